@@ -1,0 +1,148 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "restkv/views.h"
+
+/// KV-cache compression on plain arrays, independent of any model or engine.
+///
+/// A method looks at one layer (queries of the observation window, keys, values, the output
+/// projection) and says which positions each KV head keeps:
+///   observe -> score -> smooth -> reduce over the GQA group -> select.
+/// `select_tokens` runs the whole chain.
+namespace restkv {
+
+/// What stands behind a token's score.
+enum class Indicator {
+  kReconstruction,  ///< ReST-KV: change of the layer's output if the token leaves.
+  kAttention,       ///< Sum of the window's attention weights (SnapKV).
+  kAttentionValue,  ///< That sum times ||v||_2.
+};
+/// When ReST-KV turns attention into a reconstruction error.
+enum class ReconstructionOrder {
+  kAfter,   ///< EMA of the attention first, one metric afterwards (the authors' published code).
+  kBefore,  ///< Metric per query, then EMA (the equation of the paper).
+};
+/// How the rows of the observation window become one.
+enum class Temporal { kEma, kMean, kInverseEma, kNewest };
+/// How scores are smoothed along positions.
+enum class Pooling { kNone, kAverage, kMax, kAdaptive };
+/// How the query heads of one KV head agree.
+enum class GroupReduce { kMean, kMax, kSum };
+
+/// Everything that selects and parametrises a method. `default_options(name)` gives the authors'
+/// values; fields that a method does not read are ignored by it (see `Method::options`).
+struct CompressionOptions {
+  std::string method = "restkv";
+  int budget = 1024;  ///< Tokens kept per KV head, observation window included.
+  int window = 32;    ///< Observation window: the last prompt tokens, always kept.
+  int sinks = 4;      ///< streaming-llm: first tokens that always stay.
+
+  Indicator indicator = Indicator::kReconstruction;
+  ReconstructionOrder order = ReconstructionOrder::kAfter;
+  Temporal temporal = Temporal::kEma;
+  double alpha = 0.3;  ///< EMA weight of the newer row.
+  double tau = 1.0;    ///< Exponent of the reconstruction norm (order `after` with W_O only).
+  bool use_wo = true;  ///< Measure the error after the output projection W_O.
+  bool normalize = false;  ///< Order `before`: divide by the norm of the output.
+
+  Pooling pooling = Pooling::kAdaptive;
+  int kernel = 5;             ///< Pooling width in positions, odd.
+  double drift_scale = 2000;  ///< beta: positions of drift per step of the adaptive window.
+
+  GroupReduce group_reduce = GroupReduce::kMean;
+  bool reduce_before_pooling = false;  ///< Reduce over the group before (true) or after pooling.
+  bool per_query_head = false;  ///< One selection per query head (repeats KV heads, as published).
+};
+
+/// W_h, the C x d block of the output projection that belongs to one query head, enters the scores
+/// only through ||W_h x||. With W_h = Q R (thin QR) this is ||R x||, R upper triangular d x d.
+/// Holds R of every query head of one layer; build it once per model and layer.
+class OutputFactor {
+ public:
+  OutputFactor() = default;
+  /// `wo` is [width, query_heads * head_dim], row-major, head h owning columns h*d..h*d+d-1 (the
+  /// usual o_proj weight). R comes from a Cholesky factorisation of W_h^T W_h in double.
+  OutputFactor(Matrix<const float> wo, size_t query_heads, size_t head_dim);
+
+  [[nodiscard]] bool empty() const { return r_.empty(); }
+  [[nodiscard]] size_t heads() const { return heads_; }
+  [[nodiscard]] size_t head_dim() const { return dim_; }
+  /// R of one head: [head_dim, head_dim], upper triangular, row-major.
+  [[nodiscard]] Matrix<const float> head(size_t h) const {
+    return {r_.data() + h * dim_ * dim_, dim_, dim_};
+  }
+  [[nodiscard]] size_t bytes() const { return r_.size() * sizeof(float); }
+
+ private:
+  size_t heads_ = 0;
+  size_t dim_ = 0;
+  std::vector<float> r_;
+};
+
+/// What a method may look at: one layer after prefill. Views only; nothing is copied.
+struct LayerObservation {
+  /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, >= window, d].
+  Heads<const float> queries;
+  Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
+  Heads<const float> values;  ///< [kv_heads, n, d].
+  const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
+  float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
+  float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
+  size_t layer = 0;
+  size_t layers = 1;
+};
+
+/// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with
+/// `per_query_head`.
+struct Selection {
+  std::vector<std::vector<int32_t>> keep;
+};
+
+/// Intermediate results of a selection, per scored head, for tests and pictures. `raw` and
+/// `smoothed` are [head][past position]; drift, kernel and shift belong to the adaptive window.
+struct SelectionTrace {
+  std::vector<std::vector<float>> raw;
+  std::vector<std::vector<float>> smoothed;
+  std::vector<float> drift;
+  std::vector<int> kernel;
+  std::vector<int> shift;
+};
+
+/// A compression method: a name, where it comes from, and how it selects.
+struct Method {
+  std::string_view name;
+  std::string_view summary;
+  std::string_view paper;  ///< Title and identifier of the source.
+  std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
+  CompressionOptions defaults;
+  Selection (*select)(const LayerObservation&, const CompressionOptions&, SelectionTrace*);
+};
+
+/// All methods, in the order in which documentation lists them.
+std::span<const Method> methods();
+/// Throws `Error` (kInvalidArgument) listing the known names if there is none called `name`.
+const Method& find_method(std::string_view name);
+/// The defaults of a method; throws like `find_method`.
+CompressionOptions default_options(std::string_view method);
+/// Throws `Error` (kInvalidArgument) naming option, value and remedy if the options are unusable
+/// for any prompt (budget <= window, even kernel, alpha outside (0, 1], ...).
+void validate(const CompressionOptions& options);
+/// Whether the method reads W_O, so that the caller must provide `LayerObservation::output`.
+bool needs_output_factor(const CompressionOptions& options);
+/// How many of the last query rows the method looks at (0 if it looks at none).
+size_t observed_queries(const CompressionOptions& options);
+
+/// Which positions each cache head keeps. With n <= budget everything is kept.
+/// Throws `Error` (kInvalidArgument) on options that `validate` refuses or shapes that do not fit,
+/// `Error` (kInput) on NaN or infinity among queries, keys or values.
+Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
+                        SelectionTrace* trace = nullptr);
+
+}  // namespace restkv

@@ -1,0 +1,116 @@
+// Small in-cache matrix products, the building block of every kernel written here. Included once
+// per SIMD target (see hwy/foreach_target.h); everything lives in the target's namespace.
+
+#if defined(RESTKV_BASE_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESTKV_BASE_GEMM_INL_H_
+#undef RESTKV_BASE_GEMM_INL_H_
+#else
+#define RESTKV_BASE_GEMM_INL_H_
+#endif
+
+#include <cstddef>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Rows of the register tile, and vectors per row: 6 x 4 fills the 32 registers of AVX-512 and
+/// NEON, 6 x 2 the 16 registers of AVX2, with room for one row of B and a broadcast.
+inline constexpr size_t kTileRows = 6;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3
+inline constexpr size_t kTileVectors = 2;
+#else
+inline constexpr size_t kTileVectors = 4;
+#endif
+
+/// C[kRows][kVectors * lanes] = A * B (+ C if kAccumulate), held in registers over all of `depth`.
+template <size_t kRows, size_t kVectors, bool kAccumulate, class D, class T = hn::TFromD<D>>
+HWY_INLINE void TileProduct(D d, size_t depth, const T* HWY_RESTRICT a, size_t a_stride,
+                            const T* HWY_RESTRICT b, size_t b_stride, T* HWY_RESTRICT c,
+                            size_t c_stride) {
+  constexpr size_t kLanes = hn::MaxLanes(D());
+  hn::Vec<D> sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      sum[i][j] = kAccumulate ? hn::LoadU(d, c + i * c_stride + j * kLanes) : hn::Zero(d);
+    }
+  }
+  for (size_t k = 0; k < depth; ++k) {
+    hn::Vec<D> column[kVectors];
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) column[j] = hn::LoadU(d, b + k * b_stride + j * kLanes);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kRows; ++i) {
+      const auto x = hn::Set(d, a[i * a_stride + k]);
+#pragma GCC unroll 8
+      for (size_t j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(x, column[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      hn::StoreU(sum[i][j], d, c + i * c_stride + j * kLanes);
+    }
+  }
+}
+
+/// kRows rows of C = A * B (+ C). `cols` is a multiple of the vector length.
+template <size_t kRows, bool kAccumulate, class D, class T = hn::TFromD<D>>
+HWY_INLINE void StripProduct(D d, size_t cols, size_t depth, const T* HWY_RESTRICT a,
+                             size_t a_stride, const T* HWY_RESTRICT b, size_t b_stride,
+                             T* HWY_RESTRICT c, size_t c_stride) {
+  constexpr size_t kLanes = hn::MaxLanes(D());
+  size_t j = 0;
+  for (; j + kTileVectors * kLanes <= cols; j += kTileVectors * kLanes) {
+    TileProduct<kRows, kTileVectors, kAccumulate>(d, depth, a, a_stride, b + j, b_stride, c + j,
+                                                  c_stride);
+  }
+  for (; j < cols; j += kLanes) {
+    TileProduct<kRows, 1, kAccumulate>(d, depth, a, a_stride, b + j, b_stride, c + j, c_stride);
+  }
+}
+
+/// C = A * B (+ C): A [rows, depth], B [depth, cols], C [rows, cols], all row-major with strides in
+/// elements; `cols` is a multiple of the vector length (pad B and C). Meant for operands that fit
+/// the cache: there is no blocking beyond registers.
+template <bool kAccumulate, class D, class T = hn::TFromD<D>>
+HWY_NOINLINE void SmallProduct(D d, size_t rows, size_t cols, size_t depth,
+                               const T* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b,
+                               size_t b_stride, T* HWY_RESTRICT c, size_t c_stride) {
+  size_t i = 0;
+  for (; i + kTileRows <= rows; i += kTileRows) {
+    StripProduct<kTileRows, kAccumulate>(d, cols, depth, a + i * a_stride, a_stride, b, b_stride,
+                                         c + i * c_stride, c_stride);
+  }
+  for (; i < rows; ++i) {
+    StripProduct<1, kAccumulate>(d, cols, depth, a + i * a_stride, a_stride, b, b_stride,
+                                 c + i * c_stride, c_stride);
+  }
+}
+
+/// dst[c][r] = src[r][c] for `rows` x `cols`; columns rows..padded_rows-1 of dst become zero.
+template <class T>
+HWY_INLINE void TransposePadded(const T* HWY_RESTRICT src, size_t rows, size_t cols,
+                                size_t src_stride, T* HWY_RESTRICT dst, size_t dst_stride,
+                                size_t padded_rows) {
+  constexpr size_t kBlock = 16;  // one cache line of floats each way
+  for (size_t r0 = 0; r0 < rows; r0 += kBlock) {
+    const size_t r1 = HWY_MIN(rows, r0 + kBlock);
+    for (size_t c = 0; c < cols; ++c) {
+      for (size_t r = r0; r < r1; ++r) dst[c * dst_stride + r] = src[r * src_stride + c];
+    }
+  }
+  for (size_t c = 0; c < cols; ++c) {
+    for (size_t r = rows; r < padded_rows; ++r) dst[c * dst_stride + r] = T{0};
+  }
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
