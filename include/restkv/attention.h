@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "restkv/views.h"
+
+/// Attention on plain arrays: exact causal attention for prompts and ragged attention for decoding.
+/// Instruction sets are chosen at run time; results do not depend on the number of threads.
+namespace restkv {
+
+struct AttentionOptions {
+  float scale = 0.0F;         ///< Softmax scale; 0 means 1/sqrt(head_dim).
+  float softcap = 0.0F;       ///< c in c * tanh(z / c) on the scaled logits (Gemma 2); 0: none.
+  size_t sliding_window = 0;  ///< Position i sees j iff i - W < j <= i; 0: all earlier positions.
+};
+
+/// Causal attention of a block of prompt positions over all positions up to it.
+///
+/// queries [query_heads, m, d]: row i stands at position `first + i`; keys [kv_heads, >= first + m,
+/// d]; values [kv_heads, >= first + m, dv]; out [query_heads, m, dv]. Query head h reads KV head
+/// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
+/// Throws `Error` (kInvalidArgument) if shapes do not fit.
+void prefill_attention(Heads<const float> queries, Heads<const float> keys,
+                       Heads<const float> values, size_t first, const AttentionOptions& options,
+                       Heads<float> out);
+
+/// Rows kept by one cache head, as IEEE half precision bits.
+struct CachedHead {
+  const uint16_t* keys = nullptr;    ///< [count, d], after rotary embedding.
+  const uint16_t* values = nullptr;  ///< [count, dv].
+  size_t count = 0;
+};
+
+/// Attention of one new token over a ragged cache: every cache head has its own number of rows.
+///
+/// queries [query_heads, d]; out [query_heads, dv]; query head h reads cache head
+/// h / (query_heads / heads.size()). The rows are all visible (the caller drops what a sliding
+/// window no longer sees), so `options.sliding_window` is not read. A head with no rows gives 0.
+void decode_attention(Matrix<const float> queries, std::span<const CachedHead> heads,
+                      const AttentionOptions& options, Matrix<float> out);
+
+}  // namespace restkv

@@ -1,0 +1,225 @@
+#include <algorithm>
+#include <cmath>
+
+#include "base/aligned.h"
+#include "base/threads.h"
+#include "fmt/format.h"
+#include "restkv/attention.h"
+#include "restkv/error.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/prefill_attention.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "base/gemm-inl.h"
+#include "base/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+/// Keys per tile: a transposed key tile and a value tile of 64 x 64 floats stay in a 32 KiB L1.
+inline constexpr size_t kTileKeys = 64;
+/// Rows (positions x query heads of one group) that share every key tile; large enough to hide the
+/// cost of transposing the tile, small enough for queries and outputs to stay in L2.
+inline constexpr size_t kTileQueryRows = 192;
+/// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two).
+/// Weights then stay below 2^8, far from overflow, and outputs are rarely rescaled.
+inline constexpr float kMaxSlack = 8.0F;
+/// Start of the running maximum: finite, so that differences never become NaN.
+inline constexpr float kNoMaximum = -1.0e30F;
+
+/// Working memory of one thread.
+struct PrefillScratch {
+  AlignedVector<float> queries, keys, values, out, logits, maximum, sum;
+
+  void Resize(size_t rows, size_t dim, size_t padded_value_dim, size_t lanes) {
+    queries.resize(rows * dim);
+    keys.resize(dim * kTileKeys);
+    values.resize(kTileKeys * padded_value_dim);
+    out.resize(rows * padded_value_dim);
+    logits.resize(kTileRows * kTileKeys);
+    maximum.resize(rows);
+    sum.resize(rows * lanes);
+  }
+};
+
+/// Turns one row of logits (in units of log2) into weights; keeps the row's maximum and its
+/// per-lane partial sums, and rescales what was summed so far when the maximum rises.
+/// Keys outside [visible_begin, visible_end) of the tile get weight 0.
+template <class D>
+HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t visible_begin,
+                           size_t visible_end, float& maximum, float* HWY_RESTRICT sum,
+                           float* HWY_RESTRICT out, size_t out_cols) {
+  constexpr size_t kLanes = hn::MaxLanes(D());
+  constexpr size_t kVectors = kTileKeys / kLanes;
+  hn::Vec<D> s[kVectors];
+  for (size_t j = 0; j < kVectors; ++j) s[j] = hn::Load(d, logits + j * kLanes);
+  if (HWY_UNLIKELY(masked)) {
+    for (size_t j = 0; j < kVectors; ++j) {
+      const auto index = hn::Iota(d, static_cast<float>(j * kLanes));
+      const auto visible = hn::And(hn::Ge(index, hn::Set(d, static_cast<float>(visible_begin))),
+                                   hn::Lt(index, hn::Set(d, static_cast<float>(visible_end))));
+      s[j] = hn::IfThenElse(visible, s[j], hn::Set(d, 2 * kNoMaximum));
+    }
+  }
+  auto top = s[0];
+  for (size_t j = 1; j < kVectors; ++j) top = hn::Max(top, s[j]);
+  auto total = hn::Load(d, sum);
+  if (!hn::AllFalse(d, hn::Gt(top, hn::Set(d, maximum + kMaxSlack)))) {
+    const float raised = hn::GetLane(hn::MaxOfLanes(d, top));
+    const auto factor = Exp2(d, hn::Set(d, maximum - raised));
+    maximum = raised;
+    total = hn::Mul(total, factor);
+    for (size_t c = 0; c < out_cols; c += kLanes) {
+      hn::Store(hn::Mul(hn::Load(d, out + c), factor), d, out + c);
+    }
+  }
+  const auto offset = hn::Set(d, maximum);
+  const auto lowest = hn::Set(d, -126.0F);
+  for (size_t j = 0; j < kVectors; ++j) {
+    const auto x = hn::Sub(s[j], offset);
+    auto weight = Exp2(d, x);
+    if (HWY_UNLIKELY(masked)) weight = hn::IfThenElseZero(hn::Gt(x, lowest), weight);
+    total = hn::Add(total, weight);
+    hn::Store(weight, d, logits + j * kLanes);
+  }
+  hn::Store(total, d, sum);
+}
+
+/// One tile of queries: positions [begin, end) of the block, all query heads of KV head `kv_head`.
+/// Row i of the tile is position begin + i / group, query head i % group of the group.
+void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
+                 const Heads<const float>& values, size_t first, const AttentionOptions& options,
+                 float scale, size_t kv_head, size_t begin, size_t end, const Heads<float>& out,
+                 PrefillScratch& scratch) {
+  const hn::CappedTag<float, 16> d;
+  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
+  const size_t group = queries.heads / keys.heads;
+  const size_t dim = keys.dim;
+  const size_t value_dim = values.dim;
+  const size_t padded_dim = hwy::RoundUpTo(value_dim, kLanes);
+  const size_t rows = (end - begin) * group;
+  const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
+  scratch.Resize(padded_rows, dim, padded_dim, kLanes);
+
+  // With soft-capping the logits are needed in natural units first.
+  const float query_scale = options.softcap > 0 ? scale : scale * kLog2E;
+  float* packed = scratch.queries.data();
+  for (size_t i = 0; i < padded_rows; ++i) {
+    if (i < rows) {
+      const float* q = queries.row(kv_head * group + i % group, begin + i / group);
+      for (size_t c = 0; c < dim; ++c) packed[i * dim + c] = q[c] * query_scale;
+    } else {
+      std::fill_n(packed + i * dim, dim, 0.0F);
+    }
+  }
+  std::fill(scratch.out.begin(), scratch.out.end(), 0.0F);
+  std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
+  std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
+
+  const size_t window = options.sliding_window;
+  const size_t first_key =
+      window > 0 && first + begin + 1 > window ? first + begin + 1 - window : 0;
+  const size_t key_end = first + end;
+  for (size_t k0 = first_key / kTileKeys * kTileKeys; k0 < key_end; k0 += kTileKeys) {
+    const size_t tile_keys = std::min(kTileKeys, key_end - k0);
+    TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
+                    kTileKeys, kTileKeys);
+    for (size_t k = 0; k < tile_keys; ++k) {
+      float* row = scratch.values.data() + k * padded_dim;
+      std::copy_n(values.row(kv_head, k0 + k), value_dim, row);
+      std::fill(row + value_dim, row + padded_dim, 0.0F);
+    }
+    for (size_t i = 0; i < rows; i += kTileRows) {
+      const size_t last = std::min(i + kTileRows, rows) - 1;
+      const size_t last_position = first + begin + last / group;
+      if (last_position < k0) continue;  // this strip lies before the tile
+      const size_t strip_position = first + begin + i / group;
+      if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
+      float* logits = scratch.logits.data();
+      StripProduct<kTileRows, false>(d, kTileKeys, dim, packed + i * dim, dim,
+                                     scratch.keys.data(), kTileKeys, logits, kTileKeys);
+      if (options.softcap > 0) {
+        const auto inverse = hn::Set(d, 1.0F / options.softcap);
+        const auto cap = hn::Set(d, options.softcap * kLog2E);
+        for (size_t j = 0; j < kTileRows * kTileKeys; j += kLanes) {
+          hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d,
+                    logits + j);
+        }
+      }
+      const bool masked = k0 + kTileKeys > strip_position + 1 ||
+                          (window > 0 && last_position >= k0 + window);
+      for (size_t r = 0; r < kTileRows; ++r) {
+        // Padding rows repeat the last row's visibility; nobody reads them.
+        const size_t position = first + begin + std::min(i + r, last) / group;
+        const size_t visible_end =
+            position < k0 ? 0 : std::min(kTileKeys, position - k0 + 1);
+        const size_t visible_begin =
+            window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
+        SoftmaxRow(d, logits + r * kTileKeys, masked, visible_begin, visible_end,
+                   scratch.maximum[i + r], scratch.sum.data() + (i + r) * kLanes,
+                   scratch.out.data() + (i + r) * padded_dim, padded_dim);
+      }
+      const size_t depth = std::min(tile_keys, last_position - k0 + 1);
+      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys,
+                                    scratch.values.data(), padded_dim,
+                                    scratch.out.data() + i * padded_dim, padded_dim);
+    }
+  }
+  for (size_t i = 0; i < rows; ++i) {
+    const float total =
+        hn::GetLane(hn::SumOfLanes(d, hn::Load(d, scratch.sum.data() + i * kLanes)));
+    const float inverse = 1.0F / total;
+    const float* row = scratch.out.data() + i * padded_dim;
+    float* target = out.row(kv_head * group + i % group, begin + i / group);
+    for (size_t c = 0; c < value_dim; ++c) target[c] = row[c] * inverse;
+  }
+}
+
+void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
+                      const Heads<const float>& values, size_t first,
+                      const AttentionOptions& options, float scale, const Heads<float>& out) {
+  const size_t group = queries.heads / keys.heads;
+  const size_t positions = std::max<size_t>(1, kTileQueryRows / group);
+  const size_t tiles = hwy::DivCeil(queries.rows, positions);
+  std::vector<PrefillScratch> scratch(static_cast<size_t>(num_threads()));
+  parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
+    // Later tiles see more keys: starting with them balances the threads.
+    const size_t tile = tiles - 1 - task / keys.heads;
+    const size_t begin = tile * positions;
+    PrefillTile(queries, keys, values, first, options, scale, task % keys.heads, begin,
+                std::min(begin + positions, queries.rows), out, scratch[thread]);
+  });
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+
+HWY_EXPORT(PrefillAttention);
+
+void prefill_attention(Heads<const float> queries, Heads<const float> keys,
+                       Heads<const float> values, size_t first, const AttentionOptions& options,
+                       Heads<float> out) {
+  if (queries.rows == 0) return;
+  if (keys.heads == 0 || queries.heads % keys.heads != 0 || values.heads != keys.heads ||
+      queries.dim != keys.dim || out.heads != queries.heads || out.rows != queries.rows ||
+      out.dim != values.dim || keys.rows < first + queries.rows ||
+      values.rows < first + queries.rows) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("prefill_attention: shapes do not fit: queries [{}, {}, {}] at position {}, "
+                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}]",
+                    queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
+                    keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim));
+  }
+  const float scale =
+      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
+  HWY_DYNAMIC_DISPATCH(PrefillAttention)(queries, keys, values, first, options, scale, out);
+}
+
+}  // namespace restkv
+#endif  // HWY_ONCE
