@@ -1,0 +1,25 @@
+# Installs into a scratch prefix, then configures, builds and runs a consumer of one component.
+file(REMOVE_RECURSE ${scratch_dir})
+
+function(run)
+  execute_process(COMMAND ${ARGN} COMMAND_ECHO STDOUT COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+
+set(without)
+if(component STREQUAL "core")
+  # `core` alone must not need what only models need, even where it happens to be installed.
+  foreach(package llama ggml dnnl nlohmann_json)
+    list(APPEND without -D CMAKE_DISABLE_FIND_PACKAGE_${package}=TRUE)
+  endforeach()
+endif()
+
+run(${CMAKE_COMMAND} --install ${build_dir} --prefix ${scratch_dir}/prefix)
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${scratch_dir}/build -G ${generator}
+    -D CMAKE_CXX_COMPILER=${compiler} -D CMAKE_PREFIX_PATH=${scratch_dir}/prefix
+    -D CONSUMER_COMPONENT=${component} ${without})
+run(${CMAKE_COMMAND} --build ${scratch_dir}/build)
+run(${scratch_dir}/build/consumer)
+if(component STREQUAL "restkv")
+  # The installed program finds the libraries that the build folder's one finds.
+  run(${scratch_dir}/prefix/bin/restkv --version)
+endif()
