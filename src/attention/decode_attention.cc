@@ -40,6 +40,10 @@ HWY_INLINE hn::Vec<D> LoadHalf(D d, const uint16_t* p) {
   return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p)));
 }
 
+HWY_INLINE float HalfToFloat(const uint16_t* p) {
+  return hn::GetLane(LoadHalf(hn::CappedTag<float, 1>(), p));
+}
+
 /// logits[h][row] = q_h . k_row for kGroup query heads and `rows` rows.
 template <size_t kGroup, class D>
 HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
@@ -61,7 +65,7 @@ HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
       logits[h * kBlockRows + row] = hn::GetLane(hn::SumOfLanes(d, sum[h]));
     }
     for (; c < dim; ++c) {
-      const float x = hwy::F32FromF16(*reinterpret_cast<const hwy::float16_t*>(k + c));
+      const float x = HalfToFloat(k + c);
       for (size_t h = 0; h < kGroup; ++h) {
         logits[h * kBlockRows + row] += q[h * q_stride + c] * x;
       }
@@ -155,8 +159,7 @@ void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t
     }
     for (; c < value_dim; ++c) {
       for (size_t row = 0; row < rows; ++row) {
-        const float v = hwy::F32FromF16(
-            *reinterpret_cast<const hwy::float16_t*>(values + row * value_dim + c));
+        const float v = HalfToFloat(values + row * value_dim + c);
         for (size_t h = 0; h < kGroup; ++h) {
           out[h * value_dim + c] += weights[h * kBlockRows + row] * v;
         }

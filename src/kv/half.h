@@ -1,0 +1,11 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace restkv {
+
+/// Rounds `count` floats to IEEE half precision (nearest even; beyond 65504 becomes infinite).
+void to_half(const float* from, size_t count, uint16_t* to);
+
+}  // namespace restkv

@@ -1,0 +1,104 @@
+#include "restkv/kv_cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/threads.h"
+#include "kv/half.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Spare room when a head grows while decoding: a few per cent, so that a kept cache stays small.
+size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
+
+void append_row(std::vector<uint16_t>& rows, const float* row, size_t dim) {
+  const size_t used = rows.size();
+  if (used + dim > rows.capacity()) rows.reserve(grown_capacity(used / dim) * dim);
+  rows.resize(used + dim);
+  to_half(row, dim, rows.data() + used);
+}
+
+}  // namespace
+
+KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim)
+    : kv_heads_(kv_heads), key_dim_(key_dim), value_dim_(value_dim), layers_(layers) {}
+
+void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
+                     const Selection& selection) {
+  const size_t cache_heads = selection.keep.size();
+  if (cache_heads == 0 || cache_heads % keys.heads != 0 || keys.heads != kv_heads_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("gather: {} cache heads cannot be filled from {} KV heads (the cache "
+                            "was made for {})",
+                            cache_heads, keys.heads, kv_heads_));
+  }
+  const size_t repeat = cache_heads / keys.heads;
+  Layer& target = layers_.at(layer);
+  target.heads.assign(cache_heads, {});
+  parallel_for(cache_heads, [&](size_t h, size_t) {
+    const std::vector<int32_t>& keep = selection.keep[h];
+    Head& head = target.heads[h];
+    head.positions = keep;
+    head.keys.resize(keep.size() * key_dim_);
+    head.values.resize(keep.size() * value_dim_);
+    for (size_t i = 0; i < keep.size(); ++i) {
+      if (keep[i] < 0 || static_cast<size_t>(keep[i]) >= keys.rows) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("gather: position {} of cache head {} lies outside the {} rows",
+                                keep[i], h, keys.rows));
+      }
+      const auto row = static_cast<size_t>(keep[i]);
+      to_half(keys.row(h / repeat, row), key_dim_, head.keys.data() + i * key_dim_);
+      to_half(values.row(h / repeat, row), value_dim_, head.values.data() + i * value_dim_);
+    }
+  });
+  refresh_views(target);
+}
+
+void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float> values,
+                     int32_t position) {
+  Layer& target = layers_.at(layer);
+  if (target.heads.empty()) target.heads.resize(kv_heads_);
+  const size_t repeat = target.heads.size() / kv_heads_;
+  for (size_t h = 0; h < target.heads.size(); ++h) {
+    Head& head = target.heads[h];
+    append_row(head.keys, keys.row(h / repeat), key_dim_);
+    append_row(head.values, values.row(h / repeat), value_dim_);
+    if (head.positions.size() == head.positions.capacity()) {
+      head.positions.reserve(grown_capacity(head.positions.size()));
+    }
+    head.positions.push_back(position);
+  }
+  refresh_views(target);
+}
+
+void KvCache::refresh_views(Layer& layer) {
+  layer.views.clear();
+  for (const Head& head : layer.heads) {
+    layer.views.push_back({head.keys.data(), head.values.data(), head.positions.size()});
+  }
+}
+
+size_t KvCache::kept_bytes() const {
+  size_t rows = 0;
+  for (const Layer& layer : layers_) {
+    for (const Head& head : layer.heads) rows += head.positions.size();
+  }
+  return rows * (key_dim_ + value_dim_) * sizeof(uint16_t);
+}
+
+size_t KvCache::allocated_bytes() const {
+  size_t bytes = 0;
+  for (const Layer& layer : layers_) {
+    for (const Head& head : layer.heads) {
+      bytes += (head.keys.capacity() + head.values.capacity()) * sizeof(uint16_t) +
+               head.positions.capacity() * sizeof(int32_t);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace restkv
