@@ -16,6 +16,9 @@ die() {
   exit 1
 }
 
+# A program that handles Ctrl-C itself ends like any failure; without this, it would look like one.
+trap 'printf "interrupted; run it again to go on\n" >&2; exit 130' INT
+
 # The newest "[done/total]" that ninja wrote into a log, if any.
 ninja_progress() {
   tail -c 65536 "$1" 2>/dev/null | grep -oE '\[[0-9]+/[0-9]+\]' | tail -n 1 || true
@@ -28,7 +31,8 @@ report_progress() {
     pause=1
     line='\r\033[K  %s: %s s %s'
   fi
-  while sleep "$pause" >/dev/null 2>&1; do # Redirected: it may outlive the script a little.
+  # Sleep is redirected because it may outlive the script a little, and must not hold its pipes.
+  while sleep "$pause" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
     # shellcheck disable=SC2059
     printf "$line" "$title" $((SECONDS - began)) "$(ninja_progress "$log")" >&2
   done
