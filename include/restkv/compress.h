@@ -41,15 +41,16 @@ enum class GroupReduce { kMean, kMax, kSum };
 struct CompressionOptions {
   std::string method = "restkv";
   int budget = 1024;  ///< Tokens kept per KV head, observation window included.
-  int window = 32;    ///< Observation window: the last prompt tokens, always kept.
+  int window = 32;    ///< Observation window: the last prompt tokens, always kept. If odd, its
+                      ///< older half (adaptive window) is the shorter one.
   int sinks = 4;      ///< streaming-llm: first tokens that always stay.
 
   Indicator indicator = Indicator::kReconstruction;
   ReconstructionOrder order = ReconstructionOrder::kAfter;
   Temporal temporal = Temporal::kEma;
-  double alpha = 0.3;  ///< EMA weight of the newer row.
-  double tau = 1.0;    ///< Exponent of the reconstruction norm (order `after` with W_O only).
-  bool use_wo = true;  ///< Measure the error after the output projection W_O.
+  double alpha = 0.3;      ///< EMA weight of the newer row.
+  double tau = 1.0;        ///< Exponent of the reconstruction norm (order `after` with W_O only).
+  bool use_wo = true;      ///< Measure the error after the output projection W_O.
   bool normalize = false;  ///< Order `before`: divide by the norm of the output.
 
   Pooling pooling = Pooling::kAdaptive;
@@ -90,11 +91,11 @@ class OutputFactor {
 struct LayerObservation {
   /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, >= window, d].
   Heads<const float> queries;
-  Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
-  Heads<const float> values;  ///< [kv_heads, n, d].
+  Heads<const float> keys;               ///< [kv_heads, n, d], after rotary embedding.
+  Heads<const float> values;             ///< [kv_heads, n, d].
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
-  float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
-  float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
+  float scale = 0.0F;                    ///< Softmax scale; 0 means 1/sqrt(d).
+  float softcap = 0.0F;                  ///< Logit soft cap (Gemma 2); 0 means none.
   size_t layer = 0;
   size_t layers = 1;
 };
@@ -105,8 +106,10 @@ struct Selection {
   std::vector<std::vector<int32_t>> keep;
 };
 
-/// Intermediate results of a selection, per scored head, for tests and pictures. `raw` and
-/// `smoothed` are [head][past position]; drift, kernel and shift belong to the adaptive window.
+/// Intermediate results of a selection, for tests and pictures. `raw` and `smoothed` are
+/// [head][past position], where a head is a KV head if the group is reduced before pooling and a
+/// query head otherwise; drift, kernel and shift belong to the adaptive window. Empty where a
+/// method has no such stage, and if n < budget.
 struct SelectionTrace {
   std::vector<std::vector<float>> raw;
   std::vector<std::vector<float>> smoothed;
@@ -119,10 +122,17 @@ struct SelectionTrace {
 struct Method {
   std::string_view name;
   std::string_view summary;
-  std::string_view paper;  ///< Title and identifier of the source.
+  std::string_view paper;                 ///< Title and identifier of the source.
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   CompressionOptions defaults;
-  Selection (*select)(const LayerObservation&, const CompressionOptions&, SelectionTrace*);
+  bool observes_window = false;  ///< Looks at the queries of the observation window.
+  /// Throws on options it cannot use; the rest of `validate`.
+  void (*check)(const CompressionOptions&) = nullptr;
+  /// Whether it reads W_O under these options; null means never.
+  bool (*needs_output)(const CompressionOptions&) = nullptr;
+  /// Shapes and options are checked and n >= budget (except for `full`) when this is called.
+  Selection (*select)(const LayerObservation&, const CompressionOptions&,
+                      SelectionTrace*) = nullptr;
 };
 
 /// All methods, in the order in which documentation lists them.
@@ -141,7 +151,9 @@ size_t observed_queries(const CompressionOptions& options);
 
 /// Which positions each cache head keeps. With n <= budget everything is kept.
 /// Throws `Error` (kInvalidArgument) on options that `validate` refuses or shapes that do not fit,
-/// `Error` (kInput) on NaN or infinity among queries, keys or values.
+/// `Error` (kInput) on NaN or infinity among queries, keys or values (not looked at if n <= budget
+/// or the method never reads them). A token with an attention weight of 1 gets a large but finite
+/// score: 1 - a in the reconstruction error is taken to be at least 2^-24.
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace = nullptr);
 

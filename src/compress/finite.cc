@@ -1,0 +1,78 @@
+#include "compress/finite.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "restkv/error.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "compress/finite.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+bool AllFinite(Matrix<const float> rows) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto zero = hn::Zero(d);
+  auto poison = zero;  // x * 0 is 0 for every finite x and NaN otherwise
+  float tail = 0.0F;
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const float* HWY_RESTRICT row = rows.row(r);
+    size_t c = 0;
+    for (; c + lanes <= rows.cols; c += lanes) {
+      poison = hn::MulAdd(hn::LoadU(d, row + c), zero, poison);
+    }
+    for (; c < rows.cols; ++c) tail += row[c] * 0.0F;
+  }
+  return hn::GetLane(hn::SumOfLanes(d, poison)) + tail == 0.0F;
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+namespace {
+
+HWY_EXPORT(AllFinite);
+
+void check_head(const char* tensor, Matrix<const float> rows, size_t head, size_t layer,
+                size_t first_position) {
+  for (size_t r = 0; r < rows.rows; ++r) {
+    for (const float x : rows.row_span(r)) {
+      if (!std::isfinite(x)) {
+        throw Error(ErrorCode::kInput,
+                    fmt::format("{} of layer {}, head {}, position {} hold {}: the cache cannot be "
+                                "compressed; check the model file and the prompt",
+                                tensor, layer, head, first_position + r, x));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool all_finite(Matrix<const float> rows) { return HWY_DYNAMIC_DISPATCH(AllFinite)(rows); }
+
+void throw_not_finite(const LayerObservation& layer, size_t kv_head, size_t window) {
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+    check_head("queries", layer.queries.head(h).slice(layer.queries.rows - window, window), h,
+               layer.layer, layer.keys.rows - window);
+  }
+  check_head("keys", layer.keys.head(kv_head), kv_head, layer.layer, 0);
+  check_head("values", layer.values.head(kv_head), kv_head, layer.layer, 0);
+  throw Error(ErrorCode::kInput,
+              fmt::format("scores of layer {}, KV head {} overflow although all inputs are finite: "
+                          "queries, keys or values are far too large for float32",
+                          layer.layer, kv_head));
+}
+
+}  // namespace restkv
+#endif

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "restkv/compress.h"
+
+namespace restkv {
+
+// Every method lives in a file of its own and is listed in registry.cc.
+Method full_method();
+Method streaming_llm_method();
+Method snapkv_method();
+Method restkv_method();
+
+// Checks shared by the methods; each throws `Error` (kInvalidArgument).
+
+/// window >= 1 and budget > window.
+void check_window(const CompressionOptions& options);
+/// kernel odd and positive; drift_scale positive if the adaptive window is asked for.
+void check_pooling(const CompressionOptions& options);
+
+/// Every position, for every cache head.
+Selection keep_all(const LayerObservation& layer, const CompressionOptions& options);
+
+}  // namespace restkv

@@ -1,0 +1,124 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "compress/method.h"
+#include "compress/reconstruction.h"
+#include "compress/window_selection.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+void check(const CompressionOptions& options) {
+  check_window(options);
+  check_pooling(options);
+  if (!(options.alpha > 0.0 && options.alpha <= 1.0)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("alpha is {}; the weight of the newer row must be above 0 and at most "
+                            "1 (0.3 is the authors' value)",
+                            options.alpha));
+  }
+  if (!(options.tau > 0.0 && std::isfinite(options.tau))) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("tau is {}; the exponent of the reconstruction norm must be a positive "
+                            "number (1 is the authors' value)",
+                            options.tau));
+  }
+}
+
+bool needs_output(const CompressionOptions& options) {
+  return options.use_wo && options.indicator == Indicator::kReconstruction;
+}
+
+/// Weight of each window row, oldest first. The exponential moving average e <- alpha * row +
+/// (1 - alpha) * e, started with the first row it sees, is the weighted sum with alpha *
+/// (1 - alpha)^age, and (1 - alpha)^(window - 1) for that first row.
+std::vector<float> temporal_coefficients(const CompressionOptions& options) {
+  const auto window = static_cast<size_t>(options.window);
+  std::vector<float> coefficients(window, 0.0F);
+  if (options.indicator != Indicator::kReconstruction) {
+    std::fill(coefficients.begin(), coefficients.end(), 1.0F);
+    return coefficients;
+  }
+  switch (options.temporal) {
+    case Temporal::kMean:
+      std::fill(coefficients.begin(), coefficients.end(), 1.0F / static_cast<float>(window));
+      break;
+    case Temporal::kNewest:
+      coefficients.back() = 1.0F;
+      break;
+    case Temporal::kEma:
+    case Temporal::kInverseEma: {
+      double weight = options.alpha;
+      for (size_t r = window - 1; r > 0; --r) {
+        coefficients[r] = static_cast<float>(weight);
+        weight *= 1.0 - options.alpha;
+      }
+      coefficients[0] = static_cast<float>(weight / options.alpha);
+      if (options.temporal == Temporal::kInverseEma) {
+        std::reverse(coefficients.begin(), coefficients.end());
+      }
+      break;
+    }
+  }
+  return coefficients;
+}
+
+/// ReST-KV, section 3 and the authors' code; see reconstruction.h for the two orders.
+Selection select(const LayerObservation& layer, const CompressionOptions& options,
+                 SelectionTrace* trace) {
+  const std::vector<float> coefficients = temporal_coefficients(options);
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  const auto score = [&](const WindowAttention& attention, size_t kv_head, Matrix<float> raw) {
+    const Matrix<const float> values = layer.values.head(kv_head);
+    const ErrorSpace space{needs_output(options) ? layer.output : nullptr, kv_head * group};
+    if (options.indicator == Indicator::kReconstruction &&
+        options.order == ReconstructionOrder::kBefore) {
+      reconstruction_before(attention, values, space, options.normalize, coefficients, raw);
+      return;
+    }
+    combine_rows(attention, coefficients, raw);
+    if (options.indicator == Indicator::kAttentionValue) {
+      attention_times_value(raw, values, raw);
+    } else if (options.indicator == Indicator::kReconstruction) {
+      reconstruction_after(raw, values, space, options.tau, raw);
+    }
+  };
+  return select_by_window(layer, options, score, trace);
+}
+
+}  // namespace
+
+Method restkv_method() {
+  Method method;
+  method.name = "restkv";
+  method.summary = "change of the layer's output if a token left, smoothed over time and positions";
+  method.paper =
+      "ReST-KV: Robust KV Cache Eviction with Layer-wise Output Reconstruction and "
+      "Spatial-Temporal Smoothing, arXiv 2605.08840";
+  method.options = {"window",
+                    "indicator",
+                    "order",
+                    "temporal",
+                    "alpha",
+                    "tau",
+                    "use_wo",
+                    "normalize",
+                    "pooling",
+                    "kernel",
+                    "drift_scale",
+                    "group_reduce",
+                    "reduce_before_pooling",
+                    "per_query_head"};
+  method.defaults.method = method.name;
+  method.observes_window = true;
+  method.check = check;
+  method.needs_output = needs_output;
+  method.select = select;
+  return method;
+}
+
+}  // namespace restkv

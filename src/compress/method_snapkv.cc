@@ -1,0 +1,45 @@
+#include <vector>
+
+#include "compress/method.h"
+#include "compress/window_selection.h"
+
+namespace restkv {
+namespace {
+
+void check(const CompressionOptions& options) {
+  check_window(options);
+  check_pooling(options);
+}
+
+/// Attention of the window summed over its rows, pooled; the best stay.
+Selection select(const LayerObservation& layer, const CompressionOptions& options,
+                 SelectionTrace* trace) {
+  const std::vector<float> ones(static_cast<size_t>(options.window), 1.0F);
+  return select_by_window(
+      layer, options,
+      [&](const WindowAttention& attention, size_t, Matrix<float> raw) {
+        combine_rows(attention, ones, raw);
+      },
+      trace);
+}
+
+}  // namespace
+
+Method snapkv_method() {
+  Method method;
+  method.name = "snapkv";
+  method.summary = "attention of the observation window, pooled along positions";
+  method.paper = "SnapKV: LLM Knows What You are Looking for Before Generation, arXiv 2404.14469";
+  method.options = {"window",        "pooling",      "kernel",
+                    "drift_scale",   "group_reduce", "reduce_before_pooling",
+                    "per_query_head"};
+  method.defaults.method = method.name;
+  method.defaults.pooling = Pooling::kAverage;
+  method.defaults.reduce_before_pooling = true;
+  method.observes_window = true;
+  method.check = check;
+  method.select = select;
+  return method;
+}
+
+}  // namespace restkv

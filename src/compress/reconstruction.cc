@@ -1,0 +1,390 @@
+#include "compress/reconstruction.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "compress/reconstruction.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "compress/transpose-inl.h"
+#include "hwy/highway.h"
+
+#ifndef RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
+#define RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
+namespace restkv {
+
+/// One block of positions, for all heads of a group.
+struct AfterBlock {
+  Matrix<const float> combined;  ///< [group, positions]
+  Matrix<const float> values;    ///< [positions, d]
+  Matrix<const float> outputs;   ///< [group, d]
+  const OutputFactor* factor;
+  size_t first_head;
+  double tau;
+  Matrix<float> raw;  ///< [group, positions]
+};
+struct BeforeBlock {
+  Matrix<const float> attention;  ///< [group * window, positions]
+  Matrix<const float> values;     ///< [positions, d]
+  Matrix<const float> outputs;    ///< [group * window, d], R applied
+  const OutputFactor* factor;
+  size_t first_head;
+  const float* coefficients;  ///< [group * window]
+  Matrix<float> raw;          ///< [group, positions]
+};
+
+}  // namespace restkv
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+/// Rows of R per product: R is upper triangular, so rows from i on need inputs from i on only.
+inline constexpr size_t kTriangleRows = 2 * kTileRows;
+
+/// norms[p] = sum over k of (R x_p)[k]^2 for the first `width` positions (whole vectors) of a tile
+/// x [d, kTilePositions]; `strip` is scratch of kTriangleRows * kTilePositions.
+HWY_INLINE void TriangleSquaredNorms(Matrix<const float> r, size_t width,
+                                     const float* HWY_RESTRICT x, float* HWY_RESTRICT strip,
+                                     float* HWY_RESTRICT norms) {
+  const hn::ScalableTag<float> d;
+  std::fill(norms, norms + kTilePositions, 0.0F);
+  for (size_t i = 0; i < r.rows; i += kTriangleRows) {
+    const size_t rows = HWY_MIN(kTriangleRows, r.rows - i);
+    SmallProduct<false>(d, rows, width, r.cols - i, r.row(i) + i, r.stride, x + i * kTilePositions,
+                        kTilePositions, strip, kTilePositions);
+    for (size_t p = 0; p < width; p += hn::Lanes(d)) {
+      auto sum = hn::LoadU(d, norms + p);
+      for (size_t k = 0; k < rows; ++k) {
+        const auto y = hn::LoadU(d, strip + k * kTilePositions + p);
+        sum = hn::MulAdd(y, y, sum);
+      }
+      hn::StoreU(sum, d, norms + p);
+    }
+  }
+}
+
+/// out = R x for the first `width` positions (whole vectors) of a tile x [d, kTilePositions].
+HWY_INLINE void TriangleProduct(Matrix<const float> r, size_t width, const float* HWY_RESTRICT x,
+                                float* HWY_RESTRICT out) {
+  const hn::ScalableTag<float> d;
+  for (size_t i = 0; i < r.rows; i += kTriangleRows) {
+    SmallProduct<false>(d, HWY_MIN(kTriangleRows, r.rows - i), width, r.cols - i, r.row(i) + i,
+                        r.stride, x + i * kTilePositions, kTilePositions, out + i * kTilePositions,
+                        kTilePositions);
+  }
+}
+
+/// a / (1 - a), bounded (see kSmallestRest).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Odds(D d, V a) {
+  const V rest = hn::Max(hn::Sub(hn::Set(d, 1.0F), a), hn::Set(d, kSmallestRest));
+  return hn::Div(a, rest);
+}
+
+void ScoreAfter(const AfterBlock& block) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t dim = block.values.cols;
+  AlignedVector<float> values(dim * kTilePositions);
+  AlignedVector<float> errors(dim * kTilePositions);
+  AlignedVector<float> strip(kTriangleRows * kTilePositions);
+  HWY_ALIGN float norms[kTilePositions];
+  HWY_ALIGN float weights[kTilePositions] = {};
+  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
+    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
+    const size_t width = (positions + lanes - 1) / lanes * lanes;
+    TransposeTile(block.values.row(c), positions, dim, block.values.stride, values.data());
+    for (size_t g = 0; g < block.combined.rows; ++g) {
+      const float* HWY_RESTRICT output = block.outputs.row(g);
+      for (size_t k = 0; k < dim; ++k) {
+        const auto o = hn::Set(d, output[k]);
+        const size_t row = k * kTilePositions;
+        for (size_t p = 0; p < width; p += lanes) {
+          hn::StoreU(hn::Sub(o, hn::LoadU(d, values.data() + row + p)), d, errors.data() + row + p);
+        }
+      }
+      if (block.factor != nullptr) {
+        TriangleSquaredNorms(block.factor->head(block.first_head + g), width, errors.data(),
+                             strip.data(), norms);
+      } else {
+        for (size_t p = 0; p < width; p += lanes) {
+          auto sum = hn::Zero(d);
+          for (size_t k = 0; k < dim; ++k) {
+            const auto e = hn::LoadU(d, errors.data() + k * kTilePositions + p);
+            sum = hn::MulAdd(e, e, sum);
+          }
+          hn::StoreU(sum, d, norms + p);
+        }
+      }
+      std::copy_n(block.combined.row(g) + c, positions, weights);
+      if (block.factor == nullptr || block.tau == 1.0) {
+        for (size_t p = 0; p < width; p += lanes) {
+          hn::StoreU(hn::Sqrt(hn::LoadU(d, norms + p)), d, norms + p);
+        }
+      } else {
+        const auto half = static_cast<float>(block.tau / 2);
+        for (size_t p = 0; p < positions; ++p) norms[p] = std::pow(norms[p], half);
+      }
+      for (size_t p = 0; p < width; p += lanes) {
+        const auto odds = Odds(d, hn::LoadU(d, weights + p));
+        hn::StoreU(hn::Mul(odds, hn::LoadU(d, norms + p)), d, norms + p);
+      }
+      std::copy_n(norms, positions, block.raw.row(g) + c);
+    }
+  }
+}
+
+/// squares[r][p] = ||points[r] - u_p||^2 for kRows rows of points and kVectors vectors of
+/// positions, held in registers; u is [dim, kTilePositions].
+template <size_t kRows, size_t kVectors>
+HWY_INLINE void SquaredDistances(Matrix<const float> points, const float* HWY_RESTRICT u,
+                                 float* HWY_RESTRICT squares) {
+  const hn::ScalableTag<float> d;
+  constexpr size_t kLanes = hn::MaxLanes(d);
+  hn::Vec<decltype(d)> sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
+  }
+  for (size_t k = 0; k < points.cols; ++k) {
+    hn::Vec<decltype(d)> column[kVectors];
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      column[j] = hn::LoadU(d, u + k * kTilePositions + j * kLanes);
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kRows; ++i) {
+      const auto x = hn::Set(d, points.row(i)[k]);
+#pragma GCC unroll 8
+      for (size_t j = 0; j < kVectors; ++j) {
+        const auto difference = hn::Sub(x, column[j]);
+        sum[i][j] = hn::MulAdd(difference, difference, sum[i][j]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      hn::StoreU(sum[i][j], d, squares + i * kTilePositions + j * kLanes);
+    }
+  }
+}
+
+/// The same for a whole tile and any number of points.
+HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HWY_RESTRICT u,
+                                     float* HWY_RESTRICT squares) {
+  constexpr size_t kRows = 4;
+  constexpr size_t kVectors = kTileVectors;
+  constexpr size_t kWidth = kVectors * hn::MaxLanes(hn::ScalableTag<float>());
+  static_assert(kTilePositions % kWidth == 0);
+  size_t i = 0;
+  for (; i + kRows <= points.rows; i += kRows) {
+    for (size_t p = 0; p < kTilePositions; p += kWidth) {
+      SquaredDistances<kRows, kVectors>(points.slice(i, kRows), u + p,
+                                        squares + i * kTilePositions + p);
+    }
+  }
+  for (; i < points.rows; ++i) {
+    for (size_t p = 0; p < kTilePositions; p += kWidth) {
+      SquaredDistances<1, kVectors>(points.slice(i, 1), u + p, squares + i * kTilePositions + p);
+    }
+  }
+}
+
+void ScoreBefore(const BeforeBlock& block) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t dim = block.values.cols;
+  const size_t group = block.raw.rows;
+  const size_t window = block.attention.rows / group;
+  AlignedVector<float> values(dim * kTilePositions);
+  AlignedVector<float> projected(block.factor != nullptr ? dim * kTilePositions : 0);
+  AlignedVector<float> squares(window * kTilePositions);
+  HWY_ALIGN float weights[kTilePositions] = {};
+  HWY_ALIGN float sums[kTilePositions];
+  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
+    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
+    const size_t width = (positions + lanes - 1) / lanes * lanes;
+    TransposeTile(block.values.row(c), positions, dim, block.values.stride, values.data());
+    for (size_t g = 0; g < group; ++g) {
+      const float* u = values.data();
+      if (block.factor != nullptr) {
+        TriangleProduct(block.factor->head(block.first_head + g), width, values.data(),
+                        projected.data());
+        u = projected.data();
+      }
+      TileSquaredDistances(block.outputs.slice(g * window, window), u, squares.data());
+      std::fill(sums, sums + kTilePositions, 0.0F);
+      for (size_t r = 0; r < window; ++r) {
+        std::copy_n(block.attention.row(g * window + r) + c, positions, weights);
+        const auto coefficient = hn::Set(d, block.coefficients[g * window + r]);
+        for (size_t p = 0; p < width; p += lanes) {
+          const auto norm = hn::Sqrt(hn::LoadU(d, squares.data() + r * kTilePositions + p));
+          const auto error = hn::Mul(Odds(d, hn::LoadU(d, weights + p)), norm);
+          hn::StoreU(hn::MulAdd(coefficient, error, hn::LoadU(d, sums + p)), d, sums + p);
+        }
+      }
+      std::copy_n(sums, positions, block.raw.row(g) + c);
+    }
+  }
+}
+
+/// out[row] += sum over positions of weights[row][n] * values[n], in tiles that are added up in
+/// double so that the error does not grow with the prompt. out is [rows, d], row-major.
+void AddWeightedValues(Matrix<const float> weights, Matrix<const float> values,
+                       double* HWY_RESTRICT out) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t dim = values.cols;
+  const size_t padded = (dim + lanes - 1) / lanes * lanes;
+  AlignedVector<float> tile(padded == dim ? 0 : kTilePositions * padded);
+  AlignedVector<float> part(weights.rows * padded);
+  for (size_t c = 0; c < values.rows; c += kTilePositions) {
+    const size_t positions = HWY_MIN(kTilePositions, values.rows - c);
+    Matrix<const float> rows = values.slice(c, positions);
+    if (padded != dim) {  // whole vectors for the product
+      std::fill(tile.begin(), tile.end(), 0.0F);
+      for (size_t p = 0; p < positions; ++p) std::copy_n(rows.row(p), dim, &tile[p * padded]);
+      rows = {tile.data(), positions, padded};
+    }
+    SmallProduct<false>(d, weights.rows, padded, positions, weights.data + c, weights.stride,
+                        rows.data, rows.stride, part.data(), padded);
+    for (size_t r = 0; r < weights.rows; ++r) {
+      for (size_t k = 0; k < dim; ++k) out[r * dim + k] += double{part[r * padded + k]};
+    }
+  }
+}
+
+/// raw[g][n] = combined[g][n] * ||v_n||.
+void TimesValueNorm(Matrix<const float> combined, Matrix<const float> values, Matrix<float> raw) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t n = 0; n < values.rows; ++n) {
+    const float* HWY_RESTRICT v = values.row(n);
+    auto sum = hn::Zero(d);
+    size_t k = 0;
+    for (; k + lanes <= values.cols; k += lanes) {
+      const auto x = hn::LoadU(d, v + k);
+      sum = hn::MulAdd(x, x, sum);
+    }
+    float square = hn::GetLane(hn::SumOfLanes(d, sum));
+    for (; k < values.cols; ++k) square += v[k] * v[k];
+    const float norm = std::sqrt(square);
+    for (size_t g = 0; g < raw.rows; ++g) raw.row(g)[n] = combined.row(g)[n] * norm;
+  }
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+namespace {
+
+HWY_EXPORT(ScoreAfter);
+HWY_EXPORT(ScoreBefore);
+HWY_EXPORT(AddWeightedValues);
+HWY_EXPORT(TimesValueNorm);
+
+constexpr size_t kBlock = 512;  ///< Positions per task.
+
+template <class T>
+Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
+  return {m.data + begin, m.rows, count, m.stride};
+}
+
+/// Calls body(block, begin, count) for every block of `positions`, in parallel.
+template <class Body>
+void for_each_block(size_t positions, const Body& body) {
+  parallel_for((positions + kBlock - 1) / kBlock, [&](size_t block, size_t) {
+    const size_t begin = block * kBlock;
+    body(block, begin, std::min(kBlock, positions - begin));
+  });
+}
+
+/// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n].
+std::vector<float> weighted_values(Matrix<const float> weights, Matrix<const float> values) {
+  const size_t size = weights.rows * values.cols;
+  const size_t blocks = (weights.cols + kBlock - 1) / kBlock;
+  std::vector<double> parts(blocks * size);  // added in a fixed order: same result on any threads
+  for_each_block(weights.cols, [&](size_t block, size_t begin, size_t count) {
+    HWY_DYNAMIC_DISPATCH(AddWeightedValues)
+    (columns(weights, begin, count), values.slice(begin, count), &parts[block * size]);
+  });
+  std::vector<float> out(size);
+  for (size_t i = 0; i < size; ++i) {
+    double sum = 0.0;
+    for (size_t b = 0; b < blocks; ++b) sum += parts[b * size + i];
+    out[i] = static_cast<float>(sum);
+  }
+  return out;
+}
+
+/// x <- R x.
+void project(Matrix<const float> r, std::span<float> x) {
+  for (size_t i = 0; i < r.rows; ++i) {  // row i reads x[i..] only, so this works in place
+    double sum = 0.0;
+    for (size_t k = i; k < r.cols; ++k) sum += double{r.row(i)[k]} * double{x[k]};
+    x[i] = static_cast<float>(sum);
+  }
+}
+
+float norm(std::span<const float> x) {
+  double square = 0.0;
+  for (const float v : x) square += double{v} * double{v};
+  return static_cast<float>(std::sqrt(square));
+}
+
+}  // namespace
+
+void reconstruction_after(Matrix<const float> combined, Matrix<const float> values,
+                          ErrorSpace space, double tau, Matrix<float> raw) {
+  const auto outputs = weighted_values(combined, values);
+  const Matrix<const float> outputs_view(outputs.data(), combined.rows, values.cols);
+  for_each_block(combined.cols, [&](size_t, size_t begin, size_t count) {
+    HWY_DYNAMIC_DISPATCH(ScoreAfter)
+    ({columns(combined, begin, count), values.slice(begin, count), outputs_view, space.factor,
+      space.first_head, tau, columns(raw, begin, count)});
+  });
+}
+
+void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
+                           ErrorSpace space, bool normalize, std::span<const float> coefficients,
+                           Matrix<float> raw) {
+  const Matrix<const float> rows = attention.rows();
+  auto outputs = weighted_values(rows, values);
+  const Matrix<float> outputs_view(outputs.data(), rows.rows, values.cols);
+  std::vector<float> row_coefficients(rows.rows);
+  for (size_t i = 0; i < rows.rows; ++i) {
+    const auto output = outputs_view.row_span(i);
+    if (space.factor != nullptr) {
+      project(space.factor->head(space.first_head + i / attention.window()), output);
+    }
+    row_coefficients[i] = coefficients[i % attention.window()];
+    // An output of zero leaves nothing to relate the error to; its errors stay as they are.
+    if (const float size = norm(output); normalize && size > 0.0F) row_coefficients[i] /= size;
+  }
+  for_each_block(raw.cols, [&](size_t, size_t begin, size_t count) {
+    HWY_DYNAMIC_DISPATCH(ScoreBefore)
+    ({columns(rows, begin, count), values.slice(begin, count), outputs_view, space.factor,
+      space.first_head, row_coefficients.data(), columns(raw, begin, count)});
+  });
+}
+
+void attention_times_value(Matrix<const float> combined, Matrix<const float> values,
+                           Matrix<float> raw) {
+  for_each_block(combined.cols, [&](size_t, size_t begin, size_t count) {
+    HWY_DYNAMIC_DISPATCH(TimesValueNorm)
+    (columns(combined, begin, count), values.slice(begin, count), columns(raw, begin, count));
+  });
+}
+
+}  // namespace restkv
+#endif

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "compress/window_attention.h"
+#include "restkv/compress.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+/// What the norm of a reconstruction error is taken of: W_h x for the query heads of one group
+/// (through their factors R), or x itself if `factor` is null.
+struct ErrorSpace {
+  const OutputFactor* factor = nullptr;
+  size_t first_head = 0;  ///< Query head of the group's first row.
+};
+
+/// The factor a / (1 - a) is bounded by taking 1 - a to be at least 2^-24, the distance of 1 from
+/// its lower neighbour in float32. The published code returns infinity or NaN for a == 1.
+inline constexpr float kSmallestRest = 0x1p-24F;
+
+/// ReST-KV, order `after`: one error per position from attention already combined over the window.
+///   raw[g][n] = b/(1-b) * ||W_h (o - v_n)||^tau,  b = combined[g][n],  o = sum_n b_n v_n
+/// combined and raw are [group, past]; values [>= past, d]. tau is ignored without W_O, as in the
+/// authors' code.
+void reconstruction_after(Matrix<const float> combined, Matrix<const float> values,
+                          ErrorSpace space, double tau, Matrix<float> raw);
+
+/// ReST-KV, order `before` (the paper's equation): one error per window row, combined afterwards.
+///   raw[g][n] = sum_r coefficients[r] * a/(1-a) * ||W_h (o_r - v_n)||,  a = A[g, r, n]
+/// with o_r = sum over all n (window included) of A[g, r, n] v_n; `normalize` divides each row's
+/// errors by ||W_h o_r||.
+void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
+                           ErrorSpace space, bool normalize, std::span<const float> coefficients,
+                           Matrix<float> raw);
+
+/// raw[g][n] = combined[g][n] * ||v_n||.
+void attention_times_value(Matrix<const float> combined, Matrix<const float> values,
+                           Matrix<float> raw);
+
+}  // namespace restkv

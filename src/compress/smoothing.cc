@@ -1,0 +1,111 @@
+#include "compress/smoothing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "base/threads.h"
+#include "compress/top_positions.h"
+
+namespace restkv {
+namespace {
+
+/// raw as seen through the pooling windows: entry x stands for position x + shift - kernel / 2.
+std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWindow window) {
+  const auto size = static_cast<ptrdiff_t>(raw.size());
+  const bool adaptive = pooling == Pooling::kAdaptive;
+  const ptrdiff_t first = (adaptive ? window.shift : 0) - window.kernel / 2;
+  const float outside = pooling == Pooling::kMax ? std::numeric_limits<float>::lowest() : 0.0F;
+  std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1, outside);
+  for (ptrdiff_t x = 0; x < std::ssize(out); ++x) {
+    const ptrdiff_t position = first + x;
+    if (adaptive) {
+      out[x] = raw[std::clamp<ptrdiff_t>(position, 0, size - 1)];
+    } else if (position >= 0 && position < size) {
+      out[x] = raw[position];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<float> attention_drift(const WindowAttention& attention, size_t count) {
+  const Matrix<const float> rows = attention.rows();
+  std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
+  std::vector<double> sums(rows.rows);  // of positions: exact integers in double
+  parallel_for(rows.rows, [&](size_t row, size_t thread) {
+    int64_t sum = 0;
+    for (const int32_t position : top[thread].find(rows.row_span(row), count)) sum += position;
+    sums[row] = static_cast<double>(sum);
+  });
+
+  const size_t window = attention.window();
+  const size_t older = window / 2;
+  std::vector<float> drift(attention.group(), 0.0F);
+  if (older == 0 || count == 0) return drift;
+  for (size_t g = 0; g < drift.size(); ++g) {
+    double old_sum = 0.0;
+    double new_sum = 0.0;
+    for (size_t r = 0; r < window; ++r) (r < older ? old_sum : new_sum) += sums[g * window + r];
+    // One division at the end, so that a whole number of positions stays one.
+    const auto olds = static_cast<double>(older);
+    const auto news = static_cast<double>(window - older);
+    drift[g] = static_cast<float>((old_sum * news - new_sum * olds) /
+                                  (olds * news * static_cast<double>(count)));
+  }
+  return drift;
+}
+
+PoolingWindow adaptive_window(float drift, int kernel, double scale) {
+  // The bound keeps a scale far below one position from overflowing.
+  const double steps = std::clamp(double{drift} / scale, -0x1p20, 0x1p20);
+  const auto whole = static_cast<int>(std::floor(steps));
+  return {.kernel = std::max(kernel, 2 * static_cast<int>(std::floor(std::abs(steps))) + 1),
+          .shift = drift > 0.0F ? whole : whole + 1};
+}
+
+void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
+            std::span<float> out) {
+  if (pooling == Pooling::kNone || raw.empty()) {
+    std::copy(raw.begin(), raw.end(), out.begin());
+    return;
+  }
+  const std::vector<float> in = padded(raw, pooling, window);
+  // Sums are formed directly: a running sum would lose small scores beside a large one.
+  constexpr size_t kBlock = 1024;
+  for (size_t begin = 0; begin < out.size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, out.size() - begin);
+    float* block = out.data() + begin;
+    std::copy_n(in.data() + begin, count, block);
+    for (size_t j = 1; j < static_cast<size_t>(window.kernel); ++j) {
+      const float* next = in.data() + begin + j;
+      if (pooling == Pooling::kMax) {
+        for (size_t i = 0; i < count; ++i) block[i] = std::max(block[i], next[i]);
+      } else {
+        for (size_t i = 0; i < count; ++i) block[i] += next[i];
+      }
+    }
+    if (pooling != Pooling::kMax) {
+      for (size_t i = 0; i < count; ++i) block[i] /= static_cast<float>(window.kernel);
+    }
+  }
+}
+
+void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out) {
+  std::copy_n(scores.row(0), out.size(), out.begin());
+  for (size_t g = 1; g < scores.rows; ++g) {
+    const float* row = scores.row(g);
+    if (reduce == GroupReduce::kMax) {
+      for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(out[i], row[i]);
+    } else {
+      for (size_t i = 0; i < out.size(); ++i) out[i] += row[i];
+    }
+  }
+  if (reduce == GroupReduce::kMean) {
+    for (float& x : out) x /= static_cast<float>(scores.rows);
+  }
+}
+
+}  // namespace restkv

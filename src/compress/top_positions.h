@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/aligned.h"
+
+namespace restkv {
+
+/// Finds the largest values of a row in time linear in its length. Keeps its buffers (two integers
+/// per value) for the next row; use one object per thread.
+class TopPositions {
+ public:
+  /// Positions of the `count` largest values, ascending; among equal values the lowest positions
+  /// win. Values must not be NaN; count <= values.size(). Valid until the next call.
+  std::span<const int32_t> find(std::span<const float> values, size_t count);
+
+ private:
+  AlignedVector<int32_t> positions_;
+  AlignedVector<int32_t> keys_;
+};
+
+}  // namespace restkv

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstddef>
+
+#include "base/threads.h"
+#include "compress/window_attention.h"
+#include "restkv/compress.h"
+
+namespace restkv {
+
+/// Fills raw [group, past] with the scores of one KV head's query heads; larger is kept.
+using GroupScorer = FunctionRef<void(const WindowAttention&, size_t kv_head, Matrix<float> raw)>;
+
+/// The chain shared by all methods that score past positions from the observation window:
+/// attend -> score -> smooth and reduce over the group -> keep the best and the window.
+Selection select_by_window(const LayerObservation& layer, const CompressionOptions& options,
+                           GroupScorer score, SelectionTrace* trace);
+
+}  // namespace restkv
