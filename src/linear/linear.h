@@ -3,6 +3,7 @@
 #include <ggml.h>
 
 #include <cstddef>
+#include <vector>
 
 #include "base/aligned.h"
 #include "restkv/views.h"
@@ -21,31 +22,44 @@ struct Weight {
   [[nodiscard]] const void* row(size_t r) const {
     return static_cast<const char*>(data) + r * row_bytes();
   }
-  [[nodiscard]] bool empty() const { return data == nullptr; }
 };
 
-/// Whether rows of this type can be converted to float32 and multiplied.
+/// Whether rows of this type can be converted to float32 and multiplied in place.
 bool is_supported(ggml_type type);
 
-/// Rows [begin, begin + out.rows) of `weight` as float32.
-void dequantize_rows(const Weight& weight, size_t begin, Matrix<float> out);
+/// Row `r` of `weight` as float32.
+void dequantize_row(const Weight& weight, size_t r, float* out);
+/// All rows of `weight` as float32: out is [rows, cols].
+void dequantize(const Weight& weight, Matrix<float> out);
 
-/// A weight together with its float32 form, if somebody made one: y = x W^T picks the faster way.
-struct LinearOp {
-  Weight weight;
-  Matrix<const float> dense;  ///< [rows, cols], or no data: multiply in the stored type.
+/// y = x W^T for weights stacked along their outputs (Q, K and V; gate and up), so that one product
+/// makes what belongs together. The weights must have equal `cols` and may differ in type.
+class Linear {
+ public:
+  Linear() = default;
+  explicit Linear(std::vector<Weight> parts);
+
+  [[nodiscard]] size_t rows() const { return rows_; }
+  [[nodiscard]] size_t cols() const { return parts_.empty() ? 0 : parts_.front().cols; }
+  [[nodiscard]] const std::vector<Weight>& parts() const { return parts_; }
+
+  /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
+  Matrix<const float> densify(AlignedVector<float>& storage) const;
+
+  /// y [n, rows] = x [n, cols] W^T in the stored types: ggml rounds x to each type's partner (8-bit
+  /// blocks for quantised weights) and multiplies without converting W.
+  void multiply_stored(Matrix<const float> x, Matrix<float> y) const;
+
+ private:
+  std::vector<Weight> parts_;
+  size_t rows_ = 0;
 };
 
+/// y [n, rows] = x [n, cols] W^T with a float32 `w` [rows, cols], by oneDNN.
+void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y);
+
 /// From this many rows of x on, converting a weight to float32 once and calling oneDNN is faster
-/// than ggml's quantised dot products (bench/linear_bench prints both).
+/// than ggml's dot products in the stored type (bench/linear_bench prints both).
 inline constexpr size_t kDenseFromRows = 16;
-
-/// Makes the float32 form of `weight` in `storage` (float32 weights are used where they lie).
-LinearOp densify(const Weight& weight, AlignedVector<float>& storage);
-
-/// y [n, rows] = x [n, cols] W^T. Dense ops go to oneDNN's sgemm. Others multiply in the stored
-/// type: ggml rounds x to that type's partner (8-bit blocks for quantised weights).
-/// Deterministic for a given machine and thread count.
-void linear(Matrix<const float> x, const LinearOp& op, Matrix<float> y);
 
 }  // namespace restkv

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace restkv {
+
+/// Names and meanings as in libllama. The defaults are greedy: the same prompt gives the same text.
+struct SamplingOptions {
+  float temperature = 0.0F;  ///< 0: always the most likely token; the filters below are skipped.
+  int top_k = 40;            ///< 0: off.
+  float top_p = 0.95F;       ///< 1: off.
+  float min_p = 0.05F;       ///< 0: off.
+  int repeat_last_n = 64;
+  float repeat_penalty = 1.0F;     ///< 1: off.
+  float presence_penalty = 0.0F;   ///< 0: off.
+  float frequency_penalty = 0.0F;  ///< 0: off.
+  uint32_t seed = 1;
+};
+
+/// Picks the next token from logits, with libllama's sampler chain.
+class Sampler {
+ public:
+  /// Throws `Error` (kInvalidArgument) on values outside their ranges.
+  Sampler(const SamplingOptions& options, size_t vocabulary);
+  ~Sampler();
+
+  /// Picks a token from logits [V] and remembers it for the penalties.
+  int32_t sample(std::span<const float> logits);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace restkv

@@ -1,0 +1,219 @@
+#include "restkv/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/aligned.h"
+#include "model/forward.h"
+#include "restkv/attention.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Prompt tokens that go through a layer together: enough rows for the matrix products to run at
+/// full speed, few enough for the activations to stay near the cache.
+constexpr size_t kBlockTokens = 512;
+
+/// Full keys and values of the layer that is being computed, and the last queries.
+struct LayerKv {
+  AlignedVector<float> keys, values, queries;
+};
+
+/// Copies rows of `from` to rows [first, first + from.rows) of `to`.
+void store_rows(Heads<const float> from, Heads<float> to, size_t first) {
+  parallel_for(from.heads, [&](size_t h, size_t) {
+    for (size_t r = 0; r < from.rows; ++r) {
+      std::copy_n(from.row(h, r), from.dim, to.row(h, first + r));
+    }
+  });
+}
+
+void require_finite(std::span<const float> logits) {
+  for (const float v : logits) {
+    if (!std::isfinite(v)) {
+      throw Error(ErrorCode::kInput,
+                  "the model computed NaN or infinite logits; its file is probably damaged");
+    }
+  }
+}
+
+}  // namespace
+
+struct Engine::State {
+  explicit State(const Model& model)
+      : rope(model.config(), model.weights().rope_factors, model.weights().architecture->rope) {}
+
+  RopeTable rope;
+  Activations scratch;
+  DenseLayer dense;
+  LayerKv kv;
+  AlignedVector<float> hidden;  // [n, C]
+  std::vector<float> logits;
+};
+
+Engine::Engine(const Model& model) : model_(model), state_(std::make_unique<State>(model)) {}
+Engine::~Engine() = default;
+
+void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
+                        size_t wanted_rows, const ProgressCallback& progress) {
+  using Clock = std::chrono::steady_clock;
+  const ModelConfig& c = model_.config();
+  const size_t n = tokens.size();
+  if (n == 0) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  if (n > c.context_length) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the prompt has {} tokens, but the model's context holds {}; shorten "
+                            "the prompt or use a model with a longer context",
+                            n, c.context_length));
+  }
+  size_t observed = 0;
+  for (CacheRequest& request : requests) {
+    validate(request.options);
+    observed = std::max(observed, observed_queries(request.options));
+    request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim);
+    request.cache.next_position = n;
+    request.compress_seconds = 0;
+    request.selections.clear();
+  }
+  observed = std::min(observed, n);
+
+  State& s = *state_;
+  s.rope.grow(n);
+  s.hidden.resize(n * c.width);
+  s.kv.keys.resize(c.kv_heads * n * c.key_dim);
+  s.kv.values.resize(c.kv_heads * n * c.value_dim);
+  s.kv.queries.resize(c.query_heads * observed * c.key_dim);
+  const Matrix<float> hidden(s.hidden.data(), n, c.width);
+  const Heads<float> keys(s.kv.keys.data(), c.kv_heads, n, c.key_dim);
+  const Heads<float> values(s.kv.values.data(), c.kv_heads, n, c.value_dim);
+  const Heads<float> window(s.kv.queries.data(), c.query_heads, observed, c.key_dim);
+
+  embed(model_, tokens, hidden);
+  const bool convert = n >= kDenseFromRows;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    if (convert) s.dense.make(model_.weights().layers[layer]);
+    // The last layer's outputs matter only where logits are wanted.
+    const size_t outputs = layer + 1 == c.layers ? wanted_rows : n;
+    for (size_t first = 0; first < n; first += kBlockTokens) {
+      const size_t end = std::min(n, first + kBlockTokens);
+      const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
+      run_layer(
+          model_, layer, convert ? &s.dense : nullptr, s.rope, first, wanted,
+          hidden.slice(first, end - first), s.scratch,
+          [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
+            store_rows(k, keys, first);
+            store_rows(v, values, first);
+            if (end + observed > n) {
+              const size_t from = std::max(first, n - observed);
+              store_rows(q.slice_rows(from - first, end - from), window, from + observed - n);
+            }
+            const size_t skipped = q.rows - out.rows;
+            prefill_attention(q.slice_rows(skipped, out.rows), keys, values, first + skipped,
+                              {.scale = c.attention_scale}, out);
+          });
+      const double done = static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
+      if (progress && !progress(done / static_cast<double>(c.layers))) {
+        throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
+      }
+    }
+    for (CacheRequest& request : requests) {
+      const auto start = Clock::now();
+      const LayerObservation observation{
+          .queries = window,
+          .keys = keys,
+          .values = values,
+          .output =
+              needs_output_factor(request.options) ? &model_.output_factor(layer) : nullptr,
+          .scale = c.attention_scale,
+          .layer = layer,
+          .layers = c.layers};
+      Selection selection = select_tokens(observation, request.options);
+      request.cache.gather(layer, keys, values, selection);
+      if (request.keep_selections) request.selections.push_back(std::move(selection));
+      request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    }
+  }
+}
+
+std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
+                                   std::span<CacheRequest> requests,
+                                   const ProgressCallback& progress) {
+  run_prompt(tokens, requests, 1, progress);
+  const ModelConfig& c = model_.config();
+  std::vector<float> logits(c.vocabulary);
+  unembed(model_, {state_->hidden.data() + (tokens.size() - 1) * c.width, 1, c.width},
+          {logits.data(), 1, c.vocabulary});
+  require_finite(logits);
+  // A prompt's working memory is large and rarely needed again soon.
+  state_->hidden = {};
+  state_->kv = {};
+  return logits;
+}
+
+void Engine::score(std::span<const int32_t> tokens,
+                   const std::function<void(size_t, Matrix<const float>)>& sink,
+                   const ProgressCallback& progress) {
+  run_prompt(tokens, {}, tokens.size(), progress);
+  const ModelConfig& c = model_.config();
+  constexpr size_t kRows = 128;
+  AlignedVector<float> logits(std::min(kRows, tokens.size()) * c.vocabulary);
+  const Matrix<const float> hidden(state_->hidden.data(), tokens.size(), c.width);
+  for (size_t first = 0; first < tokens.size(); first += kRows) {
+    const size_t rows = std::min(kRows, tokens.size() - first);
+    const Matrix<float> block(logits.data(), rows, c.vocabulary);
+    unembed(model_, hidden.slice(first, rows), block);
+    require_finite({logits.data(), rows * c.vocabulary});
+    sink(first, block);
+  }
+  state_->hidden = {};
+  state_->kv = {};
+}
+
+std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
+  const ModelConfig& c = model_.config();
+  State& s = *state_;
+  const size_t position = cache.next_position;
+  if (position >= c.context_length) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("position {} is beyond the model's context of {} tokens", position,
+                            c.context_length));
+  }
+  s.rope.grow(position + 1);
+  AlignedVector<float> hidden(c.width);
+  const Matrix<float> x(hidden.data(), 1, c.width);
+  embed(model_, {&token, 1}, x);
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    run_layer(model_, layer, nullptr, s.rope, position, 1, x, s.scratch,
+              [&](Heads<const float> q, Heads<const float> k, Heads<const float> v,
+                  Heads<float> out) {
+                cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
+                             {v.data, v.heads, v.dim, v.head_stride},
+                             static_cast<int32_t>(position));
+                decode_attention({q.data, q.heads, q.dim, q.head_stride}, cache.heads(layer),
+                                 {.scale = c.attention_scale},
+                                 {out.data, out.heads, out.dim, out.head_stride});
+              });
+  }
+  cache.next_position = position + 1;
+  s.logits.resize(c.vocabulary);
+  unembed(model_, x, {s.logits.data(), 1, c.vocabulary});
+  require_finite(s.logits);
+  return s.logits;
+}
+
+size_t Engine::prefill_bytes(size_t tokens) const {
+  const ModelConfig& c = model_.config();
+  const size_t block = std::min(tokens, kBlockTokens);
+  const size_t attention = (c.query_heads + c.kv_heads) * c.key_dim + c.kv_heads * c.value_dim;
+  const size_t per_token = c.width + c.kv_heads * (c.key_dim + c.value_dim) + c.rope_dim;
+  const size_t per_block_token =
+      2 * c.width + attention + c.query_heads * c.value_dim + 2 * c.ffn_width;
+  const size_t dense = c.width * (attention + c.query_heads * c.value_dim + 3 * c.ffn_width);
+  return sizeof(float) * (tokens * per_token + block * per_block_token + dense);
+}
+
+}  // namespace restkv

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "restkv/engine.h"
+#include "restkv/sampler.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv {
+
+struct Generation {
+  std::vector<int32_t> tokens;  ///< Without the end token.
+  std::string text;
+  double seconds = 0;  ///< Decoding only, without the prefill.
+  size_t steps = 0;    ///< Decoding steps timed in `seconds`.
+  bool stopped_by_caller = false;
+
+  [[nodiscard]] double tokens_per_second() const {
+    return seconds > 0 ? static_cast<double>(steps) / seconds : 0.0;
+  }
+};
+
+/// Continues after a prefill whose last logits are `logits`, until an end token, `max_tokens`, or
+/// `on_text` (called with whole UTF-8 characters; may be empty) returns false.
+Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
+                    std::span<const float> logits, Sampler& sampler, size_t max_tokens,
+                    const std::function<bool(const std::string&)>& on_text = {});
+
+}  // namespace restkv

@@ -1,0 +1,112 @@
+#include "model/forward.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+void multiply(Matrix<const float> x, const Linear& weight, Matrix<const float> dense,
+              Matrix<float> y) {
+  if (dense.data != nullptr) {
+    multiply_dense(x, dense, y);
+  } else {
+    weight.multiply_stored(x, y);
+  }
+}
+
+/// Room for [rows, cols] in `storage`, which keeps its memory from call to call.
+Matrix<float> room(AlignedVector<float>& storage, size_t rows, size_t cols) {
+  if (storage.size() < rows * cols) storage.resize(rows * cols);
+  return {storage.data(), rows, cols};
+}
+
+/// Columns [begin, begin + heads * dim) of token-major rows, seen as heads.
+Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim) {
+  return {rows.data + begin, heads, rows.rows, dim, dim, rows.stride};
+}
+
+}  // namespace
+
+void DenseLayer::make(const LayerWeights& layer) {
+  qkv = layer.qkv.densify(storage_[0]);
+  output = layer.output.densify(storage_[1]);
+  gate_up = layer.gate_up.densify(storage_[2]);
+  down = layer.down.densify(storage_[3]);
+}
+
+void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x) {
+  const Weight& table = model.weights().token_embedding;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || static_cast<size_t>(tokens[i]) >= table.rows) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("token id {} at position {} is outside the vocabulary of {}",
+                              tokens[i], i, table.rows));
+    }
+    dequantize_row(table, static_cast<size_t>(tokens[i]), x.row(i));
+  }
+}
+
+void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
+               size_t first, size_t wanted, Matrix<float> x, Activations& scratch, Attend attend) {
+  static const DenseLayer kStored;  // no float32 forms
+  const ModelConfig& c = model.config();
+  const LayerWeights& w = model.weights().layers[layer];
+  const DenseLayer& d = dense != nullptr ? *dense : kStored;
+  const size_t rows = x.rows;
+
+  const auto normed = room(scratch.normed, rows, c.width);
+  rms_norm(x, w.attention_norm, c.norm_epsilon, normed);
+  const auto qkv = room(scratch.qkv, rows, w.qkv.rows());
+  multiply(normed, w.qkv, d.qkv, qkv);
+  const auto queries = as_heads(qkv, 0, c.query_heads, c.key_dim);
+  const auto keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim);
+  const auto values =
+      as_heads(qkv, (c.query_heads + c.kv_heads) * c.key_dim, c.kv_heads, c.value_dim);
+  rope.rotate(queries, first);
+  rope.rotate(keys, first);
+
+  const auto attended = room(scratch.attended, wanted, c.query_heads * c.value_dim);
+  attend(queries, keys, values, as_heads(attended, 0, c.query_heads, c.value_dim));
+  if (wanted == 0) return;
+
+  const auto out = x.slice(rows - wanted, wanted);
+  const auto projected = room(scratch.projected, wanted, c.width);
+  multiply(attended, w.output, d.output, projected);
+  add(out, projected);
+
+  const auto ffn_input = normed.slice(0, wanted);
+  rms_norm(out, w.ffn_norm, c.norm_epsilon, ffn_input);
+  const auto gate_up = room(scratch.gate_up, wanted, w.gate_up.rows());
+  multiply(ffn_input, w.gate_up, d.gate_up, gate_up);
+  silu_multiply(gate_up);
+  multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down, d.down, projected);
+  add(out, projected);
+}
+
+void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits) {
+  const ModelConfig& c = model.config();
+  const Linear& table = model.weights().unembedding;
+  AlignedVector<float> storage(x.rows * c.width);
+  const Matrix<float> normed(storage.data(), x.rows, c.width);
+  rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
+  if (x.rows < kDenseFromRows) {
+    table.multiply_stored(normed, logits);
+    return;
+  }
+  // The table is by far the largest matrix: convert a part of it at a time.
+  constexpr size_t kPart = 4096;
+  AlignedVector<float> dense;
+  for (size_t begin = 0; begin < table.rows(); begin += kPart) {
+    Weight part = table.parts().front();
+    part.data = part.row(begin);
+    part.rows = std::min(kPart, table.rows() - begin);
+    multiply_dense(normed, Linear({part}).densify(dense),
+                   {logits.data + begin, logits.rows, part.rows, logits.stride});
+  }
+}
+
+}  // namespace restkv

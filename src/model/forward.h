@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/aligned.h"
+#include "base/threads.h"
+#include "model/ops.h"
+#include "model/weights.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+/// The transformer, from token ids to logits, in three steps: embed, run_layer for each layer,
+/// unembed. Prompts and single tokens go through the same code; only the attention they are given
+/// differs.
+namespace restkv {
+
+/// Float32 forms of one layer's matrices, made once per prompt and used by all its tokens.
+struct DenseLayer {
+  Matrix<const float> qkv, output, gate_up, down;
+
+  void make(const LayerWeights& layer);
+
+ private:
+  AlignedVector<float> storage_[4];
+};
+
+/// Activations of one block of tokens.
+struct Activations {
+  AlignedVector<float> normed, qkv, attended, projected, gate_up;
+};
+
+/// Receives a block's queries [H, rows, d], keys [G, rows, d] and values [G, rows, dv], rotated,
+/// and writes the attention output of the last `out.rows` rows (0 of them: only keys and values
+/// are wanted).
+using Attend = FunctionRef<void(Heads<const float> queries, Heads<const float> keys,
+                                Heads<const float> values, Heads<float> out)>;
+
+/// x [n, C] = rows of the embedding table. Throws `Error` (kInvalidArgument) on an id outside it.
+void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x);
+
+/// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i stands at position
+/// `first + i`. Only the last `wanted` rows of x become outputs; the others only serve as keys and
+/// values. `dense` may be null: then matrices are multiplied in their stored types.
+void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
+               size_t first, size_t wanted, Matrix<float> x, Activations& scratch, Attend attend);
+
+/// logits [n, V] of hidden rows x [n, C].
+void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits);
+
+}  // namespace restkv

@@ -1,0 +1,184 @@
+#include "model/ops.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/threads.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/ops.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#include "base/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+using Lanes16 = hn::CappedTag<float, 16>;
+
+/// Calls body(tag, index) over [0, count): whole vectors, then single elements.
+template <class Body>
+HWY_INLINE void ForEachVector(size_t count, Body&& body) {
+  const Lanes16 d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
+  for (; i < count; ++i) body(hn::CappedTag<float, 1>(), i);
+}
+
+void RmsNormRow(const float* x, const float* weight, size_t count, float epsilon, float* y) {
+  const Lanes16 d;
+  auto sum = hn::Zero(d);
+  float rest = 0.0F;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto v = hn::LoadU(d, x + i);
+    sum = hn::MulAdd(v, v, sum);
+  }
+  for (; i < count; ++i) rest += x[i] * x[i];
+  const float mean =
+      (hn::GetLane(hn::SumOfLanes(d, sum)) + rest) / static_cast<float>(count);
+  const float scale = 1.0F / std::sqrt(mean + epsilon);
+  ForEachVector(count, [&](auto tag, size_t j) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(tag, x + j), hn::Set(tag, scale)),
+                       hn::LoadU(tag, weight + j)),
+               tag, y + j);
+  });
+}
+
+void AddRow(float* x, const float* y, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, x + i);
+  });
+}
+
+void SiluMultiplyRow(float* gate, const float* up, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    const auto g = hn::LoadU(d, gate + i);
+    // Beyond |g| = 80 the sigmoid is 0 or 1 to float precision; clamping keeps e^-g finite.
+    const auto e = Exp(d, hn::Neg(hn::Clamp(g, hn::Set(d, -80.0F), hn::Set(d, 80.0F))));
+    const auto silu = hn::Div(g, hn::Add(hn::Set(d, 1.0F), e));
+    hn::StoreU(hn::Mul(silu, hn::LoadU(d, up + i)), d, gate + i);
+  });
+}
+
+/// (a, b) <- (a cos - b sin, a sin + b cos) for pairs (i, i + pairs).
+void RotateHalves(float* x, const float* cosine, const float* sine, size_t pairs) {
+  ForEachVector(pairs, [&](auto d, size_t i) HWY_ATTR {
+    const auto a = hn::LoadU(d, x + i);
+    const auto b = hn::LoadU(d, x + pairs + i);
+    const auto c = hn::LoadU(d, cosine + i);
+    const auto s = hn::LoadU(d, sine + i);
+    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, x + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, x + pairs + i);
+  });
+}
+
+/// The same for pairs (2i, 2i + 1).
+void RotateNeighbours(float* x, const float* cosine, const float* sine, size_t pairs) {
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR  // which has no interleaved loads
+  const Lanes16 d;
+  for (; i + hn::Lanes(d) <= pairs; i += hn::Lanes(d)) {
+    hn::Vec<decltype(d)> a;
+    hn::Vec<decltype(d)> b;
+    hn::LoadInterleaved2(d, x + 2 * i, a, b);
+    const auto c = hn::LoadU(d, cosine + i);
+    const auto s = hn::LoadU(d, sine + i);
+    hn::StoreInterleaved2(hn::NegMulAdd(b, s, hn::Mul(a, c)),
+                          hn::MulAdd(a, s, hn::Mul(b, c)), d, x + 2 * i);
+  }
+#endif
+  for (; i < pairs; ++i) {
+    const float a = x[2 * i];
+    const float b = x[2 * i + 1];
+    x[2 * i] = a * cosine[i] - b * sine[i];
+    x[2 * i + 1] = a * sine[i] + b * cosine[i];
+  }
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+
+HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(AddRow);
+HWY_EXPORT(SiluMultiplyRow);
+HWY_EXPORT(RotateHalves);
+HWY_EXPORT(RotateNeighbours);
+
+namespace {
+
+/// Rows are short compared with the cost of waking threads: a task takes a few of them.
+void for_each_row(size_t rows, FunctionRef<void(size_t)> body) {
+  constexpr size_t kRowsPerTask = 16;
+  parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](size_t task, size_t) {
+    const size_t end = std::min(rows, (task + 1) * kRowsPerTask);
+    for (size_t r = task * kRowsPerTask; r < end; ++r) body(r);
+  });
+}
+
+}  // namespace
+
+void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
+              Matrix<float> y) {
+  for_each_row(x.rows, [&](size_t r) {
+    HWY_DYNAMIC_DISPATCH(RmsNormRow)(x.row(r), weight.data(), x.cols, epsilon, y.row(r));
+  });
+}
+
+void add(Matrix<float> x, Matrix<const float> y) {
+  for_each_row(x.rows,
+               [&](size_t r) { HWY_DYNAMIC_DISPATCH(AddRow)(x.row(r), y.row(r), x.cols); });
+}
+
+void silu_multiply(Matrix<float> gate_up) {
+  const size_t width = gate_up.cols / 2;
+  for_each_row(gate_up.rows, [&](size_t r) {
+    HWY_DYNAMIC_DISPATCH(SiluMultiplyRow)(gate_up.row(r), gate_up.row(r) + width, width);
+  });
+}
+
+RopeTable::RopeTable(const ModelConfig& config, std::span<const float> factors, RopeStyle style)
+    : pairs_(config.rope_dim / 2), style_(style), frequencies_(pairs_) {
+  for (size_t i = 0; i < pairs_; ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.rope_dim);
+    frequencies_[i] = std::pow(config.rope_base, exponent) * config.rope_scale /
+                      (factors.empty() ? 1.0 : static_cast<double>(factors[i]));
+  }
+}
+
+void RopeTable::grow(size_t end) {
+  if (pairs_ == 0) return;
+  const size_t have = table_.size() / (2 * pairs_);
+  if (end <= have) return;
+  table_.resize(2 * pairs_ * std::max(end, have + 256));
+  const size_t positions = table_.size() / (2 * pairs_);
+  for_each_row(positions - have, [&](size_t r) {
+    float* row = table_.data() + (have + r) * 2 * pairs_;
+    for (size_t i = 0; i < pairs_; ++i) {
+      const double angle = static_cast<double>(have + r) * frequencies_[i];
+      row[i] = static_cast<float>(std::cos(angle));
+      row[pairs_ + i] = static_cast<float>(std::sin(angle));
+    }
+  });
+}
+
+void RopeTable::rotate(Heads<float> x, size_t first) const {
+  if (pairs_ == 0) return;
+  for_each_row(x.rows, [&](size_t r) {
+    const float* cosine = table_.data() + (first + r) * 2 * pairs_;
+    for (size_t h = 0; h < x.heads; ++h) {
+      if (style_ == RopeStyle::kHalves) {
+        HWY_DYNAMIC_DISPATCH(RotateHalves)(x.row(h, r), cosine, cosine + pairs_, pairs_);
+      } else {
+        HWY_DYNAMIC_DISPATCH(RotateNeighbours)(x.row(h, r), cosine, cosine + pairs_, pairs_);
+      }
+    }
+  });
+}
+
+}  // namespace restkv
+#endif  // HWY_ONCE

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "model/architecture.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+/// The element-wise operations between the matrix products of a transformer, on all threads.
+namespace restkv {
+
+/// y[i] = x[i] / rms(x[i]) * weight for every row i; rms(x) = sqrt(mean(x^2) + epsilon).
+void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon, Matrix<float> y);
+
+/// x += y.
+void add(Matrix<float> x, Matrix<const float> y);
+
+/// gate = silu(gate) * up, for rows of [gate | up], each half as wide: SwiGLU (Shazeer 2020).
+/// The result fills the first half of each row.
+void silu_multiply(Matrix<float> gate_up);
+
+/// cos and sin of every (position, frequency): grows on demand and is kept over calls.
+class RopeTable {
+ public:
+  RopeTable(const ModelConfig& config, std::span<const float> factors, RopeStyle style);
+
+  /// Makes positions [0, end) available.
+  void grow(size_t end);
+  /// Rotates the rows of every head in place; row i stands at position `first + i`. The table must
+  /// have been grown beyond the last position.
+  void rotate(Heads<float> x, size_t first) const;
+
+ private:
+  size_t pairs_;
+  RopeStyle style_;
+  std::vector<double> frequencies_;  // [pairs]
+  std::vector<float> table_;         // [positions][2][pairs]: cos, then sin
+};
+
+}  // namespace restkv

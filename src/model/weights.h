@@ -1,0 +1,39 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "linear/linear.h"
+#include "model/architecture.h"
+#include "model/gguf_file.h"
+#include "restkv/compress.h"
+
+namespace restkv {
+
+/// Weights of one transformer layer, as they lie in the file.
+struct LayerWeights {
+  std::vector<float> attention_norm;  // [C]
+  Linear qkv;                         // [H*d + G*d + G*dv, C]
+  Linear output;                      // [C, H*dv]
+  std::vector<float> ffn_norm;        // [C]
+  Linear gate_up;                     // [2*F, C]
+  Linear down;                        // [C, F]
+
+  mutable std::once_flag output_factor_made;
+  mutable OutputFactor output_factor;
+};
+
+struct ModelWeights {
+  explicit ModelWeights(const std::string& path) : file(path) {}
+
+  GgufFile file;
+  const Architecture* architecture = nullptr;
+  Weight token_embedding;           // [V, C]
+  std::vector<LayerWeights> layers;
+  std::vector<float> output_norm;   // [C]
+  Linear unembedding;               // [V, C]
+  std::vector<float> rope_factors;  // [rope_dim / 2], or empty: divisors of the frequencies
+};
+
+}  // namespace restkv
