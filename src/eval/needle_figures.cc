@@ -190,10 +190,10 @@ std::string heading(const KeptMap& map) {
     return percent(static_cast<double>(part) / heads /
                    static_cast<double>(std::max<size_t>(whole, 1)));
   };
-  return fmt::format("keeps {:.4g} of {} tokens per head ({}) and, of the {} needle tokens, {}",
+  const size_t needle = map.needle_end - map.needle_begin;
+  return fmt::format("keeps {:.4g} of {} tokens per head ({}), and {} of the {} needle tokens",
                      static_cast<double>(kept) / heads, map.prompt_tokens,
-                     share(kept, map.prompt_tokens), map.needle_end - map.needle_begin,
-                     share(kept_of_needle, map.needle_end - map.needle_begin));
+                     share(kept, map.prompt_tokens), share(kept_of_needle, needle), needle);
 }
 
 void draw_map(Svg& svg, const KeptMap& map, double top) {
@@ -273,16 +273,21 @@ std::string heatmap_svg(const NeedleReport& report) {
     if (i == 0 || rows[i].budget != rows[i - 1].budget) panels.push_back({i, i, 0, 0, 0});
     ++panels.back().end;
   }
-  const double room = kWidth - 2 * kMargin - kDepthLabels;
-  const double gaps = panels.empty() ? 0 : kGap * static_cast<double>(panels.size() - 1);
-  const double cell =
-      std::clamp(std::floor((room - gaps) / static_cast<double>(std::max<size_t>(rows.size(), 1))),
-                 40.0, 64.0);
   const double left = kMargin + kDepthLabels;
+  // Squares as wide as they can be with all panels side by side, but wide enough for "3/5".
+  double cell = 64;
+  const auto total_width = [&] {
+    double width = -kGap;
+    for (auto& panel : panels) {
+      panel.width = std::max(76.0, cell * static_cast<double>(panel.end - panel.begin));
+      width += panel.width + kGap;
+    }
+    return width;
+  };
+  while (total_width() > kWidth - kMargin - left && cell > 36) --cell;
   double x = left;
   double lines = 0;
   for (auto& panel : panels) {
-    panel.width = std::max(76.0, cell * static_cast<double>(panel.end - panel.begin));
     if (x > left && x + panel.width > kWidth - kMargin) {
       x = left;
       ++lines;

@@ -87,11 +87,9 @@ std::string html(const NeedleReport& report) {
   page += fmt::format(
       "<h2>Which method finds the needle?</h2>\n<figure><div class=\"wide\">{}</div>\n"
       "<figcaption>How to read it: each panel gives every method the same number of tokens to "
-      "keep; "
-      "a column is a method, a row is the place of the needle in the text, from its start (0%) to "
-      "its end (100%). A dark square with a tick: the number came back. A pale square with a "
-      "cross: "
-      "it did not. Below each column: needles found. Point at a square to read what the model said."
+      "keep; a column is a method, a row is the place of the needle in the text, from its start "
+      "(0%) to its end (100%). Blue with a tick: the number came back. Orange with a cross: it did "
+      "not. Below each column: needles found. Point at a square to read what the model said."
       "</figcaption></figure>\n",
       heatmap_svg(report));
   page += fmt::format(
