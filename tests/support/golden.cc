@@ -1,0 +1,70 @@
+#include "support/golden.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+
+namespace restkv::testing {
+
+void GoldenCase::load() {
+  for (const std::string file : description_.at("inputs")) {
+    if (file.ends_with(".npz")) arrays_.merge(read_npz(directory_ / file));
+  }
+  arrays_.merge(read_npz(directory_ / description_.at("file").get<std::string>()));
+  if (const auto raw = description_.find("raw_in"); raw != description_.end()) {
+    arrays_["raw"] = read_npz(directory_ / raw->get<std::string>()).at("raw");
+  }
+  for (auto& [array, content] : arrays_) {
+    const auto scale = arrays_.find(array + "_scale");
+    if (scale == arrays_.end()) continue;
+    for (const int32_t x : content.ints) {
+      content.floats.push_back(static_cast<float>(x) * scale->second.floats.at(0));
+    }
+  }
+}
+
+const Array& GoldenCase::find(const std::string& array) const {
+  const auto it = arrays_.find(array);
+  if (it == arrays_.end()) throw std::runtime_error(name() + " has no array " + array);
+  return it->second;
+}
+
+const std::vector<size_t>& GoldenCase::shape(const std::string& array) const {
+  return find(array).shape;
+}
+
+const std::vector<float>& GoldenCase::floats(const std::string& array) const {
+  return find(array).floats;
+}
+
+const std::vector<int32_t>& GoldenCase::ints(const std::string& array) const {
+  return find(array).ints;
+}
+
+Matrix<const float> GoldenCase::matrix(const std::string& array) const {
+  const float* data = floats(array).data();
+  return {data, shape(array).at(0), shape(array).at(1)};
+}
+
+Heads<const float> GoldenCase::heads(const std::string& array) const {
+  const float* data = floats(array).data();
+  return {data, shape(array).at(0), shape(array).at(1), shape(array).at(2)};
+}
+
+std::filesystem::path golden_directory() {
+  const char* directory = std::getenv("RESTKV_GOLDEN_DIR");
+  if (directory != nullptr && *directory != '\0') return directory;
+  return std::filesystem::path(RESTKV_TEST_DATA_DIR) / "golden";
+}
+
+std::vector<GoldenCase> golden_cases() {
+  const std::filesystem::path directory = golden_directory();
+  std::ifstream file(directory / "index.json");
+  if (!file) throw std::runtime_error("cannot open " + (directory / "index.json").string());
+  const nlohmann::json index = nlohmann::json::parse(file);
+  std::vector<GoldenCase> cases;
+  for (const auto& description : index.at("cases")) cases.emplace_back(directory, description);
+  return cases;
+}
+
+}  // namespace restkv::testing

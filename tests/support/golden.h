@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "restkv/views.h"
+#include "support/npz.h"
+
+namespace restkv::testing {
+
+/// One case of the golden vectors: its description, and its arrays loaded on demand.
+class GoldenCase {
+ public:
+  GoldenCase(std::filesystem::path directory, nlohmann::json description)
+      : directory_(std::move(directory)), description_(std::move(description)) {}
+
+  [[nodiscard]] std::string name() const { return description_.at("name"); }
+  [[nodiscard]] std::string method() const { return description_.at("method"); }
+  [[nodiscard]] const nlohmann::json& params() const { return description_.at("params"); }
+
+  /// Reads the case's inputs and outputs; must be called once before they are asked for. `raw` is
+  /// taken from the file named by `raw_in` if the case shares it with another one. Input files
+  /// other than .npz are left to the caller.
+  void load();
+  [[nodiscard]] bool has(const std::string& array) const { return arrays_.contains(array); }
+  [[nodiscard]] const std::vector<size_t>& shape(const std::string& array) const;
+  /// A float32 array, or an int8 array multiplied by its companion `<array>_scale`.
+  [[nodiscard]] const std::vector<float>& floats(const std::string& array) const;
+  [[nodiscard]] const std::vector<int32_t>& ints(const std::string& array) const;
+  /// The same as views; the array must have 2 or 3 dimensions.
+  [[nodiscard]] Matrix<const float> matrix(const std::string& array) const;
+  [[nodiscard]] Heads<const float> heads(const std::string& array) const;
+
+ private:
+  [[nodiscard]] const Array& find(const std::string& array) const;
+
+  std::filesystem::path directory_;
+  nlohmann::json description_;
+  Arrays arrays_;
+};
+
+/// Where the golden vectors are: the environment variable RESTKV_GOLDEN_DIR, or the small set in
+/// tests/data/golden.
+std::filesystem::path golden_directory();
+/// All cases of the directory's index.json, not loaded.
+std::vector<GoldenCase> golden_cases();
+
+}  // namespace restkv::testing
