@@ -66,12 +66,13 @@ run_step() {
 
 # The part of a log that says what went wrong: compiler and CMake errors, else the end.
 show_log() {
-  local log=$1
+  local plain mistakes='(: (fatal )?error:|^FAILED|CMake Error)'
+  plain=$(sed 's/\x1b\[[0-9;]*m//g' "$1")
   {
-    if grep -qE '(: (fatal )?error|^FAILED|CMake Error)' "$log"; then
-      grep -E -A 8 '(: (fatal )?error|^FAILED|CMake Error)' "$log" | head -n 60
+    if grep -qE "$mistakes" <<<"$plain"; then
+      grep -E -A 8 "$mistakes" <<<"$plain" | sed -n '1,60p'
     else
-      tail -n 25 "$log"
+      tail -n 25 <<<"$plain"
     fi
   } | sed 's/^/  | /' >&2
 }
