@@ -321,7 +321,10 @@ NeedlePrompt make_needle_prompt(const NeedleRequest& request, const CountTokens&
   Random random(request.seed);
   NeedlePrompt prompt;
   prompt.depth = request.depth;
-  prompt.key = fmt::format("{}-{}", random.pick(kKeyAdjectives), random.pick(kKeyNouns));
+  // One draw per statement: compilers evaluate arguments in different orders.
+  const std::string_view adjective = random.pick(kKeyAdjectives);
+  const std::string_view noun = random.pick(kKeyNouns);
+  prompt.key = fmt::format("{}-{}", adjective, noun);
   prompt.answer = std::to_string(1'000'000 + random.below(9'000'000));
   prompt.question = fmt::format(kQuestion, prompt.key);
   prompt.answer_prefix = fmt::format(kAnswerPrefix, prompt.key);

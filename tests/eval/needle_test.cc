@@ -196,7 +196,7 @@ TEST(Needle, AnswersHaveSevenDigitsAndAreSpread) {
 
 TEST(Needle, IsTheSameOnEveryPlatform) {
   const auto prompt = make_needle_prompt(request(Haystack::kStories, 1, 110, 42), count_words);
-  EXPECT_EQ(prompt.key, "gentle-prism");
+  EXPECT_EQ(prompt.key, "quiet-glacier");
   EXPECT_EQ(prompt.answer, "2741450");
   EXPECT_NE(prompt.text.find("afterwards.\nWhen the air smelled of smoke, Farid stayed at home. "
                              "There was a blue umbrella beside the door of the post office."),
