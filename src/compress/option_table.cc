@@ -1,0 +1,141 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// The words of an enumeration, in the order of its values.
+template <class Enum>
+struct Words;
+template <>
+struct Words<Indicator> {
+  static constexpr std::array kList{"reconstruction", "attention", "attention-value"};
+};
+template <>
+struct Words<ReconstructionOrder> {
+  static constexpr std::array kList{"after", "before"};
+};
+template <>
+struct Words<Temporal> {
+  static constexpr std::array kList{"ema", "mean", "inverse-ema", "newest"};
+};
+template <>
+struct Words<Pooling> {
+  static constexpr std::array kList{"none", "average", "max", "adaptive"};
+};
+template <>
+struct Words<GroupReduce> {
+  static constexpr std::array kList{"mean", "max", "sum"};
+};
+
+[[noreturn]] void refuse(std::string_view name, std::string_view value, std::string_view expected) {
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} is \"{}\"; expected {}", name, value, expected));
+}
+
+template <class Number>
+bool parse_number(std::string_view text, Number& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+void parse(std::string_view name, std::string_view text, int& value) {
+  if (!parse_number(text, value)) refuse(name, text, "a whole number");
+}
+void parse(std::string_view name, std::string_view text, double& value) {
+  if (!parse_number(text, value) || !std::isfinite(value)) refuse(name, text, "a number");
+}
+void parse(std::string_view name, std::string_view text, bool& value) {
+  if (text != "true" && text != "false") refuse(name, text, "true or false");
+  value = text == "true";
+}
+template <class Enum>
+  requires std::is_enum_v<Enum>
+void parse(std::string_view name, std::string_view text, Enum& value) {
+  std::string words;
+  for (size_t i = 0; i < Words<Enum>::kList.size(); ++i) {
+    if (text == Words<Enum>::kList[i]) {
+      value = static_cast<Enum>(i);
+      return;
+    }
+    words += fmt::format("{}{}", i == 0 ? "" : ", ", Words<Enum>::kList[i]);
+  }
+  refuse(name, text, "one of " + words);
+}
+
+template <class T>
+std::string print(const T& value) {
+  if constexpr (std::is_enum_v<T>) {
+    return Words<T>::kList[static_cast<size_t>(value)];
+  } else {
+    return fmt::format("{}", value);
+  }
+}
+
+template <auto kField>
+void set(std::string_view name, CompressionOptions& options, std::string_view value) {
+  parse(name, value, options.*kField);
+}
+template <auto kField>
+std::string get(const CompressionOptions& options) {
+  return print(options.*kField);
+}
+
+using Options = CompressionOptions;
+
+template <auto kField>
+consteval CompressionOption option(std::string_view name, std::string_view values,
+                                   std::string_view help) {
+  return {name, values, help, &set<kField>, &get<kField>};
+}
+
+constexpr std::array kOptions{
+    option<&Options::budget>("budget", "N", "tokens kept per KV head, observation window included"),
+    option<&Options::window>("window", "N", "observation window: last tokens, always kept"),
+    option<&Options::sinks>("sinks", "N", "first tokens that always stay"),
+    option<&Options::indicator>("indicator", "reconstruction|attention|attention-value",
+                                "what a token's score measures"),
+    option<&Options::order>("order", "after|before",
+                            "reconstruction error after the moving average, or before it"),
+    option<&Options::temporal>("temporal", "ema|mean|inverse-ema|newest",
+                               "how the rows of the window are combined"),
+    option<&Options::alpha>("alpha", "X", "weight of the newer row in the moving average"),
+    option<&Options::tau>("tau", "X", "exponent of the reconstruction norm"),
+    option<&Options::use_wo>("use_wo", "true|false", "measure the error after W_O"),
+    option<&Options::normalize>("normalize", "true|false",
+                                "divide the error by the norm of the output (order before)"),
+    option<&Options::pooling>("pooling", "none|average|max|adaptive",
+                              "how scores are smoothed along positions"),
+    option<&Options::kernel>("kernel", "N",
+                             "pooling width, odd; 21 suits retrieval of long answers"),
+    option<&Options::drift_scale>("drift_scale", "X",
+                                  "positions of drift per step of the adaptive window (beta)"),
+    option<&Options::group_reduce>("group_reduce", "mean|max|sum",
+                                   "how the query heads of a KV head agree"),
+    option<&Options::reduce_before_pooling>("reduce_before_pooling", "true|false",
+                                            "let them agree before scores are smoothed"),
+    option<&Options::per_query_head>("per_query_head", "true|false",
+                                     "one selection per query head, as in the published code"),
+};
+
+}  // namespace
+
+std::span<const CompressionOption> compression_options() { return kOptions; }
+
+const CompressionOption& find_compression_option(std::string_view name) {
+  std::string names;
+  for (const CompressionOption& row : kOptions) {
+    if (row.name == name) return row;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no option \"{}\"; known are {}", name, names));
+}
+
+}  // namespace restkv
