@@ -18,7 +18,7 @@ h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.3rem;margin:
 p,figcaption{max-width:75ch;margin:.5rem 0}figcaption,.muted{color:#57606a}
 figure{margin:0}.wide{overflow-x:auto}svg{max-width:100%;min-width:760px;height:auto;display:block}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.75rem 0}
-th,td{padding:.3rem .8rem;text-align:right;vertical-align:top;border-bottom:1px solid #d0d7de}
+th,td{padding:.3rem .8rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid #d0d7de}
 th:first-child,td:first-child,td.said{text-align:left}th{border-bottom-width:2px}
 tr.group td{border-top:2px solid #afb8c1}td.said{white-space:pre-wrap;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;padding:1rem;background:#f6f8fa;border-radius:6px;font-size:.85rem}
