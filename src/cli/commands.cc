@@ -1,0 +1,20 @@
+#include <array>
+
+#include "cli/command.h"
+
+namespace restkv::cli {
+
+std::span<const Command> commands() {
+  static constexpr std::array kCommands{
+      Command{"run", "Answer from a long prompt with a compressed KV cache", declare_run},
+      Command{"inspect", "Show a model's architecture and what budgets would cost",
+              declare_inspect},
+      Command{"methods", "List compression methods, their options, defaults and papers",
+              declare_methods},
+      Command{"demo", "Compare methods at finding a needle in a haystack, with pictures",
+              declare_demo},
+  };
+  return kCommands;
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,245 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/process.h"
+#include "engine/generate.h"
+#include "eval/needle.h"
+#include "eval/needle_report.h"
+#include "restkv/engine.h"
+#include "restkv/error.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Long enough for a seven-digit number, one token per digit, and the end of the sentence.
+constexpr size_t kAnswerTokens = 16;
+
+struct DemoFlags {
+  std::string model;
+  std::string output = "restkv-demo";
+  std::string haystack = "noise";
+  std::string essay;
+  size_t tokens = 4000;
+  size_t depths = 5;
+  std::vector<int> budgets{64, 128, 256, 512};
+  uint64_t seed = 42;
+  int threads = 0;
+};
+
+/// A column of the comparison: a method with a pooling kernel, and its name in tables.
+struct Contestant {
+  std::string label;
+  CompressionOptions options;
+};
+
+std::vector<Contestant> contestants() {
+  std::vector<Contestant> list;
+  const auto add = [&](const std::string& label, const char* method, int kernel) {
+    CompressionOptions options = default_options(method);
+    if (kernel > 0) options.kernel = kernel;
+    list.push_back({label, options});
+  };
+  add("streaming-llm", "streaming-llm", 0);
+  add("snapkv", "snapkv", 0);
+  add("snapkv-k21", "snapkv", 21);
+  add("restkv", "restkv", 0);
+  add("restkv-k21", "restkv", 21);
+  return list;
+}
+
+/// A needle prompt as the model reads it, and where the needle's tokens are.
+struct EncodedNeedle {
+  eval::NeedlePrompt prompt;
+  std::vector<int32_t> tokens;
+  size_t needle_begin = 0;
+  size_t needle_end = 0;
+};
+
+std::string rendered(const Tokenizer& tokenizer, const eval::NeedlePrompt& prompt) {
+  const std::string body = prompt.text + prompt.question;
+  if (!tokenizer.has_chat_template()) return body + prompt.answer_prefix;
+  const ChatMessage message{"user", body};
+  std::string prefix = prompt.answer_prefix;
+  prefix.erase(0, prefix.find_first_not_of(' '));  // the assistant's turn begins with it
+  return tokenizer.apply_chat_template({&message, 1}) + prefix;
+}
+
+EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleRequest& request) {
+  const auto count = [&](std::string_view text) {
+    return tokenizer.encode(text, false, false).size();
+  };
+  EncodedNeedle needle;
+  needle.prompt = eval::make_needle_prompt(request, count);
+  const std::string text = rendered(tokenizer, needle.prompt);
+  needle.tokens = tokenizer.encode(text, true, true);
+  const size_t offset = text.find(needle.prompt.needle());
+  const auto tokens_before = [&](size_t end) {
+    return tokenizer.encode(std::string_view(text).substr(0, end), true, true).size();
+  };
+  needle.needle_begin = tokens_before(offset);
+  needle.needle_end = tokens_before(offset + needle.prompt.needle().size());
+  return needle;
+}
+
+eval::NeedleReport compare(const DemoFlags& flags) {
+  const Model model(flags.model);
+  const Tokenizer tokenizer(flags.model);
+  Engine engine(model);
+  const std::vector<Contestant> methods = contestants();
+  const std::string essay =
+      flags.essay.empty() ? std::string() : read_file(flags.essay);
+
+  eval::NeedleReport report;
+  report.model = model.config().name.empty() ? flags.model : model.config().name;
+  report.machine = machine_description();
+  Progress progress(stderr, "demo");
+  const auto share_of_prompt = [&](size_t prompt, double part) {
+    return (static_cast<double>(prompt) + part) / static_cast<double>(flags.depths);
+  };
+
+  for (size_t i = 0; i < flags.depths; ++i) {
+    const double depth =
+        flags.depths == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(flags.depths - 1);
+    const EncodedNeedle needle =
+        encode_needle(tokenizer, {.seed = flags.seed + i,
+                                  .depth = depth,
+                                  .target_tokens = flags.tokens,
+                                  .haystack = eval::haystack_from_name(flags.haystack),
+                                  .essay = essay});
+
+    // One prefill serves all methods and budgets: each layer is compressed for all of them.
+    struct Entry {
+      std::string label;
+      int budget;
+    };
+    std::vector<Entry> entries{{"full", 0}};
+    std::vector<CacheRequest> requests(1);
+    requests[0].options = default_options("full");
+    for (const int budget : flags.budgets) {
+      for (const Contestant& method : methods) {
+        CacheRequest& request = requests.emplace_back();
+        request.options = method.options;
+        request.options.budget = budget;
+        request.keep_selections = i == flags.depths / 2;
+        entries.push_back({method.label, budget});
+      }
+    }
+    const auto start = Clock::now();
+    const std::vector<float> logits = engine.prefill(needle.tokens, requests, [&](double done) {
+      progress.update(share_of_prompt(i, 0.7 * done),
+                      fmt::format("prompt {}/{}: reading", i + 1, flags.depths));
+      return !interrupted();
+    });
+    double prefill_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    for (const CacheRequest& request : requests) prefill_seconds -= request.compress_seconds;
+
+    report.prompt_tokens = std::max(report.prompt_tokens, needle.tokens.size());
+    if (i == flags.depths / 2) {
+      report.example_prompt = needle.prompt.prompt();
+      report.example_needle = needle.prompt.needle();
+    }
+    for (size_t e = 0; e < requests.size(); ++e) {
+      CacheRequest& request = requests[e];
+      const auto kept = static_cast<double>(request.cache.kept_bytes());
+      Sampler sampler({}, model.config().vocabulary);
+      const Generation answer =
+          generate(engine, tokenizer, request.cache, logits, sampler, kAnswerTokens,
+                   [](const std::string&) { return !interrupted(); });
+      if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+      report.cells.push_back(
+          {.method = entries[e].label,
+           .budget = entries[e].budget,
+           .depth = depth,
+           .found = eval::answer_found(answer.text, needle.prompt.answer),
+           .answer = needle.prompt.answer,
+           .output = answer.text,
+           .kv_mib = kept / (1024.0 * 1024.0),
+           .prefill_seconds = prefill_seconds,
+           .compress_seconds = request.compress_seconds,
+           .decode_tokens_per_second = answer.tokens_per_second()});
+      // The map shows the tightest budget at which the methods differ most visibly.
+      if (request.keep_selections && entries[e].budget == flags.budgets[flags.budgets.size() / 2]) {
+        eval::KeptMap map{.method = entries[e].label,
+                          .budget = entries[e].budget,
+                          .prompt_tokens = needle.tokens.size(),
+                          .needle_begin = needle.needle_begin,
+                          .needle_end = needle.needle_end,
+                          .keep = {}};
+        for (Selection& layer : request.selections) map.keep.push_back(std::move(layer.keep));
+        report.maps.push_back(std::move(map));
+      }
+      request = {};
+      progress.update(share_of_prompt(i, 0.7 + 0.3 * static_cast<double>(e + 1) /
+                                                   static_cast<double>(requests.size())),
+                      fmt::format("prompt {}/{}: answering", i + 1, flags.depths));
+    }
+  }
+  progress.finish();
+  return report;
+}
+
+int demo(const DemoFlags& flags) {
+  use_threads(flags.threads);
+  for (const int budget : flags.budgets) {
+    for (Contestant method : contestants()) {
+      method.options.budget = budget;
+      validate(method.options);  // before minutes of work
+    }
+  }
+  std::error_code error;
+  std::filesystem::create_directories(flags.output, error);
+  if (error) {
+    throw Error(ErrorCode::kIo,
+                fmt::format("{}: cannot create the output folder: {}", flags.output,
+                            error.message()));
+  }
+  const eval::NeedleReport report = compare(flags);
+  const std::filesystem::path folder = flags.output;
+  write_file_atomically(folder / "needle.svg", eval::heatmap_svg(report));
+  write_file_atomically(folder / "kept.svg", eval::kept_map_svg(report));
+  write_file_atomically(folder / "needle.md", eval::markdown(report));
+  write_file_atomically(folder / "needle.json", eval::json(report));
+  write_file_atomically(folder / "index.html", eval::html(report));
+  print(eval::table(report));
+  print(fmt::format("\nPictures and all answers: {}\n", (folder / "index.html").string()));
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_demo(CLI::App& app) {
+  auto flags = std::make_shared<DemoFlags>();
+  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
+  app.add_option("-o,--output", flags->output, "folder for the report")
+      ->capture_default_str()
+      ->type_name("DIR");
+  app.add_option("--haystack", flags->haystack, "noise, stories or essay")->capture_default_str();
+  app.add_option("--essay", flags->essay, "text file for --haystack essay")->type_name("FILE");
+  app.add_option("--tokens", flags->tokens, "length of a prompt")->capture_default_str();
+  app.add_option("--depths", flags->depths, "needle depths, evenly spread")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  app.add_option("--budgets", flags->budgets, "tokens kept per KV head")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--seed", flags->seed, "seed of the first prompt")->capture_default_str();
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor");
+  app.footer(
+      "Examples:\n"
+      "  restkv demo -m model.gguf -o report\n"
+      "  restkv demo -m model.gguf --tokens 2000 --budgets 64,128 --depths 10");
+  return [flags] { return demo(*flags); };
+}
+
+}  // namespace restkv::cli

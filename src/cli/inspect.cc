@@ -1,0 +1,50 @@
+#include <fmt/format.h>
+
+#include "cli/command.h"
+#include "cli/process.h"
+#include "restkv/model.h"
+
+namespace restkv::cli {
+namespace {
+
+std::string describe(const Model& model) {
+  const ModelConfig& c = model.config();
+  std::string text;
+  const auto row = [&](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<20} {}\n", name, value);
+  };
+  row("file", fmt::format("{} ({})", model.path(), human_bytes(static_cast<double>(c.file_bytes))));
+  if (!c.name.empty()) row("name", c.name);
+  row("architecture", fmt::format("{}, weights {}", c.architecture, c.weight_types));
+  row("layers", fmt::format("{}", c.layers));
+  row("width", fmt::format("{} (feed-forward {})", c.width, c.ffn_width));
+  row("heads", fmt::format("{} query, {} KV ({}), {} channels each", c.query_heads, c.kv_heads,
+                           c.query_heads == c.kv_heads ? "MHA" : "GQA", c.key_dim));
+  row("vocabulary", fmt::format("{} tokens", c.vocabulary));
+  row("native context", fmt::format("{} tokens", c.context_length));
+  const auto per_token = static_cast<double>(c.kv_bytes_per_token());
+  row("KV per token", fmt::format("{} in half precision", human_bytes(per_token)));
+  row("KV of full context", human_bytes(per_token * static_cast<double>(c.context_length)));
+  text += fmt::format("\n{:>8}  {:>12}  {:>22}\n", "budget", "KV cache", "of the full context");
+  for (const size_t budget : {64UL, 128UL, 256UL, 512UL, 1024UL, 2048UL, 4096UL}) {
+    if (budget >= c.context_length) break;
+    text += fmt::format("{:>8}  {:>12}  {:>21.1f}%\n", budget,
+                        human_bytes(per_token * static_cast<double>(budget)),
+                        100.0 * static_cast<double>(budget) / static_cast<double>(c.context_length));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::function<int()> declare_inspect(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  app.add_option("model", *path, "GGUF model file")->required();
+  app.footer("Example:\n  restkv inspect model.gguf");
+  return [path] {
+    print(describe(Model(*path)));
+    return kSuccess;
+  };
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,33 @@
+#include <fmt/format.h>
+
+#include "cli/command.h"
+#include "cli/process.h"
+#include "restkv/compression_options.h"
+
+namespace restkv::cli {
+namespace {
+
+int list_methods() {
+  std::string text;
+  for (const Method& method : methods()) {
+    text += fmt::format("{}\n  {}\n", method.name, method.summary);
+    if (!method.paper.empty()) text += fmt::format("  {}\n", method.paper);
+    for (const std::string_view name : method.options) {
+      const CompressionOption& option = find_compression_option(name);
+      text += fmt::format("    {:<22} {:<14} {} [{}]\n", name, option.get(method.defaults),
+                          option.help, option.values);
+    }
+    text += '\n';
+  }
+  print(text);
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_methods(CLI::App& app) {
+  app.footer("On the command line an option is written --like-this: --drift-scale 500.");
+  return list_methods;
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,242 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/compression_flags.h"
+#include "cli/process.h"
+#include "engine/generate.h"
+#include "restkv/engine.h"
+#include "restkv/error.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct RunFlags {
+  std::string model;
+  std::string prompt, file, system;
+  bool raw = false;
+  size_t max_tokens = 256;
+  int threads = 0;
+  SamplingOptions sampling;
+  CompressionFlags compression;
+  bool stats = false;
+  std::string stats_json;
+};
+
+/// What a run cost; filled as the run goes on, so that an interrupted one can tell too.
+struct RunStats {
+  std::string method;
+  int budget = 0;
+  size_t prompt_tokens = 0;
+  double load_seconds = 0;
+  double prefill_seconds = 0;  // up to the first token
+  double compress_seconds = 0;
+  size_t generated_tokens = 0;
+  double decode_tokens_per_second = 0;
+  size_t kv_bytes_full = 0;
+  size_t kv_bytes_kept = 0;
+  bool interrupted = false;
+
+  [[nodiscard]] double prefill_tokens_per_second() const {
+    return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
+  }
+  [[nodiscard]] std::string text() const {
+    return fmt::format(
+        "{:<22} {} (budget {})\n"
+        "{:<22} {}\n"
+        "{:<22} {:.3f} s\n"
+        "{:<22} {:.3f} s ({:.0f} tokens/s; compression {:.3f} s)\n"
+        "{:<22} {} ({:.1f} tokens/s)\n"
+        "{:<22} {} of {} ({:.1f}%)\n"
+        "{:<22} {}\n{}",
+        "method", method, budget, "prompt tokens", prompt_tokens, "model loaded in", load_seconds,
+        "time to first token", prefill_seconds, prefill_tokens_per_second(), compress_seconds,
+        "generated tokens", generated_tokens, decode_tokens_per_second, "KV cache kept",
+        human_bytes(static_cast<double>(kv_bytes_kept)),
+        human_bytes(static_cast<double>(kv_bytes_full)),
+        kv_bytes_full > 0
+            ? 100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)
+            : 0.0,
+        "peak resident memory", human_bytes(static_cast<double>(peak_resident_bytes())),
+        interrupted ? "interrupted; figures up to there\n" : "");
+  }
+  [[nodiscard]] std::string json() const {
+    return nlohmann::ordered_json{{"method", method},
+                                  {"budget", budget},
+                                  {"prompt_tokens", prompt_tokens},
+                                  {"load_seconds", load_seconds},
+                                  {"time_to_first_token_seconds", prefill_seconds},
+                                  {"prefill_tokens_per_second", prefill_tokens_per_second()},
+                                  {"compress_seconds", compress_seconds},
+                                  {"generated_tokens", generated_tokens},
+                                  {"decode_tokens_per_second", decode_tokens_per_second},
+                                  {"kv_bytes_full", kv_bytes_full},
+                                  {"kv_bytes_kept", kv_bytes_kept},
+                                  {"peak_resident_bytes", peak_resident_bytes()},
+                                  {"interrupted", interrupted}}
+               .dump(2) +
+           "\n";
+  }
+};
+
+std::string read_prompt(const RunFlags& flags) {
+  if (!flags.prompt.empty()) return flags.prompt;
+  if (!flags.file.empty() && flags.file != "-") return read_file(flags.file);
+  if (flags.file.empty() && isatty(STDIN_FILENO) != 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
+  }
+  return {std::istreambuf_iterator<char>(std::cin), {}};
+}
+
+std::vector<int32_t> encode_prompt(const RunFlags& flags, const Tokenizer& tokenizer,
+                                   const std::string& prompt) {
+  if (flags.raw || !tokenizer.has_chat_template()) {
+    if (!flags.system.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  flags.raw ? "--system has no effect with --raw"
+                            : "--system needs a chat template, which this model does not have");
+    }
+    return tokenizer.encode(prompt, true, flags.raw);
+  }
+  std::vector<ChatMessage> messages;
+  if (!flags.system.empty()) messages.push_back({"system", flags.system});
+  messages.push_back({"user", prompt});
+  return tokenizer.encode(tokenizer.apply_chat_template(messages), true, true);
+}
+
+void run_model(const RunFlags& flags, RunStats& stats) {
+  const CompressionOptions options = flags.compression.resolve();
+  stats.method = options.method;
+  stats.budget = options.budget;
+  const std::string prompt = read_prompt(flags);
+  if (prompt.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty");
+
+  const auto load_start = Clock::now();
+  const Model model(flags.model);
+  const Tokenizer tokenizer(flags.model);
+  Sampler sampler(flags.sampling, model.config().vocabulary);
+  Engine engine(model);
+  stats.load_seconds = seconds_since(load_start);
+
+  const std::vector<int32_t> tokens = encode_prompt(flags, tokenizer, prompt);
+  stats.prompt_tokens = tokens.size();
+  stats.kv_bytes_full = tokens.size() * model.config().kv_bytes_per_token();
+  if (tokens.size() + flags.max_tokens > model.config().context_length) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} prompt tokens and --max-tokens {} do not fit into the model's context of "
+                    "{}; shorten the prompt, lower --max-tokens or use a model with a longer one",
+                    tokens.size(), flags.max_tokens, model.config().context_length));
+  }
+
+  const auto start = Clock::now();
+  CacheRequest request;
+  request.options = options;
+  std::vector<float> logits;
+  {
+    // A prompt that takes a moment only needs no bar.
+    const bool slow = tokens.size() >= 1024;
+    Progress progress(stderr, "reading the prompt",
+                      slow ? Progress::Mode::kAuto : Progress::Mode::kOff);
+    logits = engine.prefill(tokens, {&request, 1}, [&](double done) {
+      progress.update(done);
+      return !interrupted();
+    });
+  }
+  stats.prefill_seconds = seconds_since(start);
+  stats.compress_seconds = request.compress_seconds;
+  stats.kv_bytes_kept = request.cache.kept_bytes();
+
+  const Generation generation =
+      generate(engine, tokenizer, request.cache, logits, sampler, flags.max_tokens,
+               [](const std::string& text) {
+                 print(text);
+                 return !interrupted();
+               });
+  if (generation.text.empty() || generation.text.back() != '\n') print("\n");
+  stats.generated_tokens = generation.tokens.size();
+  stats.decode_tokens_per_second = generation.tokens_per_second();
+  if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+}
+
+int run(const RunFlags& flags) {
+  use_threads(flags.threads);
+  RunStats stats;
+  std::optional<Error> interruption;
+  try {
+    run_model(flags, stats);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInterrupted) throw;
+    interruption = e;
+    stats.interrupted = true;
+  }
+  if (flags.stats || stats.interrupted) std::fputs(("\n" + stats.text()).c_str(), stderr);
+  if (!flags.stats_json.empty()) write_file_atomically(flags.stats_json, stats.json());
+  if (interruption) throw *interruption;
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_run(CLI::App& app) {
+  auto flags = std::make_shared<RunFlags>();
+  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
+  auto* prompt = app.add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
+  app.add_option("-f,--file", flags->file, "file that holds the prompt; - is standard input")
+      ->type_name("FILE")
+      ->excludes(prompt);
+  app.add_option("--system", flags->system, "system message of the chat template")
+      ->type_name("TEXT");
+  app.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
+  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens to generate")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->type_name("N");
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
+  app.add_option("--stats-json", flags->stats_json, "write the same as JSON")->type_name("FILE");
+  flags->compression.declare(app);
+
+  constexpr const char* kSampling = "Sampling (names as in libllama)";
+  SamplingOptions& s = flags->sampling;
+  const auto sampling = [&](const char* name, auto& value, const char* help) {
+    app.add_option(name, value, help)->capture_default_str()->group(kSampling)->type_name("X");
+  };
+  sampling("--temp", s.temperature, "temperature; 0 picks the most likely token");
+  sampling("--top-k", s.top_k, "keep the k most likely tokens; 0 is off");
+  sampling("--top-p", s.top_p, "keep the most likely tokens up to this mass; 1 is off");
+  sampling("--min-p", s.min_p, "drop tokens below this share of the best; 0 is off");
+  sampling("--repeat-last-n", s.repeat_last_n, "tokens the penalties look back on");
+  sampling("--repeat-penalty", s.repeat_penalty, "1 is off");
+  sampling("--presence-penalty", s.presence_penalty, "0 is off");
+  sampling("--frequency-penalty", s.frequency_penalty, "0 is off");
+  sampling("-s,--seed", s.seed, "seed of the random choice");
+  app.footer(
+      "Examples:\n"
+      "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
+      "  restkv run -m model.gguf -f question_and_document.txt --budget 512 --stats\n"
+      "  cat report.txt | restkv run -m model.gguf --method snapkv --kernel 21 --temp 0.7\n"
+      "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
+  return [flags] { return run(*flags); };
+}
+
+}  // namespace restkv::cli
