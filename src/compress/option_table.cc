@@ -56,7 +56,7 @@ void parse(std::string_view name, std::string_view text, bool& value) {
   value = text == "true";
 }
 template <class Enum>
-  requires std::is_enum_v<Enum>
+requires std::is_enum_v<Enum>
 void parse(std::string_view name, std::string_view text, Enum& value) {
   std::string words;
   for (size_t i = 0; i < Words<Enum>::kList.size(); ++i) {

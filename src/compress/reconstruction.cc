@@ -22,6 +22,7 @@ struct AfterBlock {
   Matrix<const float> combined;  ///< [group, positions]
   Matrix<const float> values;    ///< [positions, d]
   Matrix<const float> outputs;   ///< [group, d]
+  const float* output_norms;     ///< [group]
   const OutputFactor* factor;
   size_t first_head;
   double tau;
@@ -31,6 +32,7 @@ struct BeforeBlock {
   Matrix<const float> attention;  ///< [group * window, positions]
   Matrix<const float> values;     ///< [positions, d]
   Matrix<const float> outputs;    ///< [group * window, d], R applied
+  const float* output_norms;      ///< [group * window]
   const OutputFactor* factor;
   size_t first_head;
   const float* coefficients;  ///< [group * window]
@@ -79,11 +81,19 @@ HWY_INLINE void TriangleProduct(Matrix<const float> r, size_t width, const float
   }
 }
 
-/// a / (1 - a), bounded (see kSmallestRest).
+/// a / (1 - a), and with it a lower bound of squared norms where 1 - a vanishes: see kSmallestRest.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Odds(D d, V a) {
-  const V rest = hn::Max(hn::Sub(hn::Set(d, 1.0F), a), hn::Set(d, kSmallestRest));
-  return hn::Div(a, rest);
+HWY_INLINE V BoundedOdds(D d, V a, V least_square, V& squares) {
+  const auto smallest = hn::Set(d, kSmallestRest);
+  const auto rest = hn::Sub(hn::Set(d, 1.0F), a);
+  squares = hn::IfThenElse(hn::Lt(smallest, rest), squares, hn::Max(squares, least_square));
+  return hn::Div(a, hn::Max(rest, smallest));
+}
+
+/// (kSmallestRest * norm)^2 in every lane.
+template <class D>
+HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
+  return hn::Set(d, (kSmallestRest * norm) * (kSmallestRest * norm));
 }
 
 void ScoreAfter(const AfterBlock& block) {
@@ -93,8 +103,12 @@ void ScoreAfter(const AfterBlock& block) {
   AlignedVector<float> values(dim * kTilePositions);
   AlignedVector<float> errors(dim * kTilePositions);
   AlignedVector<float> strip(kTriangleRows * kTilePositions);
-  HWY_ALIGN float norms[kTilePositions];
+  HWY_ALIGN float squares[kTilePositions];
+  HWY_ALIGN float scores[kTilePositions];
   HWY_ALIGN float weights[kTilePositions] = {};
+  // The authors' code raises to tau after the projection only.
+  const bool square_root = block.factor == nullptr || block.tau == 1.0;
+  const auto half_tau = static_cast<float>(block.tau / 2);
   for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
     const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
     const size_t width = (positions + lanes - 1) / lanes * lanes;
@@ -110,7 +124,7 @@ void ScoreAfter(const AfterBlock& block) {
       }
       if (block.factor != nullptr) {
         TriangleSquaredNorms(block.factor->head(block.first_head + g), width, errors.data(),
-                             strip.data(), norms);
+                             strip.data(), squares);
       } else {
         for (size_t p = 0; p < width; p += lanes) {
           auto sum = hn::Zero(d);
@@ -118,23 +132,25 @@ void ScoreAfter(const AfterBlock& block) {
             const auto e = hn::LoadU(d, errors.data() + k * kTilePositions + p);
             sum = hn::MulAdd(e, e, sum);
           }
-          hn::StoreU(sum, d, norms + p);
+          hn::StoreU(sum, d, squares + p);
         }
       }
       std::copy_n(block.combined.row(g) + c, positions, weights);
-      if (block.factor == nullptr || block.tau == 1.0) {
-        for (size_t p = 0; p < width; p += lanes) {
-          hn::StoreU(hn::Sqrt(hn::LoadU(d, norms + p)), d, norms + p);
-        }
-      } else {
-        const auto half = static_cast<float>(block.tau / 2);
-        for (size_t p = 0; p < positions; ++p) norms[p] = std::pow(norms[p], half);
-      }
+      const auto least = LeastSquare(d, block.output_norms[g]);
       for (size_t p = 0; p < width; p += lanes) {
-        const auto odds = Odds(d, hn::LoadU(d, weights + p));
-        hn::StoreU(hn::Mul(odds, hn::LoadU(d, norms + p)), d, norms + p);
+        auto square = hn::LoadU(d, squares + p);
+        const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+        if (square_root) {
+          hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
+        } else {
+          hn::StoreU(square, d, squares + p);
+          hn::StoreU(odds, d, scores + p);
+        }
       }
-      std::copy_n(norms, positions, block.raw.row(g) + c);
+      if (!square_root) {
+        for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
+      }
+      std::copy_n(scores, positions, block.raw.row(g) + c);
     }
   }
 }
@@ -225,9 +241,11 @@ void ScoreBefore(const BeforeBlock& block) {
       for (size_t r = 0; r < window; ++r) {
         std::copy_n(block.attention.row(g * window + r) + c, positions, weights);
         const auto coefficient = hn::Set(d, block.coefficients[g * window + r]);
+        const auto least = LeastSquare(d, block.output_norms[g * window + r]);
         for (size_t p = 0; p < width; p += lanes) {
-          const auto norm = hn::Sqrt(hn::LoadU(d, squares.data() + r * kTilePositions + p));
-          const auto error = hn::Mul(Odds(d, hn::LoadU(d, weights + p)), norm);
+          auto square = hn::LoadU(d, squares.data() + r * kTilePositions + p);
+          const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+          const auto error = hn::Mul(odds, hn::Sqrt(square));
           hn::StoreU(hn::MulAdd(coefficient, error, hn::LoadU(d, sums + p)), d, sums + p);
         }
       }
@@ -348,10 +366,22 @@ void reconstruction_after(Matrix<const float> combined, Matrix<const float> valu
                           ErrorSpace space, double tau, Matrix<float> raw) {
   const auto outputs = weighted_values(combined, values);
   const Matrix<const float> outputs_view(outputs.data(), combined.rows, values.cols);
+  std::vector<float> output_norms(combined.rows);
+  for (size_t g = 0; g < combined.rows; ++g) {
+    std::vector<float> output(outputs_view.row(g), outputs_view.row(g) + values.cols);
+    if (space.factor != nullptr) project(space.factor->head(space.first_head + g), output);
+    output_norms[g] = norm(output);
+  }
   for_each_block(combined.cols, [&](size_t, size_t begin, size_t count) {
-    HWY_DYNAMIC_DISPATCH(ScoreAfter)
-    ({columns(combined, begin, count), values.slice(begin, count), outputs_view, space.factor,
-      space.first_head, tau, columns(raw, begin, count)});
+    const AfterBlock block{.combined = columns(combined, begin, count),
+                           .values = values.slice(begin, count),
+                           .outputs = outputs_view,
+                           .output_norms = output_norms.data(),
+                           .factor = space.factor,
+                           .first_head = space.first_head,
+                           .tau = tau,
+                           .raw = columns(raw, begin, count)};
+    HWY_DYNAMIC_DISPATCH(ScoreAfter)(block);
   });
 }
 
@@ -361,20 +391,28 @@ void reconstruction_before(const WindowAttention& attention, Matrix<const float>
   const Matrix<const float> rows = attention.rows();
   auto outputs = weighted_values(rows, values);
   const Matrix<float> outputs_view(outputs.data(), rows.rows, values.cols);
+  std::vector<float> output_norms(rows.rows);
   std::vector<float> row_coefficients(rows.rows);
   for (size_t i = 0; i < rows.rows; ++i) {
     const auto output = outputs_view.row_span(i);
     if (space.factor != nullptr) {
       project(space.factor->head(space.first_head + i / attention.window()), output);
     }
+    output_norms[i] = norm(output);
     row_coefficients[i] = coefficients[i % attention.window()];
     // An output of zero leaves nothing to relate the error to; its errors stay as they are.
-    if (const float size = norm(output); normalize && size > 0.0F) row_coefficients[i] /= size;
+    if (normalize && output_norms[i] > 0.0F) row_coefficients[i] /= output_norms[i];
   }
   for_each_block(raw.cols, [&](size_t, size_t begin, size_t count) {
-    HWY_DYNAMIC_DISPATCH(ScoreBefore)
-    ({columns(rows, begin, count), values.slice(begin, count), outputs_view, space.factor,
-      space.first_head, row_coefficients.data(), columns(raw, begin, count)});
+    const BeforeBlock block{.attention = columns(rows, begin, count),
+                            .values = values.slice(begin, count),
+                            .outputs = outputs_view,
+                            .output_norms = output_norms.data(),
+                            .factor = space.factor,
+                            .first_head = space.first_head,
+                            .coefficients = row_coefficients.data(),
+                            .raw = columns(raw, begin, count)};
+    HWY_DYNAMIC_DISPATCH(ScoreBefore)(block);
   });
 }
 

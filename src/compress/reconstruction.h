@@ -17,7 +17,9 @@ struct ErrorSpace {
 };
 
 /// The factor a / (1 - a) is bounded by taking 1 - a to be at least 2^-24, the distance of 1 from
-/// its lower neighbour in float32. The published code returns infinity or NaN for a == 1.
+/// its lower neighbour in float32; the published code returns infinity or NaN for a == 1. There the
+/// output equals the value up to rounding, so the norm is taken to be at least 2^-24 ||W_h o||:
+/// a token with all the attention scores at least ||W_h o|| instead of, by cancellation, nothing.
 inline constexpr float kSmallestRest = 0x1p-24F;
 
 /// ReST-KV, order `after`: one error per position from attention already combined over the window.

@@ -24,8 +24,8 @@ std::string shape(const Heads<T>& x) {
   return fmt::format("[{}, {}, {}]", x.heads, x.rows, x.dim);
 }
 
-/// Throws unless the arrays of the layer fit each other and the options.
-void check_shapes(const LayerObservation& layer, const CompressionOptions& options) {
+/// Throws unless keys and values fit each other and, where query heads matter, these.
+void check_cache(const LayerObservation& layer, const CompressionOptions& options) {
   const size_t heads = layer.keys.heads;
   const size_t rows = layer.keys.rows;
   const size_t dim = layer.keys.dim;
@@ -37,20 +37,24 @@ void check_shapes(const LayerObservation& layer, const CompressionOptions& optio
     refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
                        shape(layer.values), shape(layer.keys)));
   }
-  const size_t observed = observed_queries(options);
-  if (observed == 0 && !options.per_query_head) return;
+  if (observed_queries(options) == 0 && !options.per_query_head) return;
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
     refuse(
         fmt::format("{} query heads cannot share {} KV heads; the first must be a multiple of "
                     "the second",
                     layer.queries.heads, heads));
   }
+}
+
+/// Throws unless there is what the method observes; a prompt that is kept whole needs none of it.
+void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
+  const size_t observed = observed_queries(options);
   if (observed == 0) return;
-  if (layer.queries.dim != dim) {
+  if (layer.queries.dim != layer.keys.dim) {
     refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
                        shape(layer.keys)));
   }
-  if (layer.queries.rows < std::min(observed, rows)) {
+  if (layer.queries.rows < observed) {
     refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
                        layer.queries.rows, options.method, observed));
   }
@@ -61,9 +65,10 @@ void check_shapes(const LayerObservation& layer, const CompressionOptions& optio
                     "use_wo to false",
                     options.method));
   }
-  if (layer.output->heads() != layer.queries.heads || layer.output->head_dim() != dim) {
+  if (layer.output->heads() != layer.queries.heads || layer.output->head_dim() != layer.keys.dim) {
     refuse(fmt::format("the output factor is for {} heads of size {}, the layer has {} of size {}",
-                       layer.output->heads(), layer.output->head_dim(), layer.queries.heads, dim));
+                       layer.output->heads(), layer.output->head_dim(), layer.queries.heads,
+                       layer.keys.dim));
   }
 }
 
@@ -138,12 +143,13 @@ Selection keep_all(const LayerObservation& layer, const CompressionOptions& opti
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace) {
   validate(options);
-  check_shapes(layer, options);
+  check_cache(layer, options);
   if (trace != nullptr) *trace = {};
   // A budget of exactly n keeps everything too; its scores are worth computing for a trace only.
   const auto budget = static_cast<size_t>(std::max(options.budget, 0));
   const size_t length = layer.keys.rows;
   if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
+  check_observation(layer, options);
   return find_method(options.method).select(layer, options, trace);
 }
 

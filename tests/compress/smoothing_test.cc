@@ -1,0 +1,111 @@
+#include "compress/smoothing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "compress/top_positions.h"
+#include "support/simd.h"
+
+namespace restkv {
+namespace {
+
+TEST(AdaptiveWindowTest, RoundsLikeThePublishedCode) {
+  struct Row {
+    float drift;
+    int kernel;
+    int shift;
+  };
+  // Base kernel 5, one step per 10 positions.
+  const Row rows[] = {{0, 5, 1},    {1, 5, 0},    {-1, 5, 0},   {10, 5, 1},   {-10, 5, 0},
+                      {19, 5, 1},   {-19, 5, -1}, {20, 5, 2},   {-20, 5, -1}, {25, 5, 2},
+                      {-25, 5, -2}, {30, 7, 3},   {-30, 7, -2}, {99, 19, 9},  {-99, 19, -9}};
+  for (const auto& [drift, kernel, shift] : rows) {
+    const PoolingWindow window = adaptive_window(drift, 5, 10);
+    EXPECT_EQ(window.kernel, kernel) << drift;
+    EXPECT_EQ(window.shift, shift) << drift;
+  }
+}
+
+TEST(SmoothTest, TreatsTheEdgesAsEachKindDoes) {
+  const std::vector<float> raw = {3, 0, 0, 6, 9};
+  std::vector<float> out(raw.size());
+  smooth(raw, Pooling::kNone, {3, 0}, out);
+  EXPECT_EQ(out, raw);
+  smooth(raw, Pooling::kAverage, {3, 0}, out);
+  EXPECT_EQ(out, (std::vector<float>{1, 1, 2, 5, 5}));
+  smooth(raw, Pooling::kMax, {3, 0}, out);
+  EXPECT_EQ(out, (std::vector<float>{3, 3, 6, 9, 9}));
+  smooth(raw, Pooling::kAdaptive, {3, 0}, out);
+  EXPECT_EQ(out, (std::vector<float>{2, 1, 2, 5, 8}));
+  smooth(raw, Pooling::kAdaptive, {3, 2}, out);
+  EXPECT_EQ(out, (std::vector<float>{2, 5, 8, 9, 9}));
+  smooth(raw, Pooling::kAdaptive, {3, -2}, out);
+  EXPECT_EQ(out, (std::vector<float>{3, 3, 2, 1, 2}));
+}
+
+TEST(SmoothTest, WindowsWiderThanTheRow) {
+  const std::vector<float> raw = {1, 2};
+  std::vector<float> out(2);
+  smooth(raw, Pooling::kAdaptive, {7, 0}, out);
+  EXPECT_FLOAT_EQ(out[0], (4 * 1 + 3 * 2) / 7.0F);
+  smooth(raw, Pooling::kAdaptive, {1, -50}, out);
+  EXPECT_EQ(out, (std::vector<float>{1, 1}));
+  smooth(raw, Pooling::kAverage, {7, 0}, out);
+  EXPECT_FLOAT_EQ(out[0], 3 / 7.0F);
+}
+
+/// By sorting, as the words say it.
+std::vector<int32_t> sorted_top(const std::vector<float>& values, size_t count) {
+  std::vector<int32_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
+  order.resize(count);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+TEST(TopPositionsTest, AgreesWithASort) {
+  std::mt19937 engine(3);
+  std::vector<std::vector<float>> rows;
+  for (const size_t size : {1, 2, 17, 100, 4096, 9000, 20001}) {
+    std::normal_distribution<float> normal;
+    auto& spread = rows.emplace_back(size);
+    for (float& x : spread) x = normal(engine);
+    auto& steep = rows.emplace_back(size);
+    for (float& x : steep) x = std::exp(8 * normal(engine));
+    auto& few_values = rows.emplace_back(size);
+    for (float& x : few_values) x = static_cast<float>(engine() % 3);
+    rows.emplace_back(size, 0.0F);
+    auto& mostly_zero = rows.emplace_back(size, 0.0F);
+    for (size_t i = 0; i < size; i += 7) mostly_zero[i] = 1.0F / static_cast<float>(i + 1);
+    auto& rising = rows.emplace_back(size);
+    std::iota(rising.begin(), rising.end(), -50.0F);
+    // A regular sample sees only the small or only the large values.
+    auto& periodic = rows.emplace_back(size);
+    for (size_t i = 0; i < size; ++i) periodic[i] = i % 16 < 2 ? 5.0F : 1.0F;
+    auto& hidden = rows.emplace_back(size);
+    for (size_t i = 0; i < size; ++i) hidden[i] = i % 16 < 2 ? 1.0F : 5.0F;
+  }
+  for (const int64_t target : testing::simd_targets()) {
+    const testing::ForcedSimdTarget forced(target);
+    TopPositions top;
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const auto& row = rows[r];
+      for (const size_t count :
+           {size_t{0}, size_t{1}, row.size() / 10, row.size() / 2, row.size() - 1, row.size()}) {
+        const auto found = top.find(row, count);
+        ASSERT_EQ(std::vector<int32_t>(found.begin(), found.end()), sorted_top(row, count))
+            << testing::simd_target_name(target) << ", row " << r << " of " << row.size()
+            << " values, top " << count;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace restkv
