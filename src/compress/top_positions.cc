@@ -10,6 +10,19 @@
 // After foreach_target.h.
 #include "hwy/highway.h"
 
+#ifndef RESTKV_COMPRESS_TOP_POSITIONS_CUT_
+#define RESTKV_COMPRESS_TOP_POSITIONS_CUT_
+namespace restkv {
+
+/// A key, and how many keys reach it.
+struct Cut {
+  int32_t key;
+  size_t count;
+};
+
+}  // namespace restkv
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -28,20 +41,53 @@ HWY_INLINE size_t CountAtLeast(const int32_t* HWY_RESTRICT keys, size_t size, in
   return count;
 }
 
-/// The rank-th largest key, by bisection on the key's value: at most 32 vectorised counts.
-int32_t RankedKey(const int32_t* HWY_RESTRICT keys, size_t size, size_t rank) {
-  const auto [smallest, largest] = std::minmax_element(keys, keys + size);
-  int64_t low = *smallest;               // at least `rank` keys are >= low
-  int64_t high = int64_t{*largest} + 1;  // fewer are >= high
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    if (CountAtLeast(keys, size, static_cast<int32_t>(middle)) >= rank) {
+/// A key that exactly `rank` keys reach, or, if equal keys make that impossible, the largest one
+/// that more than `rank` reach. Searches by value, guessing by interpolation between the counts at
+/// both ends and halving every other time: a few vectorised counts, at most 64.
+Cut FindCut(const int32_t* HWY_RESTRICT keys, size_t size, size_t rank) {
+  const hn::ScalableTag<int32_t> d;
+  const size_t lanes = hn::Lanes(d);
+  int32_t smallest = keys[0];
+  int32_t largest = keys[0];
+  size_t i = 0;
+  if (size >= lanes) {
+    auto low_lanes = hn::LoadU(d, keys);
+    auto high_lanes = low_lanes;
+    for (; i + lanes <= size; i += lanes) {
+      const auto key = hn::LoadU(d, keys + i);
+      low_lanes = hn::Min(low_lanes, key);
+      high_lanes = hn::Max(high_lanes, key);
+    }
+    smallest = hn::GetLane(hn::MinOfLanes(d, low_lanes));
+    largest = hn::GetLane(hn::MaxOfLanes(d, high_lanes));
+  }
+  for (; i < size; ++i) {
+    smallest = HWY_MIN(smallest, keys[i]);
+    largest = HWY_MAX(largest, keys[i]);
+  }
+
+  int64_t low = smallest;  // reached by at least `rank` keys
+  size_t at_low = size;
+  int64_t high = int64_t{largest} + 1;  // reached by fewer
+  size_t at_high = 0;
+  for (bool halve = false; at_low != rank && high - low > 1; halve = !halve) {
+    int64_t middle = low + (high - low) / 2;
+    if (!halve) {
+      const double share =
+          (static_cast<double>(at_low - rank) + 0.5) / static_cast<double>(at_low - at_high);
+      middle = low + static_cast<int64_t>(share * static_cast<double>(high - low));
+      middle = HWY_MAX(low + 1, HWY_MIN(middle, high - 1));
+    }
+    const size_t count = CountAtLeast(keys, size, static_cast<int32_t>(middle));
+    if (count >= rank) {
       low = middle;
+      at_low = count;
     } else {
       high = middle;
+      at_high = count;
     }
   }
-  return static_cast<int32_t>(low);
+  return {static_cast<int32_t>(low), at_low};
 }
 
 /// Positions and keys of all values whose key is >= bound, in order; returns how many. Both outputs
@@ -60,8 +106,10 @@ size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
     const auto key = hn::Xor(bits, hn::And(hn::BroadcastSignBit(bits), magnitude));
     const auto mask = hn::Not(hn::Lt(key, limit));
     if (hn::AllFalse(d, mask)) continue;
-    hn::CompressStore(key, mask, d, keys + found);
-    found += hn::CompressStore(hn::Iota(d, static_cast<int32_t>(i)), mask, d, positions + found);
+    // Whole vectors are stored: compressing into memory is slow on some machines.
+    hn::StoreU(hn::Compress(key, mask), d, keys + found);
+    hn::StoreU(hn::Compress(hn::Iota(d, static_cast<int32_t>(i)), mask), d, positions + found);
+    found += hn::CountTrue(d, mask);
   }
   for (; i < size; ++i) {
     const auto bits = std::bit_cast<int32_t>(values[i]);
@@ -73,6 +121,25 @@ size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
   return found;
 }
 
+/// Moves the positions whose key is >= bound to the front, in order; returns how many. Stores run
+/// at or behind the loads, so this works in place.
+size_t Filter(const int32_t* HWY_RESTRICT keys, size_t size, int32_t bound, int32_t* positions) {
+  const hn::ScalableTag<int32_t> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto limit = hn::Set(d, bound);
+  size_t kept = 0;
+  size_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    const auto mask = hn::Not(hn::Lt(hn::LoadU(d, keys + i), limit));
+    hn::StoreU(hn::Compress(hn::LoadU(d, positions + i), mask), d, positions + kept);
+    kept += hn::CountTrue(d, mask);
+  }
+  for (; i < size; ++i) {
+    if (keys[i] >= bound) positions[kept++] = positions[i];
+  }
+  return kept;
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -80,8 +147,9 @@ HWY_AFTER_NAMESPACE();
 namespace restkv {
 namespace {
 
-HWY_EXPORT(RankedKey);
+HWY_EXPORT(FindCut);
 HWY_EXPORT(Collect);
+HWY_EXPORT(Filter);
 
 /// Integers in the order of the floats they stand for: the bits themselves if not negative, else
 /// with the magnitude's bits flipped.
@@ -99,7 +167,7 @@ int32_t guess_bound(std::span<const float> values, size_t count) {
   if (rank >= kSample) return INT32_MIN;
   int32_t keys[kSample];
   for (size_t i = 0; i < kSample; ++i) keys[i] = key_of(values[i * values.size() / kSample]);
-  return HWY_DYNAMIC_DISPATCH(RankedKey)(keys, kSample, rank);
+  return HWY_DYNAMIC_DISPATCH(FindCut)(keys, kSample, rank).key;
 }
 
 }  // namespace
@@ -118,18 +186,15 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
   size_t found = collect(guess_bound(values, count));
   if (found < count) found = collect(INT32_MIN);  // the sample misled: take all
 
-  const int32_t last = HWY_DYNAMIC_DISPATCH(RankedKey)(keys_.data(), found, count);
-  size_t ties = count;  // how many keys equal to `last` still fit
-  for (size_t i = 0; i < found; ++i) ties -= keys_[i] > last ? 1 : 0;
-  size_t kept = 0;
-  for (size_t i = 0; kept < count; ++i) {
-    if (keys_[i] < last) continue;
-    if (keys_[i] == last) {
-      if (ties == 0) continue;
-      --ties;
-    }
-    positions_[kept++] = positions_[i];
+  const Cut cut = HWY_DYNAMIC_DISPATCH(FindCut)(keys_.data(), found, count);
+  // Of equal keys at the cut, the last ones do not fit: put them below it.
+  size_t excess = cut.count - count;
+  for (size_t i = found; excess > 0; --i) {
+    if (keys_[i - 1] != cut.key) continue;
+    --keys_[i - 1];
+    --excess;
   }
+  HWY_DYNAMIC_DISPATCH(Filter)(keys_.data(), found, cut.key, positions_.data());
   return {positions_.data(), count};
 }
 

@@ -11,78 +11,138 @@
 namespace restkv {
 namespace {
 
-/// Smooths every row of raw [heads, past] into out; records what it did.
-void smooth_rows(Matrix<const float> raw, const CompressionOptions& options,
-                 const std::vector<float>& drift, Matrix<float> out, SelectionTrace* trace) {
-  std::vector<PoolingWindow> windows(raw.rows, {options.kernel, 0});
-  for (size_t h = 0; h < drift.size(); ++h) {
-    windows[h] = adaptive_window(drift[h], options.kernel, options.drift_scale);
+/// Scores one KV head after another, each into its own rows of the results.
+class Scorer {
+ public:
+  Scorer(const LayerObservation& layer, const CompressionOptions& options, GroupScorer score,
+         SelectionTrace* trace)
+      : layer_(layer),
+        options_(options),
+        score_(score),
+        trace_(trace),
+        kv_heads_(layer.keys.heads),
+        group_(layer.queries.heads / kv_heads_),
+        window_(static_cast<size_t>(options.window)),
+        past_(layer.keys.rows - window_),
+        reduce_first_(options.reduce_before_pooling && !options.per_query_head),
+        pooled_heads_(reduce_first_ ? 1 : group_),
+        cache_heads_(options.per_query_head ? group_ : 1),
+        scores_(kv_heads_ * cache_heads_ * past_) {
+    if (trace_ == nullptr) return;
+    const size_t heads = kv_heads_ * pooled_heads_;
+    trace_->raw.resize(heads);
+    trace_->smoothed.resize(heads);
+    if (options_.pooling != Pooling::kAdaptive) return;
+    trace_->drift.resize(heads);
+    trace_->kernel.resize(heads);
+    trace_->shift.resize(heads);
   }
-  parallel_for(raw.rows, [&](size_t h, size_t) {
-    smooth(raw.row_span(h), options.pooling, windows[h], out.row_span(h));
-  });
-  if (trace == nullptr) return;
-  for (size_t h = 0; h < raw.rows; ++h) {
-    trace->raw.emplace_back(raw.row(h), raw.row(h) + raw.cols);
-    trace->smoothed.emplace_back(out.row(h), out.row(h) + out.cols);
-    if (options.pooling != Pooling::kAdaptive) continue;
-    trace->drift.push_back(drift[h]);
-    trace->kernel.push_back(windows[h].kernel);
-    trace->shift.push_back(windows[h].shift);
+
+  /// Final scores [cache head, past], once `run` has returned.
+  [[nodiscard]] Matrix<float> scores() { return {scores_.data(), kv_heads_ * cache_heads_, past_}; }
+
+  /// Whole KV heads side by side if they share evenly among the threads, which spares them waiting
+  /// for each other; else one KV head at a time, its positions shared among the threads.
+  void run() {
+    const auto threads = static_cast<size_t>(num_threads());
+    const bool by_head = kv_heads_ % threads == 0 || kv_heads_ >= 8 * threads;
+    std::vector<Scratch> scratch(by_head ? threads : 1);
+    if (by_head) {
+      parallel_for(kv_heads_,
+                   [&](size_t kv_head, size_t thread) { score_head(kv_head, scratch[thread]); });
+    } else {
+      for (size_t kv_head = 0; kv_head < kv_heads_; ++kv_head) score_head(kv_head, scratch[0]);
+    }
   }
-}
+
+ private:
+  struct Scratch {
+    WindowAttention attention;
+    AlignedVector<float> raw;
+    AlignedVector<float> smoothed;
+  };
+
+  void score_head(size_t kv_head, Scratch& scratch) {
+    scratch.raw.resize(group_ * past_);
+    scratch.smoothed.resize(group_ * past_);
+    Matrix<float> raw(scratch.raw.data(), group_, past_);
+    scratch.attention.observe(layer_, kv_head, window_);
+    score_(scratch.attention, kv_head, raw);
+
+    std::vector<float> drift;
+    if (options_.pooling == Pooling::kAdaptive) {
+      drift = attention_drift(scratch.attention, static_cast<size_t>(options_.budget) - window_);
+    }
+    if (reduce_first_) {
+      // One window for the group: it follows the mean drift of its query heads.
+      reduce_group(raw, options_.group_reduce, raw.row_span(0));
+      raw.rows = 1;
+      if (!drift.empty()) {
+        drift = {std::accumulate(drift.begin(), drift.end(), 0.0F) / static_cast<float>(group_)};
+      }
+    }
+    const Matrix<float> smoothed(scratch.smoothed.data(), pooled_heads_, past_);
+    smooth_rows(raw, drift, smoothed, kv_head * pooled_heads_);
+    float* out = scores_.data() + kv_head * cache_heads_ * past_;
+    if (options_.per_query_head) {
+      std::copy_n(smoothed.data, group_ * past_, out);
+    } else {
+      reduce_group(smoothed, options_.group_reduce, {out, past_});
+    }
+  }
+
+  /// Smooths every row; the trace's entries begin at `first_head`.
+  void smooth_rows(Matrix<const float> raw, const std::vector<float>& drift, Matrix<float> out,
+                   size_t first_head) {
+    parallel_for(raw.rows, [&](size_t h, size_t) {
+      PoolingWindow window{.kernel = options_.kernel};
+      if (!drift.empty()) {
+        window = adaptive_window(drift[h], options_.kernel, options_.drift_scale);
+      }
+      smooth(raw.row_span(h), options_.pooling, window, out.row_span(h));
+      if (trace_ == nullptr) return;
+      const size_t head = first_head + h;
+      trace_->raw[head].assign(raw.row(h), raw.row(h) + raw.cols);
+      trace_->smoothed[head].assign(out.row(h), out.row(h) + out.cols);
+      if (drift.empty()) return;
+      trace_->drift[head] = drift[h];
+      trace_->kernel[head] = window.kernel;
+      trace_->shift[head] = window.shift;
+    });
+  }
+
+  const LayerObservation& layer_;
+  const CompressionOptions& options_;
+  GroupScorer score_;
+  SelectionTrace* trace_;
+  size_t kv_heads_;
+  size_t group_;
+  size_t window_;
+  size_t past_;
+  bool reduce_first_;
+  size_t pooled_heads_;  ///< Rows that are pooled, per KV head.
+  size_t cache_heads_;   ///< Selections, per KV head.
+  AlignedVector<float> scores_;
+};
 
 }  // namespace
 
 Selection select_by_window(const LayerObservation& layer, const CompressionOptions& options,
                            GroupScorer score, SelectionTrace* trace) {
-  const size_t kv_heads = layer.keys.heads;
-  const size_t group = layer.queries.heads / kv_heads;
-  const auto window = static_cast<size_t>(options.window);
-  const size_t length = layer.keys.rows;
-  const size_t past = length - window;
-  const size_t kept_past = static_cast<size_t>(options.budget) - window;
-  const size_t heads_per_kv = options.per_query_head ? group : 1;
-  const bool reduce_first = options.reduce_before_pooling && !options.per_query_head;
-
-  AlignedVector<float> final_scores(kv_heads * heads_per_kv * past);
-  const Matrix<float> scores(final_scores.data(), kv_heads * heads_per_kv, past);
-  AlignedVector<float> raw_scores(group * past);
-  AlignedVector<float> smoothed_scores(group * past);
-  WindowAttention attention;
-  for (size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
-    attention.observe(layer, kv_head, window);
-    Matrix<float> raw(raw_scores.data(), group, past);
-    score(attention, kv_head, raw);
-
-    std::vector<float> drift;
-    if (options.pooling == Pooling::kAdaptive) drift = attention_drift(attention, kept_past);
-    if (reduce_first) {
-      // One window for the group: it follows the mean drift of its query heads.
-      reduce_group(raw, options.group_reduce, raw.row_span(0));
-      raw.rows = 1;
-      if (!drift.empty()) {
-        drift = {std::accumulate(drift.begin(), drift.end(), 0.0F) / static_cast<float>(group)};
-      }
-    }
-    const Matrix<float> smoothed(smoothed_scores.data(), raw.rows, past);
-    smooth_rows(raw, options, drift, smoothed, trace);
-    if (options.per_query_head) {
-      std::copy_n(smoothed.data, group * past, scores.row(kv_head * group));
-    } else {
-      reduce_group(smoothed, options.group_reduce, scores.row_span(kv_head));
-    }
-  }
+  Scorer scorer(layer, options, score, trace);
+  scorer.run();
+  const Matrix<float> scores = scorer.scores();
 
   Selection selection;
   selection.keep.resize(scores.rows);
   std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
   parallel_for(scores.rows, [&](size_t head, size_t thread) {
-    const auto best = top[thread].find(scores.row_span(head), kept_past);
+    const auto past_budget = static_cast<size_t>(options.budget - options.window);
+    const auto best = top[thread].find(scores.row_span(head), past_budget);
     auto& keep = selection.keep[head];
     keep.resize(static_cast<size_t>(options.budget));
     const auto recent = std::copy(best.begin(), best.end(), keep.begin());
-    std::iota(recent, keep.end(), static_cast<int32_t>(past));
+    std::iota(recent, keep.end(), static_cast<int32_t>(scores.cols));
   });
   return selection;
 }
