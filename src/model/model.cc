@@ -17,6 +17,7 @@ constexpr size_t kMaxLayers = 4096;
 constexpr size_t kMaxHeads = 4096;
 constexpr size_t kMaxHeadDim = 4096;
 constexpr size_t kMaxWidth = 1U << 20U;
+constexpr size_t kMaxContext = 1U << 30U;
 
 size_t bounded(const GgufFile& file, const std::string& key, size_t value, size_t limit) {
   if (value < 1 || value > limit) {
@@ -59,14 +60,24 @@ ModelConfig read_config(const GgufFile& file) {
                           c.value_dim));
   }
   c.ffn_width = required("feed_forward_length", kMaxWidth);
-  c.context_length = file.integer(key("context_length"));
+  c.context_length = required("context_length", kMaxContext);
   c.norm_epsilon = static_cast<float>(file.number(key("attention.layer_norm_rms_epsilon")));
+  if (!(c.norm_epsilon >= 0 && std::isfinite(c.norm_epsilon))) {
+    file.fail(fmt::format("'{}' is {}; expected a small positive number",
+                          key("attention.layer_norm_rms_epsilon"), c.norm_epsilon));
+  }
   c.attention_scale = static_cast<float>(
       file.find_number(key("attention.scale")).value_or(1.0 / std::sqrt(static_cast<double>(c.key_dim))));
+  if (!std::isfinite(c.attention_scale)) {
+    file.fail(fmt::format("'{}' is {}", key("attention.scale"), c.attention_scale));
+  }
   c.rope_dim = optional("rope.dimension_count", c.key_dim, c.key_dim);
   if (c.rope_dim % 2 != 0) file.fail(fmt::format("'{}' is odd", key("rope.dimension_count")));
   c.rope_base = file.find_number(key("rope.freq_base")).value_or(10000.0);
-  if (!(c.rope_base > 0)) file.fail(fmt::format("'{}' is not positive", key("rope.freq_base")));
+  if (!(c.rope_base > 0 && std::isfinite(c.rope_base))) {
+    file.fail(fmt::format("'{}' is {}; expected a positive number", key("rope.freq_base"),
+                          c.rope_base));
+  }
   const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
   const double factor = file.find_number(key("rope.scaling.factor")).value_or(1.0);
   if (scaling == "linear" && factor > 0) {
