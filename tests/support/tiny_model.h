@@ -41,8 +41,8 @@ struct TinyModel {
 
   /// Last changes, for models that are wrong in one point: to the metadata, and to every tensor
   /// (false leaves it out).
-  std::function<void(gguf_context*)> edit_metadata;
-  std::function<bool(TinyTensor&)> edit_tensor;
+  std::function<void(gguf_context*)> edit_metadata = {};
+  std::function<bool(TinyTensor&)> edit_tensor = {};
 
   /// Throws std::runtime_error if the file cannot be written.
   void write(const std::string& path) const;
