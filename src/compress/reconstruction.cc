@@ -393,7 +393,7 @@ void reconstruction_before(const WindowAttention& attention, Matrix<const float>
   const Matrix<float> outputs_view(outputs.data(), rows.rows, values.cols);
   std::vector<float> output_norms(rows.rows);
   std::vector<float> row_coefficients(rows.rows);
-  for (size_t i = 0; i < rows.rows; ++i) {
+  parallel_for(rows.rows, [&](size_t i, size_t) {
     const auto output = outputs_view.row_span(i);
     if (space.factor != nullptr) {
       project(space.factor->head(space.first_head + i / attention.window()), output);
@@ -402,7 +402,7 @@ void reconstruction_before(const WindowAttention& attention, Matrix<const float>
     row_coefficients[i] = coefficients[i % attention.window()];
     // An output of zero leaves nothing to relate the error to; its errors stay as they are.
     if (normalize && output_norms[i] > 0.0F) row_coefficients[i] /= output_norms[i];
-  }
+  });
   for_each_block(raw.cols, [&](size_t, size_t begin, size_t count) {
     const BeforeBlock block{.attention = columns(rows, begin, count),
                             .values = values.slice(begin, count),

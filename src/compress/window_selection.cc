@@ -41,17 +41,16 @@ class Scorer {
   /// Final scores [cache head, past], once `run` has returned.
   [[nodiscard]] Matrix<float> scores() { return {scores_.data(), kv_heads_ * cache_heads_, past_}; }
 
-  /// Whole KV heads side by side if they share evenly among the threads, which spares them waiting
-  /// for each other; else one KV head at a time, its positions shared among the threads.
+  /// Whole KV heads side by side, one per thread, which spares the threads waiting for each other;
+  /// the heads that are left over one at a time, their positions shared among the threads.
   void run() {
     const auto threads = static_cast<size_t>(num_threads());
-    const bool by_head = kv_heads_ % threads == 0 || kv_heads_ >= 8 * threads;
-    std::vector<Scratch> scratch(by_head ? threads : 1);
-    if (by_head) {
-      parallel_for(kv_heads_,
-                   [&](size_t kv_head, size_t thread) { score_head(kv_head, scratch[thread]); });
-    } else {
-      for (size_t kv_head = 0; kv_head < kv_heads_; ++kv_head) score_head(kv_head, scratch[0]);
+    const size_t side_by_side = kv_heads_ / threads * threads;
+    std::vector<Scratch> scratch(side_by_side > 0 ? threads : 1);
+    parallel_for(side_by_side,
+                 [&](size_t kv_head, size_t thread) { score_head(kv_head, scratch[thread]); });
+    for (size_t kv_head = side_by_side; kv_head < kv_heads_; ++kv_head) {
+      score_head(kv_head, scratch[0]);
     }
   }
 
