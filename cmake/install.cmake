@@ -6,6 +6,9 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/restkv)
 
 install(TARGETS restkv_core EXPORT restkv-core ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+# CMake leaves libraries below the source folder (build/venv) out of the link path that it keeps.
+cmake_path(GET llama_LIBRARY PARENT_PATH llama_library_dir)
+set_target_properties(restkv_cli PROPERTIES INSTALL_RPATH ${llama_library_dir})
 install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
