@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "restkv/attention.h"
+#include "restkv/views.h"
+
+namespace restkv::testing {
+
+/// Rows of float64 results beside the error that float32 arithmetic may make in each row.
+struct Expected {
+  size_t cols = 0;
+  std::vector<double> values;      ///< [rows, cols].
+  std::vector<double> tolerances;  ///< [rows].
+
+  [[nodiscard]] const double* row(size_t r) const { return values.data() + r * cols; }
+};
+
+/// Attention of one query over `visible` rows, in float64 and in the order of the formula.
+///
+/// Appends a row to `expected`. Its tolerance: a float32 logit sum_c q_c k_c is off by a small
+/// multiple of 2^-24 sum_c |q_c k_c|, a logit off by e changes its weight by a factor of 1 + e and
+/// the output, an average of values, by at most 2 e max |v|; the soft cap adds c times the error of
+/// tanh, and weights and sums their own rounding.
+void expect_attention(const float* query, Matrix<const float> visible_keys,
+                      Matrix<const float> visible_values, const AttentionOptions& options,
+                      Expected& expected);
+
+/// Causal attention of query rows at positions first, first + 1, ...: rows [query_head][i].
+Expected causal_attention(Heads<const float> queries, Heads<const float> keys,
+                          Heads<const float> values, size_t first, const AttentionOptions& options);
+
+/// Largest error as a multiple of its tolerance, over all rows; NaN counts as infinite.
+double worst_error(const Expected& expected, size_t row, const float* actual);
+
+}  // namespace restkv::testing
