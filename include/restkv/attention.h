@@ -26,11 +26,20 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
                        Heads<float> out);
 
-/// Rows kept by one cache head, as IEEE half precision bits.
+/// How kept keys and values are stored.
+enum class KvType : uint8_t {
+  kF16,  ///< IEEE half precision, as uint16_t.
+  kF32,  ///< float: twice the memory, for exact comparisons.
+};
+
+[[nodiscard]] constexpr size_t element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
+
+/// Rows kept by one cache head.
 struct CachedHead {
-  const uint16_t* keys = nullptr;    ///< [count, d], after rotary embedding.
-  const uint16_t* values = nullptr;  ///< [count, dv].
+  const void* keys = nullptr;    ///< [count, d] elements of `type`, after rotary embedding.
+  const void* values = nullptr;  ///< [count, dv].
   size_t count = 0;
+  KvType type = KvType::kF16;
 };
 
 /// Attention of one new token over a ragged cache: every cache head has its own number of rows.

@@ -17,6 +17,7 @@ namespace restkv {
 /// each layer's keys and values are offered to all of them before they are freed.
 struct CacheRequest {
   CompressionOptions options;
+  KvType kv_type = KvType::kF16;
   KvCache cache;                      ///< Result.
   double compress_seconds = 0;        ///< Result: scoring, selection and gathering.
   std::vector<Selection> selections;  ///< Result, one per layer, if `keep_selections`.

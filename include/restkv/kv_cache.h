@@ -11,14 +11,15 @@
 
 namespace restkv {
 
-/// The ragged compressed cache: every (layer, cache head) keeps its own number of its own tokens as
-/// half-precision rows, keys already rotated, with the original positions beside them.
+/// The ragged compressed cache: every (layer, cache head) keeps its own number of its own tokens,
+/// keys already rotated, with the original positions beside them.
 ///
 /// A cache head is a KV head, or a query head when a selection was made per query head.
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim);
+  KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim,
+          KvType type = KvType::kF16);
 
   /// The `gather` stage: copies the selected rows of a layer's keys and values, each
   /// [kv_heads, n, dim], replacing what the layer held. `selection` has one list per cache head.
@@ -43,22 +44,26 @@ class KvCache {
   /// Position of the next token; the engine keeps it equal to the number of tokens seen.
   size_t next_position = 0;
 
-  /// Bytes of the kept rows: tokens x (key_dim + value_dim) x 2, over all layers and heads.
+  /// Bytes of the kept rows: tokens x (key_dim + value_dim) x element, over all layers and heads.
   [[nodiscard]] size_t kept_bytes() const;
   /// Bytes held in memory, spare room and positions included.
   [[nodiscard]] size_t allocated_bytes() const;
 
  private:
   struct Head {
-    std::vector<uint16_t> keys, values;
+    std::vector<std::byte> keys, values;
     std::vector<int32_t> positions;
   };
   struct Layer {
     std::vector<Head> heads;
     std::vector<CachedHead> views;
   };
-  static void refresh_views(Layer& layer);
+  /// Converts one row to the stored type.
+  void store(const float* row, size_t dim, std::byte* to) const;
+  void append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const;
+  void refresh_views(Layer& layer) const;
 
+  KvType type_ = KvType::kF16;
   size_t kv_heads_ = 0;
   size_t key_dim_ = 0;
   size_t value_dim_ = 0;

@@ -34,29 +34,34 @@ struct Partial {
   float* out;
 };
 
+/// Loads stored elements (half precision bits or floats) as floats.
 template <class D>
-HWY_INLINE hn::Vec<D> LoadHalf(D d, const uint16_t* p) {
+HWY_INLINE hn::Vec<D> LoadStored(D d, const uint16_t* p) {
   const hn::Rebind<hwy::float16_t, D> dh;
   return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p)));
 }
-
-HWY_INLINE float HalfToFloat(const uint16_t* p) {
-  return hn::GetLane(LoadHalf(hn::CappedTag<float, 1>(), p));
+template <class D>
+HWY_INLINE hn::Vec<D> LoadStored(D d, const float* p) {
+  return hn::LoadU(d, p);
+}
+template <class Stored>
+HWY_INLINE float LoadOne(const Stored* p) {
+  return hn::GetLane(LoadStored(hn::CappedTag<float, 1>(), p));
 }
 
 /// logits[h][row] = q_h . k_row for kGroup query heads and `rows` rows.
-template <size_t kGroup, class D>
+template <size_t kGroup, class D, class Stored>
 HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
-                       const uint16_t* HWY_RESTRICT keys, size_t dim, size_t rows,
+                       const Stored* HWY_RESTRICT keys, size_t dim, size_t rows,
                        float* HWY_RESTRICT logits) {
   constexpr size_t kLanes = hn::MaxLanes(D());
   for (size_t row = 0; row < rows; ++row) {
-    const uint16_t* k = keys + row * dim;
+    const Stored* k = keys + row * dim;
     hn::Vec<D> sum[kGroup];
     for (size_t h = 0; h < kGroup; ++h) sum[h] = hn::Zero(d);
     size_t c = 0;
     for (; c + kLanes <= dim; c += kLanes) {
-      const auto x = LoadHalf(d, k + c);
+      const auto x = LoadStored(d, k + c);
       for (size_t h = 0; h < kGroup; ++h) {
         sum[h] = hn::MulAdd(hn::LoadU(d, q + h * q_stride + c), x, sum[h]);
       }
@@ -65,7 +70,7 @@ HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
       logits[h * kBlockRows + row] = hn::GetLane(hn::SumOfLanes(d, sum[h]));
     }
     for (; c < dim; ++c) {
-      const float x = HalfToFloat(k + c);
+      const float x = LoadOne(k + c);
       for (size_t h = 0; h < kGroup; ++h) {
         logits[h * kBlockRows + row] += q[h * q_stride + c] * x;
       }
@@ -74,9 +79,9 @@ HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
 }
 
 /// out[h][c..c + kVectors * lanes) += sum over rows of weights[h][row] * v_row[c..].
-template <size_t kGroup, size_t kVectors, class D>
+template <size_t kGroup, size_t kVectors, class D, class Stored>
 HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
-                          const uint16_t* HWY_RESTRICT values, size_t dim, size_t rows,
+                          const Stored* HWY_RESTRICT values, size_t dim, size_t rows,
                           float* HWY_RESTRICT out, size_t out_stride) {
   constexpr size_t kLanes = hn::MaxLanes(D());
   hn::Vec<D> sum[kGroup][kVectors];
@@ -87,7 +92,7 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
   }
   for (size_t row = 0; row < rows; ++row) {
     hn::Vec<D> v[kVectors];
-    for (size_t j = 0; j < kVectors; ++j) v[j] = LoadHalf(d, values + row * dim + j * kLanes);
+    for (size_t j = 0; j < kVectors; ++j) v[j] = LoadStored(d, values + row * dim + j * kLanes);
     for (size_t h = 0; h < kGroup; ++h) {
       const auto w = hn::Set(d, weights[h * kBlockRows + row]);
       for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(w, v[j], sum[h][j]);
@@ -101,7 +106,7 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
 }
 
 /// Fills `partial` for kGroup query heads starting at `q`.
-template <size_t kGroup>
+template <size_t kGroup, class Stored>
 void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t dim,
                  size_t value_dim, float scale, float softcap, const Partial& partial) {
   float* out = partial.out;
@@ -115,7 +120,8 @@ void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t
   }
   for (size_t begin = partial.begin; begin < partial.end; begin += kBlockRows) {
     const size_t rows = std::min(kBlockRows, partial.end - begin);
-    Logits<kGroup>(d, q, q_stride, head.keys + begin * dim, dim, rows, weights);
+    Logits<kGroup>(d, q, q_stride, static_cast<const Stored*>(head.keys) + begin * dim, dim, rows,
+                   weights);
     for (size_t h = 0; h < kGroup; ++h) {
       float* w = weights + h * kBlockRows;
       std::fill(w + rows, w + kBlockRows, -2.0e30F);
@@ -149,7 +155,7 @@ void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t
       }
       partial.sum[h] += hn::GetLane(hn::SumOfLanes(d, total));
     }
-    const uint16_t* values = head.values + begin * value_dim;
+    const Stored* values = static_cast<const Stored*>(head.values) + begin * value_dim;
     size_t c = 0;
     for (; c + 4 * kLanes <= value_dim; c += 4 * kLanes) {
       AddValues<kGroup, 4>(d, weights, values + c, value_dim, rows, out + c, value_dim);
@@ -159,7 +165,7 @@ void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t
     }
     for (; c < value_dim; ++c) {
       for (size_t row = 0; row < rows; ++row) {
-        const float v = HalfToFloat(values + row * value_dim + c);
+        const float v = LoadOne(values + row * value_dim + c);
         for (size_t h = 0; h < kGroup; ++h) {
           out[h * value_dim + c] += weights[h * kBlockRows + row] * v;
         }
@@ -197,7 +203,9 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
       const float* q = queries.row(part.head * group + h);
       const size_t step = std::min(kMaxGroup, group - h);
       const auto run = [&]<size_t kGroup>() {
-        DecodeChunk<kGroup>(q, queries.stride, head, dim, value_dim, scale, softcap, part);
+        const auto chunk = head.type == KvType::kF16 ? DecodeChunk<kGroup, uint16_t>
+                                                     : DecodeChunk<kGroup, float>;
+        chunk(q, queries.stride, head, dim, value_dim, scale, softcap, part);
       };
       switch (step) {
         case 1: run.template operator()<1>(); break;

@@ -2,80 +2,162 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
-#ifdef RESTKV_OPENMP
-#include <omp.h>
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
 #endif
 
 namespace restkv {
 namespace {
 
-std::atomic<int> g_threads{0};
+void pause_briefly() {
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
 
-/// Collects the first exception of a parallel region.
-class FirstException {
+/// Pauses before a waiting thread gives up its processor: some tens of microseconds, longer than
+/// the gaps between the parallel regions of a decoding step, far shorter than a time slice.
+constexpr int kSpins = 2000;
+
+/// Threads that help the caller of `run` with its tasks.
+///
+/// The caller never depends on them: it takes tasks itself until none is left and then waits only
+/// for tasks that a helper has begun. On a machine shared with other work a helper that does not
+/// get a processor is simply not missed, where a barrier over all threads would cost a time slice.
+class Pool {
  public:
-  void capture() {
-    const std::scoped_lock lock(mutex_);
-    if (!first_) first_ = std::current_exception();
-    failed_.store(true, std::memory_order_relaxed);
+  explicit Pool(size_t helpers) {
+    for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { help(i + 1); });
   }
-  [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_relaxed); }
-  void rethrow() const {
-    if (first_) std::rethrow_exception(first_);
+  ~Pool() {
+    stopping_ = true;
+    wake_all();
+    for (std::thread& t : threads_) t.join();
+  }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  [[nodiscard]] size_t threads() const { return threads_.size() + 1; }
+
+  void run(size_t tasks, const FunctionRef<void(size_t, size_t)>& body) {
+    // No helper looks at these while open_ is false and active_ is 0.
+    body_ = &body;
+    tasks_ = tasks;
+    next_ = 0;
+    failed_ = false;
+    error_ = nullptr;
+    open_ = true;
+    wake_all();
+    work(0);
+    open_ = false;
+    for (int spins = 0; active_ != 0; ++spins) {
+      if (spins < kSpins) {
+        pause_briefly();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    if (error_) std::rethrow_exception(error_);
   }
 
  private:
-  std::mutex mutex_;
-  std::exception_ptr first_;
+  void wake_all() {
+    epoch_.fetch_add(1);
+    epoch_.notify_all();
+  }
+
+  void work(size_t thread) {
+    try {
+      for (size_t task; !failed_ && (task = next_.fetch_add(1)) < tasks_;) (*body_)(task, thread);
+    } catch (...) {
+      const std::scoped_lock lock(error_mutex_);
+      if (!error_) error_ = std::current_exception();
+      failed_ = true;
+    }
+  }
+
+  void help(size_t thread);
+
+  // A helper raises active_ before it looks at open_, `run` lowers open_ before it looks at
+  // active_ (both sequentially consistent): either the helper sees that it came too late, or `run`
+  // sees the helper.
+  std::atomic<bool> open_{false};
+  std::atomic<uint32_t> active_{0};
+  std::atomic<uint32_t> epoch_{0};
+  std::atomic<bool> stopping_{false};
+
+  const FunctionRef<void(size_t, size_t)>* body_ = nullptr;
+  size_t tasks_ = 0;
+  std::atomic<size_t> next_{0};
   std::atomic<bool> failed_{false};
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+
+  std::vector<std::thread> threads_;
 };
+
+thread_local bool t_in_parallel = false;
+
+void Pool::help(size_t thread) {
+  t_in_parallel = true;  // what a task starts in turn runs on its own thread
+  uint32_t seen = 0;
+  while (!stopping_) {
+    uint32_t now = epoch_;
+    for (int spins = 0; now == seen && spins < kSpins; ++spins) {
+      pause_briefly();
+      now = epoch_;
+    }
+    if (now == seen) {
+      epoch_.wait(seen);
+      continue;
+    }
+    seen = now;
+    ++active_;
+    if (open_) work(thread);
+    --active_;
+  }
+}
+
+/// The process's pool; a mutex keeps two callers from using it at once.
+std::mutex g_mutex;
+std::unique_ptr<Pool> g_pool;
+std::atomic<int> g_threads{0};
 
 }  // namespace
 
 void set_num_threads(int threads) {
+  const std::scoped_lock lock(g_mutex);
   g_threads = std::max(1, threads);
-#ifdef RESTKV_OPENMP
-  omp_set_num_threads(g_threads);
-#endif
+  g_pool.reset();
 }
 
 int num_threads() {
-  if (g_threads == 0) {
-    g_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }
-  return g_threads;
+  const int threads = g_threads;
+  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body) {
-  const auto threads = std::min<size_t>(tasks, static_cast<size_t>(num_threads()));
-  if (threads <= 1) {
+  std::unique_lock lock(g_mutex, std::defer_lock);
+  // Nested and concurrent calls run on the calling thread: every processor is busy already.
+  if (tasks <= 1 || num_threads() == 1 || t_in_parallel || !lock.try_lock()) {
     for (size_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
-  FirstException error;
-  std::atomic<size_t> next{0};
-  const auto work = [&](size_t thread) {
-    try {
-      for (size_t task; !error.failed() && (task = next.fetch_add(1)) < tasks;) body(task, thread);
-    } catch (...) {
-      error.capture();
-    }
-  };
-#ifdef RESTKV_OPENMP
-#pragma omp parallel num_threads(static_cast <int>(threads))
-  work(static_cast<size_t>(omp_get_thread_num()));
-#else
-  std::vector<std::thread> pool;
-  for (size_t t = 1; t < threads; ++t) pool.emplace_back(work, t);
-  work(0);
-  for (auto& t : pool) t.join();
-#endif
-  error.rethrow();
+  if (g_pool == nullptr) g_pool = std::make_unique<Pool>(static_cast<size_t>(num_threads()) - 1);
+  t_in_parallel = true;
+  struct Reset {
+    ~Reset() { t_in_parallel = false; }
+  } reset;
+  g_pool->run(tasks, body);
 }
 
 }  // namespace restkv

@@ -26,13 +26,16 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-/// Threads used by `parallel_for`, oneDNN and ggml alike (one OpenMP pool); at least 1.
+/// Threads used by `parallel_for`; at least 1. Unless set, one per processor. Must not be called
+/// while a `parallel_for` runs.
 void set_num_threads(int threads);
 int num_threads();
 
-/// Runs `body(task, thread)` for every task in [0, tasks), dynamically scheduled in order;
-/// 0 <= thread < num_threads(). Tasks must write disjoint data, which makes results independent
-/// of scheduling. The first exception thrown by a task is rethrown after all threads have stopped.
+/// Runs `body(task, thread)` for every task in [0, tasks), begun in order; 0 <= thread <
+/// num_threads() tells concurrent tasks apart. Tasks must write disjoint data, which makes results
+/// independent of scheduling. The first exception thrown by a task is rethrown, after which some
+/// tasks may not have run. Calls from within a task, or while another thread's call runs, are
+/// executed by the calling thread alone (as thread 0).
 void parallel_for(size_t tasks, FunctionRef<void(size_t task, size_t thread)> body);
 
 }  // namespace restkv

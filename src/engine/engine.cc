@@ -74,7 +74,8 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   for (CacheRequest& request : requests) {
     validate(request.options);
     observed = std::max(observed, observed_queries(request.options));
-    request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim);
+    request.cache =
+        KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
     request.cache.next_position = n;
     request.compress_seconds = 0;
     request.selections.clear();
@@ -122,12 +123,15 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     }
     for (CacheRequest& request : requests) {
       const auto start = Clock::now();
+      // A prompt within the budget is kept whole: no need to factorise W_O for it.
+      const bool compresses = n > static_cast<size_t>(std::max(request.options.budget, 0));
       const LayerObservation observation{
           .queries = window,
           .keys = keys,
           .values = values,
-          .output =
-              needs_output_factor(request.options) ? &model_.output_factor(layer) : nullptr,
+          .output = compresses && needs_output_factor(request.options)
+                        ? &model_.output_factor(layer)
+                        : nullptr,
           .scale = c.attention_scale,
           .layer = layer,
           .layers = c.layers};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/threads.h"
 #include "kv/half.h"
@@ -14,17 +15,30 @@ namespace {
 /// Spare room when a head grows while decoding: a few per cent, so that a kept cache stays small.
 size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
 
-void append_row(std::vector<uint16_t>& rows, const float* row, size_t dim) {
-  const size_t used = rows.size();
-  if (used + dim > rows.capacity()) rows.reserve(grown_capacity(used / dim) * dim);
-  rows.resize(used + dim);
-  to_half(row, dim, rows.data() + used);
-}
-
 }  // namespace
 
-KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim)
-    : kv_heads_(kv_heads), key_dim_(key_dim), value_dim_(value_dim), layers_(layers) {}
+KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim, KvType type)
+    : type_(type),
+      kv_heads_(kv_heads),
+      key_dim_(key_dim),
+      value_dim_(value_dim),
+      layers_(layers) {}
+
+void KvCache::store(const float* row, size_t dim, std::byte* to) const {
+  if (type_ == KvType::kF16) {
+    to_half(row, dim, reinterpret_cast<uint16_t*>(to));
+  } else {
+    std::memcpy(to, row, dim * sizeof(float));
+  }
+}
+
+void KvCache::append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const {
+  const size_t used = rows.size();
+  const size_t row_bytes = dim * element_bytes(type_);
+  if (used + row_bytes > rows.capacity()) rows.reserve(grown_capacity(used / row_bytes) * row_bytes);
+  rows.resize(used + row_bytes);
+  store(row, dim, rows.data() + used);
+}
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
                      const Selection& selection) {
@@ -42,8 +56,10 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     const std::vector<int32_t>& keep = selection.keep[h];
     Head& head = target.heads[h];
     head.positions = keep;
-    head.keys.resize(keep.size() * key_dim_);
-    head.values.resize(keep.size() * value_dim_);
+    const size_t key_bytes = key_dim_ * element_bytes(type_);
+    const size_t value_bytes = value_dim_ * element_bytes(type_);
+    head.keys.resize(keep.size() * key_bytes);
+    head.values.resize(keep.size() * value_bytes);
     for (size_t i = 0; i < keep.size(); ++i) {
       if (keep[i] < 0 || static_cast<size_t>(keep[i]) >= keys.rows) {
         throw Error(ErrorCode::kInvalidArgument,
@@ -51,8 +67,8 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
                                 keep[i], h, keys.rows));
       }
       const auto row = static_cast<size_t>(keep[i]);
-      to_half(keys.row(h / repeat, row), key_dim_, head.keys.data() + i * key_dim_);
-      to_half(values.row(h / repeat, row), value_dim_, head.values.data() + i * value_dim_);
+      store(keys.row(h / repeat, row), key_dim_, head.keys.data() + i * key_bytes);
+      store(values.row(h / repeat, row), value_dim_, head.values.data() + i * value_bytes);
     }
   });
   refresh_views(target);
@@ -75,10 +91,10 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
   refresh_views(target);
 }
 
-void KvCache::refresh_views(Layer& layer) {
+void KvCache::refresh_views(Layer& layer) const {
   layer.views.clear();
   for (const Head& head : layer.heads) {
-    layer.views.push_back({head.keys.data(), head.values.data(), head.positions.size()});
+    layer.views.push_back({head.keys.data(), head.values.data(), head.positions.size(), type_});
   }
 }
 
@@ -87,14 +103,14 @@ size_t KvCache::kept_bytes() const {
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) rows += head.positions.size();
   }
-  return rows * (key_dim_ + value_dim_) * sizeof(uint16_t);
+  return rows * (key_dim_ + value_dim_) * element_bytes(type_);
 }
 
 size_t KvCache::allocated_bytes() const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) {
-      bytes += (head.keys.capacity() + head.values.capacity()) * sizeof(uint16_t) +
+      bytes += head.keys.capacity() + head.values.capacity() +
                head.positions.capacity() * sizeof(int32_t);
     }
   }

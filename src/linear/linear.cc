@@ -10,6 +10,9 @@
 #include "base/threads.h"
 #include "restkv/error.h"
 
+// The one function needed of the OpenMP runtime under oneDNN (not every compiler has its header).
+extern "C" void omp_set_num_threads(int threads);
+
 namespace restkv {
 namespace {
 
@@ -117,15 +120,24 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y) const {
 }
 
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y) {
+  // Our threads each compute some columns of y with a single-threaded product: one pool for
+  // everything, instead of oneDNN's OpenMP threads spinning against it. The columns of a task do
+  // not depend on the number of threads, so neither does the result.
+  constexpr size_t kColumns = 192;
   const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
-  const dnnl_status_t status =
-      dnnl_sgemm('N', 'T', size(x.rows), size(w.rows), size(x.cols), 1.0F, x.data, size(x.stride),
-                 w.data, size(w.stride), 0.0F, y.data, size(y.stride));
-  if (status != dnnl_success) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("oneDNN refused a {} x {} x {} matrix product (status {})", x.rows,
-                            w.rows, x.cols, static_cast<int>(status)));
-  }
+  parallel_for((w.rows + kColumns - 1) / kColumns, [&](size_t task, size_t) {
+    const size_t begin = task * kColumns;
+    const size_t columns = std::min(kColumns, w.rows - begin);
+    omp_set_num_threads(1);  // of this thread, as oneDNN sees it
+    const dnnl_status_t status = dnnl_sgemm(
+        'N', 'T', size(x.rows), size(columns), size(x.cols), 1.0F, x.data, size(x.stride),
+        w.row(begin), size(w.stride), 0.0F, y.data + begin, size(y.stride));
+    if (status != dnnl_success) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("oneDNN refused a {} x {} x {} matrix product (status {})", x.rows,
+                              columns, x.cols, static_cast<int>(status)));
+    }
+  });
 }
 
 }  // namespace restkv
