@@ -23,12 +23,14 @@ class KvCache {
 
   /// The `gather` stage: copies the selected rows of a layer's keys and values, each
   /// [kv_heads, n, dim], replacing what the layer held. `selection` has one list per cache head.
-  /// Throws `Error` (kInvalidArgument) if a position lies outside [0, n) or the number of cache
-  /// heads is no multiple of the number of KV heads.
+  /// Throws `Error` (kInvalidArgument), and leaves the cache as it was, if a position lies outside
+  /// [0, n), the number of cache heads is no multiple of the number of KV heads, or shapes do not
+  /// fit the cache.
   void gather(size_t layer, Heads<const float> keys, Heads<const float> values,
               const Selection& selection);
 
   /// Appends one token to every cache head of a layer: keys and values are [kv_heads, dim].
+  /// Throws `Error` (kInvalidArgument) if shapes do not fit the cache.
   void append(size_t layer, Matrix<const float> keys, Matrix<const float> values, int32_t position);
 
   /// Rows of a layer for `decode_attention`; valid until the layer changes.
@@ -58,6 +60,7 @@ class KvCache {
     std::vector<Head> heads;
     std::vector<CachedHead> views;
   };
+  Layer& find_layer(size_t layer);
   /// Converts one row to the stored type.
   void store(const float* row, size_t dim, std::byte* to) const;
   void append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const;

@@ -9,10 +9,29 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// In integers, because Highway's DemoteTo truncates, and knows no infinity, where the processor
+/// has no such instruction: a cache must not depend on where it was made.
 template <class D>
 HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
-  const hn::Rebind<hwy::float16_t, D> dh;
-  hn::StoreU(hn::DemoteTo(dh, hn::LoadU(d, from)), dh, reinterpret_cast<hwy::float16_t*>(to));
+  const hn::RebindToSigned<D> di;
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(di, hn::LoadU(d, from));
+  const auto magnitude = hn::And(bits, hn::Set(di, 0x7fffffff));
+  // Dropping 13 bits of mantissa: adding half a step, less one unless the result would be odd,
+  // rounds to even, and the carry may run into the exponent. 112 is the exponents' difference.
+  const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(di, 1));
+  const auto rounded = hn::Add(hn::Add(magnitude, odd), hn::Set(di, 0xfff - (112 << 23)));
+  const auto normal = hn::Min(hn::ShiftRight<13>(rounded), hn::Set(di, 0x7c00));
+  // Below 2^-14 halves are multiples of 2^-24, as are the floats from 0.5 on: adding rounds.
+  const auto half = hn::Set(d, 0.5F);
+  const auto subnormal =
+      hn::Sub(hn::BitCast(di, hn::Add(hn::BitCast(d, magnitude), half)), hn::BitCast(di, half));
+  auto result = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, 113 << 23)), subnormal, normal);
+  result = hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x7f800000)), hn::Set(di, 0x7e00), result);
+  const auto sign =
+      hn::And(hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(du, bits))), hn::Set(di, 0x8000));
+  const hn::Rebind<uint16_t, D> du16;
+  hn::StoreU(hn::DemoteTo(du16, hn::Or(result, sign)), du16, to);
 }
 
 void ToHalf(const float* from, size_t count, uint16_t* to) {

@@ -18,11 +18,7 @@ size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 3
 }  // namespace
 
 KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim, KvType type)
-    : type_(type),
-      kv_heads_(kv_heads),
-      key_dim_(key_dim),
-      value_dim_(value_dim),
-      layers_(layers) {}
+    : type_(type), kv_heads_(kv_heads), key_dim_(key_dim), value_dim_(value_dim), layers_(layers) {}
 
 void KvCache::store(const float* row, size_t dim, std::byte* to) const {
   if (type_ == KvType::kF16) {
@@ -35,7 +31,8 @@ void KvCache::store(const float* row, size_t dim, std::byte* to) const {
 void KvCache::append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const {
   const size_t used = rows.size();
   const size_t row_bytes = dim * element_bytes(type_);
-  if (used + row_bytes > rows.capacity()) rows.reserve(grown_capacity(used / row_bytes) * row_bytes);
+  if (used + row_bytes > rows.capacity())
+    rows.reserve(grown_capacity(used / row_bytes) * row_bytes);
   rows.resize(used + row_bytes);
   store(row, dim, rows.data() + used);
 }
@@ -43,29 +40,36 @@ void KvCache::append_row(std::vector<std::byte>& rows, const float* row, size_t 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
                      const Selection& selection) {
   const size_t cache_heads = selection.keep.size();
-  if (cache_heads == 0 || cache_heads % keys.heads != 0 || keys.heads != kv_heads_) {
+  Layer& target = find_layer(layer);
+  if (keys.heads != kv_heads_ || values.heads != kv_heads_ || keys.dim != key_dim_ ||
+      values.dim != value_dim_ || values.rows != keys.rows || cache_heads == 0 ||
+      cache_heads % kv_heads_ != 0) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("gather: {} cache heads cannot be filled from {} KV heads (the cache "
-                            "was made for {})",
-                            cache_heads, keys.heads, kv_heads_));
+                fmt::format("gather: {} cache heads cannot be filled from keys [{}, {}, {}] and "
+                            "values [{}, {}, {}] (the cache was made for {} KV heads of {} and {})",
+                            cache_heads, keys.heads, keys.rows, keys.dim, values.heads, values.rows,
+                            values.dim, kv_heads_, key_dim_, value_dim_));
   }
-  const size_t repeat = cache_heads / keys.heads;
-  Layer& target = layers_.at(layer);
+  for (size_t h = 0; h < cache_heads; ++h) {
+    for (const int32_t position : selection.keep[h]) {
+      if (position < 0 || static_cast<size_t>(position) >= keys.rows) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("gather: position {} of cache head {} lies outside the {} rows",
+                                position, h, keys.rows));
+      }
+    }
+  }
+  const size_t repeat = cache_heads / kv_heads_;
+  const size_t key_bytes = key_dim_ * element_bytes(type_);
+  const size_t value_bytes = value_dim_ * element_bytes(type_);
   target.heads.assign(cache_heads, {});
   parallel_for(cache_heads, [&](size_t h, size_t) {
     const std::vector<int32_t>& keep = selection.keep[h];
     Head& head = target.heads[h];
     head.positions = keep;
-    const size_t key_bytes = key_dim_ * element_bytes(type_);
-    const size_t value_bytes = value_dim_ * element_bytes(type_);
     head.keys.resize(keep.size() * key_bytes);
     head.values.resize(keep.size() * value_bytes);
     for (size_t i = 0; i < keep.size(); ++i) {
-      if (keep[i] < 0 || static_cast<size_t>(keep[i]) >= keys.rows) {
-        throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("gather: position {} of cache head {} lies outside the {} rows",
-                                keep[i], h, keys.rows));
-      }
       const auto row = static_cast<size_t>(keep[i]);
       store(keys.row(h / repeat, row), key_dim_, head.keys.data() + i * key_bytes);
       store(values.row(h / repeat, row), value_dim_, head.values.data() + i * value_bytes);
@@ -76,7 +80,15 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
 
 void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float> values,
                      int32_t position) {
-  Layer& target = layers_.at(layer);
+  Layer& target = find_layer(layer);
+  if (keys.rows != kv_heads_ || values.rows != kv_heads_ || keys.cols != key_dim_ ||
+      values.cols != value_dim_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("append: keys [{}, {}] and values [{}, {}] do not fit a cache made for "
+                            "{} KV heads of {} and {}",
+                            keys.rows, keys.cols, values.rows, values.cols, kv_heads_, key_dim_,
+                            value_dim_));
+  }
   if (target.heads.empty()) target.heads.resize(kv_heads_);
   const size_t repeat = target.heads.size() / kv_heads_;
   for (size_t h = 0; h < target.heads.size(); ++h) {
@@ -89,6 +101,14 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
     head.positions.push_back(position);
   }
   refresh_views(target);
+}
+
+KvCache::Layer& KvCache::find_layer(size_t layer) {
+  if (layer >= layers_.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("there is no layer {} in a cache of {}", layer, layers_.size()));
+  }
+  return layers_[layer];
 }
 
 void KvCache::refresh_views(Layer& layer) const {

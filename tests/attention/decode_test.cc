@@ -17,33 +17,34 @@ namespace {
 
 using testing::Expected;
 
-/// A ragged cache of random rows and the queries of one token.
+/// A ragged cache of random rows, stored in both types, and the queries of one token.
 struct Token {
   Token(std::vector<size_t> counts, size_t group, size_t dim, size_t value_dim,
-        float query_factor = 1)
+        float query_factor = 1, float row_factor = 1)
       : group_(group), dim_(dim), value_dim_(value_dim) {
     std::mt19937 rng(static_cast<uint32_t>(dim * 100 + group));
     std::normal_distribution<float> normal;
     for (const size_t count : counts) {
-      keys_.emplace_back(count * dim);
-      values_.emplace_back(count * value_dim);
-      for (auto* rows : {&keys_.back(), &values_.back()}) {
-        for (auto& x : *rows) x = ggml_fp32_to_fp16(normal(rng));
-      }
-      heads_.push_back({keys_.back().data(), values_.back().data(), count});
+      Rows keys(count * dim, row_factor, rng);
+      Rows values(count * value_dim, row_factor, rng);
+      halves_.push_back({keys.halves.data(), values.halves.data(), count, KvType::kF16});
+      floats_.push_back({keys.floats.data(), values.floats.data(), count, KvType::kF32});
+      keys_.push_back(std::move(keys));
+      values_.push_back(std::move(values));
     }
     queries_.resize(counts.size() * group * dim);
     for (auto& q : queries_) q = normal(rng) * query_factor;
   }
 
-  [[nodiscard]] size_t rows() const { return heads_.size() * group_; }
+  [[nodiscard]] size_t rows() const { return halves_.size() * group_; }
 
   /// The rows of `out` have room between them, which must stay untouched.
-  [[nodiscard]] std::vector<float> run(const AttentionOptions& options) const {
+  [[nodiscard]] std::vector<float> run(const AttentionOptions& options,
+                                       KvType type = KvType::kF16) const {
     const size_t stride = value_dim_ + 5;
     std::vector<float> out(rows() * stride, -12345.0F);
-    decode_attention({queries_.data(), rows(), dim_}, heads_, options,
-                     {out.data(), rows(), value_dim_, stride});
+    decode_attention({queries_.data(), rows(), dim_}, type == KvType::kF16 ? halves_ : floats_,
+                     options, {out.data(), rows(), value_dim_, stride});
     std::vector<float> packed;
     for (size_t r = 0; r < rows(); ++r) {
       packed.insert(packed.end(), &out[r * stride], &out[r * stride] + value_dim_);
@@ -52,25 +53,31 @@ struct Token {
     return packed;
   }
 
-  /// In float64, on the same half-precision rows.
+  /// In float64; the floats are the halves.
   [[nodiscard]] Expected expect(const AttentionOptions& options) const {
     Expected expected;
     for (size_t r = 0; r < rows(); ++r) {
       const size_t h = r / group_;
-      std::vector<float> keys(keys_[h].size());
-      std::vector<float> values(values_[h].size());
-      std::transform(keys_[h].begin(), keys_[h].end(), keys.begin(), ggml_fp16_to_fp32);
-      std::transform(values_[h].begin(), values_[h].end(), values.begin(), ggml_fp16_to_fp32);
-      expect_attention(queries_.data() + r * dim_, {keys.data(), heads_[h].count, dim_},
-                       {values.data(), heads_[h].count, value_dim_}, options, expected);
+      expect_attention(queries_.data() + r * dim_, {keys_[h].floats.data(), floats_[h].count, dim_},
+                       {values_[h].floats.data(), floats_[h].count, value_dim_}, options, expected);
     }
     return expected;
   }
 
  private:
+  struct Rows {
+    Rows(size_t count, float factor, std::mt19937& rng) : halves(count), floats(count) {
+      std::normal_distribution<float> normal;
+      std::generate(halves.begin(), halves.end(),
+                    [&] { return ggml_fp32_to_fp16(factor * normal(rng)); });
+      std::transform(halves.begin(), halves.end(), floats.begin(), ggml_fp16_to_fp32);
+    }
+    std::vector<uint16_t> halves;
+    std::vector<float> floats;
+  };
   size_t group_, dim_, value_dim_;
-  std::vector<std::vector<uint16_t>> keys_, values_;
-  std::vector<CachedHead> heads_;
+  std::vector<Rows> keys_, values_;
+  std::vector<CachedHead> halves_, floats_;
   std::vector<float> queries_;
 };
 
@@ -79,11 +86,13 @@ void check(const Token& token, const AttentionOptions& options, const std::strin
   const Expected expected = token.expect(options);
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
-    const std::vector<float> actual = token.run(options);
-    for (size_t r = 0; r < token.rows(); ++r) {
-      EXPECT_LE(testing::worst_error(expected, r, actual.data() + r * expected.cols), 1.0)
-          << testing::simd_target_name(target) << ", " << what << ": query head " << r
-          << " is wrong by that many tolerances";
+    for (const KvType type : {KvType::kF16, KvType::kF32}) {
+      const std::vector<float> actual = token.run(options, type);
+      for (size_t r = 0; r < token.rows(); ++r) {
+        EXPECT_LE(testing::worst_error(expected, r, actual.data() + r * expected.cols), 1.0)
+            << testing::simd_target_name(target) << ", " << 8 * element_bytes(type) << " bits, "
+            << what << ": query head " << r << " is wrong by that many tolerances";
+      }
     }
   }
 }
@@ -118,6 +127,10 @@ TEST(DecodeAttention, SoftcapAndScale) {
 }
 
 TEST(DecodeAttention, HugeLogits) { check({kRagged, 2, 64, 64, 2500}, {}, "logits of 1e4"); }
+
+TEST(DecodeAttention, SubnormalHalves) {
+  check({{100, 3}, 3, 40, 40, 1e6F, 1e-6F}, {}, "rows of 1e-6");
+}
 
 TEST(DecodeAttention, NoRowsGiveZeros) {
   const Token token({0, 0}, 3, 40, 24);

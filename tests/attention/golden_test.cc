@@ -24,6 +24,7 @@ namespace {
 using testing::Expected;
 using testing::GoldenCase;
 
+constexpr KvType kTypes[] = {KvType::kF16, KvType::kF32};
 constexpr double kTolerance = 1e-5;  // that the golden set asks for
 
 AttentionOptions options_of(const GoldenCase& golden) {
@@ -43,6 +44,17 @@ void expect_near(Matrix<const float> actual, Matrix<const float> expected,
   }
 }
 
+std::vector<float> as_floats(const void* stored, size_t count, KvType type) {
+  std::vector<float> floats(count);
+  if (type == KvType::kF16) {
+    const auto* halves = static_cast<const ggml_fp16_t*>(stored);
+    std::transform(halves, halves + count, floats.begin(), ggml_fp16_to_fp32);
+  } else {
+    std::copy_n(static_cast<const float*>(stored), count, floats.begin());
+  }
+  return floats;
+}
+
 void run_prefill(const GoldenCase& golden) {
   const auto q = golden.heads("q");
   const auto k = golden.heads("k");
@@ -57,11 +69,11 @@ void run_prefill(const GoldenCase& golden) {
 
 /// The last query attends to what the cache holds after `selection` of the first `prompt` positions
 /// was kept and the others appended.
-void run_decode(const GoldenCase& golden, size_t prompt, const Selection& selection) {
+void run_decode(const GoldenCase& golden, size_t prompt, const Selection& selection, KvType type) {
   const auto q = golden.heads("q");
   const auto k = golden.heads("k");
   const auto v = golden.heads("v");
-  KvCache cache(1, k.heads, k.dim, v.dim);
+  KvCache cache(1, k.heads, k.dim, v.dim, type);
   cache.gather(0, k.slice_rows(0, prompt), v.slice_rows(0, prompt), selection);
   for (size_t i = prompt; i < k.rows; ++i) {
     cache.append(0, {k.row(0, i), k.heads, k.dim, k.head_stride},
@@ -77,11 +89,11 @@ void run_decode(const GoldenCase& golden, size_t prompt, const Selection& select
   decode_attention({last_query.data(), q.heads, q.dim}, cache.heads(0), options,
                    {out.data(), q.heads, v.dim});
 
-  // Against float64 on the halves that the cache holds; and against the reference, which read
+  // Against float64 on the numbers that the cache holds; and against the reference, which read
   // floats. Rounding k to half moves a logit by up to `shift` = scale sum |q| |k - half(k)|, which
   // changes a weight by a factor within e^(+-2 shift) and the output by as much of the largest
-  // value; rounding v adds its own error. (Inputs that are small integers times a power of two are
-  // halves already: then the tolerance is that of the set.)
+  // value; rounding v adds its own error. (A float cache, or inputs that are small integers times
+  // a power of two, lose nothing: then the tolerance is that of the set.)
   Expected expected;
   std::vector<double> tolerances;
   const double scale = 1.0 / std::sqrt(static_cast<double>(k.dim));
@@ -89,10 +101,8 @@ void run_decode(const GoldenCase& golden, size_t prompt, const Selection& select
     const size_t cache_head = h * cache.heads(0).size() / q.heads;
     const size_t kv_head = h * k.heads / q.heads;
     const CachedHead& head = cache.heads(0)[cache_head];
-    std::vector<float> keys(head.count * k.dim);
-    std::vector<float> values(head.count * v.dim);
-    std::transform(head.keys, head.keys + keys.size(), keys.begin(), ggml_fp16_to_fp32);
-    std::transform(head.values, head.values + values.size(), values.begin(), ggml_fp16_to_fp32);
+    const std::vector<float> keys = as_floats(head.keys, head.count * k.dim, type);
+    const std::vector<float> values = as_floats(head.values, head.count * v.dim, type);
     expect_attention(&last_query[h * q.dim], {keys.data(), head.count, k.dim},
                      {values.data(), head.count, v.dim}, options, expected);
     double shift = 0;
@@ -177,10 +187,11 @@ TEST_P(GoldenAttention, MatchesTheReferences) {
     golden.load();
     const size_t n = golden.heads("k").rows;
     if (compresses) {
-      run_decode(golden, n - 1, evicted(golden));
+      const Selection selection = evicted(golden);
+      for (const KvType type : kTypes) run_decode(golden, n - 1, selection, type);
       ++compressed;
     } else if (golden.params().value("last_row_only", false)) {
-      run_decode(golden, n, visible_to_last(golden));
+      for (const KvType type : kTypes) run_decode(golden, n, visible_to_last(golden), type);
       ++decoded;
     } else {
       run_prefill(golden);

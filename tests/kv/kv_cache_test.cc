@@ -1,0 +1,228 @@
+#include "restkv/kv_cache.h"
+
+#include <ggml.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// [heads, n, dim] of numbers that halves cannot hold exactly; rows lie apart from each other.
+class RandomHeads {
+ public:
+  RandomHeads(size_t heads, size_t n, size_t dim, uint32_t seed)
+      : storage_(heads * n * (dim + 3)),
+        view_(storage_.data(), heads, n, dim, dim + 3, heads * (dim + 3)) {
+    std::mt19937 rng(seed);
+    std::normal_distribution<float> normal;
+    std::generate(storage_.begin(), storage_.end(), [&] { return normal(rng); });
+  }
+  [[nodiscard]] Heads<const float> view() const { return view_; }
+  /// Row `r` of every head, as `append` wants it.
+  [[nodiscard]] Matrix<const float> token(size_t r) const {
+    return {view_.row(0, r), view_.heads, view_.dim, view_.head_stride};
+  }
+
+ private:
+  std::vector<float> storage_;
+  Heads<float> view_;
+};
+
+/// One stored row, as floats.
+std::vector<float> stored_row(const void* rows, size_t i, size_t dim, KvType type) {
+  std::vector<float> row(dim);
+  if (type == KvType::kF16) {
+    const auto* halves = static_cast<const ggml_fp16_t*>(rows) + i * dim;
+    std::transform(halves, halves + dim, row.begin(), ggml_fp16_to_fp32);
+  } else {
+    std::copy_n(static_cast<const float*>(rows) + i * dim, dim, row.begin());
+  }
+  return row;
+}
+
+/// What must be stored for a row of floats.
+std::vector<float> rounded(const float* row, size_t dim, KvType type) {
+  std::vector<float> result(row, row + dim);
+  if (type == KvType::kF16) {
+    for (float& x : result) x = ggml_fp16_to_fp32(ggml_fp32_to_fp16(x));
+  }
+  return result;
+}
+
+/// The message if `call` throws Error(kInvalidArgument), otherwise a failure.
+template <class F>
+std::string refusal(F&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+constexpr size_t kKeyDim = 24;
+constexpr size_t kValueDim = 17;
+
+class KvCacheTest : public ::testing::TestWithParam<KvType> {
+ protected:
+  KvType type_ = GetParam();
+};
+
+TEST_P(KvCacheTest, GathersTheSelectedRowsOfEveryHead) {
+  const RandomHeads keys(2, 50, kKeyDim, 1);
+  const RandomHeads values(2, 50, kValueDim, 2);
+  const Selection selection{{{0, 7, 8, 49}, {}, {3}, {48, 49}}};  // 2 cache heads per KV head
+  KvCache cache(3, 2, kKeyDim, kValueDim, type_);
+  cache.gather(1, keys.view(), values.view(), selection);
+
+  ASSERT_EQ(cache.layers(), 3U);
+  EXPECT_TRUE(cache.heads(0).empty());
+  ASSERT_EQ(cache.heads(1).size(), 4U);
+  size_t rows = 0;
+  for (size_t h = 0; h < 4; ++h) {
+    const auto& keep = selection.keep[h];
+    const CachedHead& head = cache.heads(1)[h];
+    ASSERT_EQ(head.count, keep.size());
+    const auto positions = cache.positions(1, h);
+    EXPECT_EQ(std::vector<int32_t>(positions.begin(), positions.end()), keep);
+    for (size_t i = 0; i < keep.size(); ++i) {
+      const auto position = static_cast<size_t>(keep[i]);
+      EXPECT_EQ(stored_row(head.keys, i, kKeyDim, type_),
+                rounded(keys.view().row(h / 2, position), kKeyDim, type_));
+      EXPECT_EQ(stored_row(head.values, i, kValueDim, type_),
+                rounded(values.view().row(h / 2, position), kValueDim, type_));
+    }
+    rows += keep.size();
+  }
+  EXPECT_EQ(cache.kept_bytes(), rows * (kKeyDim + kValueDim) * element_bytes(type_));
+
+  cache.gather(1, keys.view(), values.view(), {{{5}, {6}}});
+  ASSERT_EQ(cache.heads(1).size(), 2U) << "a second gather replaces the first";
+  EXPECT_EQ(cache.kept_bytes(), 2 * (kKeyDim + kValueDim) * element_bytes(type_));
+}
+
+TEST_P(KvCacheTest, AppendsToEveryCacheHead) {
+  const RandomHeads keys(2, 400, kKeyDim, 3);
+  const RandomHeads values(2, 400, kValueDim, 4);
+  for (const bool per_query_head : {false, true}) {
+    KvCache cache(1, 2, kKeyDim, kValueDim, type_);
+    const Selection selection =
+        per_query_head ? Selection{{{1, 2}, {3}, {}, {4}, {5}, {6}}} : Selection{{{1, 2}, {3}}};
+    cache.gather(0, keys.view(), values.view(), selection);
+    for (size_t i = 100; i < 400; ++i) {
+      cache.append(0, keys.token(i), values.token(i), static_cast<int32_t>(i));
+    }
+    const size_t repeat = selection.keep.size() / 2;
+    for (size_t h = 0; h < selection.keep.size(); ++h) {
+      const CachedHead& head = cache.heads(0)[h];
+      const size_t before = selection.keep[h].size();
+      ASSERT_EQ(head.count, before + 300);
+      for (size_t i = 0; i < 300; ++i) {
+        ASSERT_EQ(cache.positions(0, h)[before + i], static_cast<int32_t>(100 + i));
+        ASSERT_EQ(stored_row(head.keys, before + i, kKeyDim, type_),
+                  rounded(keys.view().row(h / repeat, 100 + i), kKeyDim, type_));
+        ASSERT_EQ(stored_row(head.values, before + i, kValueDim, type_),
+                  rounded(values.view().row(h / repeat, 100 + i), kValueDim, type_));
+      }
+    }
+  }
+}
+
+TEST_P(KvCacheTest, AppendsToAnEmptyLayer) {
+  const RandomHeads keys(2, 3, kKeyDim, 5);
+  const RandomHeads values(2, 3, kValueDim, 6);
+  KvCache cache(2, 2, kKeyDim, kValueDim, type_);
+  cache.append(1, keys.token(2), values.token(2), 7);
+  ASSERT_EQ(cache.heads(1).size(), 2U);
+  for (size_t h = 0; h < 2; ++h) {
+    EXPECT_EQ(cache.heads(1)[h].count, 1U);
+    EXPECT_EQ(cache.positions(1, h)[0], 7);
+    EXPECT_EQ(stored_row(cache.heads(1)[h].keys, 0, kKeyDim, type_),
+              rounded(keys.view().row(h, 2), kKeyDim, type_));
+  }
+}
+
+TEST_P(KvCacheTest, HoldsLittleMoreThanWhatItKeeps) {
+  constexpr size_t kDim = 64;
+  const RandomHeads keys(1, 4096, kDim, 7);
+  const RandomHeads values(1, 4096, kDim, 8);
+  const auto gathered = [&](int32_t rows) {
+    std::vector<int32_t> keep(static_cast<size_t>(rows));
+    std::iota(keep.begin(), keep.end(), 0);
+    KvCache cache(1, 1, kDim, kDim, type_);
+    cache.gather(0, keys.view(), values.view(), {{keep}});
+    EXPECT_EQ(cache.kept_bytes(), keep.size() * 2 * kDim * element_bytes(type_));
+    return cache;
+  };
+  const auto held = [](const KvCache& cache) {
+    EXPECT_GE(cache.allocated_bytes(), cache.kept_bytes());
+    return static_cast<double>(cache.allocated_bytes()) / static_cast<double>(cache.kept_bytes());
+  };
+  for (const int32_t rows : {64, 65, 1000, 4096}) EXPECT_LE(held(gathered(rows)), 1.05) << rows;
+
+  // Spare room is 64 rows or 1/32 of them, whichever is more: little beside 1024 rows, and never
+  // much in absolute terms.
+  KvCache cache = gathered(1024);
+  KvCache small = gathered(64);
+  const double spare = 64.0 * (2.0 * kDim * static_cast<double>(element_bytes(type_)) + 4);
+  for (size_t i = 1024; i < 3024; ++i) {
+    cache.append(0, keys.token(i), values.token(i), static_cast<int32_t>(i));
+    ASSERT_LE(held(cache), 1.10) << "after " << i - 1023 << " appended rows";
+    small.append(0, keys.token(i), values.token(i), static_cast<int32_t>(i));
+    ASSERT_LE(static_cast<double>(small.allocated_bytes()),
+              1.05 * static_cast<double>(small.kept_bytes()) + spare);
+  }
+}
+
+TEST_P(KvCacheTest, RefusesWhatDoesNotFit) {
+  const RandomHeads keys(2, 10, kKeyDim, 9);
+  const RandomHeads values(2, 10, kValueDim, 10);
+  const RandomHeads other_heads(1, 10, kKeyDim, 11);
+  const RandomHeads fewer_values(2, 9, kValueDim, 12);
+  const Selection fits{{{1}, {2}}};
+  KvCache cache(2, 2, kKeyDim, kValueDim, type_);
+  const auto gather = [&](const Heads<const float>& k, const Heads<const float>& v,
+                          const Selection& selection) {
+    return refusal([&] { cache.gather(0, k, v, selection); });
+  };
+  cache.gather(0, keys.view(), values.view(), {{{3, 4}, {5}}});
+  EXPECT_NE(gather(keys.view(), values.view(), {{{1}, {2, 10}}}).find("position 10 "),
+            std::string::npos);
+  EXPECT_NE(gather(keys.view(), values.view(), {{{-1}, {2}}}).find("position -1 "),
+            std::string::npos);
+  gather(keys.view(), values.view(), {});
+  gather(keys.view(), values.view(), {{{1}, {2}, {3}}});
+  gather(other_heads.view(), values.view(), fits);
+  gather(Heads<const float>(), Heads<const float>(), fits);
+  gather(values.view(), values.view(), fits);     // key dim
+  gather(keys.view(), keys.view(), fits);         // value dim
+  gather(keys.view(), other_heads.view(), fits);  // value heads
+  gather(keys.view(), fewer_values.view(), {{{9}, {9}}});
+  refusal([&] { cache.gather(2, keys.view(), values.view(), fits); });  // layer
+  refusal([&] { cache.append(2, keys.token(0), values.token(0), 0); });
+  refusal([&] { cache.append(0, other_heads.token(0), values.token(0), 0); });
+  refusal([&] { cache.append(0, keys.token(0), keys.token(0), 0); });
+
+  ASSERT_EQ(cache.heads(0).size(), 2U) << "a refused call must leave the cache as it was";
+  EXPECT_EQ(cache.heads(0)[0].count, 2U);
+  EXPECT_EQ(cache.positions(0, 1)[0], 5);
+  EXPECT_EQ(stored_row(cache.heads(0)[1].keys, 0, kKeyDim, type_),
+            rounded(keys.view().row(1, 5), kKeyDim, type_));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, KvCacheTest, ::testing::Values(KvType::kF16, KvType::kF32),
+                         [](const auto& test) {
+                           return test.param == KvType::kF16 ? "F16" : "F32";
+                         });
+
+}  // namespace
+}  // namespace restkv
