@@ -1,7 +1,6 @@
 #include "cli/compression_flags.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -41,9 +40,12 @@ CompressionOptions CompressionFlags::resolve() const {
     const bool read = name == "budget" || std::find(method.options.begin(), method.options.end(),
                                                     name) != method.options.end();
     if (!read) {
+      std::string read_flags = "--budget";
+      for (const std::string_view other : method.options) read_flags += ", " + flag_name(other);
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has no effect on method {}, which reads: {}", flag_name(name),
-                              method_, fmt::join(method.options, ", ")));
+                  fmt::format("{} has no effect on method {}, which reads {}; leave it out or "
+                              "choose another method",
+                              flag_name(name), method_, read_flags));
     }
     find_compression_option(name).set(options, value);
   }

@@ -1,7 +1,10 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -97,12 +100,12 @@ eval::NeedleReport compare(const DemoFlags& flags) {
   const Tokenizer tokenizer(flags.model);
   Engine engine(model);
   const std::vector<Contestant> methods = contestants();
-  const std::string essay =
-      flags.essay.empty() ? std::string() : read_file(flags.essay);
+  const std::string essay = flags.essay.empty() ? std::string() : read_file(flags.essay);
 
   eval::NeedleReport report;
   report.model = model.config().name.empty() ? flags.model : model.config().name;
   report.machine = machine_description();
+  catch_interrupts();
   Progress progress(stderr, "demo");
   const auto share_of_prompt = [&](size_t prompt, double part) {
     return (static_cast<double>(prompt) + part) / static_cast<double>(flags.depths);
@@ -157,17 +160,16 @@ eval::NeedleReport compare(const DemoFlags& flags) {
           generate(engine, tokenizer, request.cache, logits, sampler, kAnswerTokens,
                    [](const std::string&) { return !interrupted(); });
       if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
-      report.cells.push_back(
-          {.method = entries[e].label,
-           .budget = entries[e].budget,
-           .depth = depth,
-           .found = eval::answer_found(answer.text, needle.prompt.answer),
-           .answer = needle.prompt.answer,
-           .output = answer.text,
-           .kv_mib = kept / (1024.0 * 1024.0),
-           .prefill_seconds = prefill_seconds,
-           .compress_seconds = request.compress_seconds,
-           .decode_tokens_per_second = answer.tokens_per_second()});
+      report.cells.push_back({.method = entries[e].label,
+                              .budget = entries[e].budget,
+                              .depth = depth,
+                              .found = eval::answer_found(answer.text, needle.prompt.answer),
+                              .answer = needle.prompt.answer,
+                              .output = answer.text,
+                              .kv_mib = kept / (1024.0 * 1024.0),
+                              .prefill_seconds = prefill_seconds,
+                              .compress_seconds = request.compress_seconds,
+                              .decode_tokens_per_second = answer.tokens_per_second()});
       // The map shows the tightest budget at which the methods differ most visibly.
       if (request.keep_selections && entries[e].budget == flags.budgets[flags.budgets.size() / 2]) {
         eval::KeptMap map{.method = entries[e].label,
@@ -191,6 +193,12 @@ eval::NeedleReport compare(const DemoFlags& flags) {
 
 int demo(const DemoFlags& flags) {
   use_threads(flags.threads);
+  const bool essay = eval::haystack_from_name(flags.haystack) == eval::Haystack::kEssay;
+  if (essay == flags.essay.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                essay ? "--haystack essay needs its text: --essay FILE"
+                      : "--essay has an effect with --haystack essay only");
+  }
   for (const int budget : flags.budgets) {
     for (Contestant method : contestants()) {
       method.options.budget = budget;
@@ -199,10 +207,10 @@ int demo(const DemoFlags& flags) {
   }
   std::error_code error;
   std::filesystem::create_directories(flags.output, error);
-  if (error) {
+  if (error || access(flags.output.c_str(), W_OK) != 0) {  // known before minutes of work
     throw Error(ErrorCode::kIo,
-                fmt::format("{}: cannot create the output folder: {}", flags.output,
-                            error.message()));
+                fmt::format("{}: cannot use it as the output folder: {}; choose another with -o",
+                            flags.output, error ? error.message() : std::strerror(errno)));
   }
   const eval::NeedleReport report = compare(flags);
   const std::filesystem::path folder = flags.output;
@@ -226,15 +234,24 @@ std::function<int()> declare_demo(CLI::App& app) {
       ->type_name("DIR");
   app.add_option("--haystack", flags->haystack, "noise, stories or essay")->capture_default_str();
   app.add_option("--essay", flags->essay, "text file for --haystack essay")->type_name("FILE");
-  app.add_option("--tokens", flags->tokens, "length of a prompt")->capture_default_str();
+  app.add_option("--tokens", flags->tokens, "length of a prompt")
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->capture_default_str()
+      ->type_name("N");
   app.add_option("--depths", flags->depths, "needle depths, evenly spread")
-      ->check(CLI::Range(1, 100))
-      ->capture_default_str();
+      ->check(CLI::Range(1, 100).description(""))
+      ->capture_default_str()
+      ->type_name("N");
   app.add_option("--budgets", flags->budgets, "tokens kept per KV head")
       ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--seed", flags->seed, "seed of the first prompt")->capture_default_str();
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor");
+      ->capture_default_str()
+      ->type_name("N,...");
+  app.add_option("--seed", flags->seed, "seed of the first prompt")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
+      ->capture_default_str()
+      ->type_name("N");
   app.footer(
       "Examples:\n"
       "  restkv demo -m model.gguf -o report\n"

@@ -28,9 +28,9 @@ std::string describe(const Model& model) {
   text += fmt::format("\n{:>8}  {:>12}  {:>22}\n", "budget", "KV cache", "of the full context");
   for (const size_t budget : {64UL, 128UL, 256UL, 512UL, 1024UL, 2048UL, 4096UL}) {
     if (budget >= c.context_length) break;
-    text += fmt::format("{:>8}  {:>12}  {:>21.1f}%\n", budget,
-                        human_bytes(per_token * static_cast<double>(budget)),
-                        100.0 * static_cast<double>(budget) / static_cast<double>(c.context_length));
+    text += fmt::format(
+        "{:>8}  {:>12}  {:>21.1f}%\n", budget, human_bytes(per_token * static_cast<double>(budget)),
+        100.0 * static_cast<double>(budget) / static_cast<double>(c.context_length));
   }
   return text;
 }
@@ -39,7 +39,7 @@ std::string describe(const Model& model) {
 
 std::function<int()> declare_inspect(CLI::App& app) {
   auto path = std::make_shared<std::string>();
-  app.add_option("model", *path, "GGUF model file")->required();
+  app.add_option("model", *path, "GGUF model file")->required()->type_name("FILE");
   app.footer("Example:\n  restkv inspect model.gguf");
   return [path] {
     print(describe(Model(*path)));

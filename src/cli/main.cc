@@ -4,6 +4,7 @@
 #include <exception>
 #include <functional>
 #include <new>
+#include <sstream>
 #include <string>
 
 #include "cli/command.h"
@@ -25,12 +26,35 @@ int exit_code(ErrorCode code) {
   }
 }
 
+/// What is wrong with the command line, and where to read what is right.
+std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
+  const auto chosen = app.get_subcommands();
+  if (chosen.empty()) {
+    const auto unknown = app.remaining();
+    std::string names;
+    for (const auto& command : restkv::cli::commands()) {
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", command.name);
+    }
+    return fmt::format("{}; commands are {}\nrestkv --help shows what they do.",
+                       unknown.empty() ? "no command is given"
+                                       : "there is no command or option " + unknown.front(),
+                       names);
+  }
+  return fmt::format("{}\nrestkv {} --help shows what is expected.", e.what(),
+                     chosen.front()->get_name());
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Long-context language models on CPUs with a small, fixed KV cache");
   app.name("restkv");
   app.set_version_flag("--version", "restkv " RESTKV_VERSION);
   app.require_subcommand(1);
-  app.footer("restkv COMMAND --help shows a command's options and examples.");
+  app.footer(
+      "Examples:\n"
+      "  restkv run -m model.gguf -f document.txt --budget 512 --stats\n"
+      "  restkv inspect model.gguf\n"
+      "  restkv demo -m model.gguf -o report\n"
+      "restkv COMMAND --help shows a command's options and examples.");
   std::function<int()> action;
   for (const auto& command : restkv::cli::commands()) {
     CLI::App* sub = app.add_subcommand(std::string(command.name), std::string(command.summary));
@@ -40,7 +64,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? restkv::cli::kSuccess : restkv::cli::kUsage;
+    std::ostringstream text;  // of --help and --version
+    if (app.exit(e, text, text) != 0) {
+      throw restkv::Error(ErrorCode::kInvalidArgument, usage_error(app, e));
+    }
+    restkv::cli::print(text.str());
+    return restkv::cli::kSuccess;
   }
   return action();
 }
@@ -48,7 +77,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  restkv::cli::install_signal_handlers();
+  restkv::cli::ignore_closed_pipes();
   const auto report = [](const std::string& message) {
     std::fputs(("restkv: " + message + "\n").c_str(), stderr);
   };

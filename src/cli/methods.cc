@@ -26,7 +26,10 @@ int list_methods() {
 }  // namespace
 
 std::function<int()> declare_methods(CLI::App& app) {
-  app.footer("On the command line an option is written --like-this: --drift-scale 500.");
+  app.footer(
+      "Example:\n"
+      "  restkv methods\n"
+      "On the command line an option is written --like-this: --drift-scale 500.");
   return list_methods;
 }
 

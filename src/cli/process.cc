@@ -27,10 +27,11 @@ void on_signal(int signal) {
 
 }  // namespace
 
-void install_signal_handlers() {
+void ignore_closed_pipes() { std::signal(SIGPIPE, SIG_IGN); }
+
+void catch_interrupts() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 bool interrupted() { return g_interrupted != 0; }

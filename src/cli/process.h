@@ -9,14 +9,17 @@ namespace restkv::cli {
 /// Exit codes of every command.
 enum ExitCode : int {
   kSuccess = 0,
-  kFailure = 1,        ///< Input, model or output could not be used.
-  kUsage = 2,          ///< The command line is wrong.
+  kFailure = 1,            ///< Input, model or output could not be used.
+  kUsage = 2,              ///< The command line is wrong.
   kInterruptedExit = 130,  ///< Ctrl-C (128 + SIGINT).
 };
 
-/// From here on Ctrl-C and SIGTERM set a flag instead of ending the process (a second one ends it),
-/// and a closed pipe shows as a write error.
-void install_signal_handlers();
+/// From here on a reader that has gone away shows as a write error.
+void ignore_closed_pipes();
+
+/// From here on Ctrl-C and SIGTERM set a flag instead of ending the process; a second one ends it.
+/// To be called when long work begins that looks at the flag: until then nothing would answer.
+void catch_interrupts();
 bool interrupted();
 
 /// Writes to standard output and flushes. Throws `Error` (kIo) if that fails.

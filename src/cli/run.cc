@@ -27,9 +27,13 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Work that is done sooner shows no progress.
+constexpr double kQuietSeconds = 2;
+
 struct RunFlags {
   std::string model;
-  std::string prompt, file, system;
+  std::optional<std::string> prompt;
+  std::string file, system;
   bool raw = false;
   size_t max_tokens = 256;
   int threads = 0;
@@ -96,7 +100,7 @@ struct RunStats {
 };
 
 std::string read_prompt(const RunFlags& flags) {
-  if (!flags.prompt.empty()) return flags.prompt;
+  if (flags.prompt) return *flags.prompt;
   if (!flags.file.empty() && flags.file != "-") return read_file(flags.file);
   if (flags.file.empty() && isatty(STDIN_FILENO) != 0) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -126,7 +130,14 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.method = options.method;
   stats.budget = options.budget;
   const std::string prompt = read_prompt(flags);
-  if (prompt.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty");
+  if (prompt.empty()) {
+    const bool from_file = !flags.file.empty() && flags.file != "-";
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the prompt from {} is empty; give it some text",
+                            flags.prompt ? "-p"
+                            : from_file  ? flags.file
+                                         : "standard input"));
+  }
 
   const auto load_start = Clock::now();
   const Model model(flags.model);
@@ -146,17 +157,16 @@ void run_model(const RunFlags& flags, RunStats& stats) {
                     tokens.size(), flags.max_tokens, model.config().context_length));
   }
 
+  catch_interrupts();
   const auto start = Clock::now();
   CacheRequest request;
   request.options = options;
   std::vector<float> logits;
   {
-    // A prompt that takes a moment only needs no bar.
-    const bool slow = tokens.size() >= 1024;
-    Progress progress(stderr, "reading the prompt",
-                      slow ? Progress::Mode::kAuto : Progress::Mode::kOff);
+    Progress progress(stderr, "reading the prompt");
     logits = engine.prefill(tokens, {&request, 1}, [&](double done) {
-      progress.update(done);
+      // A prompt that takes a moment only needs no bar.
+      if (seconds_since(start) > kQuietSeconds) progress.update(done);
       return !interrupted();
     });
   }
@@ -164,12 +174,11 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.compress_seconds = request.compress_seconds;
   stats.kv_bytes_kept = request.cache.kept_bytes();
 
-  const Generation generation =
-      generate(engine, tokenizer, request.cache, logits, sampler, flags.max_tokens,
-               [](const std::string& text) {
-                 print(text);
-                 return !interrupted();
-               });
+  const Generation generation = generate(engine, tokenizer, request.cache, logits, sampler,
+                                         flags.max_tokens, [](const std::string& text) {
+                                           print(text);
+                                           return !interrupted();
+                                         });
   if (generation.text.empty() || generation.text.back() != '\n') print("\n");
   stats.generated_tokens = generation.tokens.size();
   stats.decode_tokens_per_second = generation.tokens_per_second();

@@ -35,7 +35,8 @@ GgufFile::GgufFile(const std::string& path) : path_(path) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat info {};
   if (file.fd < 0 || fstat(file.fd, &info) != 0) {
-    fail(fmt::format("cannot open the model: {}", std::strerror(errno)));
+    fail(fmt::format("cannot open the model: {}; check the path and its permissions",
+                     std::strerror(errno)));
   }
   if (!S_ISREG(info.st_mode)) fail("is not a regular file; expected a GGUF model");
   bytes_ = static_cast<size_t>(info.st_size);

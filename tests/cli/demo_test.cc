@@ -1,0 +1,102 @@
+// `restkv demo`: the report it writes, and what it refuses before minutes of work.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/spawn.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+
+class CliDemo : public ::testing::Test {
+ protected:
+  CliDemo() {
+    TinyModel model;
+    model.tokenizer = true;
+    model.tied = true;
+    model.type = GGML_TYPE_Q8_0;
+    model.write(model_);
+  }
+  [[nodiscard]] std::vector<std::string> arguments(const std::vector<std::string>& more) const {
+    std::vector<std::string> list{"demo",     "-m",  model_,      "-t",    "1",
+                                  "--tokens", "300", "--budgets", "64,128"};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  [[nodiscard]] std::string refusal(int exit_code, const std::vector<std::string>& more) const {
+    std::vector<std::string> list{"demo", "-m", model_, "-t", "1", "-o", report_};
+    list.insert(list.end(), more.begin(), more.end());
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, exit_code);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_FALSE(std::filesystem::exists(report_ + "/index.html"));
+    return outcome.err;
+  }
+
+  TemporaryFolder folder_;
+  std::string model_ = folder_.file("model.gguf");
+  std::string report_ = folder_.file("report");
+};
+
+TEST_F(CliDemo, WritesAReport) {
+  const Outcome outcome = restkv_process(arguments({"-o", report_, "--depths", "2"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("restkv"));
+  EXPECT_THAT(outcome.out, HasSubstr(report_ + "/index.html"));
+  EXPECT_THAT(outcome.err, HasSubstr("demo: 100%"));
+  for (const char* name : {"needle.svg", "kept.svg", "needle.md", "index.html"}) {
+    EXPECT_GT(std::filesystem::file_size(report_ + "/" + name), 100U) << name;
+  }
+  std::ifstream file(report_ + "/needle.json");
+  EXPECT_TRUE(nlohmann::json::accept(file));
+}
+
+TEST_F(CliDemo, CtrlCLeavesNoReport) {
+  const Outcome outcome = restkv_process(
+      Spawn{.arguments = arguments({"-o", report_, "--depths", "100"}),
+            .interrupt_when = [](const Outcome& so_far) { return !so_far.err.empty(); }});
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, HasSubstr("restkv: interrupted"));
+  EXPECT_FALSE(std::filesystem::exists(report_ + "/index.html"));
+}
+
+TEST_F(CliDemo, RefusesBeforeTheWorkBegins) {
+  EXPECT_THAT(refusal(2, {"--depths", "0"}), HasSubstr("--depths"));
+  EXPECT_THAT(refusal(2, {"--tokens", "-1"}), HasSubstr("--tokens"));
+  EXPECT_THAT(refusal(2, {"--tokens", "5"}), HasSubstr("raise the prompt length"));
+  EXPECT_THAT(refusal(2, {"--tokens", "9000"}), HasSubstr("the model's context holds 4096"));
+  EXPECT_THAT(refusal(2, {"--budgets", "16"}), HasSubstr("budget 16 leaves no room"));
+  EXPECT_THAT(refusal(2, {"--budgets", ""}), HasSubstr("budget"));
+  EXPECT_THAT(refusal(2, {"--haystack", "hay"}), HasSubstr("choose one of stories, noise, essay"));
+  EXPECT_THAT(refusal(2, {"--haystack", "essay"}), HasSubstr("--essay FILE"));
+  EXPECT_THAT(refusal(2, {"--essay", "text"}), HasSubstr("--haystack essay"));
+  EXPECT_THAT(refusal(1, {"--haystack", "essay", "--essay", folder_.file("absent")}),
+              HasSubstr("cannot read " + folder_.file("absent")));
+}
+
+TEST_F(CliDemo, RefusesAFolderThatCannotBeWritten) {
+  const std::string below_a_file = model_ + "/report";
+  const Outcome outcome = restkv_process(arguments({"-o", below_a_file}));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, HasSubstr(below_a_file + ": cannot use it as the output folder"));
+  EXPECT_THAT(outcome.err, ::testing::Not(HasSubstr("demo: "))) << "no work before the refusal";
+}
+
+}  // namespace
+}  // namespace restkv

@@ -1,0 +1,155 @@
+// Commands that only tell something: help, version, methods, inspect.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cli/spawn.h"
+#include "restkv/compression_options.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::test_model_path;
+using ::restkv::testing::TinyModel;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+TEST(CliHelp, EveryCommandHasUsageAndExamples) {
+  const std::vector<std::vector<std::string>> commands{
+      {}, {"run"}, {"inspect"}, {"methods"}, {"demo"}};
+  for (std::vector<std::string> arguments : commands) {
+    arguments.emplace_back("--help");
+    const Outcome help = restkv_process(arguments);
+    SCOPED_TRACE(arguments.front());
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_THAT(help.out, HasSubstr("Usage: restkv"));
+    EXPECT_THAT(help.out, ContainsRegex("Examples?:\n  "));
+    EXPECT_EQ(help.err, "");
+  }
+}
+
+TEST(CliHelp, RunNamesEveryCompressionOption) {
+  const Outcome help = restkv_process({"run", "--help"});
+  for (const CompressionOption& option : compression_options()) {
+    std::string flag = "--" + std::string(option.name) + " ";
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    EXPECT_THAT(help.out, HasSubstr(flag));
+  }
+}
+
+TEST(CliHelp, ReportsAFullDisk) {
+  const Outcome help = restkv_process(Spawn{.arguments = {"--help"}, .stdout_path = "/dev/full"});
+  EXPECT_EQ(help.exit_code, 1);
+  EXPECT_THAT(help.err, HasSubstr("No space left"));
+}
+
+TEST(CliVersion, IsOneLine) {
+  const Outcome version = restkv_process({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.out, ContainsRegex("^restkv [0-9]+\\.[0-9]+\\.[0-9]+\n$"));
+}
+
+TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
+  const Outcome none = restkv_process(std::vector<std::string>{});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_EQ(none.out, "");
+  EXPECT_THAT(none.err, HasSubstr("commands are run, inspect, methods, demo"));
+  const Outcome unknown = restkv_process({"frobnicate"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("frobnicate; commands are run, inspect, methods, demo"));
+}
+
+TEST(CliUsage, NamesUnknownAndMissingOptions) {
+  const Outcome unknown = restkv_process({"run", "-m", "x", "--frobnicate"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("--frobnicate"));
+  EXPECT_THAT(unknown.err, HasSubstr("restkv run --help"));
+  const Outcome no_model = restkv_process({"run", "-p", "hello"});
+  EXPECT_EQ(no_model.exit_code, 2);
+  EXPECT_THAT(no_model.err, HasSubstr("--model is required"));
+}
+
+TEST(CliMethods, ListsEveryMethodWithItsPaperOptionsAndDefaults) {
+  const Outcome list = restkv_process({"methods"});
+  ASSERT_EQ(list.exit_code, 0);
+  std::istringstream lines(list.out);
+  std::string line;
+  for (const Method& method : methods()) {
+    SCOPED_TRACE(method.name);
+    ASSERT_TRUE(std::getline(lines, line));
+    EXPECT_EQ(line, method.name);
+    ASSERT_TRUE(std::getline(lines, line));
+    EXPECT_EQ(line, "  " + std::string(method.summary));
+    if (!method.paper.empty()) {
+      ASSERT_TRUE(std::getline(lines, line));
+      EXPECT_EQ(line, "  " + std::string(method.paper));
+    }
+    for (const std::string_view name : method.options) {
+      ASSERT_TRUE(std::getline(lines, line));
+      std::istringstream words(line);
+      std::string first;
+      std::string second;
+      words >> first >> second;
+      EXPECT_EQ(first, name);
+      EXPECT_EQ(second, find_compression_option(name).get(method.defaults));
+    }
+    ASSERT_TRUE(std::getline(lines, line));
+    EXPECT_EQ(line, "");
+  }
+  EXPECT_FALSE(std::getline(lines, line)) << line;
+}
+
+TEST(CliMethods, ReportsAReaderThatHasGone) {
+  const Outcome list = restkv_process(Spawn{.arguments = {"methods"}, .reader_gone = true});
+  EXPECT_EQ(list.signal, 0);
+  EXPECT_EQ(list.exit_code, 1);
+  EXPECT_THAT(list.err, HasSubstr("cannot write to standard output: Broken pipe"));
+}
+
+TEST(CliInspect, ShowsTheSizesOfTheRealModel) {
+  const Outcome model = restkv_process({"inspect", test_model_path()});
+  ASSERT_EQ(model.exit_code, 0) << model.err;
+  EXPECT_THAT(model.out, StartsWith("file "));
+  EXPECT_THAT(model.out, HasSubstr(test_model_path()));
+  EXPECT_THAT(model.out, ContainsRegex("architecture +llama, weights .*q4_1"));
+  EXPECT_THAT(model.out, ContainsRegex("layers +30\n"));
+  EXPECT_THAT(model.out, ContainsRegex("width +576 \\(feed-forward 1536\\)\n"));
+  EXPECT_THAT(model.out, ContainsRegex("heads +9 query, 3 KV \\(GQA\\), 64 channels each\n"));
+  EXPECT_THAT(model.out, ContainsRegex("vocabulary +49152 tokens\n"));
+  EXPECT_THAT(model.out, ContainsRegex("native context +8192 tokens\n"));
+  EXPECT_THAT(model.out, ContainsRegex("KV per token +22.5 KiB in half precision\n"));
+  EXPECT_THAT(model.out, ContainsRegex("KV of full context +180.0 MiB\n"));
+  EXPECT_THAT(model.out, ContainsRegex(" 512 +11.2 MiB +6.2%\n"));
+}
+
+TEST(CliInspect, NamesWhatItCannotRead) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("model.gguf");
+  const Outcome absent = restkv_process({"inspect", path});
+  EXPECT_EQ(absent.exit_code, 1);
+  EXPECT_EQ(absent.out, "");
+  EXPECT_THAT(absent.err, HasSubstr(path + ": cannot open the model: No such file"));
+
+  TinyModel model;
+  model.edit_metadata = [](gguf_context* gguf) {
+    gguf_set_val_str(gguf, "general.architecture", "mamba");
+  };
+  model.write(path);
+  const Outcome foreign = restkv_process({"inspect", path});
+  EXPECT_EQ(foreign.exit_code, 1);
+  EXPECT_THAT(foreign.err, HasSubstr(path));
+  EXPECT_THAT(foreign.err, HasSubstr("'mamba' is not supported; known: llama"));
+}
+
+}  // namespace
+}  // namespace restkv

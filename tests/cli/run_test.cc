@@ -1,0 +1,349 @@
+// `restkv run`: what it prints, what it refuses, and how it ends.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cli/spawn.h"
+#include "restkv/tokenizer.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::test_model_path;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_bytes(const std::string& path, std::string_view bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+std::string random_bytes(size_t count, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::string bytes(count, '\0');
+  for (char& b : bytes) b = static_cast<char>(random());
+  return bytes;
+}
+
+/// A text of about `words` tokens.
+std::string long_text(size_t words) {
+  constexpr const char* kWords[] = {"rain", "stone", "river", "apple", "wind", "paper", "light"};
+  std::string text;
+  for (size_t i = 0; i < words; ++i) text += std::string(kWords[(i * i + i / 7) % 7]) + " ";
+  return text;
+}
+
+/// A tiny random model with a real tokenizer, written once: its words mean nothing, but it is fast.
+class CliRun : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    suite_folder_ = std::make_unique<TemporaryFolder>();
+    tiny_ = suite_folder_->file("tiny.gguf");
+    description().write(tiny_);
+  }
+  static void TearDownTestSuite() { suite_folder_.reset(); }
+
+  static TinyModel description() {
+    TinyModel model;
+    model.tokenizer = true;
+    model.tied = true;
+    model.type = GGML_TYPE_Q8_0;
+    model.context = 32768;
+    return model;
+  }
+  /// `restkv run` on the tiny model with one thread and `more` arguments.
+  static std::vector<std::string> arguments(const std::vector<std::string>& more) {
+    std::vector<std::string> list{"run", "-m", tiny_, "-t", "1"};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  static Outcome run(const std::vector<std::string>& more) {
+    return restkv_process(arguments(more));
+  }
+  /// The answer to a run that must succeed without a word on standard error.
+  static std::string answer(const std::vector<std::string>& more) {
+    const Outcome outcome = run(more);
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_EQ(outcome.err, "");
+    return outcome.out;
+  }
+  /// The message of a run that must end with `exit_code`, and print nothing else.
+  static std::string refusal(int exit_code, const std::vector<std::string>& more) {
+    const Outcome outcome = run(more);
+    EXPECT_EQ(outcome.exit_code, exit_code);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, StartsWith("restkv: "));
+    return outcome.err;
+  }
+  nlohmann::json stats_of(const std::vector<std::string>& more) const {
+    const std::string path = folder_.file("stats.json");
+    std::vector<std::string> list = more;
+    list.insert(list.end(), {"--stats-json", path});
+    answer(list);
+    return nlohmann::json::parse(read_bytes(path));
+  }
+
+  static inline std::unique_ptr<TemporaryFolder> suite_folder_;
+  static inline std::string tiny_;
+  TemporaryFolder folder_;
+};
+
+TEST_F(CliRun, TheRealModelAnswers) {
+  const std::vector<std::string> question{
+      "run", "-m", test_model_path(), "-p", "What is the capital of France?", "-n", "16"};
+  const Outcome greedy = restkv_process(question);
+  EXPECT_EQ(greedy.exit_code, 0);
+  EXPECT_EQ(greedy.err, "");
+  EXPECT_THAT(greedy.out, HasSubstr("Paris"));
+  EXPECT_EQ(greedy.out.back(), '\n');
+}
+
+TEST_F(CliRun, TakesThePromptFromAnywhere) {
+  const std::string prompt = "Tell me about rivers.\nAnd \xC3\xA9t\xC3\xA9.";
+  const std::string file = folder_.file("prompt.txt");
+  write_bytes(file, prompt);
+  const std::string expected = answer({"-n", "12", "-p", prompt});
+  EXPECT_THAT(expected, Not(IsEmpty()));
+  EXPECT_EQ(answer({"-n", "12", "-f", file}), expected);
+  const Outcome piped =
+      restkv_process(Spawn{.arguments = arguments({"-n", "12"}), .input = prompt});
+  EXPECT_EQ(piped.out, expected);
+  const Outcome dash =
+      restkv_process(Spawn{.arguments = arguments({"-n", "12", "-f", "-"}), .input = prompt});
+  EXPECT_EQ(dash.out, expected);
+}
+
+TEST_F(CliRun, SurvivesAPromptOfRandomBytes) {
+  const std::string file = folder_.file("prompt.bin");
+  write_bytes(file, random_bytes(2000, 5));
+  answer({"-n", "4", "-f", file});
+  answer({"-n", "4", "--raw", "-f", file});
+}
+
+TEST_F(CliRun, RawSkipsTheChatTemplate) {
+  const nlohmann::json chat = stats_of({"-n", "1", "-p", "hello"});
+  const nlohmann::json raw = stats_of({"-n", "1", "-p", "hello", "--raw"});
+  EXPECT_EQ(raw.at("prompt_tokens"), Tokenizer(tiny_).encode("hello", true, true).size());
+  EXPECT_GT(chat.at("prompt_tokens"), raw.at("prompt_tokens"));
+  EXPECT_NE(answer({"-n", "12", "-p", "hello"}), answer({"-n", "12", "-p", "hello", "--raw"}));
+  EXPECT_GT(stats_of({"-n", "1", "-p", "hello", "--system", "Be long."}).at("prompt_tokens"), 0);
+  EXPECT_THAT(refusal(2, {"-p", "hello", "--raw", "--system", "Be brief."}),
+              HasSubstr("--system has no effect with --raw"));
+}
+
+TEST_F(CliRun, StatisticsGoToStandardError) {
+  const std::vector<std::string> plain{"-n", "8", "-p", "hello"};
+  std::vector<std::string> with_stats = plain;
+  with_stats.emplace_back("--stats");
+  const Outcome outcome = run(with_stats);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, answer(plain));
+  for (const char* row : {"method  ", "prompt tokens  ", "time to first token  ",
+                          "generated tokens  ", "KV cache kept  ", "peak resident memory  "}) {
+    EXPECT_THAT(outcome.err, HasSubstr(row));
+  }
+  EXPECT_THAT(outcome.err, Not(HasSubstr("interrupted")));
+}
+
+TEST_F(CliRun, StatisticsAreRight) {
+  const std::string prompt = long_text(300);
+  const size_t tokens = Tokenizer(tiny_).encode(prompt, true, true).size();
+  ASSERT_GT(tokens, 200U);
+  constexpr size_t kBytesPerToken = 2 * 2 * (16 + 16) * 2;  // layers, KV heads, k and v, half
+  for (const char* method : {"restkv", "snapkv", "streaming-llm", "full"}) {
+    SCOPED_TRACE(method);
+    const nlohmann::json stats =
+        stats_of({"-n", "5", "--raw", "-p", prompt, "--method", method, "--budget", "64"});
+    const bool full = std::string_view(method) == "full";
+    EXPECT_EQ(stats.at("method"), method);
+    EXPECT_EQ(stats.at("budget"), 64);
+    EXPECT_EQ(stats.at("prompt_tokens"), tokens);
+    EXPECT_EQ(stats.at("kv_bytes_full"), tokens * kBytesPerToken);
+    EXPECT_EQ(stats.at("kv_bytes_kept"), (full ? tokens : 64) * kBytesPerToken);
+    EXPECT_GT(stats.at("load_seconds"), 0.0);
+    EXPECT_GT(stats.at("time_to_first_token_seconds"), 0.0);
+    EXPECT_LT(stats.at("compress_seconds"), stats.at("time_to_first_token_seconds"));
+    EXPECT_LE(stats.at("generated_tokens"), 5);
+    EXPECT_GE(stats.at("generated_tokens"), 1);
+    EXPECT_GT(stats.at("peak_resident_bytes"), std::filesystem::file_size(tiny_) / 2);
+    EXPECT_LT(stats.at("peak_resident_bytes"), size_t{4} << 30U);
+    EXPECT_EQ(stats.at("interrupted"), false);
+  }
+}
+
+TEST_F(CliRun, TheSeedDecides) {
+  const auto sampled = [](const char* seed) {
+    return answer({"-n", "24", "-p", "hello", "--temp", "0.8", "--seed", seed});
+  };
+  const std::string first = sampled("1");
+  EXPECT_EQ(sampled("1"), first);
+  EXPECT_NE(sampled("2"), first);
+}
+
+TEST_F(CliRun, MaxTokensIsALimit) {
+  EXPECT_EQ(stats_of({"-n", "3", "-p", "hello"}).at("generated_tokens"), 3);
+  EXPECT_THAT(refusal(2, {"-p", "hello", "--max-tokens", "0"}), HasSubstr("--max-tokens"));
+  EXPECT_THAT(refusal(2, {"-p", "hello", "--max-tokens", "-1"}), HasSubstr("--max-tokens"));
+}
+
+TEST_F(CliRun, RefusesBadCompressionOptions) {
+  EXPECT_THAT(refusal(2, {"-p", "x", "--method", "magic"}),
+              HasSubstr("no method \"magic\"; known are restkv, snapkv, streaming-llm, full"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "32"}),
+              HasSubstr("budget 32 leaves no room beside the observation window of 32"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "many"}),
+              HasSubstr("budget is \"many\"; expected a whole number"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--kernel", "4"}), HasSubstr("kernel is 4"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--pooling", "soft"}), HasSubstr("expected one of none"));
+  const std::string ignored = refusal(2, {"-p", "x", "--method", "snapkv", "--alpha", "0.5"});
+  EXPECT_THAT(ignored, HasSubstr("--alpha has no effect on method snapkv"));
+  EXPECT_THAT(ignored, HasSubstr("--window, --pooling, --kernel"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--method", "full", "--kernel", "5"}),
+              HasSubstr("--kernel has no effect on method full, which reads --budget;"));
+}
+
+TEST_F(CliRun, RefusesBadSamplingAndThreads) {
+  EXPECT_THAT(refusal(2, {"-p", "x", "--temp", "1", "--top-p", "2"}),
+              HasSubstr("top-p is 2; expected a value in (0, 1]"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--temp", "-1"}), HasSubstr("temp is -1"));
+  for (const char* threads : {"-1", "100000"}) {
+    const Outcome outcome = restkv_process({"run", "-m", tiny_, "-p", "x", "--threads", threads});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr(std::string("--threads is ") + threads + "; expected 1 to"));
+  }
+}
+
+TEST_F(CliRun, RefusesPromptsThatAreNotThere) {
+  EXPECT_THAT(refusal(2, {"-p", ""}), HasSubstr("the prompt from -p is empty"));
+  EXPECT_THAT(refusal(2, {}), HasSubstr("the prompt from standard input is empty"));
+  const std::string file = folder_.file("prompt.txt");
+  EXPECT_THAT(refusal(1, {"-f", file}), HasSubstr("cannot read " + file + ": No such file"));
+  write_bytes(file, "");
+  EXPECT_THAT(refusal(2, {"-f", file}), HasSubstr("the prompt from " + file + " is empty"));
+  EXPECT_THAT(refusal(1, {"-f", "/"}), HasSubstr("cannot read /: Is a directory"));
+  EXPECT_THAT(refusal(2, {"-f", file, "-p", "x"}), HasSubstr("excludes"));
+}
+
+TEST_F(CliRun, RefusesAPromptLongerThanTheContext) {
+  TinyModel model = description();
+  model.context = 64;
+  const std::string path = folder_.file("short.gguf");
+  model.write(path);
+  const std::string prompt = long_text(100);
+  const size_t tokens = Tokenizer(path).encode(prompt, true, true).size();
+  const Outcome outcome =
+      restkv_process({"run", "-m", path, "--raw", "-n", "7", "-p", prompt, "-t", "1"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr(std::to_string(tokens) + " prompt tokens"));
+  EXPECT_THAT(outcome.err, HasSubstr("--max-tokens 7"));
+  EXPECT_THAT(outcome.err, HasSubstr("context of 64"));
+  EXPECT_THAT(outcome.err, HasSubstr("shorten the prompt"));
+}
+
+TEST_F(CliRun, RefusesModelsItCannotRead) {
+  const std::string path = folder_.file("model.gguf");
+  const auto message = [&] {
+    const Outcome outcome = restkv_process({"run", "-m", path, "-p", "x"});
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, HasSubstr(path));
+    return outcome.err;
+  };
+  EXPECT_THAT(message(), HasSubstr("No such file"));
+  const std::string whole = read_bytes(tiny_);
+  write_bytes(path, std::string_view(whole).substr(0, 100000));
+  EXPECT_THAT(message(), HasSubstr("is damaged or incomplete (100000 bytes)"));
+  write_bytes(path, std::string_view(whole).substr(0, whole.size() - 100000));
+  EXPECT_THAT(message(), HasSubstr("incomplete"));
+  write_bytes(path, random_bytes(100000, 6));
+  EXPECT_THAT(message(), HasSubstr("does not begin with the letters GGUF"));
+  write_bytes(path, "GGUF" + random_bytes(100000, 7));
+  EXPECT_THAT(message(), HasSubstr("is damaged or incomplete"));
+  TinyModel foreign = description();
+  foreign.edit_metadata = [](gguf_context* gguf) {
+    gguf_set_val_str(gguf, "general.architecture", "mamba");
+  };
+  foreign.write(path);
+  EXPECT_THAT(message(), HasSubstr("'mamba' is not supported"));
+  TinyModel mute;  // has no tokenizer
+  mute.write(path);
+  EXPECT_THAT(message(), HasSubstr("tokenizer"));
+}
+
+TEST_F(CliRun, ReportsOutputThatCannotBeWritten) {
+  const std::vector<std::string> short_run = arguments({"-n", "8", "-p", "hello"});
+  const Outcome gone = restkv_process(Spawn{.arguments = short_run, .reader_gone = true});
+  EXPECT_EQ(gone.signal, 0);
+  EXPECT_EQ(gone.exit_code, 1);
+  EXPECT_THAT(gone.err, HasSubstr("cannot write to standard output: Broken pipe"));
+  const Outcome full = restkv_process(Spawn{.arguments = short_run, .stdout_path = "/dev/full"});
+  EXPECT_EQ(full.exit_code, 1);
+  EXPECT_THAT(full.err, HasSubstr("cannot write to standard output: No space left"));
+  // The answer is not lost with its statistics.
+  const std::string path = tiny_ + "/stats.json";  // a file is not a folder
+  const Outcome stats = run({"-n", "8", "-p", "hello", "--stats-json", path});
+  EXPECT_EQ(stats.exit_code, 1);
+  EXPECT_EQ(stats.out, answer({"-n", "8", "-p", "hello"}));
+  EXPECT_THAT(stats.err, HasSubstr("cannot write " + path));
+}
+
+TEST_F(CliRun, CtrlCWhileAnsweringKeepsWhatThereIs) {
+  const std::string path = folder_.file("stats.json");
+  const Outcome outcome = restkv_process(
+      Spawn{.arguments = arguments({"-n", "30000", "-p", "hello", "--stats-json", path}),
+            .interrupt_when = [](const Outcome& so_far) { return so_far.out.size() > 20; }});
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_EQ(outcome.out.back(), '\n');
+  EXPECT_THAT(outcome.err, HasSubstr("generated tokens"));
+  EXPECT_THAT(outcome.err, HasSubstr("restkv: interrupted"));
+  const nlohmann::json stats = nlohmann::json::parse(read_bytes(path));
+  EXPECT_EQ(stats.at("interrupted"), true);
+  EXPECT_GT(stats.at("generated_tokens"), 0);
+  EXPECT_LT(stats.at("generated_tokens"), 30000);
+}
+
+TEST_F(CliRun, CtrlCWhileReadingALongPromptThatShowsItsProgress) {
+  const std::string prompt = folder_.file("prompt.txt");
+  const std::string path = folder_.file("stats.json");
+  write_bytes(prompt, long_text(7000));
+  const Outcome outcome = restkv_process(Spawn{
+      .arguments = {"run", "-m", test_model_path(), "-t", "1", "-f", prompt, "--stats-json", path},
+      .interrupt_when = [](const Outcome& so_far) {
+        return std::count(so_far.err.begin(), so_far.err.end(), '\n') >= 1;
+      }});
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_EQ(outcome.out, "");
+  // Standard error is no terminal here: plain lines, no escape codes.
+  EXPECT_THAT(outcome.err, ::testing::ContainsRegex("^reading the prompt: [0-9]+% "));
+  EXPECT_EQ(outcome.err.find('\x1b'), std::string::npos);
+  EXPECT_THAT(outcome.err, HasSubstr("prompt tokens"));
+  EXPECT_THAT(outcome.err, HasSubstr("interrupted while reading the prompt"));
+  const nlohmann::json stats = nlohmann::json::parse(read_bytes(path));
+  EXPECT_EQ(stats.at("interrupted"), true);
+  EXPECT_GT(stats.at("prompt_tokens"), 5000);
+  EXPECT_EQ(stats.at("generated_tokens"), 0);
+}
+
+}  // namespace
+}  // namespace restkv

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace restkv::testing {
+
+/// What a finished (or still running) process has said so far.
+struct Outcome {
+  int exit_code = -1;  ///< -1 if a signal ended the process.
+  int signal = 0;      ///< That signal.
+  std::string out;     ///< Standard output.
+  std::string err;     ///< Standard error.
+};
+
+/// How to start the `restkv` that this build made.
+struct Spawn {
+  std::vector<std::string> arguments;
+  std::string input = {};  ///< Fed to standard input through a pipe.
+  std::string stdout_path =
+      {};                    ///< Standard output goes to this file; empty: a pipe, kept in `out`.
+  bool reader_gone = false;  ///< Nobody reads that pipe: its other end is closed from the start.
+  /// Sends Ctrl-C (SIGINT), once, as soon as this is true of what has been said so far.
+  std::function<bool(const Outcome&)> interrupt_when = {};
+};
+
+/// Runs to the end. A process that takes longer than two minutes is killed and fails the test.
+Outcome restkv_process(const Spawn& spawn);
+
+/// The same with arguments alone.
+Outcome restkv_process(const std::vector<std::string>& arguments);
+
+}  // namespace restkv::testing
