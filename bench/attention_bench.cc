@@ -2,78 +2,23 @@
 // read bandwidth, measured in the same run.
 
 #include <benchmark/benchmark.h>
-#include <fmt/format.h>
-#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <functional>
+#include <cstdint>
 #include <random>
 #include <vector>
 
 #include "base/aligned.h"
-#include "base/threads.h"
+#include "machine.h"
 #include "restkv/attention.h"
 
 namespace {
 
 using restkv::AlignedVector;
-using restkv::Heads;
-using restkv::Matrix;
-
-AlignedVector<float> random_floats(size_t count) {
-  AlignedVector<float> v(count);
-  std::minstd_rand rng(1);
-  for (auto& x : v) x = static_cast<float>(rng() % 2001) / 1000.0F - 1.0F;
-  return v;
-}
-
-double seconds(const std::function<void()>& f) {
-  const auto start = std::chrono::steady_clock::now();
-  f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-template <class F>
-double best_of(int runs, F&& f) {
-  double best = 1e30;
-  for (int i = 0; i < runs; ++i) best = std::min(best, seconds(f));
-  return best;
-}
-
-/// oneDNN's f32 GEMM rate on 1024^3 in FLOP/s.
-double gemm_rate() {
-  constexpr dnnl_dim_t kSize = 1024;
-  const auto a = random_floats(kSize * kSize);
-  const auto b = random_floats(kSize * kSize);
-  AlignedVector<float> c(kSize * kSize);
-  const double t = best_of(10, [&] {
-    dnnl_sgemm('N', 'T', kSize, kSize, kSize, 1.0F, a.data(), kSize, b.data(), kSize, 0.0F,
-               c.data(), kSize);
-  });
-  return 2.0 * kSize * kSize * kSize / t;
-}
-
-/// Bytes per second when all threads sum a 512 MB buffer.
-double read_bandwidth() {
-  constexpr size_t kCount = 512UL << 17;  // 8-byte words
-  static const std::vector<uint64_t> buffer(kCount, 1);
-  constexpr size_t kParts = 64;
-  std::vector<uint64_t> sums(kParts);
-  const double t = best_of(5, [&] {
-    restkv::parallel_for(kParts, [&](size_t part, size_t) {
-      uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-      const uint64_t* p = buffer.data() + part * (kCount / kParts);
-      for (size_t i = 0; i < kCount / kParts; i += 4) {
-        s0 += p[i], s1 += p[i + 1], s2 += p[i + 2], s3 += p[i + 3];
-      }
-      sums[part] = s0 + s1 + s2 + s3;
-    });
-    benchmark::DoNotOptimize(sums);
-  });
-  return static_cast<double>(kCount * 8) / t;
-}
+using restkv::bench::gemm_rate;
+using restkv::bench::random_floats;
+using restkv::bench::read_bandwidth;
+using restkv::bench::seconds;
 
 void prefill(benchmark::State& state) {
   const auto heads = static_cast<size_t>(state.range(0));
@@ -129,9 +74,10 @@ void decode(benchmark::State& state) {
   const double limit = read_bandwidth();
   double best = 1e30;
   for (auto _ : state) {
-    best = std::min(best, seconds([&] {
-             restkv::decode_attention({q.data(), heads, dim}, cache, {}, {out.data(), heads, dim});
-           }));
+    best = std::min(
+        best, seconds([&] {
+          restkv::decode_attention({q.data(), heads, dim}, cache, {}, {out.data(), heads, dim});
+        }));
   }
   const double bytes = 4.0 * static_cast<double>(kv_heads * n * dim);
   state.counters["GB/s"] = bytes / best * 1e-9;

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+
+#include "base/aligned.h"
+
+/// The speeds nobody can beat on this machine, and what is needed to measure against them.
+namespace restkv::bench {
+
+/// Uniform in [-1, 1]; the same numbers every time.
+AlignedVector<float> random_floats(size_t count);
+
+template <class F>
+double seconds(F&& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <class F>
+double best_of(int runs, F&& f) {
+  double best = seconds(f);
+  for (int i = 1; i < runs; ++i) {
+    const double t = seconds(f);
+    if (t < best) best = t;
+  }
+  return best;
+}
+
+/// oneDNN's f32 matrix product of 1024^3, in FLOP/s.
+double gemm_rate();
+
+/// Bytes per second when all threads sum a 512 MB buffer.
+double read_bandwidth();
+
+}  // namespace restkv::bench
