@@ -13,78 +13,13 @@
 #include <string>
 
 #include "restkv/compress.h"
+#include "support/golden_options.h"
 #include "support/simd.h"
 
 namespace restkv {
 namespace {
 
 using testing::GoldenCase;
-
-const std::map<std::string, Pooling> kPoolings = {{"adaptive", Pooling::kAdaptive},
-                                                  {"avgpool", Pooling::kAverage},
-                                                  {"maxpool", Pooling::kMax},
-                                                  {"none", Pooling::kNone}};
-
-/// Why a case cannot be run here, or nothing.
-std::optional<std::string> reason_to_skip(const GoldenCase& golden) {
-  static const std::vector<std::string> kMethods = {"restkv", "restkv_ablation", "snapkv",
-                                                    "streamingllm"};
-  if (golden.name().starts_with("e2e.")) return "end to end: needs a model";
-  if (std::find(kMethods.begin(), kMethods.end(), golden.method()) == kMethods.end()) {
-    return "method " + golden.method() + " is not among the methods tested here";
-  }
-  if (golden.params().value("use_pyramid", false)) return "pyramid allocation is not there yet";
-  return std::nullopt;
-}
-
-CompressionOptions options_of(const GoldenCase& golden) {
-  static const std::map<std::string, std::string> kNames = {{"restkv", "restkv"},
-                                                            {"restkv_ablation", "restkv"},
-                                                            {"snapkv", "snapkv"},
-                                                            {"streamingllm", "streaming-llm"}};
-  static const std::map<std::string, Temporal> kTemporal = {{"ema", Temporal::kEma},
-                                                            {"mean", Temporal::kMean},
-                                                            {"inv-ema", Temporal::kInverseEma},
-                                                            {"none", Temporal::kNewest}};
-  static const std::map<std::string, GroupReduce> kReduce = {
-      {"mean", GroupReduce::kMean}, {"max", GroupReduce::kMax}, {"sum", GroupReduce::kSum}};
-
-  const auto& params = golden.params();
-  CompressionOptions options = default_options(kNames.at(golden.method()));
-  options.budget = params.at("capacity");
-  options.window = params.at("window");
-  options.per_query_head = params.at("granularity") == "query_head";
-  if (golden.method() == "streamingllm") {
-    options.sinks = options.budget - options.window;
-  } else if (golden.method() == "snapkv") {
-    options.kernel = params.at("kernel");
-    options.pooling = kPoolings.at(params.at("pooling"));
-    options.group_reduce = kReduce.at(params.value("agg", "mean"));
-  } else if (golden.method() == "restkv_ablation") {
-    options.drift_scale = params.at("scale");
-    if (params.at("indicator") == "reconstruction") {
-      options.temporal = kTemporal.at(params.at("ts"));
-      const std::string pooling = params.at("ss");
-      options.pooling = kPoolings.at(pooling);
-    } else {
-      options.indicator =
-          params.at("indicator") == "attn" ? Indicator::kAttention : Indicator::kAttentionValue;
-      options.pooling = Pooling::kAverage;  // whatever `ss` says
-    }
-  } else {
-    options.kernel = params.at("kernel");
-    options.pooling = kPoolings.at(params.at("pooling"));
-    options.order = params.at("metric_mode") == "before" ? ReconstructionOrder::kBefore
-                                                         : ReconstructionOrder::kAfter;
-    options.use_wo = params.at("use_wo");
-    options.normalize = params.at("use_norm");
-    options.temporal = params.at("use_ema") ? Temporal::kEma : Temporal::kMean;
-    options.alpha = params.at("alpha");
-    options.tau = params.at("tau");
-    options.drift_scale = params.at("scale");
-  }
-  return options;
-}
 
 /// Relative 1e-4 plus 1e-6 of the head's largest magnitude.
 void expect_close(const std::vector<std::vector<float>>& actual, Matrix<const float> expected,
@@ -128,9 +63,8 @@ void expect_kept_rows(GoldenCase& golden, const std::string& tensor, const Selec
   }
 }
 
-void run(GoldenCase& golden) {
+void run(GoldenCase& golden, const CompressionOptions& options) {
   golden.load();
-  const CompressionOptions options = options_of(golden);
   LayerObservation layer;
   layer.queries = golden.heads("q");
   layer.keys = golden.heads("k");
@@ -173,12 +107,17 @@ TEST_P(GoldenTest, SelectionsMatchTheReferences) {
   std::map<std::string, size_t> ran;
   std::map<std::string, std::vector<std::string>> skipped;
   for (GoldenCase& golden : testing::golden_cases()) {
-    if (const auto reason = reason_to_skip(golden)) {
-      skipped[*reason].push_back(golden.name());
+    std::string reason;
+    const bool elsewhere = golden.name().starts_with("e2e.") ||
+                           golden.name().starts_with("attention.");
+    const auto options = elsewhere ? std::nullopt : testing::golden_options(golden, reason);
+    if (!options) {
+      skipped[elsewhere ? "run by the tests of attention and engine" : reason].push_back(
+          golden.name());
       continue;
     }
     SCOPED_TRACE(golden.name());
-    run(golden);
+    run(golden, *options);
     ++ran[golden.method()];
   }
   size_t total = 0;

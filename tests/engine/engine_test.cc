@@ -1,0 +1,210 @@
+#include "restkv/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/threads.h"
+#include "restkv/error.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+std::vector<int32_t> tokens_of(size_t count, size_t vocabulary = 256) {
+  std::vector<int32_t> tokens(count);
+  for (size_t i = 0; i < count; ++i) tokens[i] = static_cast<int32_t>((i * 97 + 31) % vocabulary);
+  return tokens;
+}
+
+/// A tiny model on disk, loaded.
+class EngineTest : public ::testing::Test {
+ protected:
+  EngineTest() {
+    tiny_.context = 1500;
+    tiny_.write(folder_.file("tiny.gguf"));
+    model_.emplace(folder_.file("tiny.gguf"));
+  }
+
+  /// Greedy continuation over the cache that `options` leave.
+  std::vector<int32_t> continue_greedily(const CompressionOptions& options, size_t prompt,
+                                         size_t steps) {
+    Engine engine(*model_);
+    CacheRequest request;
+    request.options = options;
+    const std::vector<float> first = engine.prefill(tokens_of(prompt), {&request, 1});
+    std::span<const float> logits = first;
+    std::vector<int32_t> text;
+    for (size_t i = 0; i < steps; ++i) {
+      text.push_back(
+          static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      logits = engine.decode(text.back(), request.cache);
+    }
+    return text;
+  }
+
+  testing::TinyModel tiny_;
+  testing::TemporaryFolder folder_;
+  std::optional<Model> model_;
+};
+
+CompressionOptions options_with_budget(const char* method, int budget) {
+  CompressionOptions options = default_options(method);
+  options.budget = budget;
+  return options;
+}
+
+TEST_F(EngineTest, ABudgetOfThePromptOrMoreGivesTheTextOfTheFullCache) {
+  for (const size_t prompt : {1UL, 2UL, 31UL, 33UL, 200UL, 513UL}) {
+    const auto expected = continue_greedily(default_options("full"), prompt, 20);
+    for (const char* method : {"restkv", "snapkv", "streaming-llm"}) {
+      for (const size_t extra : {0UL, 1UL, 1000UL}) {
+        const auto budget = static_cast<int>(std::max<size_t>(prompt + extra, 33));
+        EXPECT_EQ(continue_greedily(options_with_budget(method, budget), prompt, 20), expected)
+            << method << " " << prompt << " tokens, budget " << budget;
+      }
+    }
+  }
+}
+
+TEST_F(EngineTest, CachesHoldExactlyTheBudgetAndGrowByOneRowPerStep) {
+  Engine engine(*model_);
+  const ModelConfig& c = model_->config();
+  const size_t row = (c.key_dim + c.value_dim) * 2;
+  for (const char* method : {"restkv", "snapkv", "streaming-llm"}) {
+    for (const bool per_query_head : {false, true}) {
+      CacheRequest request;
+      request.options = options_with_budget(method, 64);
+      request.options.per_query_head = per_query_head;
+      (void)engine.prefill(tokens_of(700), {&request, 1});
+      const size_t heads = per_query_head ? c.query_heads : c.kv_heads;
+      EXPECT_EQ(request.cache.kept_bytes(), c.layers * heads * 64 * row) << method;
+      EXPECT_LE(request.cache.allocated_bytes(), request.cache.kept_bytes() * 107 / 100);
+      (void)engine.decode(5, request.cache);
+      EXPECT_EQ(request.cache.kept_bytes(), c.layers * heads * 65 * row) << method;
+      EXPECT_EQ(request.cache.next_position, 701U);
+      EXPECT_EQ(request.cache.positions(0, 0).back(), 700);
+    }
+  }
+}
+
+TEST_F(EngineTest, CachesMadeTogetherEqualCachesMadeAlone) {
+  Engine engine(*model_);
+  std::vector<CacheRequest> together(3);
+  together[0].options = options_with_budget("restkv", 64);
+  together[1].options = options_with_budget("snapkv", 96);
+  together[2].options = options_with_budget("streaming-llm", 40);
+  const auto logits = engine.prefill(tokens_of(600), together);
+  for (const CacheRequest& shared : together) {
+    CacheRequest alone;
+    alone.options = shared.options;
+    EXPECT_EQ(engine.prefill(tokens_of(600), {&alone, 1}), logits);
+    for (size_t layer = 0; layer < alone.cache.layers(); ++layer) {
+      for (size_t h = 0; h < alone.cache.heads(layer).size(); ++h) {
+        EXPECT_TRUE(std::ranges::equal(alone.cache.positions(layer, h),
+                                       shared.cache.positions(layer, h)));
+      }
+    }
+  }
+}
+
+TEST_F(EngineTest, ResultsDoNotDependOnTheNumberOfThreads) {
+  const int before = num_threads();
+  std::vector<std::vector<float>> logits;
+  for (const int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    Engine engine(*model_);
+    CacheRequest request;
+    request.options = options_with_budget("restkv", 64);
+    logits.push_back(engine.prefill(tokens_of(300), {&request, 1}));
+    const auto next = engine.decode(7, request.cache);
+    logits.back().insert(logits.back().end(), next.begin(), next.end());
+  }
+  set_num_threads(before);
+  EXPECT_EQ(logits[0], logits[1]);
+  EXPECT_EQ(logits[0], logits[2]);
+}
+
+TEST_F(EngineTest, ScoreGivesTheLogitsOfEveryPrefix) {
+  Engine engine(*model_);
+  const auto tokens = tokens_of(150);
+  std::vector<std::vector<float>> rows(tokens.size());
+  engine.score(tokens, [&](size_t first, Matrix<const float> logits) {
+    for (size_t r = 0; r < logits.rows; ++r) {
+      rows[first + r].assign(logits.row(r), logits.row(r) + logits.cols);
+    }
+  });
+  for (const size_t length : {20UL, 128UL, 150UL}) {
+    const auto logits = engine.prefill(std::span(tokens).first(length), {});
+    for (size_t v = 0; v < logits.size(); ++v) {
+      ASSERT_NEAR(logits[v], rows[length - 1][v], 1e-4) << length;
+    }
+  }
+}
+
+void expect_error(ErrorCode code, const std::string& part, const std::function<void()>& action) {
+  try {
+    action();
+    ADD_FAILURE() << "no error; expected one about: " << part;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), code) << e.what();
+    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+  }
+}
+
+TEST_F(EngineTest, RefusesWhatItCannotRun) {
+  Engine engine(*model_);
+  CacheRequest request;
+  request.options = options_with_budget("restkv", 64);
+  const auto prefill = [&](const std::vector<int32_t>& tokens) {
+    return [&, tokens] { (void)engine.prefill(tokens, {&request, 1}); };
+  };
+  expect_error(ErrorCode::kInvalidArgument, "no tokens", prefill({}));
+  expect_error(ErrorCode::kInvalidArgument, "1501 tokens", prefill(tokens_of(1501)));
+  expect_error(ErrorCode::kInvalidArgument, "token id 256", prefill({1, 256}));
+  expect_error(ErrorCode::kInvalidArgument, "token id -1", prefill({-1}));
+  request.options.budget = 32;
+  expect_error(ErrorCode::kInvalidArgument, "budget 32", prefill(tokens_of(100)));
+  request.options.budget = 64;
+  (void)engine.prefill(tokens_of(1500), {&request, 1});
+  expect_error(ErrorCode::kInvalidArgument, "position 1500",
+               [&] { (void)engine.decode(1, request.cache); });
+}
+
+TEST_F(EngineTest, ProgressRisesAndCanStop) {
+  Engine engine(*model_);
+  CacheRequest request;
+  request.options = options_with_budget("snapkv", 64);
+  double last = 0;
+  (void)engine.prefill(tokens_of(1300), {&request, 1}, [&](double done) {
+    EXPECT_GT(done, last);
+    last = done;
+    return true;
+  });
+  EXPECT_DOUBLE_EQ(last, 1.0);
+  expect_error(ErrorCode::kInterrupted, "interrupted", [&] {
+    (void)engine.prefill(tokens_of(1300), {&request, 1}, [](double done) { return done < 0.5; });
+  });
+  // The engine is usable afterwards.
+  EXPECT_EQ(engine.prefill(tokens_of(10), {&request, 1}).size(), 256U);
+}
+
+TEST_F(EngineTest, ReportsAModelThatComputesNaN) {
+  testing::TinyModel broken = tiny_;
+  broken.edit_tensor = [](testing::TinyTensor& tensor) {
+    if (tensor.name == "blk.1.ffn_down.weight") tensor.values[3] = std::numeric_limits<float>::quiet_NaN();
+    return true;
+  };
+  broken.write(folder_.file("nan.gguf"));
+  const Model model(folder_.file("nan.gguf"));
+  Engine engine(model);
+  expect_error(ErrorCode::kInput, "NaN", [&] { (void)engine.prefill(tokens_of(40), {}); });
+}
+
+}  // namespace
+}  // namespace restkv

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "restkv/compress.h"
+#include "support/golden.h"
+
+namespace restkv::testing {
+
+/// What a golden case's parameters mean here, or nothing and the reason if its method or allocation
+/// does not exist yet.
+std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::string& reason);
+
+}  // namespace restkv::testing
