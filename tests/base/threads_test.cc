@@ -1,0 +1,131 @@
+#include "base/threads.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace restkv {
+namespace {
+
+class ThreadsTest : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    before_ = num_threads();
+    set_num_threads(GetParam());
+  }
+  void TearDown() override { set_num_threads(before_); }
+
+ private:
+  int before_ = 1;
+};
+
+TEST_P(ThreadsTest, RunsEachTaskOnce) {
+  ASSERT_EQ(num_threads(), GetParam());
+  for (const size_t tasks : {0, 1, 2, 3, 1000}) {
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      std::vector<std::atomic<int>> runs(tasks);
+      parallel_for(tasks, [&](size_t task, size_t) { ++runs[task]; });
+      for (size_t i = 0; i < tasks; ++i) ASSERT_EQ(runs[i], 1) << "task " << i << " of " << tasks;
+    }
+  }
+}
+
+TEST_P(ThreadsTest, TellsConcurrentTasksApart) {
+  std::vector<std::atomic<int>> busy(static_cast<size_t>(GetParam()));
+  std::atomic<bool> shared{false};
+  parallel_for(200, [&](size_t, size_t thread) {
+    if (thread >= busy.size() || ++busy[thread] > 1) {
+      shared = true;
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    --busy[thread];
+  });
+  EXPECT_FALSE(shared);
+}
+
+TEST_P(ThreadsTest, WritesAreSeenByTheCaller) {
+  std::vector<size_t> squares(10000);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::fill(squares.begin(), squares.end(), 0);
+    parallel_for(squares.size(), [&](size_t i, size_t) { squares[i] = i * i; });
+    for (size_t i = 0; i < squares.size(); ++i) ASSERT_EQ(squares[i], i * i);
+  }
+}
+
+TEST_P(ThreadsTest, RethrowsTheExceptionOfATask) {
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    try {
+      parallel_for(1000, [&](size_t task, size_t) {
+        if (task == 3) throw std::runtime_error("task 3");
+      });
+      FAIL() << "no exception";
+    } catch (const std::runtime_error& e) {
+      EXPECT_EQ(std::string(e.what()), "task 3");
+    }
+  }
+  // The next call starts afresh.
+  std::atomic<int> runs{0};
+  parallel_for(100, [&](size_t, size_t) { ++runs; });
+  EXPECT_EQ(runs, 100);
+}
+
+TEST_P(ThreadsTest, OneOfManyExceptionsArrives) {
+  EXPECT_THROW(parallel_for(1000, [](size_t task, size_t) { throw task; }), size_t);
+}
+
+TEST_P(ThreadsTest, CallsMayBeNested) {
+  std::vector<std::atomic<int>> runs(20 * 30);
+  parallel_for(20, [&](size_t outer, size_t) {
+    parallel_for(30, [&](size_t inner, size_t thread) {
+      EXPECT_EQ(thread, 0U);
+      ++runs[outer * 30 + inner];
+    });
+  });
+  for (size_t i = 0; i < runs.size(); ++i) EXPECT_EQ(runs[i], 1) << i;
+  // An exception passes through both.
+  EXPECT_THROW(parallel_for(4,
+                            [](size_t, size_t) {
+                              parallel_for(4, [](size_t inner, size_t) {
+                                if (inner == 2) throw std::runtime_error("inner");
+                              });
+                            }),
+               std::runtime_error);
+}
+
+TEST_P(ThreadsTest, SeveralThreadsMayCallAtOnce) {
+  constexpr size_t kCallers = 4;
+  std::vector<std::vector<int>> runs(kCallers, std::vector<int>(500));
+  std::vector<std::thread> callers;
+  for (size_t c = 0; c < kCallers; ++c) {
+    callers.emplace_back([&runs, c] {
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        parallel_for(runs[c].size(), [&](size_t task, size_t) { ++runs[c][task]; });
+      }
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  for (const auto& counts : runs) EXPECT_EQ(counts, std::vector<int>(500, 20));
+}
+
+INSTANTIATE_TEST_SUITE_P(Counts, ThreadsTest, ::testing::Values(1, 2, 3, 8),
+                         ::testing::PrintToStringParamName());
+
+TEST(NumThreads, IsAtLeastOne) {
+  const int before = num_threads();
+  EXPECT_GE(before, 1);
+  for (const int unusable : {0, -3}) {
+    set_num_threads(unusable);
+    EXPECT_EQ(num_threads(), 1);
+  }
+  set_num_threads(before);
+}
+
+}  // namespace
+}  // namespace restkv
