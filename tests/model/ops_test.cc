@@ -1,0 +1,230 @@
+#include "model/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "support/simd.h"
+
+namespace restkv {
+namespace {
+
+constexpr size_t kWidths[] = {1, 2, 3, 15, 16, 17, 31, 64, 575, 576};
+
+/// Rows with room between them, which an operation must leave alone.
+class Rows {
+ public:
+  Rows(size_t rows, size_t cols, float factor = 1)
+      : storage_(rows * (cols + 3)), view_(storage_.data(), rows, cols, cols + 3) {
+    static std::mt19937 rng(1);
+    std::normal_distribution<float> normal;
+    std::generate(storage_.begin(), storage_.end(), [&] { return factor * normal(rng); });
+    before_ = storage_;
+  }
+  Rows(const Rows&) = delete;
+  Rows& operator=(const Rows&) = delete;
+  ~Rows() {
+    for (size_t r = 0; r < view_.rows; ++r) {
+      for (size_t c = view_.cols; c < view_.stride; ++c) {
+        EXPECT_EQ(storage_[r * view_.stride + c], before_[r * view_.stride + c])
+            << "written beyond row " << r;
+      }
+    }
+  }
+  [[nodiscard]] Matrix<float> view() { return view_; }
+  [[nodiscard]] double before(size_t r, size_t c) const { return before_[r * view_.stride + c]; }
+  [[nodiscard]] double now(size_t r, size_t c) const { return storage_[r * view_.stride + c]; }
+  void set(size_t r, size_t c, float x) {
+    storage_[r * view_.stride + c] = before_[r * view_.stride + c] = x;
+  }
+
+ private:
+  std::vector<float> storage_, before_;
+  Matrix<float> view_;
+};
+
+class OpsTest : public ::testing::TestWithParam<int64_t> {
+ protected:
+  testing::ForcedSimdTarget forced_{GetParam()};
+};
+
+TEST_P(OpsTest, RmsNorm) {
+  for (const size_t width : kWidths) {
+    for (const float factor : {1.0F, 1e-4F, 1e4F}) {
+      Rows x(35, width, factor);
+      Rows y(35, width);
+      std::vector<float> weight(width);
+      for (size_t c = 0; c < width; ++c) weight[c] = 1 + 0.01F * static_cast<float>(c % 100);
+      const float epsilon = 1e-5F;
+      rms_norm(x.view(), weight, epsilon, y.view());
+      for (size_t r = 0; r < 35; ++r) {
+        double squares = 0;
+        for (size_t c = 0; c < width; ++c) squares += x.before(r, c) * x.before(r, c);
+        const double rms = std::sqrt(squares / static_cast<double>(width) + double{epsilon});
+        for (size_t c = 0; c < width; ++c) {
+          const double expected = x.before(r, c) / rms * weight[c];
+          ASSERT_NEAR(y.now(r, c), expected, 2e-6 * std::abs(expected)) << width;
+          ASSERT_EQ(x.now(r, c), x.before(r, c));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, RmsNormInPlaceAndOfZeros) {
+  Rows x(2, 17, 0);
+  const std::vector<float> weight(17, 2.0F);
+  x.set(1, 3, 4.0F);
+  rms_norm(x.view(), weight, 0.25F, x.view());
+  const double rms = std::sqrt(16.0 / 17 + 0.25);
+  for (size_t c = 0; c < 17; ++c) {
+    EXPECT_EQ(x.now(0, c), 0);
+    EXPECT_NEAR(x.now(1, c), c == 3 ? 8 / rms : 0, 1e-5);
+  }
+}
+
+TEST_P(OpsTest, Add) {
+  for (const size_t width : kWidths) {
+    Rows x(35, width);
+    Rows y(35, width);
+    add(x.view(), y.view());
+    for (size_t r = 0; r < 35; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        ASSERT_EQ(x.now(r, c), static_cast<float>(x.before(r, c) + y.before(r, c)));
+      }
+    }
+  }
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+TEST_P(OpsTest, SiluMultiply) {
+  for (const size_t width : kWidths) {
+    Rows x(35, 2 * width, 5);
+    silu_multiply(x.view());
+    for (size_t r = 0; r < 35; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        const double expected = silu(x.before(r, c)) * x.before(r, width + c);
+        // The exponent's rounding grows with |x|: see Exp.
+        ASSERT_NEAR(x.now(r, c), expected,
+                    std::abs(expected) * (1e-6 + 2e-7 * std::abs(x.before(r, c))));
+        ASSERT_EQ(x.now(r, width + c), x.before(r, width + c)) << "the second half is input";
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, SiluMultiplyOfExtremeNumbers) {
+  const std::vector<float> gates = {0.0F,  -0.0F,  1e-30F, -1e-30F, 20.0F,  -20.0F,
+                                    79.0F, -79.0F, 81.0F,  -81.0F,  100.0F, -100.0F,
+                                    1e4F,  -1e4F,  1e30F,  -1e30F,  3e38F,  -3e38F};
+  Rows x(1, 2 * gates.size());
+  for (size_t i = 0; i < gates.size(); ++i) {
+    x.set(0, i, gates[i]);
+    x.set(0, gates.size() + i, 1.0F);
+  }
+  silu_multiply(x.view());
+  for (size_t i = 0; i < gates.size(); ++i) {
+    const double expected = silu(gates[i]);
+    EXPECT_NEAR(x.now(0, i), expected, 1e-30 + 2e-5 * std::abs(expected)) << gates[i];
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  Rows y(1, 4);
+  y.set(0, 0, infinity);
+  y.set(0, 1, -infinity);
+  y.set(0, 2, 1.0F);
+  y.set(0, 3, 1.0F);
+  silu_multiply(y.view());
+  EXPECT_EQ(y.now(0, 0), infinity);
+  EXPECT_NEAR(y.now(0, 1), 0, 1e-30);
+}
+
+/// What the paper's rotation makes of row `position`, in float64.
+std::vector<double> rotated(const std::vector<float>& x, const ModelConfig& config,
+                            const std::vector<float>& factors, RopeStyle style, size_t position) {
+  std::vector<double> y(x.begin(), x.end());
+  const size_t pairs = config.rope_dim / 2;
+  for (size_t i = 0; i < pairs; ++i) {
+    const double angle = static_cast<double>(position) * config.rope_scale *
+                         std::pow(config.rope_base, -2.0 * static_cast<double>(i) /
+                                                        static_cast<double>(config.rope_dim)) /
+                         (factors.empty() ? 1.0 : double{factors[i]});
+    const size_t a = style == RopeStyle::kHalves ? i : 2 * i;
+    const size_t b = style == RopeStyle::kHalves ? i + pairs : 2 * i + 1;
+    y[a] = x[a] * std::cos(angle) - x[b] * std::sin(angle);
+    y[b] = x[a] * std::sin(angle) + x[b] * std::cos(angle);
+  }
+  return y;
+}
+
+/// Rotates token-major rows of two heads with room between them and compares with float64.
+void check_rotation(const RopeTable& table, const ModelConfig& config,
+                    const std::vector<float>& factors, RopeStyle style, size_t dim, size_t rows,
+                    size_t first) {
+  Rows x(rows, 2 * dim);
+  table.rotate({x.view().data, 2, rows, dim, dim, x.view().stride}, first);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t h = 0; h < 2; ++h) {
+      std::vector<float> before(dim);
+      for (size_t c = 0; c < dim; ++c) before[c] = static_cast<float>(x.before(r, h * dim + c));
+      const auto expected = rotated(before, config, factors, style, first + r);
+      for (size_t c = 0; c < dim; ++c) {
+        ASSERT_NEAR(x.now(r, h * dim + c), expected[c], 2e-6)
+            << "position " << first + r << ", channel " << c << " of " << dim;
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, Rope) {
+  for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
+    for (const size_t dim : {2, 6, 34, 64, 80, 128}) {
+      ModelConfig config;
+      config.rope_dim = dim;
+      config.rope_base = 10000;
+      RopeTable table(config, {}, style);
+      table.grow(37);
+      check_rotation(table, config, {}, style, dim, 37, 0);
+      // The rows that were there stay right, and the new ones continue them.
+      table.grow(38);
+      table.grow(20);
+      table.grow(1000);
+      check_rotation(table, config, {}, style, dim, 40, 0);
+      check_rotation(table, config, {}, style, dim, 3, 997);
+    }
+  }
+}
+
+TEST_P(OpsTest, RopeOfPartOfTheChannelsWithFactorsAndScale) {
+  for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
+    ModelConfig config;
+    config.rope_dim = 22;
+    config.rope_base = 500000;
+    config.rope_scale = 0.25;
+    std::vector<float> factors;
+    for (int i = 0; i < 11; ++i) factors.push_back(1 + 0.7F * static_cast<float>(i));
+    RopeTable table(config, factors, style);
+    table.grow(131072);
+    check_rotation(table, config, factors, style, 32, 5, 0);
+    check_rotation(table, config, factors, style, 32, 5, 131067);
+  }
+}
+
+TEST_P(OpsTest, RopeOfNoChannels) {
+  const ModelConfig config;
+  RopeTable table(config, {}, RopeStyle::kHalves);
+  table.grow(10);
+  Rows x(3, 8);
+  table.rotate({x.view().data, 2, 3, 4, 4, x.view().stride}, 5);
+  for (size_t c = 0; c < 8; ++c) EXPECT_EQ(x.now(1, c), x.before(1, c));
+}
+
+INSTANTIATE_TEST_SUITE_P(Simd, OpsTest, ::testing::ValuesIn(testing::simd_targets()),
+                         [](const auto& test) { return testing::simd_target_name(test.param); });
+
+}  // namespace
+}  // namespace restkv
