@@ -103,7 +103,8 @@ eval::NeedleReport compare(const DemoFlags& flags) {
   const std::string essay = flags.essay.empty() ? std::string() : read_file(flags.essay);
 
   eval::NeedleReport report;
-  report.model = model.config().name.empty() ? flags.model : model.config().name;
+  // Files say more than their metadata, which often name a training run.
+  report.model = std::filesystem::canonical(flags.model).stem().string();
   report.machine = machine_description();
   catch_interrupts();
   Progress progress(stderr, "demo");
@@ -170,8 +171,8 @@ eval::NeedleReport compare(const DemoFlags& flags) {
                               .prefill_seconds = prefill_seconds,
                               .compress_seconds = request.compress_seconds,
                               .decode_tokens_per_second = answer.tokens_per_second()});
-      // The map shows the tightest budget at which the methods differ most visibly.
-      if (request.keep_selections && entries[e].budget == flags.budgets[flags.budgets.size() / 2]) {
+      // The map shows the tightest budget, where a method must choose most carefully.
+      if (request.keep_selections && entries[e].budget == flags.budgets.front()) {
         eval::KeptMap map{.method = entries[e].label,
                           .budget = entries[e].budget,
                           .prompt_tokens = needle.tokens.size(),

@@ -364,7 +364,8 @@ bool answer_found(std::string_view output, std::string_view answer) {
   const auto same = [](unsigned char a, unsigned char b) {
     return std::tolower(a) == std::tolower(b);
   };
-  return !std::ranges::search(output, answer, same).empty();
+  return std::search(output.begin(), output.end(), answer.begin(), answer.end(), same) !=
+         output.end();
 }
 
 }  // namespace restkv::eval
