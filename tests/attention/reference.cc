@@ -25,7 +25,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
       magnitude += std::abs(product);
     }
     weights[j] = cap > 0 ? cap * std::tanh(scale * sum / cap) : scale * sum;
-    logit_error = std::max(logit_error, 4 * kUnit * scale * magnitude);
+    logit_error = std::max(logit_error, kUnit * scale * magnitude);
   }
   if (cap > 0) logit_error = std::min(logit_error, 2 * cap) + 3e-7 * cap;
 
@@ -46,7 +46,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
       largest_value = std::max(largest_value, std::abs(v));
     }
   }
-  expected.tolerances.push_back((2e-6 + 2 * logit_error) * largest_value);
+  expected.tolerances.push_back((5e-7 + 2 * logit_error) * largest_value);
 }
 
 Expected causal_attention(Heads<const float> queries, Heads<const float> keys,
