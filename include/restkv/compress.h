@@ -13,8 +13,8 @@
 /// KV-cache compression on plain arrays, independent of any model or engine.
 ///
 /// A method looks at one layer (queries of the observation window, keys, values, the output
-/// projection) and says which positions each KV head keeps:
-///   observe -> score -> smooth -> reduce over the GQA group -> select.
+/// projection) and scores positions per KV head; an allocation says how many each head keeps:
+///   observe -> score (-> smooth -> reduce over the GQA group) -> allocate -> select.
 /// `select_tokens` runs the whole chain.
 namespace restkv {
 
@@ -40,10 +40,11 @@ enum class GroupReduce { kMean, kMax, kSum };
 /// values; fields that a method does not read are ignored by it (see `Method::options`).
 struct CompressionOptions {
   std::string method = "restkv";
-  int budget = 1024;  ///< Tokens kept per KV head, observation window included.
-  int window = 32;    ///< Observation window: the last prompt tokens, always kept. If odd, its
-                      ///< older half (adaptive window) is the shorter one.
-  int sinks = 4;      ///< streaming-llm: first tokens that always stay.
+  std::string allocation = "uniform";  ///< How the budget is shared out over layers and heads.
+  int budget = 1024;                   ///< Tokens kept per KV head, observation window included.
+  int window = 32;  ///< Observation window: the last prompt tokens, always kept. If odd, its
+                    ///< older half (adaptive window) is the shorter one.
+  int sinks = 4;    ///< streaming-llm: first tokens that always stay.
 
   Indicator indicator = Indicator::kReconstruction;
   ReconstructionOrder order = ReconstructionOrder::kAfter;
@@ -116,24 +117,68 @@ struct SelectionTrace {
   std::vector<float> drift;
   std::vector<int> kernel;
   std::vector<int> shift;
+  std::vector<std::vector<float>> scores;  ///< What decided: [cache head][candidate].
 };
 
-/// A compression method: a name, where it comes from, and how it selects.
+/// What a method says about one layer. Positions [0, candidates) compete for the budget; the rest
+/// of the prompt, [candidates, n), is protected: every cache head keeps it, and it counts against
+/// the budget. A method that keeps a layer whole has no candidates.
+struct LayerScores {
+  size_t heads = 0;  ///< Cache heads.
+  size_t candidates = 0;
+  std::vector<float> values;  ///< [heads, candidates]; larger is kept.
+
+  LayerScores(size_t cache_heads, size_t competing)
+      : heads(cache_heads), candidates(competing), values(cache_heads * competing) {}
+  [[nodiscard]] Matrix<float> rows() { return {values.data(), heads, candidates}; }
+  [[nodiscard]] Matrix<const float> rows() const { return {values.data(), heads, candidates}; }
+};
+
+/// What may be done with scores besides ordering the positions of one head.
+enum class ScoreKind {
+  kMass,    ///< Finite, not negative, comparable between heads, like attention weights.
+  kSigned,  ///< Finite and comparable between heads, but of any sign.
+  kRank,    ///< Only the order within a head means something; infinity allowed.
+};
+
+/// A compression method: a name, where it comes from, and how it scores.
 struct Method {
   std::string_view name;
   std::string_view summary;
   std::string_view paper;                 ///< Title and identifier of the source.
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   CompressionOptions defaults;
+  ScoreKind score_kind = ScoreKind::kMass;
   bool observes_window = false;  ///< Looks at the queries of the observation window.
   /// Throws on options it cannot use; the rest of `validate`.
   void (*check)(const CompressionOptions&) = nullptr;
   /// Whether it reads W_O under these options; null means never.
   bool (*needs_output)(const CompressionOptions&) = nullptr;
-  /// Shapes and options are checked and n >= budget (except for `full`) when this is called.
-  Selection (*select)(const LayerObservation&, const CompressionOptions&,
-                      SelectionTrace*) = nullptr;
+  /// Shapes and options are checked and n >= budget when this is called. The caller refuses scores
+  /// that are not finite (unless they are ranks) and blames the input that made them so.
+  LayerScores (*score)(const LayerObservation&, const CompressionOptions&,
+                       SelectionTrace*) = nullptr;
 };
+
+/// How a budget is shared out over layers and cache heads.
+struct Allocation {
+  std::string_view name;
+  std::string_view summary;
+  std::string_view paper;                 ///< Title and identifier of the source; may be empty.
+  std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
+  /// Throws on options it cannot use or a method it does not suit; may be null.
+  void (*check)(const CompressionOptions&, const Method&) = nullptr;
+  /// How many candidates each cache head keeps, each at most `scores.candidates`, given what a head
+  /// may keep on average over layers and heads, its `share`: budget less protected positions, at
+  /// most `scores.candidates`.
+  std::vector<size_t> (*allocate)(const LayerObservation&, const LayerScores& scores, size_t share,
+                                  const CompressionOptions&) = nullptr;
+};
+
+/// All allocations, in the order in which documentation lists them.
+std::span<const Allocation> allocations();
+/// Throws `Error` (kInvalidArgument) listing the known names if there is none called `name`.
+const Allocation& find_allocation(std::string_view name);
 
 /// All methods, in the order in which documentation lists them.
 std::span<const Method> methods();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+
 #include "restkv/compress.h"
 
 namespace restkv {
@@ -17,7 +19,7 @@ void check_window(const CompressionOptions& options);
 /// kernel odd and positive; drift_scale positive if the adaptive window is asked for.
 void check_pooling(const CompressionOptions& options);
 
-/// Every position, for every cache head.
-Selection keep_all(const LayerObservation& layer, const CompressionOptions& options);
+/// How many cache heads a layer gets: its KV heads, or its query heads with `per_query_head`.
+size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options);
 
 }  // namespace restkv

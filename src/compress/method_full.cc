@@ -10,8 +10,9 @@ Method full_method() {
   method.options = {};
   method.defaults.method = method.name;
   method.check = [](const CompressionOptions&) {};
-  method.select = [](const LayerObservation& layer, const CompressionOptions& options,
-                     SelectionTrace*) { return keep_all(layer, options); };
+  method.score_kind = ScoreKind::kRank;
+  method.score = [](const LayerObservation& layer, const CompressionOptions& options,
+                    SelectionTrace*) { return LayerScores(cache_heads(layer, options), 0); };
   return method;
 }
 

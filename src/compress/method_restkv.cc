@@ -6,7 +6,7 @@
 
 #include "compress/method.h"
 #include "compress/reconstruction.h"
-#include "compress/window_selection.h"
+#include "compress/window_scores.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -68,11 +68,12 @@ std::vector<float> temporal_coefficients(const CompressionOptions& options) {
 }
 
 /// ReST-KV, section 3 and the authors' code; see reconstruction.h for the two orders.
-Selection select(const LayerObservation& layer, const CompressionOptions& options,
-                 SelectionTrace* trace) {
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace* trace) {
   const std::vector<float> coefficients = temporal_coefficients(options);
   const size_t group = layer.queries.heads / layer.keys.heads;
-  const auto score = [&](const WindowAttention& attention, size_t kv_head, Matrix<float> raw) {
+  const auto score_group = [&](const WindowAttention& attention, size_t kv_head,
+                               Matrix<float> raw) {
     const Matrix<const float> values = layer.values.head(kv_head);
     const ErrorSpace space{needs_output(options) ? layer.output : nullptr, kv_head * group};
     if (options.indicator == Indicator::kReconstruction &&
@@ -87,7 +88,7 @@ Selection select(const LayerObservation& layer, const CompressionOptions& option
       reconstruction_after(raw, values, space, options.tau, raw);
     }
   };
-  return select_by_window(layer, options, score, trace);
+  return score_by_window(layer, options, score_group, trace);
 }
 
 }  // namespace
@@ -117,7 +118,7 @@ Method restkv_method() {
   method.observes_window = true;
   method.check = check;
   method.needs_output = needs_output;
-  method.select = select;
+  method.score = score;
   return method;
 }
 

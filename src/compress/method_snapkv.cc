@@ -1,7 +1,7 @@
 #include <vector>
 
 #include "compress/method.h"
-#include "compress/window_selection.h"
+#include "compress/window_scores.h"
 
 namespace restkv {
 namespace {
@@ -11,14 +11,15 @@ void check(const CompressionOptions& options) {
   check_pooling(options);
 }
 
-/// Attention of the window summed over its rows, pooled; the best stay.
-Selection select(const LayerObservation& layer, const CompressionOptions& options,
-                 SelectionTrace* trace) {
-  const std::vector<float> ones(static_cast<size_t>(options.window), 1.0F);
-  return select_by_window(
+/// Mean attention of the window's rows, pooled. (The authors sum the rows: the same order.)
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace* trace) {
+  const auto window = static_cast<size_t>(options.window);
+  const std::vector<float> mean(window, 1.0F / static_cast<float>(window));
+  return score_by_window(
       layer, options,
       [&](const WindowAttention& attention, size_t, Matrix<float> raw) {
-        combine_rows(attention, ones, raw);
+        combine_rows(attention, mean, raw);
       },
       trace);
 }
@@ -38,7 +39,7 @@ Method snapkv_method() {
   method.defaults.reduce_before_pooling = true;
   method.observes_window = true;
   method.check = check;
-  method.select = select;
+  method.score = score;
   return method;
 }
 

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "compress/method.h"
@@ -21,16 +23,17 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// The first `sinks` tokens and the most recent budget - sinks.
-Selection select(const LayerObservation& layer, const CompressionOptions& options,
-                 SelectionTrace*) {
-  std::vector<int32_t> keep(static_cast<size_t>(options.budget));
-  const auto recent = keep.begin() + options.sinks;
-  std::iota(keep.begin(), recent, 0);
-  std::iota(recent, keep.end(),
-            static_cast<int32_t>(layer.keys.rows) - (options.budget - options.sinks));
-  const size_t heads = options.per_query_head ? layer.queries.heads : layer.keys.heads;
-  return {std::vector<std::vector<int32_t>>(heads, keep)};
+/// Sinks before all others, then the later the better.
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace*) {
+  LayerScores scores(cache_heads(layer, options), layer.keys.rows);
+  for (size_t h = 0; h < scores.heads; ++h) {
+    const auto row = scores.rows().row_span(h);
+    std::iota(row.begin(), row.end(), 0.0F);
+    std::fill_n(row.begin(), std::min(row.size(), static_cast<size_t>(options.sinks)),
+                std::numeric_limits<float>::infinity());
+  }
+  return scores;
 }
 
 }  // namespace
@@ -43,7 +46,8 @@ Method streaming_llm_method() {
   method.options = {"sinks", "per_query_head"};
   method.defaults.method = method.name;
   method.check = check;
-  method.select = select;
+  method.score_kind = ScoreKind::kRank;
+  method.score = score;
   return method;
 }
 

@@ -1,14 +1,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdint>
-#include <limits>
-#include <numeric>
 #include <string>
 #include <vector>
 
+#include "compress/allocation.h"
 #include "compress/method.h"
 #include "restkv/error.h"
 
@@ -19,57 +18,15 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, message);
 }
 
-template <class T>
-std::string shape(const Heads<T>& x) {
-  return fmt::format("[{}, {}, {}]", x.heads, x.rows, x.dim);
-}
-
-/// Throws unless keys and values fit each other and, where query heads matter, these.
-void check_cache(const LayerObservation& layer, const CompressionOptions& options) {
-  const size_t heads = layer.keys.heads;
-  const size_t rows = layer.keys.rows;
-  const size_t dim = layer.keys.dim;
-  if (heads == 0 || dim == 0) refuse(fmt::format("keys are empty: {}", shape(layer.keys)));
-  if (rows > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-    refuse(fmt::format("{} positions are more than 32-bit positions can hold", rows));
+/// The row of a table that is called `name`.
+template <class Row>
+const Row& find(std::span<const Row> table, std::string_view what, std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Row& row : table) {
+    if (row.name == name) return row;
+    names.push_back(row.name);
   }
-  if (layer.values.heads != heads || layer.values.rows != rows || layer.values.dim != dim) {
-    refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
-                       shape(layer.values), shape(layer.keys)));
-  }
-  if (observed_queries(options) == 0 && !options.per_query_head) return;
-  if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
-    refuse(
-        fmt::format("{} query heads cannot share {} KV heads; the first must be a multiple of "
-                    "the second",
-                    layer.queries.heads, heads));
-  }
-}
-
-/// Throws unless there is what the method observes; a prompt that is kept whole needs none of it.
-void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
-  const size_t observed = observed_queries(options);
-  if (observed == 0) return;
-  if (layer.queries.dim != layer.keys.dim) {
-    refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
-                       shape(layer.keys)));
-  }
-  if (layer.queries.rows < observed) {
-    refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
-                       layer.queries.rows, options.method, observed));
-  }
-  if (!needs_output_factor(options)) return;
-  if (layer.output == nullptr || layer.output->empty()) {
-    refuse(
-        fmt::format("method {} measures errors after W_O: pass LayerObservation::output, or set "
-                    "use_wo to false",
-                    options.method));
-  }
-  if (layer.output->heads() != layer.queries.heads || layer.output->head_dim() != layer.keys.dim) {
-    refuse(fmt::format("the output factor is for {} heads of size {}, the layer has {} of size {}",
-                       layer.output->heads(), layer.output->head_dim(), layer.queries.heads,
-                       layer.keys.dim));
-  }
+  refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
 }  // namespace
@@ -84,18 +41,27 @@ std::span<const Method> methods() {
   return table;
 }
 
-const Method& find_method(std::string_view name) {
-  for (const Method& method : methods()) {
-    if (method.name == name) return method;
-  }
-  std::vector<std::string_view> names;
-  for (const Method& method : methods()) names.push_back(method.name);
-  refuse(fmt::format("there is no method \"{}\"; known are {}", name, fmt::join(names, ", ")));
+const Method& find_method(std::string_view name) { return find(methods(), "method", name); }
+
+std::span<const Allocation> allocations() {
+  static const std::array table = {
+      uniform_allocation(),
+  };
+  return table;
+}
+
+const Allocation& find_allocation(std::string_view name) {
+  return find(allocations(), "allocation", name);
 }
 
 CompressionOptions default_options(std::string_view method) { return find_method(method).defaults; }
 
-void validate(const CompressionOptions& options) { find_method(options.method).check(options); }
+void validate(const CompressionOptions& options) {
+  const Method& method = find_method(options.method);
+  const Allocation& allocation = find_allocation(options.allocation);
+  method.check(options);
+  if (allocation.check != nullptr) allocation.check(options, method);
+}
 
 bool needs_output_factor(const CompressionOptions& options) {
   const auto needs = find_method(options.method).needs_output;
@@ -133,24 +99,8 @@ void check_pooling(const CompressionOptions& options) {
   }
 }
 
-Selection keep_all(const LayerObservation& layer, const CompressionOptions& options) {
-  std::vector<int32_t> every(layer.keys.rows);
-  std::iota(every.begin(), every.end(), 0);
-  const size_t heads = options.per_query_head ? layer.queries.heads : layer.keys.heads;
-  return {std::vector<std::vector<int32_t>>(heads, every)};
-}
-
-Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
-                        SelectionTrace* trace) {
-  validate(options);
-  check_cache(layer, options);
-  if (trace != nullptr) *trace = {};
-  // A budget of exactly n keeps everything too; its scores are worth computing for a trace only.
-  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
-  const size_t length = layer.keys.rows;
-  if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
-  check_observation(layer, options);
-  return find_method(options.method).select(layer, options, trace);
+size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options) {
+  return options.per_query_head ? layer.queries.heads : layer.keys.heads;
 }
 
 }  // namespace restkv

@@ -11,9 +11,9 @@ namespace restkv {
 /// Fills raw [group, past] with the scores of one KV head's query heads; larger is kept.
 using GroupScorer = FunctionRef<void(const WindowAttention&, size_t kv_head, Matrix<float> raw)>;
 
-/// The chain shared by all methods that score past positions from the observation window:
-/// attend -> score -> smooth and reduce over the group -> keep the best and the window.
-Selection select_by_window(const LayerObservation& layer, const CompressionOptions& options,
-                           GroupScorer score, SelectionTrace* trace);
+/// What all methods share that score past positions from the observation window, which they
+/// protect: attend -> score -> smooth and reduce over the group.
+LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
+                            GroupScorer score, SelectionTrace* trace);
 
 }  // namespace restkv

@@ -1,12 +1,12 @@
-#include "compress/window_selection.h"
+#include "compress/window_scores.h"
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
 #include "compress/smoothing.h"
-#include "compress/top_positions.h"
 
 namespace restkv {
 namespace {
@@ -27,7 +27,7 @@ class Scorer {
         reduce_first_(options.reduce_before_pooling && !options.per_query_head),
         pooled_heads_(reduce_first_ ? 1 : group_),
         cache_heads_(options.per_query_head ? group_ : 1),
-        scores_(kv_heads_ * cache_heads_ * past_) {
+        scores_(kv_heads_ * cache_heads_, past_) {
     if (trace_ == nullptr) return;
     const size_t heads = kv_heads_ * pooled_heads_;
     trace_->raw.resize(heads);
@@ -38,12 +38,9 @@ class Scorer {
     trace_->shift.resize(heads);
   }
 
-  /// Final scores [cache head, past], once `run` has returned.
-  [[nodiscard]] Matrix<float> scores() { return {scores_.data(), kv_heads_ * cache_heads_, past_}; }
-
   /// Whole KV heads side by side, one per thread, which spares the threads waiting for each other;
   /// the heads that are left over one at a time, their positions shared among the threads.
-  void run() {
+  LayerScores run() {
     const auto threads = static_cast<size_t>(num_threads());
     const size_t side_by_side = kv_heads_ / threads * threads;
     std::vector<Scratch> scratch(side_by_side > 0 ? threads : 1);
@@ -52,6 +49,7 @@ class Scorer {
     for (size_t kv_head = side_by_side; kv_head < kv_heads_; ++kv_head) {
       score_head(kv_head, scratch[0]);
     }
+    return std::move(scores_);
   }
 
  private:
@@ -82,7 +80,7 @@ class Scorer {
     }
     const Matrix<float> smoothed(scratch.smoothed.data(), pooled_heads_, past_);
     smooth_rows(raw, drift, smoothed, kv_head * pooled_heads_);
-    float* out = scores_.data() + kv_head * cache_heads_ * past_;
+    float* out = scores_.rows().row(kv_head * cache_heads_);
     if (options_.per_query_head) {
       std::copy_n(smoothed.data, group_ * past_, out);
     } else {
@@ -121,29 +119,15 @@ class Scorer {
   bool reduce_first_;
   size_t pooled_heads_;  ///< Rows that are pooled, per KV head.
   size_t cache_heads_;   ///< Selections, per KV head.
-  AlignedVector<float> scores_;
+  LayerScores scores_;
 };
 
 }  // namespace
 
-Selection select_by_window(const LayerObservation& layer, const CompressionOptions& options,
-                           GroupScorer score, SelectionTrace* trace) {
+LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
+                            GroupScorer score, SelectionTrace* trace) {
   Scorer scorer(layer, options, score, trace);
-  scorer.run();
-  const Matrix<float> scores = scorer.scores();
-
-  Selection selection;
-  selection.keep.resize(scores.rows);
-  std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
-  parallel_for(scores.rows, [&](size_t head, size_t thread) {
-    const auto past_budget = static_cast<size_t>(options.budget - options.window);
-    const auto best = top[thread].find(scores.row_span(head), past_budget);
-    auto& keep = selection.keep[head];
-    keep.resize(static_cast<size_t>(options.budget));
-    const auto recent = std::copy(best.begin(), best.end(), keep.begin());
-    std::iota(recent, keep.end(), static_cast<int32_t>(scores.cols));
-  });
-  return selection;
+  return scorer.run();
 }
 
 }  // namespace restkv

@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/threads.h"
+#include "compress/finite.h"
+#include "compress/method.h"
+#include "compress/top_positions.h"
+#include "restkv/compress.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorCode::kInvalidArgument, message);
+}
+
+template <class T>
+std::string shape(const Heads<T>& x) {
+  return fmt::format("[{}, {}, {}]", x.heads, x.rows, x.dim);
+}
+
+/// Throws unless keys and values fit each other and, where query heads matter, these.
+void check_cache(const LayerObservation& layer, const CompressionOptions& options) {
+  const size_t heads = layer.keys.heads;
+  const size_t rows = layer.keys.rows;
+  const size_t dim = layer.keys.dim;
+  if (heads == 0 || dim == 0) refuse(fmt::format("keys are empty: {}", shape(layer.keys)));
+  if (rows > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
+    refuse(fmt::format("{} positions are more than 32-bit positions can hold", rows));
+  }
+  if (layer.values.heads != heads || layer.values.rows != rows || layer.values.dim != dim) {
+    refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
+                       shape(layer.values), shape(layer.keys)));
+  }
+  if (observed_queries(options) == 0 && !options.per_query_head) return;
+  if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
+    refuse(
+        fmt::format("{} query heads cannot share {} KV heads; the first must be a multiple of "
+                    "the second",
+                    layer.queries.heads, heads));
+  }
+}
+
+/// Throws unless there is what the method observes; a prompt that is kept whole needs none of it.
+void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
+  const size_t observed = observed_queries(options);
+  if (observed == 0) return;
+  if (layer.queries.dim != layer.keys.dim) {
+    refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
+                       shape(layer.keys)));
+  }
+  if (layer.queries.rows < observed) {
+    refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
+                       layer.queries.rows, options.method, observed));
+  }
+  if (!needs_output_factor(options)) return;
+  if (layer.output == nullptr || layer.output->empty()) {
+    refuse(
+        fmt::format("method {} measures errors after W_O: pass LayerObservation::output, or set "
+                    "use_wo to false",
+                    options.method));
+  }
+  if (layer.output->heads() != layer.queries.heads || layer.output->head_dim() != layer.keys.dim) {
+    refuse(fmt::format("the output factor is for {} heads of size {}, the layer has {} of size {}",
+                       layer.output->heads(), layer.output->head_dim(), layer.queries.heads,
+                       layer.keys.dim));
+  }
+}
+
+/// Every position, for every cache head.
+Selection keep_all(const LayerObservation& layer, const CompressionOptions& options) {
+  std::vector<int32_t> every(layer.keys.rows);
+  std::iota(every.begin(), every.end(), 0);
+  return {std::vector<std::vector<int32_t>>(cache_heads(layer, options), every)};
+}
+
+/// Throws if a score is NaN or infinite: what is not a number has no place in an order.
+void check_scores(const LayerObservation& layer, const LayerScores& scores,
+                  const CompressionOptions& options) {
+  const size_t repeat = scores.heads / layer.keys.heads;
+  parallel_for(scores.heads, [&](size_t h, size_t) {
+    if (all_finite(scores.rows().slice(h, 1))) return;
+    throw_not_finite(layer, h / repeat, observed_queries(options));
+  });
+}
+
+/// The best candidates of every cache head and what is protected.
+Selection select_best(const LayerScores& scores, const std::vector<size_t>& counts, size_t length) {
+  Selection selection;
+  selection.keep.resize(scores.heads);
+  const size_t protected_positions = length - scores.candidates;
+  std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
+  parallel_for(scores.heads, [&](size_t h, size_t thread) {
+    const auto best = top[thread].find(scores.rows().row_span(h), counts[h]);
+    auto& keep = selection.keep[h];
+    keep.resize(counts[h] + protected_positions);
+    std::iota(std::copy(best.begin(), best.end(), keep.begin()), keep.end(),
+              static_cast<int32_t>(scores.candidates));
+  });
+  return selection;
+}
+
+}  // namespace
+
+Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
+                        SelectionTrace* trace) {
+  validate(options);
+  check_cache(layer, options);
+  if (trace != nullptr) *trace = {};
+  // A budget of exactly n keeps everything too; its scores are worth computing for a trace only.
+  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
+  const size_t length = layer.keys.rows;
+  if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
+  check_observation(layer, options);
+
+  const Method& method = find_method(options.method);
+  const LayerScores scores = method.score(layer, options, trace);
+  if (scores.candidates == 0) return keep_all(layer, options);
+  if (method.score_kind != ScoreKind::kRank) check_scores(layer, scores, options);
+  if (trace != nullptr) {
+    for (size_t h = 0; h < scores.heads; ++h) {
+      const auto row = scores.rows().row_span(h);
+      trace->scores.emplace_back(row.begin(), row.end());
+    }
+  }
+  const size_t protected_positions = length - scores.candidates;
+  const size_t share = budget - std::min(budget, protected_positions);
+  const auto counts = find_allocation(options.allocation).allocate(layer, scores, share, options);
+  return select_best(scores, counts, length);
+}
+
+}  // namespace restkv
