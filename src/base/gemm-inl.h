@@ -94,19 +94,42 @@ HWY_NOINLINE void SmallProduct(D d, size_t rows, size_t cols, size_t depth,
 }
 
 /// dst[c][r] = src[r][c] for `rows` x `cols`; columns rows..padded_rows-1 of dst become zero.
-template <class T>
-HWY_INLINE void TransposePadded(const T* HWY_RESTRICT src, size_t rows, size_t cols,
-                                size_t src_stride, T* HWY_RESTRICT dst, size_t dst_stride,
+HWY_INLINE void TransposePadded(const float* HWY_RESTRICT src, size_t rows, size_t cols,
+                                size_t src_stride, float* HWY_RESTRICT dst, size_t dst_stride,
                                 size_t padded_rows) {
-  constexpr size_t kBlock = 16;  // one cache line of floats each way
-  for (size_t r0 = 0; r0 < rows; r0 += kBlock) {
-    const size_t r1 = HWY_MIN(rows, r0 + kBlock);
-    for (size_t c = 0; c < cols; ++c) {
-      for (size_t r = r0; r < r1; ++r) dst[c * dst_stride + r] = src[r * src_stride + c];
+  size_t r = 0;
+#if HWY_TARGET != HWY_SCALAR
+  // Blocks of 4 x 4: pairs of rows are interleaved, then pairs of pairs.
+  const hn::Full128<float> d4;
+  const hn::Full128<uint64_t> d2;
+  const size_t cols4 = cols / 4 * 4;
+  for (; r + 4 <= rows; r += 4) {
+    const float* HWY_RESTRICT row = src + r * src_stride;
+    for (size_t c = 0; c < cols4; c += 4) {
+      const auto r0 = hn::LoadU(d4, row + c);
+      const auto r1 = hn::LoadU(d4, row + src_stride + c);
+      const auto r2 = hn::LoadU(d4, row + 2 * src_stride + c);
+      const auto r3 = hn::LoadU(d4, row + 3 * src_stride + c);
+      const auto low01 = hn::BitCast(d2, hn::InterleaveLower(d4, r0, r1));
+      const auto low23 = hn::BitCast(d2, hn::InterleaveLower(d4, r2, r3));
+      const auto high01 = hn::BitCast(d2, hn::InterleaveUpper(d4, r0, r1));
+      const auto high23 = hn::BitCast(d2, hn::InterleaveUpper(d4, r2, r3));
+      float* HWY_RESTRICT column = dst + c * dst_stride + r;
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, low01, low23)), d4, column);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, low01, low23)), d4, column + dst_stride);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d2, high01, high23)), d4,
+                 column + 2 * dst_stride);
+      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d2, high01, high23)), d4,
+                 column + 3 * dst_stride);
+    }
+    for (size_t c = cols4; c < cols; ++c) {
+      for (size_t i = 0; i < 4; ++i) dst[c * dst_stride + r + i] = row[i * src_stride + c];
     }
   }
+#endif
   for (size_t c = 0; c < cols; ++c) {
-    for (size_t r = rows; r < padded_rows; ++r) dst[c * dst_stride + r] = T{0};
+    for (size_t i = r; i < rows; ++i) dst[c * dst_stride + i] = src[i * src_stride + c];
+    for (size_t i = rows; i < padded_rows; ++i) dst[c * dst_stride + i] = 0.0F;
   }
 }
 

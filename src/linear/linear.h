@@ -60,6 +60,6 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
 
 /// From this many rows of x on, converting a weight to float32 once and calling oneDNN is faster
 /// than ggml's dot products in the stored type (bench/linear_bench prints both).
-inline constexpr size_t kDenseFromRows = 16;
+inline constexpr size_t kDenseFromRows = 32;
 
 }  // namespace restkv
