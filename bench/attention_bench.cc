@@ -55,6 +55,47 @@ BENCHMARK(prefill)
     ->Iterations(3)
     ->Unit(benchmark::kMillisecond);
 
+/// The second pass that h2o needs, as a share of the attention it comes after.
+void column_sums(benchmark::State& state) {
+  const auto heads = static_cast<size_t>(state.range(0));
+  const auto kv_heads = static_cast<size_t>(state.range(1));
+  const auto dim = static_cast<size_t>(state.range(2));
+  const auto n = static_cast<size_t>(state.range(3));
+  constexpr size_t kBlock = 512;
+  const auto q = random_floats(heads * kBlock * dim);
+  const auto k = random_floats(kv_heads * n * dim);
+  const auto v = random_floats(kv_heads * n * dim);
+  AlignedVector<float> out(heads * kBlock * dim), log_sums(heads * kBlock), sums(heads * n);
+  const restkv::Heads<const float> queries(q.data(), heads, kBlock, dim);
+  const restkv::Heads<const float> keys(k.data(), kv_heads, n, dim);
+  const restkv::Matrix<float> rows(log_sums.data(), heads, kBlock);
+  double attention = 1e30;
+  double second = 1e30;
+  for (auto _ : state) {
+    double attention_now = 0;
+    double second_now = 0;
+    for (size_t first = 0; first < n; first += kBlock) {
+      attention_now += seconds([&] {
+        restkv::prefill_attention(queries, keys, {v.data(), kv_heads, n, dim}, first, {},
+                                  {out.data(), heads, kBlock, dim}, rows);
+      });
+      second_now += seconds([&] {
+        restkv::attention_sums(queries, keys, first, {}, rows, {sums.data(), heads, n});
+      });
+    }
+    attention = std::min(attention, attention_now);
+    second = std::min(second, second_now);
+  }
+  state.counters["attention_ms"] = attention * 1e3;
+  state.counters["sums_ms"] = second * 1e3;
+  state.counters["ratio"] = second / attention;
+}
+BENCHMARK(column_sums)
+    ->Args({9, 3, 64, 8192})
+    ->Args({32, 8, 128, 4096})
+    ->Iterations(3)
+    ->Unit(benchmark::kMillisecond);
+
 void decode(benchmark::State& state) {
   const auto heads = static_cast<size_t>(state.range(0));
   const auto kv_heads = static_cast<size_t>(state.range(1));

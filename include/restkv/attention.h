@@ -14,6 +14,7 @@ struct AttentionOptions {
   float scale = 0.0F;         ///< Softmax scale; 0 means 1/sqrt(head_dim).
   float softcap = 0.0F;       ///< c in c * tanh(z / c) on the scaled logits (Gemma 2); 0: none.
   size_t sliding_window = 0;  ///< Position i sees j iff i - W < j <= i; 0: all earlier positions.
+  bool causal = true;         ///< false: every row sees every key, and there is no sliding window.
 };
 
 /// Causal attention of a block of prompt positions over all positions up to it.
@@ -21,10 +22,23 @@ struct AttentionOptions {
 /// queries [query_heads, m, d]: row i stands at position `first + i`; keys [kv_heads, >= first + m,
 /// d]; values [kv_heads, >= first + m, dv]; out [query_heads, m, dv]. Query head h reads KV head
 /// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
+/// If `log_sums` [query_heads, m] is given, it receives the logarithm of each row's softmax
+/// denominator: log(sum over j of exp(z_j)), z the logits.
 /// Throws `Error` (kInvalidArgument) if shapes do not fit.
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out);
+                       Heads<float> out, Matrix<float> log_sums = {});
+
+/// Adds the attention that every position received from a block of queries: sums[h][j] += sum over
+/// rows i of exp(z_ij - log_sums[h][i]). Called for block after block, it gives the column sums of
+/// the attention matrix in O(query_heads * n) memory.
+///
+/// Shapes and options as in `prefill_attention`, which computes `log_sums` [query_heads, m]; sums
+/// [query_heads, >= first + m] (without `causal`: >= keys.rows). Throws `Error` (kInvalidArgument)
+/// if shapes do not fit.
+void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
+                    const AttentionOptions& options, Matrix<const float> log_sums,
+                    Matrix<float> sums);
 
 /// How kept keys and values are stored.
 enum class KvType : uint8_t {

@@ -10,10 +10,9 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/prefill_attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "hwy/highway.h"
-
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
@@ -92,7 +91,7 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
                  float scale, size_t kv_head, size_t begin, size_t end, const Heads<float>& out,
-                 PrefillScratch& scratch) {
+                 const Matrix<float>& log_sums, PrefillScratch& scratch) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const size_t group = queries.heads / keys.heads;
@@ -118,10 +117,14 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
 
-  const size_t window = options.sliding_window;
+  // The last position that a row of the tile sees.
+  const auto position_of = [&](size_t row) {
+    return options.causal ? first + begin + row / group : keys.rows - 1;
+  };
+  const size_t window = options.causal ? options.sliding_window : 0;
   const size_t first_key =
-      window > 0 && first + begin + 1 > window ? first + begin + 1 - window : 0;
-  const size_t key_end = first + end;
+      window > 0 && position_of(0) + 1 > window ? position_of(0) + 1 - window : 0;
+  const size_t key_end = position_of(rows - 1) + 1;
   for (size_t k0 = first_key / kTileKeys * kTileKeys; k0 < key_end; k0 += kTileKeys) {
     const size_t tile_keys = std::min(kTileKeys, key_end - k0);
     TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
@@ -133,13 +136,13 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     }
     for (size_t i = 0; i < rows; i += kTileRows) {
       const size_t last = std::min(i + kTileRows, rows) - 1;
-      const size_t last_position = first + begin + last / group;
+      const size_t last_position = position_of(last);
       if (last_position < k0) continue;  // this strip lies before the tile
-      const size_t strip_position = first + begin + i / group;
+      const size_t strip_position = position_of(i);
       if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
       float* logits = scratch.logits.data();
-      StripProduct<kTileRows, false>(d, kTileKeys, dim, packed + i * dim, dim,
-                                     scratch.keys.data(), kTileKeys, logits, kTileKeys);
+      StripProduct<kTileRows, false>(d, kTileKeys, dim, packed + i * dim, dim, scratch.keys.data(),
+                                     kTileKeys, logits, kTileKeys);
       if (options.softcap > 0) {
         const auto inverse = hn::Set(d, 1.0F / options.softcap);
         const auto cap = hn::Set(d, options.softcap * kLog2E);
@@ -148,13 +151,12 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
                     logits + j);
         }
       }
-      const bool masked = k0 + kTileKeys > strip_position + 1 ||
-                          (window > 0 && last_position >= k0 + window);
+      const bool masked =
+          k0 + kTileKeys > strip_position + 1 || (window > 0 && last_position >= k0 + window);
       for (size_t r = 0; r < kTileRows; ++r) {
         // Padding rows repeat the last row's visibility; nobody reads them.
-        const size_t position = first + begin + std::min(i + r, last) / group;
-        const size_t visible_end =
-            position < k0 ? 0 : std::min(kTileKeys, position - k0 + 1);
+        const size_t position = position_of(std::min(i + r, last));
+        const size_t visible_end = position < k0 ? 0 : std::min(kTileKeys, position - k0 + 1);
         const size_t visible_begin =
             window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
         SoftmaxRow(d, logits + r * kTileKeys, masked, visible_begin, visible_end,
@@ -162,9 +164,8 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
                    scratch.out.data() + (i + r) * padded_dim, padded_dim);
       }
       const size_t depth = std::min(tile_keys, last_position - k0 + 1);
-      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys,
-                                    scratch.values.data(), padded_dim,
-                                    scratch.out.data() + i * padded_dim, padded_dim);
+      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys, scratch.values.data(),
+                                    padded_dim, scratch.out.data() + i * padded_dim, padded_dim);
     }
   }
   for (size_t i = 0; i < rows; ++i) {
@@ -172,14 +173,19 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         hn::GetLane(hn::SumOfLanes(d, hn::Load(d, scratch.sum.data() + i * kLanes)));
     const float inverse = 1.0F / total;
     const float* row = scratch.out.data() + i * padded_dim;
-    float* target = out.row(kv_head * group + i % group, begin + i / group);
+    const size_t head = kv_head * group + i % group;
+    float* target = out.row(head, begin + i / group);
     for (size_t c = 0; c < value_dim; ++c) target[c] = row[c] * inverse;
+    if (log_sums.data != nullptr) {
+      log_sums.row(head)[begin + i / group] = scratch.maximum[i] / kLog2E + std::log(total);
+    }
   }
 }
 
 void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
                       const Heads<const float>& values, size_t first,
-                      const AttentionOptions& options, float scale, const Heads<float>& out) {
+                      const AttentionOptions& options, float scale, const Heads<float>& out,
+                      const Matrix<float>& log_sums) {
   const size_t group = queries.heads / keys.heads;
   const size_t positions = std::max<size_t>(1, kTileQueryRows / group);
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
@@ -189,7 +195,7 @@ void PrefillAttention(const Heads<const float>& queries, const Heads<const float
     const size_t tile = tiles - 1 - task / keys.heads;
     const size_t begin = tile * positions;
     PrefillTile(queries, keys, values, first, options, scale, task % keys.heads, begin,
-                std::min(begin + positions, queries.rows), out, scratch[thread]);
+                std::min(begin + positions, queries.rows), out, log_sums, scratch[thread]);
   });
 }
 
@@ -203,22 +209,26 @@ HWY_EXPORT(PrefillAttention);
 
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out) {
+                       Heads<float> out, Matrix<float> log_sums) {
   if (queries.rows == 0) return;
+  const size_t keys_seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
   if (keys.heads == 0 || queries.heads % keys.heads != 0 || values.heads != keys.heads ||
       queries.dim != keys.dim || out.heads != queries.heads || out.rows != queries.rows ||
-      out.dim != values.dim || keys.rows < first + queries.rows ||
-      values.rows < first + queries.rows) {
+      out.dim != values.dim || values.rows < keys_seen || keys.rows < keys_seen ||
+      (log_sums.data != nullptr &&
+       (log_sums.rows != queries.heads || log_sums.cols != queries.rows))) {
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format("prefill_attention: shapes do not fit: queries [{}, {}, {}] at position {}, "
-                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}]",
+                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}], log_sums [{}, {}]",
                     queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
-                    keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim));
+                    keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
+                    log_sums.rows, log_sums.cols));
   }
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
-  HWY_DYNAMIC_DISPATCH(PrefillAttention)(queries, keys, values, first, options, scale, out);
+  HWY_DYNAMIC_DISPATCH(PrefillAttention)
+  (queries, keys, values, first, options, scale, out, log_sums);
 }
 
 }  // namespace restkv

@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <cmath>
+
+#include "base/aligned.h"
+#include "base/threads.h"
+#include "fmt/format.h"
+#include "restkv/attention.h"
+#include "restkv/error.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/attention_sums.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "base/gemm-inl.h"
+#include "base/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+/// Keys per task: their transposed tile stays in the L1 cache while the block's queries pass by.
+inline constexpr size_t kTileKeys = 64;
+/// Logit of a key that a row does not see; its weight becomes 2^-126, far below any rounding.
+inline constexpr float kHidden = -1.0e30F;
+
+/// The keys of one tile and what they have received.
+struct KeyTile {
+  size_t begin = 0;                ///< Position of the first key.
+  AlignedVector<float> keys = {};  ///< [d, kTileKeys], multiplied by the softmax scale.
+  AlignedVector<float> logits = AlignedVector<float>(kTileRows * kTileKeys);
+};
+
+/// Adds the weights of kRows queries, rows i, i + 1, ... of one head, to sums [kTileKeys].
+template <size_t kRows>
+HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
+                         const AttentionOptions& options, const float* log_sums, size_t head,
+                         size_t i, KeyTile& tile, float* HWY_RESTRICT sums) {
+  const hn::CappedTag<float, 16> d;
+  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
+  float* HWY_RESTRICT logits = tile.logits.data();
+  StripProduct<kRows, false>(d, kTileKeys, queries.dim, queries.row(head, i), queries.row_stride,
+                             tile.keys.data(), kTileKeys, logits, kTileKeys);
+  if (options.softcap > 0) {
+    const auto inverse = hn::Set(d, 1.0F / options.softcap);
+    const auto cap = hn::Set(d, options.softcap * kLog2E);
+    for (size_t j = 0; j < kRows * kTileKeys; j += kLanes) {
+      hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d, logits + j);
+    }
+  }
+  const size_t window = options.sliding_window;
+  const bool masked = options.causal && (first + i + 1 < tile.begin + kTileKeys ||
+                                         (window > 0 && first + i + kRows > tile.begin + window));
+  if (HWY_UNLIKELY(masked)) {
+    for (size_t r = 0; r < kRows; ++r) {
+      const size_t end = first + i + r + 1;  // keys [end - window, end) are visible
+      const size_t begin = window > 0 && end > window ? end - window : 0;
+      const auto within = [&](size_t position) {
+        return std::clamp(position, tile.begin, tile.begin + kTileKeys) - tile.begin;
+      };
+      float* row = logits + r * kTileKeys;
+      std::fill(row, row + within(begin), kHidden);
+      std::fill(row + within(end), row + kTileKeys, kHidden);
+    }
+  }
+  for (size_t j = 0; j < kTileKeys; j += kLanes) {
+    auto total = hn::Load(d, sums + j);
+    for (size_t r = 0; r < kRows; ++r) {
+      const auto logit = hn::Load(d, logits + r * kTileKeys + j);
+      total = hn::Add(total, Exp2(d, hn::Sub(logit, hn::Set(d, log_sums[i + r] * kLog2E))));
+    }
+    hn::Store(total, d, sums + j);
+  }
+}
+
+/// What the keys [tile.begin, key_end) receive from all rows of one head.
+void AddTile(const Heads<const float>& queries, size_t first, const AttentionOptions& options,
+             const float* log_sums, size_t head, size_t key_end, KeyTile& tile, float* out) {
+  HWY_ALIGN float sums[kTileKeys] = {};
+  size_t i = 0;
+  size_t end = queries.rows;
+  if (options.causal) {  // rows before the tile do not see it, nor do rows a window beyond it
+    if (tile.begin > first) i = tile.begin - first;
+    if (options.sliding_window > 0) {
+      end = std::min(end, std::max(key_end - 1 + options.sliding_window, first) - first);
+    }
+  }
+  for (; i + kTileRows <= end; i += kTileRows) {
+    AddStrip<kTileRows>(queries, first, options, log_sums, head, i, tile, sums);
+  }
+  for (; i < end; ++i) AddStrip<1>(queries, first, options, log_sums, head, i, tile, sums);
+  for (size_t j = tile.begin; j < key_end; ++j) out[j] += sums[j - tile.begin];
+}
+
+void AttentionSums(const Heads<const float>& queries, const Heads<const float>& keys, size_t first,
+                   const AttentionOptions& options, float scale,
+                   const Matrix<const float>& log_sums, const Matrix<float>& sums) {
+  const size_t group = queries.heads / keys.heads;
+  const size_t seen = options.causal ? first + queries.rows : keys.rows;
+  const size_t tiles = hwy::DivCeil(seen, kTileKeys);
+  // With soft-capping the logits are needed in natural units first.
+  const float key_scale = options.softcap > 0 ? scale : scale * kLog2E;
+  std::vector<KeyTile> scratch(static_cast<size_t>(num_threads()));
+  // A task owns its columns of `sums`, and adds the rows in order whoever runs it.
+  parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
+    const size_t kv_head = task % keys.heads;
+    KeyTile& tile = scratch[thread];
+    tile.begin = task / keys.heads * kTileKeys;
+    tile.keys.resize(keys.dim * kTileKeys);
+    const size_t count = std::min(kTileKeys, seen - tile.begin);
+    TransposePadded(keys.row(kv_head, tile.begin), count, keys.dim, keys.row_stride,
+                    tile.keys.data(), kTileKeys, kTileKeys);
+    for (float& x : tile.keys) x *= key_scale;
+    for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      AddTile(queries, first, options, log_sums.row(head), head, tile.begin + count, tile,
+              sums.row(head));
+    }
+  });
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+
+HWY_EXPORT(AttentionSums);
+
+void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
+                    const AttentionOptions& options, Matrix<const float> log_sums,
+                    Matrix<float> sums) {
+  if (queries.rows == 0) return;
+  const size_t seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
+  if (keys.heads == 0 || queries.heads % keys.heads != 0 || queries.dim != keys.dim ||
+      keys.rows < seen || log_sums.rows != queries.heads || log_sums.cols != queries.rows ||
+      sums.rows != queries.heads || sums.cols < seen) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("attention_sums: shapes do not fit: queries [{}, {}, {}] at position "
+                            "{}, keys [{}, {}, {}], log_sums [{}, {}], sums [{}, {}]",
+                            queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
+                            keys.dim, log_sums.rows, log_sums.cols, sums.rows, sums.cols));
+  }
+  const float scale =
+      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
+  HWY_DYNAMIC_DISPATCH(AttentionSums)
+  (queries, keys, first, options, scale, log_sums, sums);
+}
+
+}  // namespace restkv
+#endif  // HWY_ONCE
