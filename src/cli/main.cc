@@ -77,7 +77,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  restkv::cli::ignore_closed_pipes();
+  restkv::cli::take_signals();
   const auto report = [](const std::string& message) {
     std::fputs(("restkv: " + message + "\n").c_str(), stderr);
   };

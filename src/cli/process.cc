@@ -18,23 +18,33 @@
 namespace restkv::cli {
 namespace {
 
-volatile std::sig_atomic_t g_interrupted = 0;
+std::atomic<bool> g_catching{false};
+std::atomic<bool> g_interrupted{false};
 
-void on_signal(int signal) {
-  g_interrupted = 1;
-  std::signal(signal, SIG_DFL);  // a second Ctrl-C ends the process at once
+void wait_for_signals(const sigset_t& signals) {
+  for (int signal = 0; sigwait(&signals, &signal) == 0;) {
+    if (g_catching && !g_interrupted.exchange(true)) continue;
+    std::signal(signal, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    std::raise(signal);
+  }
 }
 
 }  // namespace
 
-void ignore_closed_pipes() { std::signal(SIGPIPE, SIG_IGN); }
-
-void catch_interrupts() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+void take_signals() {
+  std::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // and in every thread that is started from here
+  std::thread([signals] { wait_for_signals(signals); }).detach();
 }
 
-bool interrupted() { return g_interrupted != 0; }
+void catch_interrupts() { g_catching = true; }
+
+bool interrupted() { return g_interrupted; }
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {

@@ -14,11 +14,14 @@ enum ExitCode : int {
   kInterruptedExit = 130,  ///< Ctrl-C (128 + SIGINT).
 };
 
-/// From here on a reader that has gone away shows as a write error.
-void ignore_closed_pipes();
+/// To be called first in `main`: no thread that computes may ever run a signal handler. oneDNN's
+/// matrix kernels point the stack pointer into heap memory while they work, and the frame of a
+/// handler would overwrite what lies below. One thread therefore waits for Ctrl-C and SIGTERM on
+/// behalf of all; both end the process. A reader that has gone away shows as a write error.
+void take_signals();
 
-/// From here on Ctrl-C and SIGTERM set a flag instead of ending the process; a second one ends it.
-/// To be called when long work begins that looks at the flag: until then nothing would answer.
+/// From here on the first Ctrl-C or SIGTERM sets a flag instead of ending the process. To be called
+/// when work begins that looks at the flag: until then nothing would answer.
 void catch_interrupts();
 bool interrupted();
 

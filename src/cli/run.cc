@@ -61,24 +61,28 @@ struct RunStats {
     return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
   }
   [[nodiscard]] std::string text() const {
-    return fmt::format(
-        "{:<22} {} (budget {})\n"
-        "{:<22} {}\n"
-        "{:<22} {:.3f} s\n"
-        "{:<22} {:.3f} s ({:.0f} tokens/s; compression {:.3f} s)\n"
-        "{:<22} {} ({:.1f} tokens/s)\n"
-        "{:<22} {} of {} ({:.1f}%)\n"
-        "{:<22} {}\n{}",
-        "method", method, budget, "prompt tokens", prompt_tokens, "model loaded in", load_seconds,
-        "time to first token", prefill_seconds, prefill_tokens_per_second(), compress_seconds,
-        "generated tokens", generated_tokens, decode_tokens_per_second, "KV cache kept",
-        human_bytes(static_cast<double>(kv_bytes_kept)),
-        human_bytes(static_cast<double>(kv_bytes_full)),
-        kv_bytes_full > 0
-            ? 100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)
-            : 0.0,
-        "peak resident memory", human_bytes(static_cast<double>(peak_resident_bytes())),
-        interrupted ? "interrupted; figures up to there\n" : "");
+    std::string text;
+    const auto row = [&](std::string_view name, const std::string& value) {
+      text += fmt::format("{:<22} {}\n", name, value);
+    };
+    const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
+    row("method", fmt::format("{} (budget {})", method, budget));
+    row("prompt tokens", fmt::format("{}", prompt_tokens));
+    row("model loaded in", fmt::format("{:.3f} s", load_seconds));
+    if (prefill_seconds > 0) {  // otherwise the prompt was not read to its end
+      row("time to first token",
+          fmt::format("{:.3f} s ({:.0f} tokens/s; compression {:.3f} s)", prefill_seconds,
+                      prefill_tokens_per_second(), compress_seconds));
+      row("generated tokens",
+          fmt::format("{} ({:.1f} tokens/s)", generated_tokens, decode_tokens_per_second));
+      row("KV cache kept",
+          fmt::format(
+              "{} of {} ({:.1f}%)", bytes(kv_bytes_kept), bytes(kv_bytes_full),
+              100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)));
+    }
+    row("peak resident memory", bytes(peak_resident_bytes()));
+    if (interrupted) text += "interrupted; figures up to there\n";
+    return text;
   }
   [[nodiscard]] std::string json() const {
     return nlohmann::ordered_json{{"method", method},

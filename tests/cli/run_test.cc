@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -306,6 +308,15 @@ TEST_F(CliRun, ReportsOutputThatCannotBeWritten) {
   EXPECT_EQ(stats.exit_code, 1);
   EXPECT_EQ(stats.out, answer({"-n", "8", "-p", "hello"}));
   EXPECT_THAT(stats.err, HasSubstr("cannot write " + path));
+}
+
+TEST_F(CliRun, CtrlCWhileWaitingForThePromptEndsAtOnce) {
+  const Outcome outcome = restkv_process(Spawn{
+      .arguments = arguments({}), .keep_input_open = true, .interrupt_when = [](const Outcome&) {
+        return true;
+      }});
+  EXPECT_EQ(outcome.signal, SIGINT);
+  EXPECT_EQ(outcome.out, "");
 }
 
 TEST_F(CliRun, CtrlCWhileAnsweringKeepsWhatThereIs) {

@@ -111,14 +111,14 @@ Outcome restkv_process(const Spawn& spawn) {
   size_t fed = 0;
   bool interrupted = false;
   while (out.read.fd() >= 0 || err.read.fd() >= 0) {
-    // Pipes take less than a page at a time without blocking once poll says so.
-    if (fed == spawn.input.size()) in.write.close();
+    if (fed == spawn.input.size() && !spawn.keep_input_open) in.write.close();
     std::array<pollfd, 3> ends{pollfd{out.read.fd(), POLLIN, 0}, pollfd{err.read.fd(), POLLIN, 0},
-                               pollfd{in.write.fd(), POLLOUT, 0}};
+                               pollfd{fed < spawn.input.size() ? in.write.fd() : -1, POLLOUT, 0}};
     poll(ends.data(), ends.size(), 1000);
     if (ends[0].revents != 0) drain(out.read, outcome.out);
     if (ends[1].revents != 0) drain(err.read, outcome.err);
     if (ends[2].revents != 0) {
+      // A pipe that is ready takes a page without blocking.
       const std::string part = spawn.input.substr(fed, 4096);
       const ssize_t written = write(in.write.fd(), part.data(), part.size());
       fed = written > 0 ? fed + static_cast<size_t>(written) : spawn.input.size();

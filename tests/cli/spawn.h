@@ -17,7 +17,8 @@ struct Outcome {
 /// How to start the `restkv` that this build made.
 struct Spawn {
   std::vector<std::string> arguments;
-  std::string input = {};  ///< Fed to standard input through a pipe.
+  std::string input = {};        ///< Fed to standard input through a pipe.
+  bool keep_input_open = false;  ///< Do not close that pipe after `input`.
   std::string stdout_path =
       {};                    ///< Standard output goes to this file; empty: a pipe, kept in `out`.
   bool reader_gone = false;  ///< Nobody reads that pipe: its other end is closed from the start.
