@@ -129,10 +129,17 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     const size_t tile_keys = std::min(kTileKeys, key_end - k0);
     TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
                     kTileKeys, kTileKeys);
-    for (size_t k = 0; k < tile_keys; ++k) {
-      float* row = scratch.values.data() + k * padded_dim;
-      std::copy_n(values.row(kv_head, k0 + k), value_dim, row);
-      std::fill(row + value_dim, row + padded_dim, 0.0F);
+    // Values are used where they lie, unless their rows must be padded to whole vectors.
+    const float* tile_values = values.row(kv_head, k0);
+    size_t value_stride = values.row_stride;
+    if (padded_dim != value_dim) {
+      for (size_t k = 0; k < tile_keys; ++k) {
+        float* row = scratch.values.data() + k * padded_dim;
+        std::copy_n(values.row(kv_head, k0 + k), value_dim, row);
+        std::fill(row + value_dim, row + padded_dim, 0.0F);
+      }
+      tile_values = scratch.values.data();
+      value_stride = padded_dim;
     }
     for (size_t i = 0; i < rows; i += kTileRows) {
       const size_t last = std::min(i + kTileRows, rows) - 1;
@@ -164,8 +171,8 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
                    scratch.out.data() + (i + r) * padded_dim, padded_dim);
       }
       const size_t depth = std::min(tile_keys, last_position - k0 + 1);
-      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys, scratch.values.data(),
-                                    padded_dim, scratch.out.data() + i * padded_dim, padded_dim);
+      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys, tile_values,
+                                    value_stride, scratch.out.data() + i * padded_dim, padded_dim);
     }
   }
   for (size_t i = 0; i < rows; ++i) {
