@@ -2,13 +2,16 @@
 // read bandwidth, measured in the same run.
 
 #include <benchmark/benchmark.h>
+#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
 #include "base/aligned.h"
+#include "hwy/highway.h"
 #include "machine.h"
 #include "restkv/attention.h"
 
@@ -134,4 +137,14 @@ BENCHMARK(decode)
 
 }  // namespace
 
-BENCHMARK_MAIN();
+// RESTKV_BENCH_AVX2=1 keeps the kernels and oneDNN to AVX2 on a machine that has more.
+int main(int argc, char** argv) {
+  if (std::getenv("RESTKV_BENCH_AVX2") != nullptr) {
+    hwy::SetSupportedTargetsForTest(HWY_AVX2);
+    dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+  }
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
