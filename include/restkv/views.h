@@ -23,9 +23,7 @@ struct Matrix {
   [[nodiscard]] Matrix slice(size_t begin, size_t count) const {
     return {row(begin), count, cols, stride};
   }
-  operator Matrix<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  operator Matrix<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
 };
@@ -54,9 +52,7 @@ struct Heads {
   [[nodiscard]] Heads slice_rows(size_t begin, size_t count) const {
     return {data + begin * row_stride, heads, count, dim, head_stride, row_stride};
   }
-  operator Heads<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  operator Heads<const T>() const requires(!std::is_const_v<T>) {
     return {data, heads, rows, dim, head_stride, row_stride};
   }
 };

@@ -10,9 +10,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/decode_attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "hwy/highway.h"
-
 #include "base/math-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
@@ -80,9 +79,8 @@ HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
 
 /// out[h][c..c + kVectors * lanes) += sum over rows of weights[h][row] * v_row[c..].
 template <size_t kGroup, size_t kVectors, class D, class Stored>
-HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
-                          const Stored* HWY_RESTRICT values, size_t dim, size_t rows,
-                          float* HWY_RESTRICT out, size_t out_stride) {
+HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights, const Stored* HWY_RESTRICT values,
+                          size_t dim, size_t rows, float* HWY_RESTRICT out, size_t out_stride) {
   constexpr size_t kLanes = hn::MaxLanes(D());
   hn::Vec<D> sum[kGroup][kVectors];
   for (size_t h = 0; h < kGroup; ++h) {
@@ -131,9 +129,9 @@ void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t
         if (softcap > 0) {
           z = hn::Mul(hn::Set(d, softcap), Tanh(d, hn::Mul(z, hn::Set(d, 1.0F / softcap))));
           // Padding must not come back as a finite logit.
-          z = hn::IfThenElse(hn::Lt(hn::Iota(d, static_cast<float>(j)),
-                                    hn::Set(d, static_cast<float>(rows))),
-                             z, hn::Set(d, -2.0e30F));
+          z = hn::IfThenElse(
+              hn::Lt(hn::Iota(d, static_cast<float>(j)), hn::Set(d, static_cast<float>(rows))), z,
+              hn::Set(d, -2.0e30F));
         }
         hn::Store(z, d, w + j);
         top = hn::Max(top, z);
@@ -203,15 +201,23 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
       const float* q = queries.row(part.head * group + h);
       const size_t step = std::min(kMaxGroup, group - h);
       const auto run = [&]<size_t kGroup>() {
-        const auto chunk = head.type == KvType::kF16 ? DecodeChunk<kGroup, uint16_t>
-                                                     : DecodeChunk<kGroup, float>;
+        const auto chunk =
+            head.type == KvType::kF16 ? DecodeChunk<kGroup, uint16_t> : DecodeChunk<kGroup, float>;
         chunk(q, queries.stride, head, dim, value_dim, scale, softcap, part);
       };
       switch (step) {
-        case 1: run.template operator()<1>(); break;
-        case 2: run.template operator()<2>(); break;
-        case 3: run.template operator()<3>(); break;
-        default: run.template operator()<4>(); break;
+        case 1:
+          run.template operator()<1>();
+          break;
+        case 2:
+          run.template operator()<2>();
+          break;
+        case 3:
+          run.template operator()<3>();
+          break;
+        default:
+          run.template operator()<4>();
+          break;
       }
       h += step;
       part.maximum += step;

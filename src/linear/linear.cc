@@ -57,8 +57,8 @@ void dequantize_row(const Weight& weight, size_t r, float* out) {
   if (weight.type == GGML_TYPE_F32) {
     std::copy_n(static_cast<const float*>(weight.row(r)), weight.cols, out);
   } else {
-    ggml_get_type_traits(weight.type)->to_float(weight.row(r), out,
-                                                static_cast<int64_t>(weight.cols));
+    ggml_get_type_traits(weight.type)
+        ->to_float(weight.row(r), out, static_cast<int64_t>(weight.cols));
   }
 }
 
@@ -129,9 +129,9 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
     const size_t begin = task * kColumns;
     const size_t columns = std::min(kColumns, w.rows - begin);
     omp_set_num_threads(1);  // of this thread, as oneDNN sees it
-    const dnnl_status_t status = dnnl_sgemm(
-        'N', 'T', size(x.rows), size(columns), size(x.cols), 1.0F, x.data, size(x.stride),
-        w.row(begin), size(w.stride), 0.0F, y.data + begin, size(y.stride));
+    const dnnl_status_t status = dnnl_sgemm('N', 'T', size(x.rows), size(columns), size(x.cols),
+                                            1.0F, x.data, size(x.stride), w.row(begin),
+                                            size(w.stride), 0.0F, y.data + begin, size(y.stride));
     if (status != dnnl_success) {
       throw Error(ErrorCode::kUnsupported,
                   fmt::format("oneDNN refused a {} x {} x {} matrix product (status {})", x.rows,

@@ -65,9 +65,7 @@ int64_t GgufFile::find(const std::string& key) const {
   return gguf_find_key(gguf_.get(), key.c_str());
 }
 
-gguf_type GgufFile::scalar_type(int64_t id) const {
-  return gguf_get_kv_type(gguf_.get(), id);
-}
+gguf_type GgufFile::scalar_type(int64_t id) const { return gguf_get_kv_type(gguf_.get(), id); }
 
 std::optional<std::string> GgufFile::find_string(const std::string& key) const {
   const int64_t id = find(key);
@@ -81,17 +79,28 @@ std::optional<double> GgufFile::find_number(const std::string& key) const {
   if (id < 0) return std::nullopt;
   const gguf_context* g = gguf_.get();
   switch (scalar_type(id)) {
-    case GGUF_TYPE_UINT8: return gguf_get_val_u8(g, id);
-    case GGUF_TYPE_INT8: return gguf_get_val_i8(g, id);
-    case GGUF_TYPE_UINT16: return gguf_get_val_u16(g, id);
-    case GGUF_TYPE_INT16: return gguf_get_val_i16(g, id);
-    case GGUF_TYPE_UINT32: return gguf_get_val_u32(g, id);
-    case GGUF_TYPE_INT32: return gguf_get_val_i32(g, id);
-    case GGUF_TYPE_UINT64: return static_cast<double>(gguf_get_val_u64(g, id));
-    case GGUF_TYPE_INT64: return static_cast<double>(gguf_get_val_i64(g, id));
-    case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(g, id);
-    case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(g, id);
-    default: fail(fmt::format("'{}' is not a number", key));
+    case GGUF_TYPE_UINT8:
+      return gguf_get_val_u8(g, id);
+    case GGUF_TYPE_INT8:
+      return gguf_get_val_i8(g, id);
+    case GGUF_TYPE_UINT16:
+      return gguf_get_val_u16(g, id);
+    case GGUF_TYPE_INT16:
+      return gguf_get_val_i16(g, id);
+    case GGUF_TYPE_UINT32:
+      return gguf_get_val_u32(g, id);
+    case GGUF_TYPE_INT32:
+      return gguf_get_val_i32(g, id);
+    case GGUF_TYPE_UINT64:
+      return static_cast<double>(gguf_get_val_u64(g, id));
+    case GGUF_TYPE_INT64:
+      return static_cast<double>(gguf_get_val_i64(g, id));
+    case GGUF_TYPE_FLOAT32:
+      return gguf_get_val_f32(g, id);
+    case GGUF_TYPE_FLOAT64:
+      return gguf_get_val_f64(g, id);
+    default:
+      fail(fmt::format("'{}' is not a number", key));
   }
 }
 
@@ -151,9 +160,10 @@ Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const
   const size_t begin = gguf_get_data_offset(g) + gguf_get_tensor_offset(g, id);
   const size_t size = gguf_get_tensor_size(g, id);
   if (begin > bytes_ || size > bytes_ - begin) {
-    fail(fmt::format("is incomplete: tensor '{}' ends at byte {} but the file has {}. Download it "
-                     "again",
-                     name, begin + size, bytes_));
+    fail(
+        fmt::format("is incomplete: tensor '{}' ends at byte {} but the file has {}. Download it "
+                    "again",
+                    name, begin + size, bytes_));
   }
   return {static_cast<const char*>(map_) + begin, type, rows, cols};
 }

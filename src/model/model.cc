@@ -50,8 +50,8 @@ ModelConfig read_config(const GgufFile& file) {
   c.query_heads = required("attention.head_count", kMaxHeads);
   c.kv_heads = optional("attention.head_count_kv", c.query_heads, kMaxHeads);
   if (c.query_heads % c.kv_heads != 0) {
-    file.fail(fmt::format("{} query heads cannot share {} KV heads evenly", c.query_heads,
-                          c.kv_heads));
+    file.fail(
+        fmt::format("{} query heads cannot share {} KV heads evenly", c.query_heads, c.kv_heads));
   }
   c.key_dim = optional("attention.key_length", c.width / c.query_heads, kMaxHeadDim);
   c.value_dim = optional("attention.value_length", c.width / c.query_heads, kMaxHeadDim);
@@ -66,8 +66,9 @@ ModelConfig read_config(const GgufFile& file) {
     file.fail(fmt::format("'{}' is {}; expected a small positive number",
                           key("attention.layer_norm_rms_epsilon"), c.norm_epsilon));
   }
-  c.attention_scale = static_cast<float>(
-      file.find_number(key("attention.scale")).value_or(1.0 / std::sqrt(static_cast<double>(c.key_dim))));
+  c.attention_scale =
+      static_cast<float>(file.find_number(key("attention.scale"))
+                             .value_or(1.0 / std::sqrt(static_cast<double>(c.key_dim))));
   if (!std::isfinite(c.attention_scale)) {
     file.fail(fmt::format("'{}' is {}", key("attention.scale"), c.attention_scale));
   }
@@ -75,8 +76,8 @@ ModelConfig read_config(const GgufFile& file) {
   if (c.rope_dim % 2 != 0) file.fail(fmt::format("'{}' is odd", key("rope.dimension_count")));
   c.rope_base = file.find_number(key("rope.freq_base")).value_or(10000.0);
   if (!(c.rope_base > 0 && std::isfinite(c.rope_base))) {
-    file.fail(fmt::format("'{}' is {}; expected a positive number", key("rope.freq_base"),
-                          c.rope_base));
+    file.fail(
+        fmt::format("'{}' is {}; expected a positive number", key("rope.freq_base"), c.rope_base));
   }
   const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
   const double factor = file.find_number(key("rope.scaling.factor")).value_or(1.0);
@@ -122,9 +123,9 @@ Model::Model(const std::string& path) : weights_(std::make_unique<ModelWeights>(
   ModelWeights& w = *weights_;
   w.token_embedding = file.tensor("token_embd.weight", c.vocabulary, c.width);
   w.output_norm = read_vector(file, "output_norm.weight", c.width);
-  w.unembedding = Linear({file.has_tensor("output.weight")
-                              ? file.tensor("output.weight", c.vocabulary, c.width)
-                              : w.token_embedding});
+  w.unembedding =
+      Linear({file.has_tensor("output.weight") ? file.tensor("output.weight", c.vocabulary, c.width)
+                                               : w.token_embedding});
   if (file.has_tensor("rope_freqs.weight")) {
     w.rope_factors = read_vector(file, "rope_freqs.weight", c.rope_dim / 2);
   }
@@ -144,8 +145,8 @@ Model::Model(const std::string& path) : weights_(std::make_unique<ModelWeights>(
                         matrix("attn_v", c.kv_heads * c.value_dim, c.width)});
     layer.output = Linear({matrix("attn_output", c.width, c.query_heads * c.value_dim)});
     layer.ffn_norm = read_vector(file, name("ffn_norm"), c.width);
-    layer.gate_up = Linear(
-        {matrix("ffn_gate", c.ffn_width, c.width), matrix("ffn_up", c.ffn_width, c.width)});
+    layer.gate_up =
+        Linear({matrix("ffn_gate", c.ffn_width, c.width), matrix("ffn_up", c.ffn_width, c.width)});
     layer.down = Linear({matrix("ffn_down", c.width, c.ffn_width)});
   }
   for (const std::string& type : types) {

@@ -8,9 +8,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "model/ops.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "hwy/highway.h"
-
 #include "base/math-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
@@ -36,13 +35,12 @@ void RmsNormRow(const float* x, const float* weight, size_t count, float epsilon
     sum = hn::MulAdd(v, v, sum);
   }
   for (; i < count; ++i) rest += x[i] * x[i];
-  const float mean =
-      (hn::GetLane(hn::SumOfLanes(d, sum)) + rest) / static_cast<float>(count);
+  const float mean = (hn::GetLane(hn::SumOfLanes(d, sum)) + rest) / static_cast<float>(count);
   const float scale = 1.0F / std::sqrt(mean + epsilon);
   ForEachVector(count, [&](auto tag, size_t j) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(tag, x + j), hn::Set(tag, scale)),
-                       hn::LoadU(tag, weight + j)),
-               tag, y + j);
+    hn::StoreU(
+        hn::Mul(hn::Mul(hn::LoadU(tag, x + j), hn::Set(tag, scale)), hn::LoadU(tag, weight + j)),
+        tag, y + j);
   });
 }
 
@@ -85,8 +83,8 @@ void RotateNeighbours(float* x, const float* cosine, const float* sine, size_t p
     hn::LoadInterleaved2(d, x + 2 * i, a, b);
     const auto c = hn::LoadU(d, cosine + i);
     const auto s = hn::LoadU(d, sine + i);
-    hn::StoreInterleaved2(hn::NegMulAdd(b, s, hn::Mul(a, c)),
-                          hn::MulAdd(a, s, hn::Mul(b, c)), d, x + 2 * i);
+    hn::StoreInterleaved2(hn::NegMulAdd(b, s, hn::Mul(a, c)), hn::MulAdd(a, s, hn::Mul(b, c)), d,
+                          x + 2 * i);
   }
 #endif
   for (; i < pairs; ++i) {
@@ -130,8 +128,7 @@ void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilo
 }
 
 void add(Matrix<float> x, Matrix<const float> y) {
-  for_each_row(x.rows,
-               [&](size_t r) { HWY_DYNAMIC_DISPATCH(AddRow)(x.row(r), y.row(r), x.cols); });
+  for_each_row(x.rows, [&](size_t r) { HWY_DYNAMIC_DISPATCH(AddRow)(x.row(r), y.row(r), x.cols); });
 }
 
 void silu_multiply(Matrix<float> gate_up) {

@@ -22,8 +22,7 @@ struct Sampler::Impl {
   std::vector<llama_token_data> candidates;
 };
 
-Sampler::Sampler(const SamplingOptions& o, size_t vocabulary)
-    : impl_(std::make_unique<Impl>()) {
+Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_unique<Impl>()) {
   require(o.temperature >= 0, "temp", o.temperature, "0 or more");
   require(o.top_k >= 0, "top-k", o.top_k, "0 or more");
   require(o.top_p > 0 && o.top_p <= 1, "top-p", o.top_p, "a value in (0, 1]");
@@ -34,8 +33,7 @@ Sampler::Sampler(const SamplingOptions& o, size_t vocabulary)
   impl_->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
   llama_sampler* chain = impl_->chain.get();
   if (o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0) {
-    llama_sampler_chain_add(chain,
-                            llama_sampler_init_penalties(
+    llama_sampler_chain_add(chain, llama_sampler_init_penalties(
                                        static_cast<int32_t>(vocabulary), o.repeat_last_n,
                                        o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
   }

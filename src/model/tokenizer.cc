@@ -63,8 +63,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
 std::string Tokenizer::piece(int32_t token) const {
   std::string text(64, '\0');
   const auto write = [&] {
-    return llama_token_to_piece(impl_->vocab, token, text.data(),
-                                static_cast<int32_t>(text.size()), 0, false);
+    return llama_token_to_piece(impl_->vocab, token, text.data(), static_cast<int32_t>(text.size()),
+                                0, false);
   };
   int32_t size = write();
   if (size < 0) {

@@ -29,7 +29,7 @@ struct ModelWeights {
 
   GgufFile file;
   const Architecture* architecture = nullptr;
-  Weight token_embedding;           // [V, C]
+  Weight token_embedding;  // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]
   Linear unembedding;               // [V, C]

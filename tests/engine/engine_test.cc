@@ -106,8 +106,8 @@ TEST_F(EngineTest, CachesMadeTogetherEqualCachesMadeAlone) {
     EXPECT_EQ(engine.prefill(tokens_of(600), {&alone, 1}), logits);
     for (size_t layer = 0; layer < alone.cache.layers(); ++layer) {
       for (size_t h = 0; h < alone.cache.heads(layer).size(); ++h) {
-        EXPECT_TRUE(std::ranges::equal(alone.cache.positions(layer, h),
-                                       shared.cache.positions(layer, h)));
+        EXPECT_TRUE(
+            std::ranges::equal(alone.cache.positions(layer, h), shared.cache.positions(layer, h)));
       }
     }
   }
@@ -197,7 +197,8 @@ TEST_F(EngineTest, ProgressRisesAndCanStop) {
 TEST_F(EngineTest, ReportsAModelThatComputesNaN) {
   testing::TinyModel broken = tiny_;
   broken.edit_tensor = [](testing::TinyTensor& tensor) {
-    if (tensor.name == "blk.1.ffn_down.weight") tensor.values[3] = std::numeric_limits<float>::quiet_NaN();
+    if (tensor.name == "blk.1.ffn_down.weight")
+      tensor.values[3] = std::numeric_limits<float>::quiet_NaN();
     return true;
   };
   broken.write(folder_.file("nan.gguf"));

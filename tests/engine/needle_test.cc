@@ -22,8 +22,9 @@ TEST(NeedleTest, ReStKvFindsTheNeedleInAnEighthOfTheCache) {
         {.seed = 7, .depth = depth, .target_tokens = 2000, .haystack = eval::Haystack::kNoise},
         [&](std::string_view text) { return tokenizer.encode(text, false, false).size(); });
     const ChatMessage message{"user", needle.text + needle.question};
-    const std::string text = tokenizer.apply_chat_template({&message, 1}) +
-                             needle.answer_prefix.substr(needle.answer_prefix.find_first_not_of(' '));
+    const std::string text =
+        tokenizer.apply_chat_template({&message, 1}) +
+        needle.answer_prefix.substr(needle.answer_prefix.find_first_not_of(' '));
     const auto tokens = tokenizer.encode(text, true, true);
 
     // The kernel of 21 is the authors' choice for retrieval.
@@ -36,8 +37,7 @@ TEST(NeedleTest, ReStKvFindsTheNeedleInAnEighthOfTheCache) {
     const auto logits = engine.prefill(tokens, requests);
     for (CacheRequest& request : requests) {
       Sampler sampler({}, model.config().vocabulary);
-      const Generation answer =
-          generate(engine, tokenizer, request.cache, logits, sampler, 16);
+      const Generation answer = generate(engine, tokenizer, request.cache, logits, sampler, 16);
       EXPECT_TRUE(eval::answer_found(answer.text, needle.answer))
           << "budget " << request.options.budget << ", depth " << depth << ": \"" << answer.text
           << "\" does not contain " << needle.answer;
