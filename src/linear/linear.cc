@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <ggml-cpu.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <csignal>
 #include <utility>
 
 #include "base/threads.h"
@@ -42,6 +44,24 @@ class PartnerInputs {
   }
   Matrix<const float> x_;
   AlignedVector<char> converted_[GGML_TYPE_COUNT];
+};
+
+/// Holds signals back from this thread. oneDNN 2.6 uses the stack pointer as a general register in
+/// some of its generated products; a signal handler that ran then would write its frame over the
+/// heap.
+class SignalsHeld {
+ public:
+  SignalsHeld() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsHeld() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+ private:
+  sigset_t before_{};
 };
 
 }  // namespace
@@ -128,6 +148,7 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
   parallel_for((w.rows + kColumns - 1) / kColumns, [&](size_t task, size_t) {
     const size_t begin = task * kColumns;
     const size_t columns = std::min(kColumns, w.rows - begin);
+    const SignalsHeld held;
     omp_set_num_threads(1);  // of this thread, as oneDNN sees it
     const dnnl_status_t status = dnnl_sgemm('N', 'T', size(x.rows), size(columns), size(x.cols),
                                             1.0F, x.data, size(x.stride), w.row(begin),

@@ -2,9 +2,11 @@
 
 #include <ggml-cpu.h>
 #include <gtest/gtest.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <map>
 #include <memory>
 #include <random>
@@ -283,6 +285,32 @@ TEST_F(LinearPartsTest, SingleRows) {
       EXPECT_TRUE(std::equal(row.begin(), row.end(), &floats[r * kCols]));
     }
   }
+}
+
+// oneDNN's products must not be interrupted by a handler on their stack: see linear.cc.
+TEST(MultiplyDense, SurvivesSignals) {
+  static volatile std::sig_atomic_t signals = 0;
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = [](int) { signals = signals + 1; };
+  sigaction(SIGALRM, &action, &before);
+  const itimerval often{.it_interval = {.tv_sec = 0, .tv_usec = 200},
+                        .it_value = {.tv_sec = 0, .tv_usec = 200}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+
+  constexpr size_t kRows = 512;
+  constexpr size_t kWidth = 576;
+  const std::vector<float> x(kRows * kWidth, 0.5F);
+  const std::vector<float> w(kWidth * kWidth, 0.25F);
+  std::vector<float> y(kRows * kWidth);
+  for (int run = 0; run < 300; ++run) {
+    multiply_dense({x.data(), kRows, kWidth}, {w.data(), kWidth, kWidth},
+                   {y.data(), kRows, kWidth});
+    ASSERT_EQ(std::count(y.begin(), y.end(), 0.125F * kWidth), std::ptrdiff_t{kRows * kWidth});
+  }
+  setitimer(ITIMER_REAL, nullptr, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+  EXPECT_GT(signals, 20);
 }
 
 TEST(IsSupported, KnowsWhatModelsUse) {
