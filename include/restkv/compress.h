@@ -35,6 +35,19 @@ enum class Temporal { kEma, kMean, kInverseEma, kNewest };
 enum class Pooling { kNone, kAverage, kMax, kAdaptive };
 /// How the query heads of one KV head agree.
 enum class GroupReduce { kMean, kMax, kSum };
+/// Whose rule the allocation `pyramid` follows. All but the first may pass the budget by rounding.
+enum class PyramidVariant {
+  kBalanced,  ///< The authors' line, rounded so that layers keep the budget on average.
+  kAuthors,   ///< PyramidKV's published code: integer steps, uniform for short prompts.
+  kRestkv,    ///< The same without the uniform branch, as in ReST-KV's published code.
+  kKvpress,   ///< NVIDIA kvpress: real-valued line, rounded half to even.
+};
+/// How the allocation `ada` guarantees every head its floor.
+enum class AdaVariant {
+  kBalanced,  ///< Blend with the uniform share, rounded so that the layer keeps its budget.
+  kAuthors,   ///< AdaKV's published code: the same blend, each head rounded for itself.
+  kKvpress,   ///< NVIDIA kvpress: the best of each head are taken first.
+};
 
 /// Everything that selects and parametrises a method. `default_options(name)` gives the authors'
 /// values; fields that a method does not read are ignored by it (see `Method::options`).
@@ -61,6 +74,20 @@ struct CompressionOptions {
   GroupReduce group_reduce = GroupReduce::kMean;
   bool reduce_before_pooling = false;  ///< Reduce over the group before (true) or after pooling.
   bool per_query_head = false;  ///< One selection per query head (repeats KV heads, as published).
+
+  PyramidVariant pyramid_variant = PyramidVariant::kBalanced;
+  int pyramid_beta = 20;  ///< The last layer gets 1 / beta of the average.
+  AdaVariant ada_variant = AdaVariant::kBalanced;
+  double ada_floor = 0.2;     ///< Share of the budget that every head is sure of.
+  bool ada_normalize = true;  ///< Weigh a head's scores by how concentrated they are.
+  std::string profile;        ///< Path of the profile that the allocation `profile` reads.
+
+  bool critical = false;           ///< CriticalKV's second stage: weigh scores by ||W_h v||_1.
+  double critical_ratio = 0.5;     ///< Part of a head's budget that the plain scores decide.
+  double critical_epsilon = 1e-4;  ///< Added to scores before they are weighed.
+
+  int seed = 0;         ///< random: the same seed gives the same tokens.
+  int skip_layers = 0;  ///< knorm: first layers that are kept whole, beyond the budget.
 };
 
 /// W_h, the C x d block of the output projection that belongs to one query head, enters the scores
@@ -95,8 +122,10 @@ struct LayerObservation {
   Heads<const float> keys;               ///< [kv_heads, n, d], after rotary embedding.
   Heads<const float> values;             ///< [kv_heads, n, d].
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
-  float scale = 0.0F;                    ///< Softmax scale; 0 means 1/sqrt(d).
-  float softcap = 0.0F;                  ///< Logit soft cap (Gemma 2); 0 means none.
+  /// W_O as in OutputFactor's constructor; needed by `critical` only, whose norm is not Euclidean.
+  Matrix<const float> output_weights = {};
+  float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
+  float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   size_t layer = 0;
   size_t layers = 1;
 };
@@ -149,6 +178,7 @@ struct Method {
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   CompressionOptions defaults;
   ScoreKind score_kind = ScoreKind::kMass;
+  bool allocates = true;         ///< Reads the allocation's options and `critical` too.
   bool observes_window = false;  ///< Looks at the queries of the observation window.
   /// Throws on options it cannot use; the rest of `validate`.
   void (*check)(const CompressionOptions&) = nullptr;
@@ -175,6 +205,11 @@ struct Allocation {
                                   const CompressionOptions&) = nullptr;
 };
 
+/// Tokens per head that NVIDIA kvpress keeps of `length` at a compression ratio, for comparisons at
+/// the same budget: max(1, floor(length * (1 - ratio))). Throws `Error` (kInvalidArgument) unless
+/// 0 <= ratio < 1.
+int kvpress_budget(size_t length, double compression_ratio);
+
 /// All allocations, in the order in which documentation lists them.
 std::span<const Allocation> allocations();
 /// Throws `Error` (kInvalidArgument) listing the known names if there is none called `name`.
@@ -191,6 +226,8 @@ CompressionOptions default_options(std::string_view method);
 void validate(const CompressionOptions& options);
 /// Whether the method reads W_O, so that the caller must provide `LayerObservation::output`.
 bool needs_output_factor(const CompressionOptions& options);
+/// Whether the caller must provide `LayerObservation::output_weights`.
+bool needs_output_weights(const CompressionOptions& options);
 /// How many of the last query rows the method looks at (0 if it looks at none).
 size_t observed_queries(const CompressionOptions& options);
 

@@ -11,6 +11,8 @@ Method full_method();
 Method streaming_llm_method();
 Method snapkv_method();
 Method restkv_method();
+Method random_method();
+Method knorm_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 

@@ -10,6 +10,7 @@ Method full_method() {
   method.options = {};
   method.defaults.method = method.name;
   method.check = [](const CompressionOptions&) {};
+  method.allocates = false;
   method.score_kind = ScoreKind::kRank;
   method.score = [](const LayerObservation& layer, const CompressionOptions& options,
                     SelectionTrace*) { return LayerScores(cache_heads(layer, options), 0); };

@@ -33,6 +33,14 @@ template <>
 struct Words<GroupReduce> {
   static constexpr std::array kList{"mean", "max", "sum"};
 };
+template <>
+struct Words<PyramidVariant> {
+  static constexpr std::array kList{"balanced", "authors", "restkv", "kvpress"};
+};
+template <>
+struct Words<AdaVariant> {
+  static constexpr std::array kList{"balanced", "authors", "kvpress"};
+};
 
 [[noreturn]] void refuse(std::string_view name, std::string_view value, std::string_view expected) {
   throw Error(ErrorCode::kInvalidArgument,
@@ -51,6 +59,7 @@ void parse(std::string_view name, std::string_view text, int& value) {
 void parse(std::string_view name, std::string_view text, double& value) {
   if (!parse_number(text, value) || !std::isfinite(value)) refuse(name, text, "a number");
 }
+void parse(std::string_view, std::string_view text, std::string& value) { value = text; }
 void parse(std::string_view name, std::string_view text, bool& value) {
   if (text != "true" && text != "false") refuse(name, text, "true or false");
   value = text == "true";
@@ -122,6 +131,26 @@ constexpr std::array kOptions{
                                             "let them agree before scores are smoothed"),
     option<&Options::per_query_head>("per_query_head", "true|false",
                                      "one selection per query head, as in the published code"),
+    option<&Options::skip_layers>("skip_layers", "N", "first layers that are kept whole"),
+    option<&Options::seed>("seed", "N", "start of the random numbers"),
+    option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|profile",
+                                 "how the budget is shared out over layers and heads"),
+    option<&Options::pyramid_variant>("pyramid_variant", "balanced|authors|restkv|kvpress",
+                                      "whose rounding; balanced never passes the budget"),
+    option<&Options::pyramid_beta>("pyramid_beta", "N",
+                                   "the last layer gets 1/N of the average budget"),
+    option<&Options::ada_variant>("ada_variant", "balanced|authors|kvpress",
+                                  "whose floor and rounding; authors may pass the budget"),
+    option<&Options::ada_floor>("ada_floor", "X", "share of the budget every head is sure of"),
+    option<&Options::ada_normalize>("ada_normalize", "true|false",
+                                    "weigh a head's scores by how concentrated they are"),
+    option<&Options::profile>("profile", "FILE", "JSON file with counts or shares of every head"),
+    option<&Options::critical>("critical", "true|false",
+                               "second stage: weigh scores by the norm of the projected values"),
+    option<&Options::critical_ratio>("critical_ratio", "X",
+                                     "part of the budget that the first stage decides"),
+    option<&Options::critical_epsilon>("critical_epsilon", "X",
+                                       "added to scores before they are weighed"),
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compress/allocation.h"
+#include "compress/critical.h"
 #include "compress/method.h"
 #include "restkv/error.h"
 
@@ -29,15 +30,32 @@ const Row& find(std::span<const Row> table, std::string_view what, std::string_v
   refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
+/// What every method reads by way of the chain it is part of.
+void append_shared_options(std::vector<std::string_view>& options) {
+  options.push_back("allocation");
+  for (const Allocation& allocation : allocations()) {
+    for (const std::string_view option : allocation.options) {
+      if (std::find(options.begin(), options.end(), option) == options.end()) {
+        options.push_back(option);
+      }
+    }
+  }
+  options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon"});
+}
+
 }  // namespace
 
 std::span<const Method> methods() {
-  static const std::array table = {
-      restkv_method(),
-      snapkv_method(),
-      streaming_llm_method(),
-      full_method(),
-  };
+  static const auto table = [] {
+    std::array rows = {
+        restkv_method(), snapkv_method(), streaming_llm_method(),
+        knorm_method(),  random_method(), full_method(),
+    };
+    for (Method& method : rows) {
+      if (method.allocates) append_shared_options(method.options);
+    }
+    return rows;
+  }();
   return table;
 }
 
@@ -45,7 +63,8 @@ const Method& find_method(std::string_view name) { return find(methods(), "metho
 
 std::span<const Allocation> allocations() {
   static const std::array table = {
-      uniform_allocation(),
+      uniform_allocation(),     pyramid_allocation(), ada_allocation(),
+      ada_pyramid_allocation(), profile_allocation(),
   };
   return table;
 }
@@ -60,12 +79,18 @@ void validate(const CompressionOptions& options) {
   const Method& method = find_method(options.method);
   const Allocation& allocation = find_allocation(options.allocation);
   method.check(options);
+  if (!method.allocates) return;
   if (allocation.check != nullptr) allocation.check(options, method);
+  if (options.critical) check_critical(options, method);
 }
 
 bool needs_output_factor(const CompressionOptions& options) {
   const auto needs = find_method(options.method).needs_output;
   return needs != nullptr && needs(options);
+}
+
+bool needs_output_weights(const CompressionOptions& options) {
+  return options.critical && find_method(options.method).allocates;
 }
 
 size_t observed_queries(const CompressionOptions& options) {
@@ -97,6 +122,16 @@ void check_pooling(const CompressionOptions& options) {
                     "positive number (2000 is the authors' value)",
                     options.drift_scale));
   }
+}
+
+int kvpress_budget(size_t length, double compression_ratio) {
+  if (!(compression_ratio >= 0.0 && compression_ratio < 1.0)) {
+    refuse(
+        fmt::format("compression ratio {} is not a part of the prompt: give at least 0 and less "
+                    "than 1",
+                    compression_ratio));
+  }
+  return std::max(1, static_cast<int>(static_cast<double>(length) * (1.0 - compression_ratio)));
 }
 
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options) {

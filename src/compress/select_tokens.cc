@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "compress/critical.h"
 #include "compress/finite.h"
 #include "compress/method.h"
 #include "compress/top_positions.h"
@@ -39,7 +40,9 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
     refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
                        shape(layer.values), shape(layer.keys)));
   }
-  if (observed_queries(options) == 0 && !options.per_query_head) return;
+  if (observed_queries(options) == 0 && !options.per_query_head && !needs_output_weights(options)) {
+    return;
+  }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
     refuse(
         fmt::format("{} query heads cannot share {} KV heads; the first must be a multiple of "
@@ -50,6 +53,14 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
 
 /// Throws unless there is what the method observes; a prompt that is kept whole needs none of it.
 void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
+  if (needs_output_weights(options) &&
+      layer.output_weights.cols != layer.queries.heads * layer.values.dim) {
+    refuse(
+        fmt::format("critical needs W_O: pass LayerObservation::output_weights as [width, {}], "
+                    "not [{}, {}]",
+                    layer.queries.heads * layer.values.dim, layer.output_weights.rows,
+                    layer.output_weights.cols));
+  }
   const size_t observed = observed_queries(options);
   if (observed == 0) return;
   if (layer.queries.dim != layer.keys.dim) {
@@ -121,18 +132,22 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
   check_observation(layer, options);
 
   const Method& method = find_method(options.method);
-  const LayerScores scores = method.score(layer, options, trace);
+  LayerScores scores = method.score(layer, options, trace);
   if (scores.candidates == 0) return keep_all(layer, options);
   if (method.score_kind != ScoreKind::kRank) check_scores(layer, scores, options);
+  const size_t protected_positions = length - scores.candidates;
+  const size_t share = budget - std::min(budget, protected_positions);
+  const auto counts = find_allocation(options.allocation).allocate(layer, scores, share, options);
+  if (options.critical) {
+    apply_critical(layer, counts, options, scores);
+    check_scores(layer, scores, options);
+  }
   if (trace != nullptr) {
     for (size_t h = 0; h < scores.heads; ++h) {
       const auto row = scores.rows().row_span(h);
       trace->scores.emplace_back(row.begin(), row.end());
     }
   }
-  const size_t protected_positions = length - scores.candidates;
-  const size_t share = budget - std::min(budget, protected_positions);
-  const auto counts = find_allocation(options.allocation).allocate(layer, scores, share, options);
   return select_best(scores, counts, length);
 }
 

@@ -6,10 +6,14 @@
 namespace restkv::testing {
 namespace {
 
-const std::map<std::string, std::string> kMethods = {
-    {"restkv", "restkv"},           {"restkv_before", "restkv"},
-    {"restkv_ablation", "restkv"},  {"snapkv", "snapkv"},
-    {"streamingllm", "streaming-llm"}};
+const std::map<std::string, std::string> kMethods = {{"restkv", "restkv"},
+                                                     {"restkv_before", "restkv"},
+                                                     {"restkv_ablation", "restkv"},
+                                                     {"snapkv", "snapkv"},
+                                                     {"streamingllm", "streaming-llm"},
+                                                     {"pyramidkv", "snapkv"},
+                                                     {"adakv", "snapkv"},
+                                                     {"l2norm", "knorm"}};
 const std::map<std::string, Pooling> kPoolings = {{"adaptive", Pooling::kAdaptive},
                                                   {"avgpool", Pooling::kAverage},
                                                   {"maxpool", Pooling::kMax},
@@ -21,26 +25,94 @@ const std::map<std::string, Temporal> kTemporal = {{"ema", Temporal::kEma},
 const std::map<std::string, GroupReduce> kReduce = {
     {"mean", GroupReduce::kMean}, {"max", GroupReduce::kMax}, {"sum", GroupReduce::kSum}};
 
+/// The options of a kvpress press without its budget, which is a part of the prompt there: a
+/// scorer, or a wrapper around one. Nothing if it is unknown.
+std::optional<CompressionOptions> press_options(const nlohmann::json& press) {
+  const std::string name = press.at("press");
+  const auto& args = press.at("args");
+  if (name == "AdaKVPress" || name == "CriticalKVPress" || name == "CriticalAdaKVPress") {
+    auto options = press_options(args.at("press"));
+    if (!options) return std::nullopt;
+    if (name != "CriticalKVPress") {
+      options->allocation = "ada";
+      options->ada_variant = AdaVariant::kKvpress;
+      options->ada_floor = args.at("alpha_safeguard");
+      options->ada_normalize = false;
+    }
+    if (name != "AdaKVPress") {
+      options->critical = true;
+      options->critical_ratio = args.value("first_stage_ratio", 0.5);
+      options->critical_epsilon = args.value("epsilon", 1e-4);
+    }
+    return options;
+  }
+  CompressionOptions options;
+  if (name == "SnapKVPress" || name == "PyramidKVPress") {
+    options = default_options("snapkv");
+    options.window = args.at("window_size");
+    options.kernel = args.value("kernel_size", 5);
+    if (name == "PyramidKVPress") {
+      options.allocation = "pyramid";
+      options.pyramid_variant = PyramidVariant::kKvpress;
+      options.pyramid_beta = args.at("beta");
+    }
+  } else if (name == "KnormPress") {
+    options = default_options("knorm");
+  } else if (name == "StreamingLLMPress") {
+    options = default_options("streaming-llm");
+    options.sinks = args.at("n_sink");
+  } else {
+    return std::nullopt;
+  }
+  return options;
+}
+
+double compression_ratio(const nlohmann::json& press) {
+  const auto& args = press.at("args");
+  return args.contains("press") ? compression_ratio(args.at("press"))
+                                : args.at("compression_ratio").get<double>();
+}
+
 }  // namespace
 
 std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::string& reason) {
   const std::string method = golden.method();
+  if (golden.params().contains("press")) {
+    auto options = press_options(golden.params());
+    if (!options) {
+      reason = method + " is not there yet";
+      return std::nullopt;
+    }
+    options->budget = kvpress_budget(golden.shape("k").at(1), compression_ratio(golden.params()));
+    return options;
+  }
   if (!kMethods.contains(method)) {
     reason = "method " + method + " is not there yet";
     return std::nullopt;
   }
   const auto& params = golden.params();
-  if (params.value("use_pyramid", false)) {
-    reason = "pyramid allocation is not there yet";
-    return std::nullopt;
-  }
   CompressionOptions options = default_options(kMethods.at(method));
   options.budget = params.at("capacity");
-  options.window = params.at("window");
   options.per_query_head = params.at("granularity") == "query_head";
+  if (method == "l2norm") {
+    options.skip_layers = static_cast<int>(params.at("skip_layers").size());  // layers 0, 1, ...
+    return options;
+  }
+  options.window = params.at("window");
   if (method == "streamingllm") {
     options.sinks = options.budget - options.window;
-  } else if (method == "snapkv") {
+  } else if (kMethods.at(method) == "snapkv") {
+    if (method == "pyramidkv" || params.value("pyram_mode", false)) {
+      options.allocation = method == "adakv" ? "ada-pyramid" : "pyramid";
+      options.pyramid_variant = PyramidVariant::kAuthors;
+    } else if (method == "adakv") {
+      options.allocation = "ada";
+    }
+    if (method == "adakv") {
+      options.ada_variant = AdaVariant::kAuthors;
+      options.ada_floor = params.at("floor");
+      options.ada_normalize = params.at("normalize");
+    }
     options.kernel = params.at("kernel");
     options.pooling = kPoolings.at(params.at("pooling"));
     options.group_reduce = kReduce.at(params.value("agg", "mean"));
@@ -65,6 +137,10 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
     options.alpha = params.at("alpha");
     options.tau = params.at("tau");
     options.drift_scale = params.at("scale");
+    if (params.value("use_pyramid", false)) {
+      options.allocation = "pyramid";
+      options.pyramid_variant = PyramidVariant::kRestkv;
+    }
   }
   return options;
 }

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/threads.h"
+#include "compress/method.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+void check(const CompressionOptions& options) {
+  if (options.budget < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("budget is {}; it must be 1 or more", options.budget));
+  }
+  if (options.skip_layers < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("skip_layers is {}; it must be 0 or more (2 is the authors' value)",
+                            options.skip_layers));
+  }
+}
+
+/// -||k||_2: keys with a small norm tend to attract attention.
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace*) {
+  const bool whole = layer.layer < static_cast<size_t>(options.skip_layers);
+  LayerScores scores(cache_heads(layer, options), whole ? 0 : layer.keys.rows);
+  const size_t repeat = scores.heads / layer.keys.heads;
+  parallel_for(scores.heads, [&](size_t h, size_t) {
+    float* row = scores.rows().row(h);
+    for (size_t n = 0; n < scores.candidates; ++n) {
+      const float* key = layer.keys.row(h / repeat, n);
+      float square = 0.0F;
+      for (size_t k = 0; k < layer.keys.dim; ++k) square += key[k] * key[k];
+      row[n] = -std::sqrt(square);
+    }
+  });
+  return scores;
+}
+
+}  // namespace
+
+Method knorm_method() {
+  Method method;
+  method.name = "knorm";
+  method.summary = "the smallest key norms stay";
+  method.paper =
+      "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, "
+      "arXiv 2406.11430";
+  method.options = {"skip_layers", "per_query_head"};
+  method.defaults.method = method.name;
+  method.defaults.ada_normalize = false;
+  method.score_kind = ScoreKind::kSigned;
+  method.check = check;
+  method.score = score;
+  return method;
+}
+
+}  // namespace restkv
