@@ -12,7 +12,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
   Utf8Stream utf8;
   const auto emit = [&](const std::string& text) {
     result.text += text;
-    if (!text.empty() && on_text && !on_text(text)) result.stopped_by_caller = true;
+    if (on_text && !on_text(text)) result.stopped_by_caller = true;
   };
   while (result.tokens.size() < max_tokens && !result.stopped_by_caller) {
     const int32_t token = sampler.sample(logits);

@@ -25,7 +25,8 @@ struct Generation {
 };
 
 /// Continues after a prefill whose last logits are `logits`, until an end token, `max_tokens`, or
-/// `on_text` (called with whole UTF-8 characters; may be empty) returns false.
+/// `on_text` returns false. It is called after every token with the characters that have become
+/// complete, if any.
 Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
                     std::span<const float> logits, Sampler& sampler, size_t max_tokens,
                     const std::function<bool(const std::string&)>& on_text = {});
