@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "restkv/query_statistics.h"
 #include "restkv/views.h"
 
 /// KV-cache compression on plain arrays, independent of any model or engine.
@@ -35,6 +36,8 @@ enum class Temporal { kEma, kMean, kInverseEma, kNewest };
 enum class Pooling { kNone, kAverage, kMax, kAdaptive };
 /// How the query heads of one KV head agree.
 enum class GroupReduce { kMean, kMax, kSum };
+/// Whose leverage CurDKV looks at.
+enum class Leverage { kKey, kValue, kMean, kProduct };
 /// Whose rule the allocation `pyramid` follows. All but the first may pass the budget by rounding.
 enum class PyramidVariant {
   kBalanced,  ///< The authors' line, rounded so that layers keep the budget on average.
@@ -74,6 +77,21 @@ struct CompressionOptions {
   GroupReduce group_reduce = GroupReduce::kMean;
   bool reduce_before_pooling = false;  ///< Reduce over the group before (true) or after pooling.
   bool per_query_head = false;  ///< One selection per query head (repeats KV heads, as published).
+
+  /// h2o: as in ReST-KV's published baseline, all queries but the last `window` see the whole
+  /// prompt, future included. For comparisons only; keeps all queries of a layer in memory.
+  bool acausal = false;
+  int ladder_span = 0;         ///< lacache: layers that keep the same token; 0: half of them.
+  int ladder_overlap = 0;      ///< lacache: layers that neighbouring rungs share.
+  int lag = 128;               ///< lagkv: tokens per partition.
+  bool cross_scoring = false;  ///< lagkv: compare scores, not ranks, between partitions.
+  int future = 512;            ///< expected-attention: positions to come that it averages over.
+  bool use_covariance = true;  ///< expected-attention: spread of the queries, not only their mean.
+  bool use_value_norm = true;  ///< expected-attention: weigh by ||v||_2.
+  double epsilon = 0.0;        ///< expected-attention: added to attention before it is weighed.
+  Leverage leverage = Leverage::kProduct;
+  int local_window = 16;  ///< cur: positions per block in which leverages are normalised; 0: all.
+  int block_size = 0;  ///< Feed this many positions at a time and cut after each; 0: all at once.
 
   PyramidVariant pyramid_variant = PyramidVariant::kBalanced;
   int pyramid_beta = 20;  ///< The last layer gets 1 / beta of the average.
@@ -117,13 +135,20 @@ class OutputFactor {
 
 /// What a method may look at: one layer after prefill. Views only; nothing is copied.
 struct LayerObservation {
-  /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, >= window, d].
+  /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, rows, d], with at
+  /// least `observed_queries` rows (or all n).
   Heads<const float> queries;
   Heads<const float> keys;               ///< [kv_heads, n, d], after rotary embedding.
   Heads<const float> values;             ///< [kv_heads, n, d].
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
   /// W_O as in OutputFactor's constructor; needed by `critical` only, whose norm is not Euclidean.
   Matrix<const float> output_weights = {};
+  /// What each position received from all prompt queries, [query_heads, n]: see `attention_sums`.
+  Matrix<const float> attention_sums = {};
+  /// Of all queries before rotary embedding but the first `sinks`.
+  const QueryStatistics* query_statistics = nullptr;
+  /// Averaged over positions n to n + `future` - 1; comes with `query_statistics`.
+  const MeanRotation* future_rotation = nullptr;
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   size_t layer = 0;
@@ -167,8 +192,12 @@ struct LayerScores {
 enum class ScoreKind {
   kMass,    ///< Finite, not negative, comparable between heads, like attention weights.
   kSigned,  ///< Finite and comparable between heads, but of any sign.
-  kRank,    ///< Only the order within a head means something; infinity allowed.
+  kRank,    ///< Only the order within a head means something; infinity allowed. What scores minus
+            ///< infinity is not kept even if there is room.
 };
+
+/// Stands for the queries of the whole prompt.
+inline constexpr size_t kAllQueries = static_cast<size_t>(-1);
 
 /// A compression method: a name, where it comes from, and how it scores.
 struct Method {
@@ -178,8 +207,12 @@ struct Method {
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   CompressionOptions defaults;
   ScoreKind score_kind = ScoreKind::kMass;
-  bool allocates = true;         ///< Reads the allocation's options and `critical` too.
-  bool observes_window = false;  ///< Looks at the queries of the observation window.
+  bool allocates = true;  ///< Reads the allocation's options and `critical` too.
+  bool needs_query_statistics = false;
+  /// How many of the last queries it looks at; null means none.
+  size_t (*observed_queries)(const CompressionOptions&) = nullptr;
+  /// Whether it reads `LayerObservation::attention_sums`; null means never.
+  bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
   void (*check)(const CompressionOptions&) = nullptr;
   /// Whether it reads W_O under these options; null means never.
@@ -228,8 +261,12 @@ void validate(const CompressionOptions& options);
 bool needs_output_factor(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::output_weights`.
 bool needs_output_weights(const CompressionOptions& options);
-/// How many of the last query rows the method looks at (0 if it looks at none).
+/// How many of the last query rows the method looks at: 0 if none, `kAllQueries` if all.
 size_t observed_queries(const CompressionOptions& options);
+/// Whether the caller must provide `LayerObservation::attention_sums`.
+bool needs_attention_sums(const CompressionOptions& options);
+/// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.
+bool needs_query_statistics(const CompressionOptions& options);
 
 /// Which positions each cache head keeps. With n <= budget everything is kept.
 /// Throws `Error` (kInvalidArgument) on options that `validate` refuses or shapes that do not fit,

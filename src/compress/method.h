@@ -13,11 +13,21 @@ Method snapkv_method();
 Method restkv_method();
 Method random_method();
 Method knorm_method();
+Method h2o_method();
+Method observed_attention_method();
+Method tova_method();
+Method lacache_method();
+Method keydiff_method();
+Method lagkv_method();
+Method expected_attention_method();
+Method cur_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 
 /// window >= 1 and budget > window.
 void check_window(const CompressionOptions& options);
+/// What methods with an observation window observe: its queries.
+size_t observe_window(const CompressionOptions& options);
 /// kernel odd and positive; drift_scale positive if the adaptive window is asked for.
 void check_pooling(const CompressionOptions& options);
 

@@ -115,7 +115,7 @@ Method restkv_method() {
                     "reduce_before_pooling",
                     "per_query_head"};
   method.defaults.method = method.name;
-  method.observes_window = true;
+  method.observed_queries = observe_window;
   method.check = check;
   method.needs_output = needs_output;
   method.score = score;

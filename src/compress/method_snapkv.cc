@@ -37,7 +37,7 @@ Method snapkv_method() {
   method.defaults.method = method.name;
   method.defaults.pooling = Pooling::kAverage;
   method.defaults.reduce_before_pooling = true;
-  method.observes_window = true;
+  method.observed_queries = observe_window;
   method.check = check;
   method.score = score;
   return method;

@@ -34,6 +34,10 @@ struct Words<GroupReduce> {
   static constexpr std::array kList{"mean", "max", "sum"};
 };
 template <>
+struct Words<Leverage> {
+  static constexpr std::array kList{"key", "value", "mean", "product"};
+};
+template <>
 struct Words<PyramidVariant> {
   static constexpr std::array kList{"balanced", "authors", "restkv", "kvpress"};
 };
@@ -131,6 +135,26 @@ constexpr std::array kOptions{
                                             "let them agree before scores are smoothed"),
     option<&Options::per_query_head>("per_query_head", "true|false",
                                      "one selection per query head, as in the published code"),
+    option<&Options::acausal>("acausal", "true|false",
+                              "let queries before the window see the future, as published"),
+    option<&Options::ladder_span>("ladder_span", "N",
+                                  "layers that keep the same token; 0: half of them"),
+    option<&Options::ladder_overlap>("ladder_overlap", "N",
+                                     "layers that neighbouring rungs of the ladder share"),
+    option<&Options::lag>("lag", "N", "tokens per partition"),
+    option<&Options::cross_scoring>("cross_scoring", "true|false",
+                                    "compare scores, not ranks, between partitions"),
+    option<&Options::future>("future", "N", "positions to come that are averaged over"),
+    option<&Options::use_covariance>("use_covariance", "true|false",
+                                     "expect queries to spread as they did"),
+    option<&Options::use_value_norm>("use_value_norm", "true|false",
+                                     "weigh expected attention by the norm of the value"),
+    option<&Options::epsilon>("epsilon", "X", "added to expected attention before it is weighed"),
+    option<&Options::leverage>("leverage", "key|value|mean|product", "whose leverage counts"),
+    option<&Options::local_window>("local_window", "N",
+                                   "positions per block of normalised leverages; 0: all"),
+    option<&Options::block_size>("block_size", "N",
+                                 "feed N positions at a time and cut after each; 0: all at once"),
     option<&Options::skip_layers>("skip_layers", "N", "first layers that are kept whole"),
     option<&Options::seed>("seed", "N", "start of the random numbers"),
     option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|profile",

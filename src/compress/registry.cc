@@ -48,8 +48,20 @@ void append_shared_options(std::vector<std::string_view>& options) {
 std::span<const Method> methods() {
   static const auto table = [] {
     std::array rows = {
-        restkv_method(), snapkv_method(), streaming_llm_method(),
-        knorm_method(),  random_method(), full_method(),
+        restkv_method(),
+        snapkv_method(),
+        streaming_llm_method(),
+        h2o_method(),
+        observed_attention_method(),
+        tova_method(),
+        lacache_method(),
+        expected_attention_method(),
+        keydiff_method(),
+        lagkv_method(),
+        cur_method(),
+        knorm_method(),
+        random_method(),
+        full_method(),
     };
     for (Method& method : rows) {
       if (method.allocates) append_shared_options(method.options);
@@ -94,7 +106,21 @@ bool needs_output_weights(const CompressionOptions& options) {
 }
 
 size_t observed_queries(const CompressionOptions& options) {
-  return find_method(options.method).observes_window ? static_cast<size_t>(options.window) : 0;
+  const auto observed = find_method(options.method).observed_queries;
+  return observed != nullptr ? observed(options) : 0;
+}
+
+bool needs_attention_sums(const CompressionOptions& options) {
+  const auto needs = find_method(options.method).needs_attention_sums;
+  return needs != nullptr && needs(options);
+}
+
+bool needs_query_statistics(const CompressionOptions& options) {
+  return find_method(options.method).needs_query_statistics;
+}
+
+size_t observe_window(const CompressionOptions& options) {
+  return static_cast<size_t>(options.window);
 }
 
 void check_window(const CompressionOptions& options) {

@@ -40,7 +40,9 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
     refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
                        shape(layer.values), shape(layer.keys)));
   }
-  if (observed_queries(options) == 0 && !options.per_query_head && !needs_output_weights(options)) {
+  if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
+      !needs_query_statistics(options) && !options.per_query_head &&
+      !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
@@ -61,7 +63,27 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
                     layer.queries.heads * layer.values.dim, layer.output_weights.rows,
                     layer.output_weights.cols));
   }
-  const size_t observed = observed_queries(options);
+  const size_t length = layer.keys.rows;
+  if (needs_attention_sums(options) &&
+      (layer.attention_sums.rows != layer.queries.heads || layer.attention_sums.cols != length)) {
+    refuse(fmt::format("method {} needs LayerObservation::attention_sums as [{}, {}], not [{}, {}]",
+                       options.method, layer.queries.heads, length, layer.attention_sums.rows,
+                       layer.attention_sums.cols));
+  }
+  if (needs_query_statistics(options)) {
+    if (layer.query_statistics == nullptr || layer.future_rotation == nullptr) {
+      refuse(fmt::format("method {} needs LayerObservation::query_statistics and future_rotation",
+                         options.method));
+    }
+    if (layer.query_statistics->heads() != layer.queries.heads ||
+        layer.query_statistics->head_dim() != layer.keys.dim) {
+      refuse(
+          fmt::format("query statistics are for {} heads of size {}, the layer has {} of size {}",
+                      layer.query_statistics->heads(), layer.query_statistics->head_dim(),
+                      layer.queries.heads, layer.keys.dim));
+    }
+  }
+  const size_t observed = std::min(observed_queries(options), length);
   if (observed == 0) return;
   if (layer.queries.dim != layer.keys.dim) {
     refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
@@ -98,7 +120,7 @@ void check_scores(const LayerObservation& layer, const LayerScores& scores,
   const size_t repeat = scores.heads / layer.keys.heads;
   parallel_for(scores.heads, [&](size_t h, size_t) {
     if (all_finite(scores.rows().slice(h, 1))) return;
-    throw_not_finite(layer, h / repeat, observed_queries(options));
+    throw_not_finite(layer, h / repeat, std::min(observed_queries(options), layer.keys.rows));
   });
 }
 
@@ -109,11 +131,16 @@ Selection select_best(const LayerScores& scores, const std::vector<size_t>& coun
   const size_t protected_positions = length - scores.candidates;
   std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
   parallel_for(scores.heads, [&](size_t h, size_t thread) {
-    const auto best = top[thread].find(scores.rows().row_span(h), counts[h]);
+    const auto row = scores.rows().row_span(h);
+    const auto best = top[thread].find(row, counts[h]);
     auto& keep = selection.keep[h];
     keep.resize(counts[h] + protected_positions);
-    std::iota(std::copy(best.begin(), best.end(), keep.begin()), keep.end(),
+    const auto end = std::copy_if(best.begin(), best.end(), keep.begin(), [&](int32_t position) {
+      return row[static_cast<size_t>(position)] > -std::numeric_limits<float>::infinity();
+    });
+    std::iota(end, end + static_cast<ptrdiff_t>(protected_positions),
               static_cast<int32_t>(scores.candidates));
+    keep.erase(end + static_cast<ptrdiff_t>(protected_positions), keep.end());
   });
   return selection;
 }

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/aligned.h"
+#include "engine/layer_observer.h"
 #include "model/forward.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
@@ -18,9 +19,9 @@ namespace {
 /// full speed, few enough for the activations to stay near the cache.
 constexpr size_t kBlockTokens = 512;
 
-/// Full keys and values of the layer that is being computed, and the last queries.
+/// Full keys and values of the layer that is being computed.
 struct LayerKv {
-  AlignedVector<float> keys, values, queries;
+  AlignedVector<float> keys, values;
 };
 
 /// Copies rows of `from` to rows [first, first + from.rows) of `to`.
@@ -70,35 +71,33 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
                             "the prompt or use a model with a longer context",
                             n, c.context_length));
   }
-  size_t observed = 0;
   for (CacheRequest& request : requests) {
     validate(request.options);
-    observed = std::max(observed, observed_queries(request.options));
     request.cache =
         KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
     request.cache.next_position = n;
     request.compress_seconds = 0;
     request.selections.clear();
   }
-  observed = std::min(observed, n);
 
   State& s = *state_;
   s.rope.grow(n);
   s.hidden.resize(n * c.width);
   s.kv.keys.resize(c.kv_heads * n * c.key_dim);
   s.kv.values.resize(c.kv_heads * n * c.value_dim);
-  s.kv.queries.resize(c.query_heads * observed * c.key_dim);
   const Matrix<float> hidden(s.hidden.data(), n, c.width);
   const Heads<float> keys(s.kv.keys.data(), c.kv_heads, n, c.key_dim);
   const Heads<float> values(s.kv.values.data(), c.kv_heads, n, c.value_dim);
-  const Heads<float> window(s.kv.queries.data(), c.query_heads, observed, c.key_dim);
+  LayerObserver observer(model_, requests, n, s.rope);
 
   embed(model_, tokens, hidden);
   const bool convert = n >= kDenseFromRows;
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (convert) s.dense.make(model_.weights().layers[layer]);
+    observer.begin_layer();
     // The last layer's outputs matter only where logits are wanted.
-    const size_t outputs = layer + 1 == c.layers ? wanted_rows : n;
+    const bool all_rows = layer + 1 < c.layers || observer.needs_all_rows();
+    const size_t outputs = all_rows ? n : wanted_rows;
     for (size_t first = 0; first < n; first += kBlockTokens) {
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
@@ -108,33 +107,22 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
             store_rows(k, keys, first);
             store_rows(v, values, first);
-            if (end + observed > n) {
-              const size_t from = std::max(first, n - observed);
-              store_rows(q.slice_rows(from - first, end - from), window, from + observed - n);
-            }
             const size_t skipped = q.rows - out.rows;
             prefill_attention(q.slice_rows(skipped, out.rows), keys, values, first + skipped,
-                              {.scale = c.attention_scale}, out);
+                              {.scale = c.attention_scale}, out, observer.log_sums(out.rows));
+            observer.add(q, keys, first);
           });
       const double done = static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
       if (progress && !progress(done / static_cast<double>(c.layers))) {
         throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
       }
     }
-    for (CacheRequest& request : requests) {
+    for (size_t i = 0; i < requests.size(); ++i) {
+      CacheRequest& request = requests[i];
       const auto start = Clock::now();
-      // A prompt within the budget is kept whole: no need to factorise W_O for it.
-      const bool compresses = n > static_cast<size_t>(std::max(request.options.budget, 0));
-      const LayerObservation observation{
-          .queries = window,
-          .keys = keys,
-          .values = values,
-          .output = compresses && needs_output_factor(request.options)
-                        ? &model_.output_factor(layer)
-                        : nullptr,
-          .scale = c.attention_scale,
-          .layer = layer,
-          .layers = c.layers};
+      LayerObservation observation = observer.observation(i, layer);
+      observation.keys = keys;
+      observation.values = values;
       Selection selection = select_tokens(observation, request.options);
       request.cache.gather(layer, keys, values, selection);
       if (request.keep_selections) request.selections.push_back(std::move(selection));

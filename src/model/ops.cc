@@ -163,18 +163,47 @@ void RopeTable::grow(size_t end) {
   });
 }
 
+void RopeTable::rotate_row(Heads<float> x, size_t row, const float* cosine,
+                           const float* sine) const {
+  for (size_t h = 0; h < x.heads; ++h) {
+    if (style_ == RopeStyle::kHalves) {
+      HWY_DYNAMIC_DISPATCH(RotateHalves)(x.row(h, row), cosine, sine, pairs_);
+    } else {
+      HWY_DYNAMIC_DISPATCH(RotateNeighbours)(x.row(h, row), cosine, sine, pairs_);
+    }
+  }
+}
+
 void RopeTable::rotate(Heads<float> x, size_t first) const {
   if (pairs_ == 0) return;
   for_each_row(x.rows, [&](size_t r) {
     const float* cosine = table_.data() + (first + r) * 2 * pairs_;
-    for (size_t h = 0; h < x.heads; ++h) {
-      if (style_ == RopeStyle::kHalves) {
-        HWY_DYNAMIC_DISPATCH(RotateHalves)(x.row(h, r), cosine, cosine + pairs_, pairs_);
-      } else {
-        HWY_DYNAMIC_DISPATCH(RotateNeighbours)(x.row(h, r), cosine, cosine + pairs_, pairs_);
-      }
-    }
+    rotate_row(x, r, cosine, cosine + pairs_);
   });
+}
+
+void RopeTable::rotate_back(Heads<float> x, size_t first) const {
+  if (pairs_ == 0) return;
+  for_each_row(x.rows, [&](size_t r) {
+    const float* cosine = table_.data() + (first + r) * 2 * pairs_;
+    std::vector<float> sine(cosine + pairs_, cosine + 2 * pairs_);
+    for (float& s : sine) s = -s;
+    rotate_row(x, r, cosine, sine.data());
+  });
+}
+
+MeanRotation RopeTable::mean(size_t first, size_t count) const {
+  MeanRotation result;
+  result.halves = style_ == RopeStyle::kHalves;
+  for (std::vector<float>* part : {&result.cosine, &result.sine}) {
+    const float* table = table_.data() + (part == &result.cosine ? 0 : pairs_);
+    for (size_t i = 0; i < pairs_; ++i) {
+      double sum = 0.0;
+      for (size_t p = first; p < first + count; ++p) sum += double{table[p * 2 * pairs_ + i]};
+      part->push_back(static_cast<float>(sum / static_cast<double>(count)));
+    }
+  }
+  return result;
 }
 
 }  // namespace restkv

@@ -6,6 +6,7 @@
 
 #include "model/architecture.h"
 #include "restkv/model.h"
+#include "restkv/query_statistics.h"
 #include "restkv/views.h"
 
 /// The element-wise operations between the matrix products of a transformer, on all threads.
@@ -31,8 +32,14 @@ class RopeTable {
   /// Rotates the rows of every head in place; row i stands at position `first + i`. The table must
   /// have been grown beyond the last position.
   void rotate(Heads<float> x, size_t first) const;
+  /// The inverse of `rotate`.
+  void rotate_back(Heads<float> x, size_t first) const;
+  /// Averaged over positions [first, first + count), which must have been grown.
+  [[nodiscard]] MeanRotation mean(size_t first, size_t count) const;
 
  private:
+  void rotate_row(Heads<float> x, size_t row, const float* cosine, const float* sine) const;
+
   size_t pairs_;
   RopeStyle style_;
   std::vector<double> frequencies_;  // [pairs]

@@ -13,6 +13,7 @@ const std::map<std::string, std::string> kMethods = {{"restkv", "restkv"},
                                                      {"streamingllm", "streaming-llm"},
                                                      {"pyramidkv", "snapkv"},
                                                      {"adakv", "snapkv"},
+                                                     {"h2o", "h2o"},
                                                      {"l2norm", "knorm"}};
 const std::map<std::string, Pooling> kPoolings = {{"adaptive", Pooling::kAdaptive},
                                                   {"avgpool", Pooling::kAverage},
@@ -80,14 +81,14 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
   if (golden.params().contains("press")) {
     auto options = press_options(golden.params());
     if (!options) {
-      reason = method + " is not there yet";
+      reason = method + " is left to golden_baselines_test.cc";
       return std::nullopt;
     }
     options->budget = kvpress_budget(golden.shape("k").at(1), compression_ratio(golden.params()));
     return options;
   }
   if (!kMethods.contains(method)) {
-    reason = "method " + method + " is not there yet";
+    reason = "method " + method + " is none of those compared here";
     return std::nullopt;
   }
   const auto& params = golden.params();
@@ -99,7 +100,10 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
     return options;
   }
   options.window = params.at("window");
-  if (method == "streamingllm") {
+  if (method == "h2o") {
+    options.acausal = params.value("impl", "restkv") == "restkv";
+    options.group_reduce = kReduce.at(params.value("agg", "mean"));
+  } else if (method == "streamingllm") {
     options.sinks = options.budget - options.window;
   } else if (kMethods.at(method) == "snapkv") {
     if (method == "pyramidkv" || params.value("pyram_mode", false)) {

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "base/threads.h"
+#include "restkv/compress.h"
+
+namespace restkv {
+
+/// Scores that query heads of a group have in common: `score(kv_head, row)` fills row [candidates],
+/// for all KV heads in parallel. With `per_query_head` every query head gets its KV head's row.
+LayerScores score_kv_heads(const LayerObservation& layer, const CompressionOptions& options,
+                           size_t candidates,
+                           FunctionRef<void(size_t kv_head, std::span<float> row)> score);
+
+/// Fills scores [rows] of one head from its keys and values alone.
+using HeadScorer = FunctionRef<void(Matrix<const float> keys, Matrix<const float> values,
+                                    std::span<float> scores)>;
+
+/// Scores of all positions. With `block_size` positions come in blocks as if the prompt were
+/// streamed: the first `budget` positions are kept; then, block after block, what is kept and the
+/// block are scored afresh and the best `budget` stay. What is left in the end scores 1, the rest
+/// 0. (NVIDIA kvpress, BlockPress.)
+LayerScores score_keys_and_values(const LayerObservation& layer, const CompressionOptions& options,
+                                  HeadScorer score);
+
+/// Throws `Error` (kInvalidArgument) unless block_size >= 0, and the allocation is uniform if it is
+/// not 0.
+void check_blocks(const CompressionOptions& options);
+
+/// Turns logits into softmax weights, in place.
+void softmax(std::span<float> logits);
+
+/// Throws `Error` (kInvalidArgument) unless 0 <= protected tokens < budget; `what` names them.
+void check_protected(const CompressionOptions& options, const char* what, int count);
+
+}  // namespace restkv

@@ -1,0 +1,105 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "compress/expected_queries.h"
+#include "compress/kv_scores.h"
+#include "compress/method.h"
+#include "compress/row_products.h"
+#include "restkv/error.h"
+
+namespace restkv {
+
+ExpectedQueries expected_queries(const QueryStatistics& statistics, size_t head,
+                                 const MeanRotation& rotation) {
+  ExpectedQueries queries{statistics.mean(head), statistics.covariance(head)};
+  const size_t dim = statistics.head_dim();
+  rotation.rotate(queries.mean.data());
+  // R S R^T: rotate every column, then every row.
+  for (size_t c = 0; c < dim; ++c) rotation.rotate(queries.covariance.data() + c, dim);
+  for (size_t r = 0; r < dim; ++r) rotation.rotate(queries.covariance.data() + r * dim);
+  return queries;
+}
+
+namespace {
+
+void check(const CompressionOptions& options) {
+  check_protected(options, "sinks", options.sinks);
+  if (options.future < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("future is {}; at least 1 position to come is needed (512 is usual)",
+                            options.future));
+  }
+}
+
+/// Attention that queries q ~ N(mean, covariance) are expected to give: the softmax of the logits
+/// of E[exp(q.k / sqrt(d))] over the keys after the sinks, averaged over the group.
+void score_head(const LayerObservation& layer, const CompressionOptions& options, size_t kv_head,
+                std::span<float> scores) {
+  const auto sinks = static_cast<size_t>(options.sinks);
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  const auto tail = layer.keys.head(kv_head).slice(sinks, layer.keys.rows - sinks);
+  const auto out = scores.subspan(sinks);
+  const float scale =
+      layer.scale > 0 ? layer.scale : 1.0F / std::sqrt(static_cast<float>(layer.keys.dim));
+  std::vector<float> logits(tail.rows), spread(tail.rows);
+  std::fill(out.begin(), out.end(), 0.0F);
+  for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    const ExpectedQueries queries =
+        expected_queries(*layer.query_statistics, head, *layer.future_rotation);
+    dot_products(tail, queries.mean, logits);
+    for (float& x : logits) x *= scale;
+    if (options.use_covariance) {
+      quadratic_forms(tail, {queries.covariance.data(), tail.cols, tail.cols}, spread);
+      for (size_t j = 0; j < tail.rows; ++j) logits[j] += spread[j] * scale * scale / 2;
+    }
+    softmax(logits);
+    for (size_t j = 0; j < tail.rows; ++j) out[j] += logits[j] / static_cast<float>(group);
+  }
+  if (options.use_value_norm) {
+    square_norms(layer.values.head(kv_head).slice(sinks, tail.rows), spread);
+    for (size_t j = 0; j < tail.rows; ++j) {
+      out[j] = (out[j] + static_cast<float>(options.epsilon)) * std::sqrt(spread[j]);
+    }
+  }
+}
+
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace*) {
+  LayerScores scores = score_kv_heads(
+      layer, options, layer.keys.rows,
+      [&](size_t kv_head, std::span<float> row) { score_head(layer, options, kv_head, row); });
+  // Sinks win against every other position of every head.
+  const auto sinks = static_cast<size_t>(options.sinks);
+  float largest = 0.0F;
+  for (size_t h = 0; h < scores.heads; ++h) {
+    for (const float x : scores.rows().row_span(h).subspan(sinks)) largest = std::max(largest, x);
+  }
+  for (size_t h = 0; h < scores.heads; ++h) {
+    std::fill_n(scores.rows().row(h), sinks, largest + 1.0F);
+  }
+  return scores;
+}
+
+}  // namespace
+
+Method expected_attention_method() {
+  Method method;
+  method.name = "expected-attention";
+  method.summary =
+      "attention that the queries to come are expected to give, times the value's norm";
+  method.paper =
+      "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries "
+      "Distribution, arXiv 2510.00636";
+  method.options = {"sinks",          "future",  "use_covariance",
+                    "use_value_norm", "epsilon", "per_query_head"};
+  method.defaults.method = method.name;
+  method.check = check;
+  method.needs_query_statistics = true;
+  method.score = score;
+  return method;
+}
+
+}  // namespace restkv

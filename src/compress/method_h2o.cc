@@ -1,0 +1,82 @@
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "base/aligned.h"
+#include "compress/method.h"
+#include "compress/smoothing.h"
+#include "restkv/attention.h"
+
+namespace restkv {
+namespace {
+
+/// Column sums of the attention matrix of all prompt queries, each of which but those of the last
+/// `window` rows sees the whole prompt, future included: [query_heads, n].
+AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) {
+  constexpr size_t kBlock = 512;
+  const size_t n = layer.keys.rows;
+  const size_t heads = layer.queries.heads;
+  const auto queries = layer.queries.slice_rows(layer.queries.rows - n, n);
+  AlignedVector<float> sums(heads * n);
+  AlignedVector<float> log_sums(heads * kBlock);
+  AlignedVector<float> out(heads * kBlock * layer.values.dim);
+  std::fill(sums.begin(), sums.end(), 0.0F);
+  for (size_t first = 0; first < n;) {
+    const bool causal = first >= n - window;
+    const size_t rows = std::min(kBlock, (causal ? n : n - window) - first);
+    const AttentionOptions options{
+        .scale = layer.scale, .softcap = layer.softcap, .causal = causal};
+    const auto block = queries.slice_rows(first, rows);
+    const Matrix<float> denominators(log_sums.data(), heads, rows);
+    prefill_attention(block, layer.keys, layer.values, first, options,
+                      {out.data(), heads, rows, layer.values.dim}, denominators);
+    attention_sums(block, layer.keys, first, options, denominators, {sums.data(), heads, n});
+    first += rows;
+  }
+  return sums;
+}
+
+/// Attention accumulated over all queries of the prompt.
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace* trace) {
+  const auto window = static_cast<size_t>(options.window);
+  const size_t past = layer.keys.rows - window;
+  AlignedVector<float> own;
+  Matrix<const float> sums = layer.attention_sums;
+  if (options.acausal) {
+    own = acausal_sums(layer, window);
+    sums = {own.data(), layer.queries.heads, layer.keys.rows};
+  }
+  LayerScores scores(cache_heads(layer, options), past);
+  const size_t group = layer.queries.heads / scores.heads;
+  for (size_t h = 0; h < scores.heads; ++h) {
+    const Matrix<const float> rows(sums.row(h * group), group, past, sums.stride);
+    reduce_group(rows, options.group_reduce, scores.rows().row_span(h));
+    if (trace == nullptr) continue;
+    const auto row = scores.rows().row_span(h);
+    trace->raw.emplace_back(row.begin(), row.end());
+  }
+  return scores;
+}
+
+}  // namespace
+
+Method h2o_method() {
+  Method method;
+  method.name = "h2o";
+  method.summary = "attention accumulated over all queries of the prompt, and the recent tokens";
+  method.paper =
+      "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models, arXiv "
+      "2306.14048";
+  method.options = {"window", "group_reduce", "per_query_head", "acausal"};
+  method.defaults.method = method.name;
+  method.check = check_window;
+  method.observed_queries = [](const CompressionOptions& options) {
+    return options.acausal ? kAllQueries : size_t{0};
+  };
+  method.needs_attention_sums = [](const CompressionOptions& options) { return !options.acausal; };
+  method.score = score;
+  return method;
+}
+
+}  // namespace restkv

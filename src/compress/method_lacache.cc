@@ -1,0 +1,74 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "compress/kv_scores.h"
+#include "compress/ladder.h"
+#include "compress/method.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+void check(const CompressionOptions& options) {
+  check_protected(options, "sinks", options.sinks);
+  if (options.ladder_span < 0 || options.ladder_overlap < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("ladder_span is {} and ladder_overlap {}; they must be 0 or more",
+                            options.ladder_span, options.ladder_overlap));
+  }
+  if (options.allocation != "uniform") {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("lacache lays its ladder over layers of one size; allocation must be "
+                            "uniform, not {}",
+                            options.allocation));
+  }
+}
+
+/// Which positions the ladder leaves this layer, in one go from an empty cache. The order of the
+/// cache and repeated entries (possible if rungs overlap) are lost: attention over a position
+/// twice would count it twice.
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace*) {
+  const size_t n = layer.keys.rows;
+  const auto span = static_cast<size_t>(options.ladder_span);
+  LadderPlanner planner({.layers = layer.layers,
+                         .size = static_cast<size_t>(options.budget),
+                         .sinks = static_cast<size_t>(options.sinks),
+                         .span = span > 0 ? span : layer.layers / 2,
+                         .overlap = static_cast<size_t>(options.ladder_overlap)});
+  std::vector<int32_t> entries(n);
+  std::iota(entries.begin(), entries.end(), 0);
+  for (const LadderCut& cut : planner.compact(n)) entries = cut.apply(layer.layer, entries);
+  return score_kv_heads(layer, options, n, [&](size_t, std::span<float> row) {
+    std::fill(row.begin(), row.end(), -std::numeric_limits<float>::infinity());
+    // The authors' ladder may pass the budget by half a rung: then the oldest of it go.
+    for (const int32_t position : entries) {
+      row[static_cast<size_t>(position)] = position < options.sinks
+                                               ? std::numeric_limits<float>::infinity()
+                                               : static_cast<float>(position);
+    }
+  });
+}
+
+}  // namespace
+
+Method lacache_method() {
+  Method method;
+  method.name = "lacache";
+  method.summary = "a ladder: every group of layers keeps other positions";
+  method.paper =
+      "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language "
+      "Models, arXiv 2507.14204";
+  method.options = {"sinks", "ladder_span", "ladder_overlap", "per_query_head"};
+  method.defaults.method = method.name;
+  method.score_kind = ScoreKind::kRank;
+  method.check = check;
+  method.score = score;
+  return method;
+}
+
+}  // namespace restkv

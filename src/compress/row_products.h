@@ -1,0 +1,22 @@
+#pragma once
+
+#include <span>
+
+#include "restkv/views.h"
+
+/// Products of many rows (keys or values of one head) with few vectors, vectorised.
+namespace restkv {
+
+/// out[i] = sum over c of rows[i][c]^2.
+void square_norms(Matrix<const float> rows, std::span<float> out);
+
+/// out[i] = rows[i] . vector.
+void dot_products(Matrix<const float> rows, std::span<const float> vector, std::span<float> out);
+
+/// out[i] = rows[i] . (form * rows[i]) for a symmetric form [d, d].
+void quadratic_forms(Matrix<const float> rows, Matrix<const float> form, std::span<float> out);
+
+/// The sum over rows of rows[i]^T rows[i]: gram [d, d].
+void gram_matrix(Matrix<const float> rows, Matrix<float> gram);
+
+}  // namespace restkv
