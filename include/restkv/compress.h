@@ -104,7 +104,7 @@ struct CompressionOptions {
   double critical_ratio = 0.5;     ///< Part of a head's budget that the plain scores decide.
   double critical_epsilon = 1e-4;  ///< Added to scores before they are weighed.
 
-  int seed = 0;         ///< random: the same seed gives the same tokens.
+  int random_seed = 0;  ///< random: the same seed gives the same tokens.
   int skip_layers = 0;  ///< knorm: first layers that are kept whole, beyond the budget.
 };
 

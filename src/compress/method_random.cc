@@ -21,7 +21,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                      layer.keys.rows - static_cast<size_t>(options.window));
   parallel_for(scores.heads, [&](size_t h, size_t) {
     const uint64_t stream =
-        scramble(scramble(scramble(static_cast<uint64_t>(options.seed)) + layer.layer) + h);
+        scramble(scramble(scramble(static_cast<uint64_t>(options.random_seed)) + layer.layer) + h);
     float* row = scores.rows().row(h);
     for (size_t n = 0; n < scores.candidates; ++n) {
       row[n] = static_cast<float>(scramble(stream + n) >> 40) * 0x1p-24F;
@@ -37,7 +37,7 @@ Method random_method() {
   method.name = "random";
   method.summary = "random tokens and the window: what any method has to beat";
   method.paper = "control experiment";
-  method.options = {"window", "seed", "per_query_head"};
+  method.options = {"window", "random_seed", "per_query_head"};
   method.defaults.method = method.name;
   method.check = check_window;
   method.score = score;

@@ -156,7 +156,7 @@ constexpr std::array kOptions{
     option<&Options::block_size>("block_size", "N",
                                  "feed N positions at a time and cut after each; 0: all at once"),
     option<&Options::skip_layers>("skip_layers", "N", "first layers that are kept whole"),
-    option<&Options::seed>("seed", "N", "start of the random numbers"),
+    option<&Options::random_seed>("random_seed", "N", "start of the random numbers"),
     option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|profile",
                                  "how the budget is shared out over layers and heads"),
     option<&Options::pyramid_variant>("pyramid_variant", "balanced|authors|restkv|kvpress",
