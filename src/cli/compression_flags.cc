@@ -16,6 +16,30 @@ std::string flag_name(std::string_view option) {
   return flag;
 }
 
+/// The defaults of a method with some options (by name) changed. Throws `Error`
+/// (kInvalidArgument) for an option that the method would ignore.
+CompressionOptions with_options(const std::string& name,
+                                const std::map<std::string, std::string>& values) {
+  const Method& method = find_method(name);
+  CompressionOptions options = method.defaults;
+  for (const auto& [option, value] : values) {
+    const CompressionOption& row = find_compression_option(option);
+    // `full` may be given a budget: it is what the others are compared with.
+    const bool read = option == "budget" || std::find(method.options.begin(), method.options.end(),
+                                                      option) != method.options.end();
+    if (!read) {
+      std::string read_flags = "--budget";
+      for (const std::string_view other : method.options) read_flags += ", " + flag_name(other);
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} has no effect on method {}, which reads {}; leave it out or "
+                              "choose another method",
+                              flag_name(option), name, read_flags));
+    }
+    row.set(options, value);
+  }
+  return options;
+}
+
 }  // namespace
 
 void CompressionFlags::declare(CLI::App& app) {
@@ -33,24 +57,27 @@ void CompressionFlags::declare(CLI::App& app) {
 }
 
 CompressionOptions CompressionFlags::resolve() const {
-  const Method& method = find_method(method_);
-  CompressionOptions options = method.defaults;
-  for (const auto& [name, value] : values_) {
-    // `full` may be given a budget: it is what the others are compared with.
-    const bool read = name == "budget" || std::find(method.options.begin(), method.options.end(),
-                                                    name) != method.options.end();
-    if (!read) {
-      std::string read_flags = "--budget";
-      for (const std::string_view other : method.options) read_flags += ", " + flag_name(other);
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has no effect on method {}, which reads {}; leave it out or "
-                              "choose another method",
-                              flag_name(name), method_, read_flags));
-    }
-    find_compression_option(name).set(options, value);
-  }
+  CompressionOptions options = with_options(method_, values_);
   validate(options);
   return options;
+}
+
+CompressionOptions parse_compression(std::string_view text) {
+  const std::string_view method = text.substr(0, text.find(':'));
+  std::map<std::string, std::string> values;
+  for (size_t begin = method.size(); begin < text.size();) {
+    const size_t end = std::min(text.find(':', begin + 1), text.size());
+    const std::string_view part = text.substr(begin + 1, end - begin - 1);
+    const size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("\"{}\" in \"{}\" has no value; expected method:option=value", part, text));
+    }
+    values[std::string(part.substr(0, equals))] = part.substr(equals + 1);
+    begin = end;
+  }
+  return with_options(std::string(method), values);
 }
 
 }  // namespace restkv::cli

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "restkv/compress.h"
 
@@ -21,5 +22,9 @@ class CompressionFlags {
   std::string method_ = "restkv";
   std::map<std::string, std::string> values_;  // option name -> text from the command line
 };
+
+/// "snapkv:kernel=21:allocation=ada": a method and options by name. Throws like `resolve`, but does
+/// not `validate`: the budget may follow.
+CompressionOptions parse_compression(std::string_view text);
 
 }  // namespace restkv::cli

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/compression_flags.h"
 #include "cli/process.h"
 #include "engine/generate.h"
 #include "eval/needle.h"
@@ -35,29 +37,44 @@ struct DemoFlags {
   std::string essay;
   size_t tokens = 4000;
   size_t depths = 5;
+  std::vector<std::string> methods{"streaming-llm", "snapkv", "snapkv:kernel=21", "restkv",
+                                   "restkv:kernel=21"};
   std::vector<int> budgets{64, 128, 256, 512};
   uint64_t seed = 42;
   int threads = 0;
 };
 
-/// A column of the comparison: a method with a pooling kernel, and its name in tables.
+/// A column of the comparison.
 struct Contestant {
   std::string label;
   CompressionOptions options;
 };
 
-std::vector<Contestant> contestants() {
+/// What `--methods all` stands for: every method, and those that are an allocation over SnapKV's
+/// scores; kernel 21 where the authors use it for retrieval.
+std::vector<std::string> all_methods() {
+  std::vector<std::string> list;
+  for (const Method& method : methods()) {
+    if (method.name == "full") continue;
+    list.emplace_back(method.name);
+    if (method.name == "snapkv" || method.name == "restkv") {
+      for (const char* variant :
+           {":kernel=21", ":kernel=21:allocation=pyramid", ":kernel=21:allocation=ada"}) {
+        list.push_back(std::string(method.name) + variant);
+      }
+    }
+  }
+  return list;
+}
+
+std::vector<Contestant> contestants(const DemoFlags& flags) {
   std::vector<Contestant> list;
-  const auto add = [&](const std::string& label, const char* method, int kernel) {
-    CompressionOptions options = default_options(method);
-    if (kernel > 0) options.kernel = kernel;
-    list.push_back({label, options});
-  };
-  add("streaming-llm", "streaming-llm", 0);
-  add("snapkv", "snapkv", 0);
-  add("snapkv-k21", "snapkv", 21);
-  add("restkv", "restkv", 0);
-  add("restkv-k21", "restkv", 21);
+  const bool all = flags.methods == std::vector<std::string>{"all"};
+  for (const std::string& text : all ? all_methods() : flags.methods) {
+    std::string label = text;  // "snapkv:kernel=21" reads "snapkv kernel=21"
+    std::replace(label.begin(), label.end(), ':', ' ');
+    list.push_back({label, parse_compression(text)});
+  }
   return list;
 }
 
@@ -99,7 +116,7 @@ eval::NeedleReport compare(const DemoFlags& flags) {
   const Model model(flags.model);
   const Tokenizer tokenizer(flags.model);
   Engine engine(model);
-  const std::vector<Contestant> methods = contestants();
+  const std::vector<Contestant> methods = contestants(flags);
   const std::string essay = flags.essay.empty() ? std::string() : read_file(flags.essay);
 
   eval::NeedleReport report;
@@ -201,7 +218,7 @@ int demo(const DemoFlags& flags) {
                       : "--essay has an effect with --haystack essay only");
   }
   for (const int budget : flags.budgets) {
-    for (Contestant method : contestants()) {
+    for (Contestant method : contestants(flags)) {
       method.options.budget = budget;
       validate(method.options);  // before minutes of work
     }
@@ -243,6 +260,10 @@ std::function<int()> declare_demo(CLI::App& app) {
       ->check(CLI::Range(1, 100).description(""))
       ->capture_default_str()
       ->type_name("N");
+  app.add_option("--methods", flags->methods,
+                 "methods with options, for instance restkv:kernel=21; all is every one")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--budgets", flags->budgets, "tokens kept per KV head")
       ->delimiter(',')
       ->capture_default_str()
@@ -256,7 +277,8 @@ std::function<int()> declare_demo(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  restkv demo -m model.gguf -o report\n"
-      "  restkv demo -m model.gguf --tokens 2000 --budgets 64,128 --depths 10");
+      "  restkv demo -m model.gguf --tokens 2000 --budgets 64,128 --depths 10\n"
+      "  restkv demo -m model.gguf --methods snapkv,snapkv:allocation=ada,h2o");
   return [flags] { return demo(*flags); };
 }
 
