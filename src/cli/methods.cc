@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 #include "cli/process.h"
+#include "compress/methods_markdown.h"
 #include "restkv/compression_options.h"
 
 namespace restkv::cli {
@@ -27,10 +28,16 @@ int list_methods() {
 
 std::function<int()> declare_methods(CLI::App& app) {
   app.footer(
-      "Example:\n"
+      "Examples:\n"
       "  restkv methods\n"
+      "  restkv methods --markdown   # the tables of docs/methods.md\n"
       "On the command line an option is written --like-this: --drift-scale 500.");
-  return list_methods;
+  const CLI::Option* markdown = app.add_flag("--markdown")->description("print tables in Markdown");
+  return [markdown]() -> int {
+    if (markdown->count() == 0) return list_methods();
+    print(methods_markdown());
+    return kSuccess;
+  };
 }
 
 }  // namespace restkv::cli
