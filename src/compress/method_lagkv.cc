@@ -69,7 +69,12 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   const auto sinks = static_cast<size_t>(options.sinks);
   const auto lag = static_cast<size_t>(options.lag);
   return score_kv_heads(layer, options, n, [&](size_t kv_head, std::span<float> row) {
-    std::fill(row.begin(), row.end(), 1.0F);
+    // Sinks and the tail, which nothing follows, score 1. In a budget too small for them all, sinks
+    // and then the latest tokens win.
+    constexpr float kTie = 1.0e-5F;
+    for (size_t j = 0; j < n; ++j) {
+      row[j] = 1.0F + kTie * (j < sinks ? 1.0F : static_cast<float>(j) / static_cast<float>(n));
+    }
     if (n < sinks + 2 * lag) {  // nothing to compare with: the later the better
       for (size_t j = sinks; j < n; ++j) {
         row[j] = static_cast<float>(j - sinks) / static_cast<float>(n - sinks);
