@@ -26,9 +26,8 @@ std::string option_list(const std::vector<std::string_view>& names,
                         const CompressionOptions& defaults) {
   std::string list;
   for (const std::string_view name : names) {
-    const std::string value = find_compression_option(name).get(defaults);
-    list +=
-        fmt::format("{}`{}{}{}`", list.empty() ? "" : ", ", name, value.empty() ? "" : "=", value);
+    list += fmt::format("{}`{}={}`", list.empty() ? "" : ", ", name,
+                        find_compression_option(name).get(defaults));
   }
   return list.empty() ? "-" : list;
 }

@@ -63,7 +63,10 @@ void parse(std::string_view name, std::string_view text, int& value) {
 void parse(std::string_view name, std::string_view text, double& value) {
   if (!parse_number(text, value) || !std::isfinite(value)) refuse(name, text, "a number");
 }
-void parse(std::string_view, std::string_view text, std::string& value) { value = text; }
+/// Texts that are not given are written as "none", so that every option has a visible value.
+void parse(std::string_view, std::string_view text, std::string& value) {
+  value = text == "none" ? "" : text;
+}
 void parse(std::string_view name, std::string_view text, bool& value) {
   if (text != "true" && text != "false") refuse(name, text, "true or false");
   value = text == "true";
@@ -86,6 +89,8 @@ template <class T>
 std::string print(const T& value) {
   if constexpr (std::is_enum_v<T>) {
     return Words<T>::kList[static_cast<size_t>(value)];
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    return value.empty() ? "none" : value;
   } else {
     return fmt::format("{}", value);
   }
