@@ -356,7 +356,7 @@ TEST_P(GoldenBaselines, MatchTheReferences) {
   for (const auto& [method, count] : ran) {
     std::printf("golden: ran %zu cases of %s\n", count, method.c_str());
   }
-  if (ran.empty()) GTEST_SKIP() << "no such case in " << testing::golden_directory();
+  EXPECT_FALSE(ran.empty()) << "no such case in " << testing::golden_directory();
 }
 
 INSTANTIATE_TEST_SUITE_P(Simd, GoldenBaselines, ::testing::ValuesIn(testing::simd_targets()),
