@@ -1,0 +1,160 @@
+// What the engine gathers from a prompt's blocks, against the whole prompt at once in float64.
+
+#include "engine/layer_observer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "model/weights.h"
+#include "restkv/attention.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+constexpr size_t kLength = 90;
+
+class LayerObserverTest : public ::testing::Test {
+ protected:
+  LayerObserverTest() {
+    testing::TinyModel().write(folder_.file("tiny.gguf"));
+    model_.emplace(folder_.file("tiny.gguf"));
+    const ModelConfig& c = config();
+    std::mt19937 rng(5);
+    std::normal_distribution<float> normal;
+    for (auto* x : {&plain_, &keys_, &values_}) {
+      x->resize((x == &plain_ ? c.query_heads : c.kv_heads) * kLength * c.key_dim);
+      std::generate(x->begin(), x->end(), [&] { return normal(rng); });
+    }
+    rope_.emplace(c, model_->weights().rope_factors, model_->weights().architecture->rope);
+    rope_->grow(kLength);
+    rotated_ = plain_;
+    rope_->rotate({rotated_.data(), c.query_heads, kLength, c.key_dim}, 0);
+  }
+
+  [[nodiscard]] const ModelConfig& config() const { return model_->config(); }
+  [[nodiscard]] Heads<const float> queries() const {
+    return {rotated_.data(), config().query_heads, kLength, config().key_dim};
+  }
+  [[nodiscard]] Heads<const float> keys() const {
+    return {keys_.data(), config().kv_heads, kLength, config().key_dim};
+  }
+
+  /// Sends one layer through the observer, in blocks.
+  void send(LayerObserver& observer, size_t block) {
+    const ModelConfig& c = config();
+    observer.begin_layer();
+    std::vector<float> out(c.query_heads * block * c.value_dim);
+    for (size_t first = 0; first < kLength; first += block) {
+      const size_t rows = std::min(block, kLength - first);
+      prefill_attention(queries().slice_rows(first, rows), keys(),
+                        {values_.data(), c.kv_heads, kLength, c.value_dim}, first,
+                        {.scale = c.attention_scale},
+                        {out.data(), c.query_heads, rows, c.value_dim}, observer.log_sums(rows));
+      observer.add(queries().slice_rows(first, rows), keys(), first);
+    }
+  }
+
+  testing::TemporaryFolder folder_;
+  std::optional<Model> model_;
+  std::optional<RopeTable> rope_;
+  std::vector<float> plain_, rotated_, keys_, values_;
+};
+
+CacheRequest request_for(std::string_view method, int budget) {
+  CacheRequest request;
+  request.options = default_options(method);
+  request.options.budget = budget;
+  return request;
+}
+
+TEST_F(LayerObserverTest, GathersWhatMethodsAskForOverBlocks) {
+  std::vector<CacheRequest> requests;
+  for (const char* method : {"h2o", "expected-attention", "snapkv"}) {
+    requests.push_back(request_for(method, 40));
+  }
+  requests[1].options.sinks = 20;  // more than a block
+  LayerObserver observer(*model_, requests, kLength, *rope_);
+  EXPECT_TRUE(observer.needs_all_rows());
+  const ModelConfig& c = config();
+  const auto sinks = static_cast<size_t>(requests[1].options.sinks);
+  for (size_t layer = 0; layer < 2; ++layer) {  // nothing is left of the layer before
+    send(observer, 16);
+    const LayerObservation seen = observer.observation(0, layer);
+    EXPECT_EQ(seen.layer, layer);
+    EXPECT_EQ(seen.layers, c.layers);
+    ASSERT_EQ(seen.queries.rows, 32U);
+    const LayerObservation moments = observer.observation(1, layer);
+    ASSERT_NE(moments.query_statistics, nullptr);
+    EXPECT_EQ(moments.query_statistics->count(), kLength - sinks);
+    EXPECT_EQ(seen.query_statistics, nullptr);
+    for (size_t h = 0; h < c.query_heads; ++h) {
+      for (size_t r = 0; r < 32; ++r) {
+        for (size_t d = 0; d < c.key_dim; ++d) {
+          ASSERT_EQ(seen.queries.row(h, r)[d], queries().row(h, kLength - 32 + r)[d]);
+        }
+      }
+      std::vector<double> sums(kLength, 0.0);
+      for (size_t i = 0; i < kLength; ++i) {
+        std::vector<double> weights(i + 1);
+        double total = 0.0;
+        for (size_t j = 0; j <= i; ++j) {
+          double z = 0.0;
+          for (size_t d = 0; d < c.key_dim; ++d) {
+            z += double{queries().row(h, i)[d]} * keys().row(h * c.kv_heads / c.query_heads, j)[d];
+          }
+          weights[j] = std::exp(z * double{c.attention_scale});
+          total += weights[j];
+        }
+        for (size_t j = 0; j <= i; ++j) sums[j] += weights[j] / total;
+      }
+      for (size_t j = 0; j < kLength; ++j) {
+        EXPECT_NEAR(seen.attention_sums.row(h)[j], sums[j], 1e-4 * sums[j] + 1e-6);
+      }
+      for (size_t d = 0; d < c.key_dim; ++d) {
+        double mean = 0.0;
+        for (size_t i = sinks; i < kLength; ++i) {
+          mean += plain_[(h * kLength + i) * c.key_dim + d] / double(kLength - sinks);
+        }
+        EXPECT_NEAR(moments.query_statistics->mean(h)[d], mean, 1e-5);
+      }
+    }
+  }
+}
+
+TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
+  std::vector<CacheRequest> requests = {request_for("expected-attention", 40)};
+  requests[0].options.future = 1;
+  LayerObserver observer(*model_, requests, kLength, *rope_);
+  const LayerObservation seen = observer.observation(0, 0);
+  ASSERT_NE(seen.future_rotation, nullptr);
+  // One position ahead is a plain rotation.
+  const ModelConfig& c = config();
+  std::vector<float> expected(plain_.begin(), plain_.begin() + static_cast<ptrdiff_t>(c.key_dim));
+  std::vector<float> actual = expected;
+  rope_->rotate({expected.data(), 1, 1, c.key_dim}, kLength);
+  seen.future_rotation->rotate(actual.data());
+  for (size_t d = 0; d < c.key_dim; ++d) EXPECT_NEAR(actual[d], expected[d], 1e-6);
+}
+
+TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
+  // The first is kept whole, the others look at keys and values alone.
+  const std::vector<CacheRequest> requests = {request_for("h2o", 90), request_for("keydiff", 40),
+                                              request_for("full", 40)};
+  LayerObserver observer(*model_, requests, kLength, *rope_);
+  EXPECT_FALSE(observer.needs_all_rows());
+  EXPECT_EQ(observer.log_sums(16).data, nullptr);
+  send(observer, 16);
+  const LayerObservation seen = observer.observation(0, 0);
+  EXPECT_EQ(seen.queries.rows, 0U);
+  EXPECT_EQ(seen.attention_sums.data, nullptr);
+  EXPECT_EQ(seen.output, nullptr);
+}
+
+}  // namespace
+}  // namespace restkv
