@@ -10,7 +10,7 @@
 #include <random>
 #include <vector>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 #include "hwy/highway.h"
 #include "machine.h"
 #include "restkv/attention.h"

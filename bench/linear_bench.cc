@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 #include "linear/linear.h"
 #include "machine.h"
 

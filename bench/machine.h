@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cstddef>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 
 /// The speeds nobody can beat on this machine, and what is needed to measure against them.
 namespace restkv::bench {

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/aligned.h"
 #include "base/threads.h"
 #include "fmt/format.h"
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
 

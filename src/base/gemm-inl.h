@@ -19,11 +19,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// Rows of the register tile, and vectors per row: 6 x 4 fills the 32 registers of AVX-512 and
 /// NEON, 6 x 2 the 16 registers of AVX2, with room for one row of B and a broadcast.
 inline constexpr size_t kTileRows = 6;
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3
+#if HWY_TARGET == HWY_AVX2
 inline constexpr size_t kTileVectors = 2;
 #else
 inline constexpr size_t kTileVectors = 4;
 #endif
+
+/// Keys or values that kernels transpose at a time, so that positions run along the vector lanes: a
+/// multiple of every target's vector length, and wide enough to fill the register tile.
+inline constexpr size_t kTilePositions = 64;
 
 /// C[kRows][kVectors * lanes] = A * B (+ C if kAccumulate), held in registers over all of `depth`.
 template <size_t kRows, size_t kVectors, bool kAccumulate, class D, class T = hn::TFromD<D>>
@@ -79,9 +83,9 @@ HWY_INLINE void StripProduct(D d, size_t cols, size_t depth, const T* HWY_RESTRI
 /// elements; `cols` is a multiple of the vector length (pad B and C). Meant for operands that fit
 /// the cache: there is no blocking beyond registers.
 template <bool kAccumulate, class D, class T = hn::TFromD<D>>
-HWY_NOINLINE void SmallProduct(D d, size_t rows, size_t cols, size_t depth,
-                               const T* HWY_RESTRICT a, size_t a_stride, const T* HWY_RESTRICT b,
-                               size_t b_stride, T* HWY_RESTRICT c, size_t c_stride) {
+HWY_NOINLINE void SmallProduct(D d, size_t rows, size_t cols, size_t depth, const T* HWY_RESTRICT a,
+                               size_t a_stride, const T* HWY_RESTRICT b, size_t b_stride,
+                               T* HWY_RESTRICT c, size_t c_stride) {
   size_t i = 0;
   for (; i + kTileRows <= rows; i += kTileRows) {
     StripProduct<kTileRows, kAccumulate>(d, cols, depth, a + i * a_stride, a_stride, b, b_stride,

@@ -7,16 +7,16 @@
 #include <limits>
 #include <vector>
 
-#include "base/aligned.h"
 #include "base/threads.h"
 #include "compress/top_positions.h"
+#include "restkv/aligned.h"
 #include "restkv/error.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/critical.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "compress/transpose-inl.h"
+#include "base/gemm-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,7 +34,8 @@ void AddProjectedNorms(const Matrix<const float>& w, const Matrix<const float>& 
   AlignedVector<float> tile(values.cols * kTilePositions);
   HWY_ALIGN float strip[kChannels * kTilePositions];
   HWY_ALIGN float sums[kTilePositions] = {};
-  TransposeTile(values.data, values.rows, values.cols, values.stride, tile.data());
+  TransposePadded(values.data, values.rows, values.cols, values.stride, tile.data(), kTilePositions,
+                  kTilePositions);
   for (size_t channel = 0; channel < w.rows; channel += kChannels) {
     const size_t rows = HWY_MIN(kChannels, w.rows - channel);
     SmallProduct<false>(d, rows, width, w.cols, w.row(channel), w.stride, tile.data(),

@@ -7,9 +7,9 @@
 #include <numeric>
 #include <vector>
 
-#include "base/aligned.h"
 #include "compress/method.h"
 #include "compress/top_positions.h"
+#include "restkv/aligned.h"
 #include "restkv/error.h"
 
 namespace restkv {

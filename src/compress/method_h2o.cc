@@ -2,10 +2,10 @@
 #include <limits>
 #include <vector>
 
-#include "base/aligned.h"
 #include "compress/method.h"
-#include "compress/smoothing.h"
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {

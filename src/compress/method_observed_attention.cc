@@ -2,7 +2,7 @@
 
 #include "compress/kv_scores.h"
 #include "compress/method.h"
-#include "compress/smoothing.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "compress/kv_scores.h"
 #include "compress/method.h"
-#include "compress/window_attention.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {

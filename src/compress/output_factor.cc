@@ -3,8 +3,8 @@
 #include <cmath>
 #include <vector>
 
-#include "base/aligned.h"
 #include "base/threads.h"
+#include "restkv/aligned.h"
 #include "restkv/compress.h"
 #include "restkv/error.h"
 

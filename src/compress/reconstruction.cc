@@ -10,7 +10,7 @@
 #define HWY_TARGET_INCLUDE "compress/reconstruction.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "compress/transpose-inl.h"
+#include "base/gemm-inl.h"
 #include "hwy/highway.h"
 
 #ifndef RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
@@ -112,7 +112,8 @@ void ScoreAfter(const AfterBlock& block) {
   for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
     const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
     const size_t width = (positions + lanes - 1) / lanes * lanes;
-    TransposeTile(block.values.row(c), positions, dim, block.values.stride, values.data());
+    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
+                    kTilePositions, kTilePositions);
     for (size_t g = 0; g < block.combined.rows; ++g) {
       const float* HWY_RESTRICT output = block.outputs.row(g);
       for (size_t k = 0; k < dim; ++k) {
@@ -228,7 +229,8 @@ void ScoreBefore(const BeforeBlock& block) {
   for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
     const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
     const size_t width = (positions + lanes - 1) / lanes * lanes;
-    TransposeTile(block.values.row(c), positions, dim, block.values.stride, values.data());
+    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
+                    kTilePositions, kTilePositions);
     for (size_t g = 0; g < group; ++g) {
       const float* u = values.data();
       if (block.factor != nullptr) {

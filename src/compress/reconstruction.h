@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <span>
 
-#include "compress/window_attention.h"
 #include "restkv/compress.h"
+#include "restkv/stages.h"
 #include "restkv/views.h"
 
 namespace restkv {

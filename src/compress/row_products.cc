@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/row_products.cc"

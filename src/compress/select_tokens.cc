@@ -14,6 +14,7 @@
 #include "compress/top_positions.h"
 #include "restkv/compress.h"
 #include "restkv/error.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {
@@ -124,8 +125,41 @@ void check_scores(const LayerObservation& layer, const LayerScores& scores,
   });
 }
 
-/// The best candidates of every cache head and what is protected.
-Selection select_best(const LayerScores& scores, const std::vector<size_t>& counts, size_t length) {
+/// The method's scores, for checked options, keys and values.
+LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
+                  SelectionTrace* trace) {
+  check_observation(layer, options);
+  const Method& method = find_method(options.method);
+  LayerScores scores = method.score(layer, options, trace);
+  if (method.score_kind != ScoreKind::kRank) check_scores(layer, scores, options);
+  return scores;
+}
+
+}  // namespace
+
+LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions& options,
+                         SelectionTrace* trace) {
+  validate(options);
+  check_cache(layer, options);
+  if (trace != nullptr) *trace = {};
+  return score(layer, options, trace);
+}
+
+std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
+                                    const CompressionOptions& options) {
+  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
+  const size_t protected_positions = layer.keys.rows - scores.candidates;
+  const size_t share = std::min(scores.candidates, budget - std::min(budget, protected_positions));
+  return find_allocation(options.allocation).allocate(layer, scores, share, options);
+}
+
+Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length) {
+  if (counts.size() != scores.heads || scores.candidates > length ||
+      std::any_of(counts.begin(), counts.end(),
+                  [&](size_t count) { return count > scores.candidates; })) {
+    refuse(fmt::format("{} counts do not fit scores of {} heads and {} candidates among {} tokens",
+                       counts.size(), scores.heads, scores.candidates, length));
+  }
   Selection selection;
   selection.keep.resize(scores.heads);
   const size_t protected_positions = length - scores.candidates;
@@ -145,8 +179,6 @@ Selection select_best(const LayerScores& scores, const std::vector<size_t>& coun
   return selection;
 }
 
-}  // namespace
-
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace) {
   validate(options);
@@ -156,15 +188,10 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
   const auto budget = static_cast<size_t>(std::max(options.budget, 0));
   const size_t length = layer.keys.rows;
   if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
-  check_observation(layer, options);
 
-  const Method& method = find_method(options.method);
-  LayerScores scores = method.score(layer, options, trace);
+  LayerScores scores = score(layer, options, trace);
   if (scores.candidates == 0) return keep_all(layer, options);
-  if (method.score_kind != ScoreKind::kRank) check_scores(layer, scores, options);
-  const size_t protected_positions = length - scores.candidates;
-  const size_t share = budget - std::min(budget, protected_positions);
-  const auto counts = find_allocation(options.allocation).allocate(layer, scores, share, options);
+  const std::vector<size_t> counts = allocate_budget(layer, scores, options);
   if (options.critical) {
     apply_critical(layer, counts, options, scores);
     check_scores(layer, scores, options);

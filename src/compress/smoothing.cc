@@ -1,5 +1,3 @@
-#include "compress/smoothing.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -7,6 +5,7 @@
 
 #include "base/threads.h"
 #include "compress/top_positions.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 
 namespace restkv {
 

@@ -1,5 +1,3 @@
-#include "compress/window_attention.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,12 +5,13 @@
 
 #include "base/threads.h"
 #include "compress/finite.h"
+#include "restkv/stages.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/window_attention.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "compress/transpose-inl.h"
+#include "base/gemm-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -31,7 +30,8 @@ bool ExpBlock(Matrix<const float> queries, Matrix<const float> keys, size_t begi
   AlignedVector<float> tile(dim * kTilePositions);
   for (size_t c = 0; c < columns; c += kTilePositions) {
     const size_t positions = HWY_MIN(kTilePositions, columns - c);
-    TransposeTile(keys.row(begin + c), positions, dim, keys.stride, tile.data());
+    TransposePadded(keys.row(begin + c), positions, dim, keys.stride, tile.data(), kTilePositions,
+                    kTilePositions);
     SmallProduct<false>(d, queries.rows, (positions + lanes - 1) / lanes * lanes, dim, queries.data,
                         queries.stride, tile.data(), kTilePositions, weights.data + c,
                         weights.stride);

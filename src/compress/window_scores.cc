@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/aligned.h"
-#include "compress/smoothing.h"
+#include "restkv/aligned.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {

@@ -3,8 +3,8 @@
 #include <cstddef>
 
 #include "base/threads.h"
-#include "compress/window_attention.h"
 #include "restkv/compress.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 

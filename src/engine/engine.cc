@@ -6,9 +6,9 @@
 #include <chrono>
 #include <cmath>
 
-#include "base/aligned.h"
 #include "engine/layer_observer.h"
 #include "model/forward.h"
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
 
@@ -73,8 +73,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   }
   for (CacheRequest& request : requests) {
     validate(request.options);
-    request.cache =
-        KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
+    request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
     request.cache.next_position = n;
     request.compress_seconds = 0;
     request.selections.clear();
@@ -112,7 +111,8 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
                               {.scale = c.attention_scale}, out, observer.log_sums(out.rows));
             observer.add(q, keys, first);
           });
-      const double done = static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
+      const double done =
+          static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
       if (progress && !progress(done / static_cast<double>(c.layers))) {
         throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
       }
@@ -179,16 +179,15 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
   const Matrix<float> x(hidden.data(), 1, c.width);
   embed(model_, {&token, 1}, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    run_layer(model_, layer, nullptr, s.rope, position, 1, x, s.scratch,
-              [&](Heads<const float> q, Heads<const float> k, Heads<const float> v,
-                  Heads<float> out) {
-                cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
-                             {v.data, v.heads, v.dim, v.head_stride},
-                             static_cast<int32_t>(position));
-                decode_attention({q.data, q.heads, q.dim, q.head_stride}, cache.heads(layer),
-                                 {.scale = c.attention_scale},
-                                 {out.data, out.heads, out.dim, out.head_stride});
-              });
+    run_layer(
+        model_, layer, nullptr, s.rope, position, 1, x, s.scratch,
+        [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
+          cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
+                       {v.data, v.heads, v.dim, v.head_stride}, static_cast<int32_t>(position));
+          decode_attention({q.data, q.heads, q.dim, q.head_stride}, cache.heads(layer),
+                           {.scale = c.attention_scale},
+                           {out.data, out.heads, out.dim, out.head_stride});
+        });
   }
   cache.next_position = position + 1;
   s.logits.resize(c.vocabulary);

@@ -4,8 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "base/aligned.h"
 #include "model/ops.h"
+#include "restkv/aligned.h"
 #include "restkv/compress.h"
 #include "restkv/engine.h"
 #include "restkv/model.h"

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "base/aligned.h"
+#include "restkv/aligned.h"
 #include "restkv/views.h"
 
 namespace restkv {

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <span>
 
-#include "base/aligned.h"
 #include "base/threads.h"
 #include "model/ops.h"
 #include "model/weights.h"
+#include "restkv/aligned.h"
 #include "restkv/model.h"
 #include "restkv/views.h"
 

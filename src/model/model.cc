@@ -5,8 +5,8 @@
 #include <cmath>
 #include <set>
 
-#include "base/aligned.h"
 #include "model/weights.h"
+#include "restkv/aligned.h"
 #include "restkv/error.h"
 
 namespace restkv {

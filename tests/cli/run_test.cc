@@ -211,7 +211,7 @@ TEST_F(CliRun, MaxTokensIsALimit) {
 
 TEST_F(CliRun, RefusesBadCompressionOptions) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--method", "magic"}),
-              HasSubstr("no method \"magic\"; known are restkv, snapkv, streaming-llm, full"));
+              HasSubstr("no method \"magic\"; known are restkv, snapkv, streaming-llm, h2o"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "32"}),
               HasSubstr("budget 32 leaves no room beside the observation window of 32"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "many"}),

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "restkv/aligned.h"
+#include "restkv/compress.h"
+#include "restkv/views.h"
+
+/// The stages of a selection, one by one, for engines and experiments that want to change or look
+/// at what happens between them. `select_tokens` is
+///   score_tokens (observe -> score -> smooth -> reduce) -> allocate_budget -> select_best,
+/// and `KvCache::gather` copies what it selected. examples/evict_tensors.cpp uses them all.
+namespace restkv {
+
+// --- Observe ---
+
+/// Attention weights of the observation window for the query heads of one KV head.
+///
+/// Row (g, r) holds softmax(q_r . K^T * scale) over all n positions for query head
+/// `kv_head * group + g` and window row r, oldest first. The window block is causal: row r sees the
+/// window's columns 0..r; weights beyond are exactly 0. Memory: group * window * n floats, kept
+/// from one `observe` to the next.
+class WindowAttention {
+ public:
+  /// Throws `Error` (kInput) if a query, key or value that it looks at is NaN or infinite.
+  void observe(const LayerObservation& layer, size_t kv_head, size_t window);
+
+  [[nodiscard]] size_t group() const { return group_; }
+  [[nodiscard]] size_t window() const { return window_; }
+  [[nodiscard]] size_t length() const { return length_; }
+  /// Positions before the window, the ones a method has to choose from.
+  [[nodiscard]] size_t past() const { return length_ - window_; }
+  /// All rows: [group * window, n].
+  [[nodiscard]] Matrix<const float> rows() const {
+    return {weights_.data(), group_ * window_, length_, stride_};
+  }
+
+ private:
+  size_t group_ = 0;
+  size_t window_ = 0;
+  size_t length_ = 0;
+  size_t stride_ = 0;
+  AlignedVector<float> weights_;
+};
+
+/// Combines the window's rows into one per query head: out[g][n] = sum over window rows r of
+/// coefficients[r] * A[g, r, n], for the columns of `out` ([group, past]).
+void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
+                  Matrix<float> out);
+
+// --- Smooth ---
+
+/// Width and displacement of a pooling window, in positions.
+struct PoolingWindow {
+  int kernel = 1;
+  int shift = 0;
+};
+
+/// ReST-KV's drift t of every query head of a group, in positions: where the `count` largest
+/// weights of a window row lie, averaged over the first window / 2 rows, minus the same over the
+/// other rows. The window's own columns take part. 0 for a window of one row.
+std::vector<float> attention_drift(const WindowAttention& attention, size_t count);
+
+/// ReST-KV's adaptive window: kernel 2 * floor(|t| / scale) + 1 but at least `kernel`; shift t /
+/// scale rounded as the authors' code does it: towards zero, except that t = 0 shifts by 1 and an
+/// exact negative multiple -c * scale by -(c - 1).
+PoolingWindow adaptive_window(float drift, int kernel, double scale);
+
+/// Smooths scores along positions; `out` has the size of `raw`. Average: zeros outside, always
+/// divided by the kernel. Max: the outside never wins. Adaptive: average around i + shift, edge
+/// values repeated. The shift is read by the adaptive window only.
+void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
+            std::span<float> out);
+
+/// One score per position for a whole group: mean, maximum or sum over the rows of `scores`.
+void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out);
+
+// --- Score, allocate, select ---
+
+/// The scores of a method for one layer, smoothed and reduced to cache heads. Unlike
+/// `select_tokens` this scores short prompts too; methods with a window need n >= window. Throws
+/// like `select_tokens`.
+LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions& options,
+                         SelectionTrace* trace = nullptr);
+
+/// How many candidates each cache head keeps, under the options' allocation and budget.
+std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
+                                    const CompressionOptions& options);
+
+/// The `counts[h]` best candidates of every cache head and, of a prompt of `length` tokens, all
+/// that is protected. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
+Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length);
+
+}  // namespace restkv
