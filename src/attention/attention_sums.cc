@@ -18,9 +18,9 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 /// Keys per task: their transposed tile stays in the L1 cache while the block's queries pass by.
-inline constexpr size_t kTileKeys = 64;
+constexpr size_t kTileKeys = 64;
 /// Logit of a key that a row does not see; its weight becomes 2^-126, far below any rounding.
-inline constexpr float kHidden = -1.0e30F;
+constexpr float kHidden = -1.0e30F;
 
 /// The keys of one tile and what they have received.
 struct KeyTile {

@@ -40,7 +40,7 @@ void DotProducts(Matrix<const float> rows, const float* vector, float* out) {
 }
 
 /// Rows whose products are held at a time, within the L1 cache.
-inline constexpr size_t kBlockRows = 6 * kTileRows;
+constexpr size_t kFormRows = 6 * kTileRows;
 
 void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* out) {
   const Lanes16 d;
@@ -51,9 +51,9 @@ void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* o
     std::copy_n(form.row(c), dim, &b[c * padded]);
     std::fill_n(&b[c * padded] + dim, padded - dim, 0.0F);
   }
-  AlignedVector<float> products(kBlockRows * padded);
-  for (size_t begin = 0; begin < rows.rows; begin += kBlockRows) {
-    const auto block = rows.slice(begin, std::min(kBlockRows, rows.rows - begin));
+  AlignedVector<float> products(kFormRows * padded);
+  for (size_t begin = 0; begin < rows.rows; begin += kFormRows) {
+    const auto block = rows.slice(begin, std::min(kFormRows, rows.rows - begin));
     SmallProduct<false>(d, block.rows, padded, dim, block.data, block.stride, b.data(), padded,
                         products.data(), padded);
     for (size_t i = 0; i < block.rows; ++i) {
