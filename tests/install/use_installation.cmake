@@ -19,6 +19,14 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${scratch_dir}/bui
     -D CONSUMER_COMPONENT=${component} ${without})
 run(${CMAKE_COMMAND} --build ${scratch_dir}/build)
 run(${scratch_dir}/build/consumer)
+if(component STREQUAL "core")
+  # The example, built as its reader would.
+  run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/../../examples -B ${scratch_dir}/examples
+      -G ${generator} -D CMAKE_CXX_COMPILER=${compiler}
+      -D CMAKE_PREFIX_PATH=${scratch_dir}/prefix ${without})
+  run(${CMAKE_COMMAND} --build ${scratch_dir}/examples)
+  run(${scratch_dir}/examples/evict_tensors)
+endif()
 if(component STREQUAL "restkv")
   # The installed program finds the libraries that the build folder's one finds.
   run(${scratch_dir}/prefix/bin/restkv --version)
