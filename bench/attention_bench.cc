@@ -10,9 +10,9 @@
 #include <random>
 #include <vector>
 
-#include "restkv/aligned.h"
 #include "hwy/highway.h"
 #include "machine.h"
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
 
 namespace {

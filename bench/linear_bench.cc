@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "restkv/aligned.h"
 #include "linear/linear.h"
 #include "machine.h"
+#include "restkv/aligned.h"
 
 namespace {
 

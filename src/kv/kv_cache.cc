@@ -66,6 +66,12 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
   parallel_for(cache_heads, [&](size_t h, size_t) {
     const std::vector<int32_t>& keep = selection.keep[h];
     Head& head = target.heads[h];
+    // Long heads get a little room at once: moving all of them at the first token after the prompt
+    // would need the memory of the cache twice.
+    const size_t rows = keep.size() + keep.size() / 64;
+    head.positions.reserve(rows);
+    head.keys.reserve(rows * key_bytes);
+    head.values.reserve(rows * value_bytes);
     head.positions = keep;
     head.keys.resize(keep.size() * key_bytes);
     head.values.resize(keep.size() * value_bytes);

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "base/aligned.h"
 #include "compress/expected_queries.h"
 #include "compress/ladder.h"
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/compress.h"
 #include "support/golden.h"

@@ -1,5 +1,3 @@
-#include "compress/smoothing.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +5,7 @@
 #include <random>
 
 #include "compress/top_positions.h"
+#include "restkv/stages.h"
 #include "support/simd.h"
 
 namespace restkv {

@@ -84,7 +84,8 @@ TEST_F(EngineTest, CachesHoldExactlyTheBudgetAndGrowByOneRowPerStep) {
       (void)engine.prefill(tokens_of(700), {&request, 1});
       const size_t heads = per_query_head ? c.query_heads : c.kv_heads;
       EXPECT_EQ(request.cache.kept_bytes(), c.layers * heads * 64 * row) << method;
-      EXPECT_LE(request.cache.allocated_bytes(), request.cache.kept_bytes() * 107 / 100);
+      // Beside the rows themselves: their positions, and one row in 64 to grow into.
+      EXPECT_LE(request.cache.allocated_bytes(), c.layers * heads * 65 * (row + sizeof(int32_t)));
       (void)engine.decode(5, request.cache);
       EXPECT_EQ(request.cache.kept_bytes(), c.layers * heads * 65 * row) << method;
       EXPECT_EQ(request.cache.next_position, 701U);

@@ -1,0 +1,173 @@
+// What each method costs per layer beside the layer it compresses: a table over head shapes and
+// prompt lengths with the ratio to SnapKV and to the layer's prefill, all measured in one run.
+//
+// Usage: compress_cost [threads] [longest prompt]
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/threads.h"
+#include "machine.h"
+#include "restkv/attention.h"
+#include "restkv/compress.h"
+#include "restkv/query_statistics.h"
+
+namespace {
+
+using restkv::AlignedVector;
+using restkv::CompressionOptions;
+using restkv::Heads;
+using restkv::Matrix;
+using restkv::bench::best_of;
+using restkv::bench::random_floats;
+
+struct Shape {
+  const char* name;
+  size_t heads, kv_heads, dim, width, ffn_width;
+
+  /// Multiplications and additions of a layer's matrix products for one token.
+  [[nodiscard]] double linear_flops() const {
+    const size_t attention = (2 * heads + 2 * kv_heads) * dim * width;
+    return 2.0 * static_cast<double>(attention + 3 * width * ffn_width);
+  }
+};
+
+constexpr Shape kShapes[] = {{"SmolLM2-135M", 9, 3, 64, 576, 1536},
+                             {"Llama-3-8B", 32, 8, 128, 4096, 14336}};
+constexpr size_t kBlock = 512;
+
+/// Random keys, values, queries and W_O of one layer, and everything a method may ask for.
+class Layer {
+ public:
+  Layer(const Shape& s, size_t n)
+      : n_(n),
+        q_(random_floats(s.heads * kBlock * s.dim)),
+        k_(random_floats(s.kv_heads * n * s.dim)),
+        v_(random_floats(s.kv_heads * n * s.dim)),
+        wo_(random_floats(s.width * s.heads * s.dim)),
+        out_(s.heads * kBlock * s.dim),
+        log_sums_(s.heads * kBlock),
+        sums_(s.heads * n, 1.0F),
+        factor_({wo_.data(), s.width, s.heads * s.dim}, s.heads, s.dim),
+        statistics_(s.heads, s.dim),
+        queries_(q_.data(), s.heads, kBlock, s.dim) {
+    statistics_.add(queries_);
+    rotation_.cosine.assign(s.dim / 2, 0.5F);
+    rotation_.sine.assign(s.dim / 2, 0.5F);
+    view_.queries = queries_.slice_rows(kBlock - 64, 64);
+    view_.keys = {k_.data(), s.kv_heads, n, s.dim};
+    view_.values = {v_.data(), s.kv_heads, n, s.dim};
+    view_.output = &factor_;
+    view_.output_weights = {wo_.data(), s.width, s.heads * s.dim};
+    view_.attention_sums = {sums_.data(), s.heads, n};
+    view_.query_statistics = &statistics_;
+    view_.future_rotation = &rotation_;
+    view_.layers = 32;
+  }
+
+  [[nodiscard]] const restkv::LayerObservation& view() const { return view_; }
+
+  /// The attention of a whole prompt: half of what the last block costs for every block, since
+  /// blocks see from none to all of the keys.
+  double attention_seconds() {
+    return over_prompt(best_of(3, [&] {
+      restkv::prefill_attention(queries_, view_.keys, view_.values, n_ - kBlock, {}, out(),
+                                log_sums());
+    }));
+  }
+  /// The second pass of methods that sum the attention of all queries.
+  double attention_sums_seconds() {
+    AlignedVector<float> sums(sums_.size(), 0.0F);
+    return over_prompt(best_of(3, [&] {
+      restkv::attention_sums(queries_, view_.keys, n_ - kBlock, {}, log_sums(),
+                             {sums.data(), queries_.heads, n_});
+    }));
+  }
+  double query_statistics_seconds() {
+    restkv::QueryStatistics statistics(queries_.heads, queries_.dim);
+    return best_of(3, [&] { statistics.add(queries_); }) * static_cast<double>(n_ / kBlock);
+  }
+
+ private:
+  [[nodiscard]] double over_prompt(double last_block) const {
+    return last_block * static_cast<double>(n_ / kBlock) / 2;
+  }
+  Heads<float> out() { return {out_.data(), queries_.heads, kBlock, queries_.dim}; }
+  Matrix<float> log_sums() { return {log_sums_.data(), queries_.heads, kBlock}; }
+
+  size_t n_;
+  AlignedVector<float> q_, k_, v_, wo_, out_, log_sums_, sums_;
+  restkv::OutputFactor factor_;
+  restkv::QueryStatistics statistics_;
+  restkv::MeanRotation rotation_;
+  Heads<const float> queries_;
+  restkv::LayerObservation view_;
+};
+
+std::vector<std::pair<std::string, CompressionOptions>> rows() {
+  std::vector<std::pair<std::string, CompressionOptions>> list;
+  for (const restkv::Method& method : restkv::methods()) {
+    if (method.name == "full") continue;
+    list.emplace_back(method.name, method.defaults);
+    if (method.name == "restkv") {
+      list.emplace_back("restkv order=before", method.defaults);
+      list.back().second.order = restkv::ReconstructionOrder::kBefore;
+    }
+    if (method.name == "snapkv") {
+      list.emplace_back("snapkv allocation=ada", method.defaults);
+      list.back().second.allocation = "ada";
+      list.emplace_back("snapkv critical", method.defaults);
+      list.back().second.critical = true;
+    }
+  }
+  return list;
+}
+
+void measure(const Shape& shape, size_t n, double gemm_rate) {
+  Layer layer(shape, n);
+  const double attention = layer.attention_seconds();
+  const double sums = layer.attention_sums_seconds();
+  const double statistics = layer.query_statistics_seconds();
+  const double prefill = attention + shape.linear_flops() * static_cast<double>(n) / gemm_rate;
+  std::printf("\n%s, n = %zu, budget 1024: one layer's prefill %.1f ms (attention %.1f ms)\n",
+              shape.name, n, prefill * 1e3, attention * 1e3);
+  std::printf("%-24s %12s %12s %10s %11s\n", "method", "during ms", "select ms", "x snapkv",
+              "of prefill");
+  double snapkv = 0;
+  const auto time = [&](const CompressionOptions& options) {
+    return best_of(5, [&] { (void)restkv::select_tokens(layer.view(), options); });
+  };
+  CompressionOptions yardstick = restkv::default_options("snapkv");
+  yardstick.budget = 1024;
+  snapkv = time(yardstick);
+  for (auto& [name, options] : rows()) {
+    options.budget = 1024;
+    const double during = restkv::needs_attention_sums(options)     ? sums
+                          : restkv::needs_query_statistics(options) ? statistics
+                                                                    : 0.0;
+    const double select = time(options);
+    std::printf("%-24s %12.2f %12.2f %10.2f %10.2f%%\n", name.c_str(), during * 1e3, select * 1e3,
+                (during + select) / snapkv, 100 * (during + select) / prefill);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1) restkv::set_num_threads(std::atoi(argv[1]));
+  const size_t longest = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 131072;
+  const double gemm_rate = restkv::bench::gemm_rate();
+  std::printf("f32 matrix products: %.0f GFLOP/s, %d threads\n", gemm_rate * 1e-9,
+              restkv::num_threads());
+  for (const Shape& shape : kShapes) {
+    for (const size_t n : {size_t{4096}, size_t{32768}, size_t{131072}}) {
+      if (n <= longest) measure(shape, n, gemm_rate);
+    }
+  }
+}
