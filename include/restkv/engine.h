@@ -53,9 +53,6 @@ class Engine {
   /// call. Throws `Error` (kInvalidArgument) beyond the model's context.
   std::span<const float> decode(int32_t token, KvCache& cache);
 
-  /// Upper bound of the working memory of a prefill of n tokens, without the model, in bytes.
-  [[nodiscard]] size_t prefill_bytes(size_t tokens) const;
-
  private:
   struct State;
   void run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,

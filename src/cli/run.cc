@@ -66,7 +66,7 @@ struct RunStats {
       text += fmt::format("{:<22} {}\n", name, value);
     };
     const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
-    row("method", fmt::format("{} (budget {})", method, budget));
+    row("method", method == "full" ? method : fmt::format("{} (budget {})", method, budget));
     row("prompt tokens", fmt::format("{}", prompt_tokens));
     row("model loaded in", fmt::format("{:.3f} s", load_seconds));
     if (prefill_seconds > 0) {  // otherwise the prompt was not read to its end

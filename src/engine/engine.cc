@@ -196,15 +196,4 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
   return s.logits;
 }
 
-size_t Engine::prefill_bytes(size_t tokens) const {
-  const ModelConfig& c = model_.config();
-  const size_t block = std::min(tokens, kBlockTokens);
-  const size_t attention = (c.query_heads + c.kv_heads) * c.key_dim + c.kv_heads * c.value_dim;
-  const size_t per_token = c.width + c.kv_heads * (c.key_dim + c.value_dim) + c.rope_dim;
-  const size_t per_block_token =
-      2 * c.width + attention + c.query_heads * c.value_dim + 2 * c.ffn_width;
-  const size_t dense = c.width * (attention + c.query_heads * c.value_dim + 3 * c.ffn_width);
-  return sizeof(float) * (tokens * per_token + block * per_block_token + dense);
-}
-
 }  // namespace restkv
