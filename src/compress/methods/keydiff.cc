@@ -48,6 +48,7 @@ Method keydiff_method() {
   method.options = {"block_size", "per_query_head"};
   method.defaults.method = method.name;
   method.score_kind = ScoreKind::kSigned;
+  method.defaults.ada_normalize = false;  // as for every score that may be negative
   method.check = [](const CompressionOptions& options) {
     check_protected(options, "sinks", 0);
     check_blocks(options);

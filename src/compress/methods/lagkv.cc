@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "compress/finite.h"
 #include "compress/kv_scores.h"
 #include "compress/method.h"
 #include "restkv/error.h"
@@ -80,6 +81,10 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
         row[j] = static_cast<float>(j - sinks) / static_cast<float>(n - sinks);
       }
       return;
+    }
+    // Ranks would hide what is not a number.
+    if (!all_finite(layer.keys.head(kv_head)) || !all_finite(layer.values.head(kv_head))) {
+      throw_not_finite(layer, kv_head, 0);
     }
     for (size_t begin = sinks; begin + 2 * lag <= n; begin += lag) {
       const auto partition = row.subspan(begin, lag);
