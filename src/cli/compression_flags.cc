@@ -72,7 +72,7 @@ CompressionOptions parse_compression(std::string_view text) {
     if (equals == std::string_view::npos) {
       throw Error(
           ErrorCode::kInvalidArgument,
-          fmt::format("\"{}\" in \"{}\" has no value; expected method:option=value", part, text));
+          fmt::format(R"("{}" in "{}" has no value; expected method:option=value)", part, text));
     }
     values[std::string(part.substr(0, equals))] = part.substr(equals + 1);
     begin = end;

@@ -32,7 +32,7 @@ const Row& find(std::span<const Row> table, std::string_view what, std::string_v
 
 /// What every method reads by way of the chain it is part of.
 void append_shared_options(std::vector<std::string_view>& options) {
-  options.push_back("allocation");
+  options.emplace_back("allocation");
   for (const Allocation& allocation : allocations()) {
     for (const std::string_view option : allocation.options) {
       if (std::find(options.begin(), options.end(), option) == options.end()) {

@@ -90,6 +90,7 @@ std::vector<size_t> ada_counts(const LayerObservation& layer, const LayerScores&
     return counts;
   }
   std::vector<double> blends;
+  blends.reserve(counts.size());
   for (const size_t count : counts) {
     blends.push_back(static_cast<double>(count) * (1.0 - floor) + base);
   }

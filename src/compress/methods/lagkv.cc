@@ -41,7 +41,7 @@ void add_partition(Matrix<const float> rows, Matrix<const float> next, std::span
     double sum = 0.0;
     double squares = 0.0;
     for (size_t c = 0; c < rows.cols; ++c) {
-      const double x = double{(rows.row(i)[c] - low[c]) * inverse_range[c]};
+      const auto x = static_cast<double>((rows.row(i)[c] - low[c]) * inverse_range[c]);
       sum += x;
       squares += x * x;
     }
