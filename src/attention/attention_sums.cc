@@ -17,19 +17,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Keys per task: their transposed tile stays in the L1 cache while the block's queries pass by.
-constexpr size_t kTileKeys = 64;
 /// Logit of a key that a row does not see; its weight becomes 2^-126, far below any rounding.
 constexpr float kHidden = -1.0e30F;
 
 /// The keys of one tile and what they have received.
 struct KeyTile {
   size_t begin = 0;                ///< Position of the first key.
-  AlignedVector<float> keys = {};  ///< [d, kTileKeys], multiplied by the softmax scale.
-  AlignedVector<float> logits = AlignedVector<float>(kTileRows * kTileKeys);
+  AlignedVector<float> keys = {};  ///< [d, kTilePositions], multiplied by the softmax scale.
+  AlignedVector<float> logits = AlignedVector<float>(kTileRows * kTilePositions);
 };
 
-/// Adds the weights of kRows queries, rows i, i + 1, ... of one head, to sums [kTileKeys].
+/// Adds the weights of kRows queries, rows i, i + 1, ... of one head, to sums [kTilePositions].
 template <size_t kRows>
 HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
                          const AttentionOptions& options, const float* log_sums, size_t head,
@@ -37,34 +35,35 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   float* HWY_RESTRICT logits = tile.logits.data();
-  StripProduct<kRows, false>(d, kTileKeys, queries.dim, queries.row(head, i), queries.row_stride,
-                             tile.keys.data(), kTileKeys, logits, kTileKeys);
+  StripProduct<kRows, false>(d, kTilePositions, queries.dim, queries.row(head, i),
+                             queries.row_stride, tile.keys.data(), kTilePositions, logits,
+                             kTilePositions);
   if (options.softcap > 0) {
     const auto inverse = hn::Set(d, 1.0F / options.softcap);
     const auto cap = hn::Set(d, options.softcap * kLog2E);
-    for (size_t j = 0; j < kRows * kTileKeys; j += kLanes) {
+    for (size_t j = 0; j < kRows * kTilePositions; j += kLanes) {
       hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d, logits + j);
     }
   }
   const size_t window = options.sliding_window;
-  const bool masked = options.causal && (first + i + 1 < tile.begin + kTileKeys ||
+  const bool masked = options.causal && (first + i + 1 < tile.begin + kTilePositions ||
                                          (window > 0 && first + i + kRows > tile.begin + window));
   if (HWY_UNLIKELY(masked)) {
     for (size_t r = 0; r < kRows; ++r) {
       const size_t end = first + i + r + 1;  // keys [end - window, end) are visible
       const size_t begin = window > 0 && end > window ? end - window : 0;
       const auto within = [&](size_t position) {
-        return std::clamp(position, tile.begin, tile.begin + kTileKeys) - tile.begin;
+        return std::clamp(position, tile.begin, tile.begin + kTilePositions) - tile.begin;
       };
-      float* row = logits + r * kTileKeys;
+      float* row = logits + r * kTilePositions;
       std::fill(row, row + within(begin), kHidden);
-      std::fill(row + within(end), row + kTileKeys, kHidden);
+      std::fill(row + within(end), row + kTilePositions, kHidden);
     }
   }
-  for (size_t j = 0; j < kTileKeys; j += kLanes) {
+  for (size_t j = 0; j < kTilePositions; j += kLanes) {
     auto total = hn::Load(d, sums + j);
     for (size_t r = 0; r < kRows; ++r) {
-      const auto logit = hn::Load(d, logits + r * kTileKeys + j);
+      const auto logit = hn::Load(d, logits + r * kTilePositions + j);
       total = hn::Add(total, Exp2(d, hn::Sub(logit, hn::Set(d, log_sums[i + r] * kLog2E))));
     }
     hn::Store(total, d, sums + j);
@@ -74,7 +73,7 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
 /// What the keys [tile.begin, key_end) receive from all rows of one head.
 void AddTile(const Heads<const float>& queries, size_t first, const AttentionOptions& options,
              const float* log_sums, size_t head, size_t key_end, KeyTile& tile, float* out) {
-  HWY_ALIGN float sums[kTileKeys] = {};
+  HWY_ALIGN float sums[kTilePositions] = {};
   size_t i = 0;
   size_t end = queries.rows;
   if (options.causal) {  // rows before the tile do not see it, nor do rows a window beyond it
@@ -95,7 +94,7 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
                    const Matrix<const float>& log_sums, const Matrix<float>& sums) {
   const size_t group = queries.heads / keys.heads;
   const size_t seen = options.causal ? first + queries.rows : keys.rows;
-  const size_t tiles = hwy::DivCeil(seen, kTileKeys);
+  const size_t tiles = hwy::DivCeil(seen, kTilePositions);
   // With soft-capping the logits are needed in natural units first.
   const float key_scale = options.softcap > 0 ? scale : scale * kLog2E;
   std::vector<KeyTile> scratch(static_cast<size_t>(num_threads()));
@@ -103,11 +102,11 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
   parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
     const size_t kv_head = task % keys.heads;
     KeyTile& tile = scratch[thread];
-    tile.begin = task / keys.heads * kTileKeys;
-    tile.keys.resize(keys.dim * kTileKeys);
-    const size_t count = std::min(kTileKeys, seen - tile.begin);
+    tile.begin = task / keys.heads * kTilePositions;
+    tile.keys.resize(keys.dim * kTilePositions);
+    const size_t count = std::min(kTilePositions, seen - tile.begin);
     TransposePadded(keys.row(kv_head, tile.begin), count, keys.dim, keys.row_stride,
-                    tile.keys.data(), kTileKeys, kTileKeys);
+                    tile.keys.data(), kTilePositions, kTilePositions);
     for (float& x : tile.keys) x *= key_scale;
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       AddTile(queries, first, options, log_sums.row(head), head, tile.begin + count, tile,

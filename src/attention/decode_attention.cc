@@ -18,11 +18,11 @@ namespace restkv::HWY_NAMESPACE {
 
 /// Rows whose weights are computed before they meet the values: small enough for L1, a multiple of
 /// every vector length.
-inline constexpr size_t kBlockRows = 64;
+constexpr size_t kBlockRows = 64;
 /// Rows per task: long heads are split, so that one long head cannot idle the other threads.
-inline constexpr size_t kChunkRows = 2048;
+constexpr size_t kChunkRows = 2048;
 /// Query heads of a group that share one pass over the rows, bounded by registers.
-inline constexpr size_t kMaxGroup = 4;
+constexpr size_t kMaxGroup = 4;
 
 /// Partial softmax over rows [begin, end) of one cache head: per query head of its group the
 /// maximum, the sum of the weights and the weighted sum of the values [group, dv].

@@ -17,16 +17,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Keys per tile: a transposed key tile and a value tile of 64 x 64 floats stay in a 32 KiB L1.
-inline constexpr size_t kTileKeys = 64;
 /// Rows (positions x query heads of one group) that share every key tile; large enough to hide the
 /// cost of transposing the tile, small enough for queries and outputs to stay in L2.
-inline constexpr size_t kTileQueryRows = 192;
+constexpr size_t kTileQueryRows = 192;
 /// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two).
 /// Weights then stay below 2^8, far from overflow, and outputs are rarely rescaled.
-inline constexpr float kMaxSlack = 8.0F;
+constexpr float kMaxSlack = 8.0F;
 /// Start of the running maximum: finite, so that differences never become NaN.
-inline constexpr float kNoMaximum = -1.0e30F;
+constexpr float kNoMaximum = -1.0e30F;
 
 /// Working memory of one thread.
 struct PrefillScratch {
@@ -34,10 +32,10 @@ struct PrefillScratch {
 
   void Resize(size_t rows, size_t dim, size_t padded_value_dim, size_t lanes) {
     queries.resize(rows * dim);
-    keys.resize(dim * kTileKeys);
-    values.resize(kTileKeys * padded_value_dim);
+    keys.resize(dim * kTilePositions);
+    values.resize(kTilePositions * padded_value_dim);
     out.resize(rows * padded_value_dim);
-    logits.resize(kTileRows * kTileKeys);
+    logits.resize(kTileRows * kTilePositions);
     maximum.resize(rows);
     sum.resize(rows * lanes);
   }
@@ -51,7 +49,7 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
                            size_t visible_end, float& maximum, float* HWY_RESTRICT sum,
                            float* HWY_RESTRICT out, size_t out_cols) {
   constexpr size_t kLanes = hn::MaxLanes(D());
-  constexpr size_t kVectors = kTileKeys / kLanes;
+  constexpr size_t kVectors = kTilePositions / kLanes;
   hn::Vec<D> s[kVectors];
   for (size_t j = 0; j < kVectors; ++j) s[j] = hn::Load(d, logits + j * kLanes);
   if (HWY_UNLIKELY(masked)) {
@@ -125,10 +123,11 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t first_key =
       window > 0 && position_of(0) + 1 > window ? position_of(0) + 1 - window : 0;
   const size_t key_end = position_of(rows - 1) + 1;
-  for (size_t k0 = first_key / kTileKeys * kTileKeys; k0 < key_end; k0 += kTileKeys) {
-    const size_t tile_keys = std::min(kTileKeys, key_end - k0);
+  for (size_t k0 = first_key / kTilePositions * kTilePositions; k0 < key_end;
+       k0 += kTilePositions) {
+    const size_t tile_keys = std::min(kTilePositions, key_end - k0);
     TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
-                    kTileKeys, kTileKeys);
+                    kTilePositions, kTilePositions);
     // Values are used where they lie, unless their rows must be padded to whole vectors.
     const float* tile_values = values.row(kv_head, k0);
     size_t value_stride = values.row_stride;
@@ -148,30 +147,30 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
       const size_t strip_position = position_of(i);
       if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
       float* logits = scratch.logits.data();
-      StripProduct<kTileRows, false>(d, kTileKeys, dim, packed + i * dim, dim, scratch.keys.data(),
-                                     kTileKeys, logits, kTileKeys);
+      StripProduct<kTileRows, false>(d, kTilePositions, dim, packed + i * dim, dim,
+                                     scratch.keys.data(), kTilePositions, logits, kTilePositions);
       if (options.softcap > 0) {
         const auto inverse = hn::Set(d, 1.0F / options.softcap);
         const auto cap = hn::Set(d, options.softcap * kLog2E);
-        for (size_t j = 0; j < kTileRows * kTileKeys; j += kLanes) {
+        for (size_t j = 0; j < kTileRows * kTilePositions; j += kLanes) {
           hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d,
                     logits + j);
         }
       }
       const bool masked =
-          k0 + kTileKeys > strip_position + 1 || (window > 0 && last_position >= k0 + window);
+          k0 + kTilePositions > strip_position + 1 || (window > 0 && last_position >= k0 + window);
       for (size_t r = 0; r < kTileRows; ++r) {
         // Padding rows repeat the last row's visibility; nobody reads them.
         const size_t position = position_of(std::min(i + r, last));
-        const size_t visible_end = position < k0 ? 0 : std::min(kTileKeys, position - k0 + 1);
+        const size_t visible_end = position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
         const size_t visible_begin =
             window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
-        SoftmaxRow(d, logits + r * kTileKeys, masked, visible_begin, visible_end,
+        SoftmaxRow(d, logits + r * kTilePositions, masked, visible_begin, visible_end,
                    scratch.maximum[i + r], scratch.sum.data() + (i + r) * kLanes,
                    scratch.out.data() + (i + r) * padded_dim, padded_dim);
       }
       const size_t depth = std::min(tile_keys, last_position - k0 + 1);
-      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTileKeys, tile_values,
+      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTilePositions, tile_values,
                                     value_stride, scratch.out.data() + i * padded_dim, padded_dim);
     }
   }

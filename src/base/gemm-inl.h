@@ -26,7 +26,8 @@ inline constexpr size_t kTileVectors = 4;
 #endif
 
 /// Keys or values that kernels transpose at a time, so that positions run along the vector lanes: a
-/// multiple of every target's vector length, and wide enough to fill the register tile.
+/// multiple of every target's vector length, wide enough to fill the register tile, and small
+/// enough for a transposed tile of 64 channels to stay in a 32 KiB L1 beside the rows it meets.
 inline constexpr size_t kTilePositions = 64;
 
 /// C[kRows][kVectors * lanes] = A * B (+ C if kAccumulate), held in registers over all of `depth`.

@@ -23,7 +23,7 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 /// Output channels per product, so that a strip of results stays in the L1 cache.
-inline constexpr size_t kChannels = 4 * kTileRows;
+constexpr size_t kChannels = 4 * kTileRows;
 
 /// norms[p] += ||W v_p||_1 for a tile of at most kTilePositions values; W is [width, d].
 void AddProjectedNorms(const Matrix<const float>& w, const Matrix<const float>& values,

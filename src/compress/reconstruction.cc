@@ -46,7 +46,7 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 /// Rows of R per product: R is upper triangular, so rows from i on need inputs from i on only.
-inline constexpr size_t kTriangleRows = 2 * kTileRows;
+constexpr size_t kTriangleRows = 2 * kTileRows;
 
 /// norms[p] = sum over k of (R x_p)[k]^2 for the first `width` positions (whole vectors) of a tile
 /// x [d, kTilePositions]; `strip` is scratch of kTriangleRows * kTilePositions.
