@@ -216,14 +216,19 @@ TEST(PrefillAttention, ThreadsDoNotChangeABit) {
 }
 
 TEST(PrefillAttention, RefusesShapesThatDoNotFit) {
-  std::vector<float> memory(4096);
+  // The output has its own memory: tiles of it are written while other threads read the inputs.
+  std::vector<float> inputs(4096);
+  std::vector<float> outputs(4096);
   const auto heads = [&](size_t h, size_t rows, size_t dim) {
-    return Heads<float>(memory.data(), h, rows, dim);
+    return Heads<float>(inputs.data(), h, rows, dim);
+  };
+  const auto out = [&](size_t h, size_t rows, size_t dim) {
+    return Heads<float>(outputs.data(), h, rows, dim);
   };
   const auto code = [&](Heads<float> q, Heads<float> k, Heads<float> v, size_t first,
-                        Heads<float> out) {
+                        Heads<float> result) {
     try {
-      prefill_attention(q, k, v, first, {}, out);
+      prefill_attention(q, k, v, first, {}, result);
     } catch (const Error& e) {
       EXPECT_NE(std::string(e.what()).find("prefill_attention"), std::string::npos) << e.what();
       return e.code() == ErrorCode::kInvalidArgument;
@@ -232,17 +237,18 @@ TEST(PrefillAttention, RefusesShapesThatDoNotFit) {
   };
   const auto q = heads(4, 3, 8);
   const auto k = heads(2, 5, 8);
-  EXPECT_FALSE(code(q, k, k, 2, q)) << "these shapes fit";
-  EXPECT_TRUE(code(q, k, k, 3, q)) << "too few keys";
-  EXPECT_TRUE(code(q, heads(0, 5, 8), heads(0, 5, 8), 0, q)) << "no KV heads";
-  EXPECT_TRUE(code(q, heads(3, 5, 8), heads(3, 5, 8), 0, q)) << "4 query heads over 3 KV heads";
-  EXPECT_TRUE(code(q, heads(2, 5, 9), k, 0, q)) << "key dim";
-  EXPECT_TRUE(code(q, k, heads(1, 5, 8), 0, q)) << "value heads";
-  EXPECT_TRUE(code(q, k, heads(2, 4, 8), 2, q)) << "too few values";
-  EXPECT_TRUE(code(q, k, k, 0, heads(3, 3, 8))) << "out heads";
-  EXPECT_TRUE(code(q, k, k, 0, heads(4, 2, 8))) << "out rows";
-  EXPECT_TRUE(code(q, k, k, 0, heads(4, 3, 7))) << "out dim";
-  EXPECT_FALSE(code(heads(4, 0, 8), k, k, 0, heads(4, 0, 8))) << "nothing to do is no error";
+  const auto fits = out(4, 3, 8);
+  EXPECT_FALSE(code(q, k, k, 2, fits)) << "these shapes fit";
+  EXPECT_TRUE(code(q, k, k, 3, fits)) << "too few keys";
+  EXPECT_TRUE(code(q, heads(0, 5, 8), heads(0, 5, 8), 0, fits)) << "no KV heads";
+  EXPECT_TRUE(code(q, heads(3, 5, 8), heads(3, 5, 8), 0, fits)) << "4 query heads over 3 KV heads";
+  EXPECT_TRUE(code(q, heads(2, 5, 9), k, 0, fits)) << "key dim";
+  EXPECT_TRUE(code(q, k, heads(1, 5, 8), 0, fits)) << "value heads";
+  EXPECT_TRUE(code(q, k, heads(2, 4, 8), 2, fits)) << "too few values";
+  EXPECT_TRUE(code(q, k, k, 0, out(3, 3, 8))) << "out heads";
+  EXPECT_TRUE(code(q, k, k, 0, out(4, 2, 8))) << "out rows";
+  EXPECT_TRUE(code(q, k, k, 0, out(4, 3, 7))) << "out dim";
+  EXPECT_FALSE(code(heads(4, 0, 8), k, k, 0, out(4, 0, 8))) << "nothing to do is no error";
 }
 
 }  // namespace
