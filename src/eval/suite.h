@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "restkv/tokenizer.h"
+
+/// Benchmarks: a suite (LongBench) has tasks (hotpotqa), a task has samples, a sample is one prompt
+/// and what is wanted after it. Suites know texts and metrics and nothing of models; the runner
+/// knows models and nothing of benchmarks.
+namespace restkv::eval {
+
+enum class SampleMode {
+  kGenerate,  ///< Continue the prompt; a metric judges the text.
+  kChoose,    ///< The log-likelihood of each choice as a continuation of the prompt.
+  kContinue,  ///< The loss of given tokens after the prompt (teacher forcing).
+};
+
+struct Sample {
+  std::string id;  ///< Unique within the task and the same in every run.
+  SampleMode mode = SampleMode::kGenerate;
+
+  std::string prompt;           ///< The text; a chat template, if wanted, goes around it.
+  std::string answer_prefix;    ///< Begins the answer: after prompt and chat template.
+  std::vector<int32_t> tokens;  ///< Where not empty: the whole prompt, used as it is.
+  bool always_raw = false;      ///< Never in a chat template (few-shot and code tasks).
+  bool add_special = true;      ///< Begin-of-text and the like, as the model wants them.
+
+  // kGenerate
+  size_t max_new_tokens = 0;
+  size_t min_new_tokens = 1;           ///< An end token is not allowed earlier.
+  std::vector<std::string> stops;      ///< The text ends before the first of these.
+  bool stop_at_newline_token = false;  ///< Ends at the last token of the encoding of "\n".
+
+  std::vector<std::string> choices;   ///< kChoose: continuations with their delimiter.
+  std::vector<int32_t> continuation;  ///< kContinue.
+
+  nlohmann::json reference;  ///< What the task's metric compares with; stands in result lines.
+};
+
+/// What a model made of a sample.
+struct Answer {
+  std::string text;                     ///< kGenerate; not stripped.
+  std::vector<double> log_likelihoods;  ///< kChoose: one per choice.
+  std::vector<char> greedy;             ///< kChoose: every token was the most likely one.
+  std::vector<double> token_losses;     ///< kContinue: -log p of each token.
+};
+
+/// Named figures in the order in which reports show them; the first is the task's main metric.
+using Scores = std::vector<std::pair<std::string, double>>;
+
+class Task {
+ public:
+  virtual ~Task() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  [[nodiscard]] virtual std::string category() const = 0;
+  [[nodiscard]] virtual size_t size() const = 0;
+  /// Sample `index`; the same one for the same options, on every platform.
+  [[nodiscard]] virtual Sample sample(size_t index) const = 0;
+  /// Figures of one answer, each usually 0 to 1. `Scores` of all samples are what `summarize` gets,
+  /// also from a file of results, so they must hold all that it needs.
+  [[nodiscard]] virtual Scores score(const Sample& sample, const Answer& answer) const = 0;
+  /// Figures of the task; by default the mean of each figure times 100.
+  [[nodiscard]] virtual Scores summarize(std::span<const Scores> samples) const;
+};
+
+/// A line of a data file that was left out, for the report.
+struct SkippedLine {
+  std::filesystem::path file;
+  size_t line = 0;
+  std::string reason;
+};
+
+struct SuiteOptions {
+  const Tokenizer* tokenizer = nullptr;
+  std::filesystem::path data;      ///< Folder of the suites' files; may be empty.
+  std::vector<std::string> tasks;  ///< Empty: all that need no missing file.
+  std::vector<size_t> lengths;     ///< Prompt lengths in tokens, where the suite has a choice.
+  size_t limit = 0;                ///< Samples per task; 0: all.
+  uint64_t seed = 42;
+  std::string profile;  ///< "official", "restkv"; empty: the suite's default.
+  size_t context = 0;   ///< Tokens that the model holds.
+};
+
+/// What `restkv eval --list` says of a task.
+struct TaskInfo {
+  std::string name;
+  std::string category;
+  std::string metric;
+  std::string file;    ///< Below the data folder, with the suite's own names; "": generated.
+  std::string source;  ///< Where the file is to be had.
+};
+
+struct Suite {
+  std::string_view name;
+  std::string_view summary;
+  std::vector<TaskInfo> (*tasks)();
+  /// Throws `Error`: kInvalidArgument (unknown task, profile or length), kInput (a named task's
+  /// file is missing). Malformed lines go to `skipped`; the others are used.
+  std::vector<std::unique_ptr<Task>> (*open)(const SuiteOptions& options,
+                                             std::vector<SkippedLine>& skipped);
+};
+
+/// All suites. Adding one is a file in suites/ and a line in suites.cc.
+std::span<const Suite> suites();
+const Suite& find_suite(std::string_view name);
+
+/// The templates and limits of the benchmarks (suites/prompts.json).
+const nlohmann::json& benchmark_prompts();
+
+}  // namespace restkv::eval

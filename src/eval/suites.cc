@@ -1,0 +1,40 @@
+#include <fmt/format.h>
+
+#include <array>
+
+#include "eval/suite.h"
+#include "restkv/error.h"
+
+namespace restkv::eval {
+
+// Each suite's file in suites/ defines one of these.
+// (none yet)
+
+std::span<const Suite> suites() {
+  static const std::array<Suite, 0> kSuites{};
+  return kSuites;
+}
+
+const Suite& find_suite(std::string_view name) {
+  std::string known;
+  for (const Suite& suite : suites()) {
+    if (suite.name == name) return suite;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", suite.name);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no benchmark suite '{}'; known: {}", name, known));
+}
+
+Scores Task::summarize(std::span<const Scores> samples) const {
+  Scores means;
+  for (const Scores& sample : samples) {
+    if (means.empty()) means = Scores(sample.size());
+    for (size_t i = 0; i < sample.size() && i < means.size(); ++i) {
+      means[i].first = sample[i].first;
+      means[i].second += 100 * sample[i].second / static_cast<double>(samples.size());
+    }
+  }
+  return means;
+}
+
+}  // namespace restkv::eval
