@@ -5,12 +5,14 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "restkv/sampler.h"
 #include "restkv/tokenizer.h"
 
 /// Benchmarks: a suite (LongBench) has tasks (hotpotqa), a task has samples, a sample is one prompt
@@ -34,11 +36,17 @@ struct Sample {
   bool always_raw = false;      ///< Never in a chat template (few-shot and code tasks).
   bool add_special = true;      ///< Begin-of-text and the like, as the model wants them.
 
+  // What reports group samples by, where the suite has a choice.
+  std::optional<size_t> length;  ///< Wanted length of the prompt in tokens.
+  std::optional<double> depth;   ///< Where the needle stands, 0 (start of the text) to 1 (end).
+
   // kGenerate
   size_t max_new_tokens = 0;
   size_t min_new_tokens = 1;           ///< An end token is not allowed earlier.
   std::vector<std::string> stops;      ///< The text ends before the first of these.
   bool stop_at_newline_token = false;  ///< Ends at the last token of the encoding of "\n".
+  SamplingOptions sampling;            ///< Greedy, if nothing else is said.
+  size_t draws = 1;                    ///< Texts wanted; draw i has the seed `sampling.seed` + i.
 
   std::vector<std::string> choices;   ///< kChoose: continuations with their delimiter.
   std::vector<int32_t> continuation;  ///< kContinue.
@@ -48,7 +56,8 @@ struct Sample {
 
 /// What a model made of a sample.
 struct Answer {
-  std::string text;                     ///< kGenerate; not stripped.
+  std::string text;                     ///< kGenerate: the first draw; valid UTF-8, not stripped.
+  std::vector<std::string> more_texts;  ///< kGenerate: the other draws.
   std::vector<double> log_likelihoods;  ///< kChoose: one per choice.
   std::vector<char> greedy;             ///< kChoose: every token was the most likely one.
   std::vector<double> token_losses;     ///< kContinue: -log p of each token.
@@ -65,11 +74,16 @@ class Task {
   [[nodiscard]] virtual size_t size() const = 0;
   /// Sample `index`; the same one for the same options, on every platform.
   [[nodiscard]] virtual Sample sample(size_t index) const = 0;
-  /// Figures of one answer, each usually 0 to 1. `Scores` of all samples are what `summarize` gets,
-  /// also from a file of results, so they must hold all that it needs.
+  /// Figures of one answer, each usually 0 to 1. `Suite::summarize` gets those of all samples, also
+  /// from a file of results, so they must hold all that it needs.
   [[nodiscard]] virtual Scores score(const Sample& sample, const Answer& answer) const = 0;
-  /// Figures of the task; by default the mean of each figure times 100.
-  [[nodiscard]] virtual Scores summarize(std::span<const Scores> samples) const;
+  /// Whether a smaller main metric is better (perplexity).
+  [[nodiscard]] virtual bool lower_is_better() const { return false; }
+  /// Samples of the published data set; fewer make the results those of a subset. 0: none is
+  /// published.
+  [[nodiscard]] virtual size_t published_size() const { return 0; }
+  /// The data files that samples are made from; reports name them with their SHA-256.
+  [[nodiscard]] virtual std::vector<std::filesystem::path> files() const { return {}; }
 };
 
 /// A line of a data file that was left out, for the report.
@@ -107,7 +121,15 @@ struct Suite {
   /// file is missing). Malformed lines go to `skipped`; the others are used.
   std::vector<std::unique_ptr<Task>> (*open)(const SuiteOptions& options,
                                              std::vector<SkippedLine>& skipped);
+  /// Figures of one task from those of its samples; null: `mean_scores`. Reports call it without
+  /// the suite's data.
+  Scores (*summarize)(std::string_view task, std::span<const Scores> samples) = nullptr;
+  std::string_view remark =
+      {};  ///< What reports must say (which variant of a metric, for instance).
 };
+
+/// The mean of each figure times 100.
+Scores mean_scores(std::span<const Scores> samples);
 
 /// All suites. Adding one is a file in suites/ and a line in suites.cc.
 std::span<const Suite> suites();
