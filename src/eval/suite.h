@@ -26,6 +26,17 @@ enum class SampleMode {
   kContinue,  ///< The loss of given tokens after the prompt (teacher forcing).
 };
 
+/// One turn of a conversation that is held on one cache: the message is added to what the cache has
+/// kept of the turns before, compressed with it, and answered; nothing is ever read again.
+struct Turn {
+  std::string prompt;         ///< The user's message.
+  std::string answer_prefix;  ///< Begins the answer, after the chat template.
+  /// What the later turns see as the whole answer, prefix included; "": what the model said.
+  std::string forced_answer;
+  /// Once answered, the conversation goes back to where it was before this turn.
+  bool undone = false;
+};
+
 struct Sample {
   std::string id;  ///< Unique within the task and the same in every run.
   SampleMode mode = SampleMode::kGenerate;
@@ -51,6 +62,10 @@ struct Sample {
   std::vector<std::string> choices;   ///< kChoose: continuations with their delimiter.
   std::vector<int32_t> continuation;  ///< kContinue.
 
+  /// kGenerate: a conversation, each turn answered like a prompt. `prompt` is then the beginning of
+  /// the first message, prefilled and compressed on its own before the first turn; may be empty.
+  std::vector<Turn> turns;
+
   nlohmann::json reference;  ///< What the task's metric compares with; stands in result lines.
 };
 
@@ -61,6 +76,9 @@ struct Answer {
   std::vector<double> log_likelihoods;  ///< kChoose: one per choice.
   std::vector<char> greedy;             ///< kChoose: every token was the most likely one.
   std::vector<double> token_losses;     ///< kContinue: -log p of each token.
+
+  std::vector<std::string> turn_texts;  ///< Sample::turns: one per turn, without its prefix.
+  std::vector<size_t> turn_tokens;      ///< Tokens held per layer and head when a turn is answered.
 };
 
 /// Named figures in the order in which reports show them; the first is the task's main metric.
@@ -72,6 +90,8 @@ class Task {
   [[nodiscard]] virtual std::string name() const = 0;
   [[nodiscard]] virtual std::string category() const = 0;
   [[nodiscard]] virtual size_t size() const = 0;
+  /// What a report must say beside the figures: project-defined, incomplete isolation, ...
+  [[nodiscard]] virtual std::vector<std::string> notes() const { return {}; }
   /// Sample `index`; the same one for the same options, on every platform.
   [[nodiscard]] virtual Sample sample(size_t index) const = 0;
   /// Figures of one answer, each usually 0 to 1. `Suite::summarize` gets those of all samples, also
@@ -102,6 +122,10 @@ struct SuiteOptions {
   uint64_t seed = 42;
   std::string profile;  ///< "official", "restkv"; empty: the suite's default.
   size_t context = 0;   ///< Tokens that the model holds.
+
+  bool allow_code_execution = false;  ///< Code written by the model may be run (in a sandbox).
+  size_t draws = 1;                   ///< Texts per sample, where a suite makes use of several.
+  float temperature = 0;              ///< 0: greedy; suites that draw several texts need more.
 };
 
 /// What `restkv eval --list` says of a task.
