@@ -148,8 +148,8 @@ struct Suite {
   /// Figures of one task from those of its samples; null: `mean_scores`. Reports call it without
   /// the suite's data.
   Scores (*summarize)(std::string_view task, std::span<const Scores> samples) = nullptr;
-  std::string_view remark =
-      {};  ///< What reports must say (which variant of a metric, for instance).
+  /// What reports must say (which variant of a metric, for instance).
+  std::string_view remark = {};
 };
 
 /// The mean of each figure times 100.

@@ -25,7 +25,7 @@ const Suite& find_suite(std::string_view name) {
               fmt::format("there is no benchmark suite '{}'; known: {}", name, known));
 }
 
-Scores mean_scores(std::span<const Scores> samples) const {
+Scores mean_scores(std::span<const Scores> samples) {
   Scores means;
   for (const Scores& sample : samples) {
     if (means.empty()) means = Scores(sample.size());
