@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -25,11 +27,20 @@ struct Descriptor {
   }
 };
 
+template <class T>
+double load_number(std::string_view bytes) {
+  T value;
+  std::memcpy(&value, bytes.data(), sizeof(T));
+  return static_cast<double>(value);
+}
+
 }  // namespace
 
 void GgufFile::fail(const std::string& what) const {
   throw Error(ErrorCode::kInput, fmt::format("{}: {}", path_, what));
 }
+
+void GgufFile::Unmap::operator()(void* map) const { munmap(map, bytes); }
 
 GgufFile::GgufFile(const std::string& path) : path_(path) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
@@ -39,66 +50,72 @@ GgufFile::GgufFile(const std::string& path) : path_(path) {
                      std::strerror(errno)));
   }
   if (!S_ISREG(info.st_mode)) fail("is not a regular file; expected a GGUF model");
-  bytes_ = static_cast<size_t>(info.st_size);
-  if (bytes_ == 0) fail("is empty; expected a GGUF model");
-  map_ = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (map_ == MAP_FAILED) {
-    map_ = nullptr;
+  const auto size = static_cast<size_t>(info.st_size);
+  if (size == 0) fail("is empty; expected a GGUF model");
+  void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (map == MAP_FAILED) {
     fail(fmt::format("cannot map the model into memory: {}", std::strerror(errno)));
   }
-  capture_ggml_log();
-  if (bytes_ < 4 || std::memcmp(map_, GGUF_MAGIC, 4) != 0) {
+  map_ = {map, Unmap{size}};
+  bytes_ = {static_cast<const char*>(map), size};
+  if (!bytes_.starts_with(GGUF_MAGIC)) {
     fail("does not begin with the letters GGUF; expected a GGUF model");
   }
-  gguf_.reset(gguf_init_from_buffer(map_, bytes_, {.no_alloc = true, .ctx = nullptr}));
-  if (gguf_ == nullptr) {
-    fail(fmt::format("is damaged or incomplete ({} bytes): {}. Download or convert it again",
-                     bytes_, take_ggml_errors()));
+  index_ = index_gguf(bytes_, [&](const std::string& what) {
+    fail(fmt::format("is damaged or incomplete ({} bytes): {}. Download or convert it again", size,
+                     what));
+  });
+  const int64_t parts = find_integer("split.count").value_or(1);
+  if (parts > 1) {
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: is one of {} parts of a model ('split.count'); merge them into one "
+                    "file with llama-gguf-split --merge",
+                    path, parts));
   }
+  capture_ggml_log();  // also makes ggml ready to convert half-precision numbers
 }
 
-GgufFile::~GgufFile() {
-  if (map_ != nullptr) munmap(map_, bytes_);
+const GgufValue* GgufFile::find(const std::string& key) const {
+  const auto found = index_.values.find(key);
+  return found == index_.values.end() ? nullptr : &found->second;
 }
-
-int64_t GgufFile::find(const std::string& key) const {
-  return gguf_find_key(gguf_.get(), key.c_str());
-}
-
-gguf_type GgufFile::scalar_type(int64_t id) const { return gguf_get_kv_type(gguf_.get(), id); }
 
 std::optional<std::string> GgufFile::find_string(const std::string& key) const {
-  const int64_t id = find(key);
-  if (id < 0) return std::nullopt;
-  if (scalar_type(id) != GGUF_TYPE_STRING) fail(fmt::format("'{}' is not a string", key));
-  return gguf_get_val_str(gguf_.get(), id);
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_array || value->type != GGUF_TYPE_STRING) {
+    fail(fmt::format("'{}' is not a string", key));
+  }
+  std::string_view bytes = value->bytes;
+  return std::string(take_gguf_string(bytes));
 }
 
 std::optional<double> GgufFile::find_number(const std::string& key) const {
-  const int64_t id = find(key);
-  if (id < 0) return std::nullopt;
-  const gguf_context* g = gguf_.get();
-  switch (scalar_type(id)) {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const std::string_view bytes = value->bytes;
+  switch (value->is_array ? GGUF_TYPE_ARRAY : value->type) {
     case GGUF_TYPE_UINT8:
-      return gguf_get_val_u8(g, id);
+      return load_number<uint8_t>(bytes);
     case GGUF_TYPE_INT8:
-      return gguf_get_val_i8(g, id);
+      return load_number<int8_t>(bytes);
     case GGUF_TYPE_UINT16:
-      return gguf_get_val_u16(g, id);
+      return load_number<uint16_t>(bytes);
     case GGUF_TYPE_INT16:
-      return gguf_get_val_i16(g, id);
+      return load_number<int16_t>(bytes);
     case GGUF_TYPE_UINT32:
-      return gguf_get_val_u32(g, id);
+      return load_number<uint32_t>(bytes);
     case GGUF_TYPE_INT32:
-      return gguf_get_val_i32(g, id);
+      return load_number<int32_t>(bytes);
     case GGUF_TYPE_UINT64:
-      return static_cast<double>(gguf_get_val_u64(g, id));
+      return load_number<uint64_t>(bytes);
     case GGUF_TYPE_INT64:
-      return static_cast<double>(gguf_get_val_i64(g, id));
+      return load_number<int64_t>(bytes);
     case GGUF_TYPE_FLOAT32:
-      return gguf_get_val_f32(g, id);
+      return load_number<float>(bytes);
     case GGUF_TYPE_FLOAT64:
-      return gguf_get_val_f64(g, id);
+      return load_number<double>(bytes);
     default:
       fail(fmt::format("'{}' is not a number", key));
   }
@@ -114,10 +131,33 @@ std::optional<int64_t> GgufFile::find_integer(const std::string& key) const {
 }
 
 std::optional<size_t> GgufFile::find_array_length(const std::string& key) const {
-  const int64_t id = find(key);
-  if (id < 0) return std::nullopt;
-  if (scalar_type(id) != GGUF_TYPE_ARRAY) fail(fmt::format("'{}' is not an array", key));
-  return gguf_get_arr_n(gguf_.get(), id);
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array) fail(fmt::format("'{}' is not an array", key));
+  return value->count;
+}
+
+std::optional<std::vector<std::string_view>> GgufFile::find_strings(const std::string& key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array || value->type != GGUF_TYPE_STRING) {
+    fail(fmt::format("'{}' is not an array of strings", key));
+  }
+  std::vector<std::string_view> strings(value->count);
+  std::string_view bytes = value->bytes;
+  for (std::string_view& text : strings) text = take_gguf_string(bytes);
+  return strings;
+}
+
+std::vector<bool> GgufFile::flags(const std::string& key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr || !value->is_array || value->type != GGUF_TYPE_BOOL) {
+    fail(fmt::format("'{}' is not an array of booleans", key));
+  }
+  const std::string_view bytes = value->bytes;
+  std::vector<bool> flags(bytes.size());
+  std::transform(bytes.begin(), bytes.end(), flags.begin(), [](char byte) { return byte != 0; });
+  return flags;
 }
 
 std::string GgufFile::string(const std::string& key) const {
@@ -138,34 +178,21 @@ double GgufFile::number(const std::string& key) const {
   return *value;
 }
 
-bool GgufFile::has_tensor(const std::string& name) const {
-  return gguf_find_tensor(gguf_.get(), name.c_str()) >= 0;
-}
+bool GgufFile::has_tensor(const std::string& name) const { return index_.tensors.contains(name); }
 
 Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const {
-  const gguf_context* g = gguf_.get();
-  const int64_t id = gguf_find_tensor(g, name.c_str());
-  if (id < 0) fail(fmt::format("has no tensor '{}'", name));
-  const int64_t* ne = gguf_get_tensor_ne(g, id);
-  const ggml_type type = gguf_get_tensor_type(g, id);
-  if (ne[0] != static_cast<int64_t>(cols) || ne[1] != static_cast<int64_t>(rows) || ne[2] != 1 ||
-      ne[3] != 1) {
-    fail(fmt::format("tensor '{}' is {} x {} x {} x {}; its metadata ask for {} x {}", name, ne[0],
-                     ne[1], ne[2], ne[3], cols, rows));
+  const auto found = index_.tensors.find(name);
+  if (found == index_.tensors.end()) fail(fmt::format("has no tensor '{}'", name));
+  const GgufTensor& tensor = found->second;
+  if (tensor.shape != std::array<uint64_t, GGML_MAX_DIMS>{cols, rows, 1, 1}) {
+    fail(fmt::format("tensor '{}' is {}; its metadata ask for {} x {}", name,
+                     fmt::join(tensor.shape, " x "), cols, rows));
   }
-  if (!is_supported(type)) {
+  if (!is_supported(tensor.type)) {
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
-                     ggml_type_name(type)));
+                     ggml_type_name(tensor.type)));
   }
-  const size_t begin = gguf_get_data_offset(g) + gguf_get_tensor_offset(g, id);
-  const size_t size = gguf_get_tensor_size(g, id);
-  if (begin > bytes_ || size > bytes_ - begin) {
-    fail(
-        fmt::format("is incomplete: tensor '{}' ends at byte {} but the file has {}. Download it "
-                    "again",
-                    name, begin + size, bytes_));
-  }
-  return {static_cast<const char*>(map_) + begin, type, rows, cols};
+  return {bytes_.data() + tensor.offset, tensor.type, rows, cols};
 }
 
 }  // namespace restkv

@@ -1,13 +1,14 @@
 #pragma once
 
-#include <gguf.h>
-
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "linear/linear.h"
+#include "model/gguf_index.h"
 
 namespace restkv {
 
@@ -16,18 +17,20 @@ namespace restkv {
 class GgufFile {
  public:
   explicit GgufFile(const std::string& path);
-  ~GgufFile();
-  GgufFile(const GgufFile&) = delete;
-  GgufFile& operator=(const GgufFile&) = delete;
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] size_t file_bytes() const { return bytes_; }
+  [[nodiscard]] size_t file_bytes() const { return bytes_.size(); }
 
   [[nodiscard]] std::optional<std::string> find_string(const std::string& key) const;
   /// Any integer type. Refuses arrays and values outside [0, 2^31).
   [[nodiscard]] std::optional<int64_t> find_integer(const std::string& key) const;
   [[nodiscard]] std::optional<double> find_number(const std::string& key) const;
   [[nodiscard]] std::optional<size_t> find_array_length(const std::string& key) const;
+  /// Strings that point into the file.
+  [[nodiscard]] std::optional<std::vector<std::string_view>> find_strings(
+      const std::string& key) const;
+  /// An array of booleans.
+  [[nodiscard]] std::vector<bool> flags(const std::string& key) const;
   [[nodiscard]] std::string string(const std::string& key) const;
   [[nodiscard]] size_t integer(const std::string& key) const;
   [[nodiscard]] double number(const std::string& key) const;
@@ -39,13 +42,17 @@ class GgufFile {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
-  [[nodiscard]] int64_t find(const std::string& key) const;
-  [[nodiscard]] gguf_type scalar_type(int64_t id) const;
+  struct Unmap {
+    size_t bytes;
+    void operator()(void* map) const;
+  };
+
+  [[nodiscard]] const GgufValue* find(const std::string& key) const;
 
   std::string path_;
-  void* map_ = nullptr;
-  size_t bytes_ = 0;
-  std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf_{nullptr, gguf_free};
+  std::unique_ptr<void, Unmap> map_{nullptr, Unmap{0}};
+  std::string_view bytes_;  // of the mapping
+  GgufIndex index_;
 };
 
 }  // namespace restkv
