@@ -20,6 +20,12 @@ class KvCache {
   KvCache() = default;
   KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim,
           KvType type = KvType::kF16);
+  /// A copy has rows of its own: both can go on in different ways.
+  KvCache(const KvCache& other);
+  KvCache& operator=(const KvCache& other) { return *this = KvCache(other); }
+  KvCache(KvCache&&) noexcept = default;
+  KvCache& operator=(KvCache&&) noexcept = default;
+  ~KvCache() = default;
 
   /// The `gather` stage: copies the selected rows of a layer's keys and values, each
   /// [kv_heads, n, dim], replacing what the layer held. `selection` has one list per cache head.

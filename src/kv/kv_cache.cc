@@ -20,6 +20,16 @@ size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 3
 KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim, KvType type)
     : type_(type), kv_heads_(kv_heads), key_dim_(key_dim), value_dim_(value_dim), layers_(layers) {}
 
+KvCache::KvCache(const KvCache& other)
+    : next_position(other.next_position),
+      type_(other.type_),
+      kv_heads_(other.kv_heads_),
+      key_dim_(other.key_dim_),
+      value_dim_(other.value_dim_),
+      layers_(other.layers_) {
+  for (Layer& layer : layers_) refresh_views(layer);  // they showed the other's rows
+}
+
 void KvCache::store(const float* row, size_t dim, std::byte* to) const {
   if (type_ == KvType::kF16) {
     to_half(row, dim, reinterpret_cast<uint16_t*>(to));

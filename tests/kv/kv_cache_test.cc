@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <string>
@@ -148,6 +149,33 @@ TEST_P(KvCacheTest, AppendsToAnEmptyLayer) {
     EXPECT_EQ(cache.positions(1, h)[0], 7);
     EXPECT_EQ(stored_row(cache.heads(1)[h].keys, 0, kKeyDim, type_),
               rounded(keys.view().row(h, 2), kKeyDim, type_));
+  }
+}
+
+TEST_P(KvCacheTest, ACopyGoesItsOwnWay) {
+  const RandomHeads keys(2, 8, kKeyDim, 9);
+  const RandomHeads values(2, 8, kValueDim, 10);
+  KvCache copy;
+  {
+    KvCache cache(1, 2, kKeyDim, kValueDim, type_);
+    cache.gather(0, keys.view(), values.view(), {{{1, 2}, {3}}});
+    cache.next_position = 6;
+    copy = cache;
+    EXPECT_NE(copy.heads(0)[0].keys, cache.heads(0)[0].keys);
+    EXPECT_NE(copy.heads(0)[0].values, cache.heads(0)[0].values);
+    cache.append(0, keys.token(6), values.token(6), 6);
+    EXPECT_EQ(copy.heads(0)[0].count, 2U);
+  }
+  EXPECT_EQ(copy.next_position, 6U);
+  copy.append(0, keys.token(7), values.token(7), 7);
+  ASSERT_EQ(copy.heads(0)[1].count, 2U);
+  const std::array<size_t, 2> rows{3, 7};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(copy.positions(0, 1)[i], static_cast<int32_t>(rows[i]));
+    EXPECT_EQ(stored_row(copy.heads(0)[1].keys, i, kKeyDim, type_),
+              rounded(keys.view().row(1, rows[i]), kKeyDim, type_));
+    EXPECT_EQ(stored_row(copy.heads(0)[1].values, i, kValueDim, type_),
+              rounded(values.view().row(1, rows[i]), kValueDim, type_));
   }
 }
 
