@@ -122,6 +122,8 @@ struct SuiteOptions {
   uint64_t seed = 42;
   std::string profile;  ///< "official", "restkv"; empty: the suite's default.
   size_t context = 0;   ///< Tokens that the model holds.
+  /// Tokens of a prompt of a wanted length that are left free, for the chat template around it.
+  size_t reserved = 0;
 
   bool allow_code_execution = false;  ///< Code written by the model may be run (in a sandbox).
   size_t draws = 1;                   ///< Texts per sample, where a suite makes use of several.

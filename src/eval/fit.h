@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace restkv::eval {
+
+struct FitRange {
+  size_t low = 0;       ///< Known to fit.
+  size_t low_size = 0;  ///< size(low).
+  size_t high = 0;      ///< Known or taken not to fit.
+  size_t guess = 0;     ///< Measured first, if it lies between the two.
+};
+
+/// The largest n in [low, high) with size(n) <= limit, given that `size` grows with n. Sizes are
+/// nearly proportional to n, so each guess continues the line through size(low) and the last guess;
+/// the bracket makes sure that every guess is new. About half a dozen calls of `size`.
+size_t largest_that_fits(const FitRange& range, size_t limit,
+                         const std::function<size_t(size_t)>& size);
+
+}  // namespace restkv::eval

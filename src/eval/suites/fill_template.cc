@@ -1,0 +1,31 @@
+#include "eval/suites/fill_template.h"
+
+#include <algorithm>
+
+namespace restkv::eval {
+
+std::string fill_template(
+    std::string_view text,
+    std::initializer_list<std::pair<std::string_view, std::string_view>> values) {
+  std::string filled;
+  while (!text.empty()) {
+    const size_t open = std::min(text.find('{'), text.size());
+    filled += text.substr(0, open);
+    text.remove_prefix(open);
+    const auto value = std::ranges::find_if(values, [&](const auto& entry) {
+      const std::string_view name = entry.first;
+      return text.size() >= name.size() + 2 && text.substr(1, name.size()) == name &&
+             text[name.size() + 1] == '}';
+    });
+    if (value != values.end()) {
+      filled += value->second;
+      text.remove_prefix(value->first.size() + 2);
+    } else if (!text.empty()) {
+      filled += '{';
+      text.remove_prefix(1);
+    }
+  }
+  return filled;
+}
+
+}  // namespace restkv::eval

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+/// Files of the benchmarks that are too large or not free enough for the repository.
+namespace restkv::test {
+
+/// The folder that an environment variable names; nothing if it is not set.
+inline std::optional<std::filesystem::path> folder_from_environment(const char* variable) {
+  const char* folder = std::getenv(variable);
+  if (folder == nullptr) return std::nullopt;
+  return std::filesystem::path(folder);
+}
+
+/// Skips the test visibly where `variable` names no folder.
+#define RESTKV_FOLDER_OR_SKIP(folder, variable)                                     \
+  const auto optional_##folder = ::restkv::test::folder_from_environment(variable); \
+  if (!optional_##folder) GTEST_SKIP() << "set " << (variable) << " to check";      \
+  const std::filesystem::path folder = *optional_##folder
+
+inline std::vector<nlohmann::json> read_jsonl(const std::filesystem::path& path) {
+  std::vector<nlohmann::json> records;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty()) records.push_back(nlohmann::json::parse(line));
+  }
+  if (records.empty()) throw std::runtime_error("no records in " + path.string());
+  return records;
+}
+
+}  // namespace restkv::test
