@@ -336,7 +336,7 @@ void compare(const Flags& flags, std::span<char* const> arguments) {
                       {"weight_types", config.weight_types},
                       {"file_bytes", config.file_bytes},
                       {"context_length", config.context_length},
-                      {"kv_bytes_per_token", config.kv_bytes_per_token()}}},
+                      {"kv_bytes_per_token", config.kv_bytes(1)}}},
                     {"prompt", flags.text.empty() ? "generated stories" : flags.text},
                     {"decoded_tokens", flags.decode},
                     {"threads", num_threads()},

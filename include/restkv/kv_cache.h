@@ -39,6 +39,11 @@ class KvCache {
   /// Throws `Error` (kInvalidArgument) if shapes do not fit the cache.
   void append(size_t layer, Matrix<const float> keys, Matrix<const float> values, int32_t position);
 
+  /// Bounds a layer with a sliding window: once it holds `rows` rows per head, `append` puts each
+  /// token in the place of the oldest. Rows that are there must be in ascending order and no more
+  /// than `rows`, which must not be 0; throws `Error` (kInvalidArgument) otherwise.
+  void limit(size_t layer, size_t rows);
+
   /// Rows of a layer for `decode_attention`; valid until the layer changes.
   [[nodiscard]] std::span<const CachedHead> heads(size_t layer) const {
     return layers_[layer].views;
@@ -65,6 +70,8 @@ class KvCache {
   struct Layer {
     std::vector<Head> heads;
     std::vector<CachedHead> views;
+    size_t limit = 0;   // rows per head; 0: none
+    size_t oldest = 0;  // the row that is replaced next, once `limit` is reached
   };
   Layer& find_layer(size_t layer);
   /// Converts one row to the stored type.

@@ -3,10 +3,27 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "restkv/compress.h"
 
 namespace restkv {
+
+/// Rotary position embedding (Su et al. 2021) and how it is stretched beyond the trained context.
+struct RopeConfig {
+  enum class Scaling {
+    kLinear,  ///< Positions divided by `factor` (1: as trained).
+    kYarn,    ///< Low frequencies divided by `factor`, high ones kept (Peng et al. 2023).
+  };
+  size_t dim = 0;  ///< Rotated channels per head.
+  double base = 10000;
+  Scaling scaling = Scaling::kLinear;
+  double factor = 1;
+  size_t original_context = 0;  ///< Tokens the model was first trained with (YaRN).
+  double beta_fast = 32;        ///< YaRN: turns in the original context above which ...
+  double beta_slow = 1;         ///< ... nothing is divided, and below which everything is.
+  double magnitude = 1;         ///< cos and sin are multiplied by this.
+};
 
 /// Sizes and constants of a model, read from its GGUF metadata.
 struct ModelConfig {
@@ -22,17 +39,23 @@ struct ModelConfig {
   size_t vocabulary = 0;
   size_t context_length = 0;  ///< Native context in tokens.
   float norm_epsilon = 0;
-  float attention_scale = 0;  ///< Softmax scale.
-  size_t rope_dim = 0;        ///< Rotated channels per head.
-  double rope_base = 0;
-  double rope_scale = 1;  ///< Positions are multiplied by this (linear scaling).
+  float embedding_scale = 1;    ///< Embeddings are multiplied by this.
+  float attention_scale = 0;    ///< Softmax scale.
+  float attention_softcap = 0;  ///< c in c * tanh(logit / c) of the attention; 0: none.
+  float final_softcap = 0;      ///< The same for the logits of the vocabulary.
+  RopeConfig rope;
+  RopeConfig window_rope;       ///< Of layers with a sliding window.
+  std::vector<size_t> windows;  ///< [layers]: positions a layer sees; 0: all before it.
   size_t file_bytes = 0;
   std::string weight_types;  ///< For instance "Q4_1, F32".
 
-  /// Bytes of keys and values of one token over all layers, in half precision.
-  [[nodiscard]] size_t kv_bytes_per_token() const {
-    return layers * kv_heads * (key_dim + value_dim) * 2;
-  }
+  /// Layers that see the whole context: the ones whose cache is compressed. The others keep their
+  /// window and no more.
+  [[nodiscard]] size_t global_layers() const;
+  /// Bytes of the keys and values of `tokens` tokens in half precision, over all layers; layers
+  /// with a sliding window hold at most that. `kept` of them in global layers (a budget).
+  [[nodiscard]] size_t kv_bytes(size_t tokens, size_t kept) const;
+  [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
 
 struct ModelWeights;

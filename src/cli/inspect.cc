@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/process.h"
 #include "restkv/model.h"
@@ -22,15 +24,21 @@ std::string describe(const Model& model) {
                            c.query_heads == c.kv_heads ? "MHA" : "GQA", c.key_dim));
   row("vocabulary", fmt::format("{} tokens", c.vocabulary));
   row("native context", fmt::format("{} tokens", c.context_length));
-  const auto per_token = static_cast<double>(c.kv_bytes_per_token());
-  row("KV per token", fmt::format("{} in half precision", human_bytes(per_token)));
-  row("KV of full context", human_bytes(per_token * static_cast<double>(c.context_length)));
+  if (c.global_layers() < c.layers) {
+    row("sliding window", fmt::format("{} tokens in {} of {} layers; budgets apply to the other {}",
+                                      *std::max_element(c.windows.begin(), c.windows.end()),
+                                      c.layers - c.global_layers(), c.layers, c.global_layers()));
+  }
+  row("KV per token",
+      fmt::format("{} in half precision", human_bytes(static_cast<double>(c.kv_bytes(1)))));
+  const auto full = static_cast<double>(c.kv_bytes(c.context_length));
+  row("KV of full context", human_bytes(full));
   text += fmt::format("\n{:>8}  {:>12}  {:>22}\n", "budget", "KV cache", "of the full context");
   for (const size_t budget : {64UL, 128UL, 256UL, 512UL, 1024UL, 2048UL, 4096UL}) {
     if (budget >= c.context_length) break;
-    text += fmt::format(
-        "{:>8}  {:>12}  {:>21.1f}%\n", budget, human_bytes(per_token * static_cast<double>(budget)),
-        100.0 * static_cast<double>(budget) / static_cast<double>(c.context_length));
+    const auto bytes = static_cast<double>(c.kv_bytes(c.context_length, budget));
+    text += fmt::format("{:>8}  {:>12}  {:>21.1f}%\n", budget, human_bytes(bytes),
+                        100.0 * bytes / full);
   }
   return text;
 }

@@ -152,7 +152,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
 
   const std::vector<int32_t> tokens = encode_prompt(flags, tokenizer, prompt);
   stats.prompt_tokens = tokens.size();
-  stats.kv_bytes_full = tokens.size() * model.config().kv_bytes_per_token();
+  stats.kv_bytes_full = model.config().kv_bytes(tokens.size());
   if (tokens.size() + flags.max_tokens > model.config().context_length) {
     throw Error(
         ErrorCode::kInvalidArgument,

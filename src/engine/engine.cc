@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 #include "engine/layer_observer.h"
 #include "model/forward.h"
@@ -33,6 +34,19 @@ void store_rows(Heads<const float> from, Heads<float> to, size_t first) {
   });
 }
 
+AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
+  return {.scale = c.attention_scale,
+          .softcap = c.attention_softcap,
+          .sliding_window = c.windows[layer]};
+}
+
+/// The last `count` of n positions, for every head.
+Selection last_positions(size_t heads, size_t n, size_t count) {
+  std::vector<int32_t> positions(std::min(n, count));
+  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(n - positions.size()));
+  return {std::vector<std::vector<int32_t>>(heads, positions)};
+}
+
 void require_finite(std::span<const float> logits) {
   for (const float v : logits) {
     if (!std::isfinite(v)) {
@@ -46,9 +60,25 @@ void require_finite(std::span<const float> logits) {
 
 struct Engine::State {
   explicit State(const Model& model)
-      : rope(model.config(), model.weights().rope_factors, model.weights().architecture->rope) {}
+      : rope(model.config().rope, model.weights().rope_factors, model.weights().architecture->rope),
+        window_rope(model.config().window_rope,
+                    model.weights().architecture->window_rope_base > 0
+                        ? std::span<const float>()
+                        : model.weights().rope_factors,
+                    model.weights().architecture->rope) {}
+
+  /// For positions [0, end).
+  void grow_rope(const ModelConfig& c, size_t end) {
+    if (c.global_layers() > 0) rope.grow(end);
+    if (c.global_layers() < c.layers) window_rope.grow(end);
+  }
+
+  [[nodiscard]] const RopeTable& rope_of(size_t window) const {
+    return window > 0 ? window_rope : rope;
+  }
 
   RopeTable rope;
+  RopeTable window_rope;  // of layers with a sliding window
   Activations scratch;
   DenseLayer dense;
   LayerKv kv;
@@ -80,7 +110,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   }
 
   State& s = *state_;
-  s.rope.grow(n);
+  s.grow_rope(c, n);
   s.hidden.resize(n * c.width);
   s.kv.keys.resize(c.kv_heads * n * c.key_dim);
   s.kv.values.resize(c.kv_heads * n * c.value_dim);
@@ -93,23 +123,26 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   const bool convert = n >= kDenseFromRows;
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (convert) s.dense.make(model_.weights().layers[layer]);
-    observer.begin_layer();
+    const size_t window = c.windows[layer];
+    const bool observed = window == 0;
+    if (observed) observer.begin_layer();
     // The last layer's outputs matter only where logits are wanted.
-    const bool all_rows = layer + 1 < c.layers || observer.needs_all_rows();
+    const bool all_rows = layer + 1 < c.layers || (observed && observer.needs_all_rows());
     const size_t outputs = all_rows ? n : wanted_rows;
     for (size_t first = 0; first < n; first += kBlockTokens) {
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, s.rope, first, wanted,
+          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window), first, wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
             store_rows(k, keys, first);
             store_rows(v, values, first);
             const size_t skipped = q.rows - out.rows;
             prefill_attention(q.slice_rows(skipped, out.rows), keys, values, first + skipped,
-                              {.scale = c.attention_scale}, out, observer.log_sums(out.rows));
-            observer.add(q, keys, first);
+                              attention_options(c, layer), out,
+                              observed ? observer.log_sums(out.rows) : Matrix<float>());
+            if (observed) observer.add(q, keys, first);
           });
       const double done =
           static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
@@ -120,11 +153,17 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     for (size_t i = 0; i < requests.size(); ++i) {
       CacheRequest& request = requests[i];
       const auto start = Clock::now();
-      LayerObservation observation = observer.observation(i, layer);
-      observation.keys = keys;
-      observation.values = values;
-      Selection selection = select_tokens(observation, request.options);
+      Selection selection;
+      if (window == 0) {
+        LayerObservation observation = observer.observation(i, layer);
+        observation.keys = keys;
+        observation.values = values;
+        selection = select_tokens(observation, request.options);
+      } else {
+        selection = last_positions(c.kv_heads, n, window);
+      }
       request.cache.gather(layer, keys, values, selection);
+      if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
     }
@@ -174,18 +213,19 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
                 fmt::format("position {} is beyond the model's context of {} tokens", position,
                             c.context_length));
   }
-  s.rope.grow(position + 1);
+  s.grow_rope(c, position + 1);
   AlignedVector<float> hidden(c.width);
   const Matrix<float> x(hidden.data(), 1, c.width);
   embed(model_, {&token, 1}, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     run_layer(
-        model_, layer, nullptr, s.rope, position, 1, x, s.scratch,
+        model_, layer, nullptr, s.rope_of(c.windows[layer]), position, 1, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
           cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
                        {v.data, v.heads, v.dim, v.head_stride}, static_cast<int32_t>(position));
+          // A layer with a sliding window holds nothing else: no further mask is needed.
           decode_attention({q.data, q.heads, q.dim, q.head_stride}, cache.heads(layer),
-                           {.scale = c.attention_scale},
+                           {.scale = c.attention_scale, .softcap = c.attention_softcap},
                            {out.data, out.heads, out.dim, out.head_stride});
         });
   }

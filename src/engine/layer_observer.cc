@@ -52,8 +52,9 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> keys, siz
     });
   }
   if (!sums_.empty()) {
-    attention_sums(queries, keys, first, {.scale = c.attention_scale}, log_sums(queries.rows),
-                   {sums_.data(), c.query_heads, n_});
+    attention_sums(queries, keys, first,
+                   {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                   log_sums(queries.rows), {sums_.data(), c.query_heads, n_});
   }
   if (!moments_.empty()) add_moments(queries, first);
 }
@@ -79,8 +80,11 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   LayerObservation result;
   result.queries = {queries_.data(), c.query_heads, observed_, c.key_dim};
   result.scale = c.attention_scale;
-  result.layer = layer;
-  result.layers = c.layers;
+  result.softcap = c.attention_softcap;
+  // Allocations share a budget among the layers that have one.
+  result.layer = static_cast<size_t>(
+      std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
+  result.layers = c.global_layers();
   if (!sums_.empty()) result.attention_sums = {sums_.data(), c.query_heads, n_};
   for (const Moments& m : moments_) {
     if (m.request != i) continue;

@@ -107,6 +107,18 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
   }
   if (target.heads.empty()) target.heads.resize(kv_heads_);
   const size_t repeat = target.heads.size() / kv_heads_;
+  if (target.limit > 0 && target.heads[0].positions.size() == target.limit) {
+    for (size_t h = 0; h < target.heads.size(); ++h) {
+      Head& head = target.heads[h];
+      store(keys.row(h / repeat), key_dim_,
+            head.keys.data() + target.oldest * key_dim_ * element_bytes(type_));
+      store(values.row(h / repeat), value_dim_,
+            head.values.data() + target.oldest * value_dim_ * element_bytes(type_));
+      head.positions[target.oldest] = position;
+    }
+    target.oldest = (target.oldest + 1) % target.limit;
+    return;
+  }
   for (size_t h = 0; h < target.heads.size(); ++h) {
     Head& head = target.heads[h];
     append_row(head.keys, keys.row(h / repeat), key_dim_);
@@ -117,6 +129,18 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
     head.positions.push_back(position);
   }
   refresh_views(target);
+}
+
+void KvCache::limit(size_t layer, size_t rows) {
+  Layer& target = find_layer(layer);
+  for (const Head& head : target.heads) {
+    if (head.positions.size() <= rows && rows > 0) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("limit: layer {} holds {} rows per head, more than {}", layer,
+                            head.positions.size(), rows));
+  }
+  target.limit = rows;
+  target.oldest = 0;
 }
 
 KvCache::Layer& KvCache::find_layer(size_t layer) {

@@ -91,7 +91,8 @@ void dequantize(const Weight& weight, Matrix<float> out) {
   });
 }
 
-Linear::Linear(std::vector<Weight> parts) : parts_(std::move(parts)) {
+Linear::Linear(std::vector<Weight> parts, std::vector<float> bias)
+    : parts_(std::move(parts)), bias_(std::move(bias)) {
   for (const Weight& part : parts_) rows_ += part.rows;
 }
 

@@ -3,6 +3,7 @@
 #include <ggml.h>
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "restkv/aligned.h"
@@ -37,11 +38,13 @@ void dequantize(const Weight& weight, Matrix<float> out);
 class Linear {
  public:
   Linear() = default;
-  explicit Linear(std::vector<Weight> parts);
+  /// `bias` [rows], or none, is for the caller to add: products leave it out.
+  explicit Linear(std::vector<Weight> parts, std::vector<float> bias = {});
 
   [[nodiscard]] size_t rows() const { return rows_; }
   [[nodiscard]] size_t cols() const { return parts_.empty() ? 0 : parts_.front().cols; }
   [[nodiscard]] const std::vector<Weight>& parts() const { return parts_; }
+  [[nodiscard]] std::span<const float> bias() const { return bias_; }
 
   /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
   Matrix<const float> densify(AlignedVector<float>& storage) const;
@@ -52,6 +55,7 @@ class Linear {
 
  private:
   std::vector<Weight> parts_;
+  std::vector<float> bias_;
   size_t rows_ = 0;
 };
 

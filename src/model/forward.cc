@@ -16,6 +16,7 @@ void multiply(Matrix<const float> x, const Linear& weight, Matrix<const float> d
   } else {
     weight.multiply_stored(x, y);
   }
+  if (!weight.bias().empty()) add_bias(y, weight.bias());
 }
 
 /// Room for [rows, cols] in `storage`, which keeps its memory from call to call.
@@ -48,6 +49,7 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
     }
     dequantize_row(table, static_cast<size_t>(tokens[i]), x.row(i));
   }
+  if (model.config().embedding_scale != 1) scale(x, model.config().embedding_scale);
 }
 
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
@@ -66,6 +68,10 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
   const auto keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim);
   const auto values =
       as_heads(qkv, (c.query_heads + c.kv_heads) * c.key_dim, c.kv_heads, c.value_dim);
+  if (!w.query_norm.empty()) {
+    rms_norm_heads(queries, w.query_norm, c.norm_epsilon);
+    rms_norm_heads(keys, w.key_norm, c.norm_epsilon);
+  }
   rope.rotate(queries, first);
   rope.rotate(keys, first);
 
@@ -76,14 +82,18 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
   const auto out = x.slice(rows - wanted, wanted);
   const auto projected = room(scratch.projected, wanted, c.width);
   multiply(attended, w.output, d.output, projected);
+  if (!w.attention_post_norm.empty()) {
+    rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
+  }
   add(out, projected);
 
   const auto ffn_input = normed.slice(0, wanted);
   rms_norm(out, w.ffn_norm, c.norm_epsilon, ffn_input);
   const auto gate_up = room(scratch.gate_up, wanted, w.gate_up.rows());
   multiply(ffn_input, w.gate_up, d.gate_up, gate_up);
-  silu_multiply(gate_up);
+  gate_multiply(gate_up, model.weights().architecture->activation);
   multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down, d.down, projected);
+  if (!w.ffn_post_norm.empty()) rms_norm(projected, w.ffn_post_norm, c.norm_epsilon, projected);
   add(out, projected);
 }
 
@@ -95,18 +105,20 @@ void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits) {
   rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
   if (x.rows < kDenseFromRows) {
     table.multiply_stored(normed, logits);
-    return;
+  } else {
+    // The table is by far the largest matrix: convert a part of it at a time.
+    constexpr size_t kPart = 4096;
+    AlignedVector<float> dense;
+    for (size_t begin = 0; begin < table.rows(); begin += kPart) {
+      Weight part = table.parts().front();
+      part.data = part.row(begin);
+      part.rows = std::min(kPart, table.rows() - begin);
+      multiply_dense(normed, Linear({part}).densify(dense),
+                     {logits.data + begin, logits.rows, part.rows, logits.stride});
+    }
   }
-  // The table is by far the largest matrix: convert a part of it at a time.
-  constexpr size_t kPart = 4096;
-  AlignedVector<float> dense;
-  for (size_t begin = 0; begin < table.rows(); begin += kPart) {
-    Weight part = table.parts().front();
-    part.data = part.row(begin);
-    part.rows = std::min(kPart, table.rows() - begin);
-    multiply_dense(normed, Linear({part}).densify(dense),
-                   {logits.data + begin, logits.rows, part.rows, logits.stride});
-  }
+  if (!table.bias().empty()) add_bias(logits, table.bias());
+  if (c.final_softcap > 0) softcap(logits, c.final_softcap);
 }
 
 }  // namespace restkv

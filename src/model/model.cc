@@ -1,8 +1,12 @@
 #include "restkv/model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "model/weights.h"
@@ -26,76 +30,160 @@ size_t bounded(const GgufFile& file, const std::string& key, size_t value, size_
   return value;
 }
 
-ModelConfig read_config(const GgufFile& file) {
-  ModelConfig c;
-  c.architecture = file.string("general.architecture");
-  c.name = file.find_string("general.name").value_or("");
-  c.file_bytes = file.file_bytes();
-  const auto key = [&](const char* suffix) { return c.architecture + "." + suffix; };
-  const auto required = [&](const char* suffix, size_t limit) {
-    return bounded(file, key(suffix), file.integer(key(suffix)), limit);
-  };
-  const auto optional = [&](const char* suffix, size_t fallback, size_t limit) {
-    const auto value = file.find_integer(key(suffix));
-    return value ? bounded(file, key(suffix), static_cast<size_t>(*value), limit) : fallback;
-  };
+/// Metadata under the architecture's own prefix.
+class Keys {
+ public:
+  Keys(const GgufFile& file, std::string prefix) : file_(file), prefix_(std::move(prefix) + ".") {}
 
-  if (file.find_integer(key("expert_count")).value_or(0) > 0) {
+  [[nodiscard]] std::string name(const char* suffix) const { return prefix_ + suffix; }
+  [[nodiscard]] size_t required(const char* suffix, size_t limit) const {
+    return bounded(file_, name(suffix), file_.integer(name(suffix)), limit);
+  }
+  [[nodiscard]] size_t optional(const char* suffix, size_t fallback, size_t limit) const {
+    const auto value = file_.find_integer(name(suffix));
+    return value ? bounded(file_, name(suffix), static_cast<size_t>(*value), limit) : fallback;
+  }
+  /// A finite number above zero.
+  [[nodiscard]] double positive(const char* suffix, double fallback) const {
+    const double value = file_.find_number(name(suffix)).value_or(fallback);
+    if (!(value > 0 && std::isfinite(value))) {
+      file_.fail(fmt::format("'{}' is {}; expected a positive number", name(suffix), value));
+    }
+    return value;
+  }
+  /// The same, or 0 for "none".
+  [[nodiscard]] float cap(const char* suffix, double fallback) const {
+    const double value = file_.find_number(name(suffix)).value_or(fallback);
+    return value == 0 ? 0.0F : static_cast<float>(positive(suffix, fallback));
+  }
+
+ private:
+  const GgufFile& file_;
+  std::string prefix_;
+};
+
+void refuse_experts(const GgufFile& file, const Keys& keys) {
+  const auto experts = file.find_integer(keys.name("expert_count")).value_or(0);
+  if (experts > 0) {
     throw Error(ErrorCode::kUnsupported,
                 fmt::format("{}: mixture-of-experts models are not supported ('{}' is {})",
-                            file.path(), key("expert_count"), file.integer(key("expert_count"))));
+                            file.path(), keys.name("expert_count"), experts));
   }
-  c.layers = required("block_count", kMaxLayers);
-  c.width = required("embedding_length", kMaxWidth);
-  c.query_heads = required("attention.head_count", kMaxHeads);
-  c.kv_heads = optional("attention.head_count_kv", c.query_heads, kMaxHeads);
+}
+
+void read_sizes(const GgufFile& file, const Keys& keys, ModelConfig& c) {
+  c.layers = keys.required("block_count", kMaxLayers);
+  c.width = keys.required("embedding_length", kMaxWidth);
+  c.query_heads = keys.required("attention.head_count", kMaxHeads);
+  c.kv_heads = keys.optional("attention.head_count_kv", c.query_heads, kMaxHeads);
   if (c.query_heads % c.kv_heads != 0) {
     file.fail(
         fmt::format("{} query heads cannot share {} KV heads evenly", c.query_heads, c.kv_heads));
   }
-  c.key_dim = optional("attention.key_length", c.width / c.query_heads, kMaxHeadDim);
-  c.value_dim = optional("attention.value_length", c.width / c.query_heads, kMaxHeadDim);
-  if (c.key_dim == 0 || c.value_dim == 0 || c.key_dim != c.value_dim) {
-    file.fail(fmt::format("heads of {} key and {} value channels are not supported", c.key_dim,
-                          c.value_dim));
+  c.key_dim = keys.optional("attention.key_length", c.width / c.query_heads, kMaxHeadDim);
+  c.value_dim = keys.optional("attention.value_length", c.width / c.query_heads, kMaxHeadDim);
+  if (c.key_dim == 0 || c.value_dim == 0) {
+    file.fail(fmt::format("{} heads leave no channels in a width of {}", c.query_heads, c.width));
   }
-  c.ffn_width = required("feed_forward_length", kMaxWidth);
-  c.context_length = required("context_length", kMaxContext);
-  c.norm_epsilon = static_cast<float>(file.number(key("attention.layer_norm_rms_epsilon")));
-  if (!(c.norm_epsilon >= 0 && std::isfinite(c.norm_epsilon))) {
-    file.fail(fmt::format("'{}' is {}; expected a small positive number",
-                          key("attention.layer_norm_rms_epsilon"), c.norm_epsilon));
-  }
-  c.attention_scale =
-      static_cast<float>(file.find_number(key("attention.scale"))
-                             .value_or(1.0 / std::sqrt(static_cast<double>(c.key_dim))));
-  if (!std::isfinite(c.attention_scale)) {
-    file.fail(fmt::format("'{}' is {}", key("attention.scale"), c.attention_scale));
-  }
-  c.rope_dim = optional("rope.dimension_count", c.key_dim, c.key_dim);
-  if (c.rope_dim % 2 != 0) file.fail(fmt::format("'{}' is odd", key("rope.dimension_count")));
-  c.rope_base = file.find_number(key("rope.freq_base")).value_or(10000.0);
-  if (!(c.rope_base > 0 && std::isfinite(c.rope_base))) {
-    file.fail(
-        fmt::format("'{}' is {}; expected a positive number", key("rope.freq_base"), c.rope_base));
-  }
-  const std::string scaling = file.find_string(key("rope.scaling.type")).value_or("none");
-  const double factor = file.find_number(key("rope.scaling.factor")).value_or(1.0);
-  if (scaling == "linear" && factor > 0) {
-    c.rope_scale = 1.0 / factor;
-  } else if (scaling != "none") {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: RoPE scaling '{}' with factor {} is not supported", file.path(),
-                            scaling, factor));
-  }
-  if (const auto window = file.find_integer(key("attention.sliding_window")); window.value_or(0)) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: sliding-window attention ('{}' is {}) is not supported",
-                            file.path(), key("attention.sliding_window"), *window));
-  }
+  c.ffn_width = keys.required("feed_forward_length", kMaxWidth);
+  c.context_length = keys.required("context_length", kMaxContext);
   const auto vocabulary = file.find_array_length("tokenizer.ggml.tokens");
-  c.vocabulary = vocabulary ? *vocabulary : file.integer(key("vocab_size"));
+  c.vocabulary = vocabulary ? *vocabulary : file.integer(keys.name("vocab_size"));
   bounded(file, "vocabulary size", c.vocabulary, 1U << 24U);
+}
+
+void read_scales(const GgufFile& file, const Keys& keys, const Architecture& architecture,
+                 ModelConfig& c) {
+  const std::string epsilon = keys.name("attention.layer_norm_rms_epsilon");
+  c.norm_epsilon = static_cast<float>(file.number(epsilon));
+  if (!(c.norm_epsilon >= 0 && std::isfinite(c.norm_epsilon))) {
+    file.fail(fmt::format("'{}' is {}; expected a small positive number", epsilon, c.norm_epsilon));
+  }
+  if (architecture.scaled_embedding) {
+    c.embedding_scale = std::sqrt(static_cast<float>(c.width));
+  }
+  const size_t scaled_by =
+      c.layers == architecture.scale_by_width_layers ? c.width / c.query_heads : c.key_dim;
+  c.attention_scale = static_cast<float>(
+      keys.positive("attention.scale", 1.0 / std::sqrt(static_cast<double>(scaled_by))));
+  c.attention_softcap = keys.cap("attn_logit_softcapping", architecture.attention_softcap);
+  c.final_softcap = keys.cap("final_logit_softcapping", architecture.final_softcap);
+}
+
+/// Which of the layers have a sliding window: all, or all but every n-th as the architecture or the
+/// file say, or a list of flags in the file.
+void read_windows(const GgufFile& file, const Keys& keys, const Architecture& architecture,
+                  ModelConfig& c) {
+  c.windows.assign(c.layers, 0);
+  const auto given = file.find_integer(keys.name("attention.sliding_window"));
+  const size_t window = given ? static_cast<size_t>(*given) : architecture.window;
+  if (architecture.windows == Windows::kNone || window == 0) return;
+  const std::string pattern = keys.name("attention.sliding_window_pattern");
+  std::vector<bool> flags;
+  if (file.find_array_length(pattern)) {
+    flags = file.flags(pattern);
+    if (flags.size() != c.layers) {
+      file.fail(fmt::format("'{}' has {} entries for {} layers", pattern, flags.size(), c.layers));
+    }
+  } else {
+    const size_t period = architecture.windows == Windows::kAll
+                              ? 0
+                              : static_cast<size_t>(file.find_integer(pattern).value_or(
+                                    static_cast<int64_t>(architecture.window_period)));
+    for (size_t i = 0; i < c.layers; ++i) {
+      flags.push_back(period == 0 || i % period + 1 < period);
+    }
+  }
+  for (size_t i = 0; i < c.layers; ++i) c.windows[i] = flags[i] ? window : 0;
+}
+
+void read_rope(const GgufFile& file, const Keys& keys, const Architecture& architecture,
+               ModelConfig& c) {
+  RopeConfig& rope = c.rope;
+  rope.dim = keys.optional("rope.dimension_count", c.key_dim, c.key_dim);
+  if (rope.dim % 2 != 0) {
+    file.fail(fmt::format("'{}' is {}; expected an even number", keys.name("rope.dimension_count"),
+                          rope.dim));
+  }
+  rope.base = keys.positive("rope.freq_base", 10000.0);
+  rope.original_context =
+      keys.optional("rope.scaling.original_context_length", c.context_length, kMaxContext);
+  rope.magnitude = keys.positive("rope.scaling.attn_factor", 1.0);
+  const std::string scaling = file.find_string(keys.name("rope.scaling.type")).value_or("linear");
+  if (scaling != "none") {
+    // Files write 0 for "not stretched".
+    const double factor = file.find_number(keys.name("rope.scaling.factor")).value_or(0);
+    rope.factor = factor == 0 ? 1.0 : keys.positive("rope.scaling.factor", 1.0);
+  }
+  if (scaling == "yarn") {
+    rope.scaling = RopeConfig::Scaling::kYarn;
+    rope.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", 32.0);
+    rope.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", 1.0);
+    // Attention over more positions is made sharper (Peng et al. 2023, equation 22).
+    rope.magnitude *= 1.0 + 0.1 * std::log(rope.factor);
+  } else if (scaling != "none" && scaling != "linear" && scaling != "longrope") {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: RoPE scaling '{}' is not supported; linear, yarn and longrope are",
+                            file.path(), scaling));
+  }
+  c.window_rope = rope;
+  if (architecture.window_rope_base > 0) {
+    c.window_rope = {.dim = rope.dim,
+                     .base = keys.positive("rope.freq_base_swa", architecture.window_rope_base)};
+  }
+}
+
+ModelConfig read_config(const GgufFile& file, const Architecture& architecture) {
+  ModelConfig c;
+  c.architecture = architecture.name;
+  c.name = file.find_string("general.name").value_or("");
+  c.file_bytes = file.file_bytes();
+  const Keys keys(file, c.architecture);
+  refuse_experts(file, keys);
+  read_sizes(file, keys, c);
+  read_scales(file, keys, architecture, c);
+  read_windows(file, keys, architecture, c);
+  read_rope(file, keys, architecture, c);
   return c;
 }
 
@@ -108,50 +196,128 @@ std::vector<float> read_vector(const GgufFile& file, const std::string& name, si
   return values;
 }
 
+/// Reads matrices, with their biases, and vectors of one model.
+class WeightReader {
+ public:
+  explicit WeightReader(const GgufFile& file) : file_(file) {}
+
+  /// Of tensors named `names` + ".weight" [rows, cols], stacked. Biases may be there or not.
+  Linear linear(std::span<const std::string> names, std::span<const size_t> rows, size_t cols) {
+    std::vector<Weight> parts;
+    std::vector<float> bias;
+    for (size_t i = 0; i < names.size(); ++i) {
+      parts.push_back(matrix(names[i] + ".weight", rows[i], cols));
+      const std::string bias_name = names[i] + ".bias";
+      if (!file_.has_tensor(bias_name)) continue;
+      bias.resize(
+          std::accumulate(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(i), 0UL));
+      const std::vector<float> part = read_vector(file_, bias_name, rows[i]);
+      bias.insert(bias.end(), part.begin(), part.end());
+    }
+    if (!bias.empty()) bias.resize(std::accumulate(rows.begin(), rows.end(), 0UL));
+    return Linear(std::move(parts), std::move(bias));
+  }
+  Linear linear(const std::string& name, size_t rows, size_t cols) {
+    return linear({&name, 1}, {&rows, 1}, cols);
+  }
+  /// The first of two forms that files have: one fused tensor, or the parts.
+  Linear fused_or_parts(const std::string& fused, std::span<const std::string> names,
+                        std::span<const size_t> rows, size_t cols) {
+    if (!file_.has_tensor(fused + ".weight")) return linear(names, rows, cols);
+    return linear(fused, std::accumulate(rows.begin(), rows.end(), 0UL), cols);
+  }
+  std::vector<float> norm(const std::string& name, size_t size) {
+    return read_vector(file_, name + ".weight", size);
+  }
+
+  /// Of the matrices read so far: "Q4_1, F32".
+  [[nodiscard]] std::string types() const { return fmt::format("{}", fmt::join(types_, ", ")); }
+
+ private:
+  Weight matrix(const std::string& name, size_t rows, size_t cols) {
+    const Weight weight = file_.tensor(name, rows, cols);
+    types_.insert(ggml_type_name(weight.type));
+    return weight;
+  }
+
+  const GgufFile& file_;
+  std::set<std::string> types_;
+};
+
+void read_layer(WeightReader& reader, const ModelConfig& c, const Architecture& architecture,
+                size_t index, LayerWeights& layer) {
+  const auto name = [&](const char* part) { return fmt::format("blk.{}.{}", index, part); };
+  layer.attention_norm = reader.norm(name("attn_norm"), c.width);
+  layer.qkv = reader.fused_or_parts(
+      name("attn_qkv"), std::array{name("attn_q"), name("attn_k"), name("attn_v")},
+      std::array{c.query_heads * c.key_dim, c.kv_heads * c.key_dim, c.kv_heads * c.value_dim},
+      c.width);
+  if (architecture.qk_norms) {
+    layer.query_norm = reader.norm(name("attn_q_norm"), c.key_dim);
+    layer.key_norm = reader.norm(name("attn_k_norm"), c.key_dim);
+  }
+  layer.output = reader.linear(name("attn_output"), c.width, c.query_heads * c.value_dim);
+  layer.ffn_norm = reader.norm(name("ffn_norm"), c.width);
+  if (architecture.post_norms) {
+    layer.attention_post_norm = reader.norm(name("post_attention_norm"), c.width);
+    layer.ffn_post_norm = reader.norm(name("post_ffw_norm"), c.width);
+  }
+  layer.gate_up = architecture.fused_gate
+                      ? reader.linear(name("ffn_up"), 2 * c.ffn_width, c.width)
+                      : reader.linear(std::array{name("ffn_gate"), name("ffn_up")},
+                                      std::array{c.ffn_width, c.ffn_width}, c.width);
+  layer.down = reader.linear(name("ffn_down"), c.width, c.ffn_width);
+}
+
+/// Divisors of the RoPE frequencies (Llama 3.1, LongRoPE), or none.
+std::vector<float> read_rope_factors(const GgufFile& file, const ModelConfig& c) {
+  const bool stretched = c.context_length > c.rope.original_context;
+  for (const char* name : {"rope_freqs.weight",
+                           stretched ? "rope_factors_long.weight" : "rope_factors_short.weight"}) {
+    if (!file.has_tensor(name)) continue;
+    std::vector<float> factors = read_vector(file, name, c.rope.dim / 2);
+    for (const float f : factors) {
+      if (!(f > 0)) file.fail(fmt::format("tensor '{}' divides a frequency by {}", name, f));
+    }
+    return factors;
+  }
+  return {};
+}
+
 }  // namespace
+
+size_t ModelConfig::global_layers() const {
+  return static_cast<size_t>(std::count(windows.begin(), windows.end(), 0UL));
+}
+
+size_t ModelConfig::kv_bytes(size_t tokens, size_t kept) const {
+  size_t rows = 0;
+  for (const size_t window : windows) rows += std::min(tokens, window > 0 ? window : kept);
+  return rows * kv_heads * (key_dim + value_dim) * 2;
+}
 
 Model::Model(const std::string& path) : weights_(std::make_unique<ModelWeights>(path)) {
   const GgufFile& file = weights_->file;
-  const std::string architecture = file.string("general.architecture");
+  ModelWeights& w = *weights_;
   try {
-    weights_->architecture = &find_architecture(architecture);
+    w.architecture = &find_architecture(file.string("general.architecture"));
   } catch (const Error& e) {
     throw Error(e.code(), fmt::format("{}: {}", path, e.what()));
   }
-  config_ = read_config(file);
+  config_ = read_config(file, *w.architecture);
   const ModelConfig& c = config_;
-  ModelWeights& w = *weights_;
   w.token_embedding = file.tensor("token_embd.weight", c.vocabulary, c.width);
   w.output_norm = read_vector(file, "output_norm.weight", c.width);
-  w.unembedding =
-      Linear({file.has_tensor("output.weight") ? file.tensor("output.weight", c.vocabulary, c.width)
-                                               : w.token_embedding});
-  if (file.has_tensor("rope_freqs.weight")) {
-    w.rope_factors = read_vector(file, "rope_freqs.weight", c.rope_dim / 2);
-  }
+  w.unembedding = file.has_tensor("output.weight")
+                      ? WeightReader(file).linear("output", c.vocabulary, c.width)
+                      : Linear({w.token_embedding});
+  w.rope_factors = read_rope_factors(file, c);
   w.layers = std::vector<LayerWeights>(c.layers);
-  std::set<std::string> types;
+  WeightReader reader(file);
   for (size_t i = 0; i < c.layers; ++i) {
-    LayerWeights& layer = w.layers[i];
-    const auto name = [&](const char* part) { return fmt::format("blk.{}.{}.weight", i, part); };
-    const auto matrix = [&](const char* part, size_t rows, size_t cols) {
-      const Weight weight = file.tensor(name(part), rows, cols);
-      types.insert(ggml_type_name(weight.type));
-      return weight;
-    };
-    layer.attention_norm = read_vector(file, name("attn_norm"), c.width);
-    layer.qkv = Linear({matrix("attn_q", c.query_heads * c.key_dim, c.width),
-                        matrix("attn_k", c.kv_heads * c.key_dim, c.width),
-                        matrix("attn_v", c.kv_heads * c.value_dim, c.width)});
-    layer.output = Linear({matrix("attn_output", c.width, c.query_heads * c.value_dim)});
-    layer.ffn_norm = read_vector(file, name("ffn_norm"), c.width);
-    layer.gate_up =
-        Linear({matrix("ffn_gate", c.ffn_width, c.width), matrix("ffn_up", c.ffn_width, c.width)});
-    layer.down = Linear({matrix("ffn_down", c.width, c.ffn_width)});
+    read_layer(reader, c, *w.architecture, i, w.layers[i]);
   }
-  for (const std::string& type : types) {
-    config_.weight_types += (config_.weight_types.empty() ? "" : ", ") + type;
-  }
+  config_.weight_types = reader.types();
 }
 
 Model::~Model() = default;

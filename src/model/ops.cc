@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "base/threads.h"
 
@@ -47,6 +48,30 @@ void RmsNormRow(const float* x, const float* weight, size_t count, float epsilon
 void AddRow(float* x, const float* y, size_t count) {
   ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
     hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, x + i);
+  });
+}
+
+void ScaleRow(float* x, float factor, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, x + i);
+  });
+}
+
+void SoftcapRow(float* x, float cap, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    const auto c = hn::Set(d, cap);
+    hn::StoreU(hn::Mul(c, Tanh(d, hn::Div(hn::LoadU(d, x + i), c))), d, x + i);
+  });
+}
+
+/// GELU in its tanh form: g/2 (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) (Hendrycks & Gimpel 2016).
+void GeluMultiplyRow(float* gate, const float* up, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    const auto g = hn::LoadU(d, gate + i);
+    const auto cubic = hn::MulAdd(hn::Mul(hn::Mul(g, g), g), hn::Set(d, 0.044715F), g);
+    const auto t = Tanh(d, hn::Mul(cubic, hn::Set(d, 0.79788456F)));
+    const auto half = hn::Mul(g, hn::Set(d, 0.5F));
+    hn::StoreU(hn::Mul(hn::MulAdd(half, t, half), hn::LoadU(d, up + i)), d, gate + i);
   });
 }
 
@@ -103,7 +128,10 @@ namespace restkv {
 
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(AddRow);
+HWY_EXPORT(ScaleRow);
+HWY_EXPORT(SoftcapRow);
 HWY_EXPORT(SiluMultiplyRow);
+HWY_EXPORT(GeluMultiplyRow);
 HWY_EXPORT(RotateHalves);
 HWY_EXPORT(RotateNeighbours);
 
@@ -131,18 +159,67 @@ void add(Matrix<float> x, Matrix<const float> y) {
   for_each_row(x.rows, [&](size_t r) { HWY_DYNAMIC_DISPATCH(AddRow)(x.row(r), y.row(r), x.cols); });
 }
 
-void silu_multiply(Matrix<float> gate_up) {
-  const size_t width = gate_up.cols / 2;
-  for_each_row(gate_up.rows, [&](size_t r) {
-    HWY_DYNAMIC_DISPATCH(SiluMultiplyRow)(gate_up.row(r), gate_up.row(r) + width, width);
+void rms_norm_heads(Heads<float> x, std::span<const float> weight, float epsilon) {
+  for_each_row(x.rows, [&](size_t r) {
+    for (size_t h = 0; h < x.heads; ++h) {
+      HWY_DYNAMIC_DISPATCH(RmsNormRow)(x.row(h, r), weight.data(), x.dim, epsilon, x.row(h, r));
+    }
   });
 }
 
-RopeTable::RopeTable(const ModelConfig& config, std::span<const float> factors, RopeStyle style)
-    : pairs_(config.rope_dim / 2), style_(style), frequencies_(pairs_) {
+void add_bias(Matrix<float> x, std::span<const float> bias) {
+  for_each_row(x.rows, [&](size_t r) {
+    HWY_DYNAMIC_DISPATCH(AddRow)(x.row(r), bias.data(), x.cols);
+  });
+}
+
+void scale(Matrix<float> x, float factor) {
+  for_each_row(x.rows, [&](size_t r) { HWY_DYNAMIC_DISPATCH(ScaleRow)(x.row(r), factor, x.cols); });
+}
+
+void softcap(Matrix<float> x, float cap) {
+  for_each_row(x.rows, [&](size_t r) { HWY_DYNAMIC_DISPATCH(SoftcapRow)(x.row(r), cap, x.cols); });
+}
+
+void gate_multiply(Matrix<float> gate_up, Activation activation) {
+  const size_t width = gate_up.cols / 2;
+  for_each_row(gate_up.rows, [&](size_t r) {
+    float* gate = gate_up.row(r);
+    if (activation == Activation::kGelu) {
+      HWY_DYNAMIC_DISPATCH(GeluMultiplyRow)(gate, gate + width, width);
+    } else {
+      HWY_DYNAMIC_DISPATCH(SiluMultiplyRow)(gate, gate + width, width);
+    }
+  });
+}
+
+namespace {
+
+/// YaRN (Peng et al. 2023, section 3.2): the share of pair i that keeps its frequency. Pairs that
+/// turn more than beta_fast times in the original context keep it, those that turn less than
+/// beta_slow times are interpolated, a linear ramp over the pairs lies between.
+double yarn_kept_share(const RopeConfig& c, size_t pair) {
+  const auto dim = static_cast<double>(c.dim);
+  const auto pair_of_turns = [&](double turns) {
+    return dim *
+           std::log(static_cast<double>(c.original_context) / (turns * 2 * std::numbers::pi)) /
+           (2 * std::log(c.base));
+  };
+  const double low = std::max(0.0, std::floor(pair_of_turns(c.beta_fast)));
+  const double high = std::min(dim - 1, std::ceil(pair_of_turns(c.beta_slow)));
+  const double y = (static_cast<double>(pair) - low) / std::max(0.001, high - low);
+  return 1 - std::clamp(y, 0.0, 1.0);
+}
+
+}  // namespace
+
+RopeTable::RopeTable(const RopeConfig& config, std::span<const float> factors, RopeStyle style)
+    : pairs_(config.dim / 2), style_(style), magnitude_(config.magnitude), frequencies_(pairs_) {
   for (size_t i = 0; i < pairs_; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.rope_dim);
-    frequencies_[i] = std::pow(config.rope_base, exponent) * config.rope_scale /
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.dim);
+    const double kept =
+        config.scaling == RopeConfig::Scaling::kYarn ? yarn_kept_share(config, i) : 0.0;
+    frequencies_[i] = std::pow(config.base, exponent) * ((1 - kept) / config.factor + kept) /
                       (factors.empty() ? 1.0 : static_cast<double>(factors[i]));
   }
 }
@@ -157,8 +234,8 @@ void RopeTable::grow(size_t end) {
     float* row = table_.data() + (have + r) * 2 * pairs_;
     for (size_t i = 0; i < pairs_; ++i) {
       const double angle = static_cast<double>(have + r) * frequencies_[i];
-      row[i] = static_cast<float>(std::cos(angle));
-      row[pairs_ + i] = static_cast<float>(std::sin(angle));
+      row[i] = static_cast<float>(magnitude_ * std::cos(angle));
+      row[pairs_ + i] = static_cast<float>(magnitude_ * std::sin(angle));
     }
   });
 }
@@ -184,11 +261,16 @@ void RopeTable::rotate(Heads<float> x, size_t first) const {
 
 void RopeTable::rotate_back(Heads<float> x, size_t first) const {
   if (pairs_ == 0) return;
+  // The inverse of m R is R^T / m, and the table holds m cos and m sin.
+  const auto undo = static_cast<float>(1 / (magnitude_ * magnitude_));
   for_each_row(x.rows, [&](size_t r) {
-    const float* cosine = table_.data() + (first + r) * 2 * pairs_;
-    std::vector<float> sine(cosine + pairs_, cosine + 2 * pairs_);
-    for (float& s : sine) s = -s;
-    rotate_row(x, r, cosine, sine.data());
+    const float* row = table_.data() + (first + r) * 2 * pairs_;
+    std::vector<float> inverse(row, row + 2 * pairs_);
+    for (size_t i = 0; i < pairs_; ++i) {
+      inverse[i] *= undo;
+      inverse[pairs_ + i] *= -undo;
+    }
+    rotate_row(x, r, inverse.data(), inverse.data() + pairs_);
   });
 }
 

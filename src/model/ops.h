@@ -18,14 +18,27 @@ void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilo
 /// x += y.
 void add(Matrix<float> x, Matrix<const float> y);
 
-/// gate = silu(gate) * up, for rows of [gate | up], each half as wide: SwiGLU (Shazeer 2020).
-/// The result fills the first half of each row.
-void silu_multiply(Matrix<float> gate_up);
+/// The same for every row of every head, in place.
+void rms_norm_heads(Heads<float> x, std::span<const float> weight, float epsilon);
+
+/// x += bias, for every row.
+void add_bias(Matrix<float> x, std::span<const float> bias);
+
+/// x *= factor.
+void scale(Matrix<float> x, float factor);
+
+/// x = cap * tanh(x / cap).
+void softcap(Matrix<float> x, float cap);
+
+/// gate = activation(gate) * up, for rows of [gate | up], each half as wide (Shazeer 2020). The
+/// result fills the first half of each row.
+void gate_multiply(Matrix<float> gate_up, Activation activation);
 
 /// cos and sin of every (position, frequency): grows on demand and is kept over calls.
 class RopeTable {
  public:
-  RopeTable(const ModelConfig& config, std::span<const float> factors, RopeStyle style);
+  /// `factors` [dim / 2], or none, divide the frequencies.
+  RopeTable(const RopeConfig& config, std::span<const float> factors, RopeStyle style);
 
   /// Makes positions [0, end) available.
   void grow(size_t end);
@@ -42,6 +55,7 @@ class RopeTable {
 
   size_t pairs_;
   RopeStyle style_;
+  double magnitude_;
   std::vector<double> frequencies_;  // [pairs]
   std::vector<float> table_;         // [positions][2][pairs]: cos, then sin
 };

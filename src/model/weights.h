@@ -13,12 +13,15 @@ namespace restkv {
 
 /// Weights of one transformer layer, as they lie in the file.
 struct LayerWeights {
-  std::vector<float> attention_norm;  // [C]
-  Linear qkv;                         // [H*d + G*d + G*dv, C]
-  Linear output;                      // [C, H*dv]
-  std::vector<float> ffn_norm;        // [C]
-  Linear gate_up;                     // [2*F, C]
-  Linear down;                        // [C, F]
+  std::vector<float> attention_norm;        // [C]
+  Linear qkv;                               // [H*d + G*d + G*dv, C]
+  std::vector<float> query_norm, key_norm;  // [d], or empty
+  Linear output;                            // [C, H*dv]
+  std::vector<float> attention_post_norm;   // [C], or empty
+  std::vector<float> ffn_norm;              // [C]
+  Linear gate_up;                           // [2*F, C]
+  Linear down;                              // [C, F]
+  std::vector<float> ffn_post_norm;         // [C], or empty
 
   mutable std::once_flag output_factor_made;
   mutable OutputFactor output_factor;

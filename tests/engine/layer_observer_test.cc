@@ -31,7 +31,7 @@ class LayerObserverTest : public ::testing::Test {
       x->resize((x == &plain_ ? c.query_heads : c.kv_heads) * kLength * c.key_dim);
       std::generate(x->begin(), x->end(), [&] { return normal(rng); });
     }
-    rope_.emplace(c, model_->weights().rope_factors, model_->weights().architecture->rope);
+    rope_.emplace(c.rope, model_->weights().rope_factors, model_->weights().architecture->rope);
     rope_->grow(kLength);
     rotated_ = plain_;
     rope_->rotate({rotated_.data(), c.query_heads, kLength, c.key_dim}, 0);

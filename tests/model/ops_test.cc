@@ -105,7 +105,7 @@ double silu(double x) { return x / (1 + std::exp(-x)); }
 TEST_P(OpsTest, SiluMultiply) {
   for (const size_t width : kWidths) {
     Rows x(35, 2 * width, 5);
-    silu_multiply(x.view());
+    gate_multiply(x.view(), Activation::kSilu);
     for (size_t r = 0; r < 35; ++r) {
       for (size_t c = 0; c < width; ++c) {
         const double expected = silu(x.before(r, c)) * x.before(r, width + c);
@@ -127,7 +127,7 @@ TEST_P(OpsTest, SiluMultiplyOfExtremeNumbers) {
     x.set(0, i, gates[i]);
     x.set(0, gates.size() + i, 1.0F);
   }
-  silu_multiply(x.view());
+  gate_multiply(x.view(), Activation::kSilu);
   for (size_t i = 0; i < gates.size(); ++i) {
     const double expected = silu(gates[i]);
     EXPECT_NEAR(x.now(0, i), expected, 1e-30 + 2e-5 * std::abs(expected)) << gates[i];
@@ -138,21 +138,21 @@ TEST_P(OpsTest, SiluMultiplyOfExtremeNumbers) {
   y.set(0, 1, -infinity);
   y.set(0, 2, 1.0F);
   y.set(0, 3, 1.0F);
-  silu_multiply(y.view());
+  gate_multiply(y.view(), Activation::kSilu);
   EXPECT_EQ(y.now(0, 0), infinity);
   EXPECT_NEAR(y.now(0, 1), 0, 1e-30);
 }
 
 /// What the paper's rotation makes of row `position`, in float64.
-std::vector<double> rotated(const std::vector<float>& x, const ModelConfig& config,
+std::vector<double> rotated(const std::vector<float>& x, const RopeConfig& config,
                             const std::vector<float>& factors, RopeStyle style, size_t position) {
   std::vector<double> y(x.begin(), x.end());
-  const size_t pairs = config.rope_dim / 2;
+  const size_t pairs = config.dim / 2;
   for (size_t i = 0; i < pairs; ++i) {
-    const double angle = static_cast<double>(position) * config.rope_scale *
-                         std::pow(config.rope_base, -2.0 * static_cast<double>(i) /
-                                                        static_cast<double>(config.rope_dim)) /
-                         (factors.empty() ? 1.0 : double{factors[i]});
+    const double angle =
+        static_cast<double>(position) / config.factor *
+        std::pow(config.base, -2.0 * static_cast<double>(i) / static_cast<double>(config.dim)) /
+        (factors.empty() ? 1.0 : double{factors[i]});
     const size_t a = style == RopeStyle::kHalves ? i : 2 * i;
     const size_t b = style == RopeStyle::kHalves ? i + pairs : 2 * i + 1;
     y[a] = x[a] * std::cos(angle) - x[b] * std::sin(angle);
@@ -162,7 +162,7 @@ std::vector<double> rotated(const std::vector<float>& x, const ModelConfig& conf
 }
 
 /// Rotates token-major rows of two heads with room between them and compares with float64.
-void check_rotation(const RopeTable& table, const ModelConfig& config,
+void check_rotation(const RopeTable& table, const RopeConfig& config,
                     const std::vector<float>& factors, RopeStyle style, size_t dim, size_t rows,
                     size_t first) {
   Rows x(rows, 2 * dim);
@@ -183,9 +183,9 @@ void check_rotation(const RopeTable& table, const ModelConfig& config,
 TEST_P(OpsTest, Rope) {
   for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
     for (const size_t dim : {2, 6, 34, 64, 80, 128}) {
-      ModelConfig config;
-      config.rope_dim = dim;
-      config.rope_base = 10000;
+      RopeConfig config;
+      config.dim = dim;
+      config.base = 10000;
       RopeTable table(config, {}, style);
       table.grow(37);
       check_rotation(table, config, {}, style, dim, 37, 0);
@@ -201,10 +201,10 @@ TEST_P(OpsTest, Rope) {
 
 TEST_P(OpsTest, RopeOfPartOfTheChannelsWithFactorsAndScale) {
   for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
-    ModelConfig config;
-    config.rope_dim = 22;
-    config.rope_base = 500000;
-    config.rope_scale = 0.25;
+    RopeConfig config;
+    config.dim = 22;
+    config.base = 500000;
+    config.factor = 4;
     std::vector<float> factors;
     for (int i = 0; i < 11; ++i) factors.push_back(1 + 0.7F * static_cast<float>(i));
     RopeTable table(config, factors, style);
@@ -215,7 +215,7 @@ TEST_P(OpsTest, RopeOfPartOfTheChannelsWithFactorsAndScale) {
 }
 
 TEST_P(OpsTest, RopeOfNoChannels) {
-  const ModelConfig config;
+  const RopeConfig config;
   RopeTable table(config, {}, RopeStyle::kHalves);
   table.grow(10);
   Rows x(3, 8);
