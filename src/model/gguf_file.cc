@@ -160,16 +160,6 @@ std::vector<bool> GgufFile::flags(const std::string& key) const {
   return flags;
 }
 
-std::vector<bool> GgufFile::flags(const std::string& key) const {
-  const int64_t id = find(key);
-  if (id < 0 || scalar_type(id) != GGUF_TYPE_ARRAY ||
-      gguf_get_arr_type(gguf_.get(), id) != GGUF_TYPE_BOOL) {
-    fail(fmt::format("'{}' is not an array of booleans", key));
-  }
-  const auto* values = static_cast<const int8_t*>(gguf_get_arr_data(gguf_.get(), id));
-  return std::vector<bool>(values, values + gguf_get_arr_n(gguf_.get(), id));
-}
-
 std::string GgufFile::string(const std::string& key) const {
   auto value = find_string(key);
   if (!value) fail(fmt::format("has no '{}'", key));
