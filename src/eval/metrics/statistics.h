@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace restkv::eval {
+
+/// Plain mean; NaN of nothing.
+double mean(std::span<const double> values);
+
+/// Standard error of the mean: the sample standard deviation over sqrt(n), as
+/// lm-evaluation-harness 0.4.13 has it. NaN for fewer than two values.
+double mean_standard_error(std::span<const double> values);
+
+struct Interval {
+  double mean = 0;
+  double low = 0;
+  double high = 0;
+};
+
+struct BootstrapOptions {
+  size_t resamples = 10000;
+  double confidence = 0.95;
+  uint64_t seed = 42;
+};
+
+/// Mean of a[i] - b[i] and its percentile bootstrap interval: the pairs are drawn with replacement,
+/// so that what makes a sample easy for both sides cancels (Efron and Tibshirani, "An Introduction
+/// to the Bootstrap", 1993, section 13.3). The same for the same seed on every platform.
+/// Throws Error(kInvalidArgument): no pairs, different lengths, no resamples, or a confidence
+/// outside (0, 1).
+Interval paired_bootstrap(std::span<const double> a, std::span<const double> b,
+                          const BootstrapOptions& options = {});
+
+}  // namespace restkv::eval

@@ -1,0 +1,60 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "eval/metrics/difflib.h"
+#include "eval/metrics/golden_files.h"
+#include "eval/metrics/longbench.h"
+#include "eval/metrics/porter.h"
+#include "eval/metrics/rouge_l.h"
+#include "eval/metrics/rouge_score.h"
+#include "eval/metrics/text.h"
+
+// What the metrics are made of, against the published packages.
+namespace restkv::eval {
+namespace {
+
+using Json = nlohmann::json;
+using restkv::testing::metrics_directory;
+using testing::read_json;
+
+constexpr double kTolerance = 1e-9;
+
+TEST(Difflib, RatiosOfRealLinesOfCode) {
+  const Json golden = read_json(metrics_directory() / "difflib_ratio.json");
+  ASSERT_FALSE(golden.at("cases").empty());
+  for (const Json& pair : golden.at("cases")) {
+    const std::string a = pair.at("a");
+    const std::string b = pair.at("b");
+    EXPECT_NEAR(difflib_ratio(text::decode(a), text::decode(b)), pair.at("ratio"), kTolerance)
+        << a << "\n"
+        << b;
+    EXPECT_EQ(fuzz_ratio(a, b), pair.at("fuzz_ratio")) << a << "\n" << b;
+  }
+}
+
+TEST(Porter, StemsOfRealWords) {
+  const Json golden = read_json(metrics_directory() / "porter_stems.json");
+  ASSERT_FALSE(golden.at("stems").empty());
+  for (const auto& [word, stem] : golden.at("stems").items()) EXPECT_EQ(porter_stem(word), stem);
+}
+
+TEST(Rouge, RealSummaries) {
+  const Json golden = read_json(metrics_directory() / "rouge_long.json");
+  ASSERT_FALSE(golden.at("cases").empty());
+  for (const Json& pair : golden.at("cases")) {
+    const std::string prediction = pair.at("hyp");
+    const std::string reference = pair.at("ref");
+    EXPECT_NEAR(rouge_l(prediction, reference), pair.at("rouge_pkg").at("rouge-l").at("f"),
+                kTolerance);
+    EXPECT_NEAR(rouge_1(prediction, reference, true), pair.at("rouge_score_stem").at("rouge1"),
+                kTolerance);
+    EXPECT_NEAR(rouge_1(prediction, reference, false), pair.at("rouge_score_nostem").at("rouge1"),
+                kTolerance);
+    EXPECT_NEAR(rouge_lsum(prediction, reference), pair.at("rouge_score_nostem").at("rougeLsum"),
+                kTolerance);
+  }
+}
+
+}  // namespace
+}  // namespace restkv::eval
