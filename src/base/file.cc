@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <system_error>
+#include <utility>
 
 #include "restkv/error.h"
 
@@ -16,49 +16,58 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
 std::string reason(int error) { return std::generic_category().message(error); }
-
-/// 0, or the errno of the step that failed. Buffered bytes may only meet a full disk when they are
-/// flushed or when the file is closed, so every step counts.
-int write_all(const fs::path& path, std::string_view content) {
-  File file(std::fopen(path.c_str(), "wb"));
-  if (!file) return errno;
-  if (std::fwrite(content.data(), 1, content.size(), file.get()) != content.size()) return errno;
-  if (std::fflush(file.get()) != 0 || std::ferror(file.get()) != 0) return errno;
-  return std::fclose(file.release()) == 0 ? 0 : errno;
-}
 
 }  // namespace
 
-void write_file_atomically(const std::string& path, std::string_view content) {
+AtomicFile::AtomicFile(std::string path, size_t expected_bytes)
+    : path_(std::move(path)), expected_bytes_(expected_bytes), target_(path_) {
   std::error_code ignored;
-  fs::path target = path;
-  if (fs::is_symlink(target, ignored)) {
-    const fs::path pointed_to = fs::weakly_canonical(target, ignored);
-    if (!pointed_to.empty()) target = pointed_to;
+  if (fs::is_symlink(target_, ignored)) {
+    const fs::path pointed_to = fs::weakly_canonical(target_, ignored);
+    if (!pointed_to.empty()) target_ = pointed_to;
   }
   // Renaming over /dev/full or a named pipe would replace the device by a regular file.
-  const bool rename = !fs::exists(target, ignored) || fs::is_regular_file(target, ignored);
-  fs::path written = target;
-  if (rename) written += fmt::format(".{}.part", ::getpid());
+  if (!fs::exists(target_, ignored) || fs::is_regular_file(target_, ignored)) {
+    temporary_ = fmt::format("{}.{}.part", target_, ::getpid());
+  }
+  file_.reset(std::fopen((temporary_.empty() ? target_ : temporary_).c_str(), "wb"));
+  if (!file_) fail(errno);
+}
 
-  int error = write_all(written, content);
-  if (error == 0 && rename && std::rename(written.c_str(), target.c_str()) != 0) error = errno;
-  if (error == 0) return;
-  if (rename) fs::remove(written, ignored);
+AtomicFile::~AtomicFile() {
+  std::error_code ignored;
+  if (!temporary_.empty()) fs::remove(temporary_, ignored);
+}
+
+void AtomicFile::write(std::string_view bytes) {
+  if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) fail(errno);
+}
+
+void AtomicFile::commit() {
+  // Buffered bytes may only meet a full disk when they are flushed or when the file is closed.
+  if (std::fflush(file_.get()) != 0 || std::ferror(file_.get()) != 0) fail(errno);
+  if (std::fclose(file_.release()) != 0) fail(errno);
+  if (temporary_.empty()) return;
+  if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+  temporary_.clear();
+}
+
+void AtomicFile::fail(int error) const {
   throw Error(ErrorCode::kIo,
               fmt::format("cannot write {}: {}; choose a folder that exists, is writable and has "
                           "{} bytes free",
-                          path, reason(error), content.size()));
+                          path_, reason(error), expected_bytes_));
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  AtomicFile file(path, content.size());
+  file.write(content);
+  file.commit();
 }
 
 std::string read_file(const std::string& path) {
-  const File file(std::fopen(path.c_str(), "rb"));
+  const OpenFile file(std::fopen(path.c_str(), "rb"));
   std::string content;
   if (file) {
     char block[1 << 16];

@@ -1,15 +1,46 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
 
 namespace restkv {
 
-/// Writes `content` to `path` so that a reader sees the old file or the new one, never half of it:
-/// a temporary file in the same folder is written, closed and renamed. A symbolic link keeps
-/// pointing where it pointed; a device or pipe (/dev/stdout) is written directly.
-/// Throws Error(kIo) naming the path and the reason; the old file is then untouched and no
-/// temporary file remains.
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
+
+/// A file that appears at `path` whole or not at all: what is written goes to a temporary file in
+/// the same folder, which `commit` closes and renames. A symbolic link keeps pointing where it
+/// pointed; a device or pipe (/dev/stdout) is written directly.
+/// Every failure throws Error(kIo) naming the path and the reason.
+class AtomicFile {
+ public:
+  /// `expected_bytes`: what an error message names as the room needed.
+  AtomicFile(std::string path, size_t expected_bytes);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  /// Without `commit`, the old file is untouched and no temporary file remains.
+  ~AtomicFile();
+
+  void write(std::string_view bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(int error) const;
+
+  std::string path_;
+  size_t expected_bytes_;
+  std::string target_;     // `path_`, or what a symbolic link there points to
+  std::string temporary_;  // empty where `target_` is written directly
+  OpenFile file_;
+};
+
+/// Writes `content` to `path` as an `AtomicFile`: a reader sees the old file or the new one, never
+/// half of it.
 void write_file_atomically(const std::string& path, std::string_view content);
 
 /// The bytes of the file at `path`. Throws Error(kInput) naming the path and the reason.

@@ -26,7 +26,8 @@ class CliDemo : public ::testing::Test {
  protected:
   CliDemo() {
     TinyModel model;
-    model.tokenizer = true;
+    model.tokenizer = testing::test_model_path();
+    model.vocabulary = 0;
     model.tied = true;
     model.type = GGML_TYPE_Q8_0;
     model.write(model_);

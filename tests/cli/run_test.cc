@@ -68,7 +68,8 @@ class CliRun : public ::testing::Test {
 
   static TinyModel description() {
     TinyModel model;
-    model.tokenizer = true;
+    model.tokenizer = testing::test_model_path();
+    model.vocabulary = 0;
     model.tied = true;
     model.type = GGML_TYPE_Q8_0;
     model.context = 32768;

@@ -1,7 +1,6 @@
 // The forward pass against libllama on the same file: the reference every user of GGUF files knows.
 
 #include <gtest/gtest.h>
-#include <llama.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,58 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "model/ggml_log.h"
 #include "restkv/engine.h"
+#include "support/llama_reference.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
-/// Logits of libllama for every token, fed as one prompt, f32 cache.
-class LlamaReference {
- public:
-  explicit LlamaReference(const std::string& path) {
-    capture_ggml_log();
-    llama_backend_init();
-    model_.reset(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
-    if (model_ == nullptr) throw std::runtime_error("libllama cannot load " + path);
-    llama_context_params params = llama_context_default_params();
-    params.n_ctx = 2048;
-    params.n_batch = 2048;
-    params.n_threads = 2;
-    params.n_threads_batch = 2;
-    params.type_k = GGML_TYPE_F32;
-    params.type_v = GGML_TYPE_F32;
-    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    context_.reset(llama_init_from_model(model_.get(), params));
-  }
-  [[nodiscard]] size_t vocabulary() const {
-    return static_cast<size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));
-  }
-  /// Feeds tokens after what was fed before; `row(i)` then gives the logits after tokens[i].
-  void feed(const std::vector<int32_t>& tokens) {
-    llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
-    batch.n_tokens = static_cast<int32_t>(tokens.size());
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      batch.token[i] = tokens[i];
-      batch.pos[i] = next_++;
-      batch.n_seq_id[i] = 1;
-      batch.seq_id[i][0] = 0;
-      batch.logits[i] = 1;
-    }
-    const int status = llama_decode(context_.get(), batch);
-    llama_batch_free(batch);
-    if (status != 0) throw std::runtime_error("llama_decode failed");
-  }
-  [[nodiscard]] const float* row(size_t i) const {
-    return llama_get_logits_ith(context_.get(), static_cast<int32_t>(i));
-  }
-
- private:
-  std::unique_ptr<llama_model, decltype(&llama_model_free)> model_{nullptr, llama_model_free};
-  std::unique_ptr<llama_context, decltype(&llama_free)> context_{nullptr, llama_free};
-  llama_pos next_ = 0;
-};
+using ::restkv::testing::LlamaReference;
 
 std::vector<double> log_softmax(const float* logits, size_t count) {
   const double top = *std::max_element(logits, logits + count);
@@ -91,7 +46,7 @@ TEST(ParityTest, SmolLm2AgreesWithLibllamaOnRealText) {
   const std::vector<int32_t> text = essay_tokens();
   ASSERT_EQ(text.size(), 1001U);
   const std::vector<int32_t> fed(text.begin(), text.end() - 1);
-  LlamaReference reference(testing::test_model_path());
+  LlamaReference reference(testing::test_model_path(), 2048, 2);
   reference.feed(fed);
 
   const Model model(testing::test_model_path());
@@ -103,7 +58,7 @@ TEST(ParityTest, SmolLm2AgreesWithLibllamaOnRealText) {
   size_t agreeing = 0;
   engine.score(fed, [&](size_t first, Matrix<const float> logits) {
     for (size_t r = 0; r < logits.rows; ++r) {
-      const float* theirs = reference.row(first + r);
+      const float* theirs = reference.logits(first + r).data();
       const std::vector<double> p = log_softmax(theirs, vocabulary);
       const std::vector<double> q = log_softmax(logits.row(r), vocabulary);
       for (size_t v = 0; v < vocabulary; ++v) divergence += std::exp(p[v]) * (p[v] - q[v]);
@@ -136,7 +91,8 @@ TEST_P(TinyParityTest, LogitsAndGreedyTextEqualLibllama) {
   const testing::TemporaryFolder folder;
   const std::string path = folder.file("tiny.gguf");
   testing::TinyModel tiny = GetParam().model;
-  tiny.tokenizer = true;
+  tiny.tokenizer = testing::test_model_path();
+  tiny.vocabulary = 1024;
   tiny.write(path);
   LlamaReference reference(path);
   const size_t vocabulary = reference.vocabulary();
@@ -151,7 +107,7 @@ TEST_P(TinyParityTest, LogitsAndGreedyTextEqualLibllama) {
   reference.feed(prompt);
   engine.score(prompt, [&](size_t first, Matrix<const float> logits) {
     for (size_t r = 0; r < logits.rows; ++r) {
-      const float* theirs = reference.row(first + r);
+      const float* theirs = reference.logits(first + r).data();
       for (size_t v = 0; v < vocabulary; ++v) {
         worst = std::max(worst, std::abs(static_cast<double>(logits.row(r)[v]) - theirs[v]));
       }
@@ -164,7 +120,7 @@ TEST_P(TinyParityTest, LogitsAndGreedyTextEqualLibllama) {
   request.kv_type = KvType::kF32;  // like the reference's cache
   const std::vector<float> first = engine.prefill(prompt, {&request, 1});
   std::span<const float> ours = first;
-  const float* theirs = reference.row(prompt.size() - 1);
+  const float* theirs = reference.logits(prompt.size() - 1).data();
   double worst_decoding = 0;
   for (int step = 0; step < 50; ++step) {
     for (size_t v = 0; v < vocabulary; ++v) {
@@ -172,8 +128,8 @@ TEST_P(TinyParityTest, LogitsAndGreedyTextEqualLibllama) {
     }
     const int32_t token = arg_max(ours.data(), vocabulary);
     ASSERT_EQ(token, arg_max(theirs, vocabulary)) << "greedy text differs at step " << step;
-    reference.feed({token});
-    theirs = reference.row(0);
+    reference.feed({&token, 1});
+    theirs = reference.logits(0).data();
     ours = engine.decode(token, request.cache);
   }
   std::printf("max |difference| prompt %.2e, 50 decoding steps %.2e\n", worst, worst_decoding);

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <llama.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace restkv::testing {
+
+/// libllama on a GGUF file, as exactly as it computes: float32 cache, no flash attention.
+class LlamaReference {
+ public:
+  /// Throws std::runtime_error with libllama's own words if the file does not load.
+  explicit LlamaReference(const std::string& path, uint32_t context = 2048, int threads = 1);
+
+  [[nodiscard]] size_t vocabulary() const;
+  /// Feeds tokens after what was fed before; `logits(i)` are then those after tokens[i].
+  void feed(std::span<const int32_t> tokens);
+  [[nodiscard]] std::span<const float> logits(size_t i) const;
+
+ private:
+  std::unique_ptr<llama_model, decltype(&llama_model_free)> model_{nullptr, llama_model_free};
+  std::unique_ptr<llama_context, decltype(&llama_free)> context_{nullptr, llama_free};
+  llama_pos next_ = 0;
+};
+
+}  // namespace restkv::testing

@@ -1,0 +1,43 @@
+#include "make_model/families.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+constexpr std::array kFamilies{
+    Family{.architecture = "llama", .head_keys = true},
+    Family{.architecture = "qwen2", .qkv_bias = true},
+    Family{.architecture = "qwen3", .qk_norm = true, .head_keys = true},
+    Family{.architecture = "gemma", .scaled_input = true, .head_keys = true, .always_tied = true},
+    Family{.architecture = "gemma2",
+           .post_norms = true,
+           .scaled_input = true,
+           .head_keys = true,
+           .always_tied = true},
+    Family{.architecture = "gemma3",
+           .qk_norm = true,
+           .post_norms = true,
+           .scaled_input = true,
+           .head_keys = true},
+    Family{.architecture = "phi3", .fused = true},
+};
+
+}  // namespace
+
+const Family& find_family(std::string_view architecture) {
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (family.architecture == architecture) return family;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.architecture);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no family '{}'; known: {}", architecture, known));
+}
+
+}  // namespace restkv

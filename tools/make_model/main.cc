@@ -1,0 +1,178 @@
+// Writes GGUF models with random weights, to measure and test with shapes whose real weights are
+// large or not free.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "cli/process.h"
+#include "make_model/presets.h"
+#include "make_model/random_model.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+using cli::human_bytes;
+
+struct Flags {
+  std::string shape, file;
+  std::string type = "F16";
+  std::string tokenizer = RESTKV_TOKENIZER;
+  size_t layers = 0;
+  size_t vocabulary = 0;
+  uint64_t seed = 1;
+  int threads = 0;
+  bool list = false;
+};
+
+std::string upper(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
+}
+
+std::string type_names() {
+  std::string names;
+  for (const ggml_type type : weight_types()) {
+    names += (names.empty() ? "" : ", ") + upper(ggml_type_name(type));
+  }
+  return names;
+}
+
+ggml_type find_type(const std::string& name) {
+  for (const ggml_type type : weight_types()) {
+    if (upper(ggml_type_name(type)) == upper(name)) return type;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no type '{}'; known: {}", name, type_names()));
+}
+
+std::string list() {
+  std::string text =
+      fmt::format("{:<18} {:<6} {:>6} {:>6} {:>9} {:>10} {:>9}  {}\n", "shape", "family", "layers",
+                  "width", "heads", "vocabulary", "weights", "what it has");
+  for (const Preset& preset : presets()) {
+    const RandomModel& m = preset.model;
+    text += fmt::format("{:<18} {:<6} {:>6} {:>6} {:>9} {:>10} {:>7.2f} G  {}\n", preset.name,
+                        m.architecture, m.layers, m.width,
+                        fmt::format("{}/{}x{}", m.query_heads, m.kv_heads, m.head_dim),
+                        m.vocabulary, static_cast<double>(m.size().weights) * 1e-9, preset.what);
+  }
+  return text + "\nheads: query heads / KV heads x channels of each\ntypes: " + type_names() + "\n";
+}
+
+void make(const Flags& flags) {
+  RandomModel model = find_preset(flags.shape);
+  model.type = find_type(flags.type);
+  model.tokenizer = flags.tokenizer;
+  model.seed = flags.seed;
+  if (flags.layers != 0) model.layers = flags.layers;
+  if (flags.vocabulary != 0) model.vocabulary = flags.vocabulary;
+
+  const RandomModel::Size size = model.size();
+  std::error_code unknown;
+  const auto folder = std::filesystem::absolute(flags.file).parent_path();
+  const std::filesystem::space_info space = std::filesystem::space(folder, unknown);
+  if (!unknown && std::filesystem::is_directory(folder) && space.available < size.bytes) {
+    throw Error(
+        ErrorCode::kIo,
+        fmt::format("{} needs {}, but {} has {} free; choose another folder, fewer --layers "
+                    "or a smaller --type",
+                    flags.file, human_bytes(static_cast<double>(size.bytes)), folder.string(),
+                    human_bytes(static_cast<double>(space.available))));
+  }
+  cli::catch_interrupts();
+  Progress progress(stderr, fmt::format("writing {}", flags.file));
+  model.write(flags.file, [&](double fraction, std::string_view tensor) {
+    progress.update(fraction, tensor);
+    return !cli::interrupted();
+  });
+  progress.finish();
+  cli::print(fmt::format(
+      "{}: {} with random weights (seed {}), {} layers, {:.2f} G weights, {}, {} "
+      "tokens of {}\n",
+      flags.file, flags.shape, flags.seed, model.layers, static_cast<double>(size.weights) * 1e-9,
+      human_bytes(static_cast<double>(size.bytes)), model.vocabulary, flags.tokenizer));
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Writes a GGUF model with random weights that restkv and libllama load");
+  app.name("script/make-model");
+  Flags flags;
+  app.add_option("shape", flags.shape, "a name that --list shows");
+  app.add_option("file", flags.file, "the GGUF file to write")->type_name("FILE");
+  app.add_option("--type", flags.type, "of the matrices; norms and biases stay F32")
+      ->capture_default_str();
+  app.add_option("--layers", flags.layers, "instead of the shape's own")->check(CLI::Range(1, 512));
+  app.add_option("--vocabulary", flags.vocabulary,
+                 "tokens, instead of the shape's own: the tokenizer's last ones are left out, or "
+                 "unused ones added")
+      ->check(CLI::Range(512, 1 << 24));
+  app.add_option("--tokenizer", flags.tokenizer, "GGUF file whose tokenizer is copied")
+      ->type_name("FILE")
+      ->capture_default_str();
+  app.add_option("--seed", flags.seed, "of the weights")->capture_default_str();
+  app.add_option("-t,--threads", flags.threads, "0: one per processor")->capture_default_str();
+  app.add_flag("--list", flags.list, "show shapes and types");
+  app.footer(
+      "The weights are random, so the text is nonsense; speed and memory are those of the shape.\n"
+      "Examples:\n"
+      "  script/make-model --list\n"
+      "  script/make-model Llama-3.1-8B llama.gguf --type Q4_K\n"
+      "  script/make-model Gemma-2-9B gemma.gguf --type Q4_0 --layers 4\n"
+      "  script/make-model tiny-qwen3 tiny.gguf --type F32 --seed 7");
+  try {
+    app.parse(argc, argv);
+    if (!flags.list && (flags.shape.empty() || flags.file.empty())) {
+      throw CLI::RequiredError("a shape and a file to write");
+    }
+  } catch (const CLI::ParseError& e) {
+    std::ostringstream text;  // of --help
+    if (app.exit(e, text, text) != 0) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{}\nscript/make-model --help shows what is expected.", e.what()));
+    }
+    cli::print(text.str());
+    return cli::kSuccess;
+  }
+  if (flags.list) {
+    cli::print(list());
+    return cli::kSuccess;
+  }
+  cli::use_threads(flags.threads);
+  make(flags);
+  return cli::kSuccess;
+}
+
+}  // namespace
+}  // namespace restkv
+
+int main(int argc, char** argv) {
+  restkv::cli::take_signals();
+  try {
+    return restkv::run(argc, argv);
+  } catch (const restkv::Error& e) {
+    std::fputs(fmt::format("make-model: {}\n", e.what()).c_str(), stderr);
+    switch (e.code()) {
+      case restkv::ErrorCode::kInvalidArgument:
+        return restkv::cli::kUsage;
+      case restkv::ErrorCode::kInterrupted:
+        return restkv::cli::kInterruptedExit;
+      default:
+        return restkv::cli::kFailure;
+    }
+  } catch (const std::exception& e) {
+    std::fputs(fmt::format("make-model: {}\n", e.what()).c_str(), stderr);
+    return restkv::cli::kFailure;
+  }
+}

@@ -1,0 +1,290 @@
+#include "make_model/presets.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Published shapes: the config.json of each model.
+const std::vector<Preset>& published() {
+  static const std::vector<Preset> rows{
+      {"Llama-2-7B",
+       "MHA",
+       {.architecture = "llama",
+        .layers = 32,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 32,
+        .head_dim = 128,
+        .ffn_width = 11008,
+        .context = 4096,
+        .vocabulary = 32000}},
+      {"Llama-3.1-8B",
+       "GQA, frequency factors",
+       {.architecture = "llama",
+        .layers = 32,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn_width = 14336,
+        .context = 131072,
+        .rope_base = 500000,
+        .rope_stretch = RopeStretch{},
+        .vocabulary = 128256}},
+      {"Llama-3.2-1B",
+       "GQA, frequency factors, tied",
+       {.architecture = "llama",
+        .layers = 16,
+        .width = 2048,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 64,
+        .ffn_width = 8192,
+        .context = 131072,
+        .rope_base = 500000,
+        .rope_stretch = RopeStretch{.factor = 32},
+        .tied = true,
+        .vocabulary = 128256}},
+      {"Mistral-7B-v0.1",
+       "GQA, window of 4096",
+       {.architecture = "llama",
+        .layers = 32,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn_width = 14336,
+        .context = 32768,
+        .window = 4096,
+        .vocabulary = 32000}},
+      {"Mistral-7B-v0.3",
+       "GQA",
+       {.architecture = "llama",
+        .layers = 32,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn_width = 14336,
+        .context = 32768,
+        .rope_base = 1000000,
+        .vocabulary = 32768}},
+      {"SmolLM2-135M",
+       "GQA, tied",
+       {.architecture = "llama",
+        .layers = 30,
+        .width = 576,
+        .query_heads = 9,
+        .kv_heads = 3,
+        .head_dim = 64,
+        .ffn_width = 1536,
+        .context = 8192,
+        .rope_base = 100000,
+        .tied = true,
+        .vocabulary = 49152}},
+      {"TinyLlama-1.1B",
+       "GQA",
+       {.architecture = "llama",
+        .layers = 22,
+        .width = 2048,
+        .query_heads = 32,
+        .kv_heads = 4,
+        .head_dim = 64,
+        .ffn_width = 5632,
+        .context = 2048,
+        .vocabulary = 32000}},
+      {"Qwen2.5-7B",
+       "GQA, biases",
+       {.architecture = "qwen2",
+        .layers = 28,
+        .width = 3584,
+        .query_heads = 28,
+        .kv_heads = 4,
+        .head_dim = 128,
+        .ffn_width = 18944,
+        .context = 32768,
+        .norm_epsilon = 1e-6,
+        .rope_base = 1000000,
+        .vocabulary = 152064}},
+      {"Qwen3-8B",
+       "GQA, q/k norms",
+       {.architecture = "qwen3",
+        .layers = 36,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn_width = 12288,
+        .context = 40960,
+        .norm_epsilon = 1e-6,
+        .rope_base = 1000000,
+        .vocabulary = 151936}},
+      {"Gemma-7B",
+       "MHA, heads wider than the model, tied",
+       {.architecture = "gemma",
+        .layers = 28,
+        .width = 3072,
+        .query_heads = 16,
+        .kv_heads = 16,
+        .head_dim = 256,
+        .ffn_width = 24576,
+        .context = 8192,
+        .norm_epsilon = 1e-6,
+        .tied = true,
+        .vocabulary = 256000}},
+      {"Gemma-2-9B",
+       "GQA, every second layer has a window, soft caps, tied",
+       {.architecture = "gemma2",
+        .layers = 42,
+        .width = 3584,
+        .query_heads = 16,
+        .kv_heads = 8,
+        .head_dim = 256,
+        .ffn_width = 14336,
+        .context = 8192,
+        .norm_epsilon = 1e-6,
+        .window = 4096,
+        .attention_softcap = 50,
+        .final_softcap = 30,
+        .tied = true,
+        .vocabulary = 256000}},
+      {"Gemma-3-270M",
+       "one KV head, five of six layers have a window, tied",
+       {.architecture = "gemma3",
+        .layers = 18,
+        .width = 640,
+        .query_heads = 4,
+        .kv_heads = 1,
+        .head_dim = 256,
+        .ffn_width = 2048,
+        .context = 32768,
+        .norm_epsilon = 1e-6,
+        .rope_base = 1000000,
+        .window = 512,
+        .tied = true,
+        .vocabulary = 262144}},
+      {"Phi-3-mini-4k",
+       "MHA, fused matrices",
+       {.architecture = "phi3",
+        .layers = 32,
+        .width = 3072,
+        .query_heads = 32,
+        .kv_heads = 32,
+        .head_dim = 96,
+        .ffn_width = 8192,
+        .context = 4096,
+        .window = 2047,
+        .vocabulary = 32064}},
+  };
+  return rows;
+}
+
+constexpr size_t kTinyVocabulary = 1024;
+constexpr size_t kTinyWindow = 64;
+
+/// What the tiny models share.
+RandomModel tiny(std::string architecture) {
+  return {.architecture = std::move(architecture),
+          .layers = 3,
+          .width = 256,
+          .query_heads = 4,
+          .kv_heads = 2,
+          .head_dim = 64,
+          .ffn_width = 512,
+          .vocabulary = kTinyVocabulary};
+}
+
+std::vector<Preset> all_presets() {
+  std::vector<Preset> rows = published();
+  const auto add = [&](std::string_view name, std::string_view what, RandomModel model) {
+    rows.push_back({name, what, std::move(model)});
+  };
+  RandomModel model = tiny("llama");
+  add("tiny-llama", "GQA", model);
+
+  model.rope_base = 500000;
+  model.rope_stretch = RopeStretch{.original_context = 256};
+  add("tiny-llama-3.1", "GQA, frequency factors", model);
+
+  model.tied = true;
+  add("tiny-llama-3.2", "GQA, frequency factors, tied", model);
+
+  model = tiny("llama");
+  model.window = kTinyWindow;
+  add("tiny-mistral-v0.1", "GQA, all layers have a window", model);
+
+  model = tiny("qwen2");
+  model.rope_base = 1000000;
+  add("tiny-qwen2", "GQA, biases", model);
+
+  model = tiny("qwen3");
+  model.rope_base = 1000000;
+  model.head_dim = 128;
+  model.tied = true;
+  add("tiny-qwen3", "GQA, q/k norms, heads wider than the model, tied", model);
+
+  model = tiny("gemma");
+  model.kv_heads = model.query_heads;
+  model.head_dim = 128;
+  model.tied = true;
+  add("tiny-gemma", "MHA, heads wider than the model, tied", model);
+
+  model = tiny("gemma2");
+  model.layers = 4;
+  model.query_heads = 8;
+  model.kv_heads = 4;
+  model.window = kTinyWindow;
+  model.attention_softcap = 5;
+  model.final_softcap = 8;
+  model.tied = true;
+  add("tiny-gemma2", "GQA, every second layer has a window, soft caps that bend, tied", model);
+
+  model = tiny("gemma3");
+  model.layers = 7;
+  model.kv_heads = 1;
+  model.head_dim = 128;
+  model.rope_base = 1000000;
+  model.window = kTinyWindow;
+  model.tied = true;
+  add("tiny-gemma3", "one KV head, five of six layers have a window, q/k norms, tied", model);
+
+  model = tiny("phi3");
+  add("tiny-phi-3", "GQA, fused matrices", model);
+
+  model.rope_dim = 48;
+  model.context = 4096;
+  model.longrope_context = 256;
+  add("tiny-phi-3-long", "GQA, fused matrices, part of each head rotated, LongRoPE factors", model);
+
+  for (Preset& row : rows) {
+    row.model.name = row.name;
+    // libllama insists on Phi's own tokens if it reads "phi-3" in a name.
+    std::replace(row.model.name.begin(), row.model.name.end(), '-', ' ');
+  }
+  return rows;
+}
+
+}  // namespace
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> rows = all_presets();
+  return rows;
+}
+
+RandomModel find_preset(std::string_view name) {
+  std::string known;
+  for (const Preset& preset : presets()) {
+    if (preset.name == name) return preset.model;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", preset.name);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no shape '{}'; known: {}", name, known));
+}
+
+}  // namespace restkv

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <ggml.h>
+#include <gguf.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace restkv {
+
+/// How Llama 3.1 stretches the long waves of its rotary embedding: `rope_freqs.weight`.
+struct RopeStretch {
+  double factor = 8;
+  double low_frequency = 1;
+  double high_frequency = 4;
+  double original_context = 8192;
+};
+
+/// One tensor before it is converted and written: `rows` x `cols` row-major values; a norm or a
+/// bias is one row.
+struct RandomTensor {
+  std::string name;
+  size_t rows = 0;
+  size_t cols = 0;
+  std::vector<float> values;
+};
+
+/// A model with random weights as a GGUF file that restkv and libllama read: metadata keys and
+/// tensor names are those that llama.cpp's converters write for the family. The same description
+/// gives the same file on every machine.
+///
+/// Weights are scaled so that the model behaves like one: the residual stream grows slowly, logits
+/// have a deviation of about 3 and attention prefers some tokens to others. Norm weights lie around
+/// 1 as they are multiplied; Gemma's checkpoints store 1 less, its GGUF files do not. (Only the
+/// last norm of a tied model is different, so that it does not repeat what it reads.)
+///
+/// The defaults are those of a tiny `llama` for tests.
+struct RandomModel {
+  std::string architecture = "llama";  ///< A row of families.h.
+  std::string name = "tiny";
+  size_t layers = 2;
+  size_t width = 64;
+  size_t query_heads = 4;
+  size_t kv_heads = 2;
+  size_t head_dim = 16;  ///< Of queries and keys.
+  size_t value_dim = 0;  ///< 0: `head_dim`, the only choice that libllama runs.
+  size_t ffn_width = 96;
+  size_t context = 4096;
+  double norm_epsilon = 1e-5;
+
+  double rope_base = 10000;
+  double rope_base_local = 0;  ///< Of sliding-window layers; 0: the family's default.
+  double rope_scale = 1;       ///< Positions are divided by this (linear scaling).
+  size_t rope_dim = 0;         ///< Rotated channels of a head; 0: all.
+  std::optional<RopeStretch> rope_stretch = {};
+  /// phi3 with two sets of frequency factors, for contexts up to this and beyond it; 0: none.
+  size_t longrope_context = 0;
+
+  size_t window = 0;  ///< Tokens that a sliding-window layer sees; 0: none has one.
+  size_t window_pattern =
+      0;  ///< Every so many layers one sees everything; 0: the family's default.
+  double attention_softcap = 0;
+  double final_softcap = 0;
+
+  ggml_type type = GGML_TYPE_F32;  ///< Of the matrices; norms and biases are always float32.
+  bool tied = false;               ///< Unembed with the embedding table.
+  /// The GGUF file whose tokenizer is copied, cut or filled up with unused tokens to `vocabulary`
+  /// (0: as it is). Empty: no tokenizer, which libllama cannot load.
+  std::string tokenizer = {};
+  size_t vocabulary = 256;
+  uint64_t seed = 1;
+
+  /// Last changes, for models that are wrong in one point: to the metadata, and to every tensor
+  /// (false leaves it out; its shape may change). With `edit_tensor`, all weights are in memory.
+  std::function<void(gguf_context*)> edit_metadata = {};
+  std::function<bool(RandomTensor&)> edit_tensor = {};
+
+  /// Is told the share of the work done and the tensor at hand; false stops with Error
+  /// (kInterrupted).
+  using Progress = std::function<bool(double fraction, std::string_view tensor)>;
+
+  /// Writes the file, block of rows by block of rows, with the threads of `parallel_for`; it
+  /// appears whole or not at all. Throws Error: kInvalidArgument (the description contradicts
+  /// itself), kInput (the tokenizer's file), kIo, kInterrupted.
+  void write(const std::string& path, const Progress& progress = {}) const;
+
+  /// Bytes of the tensors, and how many weights they are.
+  struct Size {
+    size_t bytes = 0;
+    size_t weights = 0;
+  };
+  [[nodiscard]] Size size() const;
+};
+
+/// Types that weights can be written in, by the names of `ggml_type_name`.
+std::vector<ggml_type> weight_types();
+
+}  // namespace restkv
