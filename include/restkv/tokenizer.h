@@ -32,6 +32,10 @@ class Tokenizer {
   /// Whether generation ends with this token (end of text, end of turn).
   [[nodiscard]] bool is_end(int32_t token) const;
   [[nodiscard]] size_t vocabulary() const;
+  /// What the first token of a text follows when nothing else stands before it: begin of text, or
+  /// end of text where the vocabulary has no other. Throws `Error` (kUnsupported) if it has
+  /// neither.
+  [[nodiscard]] int32_t prefix_token() const;
 
   /// Whether the file carries a chat template, that is, whether this is an instruct model.
   [[nodiscard]] bool has_chat_template() const;

@@ -3,15 +3,15 @@
 #include <array>
 
 #include "eval/suite.h"
+#include "eval/suites/longbench.h"
+#include "eval/suites/own_prompts.h"
+#include "eval/suites/perplexity.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
 
-// Each suite's file in suites/ defines one of these.
-// (none yet)
-
 std::span<const Suite> suites() {
-  static const std::array<Suite, 0> kSuites{};
+  static const std::array kSuites = {longbench_suite(), perplexity_suite(), own_prompts_suite()};
   return kSuites;
 }
 

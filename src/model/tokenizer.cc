@@ -87,6 +87,15 @@ size_t Tokenizer::vocabulary() const {
   return static_cast<size_t>(llama_vocab_n_tokens(impl_->vocab));
 }
 
+int32_t Tokenizer::prefix_token() const {
+  for (const int32_t token : {llama_vocab_bos(impl_->vocab), llama_vocab_eos(impl_->vocab)}) {
+    if (token != LLAMA_TOKEN_NULL) return token;
+  }
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("{}: the tokenizer has no token for the begin or end of a text", impl_->path));
+}
+
 bool Tokenizer::has_chat_template() const {
   return llama_model_chat_template(impl_->model.get(), nullptr) != nullptr;
 }

@@ -1,0 +1,189 @@
+#include "eval/jsonl.h"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kBlock = size_t{1} << 18U;
+
+[[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorCode::kInput, reason); }
+
+/// "[json.exception.parse_error.101] parse error at line 1, column 9: ..." without what the user
+/// already knows: these texts have one line.
+std::string short_reason(std::string_view text) {
+  if (const size_t end = text.find("] "); end != std::string_view::npos)
+    text.remove_prefix(end + 2);
+  constexpr std::string_view kLine = "line 1, ";
+  std::string reason(text);
+  if (const size_t at = reason.find(kLine); at != std::string::npos) reason.erase(at, kLine.size());
+  return reason;
+}
+
+[[noreturn]] void refuse_type(std::string_view name, std::string_view wanted, const json& value) {
+  refuse(fmt::format("field '{}' must be {}, not {}", name, wanted,
+                     value.is_primitive() && !value.is_string()
+                         ? value.dump()
+                         : fmt::format("of type {}", value.type_name())));
+}
+
+}  // namespace
+
+void LineReader::Close::operator()(gzFile_s* file) const { gzclose_r(file); }
+
+LineReader::LineReader(std::filesystem::path file, uint64_t offset)
+    : file_(std::move(file)), line_begin_(offset), position_(offset) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file_, ignored)) {
+    refuse(fmt::format("cannot read {}: it is a folder", file_.string()));
+  }
+  gz_.reset(gzopen(file_.c_str(), "rb"));
+  if (!gz_) {
+    refuse(fmt::format("cannot read {}: {}; check the path and its permissions", file_.string(),
+                       std::generic_category().message(errno)));
+  }
+  gzbuffer(gz_.get(), kBlock);
+  if (offset > 0 && gzseek(gz_.get(), static_cast<z_off_t>(offset), SEEK_SET) < 0) {
+    refuse(fmt::format("{}: ends before byte {}; has the file changed?", file_.string(), offset));
+  }
+}
+
+bool LineReader::fill() {
+  buffer_.erase(0, used_);
+  used_ = 0;
+  const size_t before = buffer_.size();
+  buffer_.resize(before + kBlock);
+  const int got = gzread(gz_.get(), buffer_.data() + before, kBlock);
+  buffer_.resize(before + static_cast<size_t>(std::max(got, 0)));
+  int code = Z_OK;
+  const std::string_view message = gzerror(gz_.get(), &code);
+  if (code != Z_OK && code != Z_STREAM_END) {
+    refuse(fmt::format("{}: reading fails after {} bytes: {}", file_.string(),
+                       position_ + buffer_.size(),
+                       code == Z_BUF_ERROR ? "the compressed file ends too early"
+                       : code == Z_ERRNO   ? std::generic_category().message(errno)
+                                           : std::string(message)));
+  }
+  return got > 0;
+}
+
+bool LineReader::next(std::string& line) {
+  size_t searched = used_;
+  size_t end = std::string::npos;
+  while ((end = buffer_.find('\n', searched)) == std::string::npos) {
+    searched = buffer_.size() - used_;  // `fill` moves what is unused to the front
+    if (!fill()) break;
+  }
+  const bool has_end = end != std::string::npos;
+  if (!has_end && buffer_.size() == used_) return false;
+  const size_t size = (has_end ? end : buffer_.size()) - used_;
+  line.assign(buffer_, used_, size);
+  used_ += size + (has_end ? 1 : 0);
+  line_begin_ = position_;
+  position_ += size + (has_end ? 1 : 0);
+  ++number_;
+  return true;
+}
+
+json parse_record(std::string_view line) {
+  json record;
+  try {
+    record = json::parse(line);
+  } catch (const json::exception& error) {
+    refuse(short_reason(error.what()));
+  }
+  if (!record.is_object()) refuse(fmt::format("not a JSON object but {}", record.type_name()));
+  return record;
+}
+
+void read_jsonl(const std::filesystem::path& file,
+                const std::function<bool(const json& record, RecordPlace place)>& use,
+                std::vector<SkippedLine>& skipped) {
+  LineReader reader(file);
+  std::string line;
+  for (;;) {
+    try {
+      if (!reader.next(line)) return;
+    } catch (const Error& error) {
+      skipped.push_back({file, reader.number() + 1, error.what()});
+      return;
+    }
+    const RecordPlace place{reader.offset(), reader.number()};
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      if (!use(parse_record(line), place)) return;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInput) throw;
+      skipped.push_back({file, place.line, error.what()});
+    }
+  }
+}
+
+json read_record(const std::filesystem::path& file, RecordPlace place) {
+  LineReader reader(file, place.offset);
+  std::string line;
+  try {
+    if (reader.next(line)) return parse_record(line);
+  } catch (const Error& error) {
+    refuse(fmt::format("{}:{}: {}", file.string(), place.line, error.what()));
+  }
+  refuse(fmt::format("{}:{}: the line is gone; has the file changed?", file.string(), place.line));
+}
+
+const json& field(const json& record, std::string_view name) {
+  const auto found = record.find(name);
+  if (found == record.end()) refuse(fmt::format("field '{}' is missing", name));
+  return *found;
+}
+
+const std::string& text_field(const json& record, std::string_view name) {
+  const json& value = field(record, name);
+  if (!value.is_string()) refuse_type(name, "a text", value);
+  return value.get_ref<const std::string&>();
+}
+
+int64_t integer_field(const json& record, std::string_view name) {
+  const json& value = field(record, name);
+  if (!value.is_number_integer()) refuse_type(name, "a whole number", value);
+  return value.get<int64_t>();
+}
+
+size_t count_field(const json& record, std::string_view name) {
+  const int64_t value = integer_field(record, name);
+  if (value < 0) refuse_type(name, "0 or more", field(record, name));
+  return static_cast<size_t>(value);
+}
+
+std::vector<std::string> texts_field(const json& record, std::string_view name) {
+  const json& value = list_field(record, name);
+  std::vector<std::string> texts;
+  for (const json& item : value) {
+    if (!item.is_string()) refuse_type(name, "a list of texts", value);
+    texts.push_back(item.get<std::string>());
+  }
+  return texts;
+}
+
+const json& object_field(const json& record, std::string_view name) {
+  const json& value = field(record, name);
+  if (!value.is_object()) refuse_type(name, "an object", value);
+  return value;
+}
+
+const json& list_field(const json& record, std::string_view name) {
+  const json& value = field(record, name);
+  if (!value.is_array()) refuse_type(name, "a list", value);
+  return value;
+}
+
+}  // namespace restkv::eval

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "eval/suite.h"
+
+/// Tasks whose samples are records of a JSONL file.
+namespace restkv::eval {
+
+/// What a suite makes of the records of one task.
+struct RecordTask {
+  TaskInfo info;
+  /// Other names of the file, those of its publisher; each also as .gz.
+  std::vector<std::string> other_files;
+  size_t published_size = 0;
+  bool lower_is_better = false;
+  /// The samples of one record, usually one; their `id` may be empty or not unique. Throws `Error`
+  /// (kInput) if the record cannot be used.
+  std::function<std::vector<Sample>(const nlohmann::json& record)> samples;
+  std::function<Scores(const Sample& sample, const Answer& answer)> score;
+};
+
+/// The first of the task's files that is there: `data` / name, then without the name's first folder
+/// (`data` is the suite's own folder), each also with .gz.
+std::optional<std::filesystem::path> find_data_file(const RecordTask& task,
+                                                    const std::filesystem::path& data);
+
+/// Checks every record of the file, up to `limit` samples (0: no limit), and keeps where they
+/// stand: samples are read again when they are asked for, so that a file of gigabytes takes no
+/// memory. Throws `Error` (kInput) if no record can be used; the message says why not.
+std::unique_ptr<Task> open_record_task(RecordTask task, std::filesystem::path file, size_t limit,
+                                       std::vector<SkippedLine>& skipped);
+
+/// The same for a file with the records of several tasks: `task_of` says which one a record belongs
+/// to (tasks of one name and metric are one) and refuses records with `Error` (kInput). The tasks
+/// come in the order of their first records.
+std::vector<std::unique_ptr<Task>> open_tasks_of_file(
+    const std::function<RecordTask(const nlohmann::json& record)>& task_of,
+    const std::filesystem::path& file, size_t limit, std::vector<SkippedLine>& skipped);
+
+/// Opens what `options.tasks` asks for, in that order; all that have a file if it asks for nothing.
+/// Throws as `Suite::open`. An empty result means that no file is there.
+std::vector<std::unique_ptr<Task>> open_record_tasks(std::span<const RecordTask> tasks,
+                                                     const SuiteOptions& options,
+                                                     std::vector<SkippedLine>& skipped);
+
+/// Those of `known` that `wanted` names, in its order; all if it names none. Throws `Error`
+/// (kInvalidArgument) for a name that is not known.
+std::vector<std::string> choose_tasks(std::span<const TaskInfo> known,
+                                      std::span<const std::string> wanted);
+
+std::vector<TaskInfo> task_infos(std::span<const RecordTask> tasks);
+
+/// `profile` if it is one of `known`, the first of them if it is empty. Throws `Error`
+/// (kInvalidArgument).
+std::string_view choose_profile(std::string_view profile, std::span<const std::string_view> known);
+
+}  // namespace restkv::eval
