@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "eval/metrics/difflib.h"
 #include "eval/metrics/qa_f1.h"
@@ -100,17 +101,19 @@ double metric_value(Metric metric, std::string_view prediction, std::string_view
 
 double classification_score(std::string_view prediction, std::string_view reference,
                             std::span<const std::string> all_classes) {
-  std::vector<std::string_view> found;
+  const std::u32string said = text::decode(prediction);
+  const std::u32string wanted = text::decode(reference);
+  std::vector<std::u32string> found;
   for (const std::string& name : all_classes) {
-    if (prediction.find(name) != std::string_view::npos) found.emplace_back(name);
+    std::u32string decoded = text::decode(name);
+    if (text::contains(said, decoded)) found.push_back(std::move(decoded));
   }
   for (size_t i = 0; i < found.size(); ++i) {
-    const std::string_view name = found[i];
-    if (name != reference && reference.find(name) != std::string_view::npos) {
-      found.erase(std::find(found.begin(), found.end(), name));
-    }
+    if (found[i] == wanted || !text::contains(wanted, found[i])) continue;
+    const std::u32string name = found[i];
+    found.erase(std::find(found.begin(), found.end(), name));
   }
-  if (std::find(found.begin(), found.end(), reference) == found.end()) return 0;
+  if (std::find(found.begin(), found.end(), wanted) == found.end()) return 0;
   return 1.0 / static_cast<double>(found.size());
 }
 
