@@ -298,8 +298,9 @@ constexpr std::array<TaskScore, 12> kTasks = {{
 }  // namespace
 
 std::vector<std::string_view> infinitebench_tasks() {
-  std::vector<std::string_view> names;
-  for (const TaskScore& task : kTasks) names.push_back(task.name);
+  std::vector<std::string_view> names(kTasks.size());
+  std::transform(kTasks.begin(), kTasks.end(), names.begin(),
+                 [](const TaskScore& task) { return task.name; });
   return names;
 }
 

@@ -70,7 +70,7 @@ double rouge_l(std::string_view prediction, std::string_view reference,
       for (const size_t i : walk.rows) common.insert(sentence[i]);
     }
   }
-  const double shared = static_cast<double>(common.size());
+  const auto shared = static_cast<double>(common.size());
   const double precision = shared / distinct_words(predicted);
   const double recall = shared / distinct_words(wanted);
   return 2.0 * (precision * recall / (precision + recall + 1e-8));

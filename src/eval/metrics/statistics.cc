@@ -6,9 +6,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <random>
 #include <vector>
 
+#include "base/random.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -51,13 +51,11 @@ Interval paired_bootstrap(std::span<const double> a, std::span<const double> b,
   }
   std::vector<double> differences(a.size());
   std::transform(a.begin(), a.end(), b.begin(), differences.begin(), std::minus<>());
-  // Not std::uniform_int_distribution, whose numbers differ between libraries. The bias of the
-  // remainder is below 2^-32 for any data set.
-  std::mt19937_64 bits(options.seed);
+  Random random(options.seed);
   std::vector<double> means(options.resamples);
   for (double& resampled : means) {
     double sum = 0;
-    for (size_t i = 0; i < differences.size(); ++i) sum += differences[bits() % differences.size()];
+    for (size_t i = 0; i < differences.size(); ++i) sum += random.pick(differences);
     resampled = sum / static_cast<double>(differences.size());
   }
   std::sort(means.begin(), means.end());
