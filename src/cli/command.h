@@ -22,5 +22,6 @@ std::function<int()> declare_run(CLI::App& app);
 std::function<int()> declare_inspect(CLI::App& app);
 std::function<int()> declare_methods(CLI::App& app);
 std::function<int()> declare_demo(CLI::App& app);
+std::function<int()> declare_eval(CLI::App& app);
 
 }  // namespace restkv::cli

@@ -13,6 +13,7 @@ std::span<const Command> commands() {
               declare_methods},
       Command{"demo", "Compare methods at finding a needle in a haystack, with pictures",
               declare_demo},
+      Command{"eval", "Run a benchmark suite with every method at every budget", declare_eval},
   };
   return kCommands;
 }

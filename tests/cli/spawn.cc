@@ -124,7 +124,7 @@ Outcome restkv_process(const Spawn& spawn) {
       fed = written > 0 ? fed + static_cast<size_t>(written) : spawn.input.size();
     }
     if (!interrupted && spawn.interrupt_when && spawn.interrupt_when(outcome)) {
-      kill(pid, SIGINT);
+      kill(pid, spawn.interrupt_with);
       interrupted = true;
     }
     if (std::chrono::steady_clock::now() > deadline) {
@@ -137,7 +137,7 @@ Outcome restkv_process(const Spawn& spawn) {
   waitpid(pid, &status, 0);
   if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
-  EXPECT_EQ(interrupted, spawn.interrupt_when != nullptr) << "it ended before Ctrl-C was sent";
+  EXPECT_EQ(interrupted, spawn.interrupt_when != nullptr) << "it ended before the signal was sent";
   return outcome;
 }
 

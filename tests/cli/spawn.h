@@ -1,5 +1,6 @@
 #pragma once
 
+#include <csignal>
 #include <functional>
 #include <string>
 #include <vector>
@@ -22,8 +23,9 @@ struct Spawn {
   std::string stdout_path =
       {};                    ///< Standard output goes to this file; empty: a pipe, kept in `out`.
   bool reader_gone = false;  ///< Nobody reads that pipe: its other end is closed from the start.
-  /// Sends Ctrl-C (SIGINT), once, as soon as this is true of what has been said so far.
+  /// Sends `interrupt_with`, once, as soon as this is true of what has been said so far.
   std::function<bool(const Outcome&)> interrupt_when = {};
+  int interrupt_with = SIGINT;  ///< Ctrl-C; or SIGKILL, which no process can answer.
 };
 
 /// Runs to the end. A process that takes longer than two minutes is killed and fails the test.

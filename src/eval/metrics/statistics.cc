@@ -40,27 +40,40 @@ double mean_standard_error(std::span<const double> values) {
   return std::sqrt(squares / (n - 1)) / std::sqrt(n);
 }
 
+Interval bootstrap(double figure, const std::function<double(Random&)>& resampled,
+                   const BootstrapOptions& options) {
+  const bool in_range = options.confidence > 0 && options.confidence < 1;  // false for NaN
+  if (options.resamples == 0 || !in_range) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a bootstrap with {} resamples at confidence {} is not possible; it "
+                            "needs resamples, and a confidence in (0, 1)",
+                            options.resamples, options.confidence));
+  }
+  Random random(options.seed);
+  std::vector<double> figures(options.resamples);
+  for (double& again : figures) again = resampled(random);
+  std::sort(figures.begin(), figures.end());
+  const double tail = (1 - options.confidence) / 2;
+  return {figure, quantile(figures, tail), quantile(figures, 1 - tail)};
+}
+
 Interval paired_bootstrap(std::span<const double> a, std::span<const double> b,
                           const BootstrapOptions& options) {
-  const bool in_range = options.confidence > 0 && options.confidence < 1;
-  if (a.empty() || a.size() != b.size() || options.resamples == 0 || !in_range) {
+  if (a.empty() || a.size() != b.size()) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a bootstrap of {} and {} values with {} resamples at confidence {} is "
-                            "not possible; it needs pairs, resamples, and a confidence in (0, 1)",
-                            a.size(), b.size(), options.resamples, options.confidence));
+                fmt::format("a bootstrap of {} and {} values is not possible; it needs pairs",
+                            a.size(), b.size()));
   }
   std::vector<double> differences(a.size());
   std::transform(a.begin(), a.end(), b.begin(), differences.begin(), std::minus<>());
-  Random random(options.seed);
-  std::vector<double> means(options.resamples);
-  for (double& resampled : means) {
-    double sum = 0;
-    for (size_t i = 0; i < differences.size(); ++i) sum += random.pick(differences);
-    resampled = sum / static_cast<double>(differences.size());
-  }
-  std::sort(means.begin(), means.end());
-  const double tail = (1 - options.confidence) / 2;
-  return {mean(differences), quantile(means, tail), quantile(means, 1 - tail)};
+  return bootstrap(
+      mean(differences),
+      [&](Random& random) {
+        double sum = 0;
+        for (size_t i = 0; i < differences.size(); ++i) sum += random.pick(differences);
+        return sum / static_cast<double>(differences.size());
+      },
+      options);
 }
 
 }  // namespace restkv::eval

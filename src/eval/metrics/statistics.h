@@ -2,7 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
+
+#include "base/random.h"
 
 namespace restkv::eval {
 
@@ -24,6 +27,12 @@ struct BootstrapOptions {
   double confidence = 0.95;
   uint64_t seed = 42;
 };
+
+/// A figure and its percentile bootstrap interval; `resampled` computes it from samples that are
+/// drawn anew, with replacement. The same for the same seed on every platform. Throws
+/// Error(kInvalidArgument): no resamples, or a confidence outside (0, 1).
+Interval bootstrap(double figure, const std::function<double(Random&)>& resampled,
+                   const BootstrapOptions& options = {});
 
 /// Mean of a[i] - b[i] and its percentile bootstrap interval: the pairs are drawn with replacement,
 /// so that what makes a sample easy for both sides cancels (Efron and Tibshirani, "An Introduction

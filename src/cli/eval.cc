@@ -1,0 +1,293 @@
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <ctime>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/compression_flags.h"
+#include "cli/process.h"
+#include "eval/results.h"
+#include "eval/runner.h"
+#include "restkv/error.h"
+
+namespace restkv::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct EvalFlags {
+  bool list = false;
+  std::string suite, model, data, output, profile;
+  std::vector<std::string> methods{"snapkv", "restkv"};
+  std::vector<int> budgets{128, 512};
+  bool no_full = false;
+  std::vector<std::string> tasks;
+  std::vector<size_t> lengths;
+  size_t limit = 0;
+  uint64_t seed = 42;
+  size_t max_prompt = 0;
+  bool chat = false;
+  std::string choices = "compressed";
+  std::string kv_type = "f16";
+  std::string shard = "1/1";
+  bool allow_code_execution = false;
+  size_t draws = 1;
+  float temperature = 0;
+  int threads = 0;
+};
+
+/// One cell for the full cache, then every method at every budget.
+std::vector<eval::Cell> grid(const EvalFlags& flags) {
+  std::vector<eval::Cell> cells;
+  if (!flags.no_full) {
+    cells.push_back(
+        {.name = "full", .method = "full", .budget = 0, .options = default_options("full")});
+  }
+  for (const std::string& method : flags.methods) {
+    const CompressionOptions options = parse_compression(method);
+    if (options.method == "full") {
+      if (!flags.no_full) continue;  // it is there already
+      throw Error(ErrorCode::kInvalidArgument, "--method full contradicts --no-full");
+    }
+    for (const int budget : flags.budgets) {
+      eval::Cell cell{.name = fmt::format("{}@{}", method, budget),
+                      .method = method,
+                      .budget = budget,
+                      .options = options};
+      cell.options.budget = budget;
+      validate(cell.options);
+      for (const eval::Cell& other : cells) {
+        if (other.name != cell.name) continue;
+        throw Error(
+            ErrorCode::kInvalidArgument,
+            fmt::format("{} is asked for twice; name each method and budget once", cell.name));
+      }
+      cells.push_back(std::move(cell));
+    }
+  }
+  if (cells.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "nothing to run: give a --method or drop --no-full");
+  }
+  if (flags.choices == "joint" && (cells.size() > 1 || flags.no_full)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--choices joint reads no compressed cache, so all methods would score the same; "
+                "use it with --method full");
+  }
+  return cells;
+}
+
+void set_shard(const std::string& text, eval::RunOptions& options) {
+  const size_t slash = text.find('/');
+  try {
+    size_t first_end = 0;
+    size_t second_end = 0;
+    const std::string second = slash == std::string::npos ? "" : text.substr(slash + 1);
+    const unsigned long part = std::stoul(text, &first_end);
+    const unsigned long parts = std::stoul(second, &second_end);
+    if (first_end == slash && second_end == second.size() && part >= 1 && part <= parts) {
+      options.shard = part - 1;
+      options.shards = parts;
+      return;
+    }
+  } catch (const std::logic_error&) {  // no number, or far too large
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("--shard is \"{}\"; expected i/n, for instance 2/3 for the second of "
+                          "three processes",
+                          text));
+}
+
+/// A task's file below the data folder, in the folder itself (the user named the suite's own), or
+/// compressed.
+bool has_file(const std::string& file, const fs::path& data) {
+  const fs::path below = file;
+  const fs::path own = below.lexically_relative(*below.begin());
+  for (const fs::path& path : {data / below, data / own}) {
+    if (fs::exists(path) || fs::exists(path.string() + ".gz")) return true;
+  }
+  return false;
+}
+
+int list(const EvalFlags& flags) {
+  std::string text;
+  for (const eval::Suite& suite : eval::suites()) {
+    if (!flags.suite.empty() && flags.suite != suite.name) continue;
+    text += fmt::format("{}{}: {}\n", text.empty() ? "" : "\n", suite.name, suite.summary);
+    for (const eval::TaskInfo& task : suite.tasks()) {
+      const std::string_view state = task.file.empty()                 ? "generated"
+                                     : flags.data.empty()              ? "needs"
+                                     : has_file(task.file, flags.data) ? "found"
+                                                                       : "missing";
+      text += fmt::format("  {:<24} {:<18} {:<22} {:<9} {}\n", task.name, task.category,
+                          task.metric, state, task.file);
+      if (!task.source.empty() && state != "found" && state != "generated") {
+        text += fmt::format("  {:<24} from {}\n", "", task.source);
+      }
+    }
+  }
+  if (text.empty()) eval::find_suite(flags.suite);  // throws, naming those that there are
+  print(text);
+  return kSuccess;
+}
+
+int evaluate(const EvalFlags& flags) {
+  for (const auto& [flag, value] :
+       {std::pair("SUITE", flags.suite), {"--model", flags.model}, {"--output", flags.output}}) {
+    if (value.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} is missing\nrestkv eval --help shows what is expected.", flag));
+    }
+  }
+  use_threads(flags.threads);
+  const eval::Suite& suite = eval::find_suite(flags.suite);
+  eval::RunOptions run;
+  run.folder = flags.output;
+  run.cells = grid(flags);
+  set_shard(flags.shard, run);
+  run.kv_type = flags.kv_type == "f32" ? KvType::kF32 : KvType::kF16;
+  run.choices = flags.choices == "joint" ? eval::ChoiceMode::kJoint : eval::ChoiceMode::kCompressed;
+
+  const Model model(flags.model);
+  const Tokenizer tokenizer(flags.model);
+  if (flags.chat && !tokenizer.has_chat_template()) {
+    throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
+  }
+  run.prompt.chat = flags.chat;
+  run.prompt.max_prompt = flags.max_prompt == 0 && flags.profile == "restkv"
+                              ? eval::published_prompt_limit(flags.model)
+                              : flags.max_prompt;
+  run.prompt.context = model.config().context_length;
+
+  eval::SuiteOptions options;
+  options.tokenizer = &tokenizer;
+  options.data = flags.data;
+  options.tasks = flags.tasks;
+  options.lengths = flags.lengths;
+  options.limit = flags.limit;
+  options.seed = flags.seed;
+  options.profile = flags.profile;
+  options.context = model.config().context_length;
+  options.allow_code_execution = flags.allow_code_execution;
+  options.draws = flags.draws;
+  options.temperature = flags.temperature;
+  std::vector<eval::SkippedLine> skipped;
+  const auto tasks = suite.open(options, skipped);
+  for (const eval::SkippedLine& line : skipped) {
+    fmt::print(stderr, "restkv: {}:{}: left out: {}\n", line.file.string(), line.line, line.reason);
+  }
+
+  eval::open_run(
+      run.folder, run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION),
+      {{"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+       {"machine", machine_description()}});
+  catch_interrupts();
+  Progress progress(stderr, fmt::format("eval {}", flags.suite));
+  const eval::RunHooks hooks{
+      .progress =
+          [&](double fraction, const std::string& detail) {
+            progress.update(fraction,
+                            fmt::format("{}, memory {}", detail,
+                                        human_bytes(static_cast<double>(peak_resident_bytes()))));
+          },
+      .interrupted = interrupted,
+      .peak_bytes = peak_resident_bytes};
+  eval::RunCount count;
+  try {
+    count = run_samples(tasks, model, tokenizer, run, hooks);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInterrupted) throw;
+    throw Error(ErrorCode::kInterrupted,
+                fmt::format("interrupted; what is finished is in {}, and the same command goes on "
+                            "from there",
+                            flags.output));
+  }
+  progress.finish();
+  print(fmt::format("{} samples in {}{}{}\n", count.samples, flags.output,
+                    count.before > 0 ? fmt::format(", {} of them from before", count.before) : "",
+                    count.failed > 0
+                        ? fmt::format(", {} failed (see \"error\" in its lines)", count.failed)
+                        : ""));
+  print(fmt::format("Report: restkv report {}\n", flags.output));
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_eval(CLI::App& app) {
+  auto flags = std::make_shared<EvalFlags>();
+  app.add_option("suite", flags->suite, "benchmark suite; --list names them")->type_name("SUITE");
+  app.add_flag("--list", flags->list, "show suites, their tasks and the files they need");
+  app.add_option("-m,--model", flags->model, "GGUF model file")->type_name("FILE");
+  app.add_option("-o,--output", flags->output,
+                 "folder of the run; started again, a run goes on where it ended")
+      ->type_name("DIR");
+  app.add_option("--method", flags->methods, "methods with options, for instance restkv:kernel=21")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--budget", flags->budgets, "tokens kept per layer and KV head")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("N,...");
+  app.add_flag("--no-full", flags->no_full, "leave out the full cache, which others compare with");
+  app.add_option("--data", flags->data, "folder (or file) of the benchmark's data")
+      ->type_name("DIR");
+  app.add_option("--tasks", flags->tasks, "only these tasks")
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  app.add_option("--lengths", flags->lengths,
+                 "prompt lengths in tokens, where a suite has a choice")
+      ->delimiter(',')
+      ->type_name("N,...");
+  app.add_option("--limit", flags->limit, "samples per task; 0: all")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--seed", flags->seed, "of generated samples and drawn texts")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--profile", flags->profile, "official or restkv (the settings of ReST-KV's code)")
+      ->check(CLI::IsMember({"official", "restkv"}).description(""))
+      ->type_name("NAME");
+  app.add_option("--max-prompt", flags->max_prompt,
+                 "longer prompts lose their middle; 0: the context decides (and, with --profile "
+                 "restkv, the published limits)")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
+  app.add_option("--choices", flags->choices,
+                 "score choices on the compressed cache, or joint with their context")
+      ->check(CLI::IsMember({"compressed", "joint"}).description(""))
+      ->capture_default_str();
+  app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16 or f32")
+      ->check(CLI::IsMember({"f16", "f32"}).description(""))
+      ->capture_default_str();
+  app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
+      ->capture_default_str()
+      ->type_name("I/N");
+  app.add_flag("--allow-code-execution", flags->allow_code_execution,
+               "let suites run code that the model wrote, in a sandbox");
+  app.add_option("--samples", flags->draws, "texts per problem, for pass@k")
+      ->check(CLI::Range(1, 1000).description(""))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--temperature", flags->temperature, "0: always the most likely token")
+      ->capture_default_str()
+      ->type_name("T");
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
+      ->capture_default_str()
+      ->type_name("N");
+  app.footer(
+      "Examples:\n"
+      "  restkv eval --list --data benchmarks\n"
+      "  restkv eval ruler -m model.gguf --lengths 4096 --limit 20 -o runs/ruler\n"
+      "  restkv eval longbench -m model.gguf --data benchmarks --method snapkv,restkv:kernel=21 "
+      "--budget 128,512 -o runs/longbench");
+  return [flags] { return flags->list ? list(*flags) : evaluate(*flags); };
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "eval/suite.h"
+#include "restkv/engine.h"
+#include "restkv/kv_cache.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::eval {
+
+/// The choices of a kChoose sample as tokens: one context, a continuation for each.
+struct ChoiceSet {
+  std::vector<int32_t> context;
+  std::vector<std::vector<int32_t>> continuations;
+};
+
+/// Throws `Error`: kInput (a choice without tokens, choices that share no context). A context that
+/// leaves no room for the longest choice within `model_context` tokens (0: any number) loses its
+/// beginning.
+ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample, size_t model_context);
+
+/// An answer and what it cost.
+struct TimedAnswer {
+  Answer answer;
+  double decode_seconds = 0;
+  size_t decode_steps = 0;
+};
+
+/// Answers samples on caches that a prefill has filled.
+class Answerer {
+ public:
+  /// `interrupted` is asked before every token; once it says yes, calls throw Error(kInterrupted).
+  Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<bool()> interrupted);
+
+  /// Texts for a kGenerate sample: the most likely token (or what `Sample::sampling` draws) until
+  /// an end token, a stop, the newline token where it ends the text, or `max_new_tokens`. `logits`
+  /// are those after the prompt. Throws like `Engine::decode`.
+  TimedAnswer generate(const Sample& sample, std::span<const float> logits, KvCache cache);
+
+  /// Log-likelihoods of the choices: the first token of each is predicted by `logits`, the others
+  /// on the cache; every choice begins with the cache as it is.
+  TimedAnswer choose(const ChoiceSet& choices, std::span<const float> logits, KvCache cache);
+
+  /// The same, each choice in one prefill with its context: no compressed cache is ever read.
+  TimedAnswer choose_jointly(const ChoiceSet& choices);
+
+  /// Losses of a kContinue sample's tokens, each fed to the cache after it was predicted.
+  TimedAnswer follow(const Sample& sample, std::span<const float> logits, KvCache cache);
+
+ private:
+  std::string draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
+                   KvCache& cache, TimedAnswer& timed);
+  std::span<const float> decode(int32_t token, KvCache& cache, TimedAnswer& timed);
+
+  const Tokenizer& tokenizer_;
+  Engine& engine_;
+  std::function<bool()> interrupted_;
+  std::vector<int32_t> end_tokens_;
+  int32_t newline_ = -1;
+};
+
+}  // namespace restkv::eval

@@ -1,0 +1,82 @@
+#include "eval/prompt_tokens.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <span>
+
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+/// What a text that was cut may be longer by when it is encoded again.
+constexpr size_t kSlack = 32;
+
+std::string in_chat(const Tokenizer& tokenizer, const std::string& prompt) {
+  const ChatMessage message{"user", prompt};
+  return tokenizer.apply_chat_template({&message, 1});
+}
+
+}  // namespace
+
+std::string without_middle(const Tokenizer& tokenizer, const std::vector<int32_t>& text,
+                           size_t tokens) {
+  const std::span<const int32_t> all(text);
+  const size_t half = std::min(tokens, text.size()) / 2;
+  return tokenizer.decode(all.first(half)) + tokenizer.decode(all.last(half));
+}
+
+PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
+                           const PromptOptions& options) {
+  if (!sample.tokens.empty()) return {.tokens = sample.tokens};
+  const bool chat = options.chat && !sample.always_raw;
+  const auto encode = [&](std::string_view text) {
+    return tokenizer.encode(text, sample.add_special, true);
+  };
+  const auto whole = [&](const std::string& prompt) {
+    return encode((chat ? in_chat(tokenizer, prompt) : prompt) + sample.answer_prefix);
+  };
+
+  // What is counted against the limit: with a chat template the prompt alone, as in LongBench's own
+  // code, otherwise all that the model reads.
+  const std::string text = chat ? sample.prompt : sample.prompt + sample.answer_prefix;
+  const std::vector<int32_t> counted = encode(text);
+  const auto shortened = [&](size_t limit) {
+    const std::string rest = without_middle(tokenizer, counted, limit);
+    return chat ? whole(rest) : encode(rest);
+  };
+  PromptTokens result{.tokens = chat ? whole(sample.prompt) : counted};
+  if (options.max_prompt > 0 && counted.size() > options.max_prompt) {
+    result = {.tokens = shortened(options.max_prompt), .cut_from = counted.size()};
+  }
+  const size_t needed = result.tokens.size() + sample.max_new_tokens;
+  if (options.context > 0 && needed > options.context && sample.mode == SampleMode::kGenerate) {
+    const size_t around = chat ? whole("").size() : 0;
+    const size_t reserved = sample.max_new_tokens + around + kSlack;
+    if (reserved >= options.context) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("an answer of {} tokens leaves no room for a prompt in a context of "
+                              "{}; use a model with a longer context",
+                              sample.max_new_tokens, options.context));
+    }
+    result = {.tokens = shortened(options.context - reserved), .cut_from = counted.size()};
+  }
+  if (result.tokens.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  return result;
+}
+
+size_t published_prompt_limit(std::string_view model_path) {
+  std::string path(model_path);
+  std::ranges::transform(path, path.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  size_t limit = 0;  // of the last that fits; no file is named after two of these families
+  const auto& limits = benchmark_prompts().at("limits").at("restkv_model_max_prompt_tokens");
+  for (const auto& [name, tokens] : limits.items()) {
+    if (path.find(name) != std::string::npos) limit = tokens.get<size_t>();
+  }
+  return limit;
+}
+
+}  // namespace restkv::eval

@@ -1,0 +1,283 @@
+#include "eval/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "eval/answer.h"
+#include "eval/results.h"
+#include "eval/sha256.h"
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+/// Of the time that a sample takes, for the progress bar: reading the prompt.
+constexpr double kPrefillShare = 0.7;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::string results_name(const RunOptions& options) {
+  if (options.shards == 1) return "results.jsonl";
+  return fmt::format("results-{}-of-{}.jsonl", options.shard + 1, options.shards);
+}
+
+/// A file below the data folder is named as there, wherever that folder lies.
+std::string name_below(const fs::path& file, const fs::path& folder) {
+  const fs::path relative = file.lexically_relative(folder);
+  const bool below = !relative.empty() && relative != "." && *relative.begin() != "..";
+  return below ? relative.generic_string() : file.filename().string();
+}
+
+Json task_settings(const Task& task, const SuiteOptions& options) {
+  Json files = Json::array();
+  for (const fs::path& file : task.files()) {
+    files.push_back({{"file", name_below(file, options.data)}, {"sha256", sha256_of_file(file)}});
+  }
+  Json json = {{"name", task.name()},
+               {"category", task.category()},
+               {"samples", task.size()},
+               {"published_samples", task.published_size()},
+               {"subset", options.limit > 0 || task.size() < task.published_size()},
+               {"lower_is_better", task.lower_is_better()},
+               {"files", std::move(files)}};
+  if (const auto notes = task.notes(); !notes.empty()) json["notes"] = notes;
+  return json;
+}
+
+Json cell_settings(const Cell& cell) {
+  Json parameters = Json::object();
+  const Method& method = find_method(cell.options.method);
+  for (const std::string_view name : method.options) {
+    parameters[std::string(name)] = find_compression_option(name).get(cell.options);
+  }
+  return {{"name", cell.name},
+          {"method", cell.method},
+          {"budget", cell.budget},
+          {"parameters", std::move(parameters)}};
+}
+
+/// One process's part of the samples, in the order in which they are run.
+struct Item {
+  const Task* task;
+  size_t index;
+};
+
+class Runner {
+ public:
+  Runner(const Model& model, const Tokenizer& tokenizer, const RunOptions& options,
+         const RunHooks& hooks)
+      : tokenizer_(tokenizer),
+        options_(options),
+        hooks_(hooks),
+        engine_(model),
+        answerer_(tokenizer, engine_, hooks.interrupted) {}
+
+  RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
+    // Opened first: two processes with the same share must not both begin.
+    ResultsFile file(options_.folder / results_name(options_));
+    std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
+    for (const SampleResult& result : read_results(options_.folder)) {
+      done.emplace(std::pair(result.task, result.index), !result.error.empty());
+    }
+    RunCount count;
+    std::vector<Item> left;
+    size_t number = 0;
+    for (const auto& task : tasks) {
+      for (size_t i = 0; i < task->size(); ++i, ++number) {
+        if (number % options_.shards != options_.shard) continue;
+        ++count.samples;
+        const auto before = done.find(std::pair(task->name(), i));
+        if (before == done.end()) {
+          left.push_back({task.get(), i});
+        } else if (before->second) {
+          ++count.failed;
+        }
+      }
+    }
+    count.before = count.samples - left.size();
+    samples_ = left.size();
+    for (const Item& item : left) {
+      const SampleResult result = answered(item);
+      file.append(result);
+      if (!result.error.empty()) ++count.failed;
+      ++finished_;
+    }
+    return count;
+  }
+
+ private:
+  [[nodiscard]] bool interrupted() const { return hooks_.interrupted && hooks_.interrupted(); }
+
+  /// `part` of the sample at hand is done.
+  void show(double part, const SampleResult& result) const {
+    if (!hooks_.progress) return;
+    hooks_.progress((static_cast<double>(finished_) + part) / static_cast<double>(samples_),
+                    fmt::format("sample {}/{}, {}", finished_ + 1, samples_, result.task));
+  }
+
+  SampleResult answered(const Item& item) {
+    const auto start = Clock::now();
+    SampleResult result;
+    result.task = item.task->name();
+    result.index = item.index;
+    show(0, result);
+    try {
+      const Sample sample = item.task->sample(item.index);
+      result.id = sample.id;
+      result.length = sample.length;
+      result.depth = sample.depth;
+      result.reference = sample.reference;
+      if (!sample.turns.empty()) {
+        throw Error(ErrorCode::kUnsupported, "conversations cannot be run yet");
+      }
+      answer_cells(*item.task, sample, result);
+    } catch (const Error& e) {
+      const bool of_this_sample = e.code() != ErrorCode::kInterrupted && e.code() != ErrorCode::kIo;
+      if (!of_this_sample) throw;
+      result.error = e.what();
+    } catch (const std::bad_alloc&) {
+      result.error = "not enough memory for this sample";
+    }
+    if (!result.error.empty()) result.cells.clear();
+    result.seconds = seconds_since(start);
+    if (hooks_.peak_bytes) result.peak_bytes = hooks_.peak_bytes();
+    return result;
+  }
+
+  void answer_cells(const Task& task, const Sample& sample, SampleResult& result) {
+    std::optional<ChoiceSet> choices;
+    PromptTokens prompt;
+    if (sample.mode == SampleMode::kChoose) {
+      choices = choice_set(tokenizer_, sample, options_.prompt.context);
+      prompt.tokens = choices->context;
+    } else {
+      prompt = prompt_tokens(tokenizer_, sample, options_.prompt);
+    }
+    result.prompt_tokens = prompt.tokens.size();
+    result.cut_from = prompt.cut_from;
+
+    if (choices && options_.choices == ChoiceMode::kJoint) {
+      for (const Cell& cell : options_.cells) {
+        add_cell(task, sample, cell, answerer_.choose_jointly(*choices), {}, result);
+      }
+      return;
+    }
+    // One prefill serves all cells: each layer is compressed for all of them.
+    std::vector<CacheRequest> requests(options_.cells.size());
+    for (size_t i = 0; i < requests.size(); ++i) {
+      requests[i].options = options_.cells[i].options;
+      requests[i].kv_type = options_.kv_type;
+    }
+    const auto start = Clock::now();
+    const std::vector<float> logits = engine_.prefill(prompt.tokens, requests, [&](double part) {
+      show(kPrefillShare * part, result);
+      return !interrupted();
+    });
+    result.prefill_seconds = seconds_since(start);
+    for (const CacheRequest& request : requests) {
+      result.prefill_seconds -= request.compress_seconds;
+    }
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+      CacheRequest request = std::move(requests[i]);
+      const size_t kv_bytes = request.cache.kept_bytes();
+      TimedAnswer timed = choices ? answerer_.choose(*choices, logits, std::move(request.cache))
+                          : sample.mode == SampleMode::kContinue
+                              ? answerer_.follow(sample, logits, std::move(request.cache))
+                              : answerer_.generate(sample, logits, std::move(request.cache));
+      CellCost cost{.kv_bytes = kv_bytes, .compress_seconds = request.compress_seconds};
+      add_cell(task, sample, options_.cells[i], std::move(timed), cost, result);
+      show(kPrefillShare + (1 - kPrefillShare) * static_cast<double>(i + 1) /
+                               static_cast<double>(requests.size()),
+           result);
+    }
+  }
+
+  struct CellCost {
+    size_t kv_bytes = 0;
+    double compress_seconds = 0;
+  };
+
+  static void add_cell(const Task& task, const Sample& sample, const Cell& cell, TimedAnswer timed,
+                       const CellCost& cost, SampleResult& result) {
+    CellResult& to = result.cells.emplace_back();
+    to.cell = cell.name;
+    to.scores = task.score(sample, timed.answer);
+    to.answer = std::move(timed.answer);
+    to.kv_bytes = cost.kv_bytes;
+    to.compress_seconds = cost.compress_seconds;
+    to.decode_seconds = timed.decode_seconds;
+    to.decode_steps = timed.decode_steps;
+  }
+
+  const Tokenizer& tokenizer_;
+  const RunOptions& options_;
+  const RunHooks& hooks_;
+  Engine engine_;
+  Answerer answerer_;
+  size_t samples_ = 0;   // left to do when this process began
+  size_t finished_ = 0;  // of these
+};
+
+}  // namespace
+
+Json run_settings(const Suite& suite, const SuiteOptions& options,
+                  std::span<const std::unique_ptr<Task>> tasks,
+                  std::span<const SkippedLine> skipped, const Model& model, const RunOptions& run,
+                  std::string_view version) {
+  Json task_list = Json::array();
+  for (const auto& task : tasks) task_list.push_back(task_settings(*task, options));
+  Json cells = Json::array();
+  for (const Cell& cell : run.cells) cells.push_back(cell_settings(cell));
+  Json skipped_lines = Json::array();
+  for (const SkippedLine& line : skipped) {
+    skipped_lines.push_back({{"file", name_below(line.file, options.data)},
+                             {"line", line.line},
+                             {"reason", line.reason}});
+  }
+  return {{"version", version},
+          {"benchmark", suite.name},
+          {"profile", options.profile.empty() ? "default" : options.profile},
+          {"remark", suite.remark},
+          {"model",
+           {{"file", fs::path(model.path()).filename().string()},
+            {"name", model.config().name},
+            {"architecture", model.config().architecture},
+            {"weights", model.config().weight_types},
+            {"context", model.config().context_length},
+            {"sha256", sha256_of_file(model.path())}}},
+          {"limit", options.limit},
+          {"lengths", options.lengths},
+          {"seed", options.seed},
+          {"max_prompt", run.prompt.max_prompt},
+          {"chat_template", run.prompt.chat},
+          {"decoding", options.temperature > 0 ? fmt::format("temperature {}, {} texts",
+                                                             options.temperature, options.draws)
+                                               : std::string("greedy")},
+          {"choices", run.choices == ChoiceMode::kJoint ? "joint" : "compressed"},
+          {"kv_type", run.kv_type == KvType::kF16 ? "f16" : "f32"},
+          {"cells", std::move(cells)},
+          {"tasks", std::move(task_list)},
+          {"skipped_lines", std::move(skipped_lines)}};
+}
+
+RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
+                     const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks) {
+  for (const Cell& cell : options.cells) validate(cell.options);  // before minutes of work
+  return Runner(model, tokenizer, options, hooks).run(tasks);
+}
+
+}  // namespace restkv::eval

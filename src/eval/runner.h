@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "eval/prompt_tokens.h"
+#include "eval/suite.h"
+#include "restkv/compress.h"
+#include "restkv/engine.h"
+#include "restkv/model.h"
+#include "restkv/tokenizer.h"
+
+/// Runs a model over the samples of a suite with every method at every budget, and keeps what came
+/// out in a folder (results.h) that a later start goes on with.
+namespace restkv::eval {
+
+/// A method at a budget: a column of every table.
+struct Cell {
+  std::string name;    ///< "full", "snapkv:kernel=21@64".
+  std::string method;  ///< As the user wrote it: "snapkv:kernel=21".
+  int budget = 0;      ///< 0: all tokens.
+  CompressionOptions options;
+};
+
+/// How the choices of kChoose samples are scored.
+enum class ChoiceMode {
+  kCompressed,  ///< On the compressed cache of their context.
+  kJoint,       ///< In one prefill with their context: what the uncompressed model says.
+};
+
+struct RunOptions {
+  std::filesystem::path folder;
+  std::vector<Cell> cells;
+  PromptOptions prompt;
+  KvType kv_type = KvType::kF16;
+  ChoiceMode choices = ChoiceMode::kCompressed;
+  size_t shard = 0;  ///< This process takes every `shards`-th sample, from this one on.
+  size_t shards = 1;
+};
+
+struct RunHooks {
+  /// Of this process's share, 0 to 1, and what is being done.
+  std::function<void(double fraction, const std::string& detail)> progress;
+  std::function<bool()> interrupted;
+  std::function<size_t()> peak_bytes;  ///< Largest resident memory of this process so far.
+};
+
+/// What a run did, for a closing line.
+struct RunCount {
+  size_t samples = 0;  ///< In this process's share.
+  size_t before = 0;   ///< Of these, finished by an earlier start.
+  size_t failed = 0;   ///< Of these, recorded as errors (earlier starts included).
+};
+
+/// The settings that decide the results, for run.json and all reports: benchmark, profile, data
+/// files with SHA-256, model file hash, every cell with all parameters of its method, limits,
+/// decoding, version. `options` must be those that `tasks` were opened with.
+nlohmann::ordered_json run_settings(const Suite& suite, const SuiteOptions& options,
+                                    std::span<const std::unique_ptr<Task>> tasks,
+                                    std::span<const SkippedLine> skipped, const Model& model,
+                                    const RunOptions& run, std::string_view version);
+
+/// Runs every sample of `tasks` that the folder has no result for. `open_run` must have been
+/// called. A sample that cannot be answered (too long, for instance) is recorded with its error,
+/// and the others go on. Throws `Error`: kInterrupted (the folder is complete up to there), kIo
+/// (nothing that was written is lost), kInvalidArgument (a cell's options, or another process is at
+/// it).
+RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
+                     const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks);
+
+}  // namespace restkv::eval

@@ -1,0 +1,193 @@
+// `restkv eval`: runs that are killed, shared, repeated and refused.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/spawn.h"
+#include "eval/results.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr size_t kSamples = 12;
+
+class CliEval : public ::testing::Test {
+ protected:
+  CliEval() {
+    TinyModel model;
+    model.tokenizer = testing::test_model_path();
+    model.vocabulary = 0;
+    model.tied = true;
+    model.type = GGML_TYPE_Q8_0;
+    model.write(model_);
+    std::ofstream data(data_);
+    for (size_t i = 0; i < kSamples; ++i) {
+      std::string text;
+      for (size_t w = 0; w < 150 + 10 * i; ++w) text += fmt::format("{} ", (w * 7919 + i) % 997);
+      data << nlohmann::json{{"id", fmt::format("s{}", i)},
+                             {"task", i % 2 == 0 ? "even" : "odd"},
+                             {"text", text},
+                             {"answers", {"1"}},
+                             {"max_new_tokens", 8}}
+                  .dump()
+           << '\n';
+    }
+  }
+  [[nodiscard]] std::vector<std::string> arguments(
+      const std::string& run, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> list{"eval", "prompts",  "-m",     model_,     "--data",
+                                  data_,  "--method", "snapkv", "--budget", "48,64",
+                                  "-t",   "1",        "-o",     run};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  void run(const std::string& folder, const std::vector<std::string>& more = {}) const {
+    const Outcome outcome = restkv_process(arguments(folder, more));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  }
+  [[nodiscard]] std::string refusal(int exit_code, const std::string& folder,
+                                    const std::vector<std::string>& more) const {
+    const Outcome outcome = restkv_process(arguments(folder, more));
+    EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    return outcome.err;
+  }
+  /// All results of a run but times and memory, in the order of the samples.
+  static std::vector<std::string> results(const std::string& folder) {
+    std::vector<std::string> list;
+    for (const eval::SampleResult& result : eval::read_results(folder)) {
+      nlohmann::ordered_json line = eval::to_json(result);
+      for (const char* key : {"seconds", "prefill_seconds", "peak_bytes"}) line.erase(key);
+      for (auto& cell : line["cells"]) {
+        for (const char* key : {"compress_seconds", "decode_seconds"}) cell.erase(key);
+      }
+      list.push_back(line.dump());
+    }
+    std::ranges::sort(list);
+    return list;
+  }
+
+  TemporaryFolder folder_;
+  std::string model_ = folder_.file("model.gguf");
+  std::string data_ = folder_.file("data.jsonl");
+  std::string run_ = folder_.file("run");
+};
+
+TEST_F(CliEval, AKilledRunGoesOnAndEndsTheSame) {
+  const std::string whole = folder_.file("whole");
+  run(whole);
+  const auto expected = results(whole);
+  ASSERT_EQ(expected.size(), kSamples);
+
+  // Killed three times, each time a few samples later.
+  for (size_t killed = 0; killed < 3; ++killed) {
+    const size_t before = killed == 0 ? 0 : results(run_).size();
+    const Outcome outcome = restkv_process(Spawn{
+        .arguments = arguments(run_),
+        .interrupt_when =
+            [](const Outcome& so_far) { return so_far.err.find("sample 3/") != std::string::npos; },
+        .interrupt_with = SIGKILL});
+    EXPECT_EQ(outcome.signal, SIGKILL);
+    const size_t after = results(run_).size();
+    EXPECT_GE(after, before + 2) << "two samples were finished";
+    EXPECT_LT(after, kSamples);
+  }
+  run(run_);
+  EXPECT_EQ(results(run_), expected);
+  // Every sample has one line: none was run again after it was finished.
+  std::ifstream file(run_ + "/results.jsonl");
+  size_t lines = 0;
+  for (std::string line; std::getline(file, line);) ++lines;
+  EXPECT_EQ(lines, kSamples);
+}
+
+TEST_F(CliEval, CtrlCSavesWhatIsFinished) {
+  const Outcome outcome = restkv_process(
+      Spawn{.arguments = arguments(run_), .interrupt_when = [](const Outcome& so_far) {
+              return so_far.err.find("sample 3/") != std::string::npos;
+            }});
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_THAT(outcome.err, HasSubstr("interrupted; what is finished is in " + run_));
+  EXPECT_GE(results(run_).size(), 2U);
+  EXPECT_LT(results(run_).size(), kSamples);
+  const Outcome rest = restkv_process(arguments(run_));
+  EXPECT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_THAT(rest.out, HasSubstr("from before"));
+  EXPECT_EQ(results(run_).size(), kSamples);
+}
+
+TEST_F(CliEval, ShardsOfOneFolderOrOfSeveralMakeTheWhole) {
+  const std::string whole = folder_.file("whole");
+  run(whole);
+  for (const char* shard : {"2/3", "1/3", "3/3"}) run(run_, {"--shard", shard});
+  EXPECT_EQ(results(run_), results(whole));
+  EXPECT_EQ(eval::read_results(run_ + "/results-2-of-3.jsonl").size(), kSamples / 3);
+}
+
+TEST_F(CliEval, OtherSettingsNeedAnotherFolder) {
+  run(run_, {"--limit", "1"});
+  const auto before = results(run_);
+  const std::string message = refusal(2, run_, {"--limit", "2"});
+  EXPECT_THAT(message, HasSubstr(run_ + " holds a run with other settings"));
+  EXPECT_THAT(message, HasSubstr("limit: 1 there, 2 here"));
+  EXPECT_THAT(refusal(2, run_, {"--limit", "1", "--max-prompt", "100"}),
+              HasSubstr("max_prompt: 0 there, 100 here"));
+  std::ofstream(data_, std::ios::app) << "\n";
+  EXPECT_THAT(refusal(2, run_, {"--limit", "1"}), HasSubstr("sha256"));
+  EXPECT_EQ(results(run_), before);
+}
+
+TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
+  EXPECT_THAT(refusal(2, run_, {"--shard", "4/3"}), HasSubstr("--shard is \"4/3\""));
+  EXPECT_THAT(refusal(2, run_, {"--shard", "2"}), HasSubstr("expected i/n"));
+  EXPECT_THAT(refusal(2, run_, {"--budget", "8"}), HasSubstr("budget 8 leaves no room"));
+  EXPECT_THAT(refusal(2, run_, {"--choices", "joint"}), HasSubstr("--method full"));
+  EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}), HasSubstr("asked for twice"));
+  EXPECT_THAT(refusal(2, run_, {"--method", "none"}), HasSubstr("none"));
+  EXPECT_THAT(refusal(2, run_, {"--tasks", "third"}), HasSubstr("third"));
+  EXPECT_THAT(refusal(1, model_ + "/run", {}), HasSubstr("cannot use it as the folder of a run"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+  EXPECT_THAT(restkv_process(
+                  {"eval", "prompts", "-m", model_, "-o", run_, "--data", folder_.file("absent")})
+                  .err,
+              HasSubstr("absent"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+  EXPECT_THAT(restkv_process({"eval", "prompts", "-m", model_}).err,
+              HasSubstr("--output is missing"));
+  EXPECT_THAT(restkv_process({"eval", "none", "-m", model_, "-o", run_}).err,
+              HasSubstr("there is no benchmark suite 'none'"));
+}
+
+TEST_F(CliEval, ListsSuitesAndTheirFiles) {
+  const Outcome all = restkv_process({"eval", "--list"});
+  EXPECT_EQ(all.exit_code, 0);
+  EXPECT_THAT(all.out, HasSubstr("hotpotqa"));
+  EXPECT_THAT(all.out, HasSubstr("from "));
+  std::filesystem::create_directories(folder_.file("data/longbench"));
+  std::ofstream(folder_.file("data/longbench/qasper.jsonl.gz")) << "x";
+  const Outcome one =
+      restkv_process({"eval", "longbench", "--list", "--data", folder_.file("data")});
+  EXPECT_THAT(one.out, Not(HasSubstr("perplexity")));
+  EXPECT_THAT(one.out, ::testing::ContainsRegex("qasper.*found"));
+  EXPECT_THAT(one.out, ::testing::ContainsRegex("hotpotqa.*missing"));
+  EXPECT_EQ(restkv_process({"eval", "none", "--list"}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace restkv

@@ -1,0 +1,398 @@
+#include "eval/runner.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/generate.h"
+#include "eval/fake_suite.h"
+#include "eval/results.h"
+#include "restkv/error.h"
+#include "support/tiny_model.h"
+
+namespace restkv::eval {
+namespace {
+
+using ::restkv::testing::FakeTask;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+
+Cell cell(const std::string& method, int budget) {
+  Cell result;
+  result.name = budget == 0 ? method : fmt::format("{}@{}", method, budget);
+  result.method = method;
+  result.budget = budget;
+  result.options = default_options(method);
+  if (budget > 0) result.options.budget = budget;
+  return result;
+}
+
+std::string words(size_t count, size_t seed) {
+  std::string text = "Story:";
+  for (size_t i = 0; i < count; ++i) text += fmt::format(" {}", (i * 7919 + seed * 104729) % 997);
+  return text;
+}
+
+Sample text_sample(size_t i) {
+  Sample sample;
+  sample.id = fmt::format("text{}", i);
+  sample.prompt = words(60 + 10 * i, i);
+  sample.max_new_tokens = 6;
+  sample.reference = {{"i", i}};
+  return sample;
+}
+
+Sample choice_sample() {
+  Sample sample;
+  sample.id = "choice";
+  sample.mode = SampleMode::kChoose;
+  sample.prompt = words(60, 3) + " Question?";
+  sample.choices = {" yes", " not at all", " 12345"};
+  return sample;
+}
+
+Sample continuation_sample() {
+  Sample sample;
+  sample.id = "continuation";
+  sample.mode = SampleMode::kContinue;
+  sample.tokens.resize(150);
+  std::iota(sample.tokens.begin(), sample.tokens.end(), 1000);
+  sample.continuation = {2000, 1001, 1002, 3000};
+  return sample;
+}
+
+/// A result line without what differs from run to run.
+std::string comparable(const SampleResult& result) {
+  nlohmann::ordered_json line = to_json(result);
+  for (const char* key : {"seconds", "prefill_seconds", "peak_bytes"}) line.erase(key);
+  for (auto& c : line["cells"]) {
+    for (const char* key : {"compress_seconds", "decode_seconds"}) c.erase(key);
+  }
+  return line.dump();
+}
+
+class RunnerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = std::make_unique<TemporaryFolder>();
+    TinyModel tiny;
+    tiny.tokenizer = testing::test_model_path();
+    tiny.vocabulary = 0;  // all of it
+    tiny.tied = true;
+    tiny.context = 1024;
+    tiny.write(folder->file("model.gguf"));
+    model = std::make_unique<Model>(folder->file("model.gguf"));
+    tokenizer = std::make_unique<Tokenizer>(folder->file("model.gguf"));
+  }
+  static void TearDownTestSuite() {
+    tokenizer.reset();
+    model.reset();
+    folder.reset();
+  }
+
+  RunnerTest() {
+    tasks_.push_back(std::make_unique<FakeTask>(
+        "texts", std::vector{text_sample(0), text_sample(1), text_sample(2)}));
+    tasks_.push_back(
+        std::make_unique<FakeTask>("others", std::vector{choice_sample(), continuation_sample()}));
+    options_.cells = {cell("full", 0), cell("streaming-llm", 48), cell("snapkv", 48)};
+    options_.prompt.context = model->config().context_length;
+  }
+  RunOptions in(const std::string& name) {
+    RunOptions options = options_;
+    options.folder = own_.file(name);
+    std::filesystem::create_directories(options.folder);
+    return options;
+  }
+  RunCount run(const RunOptions& options, const RunHooks& hooks = {}) {
+    return run_samples(tasks_, *model, *tokenizer, options, hooks);
+  }
+  /// Sorted, since shards finish in their own order.
+  static std::vector<std::string> lines(const std::filesystem::path& run_folder) {
+    std::vector<std::string> list;
+    for (const auto& result : read_results(run_folder)) list.push_back(comparable(result));
+    std::ranges::sort(list);
+    return list;
+  }
+  /// The result of one sample, run on its own.
+  SampleResult result_of(const Sample& sample) {
+    tasks_.clear();
+    tasks_.push_back(std::make_unique<FakeTask>("one", std::vector{sample}));
+    const RunOptions options = in(fmt::format("one{}", ++runs_));
+    run(options);
+    return read_results(options.folder).at(0);
+  }
+  std::string text_of(const Sample& sample) { return result_of(sample).cells.at(0).answer.text; }
+
+  static std::unique_ptr<TemporaryFolder> folder;
+  static std::unique_ptr<Model> model;
+  static std::unique_ptr<Tokenizer> tokenizer;
+  TemporaryFolder own_;
+  std::vector<std::unique_ptr<Task>> tasks_;
+  RunOptions options_;
+  int runs_ = 0;
+};
+
+std::unique_ptr<TemporaryFolder> RunnerTest::folder;
+std::unique_ptr<Model> RunnerTest::model;
+std::unique_ptr<Tokenizer> RunnerTest::tokenizer;
+
+TEST_F(RunnerTest, ScoresEveryCellOfEverySample) {
+  const RunOptions options = in("run");
+  double last = 0;
+  RunHooks hooks;
+  hooks.progress = [&](double fraction, const std::string& detail) {
+    EXPECT_GE(fraction, last);
+    EXPECT_LE(fraction, 1);
+    EXPECT_THAT(detail, HasSubstr("/5, "));
+    last = fraction;
+  };
+  hooks.peak_bytes = [] { return size_t{123}; };
+  const RunCount count = run(options, hooks);
+  EXPECT_EQ(count.samples, 5U);
+  EXPECT_EQ(count.before, 0U);
+  EXPECT_EQ(count.failed, 0U);
+  EXPECT_DOUBLE_EQ(last, 1);
+
+  const auto results = read_results(options.folder);
+  ASSERT_EQ(results.size(), 5U);
+  for (const auto& result : results) {
+    ASSERT_EQ(result.cells.size(), 3U);
+    EXPECT_EQ(result.cells[2].cell, "snapkv@48");
+    EXPECT_EQ(result.peak_bytes, 123U);
+    EXPECT_GT(result.prefill_seconds, 0);
+    EXPECT_GT(result.seconds, result.prefill_seconds);
+    EXPECT_GT(result.cells[0].kv_bytes, result.cells[1].kv_bytes);
+    EXPECT_EQ(result.cells[1].kv_bytes, 48U * model->config().kv_bytes(1));
+    EXPECT_EQ(result.cells[0].scores.at(0).first, "length");
+  }
+  EXPECT_EQ(results[1].id, "text1");
+  EXPECT_EQ(results[1].reference, nlohmann::json({{"i", 1}}));
+}
+
+TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
+  Sample sample = text_sample(1);
+  sample.max_new_tokens = 12;
+  Engine engine(*model);
+  std::vector<CacheRequest> requests(1);
+  requests[0].options = cell("snapkv", 48).options;
+  const auto logits = engine.prefill(tokenizer->encode(sample.prompt, true, true), requests);
+  Sampler sampler({}, model->config().vocabulary);
+  const Generation expected =
+      generate(engine, *tokenizer, requests[0].cache, logits, sampler, sample.max_new_tokens);
+  const SampleResult result = result_of(sample);
+  EXPECT_EQ(result.cells.at(2).answer.text, expected.text);
+  EXPECT_EQ(result.cells.at(2).decode_steps, expected.steps);
+  EXPECT_NE(result.cells.at(0).answer.text, "");
+
+  // A stop ends the text before it, wherever its characters meet the tokens' borders.
+  ASSERT_GT(expected.text.size(), 8U);
+  sample.stops = {"never said", expected.text.substr(5, 3)};
+  EXPECT_EQ(result_of(sample).cells.at(2).answer.text,
+            expected.text.substr(0, expected.text.find(sample.stops[1])));
+}
+
+TEST_F(RunnerTest, DrawsSeveralTexts) {
+  Sample sample = text_sample(2);
+  sample.sampling.temperature = 5;
+  sample.sampling.seed = 7;
+  sample.draws = 3;
+  const Answer answer = result_of(sample).cells.at(0).answer;
+  ASSERT_EQ(answer.more_texts.size(), 2U);
+  EXPECT_NE(answer.text, answer.more_texts[0]);
+  EXPECT_NE(answer.more_texts[0], answer.more_texts[1]);
+  sample.draws = 1;
+  EXPECT_EQ(text_of(sample), answer.text);
+  sample.sampling.seed = 8;
+  EXPECT_EQ(text_of(sample), answer.more_texts[0]) << "each draw begins with the same cache";
+}
+
+TEST_F(RunnerTest, ScoresChoicesOnTheCacheOrInOnePrefill) {
+  const SampleResult compressed = result_of(choice_sample());
+  options_.cells = {cell("full", 0)};
+  options_.choices = ChoiceMode::kJoint;
+  const Answer joint = result_of(choice_sample()).cells.at(0).answer;
+  const Answer& full = compressed.cells.at(0).answer;
+  const Answer& snapkv = compressed.cells.at(2).answer;
+  ASSERT_EQ(joint.log_likelihoods.size(), 3U);
+  ASSERT_EQ(full.greedy.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(full.log_likelihoods[i], joint.log_likelihoods[i], 0.02) << "f16 cache or none";
+    EXPECT_EQ(full.greedy[i], joint.greedy[i]);
+    EXPECT_LT(joint.log_likelihoods[i], 0);
+  }
+  EXPECT_EQ(snapkv.log_likelihoods[0], full.log_likelihoods[0]) << "one token: the prefill's";
+  EXPECT_NE(snapkv.log_likelihoods[1], full.log_likelihoods[1]) << "read from the evicted cache";
+}
+
+TEST_F(RunnerTest, LosesOfAContinuationAreThoseOfTheWholeText) {
+  const Sample sample = continuation_sample();
+  std::vector<int32_t> whole = sample.tokens;
+  whole.insert(whole.end(), sample.continuation.begin(), sample.continuation.end());
+  std::vector<double> expected;
+  Engine engine(*model);
+  engine.score(whole, [&](size_t first, Matrix<const float> logits) {
+    for (size_t r = 0; r < logits.rows; ++r) {
+      const size_t next = first + r + 1;
+      if (next < sample.tokens.size() || next >= whole.size()) continue;
+      double sum = 0;
+      for (size_t v = 0; v < logits.cols; ++v) sum += std::exp(double{logits.row(r)[v]});
+      expected.push_back(std::log(sum) - logits.row(r)[static_cast<size_t>(whole[next])]);
+    }
+  });
+  const SampleResult result = result_of(sample);
+  const Answer& full = result.cells.at(0).answer;
+  const Answer& snapkv = result.cells.at(2).answer;
+  ASSERT_EQ(full.token_losses.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(full.token_losses[i], expected[i], 0.01) << i;
+  }
+  EXPECT_EQ(snapkv.token_losses[0], full.token_losses[0]);
+  EXPECT_NE(snapkv.token_losses[1], full.token_losses[1]);
+}
+
+TEST_F(RunnerTest, GoesOnWhereItStopped) {
+  const RunOptions whole = in("whole");
+  run(whole);
+  const RunOptions parts = in("parts");
+  // Interrupted in every phase: while reading prompts and between tokens.
+  size_t starts = 0;
+  for (size_t patience = 1; starts < 100; patience += 2, ++starts) {
+    size_t asked = 0;
+    RunHooks hooks;
+    hooks.interrupted = [&] { return ++asked > patience; };
+    const size_t before = read_results(parts.folder).size();
+    try {
+      const RunCount count = run(parts, hooks);
+      EXPECT_EQ(count.before, before);
+      break;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kInterrupted);
+    }
+  }
+  EXPECT_GT(starts, 5U);
+  EXPECT_EQ(lines(parts.folder), lines(whole.folder));
+  const RunCount again = run(parts);
+  EXPECT_EQ(again.before, 5U);
+  EXPECT_EQ(lines(parts.folder), lines(whole.folder));
+}
+
+TEST_F(RunnerTest, RepeatsATornSample) {
+  const RunOptions options = in("run");
+  run(options);
+  const auto expected = lines(options.folder);
+  const auto file = options.folder / "results.jsonl";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 30);
+  const RunCount count = run(options);
+  EXPECT_EQ(count.before, 4U);
+  EXPECT_EQ(lines(options.folder), expected);
+}
+
+TEST_F(RunnerTest, ShardsMakeTheWhole) {
+  const RunOptions whole = in("whole");
+  run(whole);
+  RunOptions part = in("parts");
+  part.shards = 3;
+  size_t samples = 0;
+  for (part.shard = 0; part.shard < 3; ++part.shard) samples += run(part).samples;
+  EXPECT_EQ(samples, 5U);
+  EXPECT_EQ(lines(part.folder), lines(whole.folder));
+  part.shards = 1;
+  part.shard = 0;
+  EXPECT_EQ(run(part).before, 5U) << "one process finds what the shards did";
+}
+
+TEST_F(RunnerTest, RecordsWhatOneSampleCannotDo) {
+  Sample too_long = continuation_sample();
+  too_long.tokens.resize(2000, 5);
+  Sample no_text = text_sample(0);
+  no_text.prompt = "";
+  no_text.add_special = false;
+  Sample conversation = text_sample(0);
+  conversation.turns.resize(1);
+  tasks_.clear();
+  tasks_.push_back(std::make_unique<FakeTask>(
+      "mixed", std::vector{too_long, no_text, conversation, text_sample(1)}));
+  const RunOptions options = in("run");
+  const RunCount count = run(options);
+  EXPECT_EQ(count.samples, 4U);
+  EXPECT_EQ(count.failed, 3U);
+  const auto results = read_results(options.folder);
+  EXPECT_THAT(results[0].error, HasSubstr("the model's context holds 1024"));
+  EXPECT_TRUE(results[0].cells.empty());
+  EXPECT_THAT(results[1].error, HasSubstr("no tokens"));
+  EXPECT_THAT(results[2].error, HasSubstr("conversations"));
+  EXPECT_EQ(results[3].error, "");
+  EXPECT_EQ(run(options).failed, 3U) << "a later start does not try again, but says so";
+}
+
+TEST_F(RunnerTest, RefusesOptionsBeforeTheFirstSample) {
+  RunOptions options = in("run");
+  options.cells[2].options.budget = 8;
+  EXPECT_THROW(run(options), Error);
+  EXPECT_TRUE(std::filesystem::is_empty(options.folder));
+}
+
+TEST_F(RunnerTest, SettingsNameAllThatDecidesTheResults) {
+  std::ofstream(own_.file("data.jsonl")) << "abc";
+  class WithFile : public FakeTask {
+   public:
+    using FakeTask::FakeTask;
+    std::filesystem::path file;
+    [[nodiscard]] std::vector<std::filesystem::path> files() const override { return {file}; }
+  };
+  auto task = std::make_unique<WithFile>("texts", std::vector{text_sample(0)});
+  task->file = own_.file("data.jsonl");
+  tasks_.clear();
+  tasks_.push_back(std::move(task));
+
+  Suite suite{};
+  suite.name = "fake";
+  suite.remark = "difflib";
+  SuiteOptions suite_options;
+  suite_options.data = own_.file("");
+  const std::vector<SkippedLine> skipped{{own_.file("data.jsonl"), 7, "no answer"}};
+  const auto settings = [&] {
+    return run_settings(suite, suite_options, tasks_, skipped, *model, options_, "1.2.3");
+  };
+  const nlohmann::ordered_json json = settings();
+  EXPECT_EQ(json.at("version"), "1.2.3");
+  EXPECT_EQ(json.at("benchmark"), "fake");
+  EXPECT_EQ(json.at("remark"), "difflib");
+  EXPECT_EQ(json.at("model").at("sha256").get<std::string>().size(), 64U);
+  const auto& cells = json.at("cells");
+  ASSERT_EQ(cells.size(), 3U);
+  EXPECT_EQ(cells[2].at("name"), "snapkv@48");
+  EXPECT_EQ(cells[2].at("parameters").at("kernel"), "5");
+  EXPECT_FALSE(cells[2].at("parameters").contains("sinks")) << "snapkv does not read it";
+  const auto& first = json.at("tasks").at(0);
+  EXPECT_EQ(first.at("samples"), 1);
+  EXPECT_EQ(first.at("subset"), true) << "1 of 100";
+  EXPECT_EQ(first.at("files").at(0).at("file"), "data.jsonl");
+  EXPECT_EQ(first.at("files").at(0).at("sha256"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(json.at("skipped_lines").at(0).at("line"), 7);
+
+  options_.cells[2].options.kernel = 7;
+  EXPECT_NE(settings(), json);
+  options_.cells[2].options.kernel = 5;
+  options_.prompt.max_prompt = 500;
+  EXPECT_NE(settings(), json);
+  options_.prompt.max_prompt = 0;
+  std::ofstream(own_.file("data.jsonl")) << "abd";
+  EXPECT_NE(settings(), json);
+}
+
+}  // namespace
+}  // namespace restkv::eval
