@@ -3,6 +3,7 @@
 #include <array>
 
 #include "eval/suite.h"
+#include "eval/suites/generated_suites.h"
 #include "eval/suites/longbench.h"
 #include "eval/suites/own_prompts.h"
 #include "eval/suites/perplexity.h"
@@ -11,7 +12,8 @@
 namespace restkv::eval {
 
 std::span<const Suite> suites() {
-  static const std::array kSuites = {longbench_suite(), perplexity_suite(), own_prompts_suite()};
+  static const std::array kSuites = {niah_suite(), ruler_suite(), longbench_suite(),
+                                     perplexity_suite(), own_prompts_suite()};
   return kSuites;
 }
 
