@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "restkv/views.h"
 
@@ -40,19 +41,27 @@ void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t 
                     const AttentionOptions& options, Matrix<const float> log_sums,
                     Matrix<float> sums);
 
-/// How kept keys and values are stored.
+/// How kept keys and values are stored. Quantised keys have a scale per channel in groups of 32
+/// tokens, quantised values one per token (and 64 channels); the last 32 to 63 tokens of a head
+/// stay in half precision.
 enum class KvType : uint8_t {
-  kF16,  ///< IEEE half precision, as uint16_t.
+  kF16,  ///< IEEE half precision.
   kF32,  ///< float: twice the memory, for exact comparisons.
+  kQ8,   ///< 8 bits and a scale.
+  kQ4,   ///< 4 bits and a scale.
 };
 
-[[nodiscard]] constexpr size_t element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
+/// "f16", "f32", "q8" or "q4".
+[[nodiscard]] std::string_view kv_type_name(KvType type);
+/// The type of that name. Throws `Error` (kInvalidArgument) with the names there are.
+[[nodiscard]] KvType find_kv_type(std::string_view name);
 
-/// Rows kept by one cache head.
+/// Rows of one cache head, as `KvCache` lays them out (src/kv/kv_layout.h): groups of 32 rows with
+/// their keys channel by channel, then the rows that fill no group yet.
 struct CachedHead {
-  const void* keys = nullptr;    ///< [count, d] elements of `type`, after rotary embedding.
-  const void* values = nullptr;  ///< [count, dv].
+  const std::byte* data = nullptr;
   size_t count = 0;
+  size_t first = 0;  ///< Rows stored before these `count`, which a sliding window hides; below 32.
   KvType type = KvType::kF16;
 };
 
@@ -61,6 +70,7 @@ struct CachedHead {
 /// queries [query_heads, d]; out [query_heads, dv]; query head h reads cache head
 /// h / (query_heads / heads.size()). The rows are all visible (the caller drops what a sliding
 /// window no longer sees), so `options.sliding_window` is not read. A head with no rows gives 0.
+/// Allocates nothing once a thread has called it with shapes as large.
 void decode_attention(Matrix<const float> queries, std::span<const CachedHead> heads,
                       const AttentionOptions& options, Matrix<float> out);
 

@@ -5,16 +5,21 @@
 #include <span>
 #include <vector>
 
+#include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/compress.h"
 #include "restkv/views.h"
 
 namespace restkv {
 
+struct KvLayout;
+
 /// The ragged compressed cache: every (layer, cache head) keeps its own number of its own tokens,
 /// keys already rotated, with the original positions beside them.
 ///
-/// A cache head is a KV head, or a query head when a selection was made per query head.
+/// A cache head is a KV head, or a query head when a selection was made per query head. Rows are
+/// stored as `KvType` says; those of a quantised cache are quantised 32 at a time, when 64 of them
+/// wait in half precision, so that gathering rows and appending them one by one give the same.
 class KvCache {
  public:
   KvCache() = default;
@@ -39,10 +44,13 @@ class KvCache {
   /// Throws `Error` (kInvalidArgument) if shapes do not fit the cache.
   void append(size_t layer, Matrix<const float> keys, Matrix<const float> values, int32_t position);
 
-  /// Bounds a layer with a sliding window: once it holds `rows` rows per head, `append` puts each
-  /// token in the place of the oldest. Rows that are there must be in ascending order and no more
-  /// than `rows`, which must not be 0; throws `Error` (kInvalidArgument) otherwise.
+  /// Bounds a layer with a sliding window: `append` drops each head's oldest token when it would
+  /// hold more than `rows`. Throws `Error` (kInvalidArgument) if `rows` is 0 or a head holds more.
   void limit(size_t layer, size_t rows);
+
+  /// All rows of a cache head as floats: keys [rows, key_dim], values [rows, value_dim].
+  /// Throws `Error` (kInvalidArgument) if there is no such head or the shapes do not fit it.
+  void read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> values) const;
 
   /// Rows of a layer for `decode_attention`; valid until the layer changes.
   [[nodiscard]] std::span<const CachedHead> heads(size_t layer) const {
@@ -50,33 +58,41 @@ class KvCache {
   }
   /// Original positions of the rows of one cache head.
   [[nodiscard]] std::span<const int32_t> positions(size_t layer, size_t head) const {
-    return layers_[layer].heads[head].positions;
+    const Head& h = layers_[layer].heads[head];
+    return std::span(h.positions).subspan(h.first);
   }
   [[nodiscard]] size_t layers() const { return layers_.size(); }
 
   /// Position of the next token; the engine keeps it equal to the number of tokens seen.
   size_t next_position = 0;
 
-  /// Bytes of the kept rows: tokens x (key_dim + value_dim) x element, over all layers and heads.
+  /// Bytes of the kept rows over all layers and heads: tokens x (key_dim + value_dim) x element,
+  /// and the scales of quantised ones.
   [[nodiscard]] size_t kept_bytes() const;
   /// Bytes held in memory, spare room and positions included.
   [[nodiscard]] size_t allocated_bytes() const;
 
  private:
   struct Head {
-    std::vector<std::byte> keys, values;
+    AlignedVector<std::byte> data;  // as `KvLayout` says
     std::vector<int32_t> positions;
+    size_t first = 0;  // rows before this one are hidden, and dropped as soon as they are 32
+
+    [[nodiscard]] size_t rows() const { return positions.size() - first; }
   };
   struct Layer {
     std::vector<Head> heads;
     std::vector<CachedHead> views;
-    size_t limit = 0;   // rows per head; 0: none
-    size_t oldest = 0;  // the row that is replaced next, once `limit` is reached
+    size_t limit = 0;  // rows per head; 0: none
   };
   Layer& find_layer(size_t layer);
-  /// Converts one row to the stored type.
-  void store(const float* row, size_t dim, std::byte* to) const;
-  void append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const;
+  [[nodiscard]] KvLayout layout() const;
+  void reserve(Head& head, size_t rows) const;
+  void append_row(Head& head, const float* key, const float* value, int32_t position) const;
+  /// Makes a group of the oldest open rows.
+  void close_group(Head& head) const;
+  /// Hides the oldest row.
+  void drop_row(Head& head) const;
   void refresh_views(Layer& layer) const;
 
   KvType type_ = KvType::kF16;

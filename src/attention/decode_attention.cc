@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/threads.h"
 #include "fmt/format.h"
+#include "kv/kv_layout.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
@@ -10,92 +12,196 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/decode_attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "base/gemm-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Rows whose weights are computed before they meet the values: small enough for L1, a multiple of
-/// every vector length.
-constexpr size_t kBlockRows = 64;
-/// Rows per task: long heads are split, so that one long head cannot idle the other threads.
-constexpr size_t kChunkRows = 2048;
+using VectorTag = hn::CappedTag<float, 16>;
+
+/// A head is split into parts of at least this many groups, so that one long head cannot idle the
+/// other threads, and all heads together into no more than about `kMostParts`.
+constexpr size_t kLeastPartGroups = 8;
+constexpr size_t kMostParts = 256;
 /// Query heads of a group that share one pass over the rows, bounded by registers.
 constexpr size_t kMaxGroup = 4;
+/// Below this many bytes a second thread would not have started before the first one is done.
+constexpr size_t kSerialBytes = 64 * 1024;
+/// Of masked positions, and of a running maximum before the first one: finite, so that differences
+/// never become NaN.
+constexpr float kNoLogit = -2.0e30F;
+constexpr float kNoMaximum = -1.0e30F;
+/// The running maximum is only raised when a logit exceeds it by this much: weights stay far from
+/// overflow, and sums are rarely rescaled.
+constexpr float kMaxSlack = 6.0F;
+/// Partial sums of weights, one per vector lane.
+constexpr size_t kSumLanes = 16;
 
-/// Partial softmax over rows [begin, end) of one cache head: per query head of its group the
-/// maximum, the sum of the weights and the weighted sum of the values [group, dv].
-struct Partial {
+/// Groups [begin, end) of one cache head, open rows counted as groups, and the partial softmax over
+/// them: per query head the maximum, the sum of the weights and the weighted sum of the values.
+struct Part {
   size_t head, begin, end;
-  float* maximum;
-  float* sum;
-  float* out;
+  float* maximum;  // [group]
+  float* sum;      // [group, kSumLanes]
+  float* out;      // [group, dv]
 };
 
-/// Loads stored elements (half precision bits or floats) as floats.
-template <class D>
-HWY_INLINE hn::Vec<D> LoadStored(D d, const uint16_t* p) {
-  const hn::Rebind<hwy::float16_t, D> dh;
-  return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p)));
-}
-template <class D>
-HWY_INLINE hn::Vec<D> LoadStored(D d, const float* p) {
-  return hn::LoadU(d, p);
-}
-template <class Stored>
-HWY_INLINE float LoadOne(const Stored* p) {
-  return hn::GetLane(LoadStored(hn::CappedTag<float, 1>(), p));
+/// What all parts share.
+struct Problem {
+  Matrix<const float> queries;
+  size_t group;  // query heads per cache head
+  KvLayout layout;
+  float scale, softcap;
+};
+
+/// Memory of one thread.
+struct TaskMemory {
+  float* folded;  // [kMaxGroup, d]: queries times the steps of a group
+  float* group;   // open rows as a group of floats
+};
+
+/// Asks for memory that is read next: `bytes` at `p` on their way to the second-level cache.
+/// Decoding is bound by memory, and the arithmetic between two loads keeps the processor from
+/// looking far enough ahead by itself.
+template <size_t kBytes>
+HWY_INLINE void PrefetchNext(const std::byte* p) {
+  constexpr size_t kLine = 64;
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kBytes; i += kLine) __builtin_prefetch(p + i, 0, 2);
 }
 
-/// logits[h][row] = q_h . k_row for kGroup query heads and `rows` rows.
-template <size_t kGroup, class D, class Stored>
-HWY_INLINE void Logits(D d, const float* HWY_RESTRICT q, size_t q_stride,
-                       const Stored* HWY_RESTRICT keys, size_t dim, size_t rows,
-                       float* HWY_RESTRICT logits) {
-  constexpr size_t kLanes = hn::MaxLanes(D());
-  for (size_t row = 0; row < rows; ++row) {
-    const Stored* k = keys + row * dim;
-    hn::Vec<D> sum[kGroup];
-    for (size_t h = 0; h < kGroup; ++h) sum[h] = hn::Zero(d);
-    size_t c = 0;
-    for (; c + kLanes <= dim; c += kLanes) {
-      const auto x = LoadStored(d, k + c);
+template <class D>
+HWY_INLINE hn::Vec<D> LoadHalves(D d, const void* p) {
+  const hn::Rebind<hwy::float16_t, D> dh;
+  return hn::PromoteTo(d, hn::LoadU(dh, static_cast<const hwy::float16_t*>(p)));
+}
+
+/// Loads stored elements (of quantised ones the codes) as floats: those at `index` of an array of
+/// `count`; the second half of 4-bit codes lies in the high halves of the bytes.
+template <KvType kType, class D>
+HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, size_t count) {
+  if constexpr (kType == KvType::kF32) {
+    return hn::LoadU(d, reinterpret_cast<const float*>(codes) + index);
+  } else if constexpr (kType == KvType::kF16) {
+    return LoadHalves(d, codes + index * sizeof(uint16_t));
+  } else {
+    const hn::RebindToSigned<D> di;
+    const hn::Rebind<uint8_t, D> du8;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(codes);
+    if constexpr (kType == KvType::kQ8) {
+      return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(du8, bytes + index)));
+    } else {
+      const bool high = index >= count / 2;
+      const auto pair = hn::PromoteTo(di, hn::LoadU(du8, bytes + index - (high ? count / 2 : 0)));
+      return hn::ConvertTo(d, high ? hn::ShiftRight<4>(pair) : hn::And(pair, hn::Set(di, 15)));
+    }
+  }
+}
+
+/// logits[h][row] = bias[h] + q_h . k_row for the kGroupRows rows of a group. Meanwhile memory
+/// `ahead` bytes on is fetched.
+template <size_t kGroup, KvType kType>
+HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
+                            const std::byte* HWY_RESTRICT keys, size_t dim, size_t ahead,
+                            const float* HWY_RESTRICT bias, float* HWY_RESTRICT logits) {
+  const VectorTag d;
+  constexpr size_t kLanes = hn::MaxLanes(VectorTag());
+  constexpr size_t kVectors = 2;
+  constexpr size_t kChannelBytes = kGroupRows * code_bits(kType) / 8;
+  static_assert(kGroupRows % (kVectors * kLanes) == 0);
+  for (size_t row = 0; row < kGroupRows; row += kVectors * kLanes) {
+    hn::Vec<VectorTag> sum[kGroup][kVectors];
+#pragma GCC unroll 8
+    for (size_t h = 0; h < kGroup; ++h) {
+      for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::Set(d, bias[h]);
+    }
+    for (size_t c = 0; c < dim; ++c) {
+      if (row == 0) PrefetchNext<kChannelBytes>(keys + c * kChannelBytes + ahead);
+      hn::Vec<VectorTag> k[kVectors];
+#pragma GCC unroll 8
+      for (size_t j = 0; j < kVectors; ++j) {
+        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes, row + j * kLanes, kGroupRows);
+      }
+#pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) {
-        sum[h] = hn::MulAdd(hn::LoadU(d, q + h * q_stride + c), x, sum[h]);
+        const auto x = hn::Set(d, q[h * q_stride + c]);
+#pragma GCC unroll 8
+        for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, k[j], sum[h][j]);
       }
     }
+#pragma GCC unroll 8
     for (size_t h = 0; h < kGroup; ++h) {
-      logits[h * kBlockRows + row] = hn::GetLane(hn::SumOfLanes(d, sum[h]));
-    }
-    for (; c < dim; ++c) {
-      const float x = LoadOne(k + c);
-      for (size_t h = 0; h < kGroup; ++h) {
-        logits[h * kBlockRows + row] += q[h * q_stride + c] * x;
+      for (size_t j = 0; j < kVectors; ++j) {
+        hn::StoreU(sum[h][j], d, logits + h * kGroupRows + row + j * kLanes);
       }
     }
   }
 }
 
-/// out[h][c..c + kVectors * lanes) += sum over rows of weights[h][row] * v_row[c..].
-template <size_t kGroup, size_t kVectors, class D, class Stored>
-HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights, const Stored* HWY_RESTRICT values,
-                          size_t dim, size_t rows, float* HWY_RESTRICT out, size_t out_stride) {
+/// Logits of one group. Quantised keys are minimum + step * code in every channel, so the step goes
+/// into the query and the minimum into a constant: no key is ever unpacked.
+template <size_t kGroup, KvType kType>
+HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const std::byte* keys,
+                            const KvLayout& layout, float* HWY_RESTRICT folded,
+                            float* HWY_RESTRICT logits) {
+  const size_t ahead = layout.key_bytes();  // the values of the same group
+  std::array<float, kGroup> bias{};
+  if constexpr (is_quantized(kType)) {
+    const size_t dim = layout.key_dim;
+    const auto* steps = reinterpret_cast<const uint16_t*>(keys + layout.key_code_bytes());
+    const auto fold = [&](auto d, size_t c) HWY_ATTR {
+      const auto step = LoadHalves(d, steps + c);
+      const auto minimum = LoadHalves(d, steps + dim + c);
+      for (size_t h = 0; h < kGroup; ++h) {
+        const auto x = hn::LoadU(d, q + h * q_stride + c);
+        hn::StoreU(hn::Mul(x, step), d, folded + h * dim + c);
+        bias[h] += hn::GetLane(hn::SumOfLanes(d, hn::Mul(x, minimum)));
+      }
+    };
+    const VectorTag d;
+    size_t c = 0;
+    for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) fold(d, c);
+    for (; c < dim; ++c) fold(hn::CappedTag<float, 1>(), c);
+    KeyProducts<kGroup, kType>(folded, dim, keys, dim, ahead, bias.data(), logits);
+  } else {
+    KeyProducts<kGroup, kType>(q, q_stride, keys, layout.key_dim, ahead, bias.data(), logits);
+  }
+}
+
+/// out[h][0..kVectors * lanes) += sum over the rows of a group of weights[h][row] * value_row, the
+/// values being a slice's columns from `column` on. Meanwhile memory `ahead` bytes on is fetched.
+template <size_t kGroup, size_t kVectors, KvType kType, class D>
+HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
+                          const std::byte* HWY_RESTRICT slice, size_t channels, size_t column,
+                          size_t ahead, float* HWY_RESTRICT out, size_t out_stride) {
   constexpr size_t kLanes = hn::MaxLanes(D());
+  constexpr size_t kColumnBytes = kVectors * kLanes * code_bits(kType) / 8;
+  const size_t count = kGroupRows * channels;
   hn::Vec<D> sum[kGroup][kVectors];
+#pragma GCC unroll 8
   for (size_t h = 0; h < kGroup; ++h) {
     for (size_t j = 0; j < kVectors; ++j) {
       sum[h][j] = hn::LoadU(d, out + h * out_stride + j * kLanes);
     }
   }
-  for (size_t row = 0; row < rows; ++row) {
+  for (size_t row = 0; row < kGroupRows; ++row) {
+    const size_t index = row * channels + column;
+    PrefetchNext<kColumnBytes>(slice + index * code_bits(kType) / 8 + ahead);
     hn::Vec<D> v[kVectors];
-    for (size_t j = 0; j < kVectors; ++j) v[j] = LoadStored(d, values + row * dim + j * kLanes);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      v[j] = LoadCodes<kType>(d, slice, index + j * kLanes, count);
+    }
+#pragma GCC unroll 8
     for (size_t h = 0; h < kGroup; ++h) {
-      const auto w = hn::Set(d, weights[h * kBlockRows + row]);
-      for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(w, v[j], sum[h][j]);
+      const auto x = hn::Set(d, weights[h * kGroupRows + row]);
+#pragma GCC unroll 8
+      for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, v[j], sum[h][j]);
     }
   }
+#pragma GCC unroll 8
   for (size_t h = 0; h < kGroup; ++h) {
     for (size_t j = 0; j < kVectors; ++j) {
       hn::StoreU(sum[h][j], d, out + h * out_stride + j * kLanes);
@@ -103,148 +209,286 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights, const Stored* 
   }
 }
 
-/// Fills `partial` for kGroup query heads starting at `q`.
-template <size_t kGroup, class Stored>
-void DecodeChunk(const float* q, size_t q_stride, const CachedHead& head, size_t dim,
-                 size_t value_dim, float scale, float softcap, const Partial& partial) {
-  float* out = partial.out;
-  const hn::CappedTag<float, 16> d;
-  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
-  HWY_ALIGN float weights[kGroup * kBlockRows];
-  std::fill_n(out, kGroup * value_dim, 0.0F);
-  for (size_t h = 0; h < kGroup; ++h) {
-    partial.maximum[h] = -1.0e30F;
-    partial.sum[h] = 0.0F;
+/// Adds one slice of the values, column by column of the register tile.
+template <size_t kGroup, KvType kType>
+HWY_INLINE void AddSlice(const float* HWY_RESTRICT weights, const std::byte* slice, size_t channels,
+                         size_t ahead, float* HWY_RESTRICT out, size_t out_stride) {
+  const VectorTag d;
+  constexpr size_t kLanes = hn::MaxLanes(VectorTag());
+  constexpr size_t kVectors = HWY_TARGET == HWY_AVX2 ? 2 : 4;
+  size_t c = 0;
+  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes) {
+    AddValues<kGroup, kVectors, kType>(d, weights, slice, channels, c, ahead, out + c, out_stride);
   }
-  for (size_t begin = partial.begin; begin < partial.end; begin += kBlockRows) {
-    const size_t rows = std::min(kBlockRows, partial.end - begin);
-    Logits<kGroup>(d, q, q_stride, static_cast<const Stored*>(head.keys) + begin * dim, dim, rows,
-                   weights);
-    for (size_t h = 0; h < kGroup; ++h) {
-      float* w = weights + h * kBlockRows;
-      std::fill(w + rows, w + kBlockRows, -2.0e30F);
-      auto top = hn::Set(d, -2.0e30F);
-      for (size_t j = 0; j < kBlockRows; j += kLanes) {
-        auto z = hn::Mul(hn::Load(d, w + j), hn::Set(d, scale));
-        if (softcap > 0) {
-          z = hn::Mul(hn::Set(d, softcap), Tanh(d, hn::Mul(z, hn::Set(d, 1.0F / softcap))));
-          // Padding must not come back as a finite logit.
-          z = hn::IfThenElse(
-              hn::Lt(hn::Iota(d, static_cast<float>(j)), hn::Set(d, static_cast<float>(rows))), z,
-              hn::Set(d, -2.0e30F));
+  for (; c + kLanes <= channels; c += kLanes) {
+    AddValues<kGroup, 1, kType>(d, weights, slice, channels, c, ahead, out + c, out_stride);
+  }
+  for (; c < channels; ++c) {
+    AddValues<kGroup, 1, kType>(hn::CappedTag<float, 1>(), weights, slice, channels, c, ahead,
+                                out + c, out_stride);
+  }
+}
+
+/// Adds the values of a group. Quantised ones are minimum + step * code in every row of a slice, so
+/// the step goes into the weight and the minimum into a constant of the slice.
+template <size_t kGroup, KvType kType>
+HWY_INLINE void AddGroup(const float* HWY_RESTRICT weights, const std::byte* values,
+                         const KvLayout& layout, float* HWY_RESTRICT out) {
+  const size_t ahead = layout.group_bytes() - layout.key_bytes();  // the keys of the next group
+  const std::byte* slice = values;
+  const auto* steps = reinterpret_cast<const uint16_t*>(values + layout.value_code_bytes());
+  for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
+    const size_t channels = std::min(kSliceChannels, layout.value_dim - first);
+    if constexpr (is_quantized(kType)) {
+      const VectorTag d;
+      HWY_ALIGN std::array<float, kGroup * kGroupRows> folded;
+      for (size_t h = 0; h < kGroup; ++h) {
+        auto constant = hn::Zero(d);
+        for (size_t row = 0; row < kGroupRows; row += hn::Lanes(d)) {
+          const auto w = hn::LoadU(d, weights + h * kGroupRows + row);
+          hn::StoreU(hn::Mul(w, LoadHalves(d, steps + row)), d, &folded[h * kGroupRows + row]);
+          constant = hn::MulAdd(w, LoadHalves(d, steps + kGroupRows + row), constant);
         }
-        hn::Store(z, d, w + j);
-        top = hn::Max(top, z);
+        const float sum = hn::GetLane(hn::SumOfLanes(d, constant));
+        float* row_out = out + h * layout.value_dim + first;
+        for (size_t c = 0; c < channels; ++c) row_out[c] += sum;
       }
-      const float raised = std::max(partial.maximum[h], hn::GetLane(hn::MaxOfLanes(d, top)));
-      if (raised > partial.maximum[h]) {
-        const float factor = hn::GetLane(Exp(d, hn::Set(d, partial.maximum[h] - raised)));
-        partial.maximum[h] = raised;
-        partial.sum[h] *= factor;
-        for (size_t c = 0; c < value_dim; ++c) out[h * value_dim + c] *= factor;
-      }
-      auto total = hn::Zero(d);
-      for (size_t j = 0; j < kBlockRows; j += kLanes) {
-        auto x = Exp(d, hn::Sub(hn::Load(d, w + j), hn::Set(d, raised)));
-        x = hn::IfThenElseZero(
-            hn::Lt(hn::Iota(d, static_cast<float>(j)), hn::Set(d, static_cast<float>(rows))), x);
-        hn::Store(x, d, w + j);
-        total = hn::Add(total, x);
-      }
-      partial.sum[h] += hn::GetLane(hn::SumOfLanes(d, total));
+      steps += 2 * kGroupRows;
+      AddSlice<kGroup, kType>(folded.data(), slice, channels, ahead, out + first, layout.value_dim);
+    } else {
+      AddSlice<kGroup, kType>(weights, slice, channels, ahead, out + first, layout.value_dim);
     }
-    const Stored* values = static_cast<const Stored*>(head.values) + begin * value_dim;
-    size_t c = 0;
-    for (; c + 4 * kLanes <= value_dim; c += 4 * kLanes) {
-      AddValues<kGroup, 4>(d, weights, values + c, value_dim, rows, out + c, value_dim);
+    slice += kGroupRows * channels * code_bits(kType) / 8;
+  }
+}
+
+/// Turns the logits of a group into weights, and rescales what was summed before where the maximum
+/// rises. Rows outside [begin, end) get weight 0.
+HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t end,
+                             const Problem& problem, float& maximum, float* HWY_RESTRICT sum,
+                             float* HWY_RESTRICT out) {
+  const VectorTag d;
+  constexpr size_t kLanes = hn::MaxLanes(VectorTag());
+  constexpr size_t kVectors = kGroupRows / kLanes;
+  const auto visible = [&](size_t j) HWY_ATTR {
+    const auto index = hn::Iota(d, static_cast<float>(j * kLanes));
+    return hn::And(hn::Ge(index, hn::Set(d, static_cast<float>(begin))),
+                   hn::Lt(index, hn::Set(d, static_cast<float>(end))));
+  };
+  const bool masked = begin > 0 || end < kGroupRows;
+  hn::Vec<VectorTag> z[kVectors];
+  auto top = hn::Set(d, kNoLogit);
+  for (size_t j = 0; j < kVectors; ++j) {
+    z[j] = hn::Mul(hn::LoadU(d, logits + j * kLanes), hn::Set(d, problem.scale));
+    if (problem.softcap > 0) {
+      const auto cap = hn::Set(d, problem.softcap);
+      z[j] = hn::Mul(cap, Tanh(d, hn::Mul(z[j], hn::Set(d, 1.0F / problem.softcap))));
     }
-    for (; c + kLanes <= value_dim; c += kLanes) {
-      AddValues<kGroup, 1>(d, weights, values + c, value_dim, rows, out + c, value_dim);
+    if (masked) z[j] = hn::IfThenElse(visible(j), z[j], hn::Set(d, kNoLogit));
+    top = hn::Max(top, z[j]);
+  }
+  auto total = hn::LoadU(d, sum);
+  if (!hn::AllFalse(d, hn::Gt(top, hn::Set(d, maximum + kMaxSlack)))) {
+    const float raised = hn::GetLane(hn::MaxOfLanes(d, top));
+    const float factor = hn::GetLane(Exp(d, hn::Set(d, maximum - raised)));
+    maximum = raised;
+    total = hn::Mul(total, hn::Set(d, factor));
+    for (size_t c = 0; c < problem.layout.value_dim; ++c) out[c] *= factor;
+  }
+  for (size_t j = 0; j < kVectors; ++j) {
+    auto x = Exp(d, hn::Sub(z[j], hn::Set(d, maximum)));
+    if (masked) x = hn::IfThenElseZero(visible(j), x);
+    hn::StoreU(x, d, logits + j * kLanes);
+    total = hn::Add(total, x);
+  }
+  hn::StoreU(total, d, sum);
+}
+
+/// Adds a group to the partial softmax of kGroup query heads, from head `h` of the part's on. Of
+/// its rows only [begin, end) are visible.
+template <size_t kGroup, KvType kType>
+void AttendHeads(const Problem& problem, const KvLayout& layout, const Part& part, size_t h,
+                 const std::byte* group, size_t begin, size_t end, const TaskMemory& memory) {
+  HWY_ALIGN std::array<float, kGroup * kGroupRows> weights;
+  const float* q = problem.queries.row(part.head * problem.group + h);
+  GroupLogits<kGroup, kType>(q, problem.queries.stride, group, layout, memory.folded,
+                             weights.data());
+  float* out = part.out + h * layout.value_dim;
+  for (size_t i = 0; i < kGroup; ++i) {
+    SoftmaxGroup(weights.data() + i * kGroupRows, begin, end, problem, part.maximum[h + i],
+                 part.sum + (h + i) * kSumLanes, out + i * layout.value_dim);
+  }
+  AddGroup<kGroup, kType>(weights.data(), group + layout.key_bytes(), layout, out);
+}
+
+/// The same for all query heads of the part.
+template <KvType kType>
+void AttendGroup(const Problem& problem, const KvLayout& layout, const Part& part,
+                 const std::byte* group, size_t begin, size_t end, const TaskMemory& memory) {
+  for (size_t h = 0; h < problem.group;) {
+    const size_t heads = std::min(kMaxGroup, problem.group - h);
+    const auto attend = heads == 1   ? AttendHeads<1, kType>
+                        : heads == 2 ? AttendHeads<2, kType>
+                        : heads == 3 ? AttendHeads<3, kType>
+                                     : AttendHeads<4, kType>;
+    attend(problem, layout, part, h, group, begin, end, memory);
+    h += heads;
+  }
+}
+
+/// Lays up to kGroupRows open rows out as a closed group of floats, the missing ones as zeros.
+void GroupOfRows(const KvLayout& layout, const std::byte* rows, size_t count, float* group) {
+  const KvLayout floats{KvType::kF32, layout.key_dim, layout.value_dim};
+  float* values = group + floats.key_bytes() / sizeof(float);
+  float* row = group + floats.group_bytes() / sizeof(float);  // room for one row
+  const VectorTag d;
+  const auto load = [&](const std::byte* from, size_t n) HWY_ATTR {
+    if (layout.type == KvType::kF32) {
+      std::copy_n(reinterpret_cast<const float*>(from), n, row);
+      return;
     }
-    for (; c < value_dim; ++c) {
-      for (size_t row = 0; row < rows; ++row) {
-        const float v = LoadOne(values + row * value_dim + c);
-        for (size_t h = 0; h < kGroup; ++h) {
-          out[h * value_dim + c] += weights[h * kBlockRows + row] * v;
-        }
-      }
+    size_t i = 0;
+    for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
+      hn::StoreU(LoadHalves(d, from + i * sizeof(uint16_t)), d, row + i);
     }
+    const hn::CappedTag<float, 1> d1;
+    for (; i < n; ++i) hn::StoreU(LoadHalves(d1, from + i * sizeof(uint16_t)), d1, row + i);
+  };
+  std::fill(group, row, 0.0F);
+  for (size_t r = 0; r < count; ++r) {
+    const std::byte* from = rows + r * layout.row_bytes();
+    load(from, layout.key_dim);
+    for (size_t c = 0; c < layout.key_dim; ++c) group[c * kGroupRows + r] = row[c];
+    load(from + layout.key_dim * layout.open_element_bytes(), layout.value_dim);
+    for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
+      const size_t channels = std::min(kSliceChannels, layout.value_dim - first);
+      std::copy_n(row + first, channels, values + first * kGroupRows + r * channels);
+    }
+  }
+}
+
+void AttendPart(const Problem& problem, const CachedHead& head, const Part& part,
+                const TaskMemory& memory) {
+  const KvLayout& layout = problem.layout;
+  const size_t rows = head.first + head.count;
+  const size_t closed = layout.closed_groups(rows);
+  std::fill_n(part.maximum, problem.group, kNoMaximum);
+  std::fill_n(part.sum, problem.group * kSumLanes, 0.0F);
+  std::fill_n(part.out, problem.group * layout.value_dim, 0.0F);
+  const auto attend_closed = [&] {
+    switch (layout.type) {
+      case KvType::kF32:
+        return AttendGroup<KvType::kF32>;
+      case KvType::kQ8:
+        return AttendGroup<KvType::kQ8>;
+      case KvType::kQ4:
+        return AttendGroup<KvType::kQ4>;
+      case KvType::kF16:
+        break;
+    }
+    return AttendGroup<KvType::kF16>;
+  }();
+  for (size_t g = part.begin; g < part.end; ++g) {
+    const size_t begin = g == 0 ? head.first : 0;
+    if (g < closed) {
+      attend_closed(problem, layout, part, head.data + g * layout.group_bytes(), begin, kGroupRows,
+                    memory);
+      continue;
+    }
+    const size_t end = std::min(kGroupRows, rows - g * kGroupRows);
+    const std::byte* open = head.data + closed * layout.group_bytes();
+    GroupOfRows(layout, open + (g - closed) * kGroupRows * layout.row_bytes(), end, memory.group);
+    AttendGroup<KvType::kF32>(problem, {KvType::kF32, layout.key_dim, layout.value_dim}, part,
+                              reinterpret_cast<const std::byte*>(memory.group), begin, end, memory);
+  }
+}
+
+/// Merges the parts of one head: softmax is associative once maxima are aligned.
+void MergeParts(std::span<const Part> parts, const Problem& problem, const Matrix<float>& out) {
+  const size_t value_dim = problem.layout.value_dim;
+  for (size_t h = 0; h < problem.group; ++h) {
+    float maximum = kNoMaximum;
+    for (const Part& part : parts) maximum = std::max(maximum, part.maximum[h]);
+    float* HWY_RESTRICT target = out.row(parts[0].head * problem.group + h);
+    std::fill_n(target, value_dim, 0.0F);
+    float total = 0.0F;
+    for (const Part& part : parts) {
+      const float factor = std::exp(part.maximum[h] - maximum);
+      float sum = 0.0F;
+      for (size_t i = 0; i < kSumLanes; ++i) sum += part.sum[h * kSumLanes + i];
+      total += factor * sum;
+      const float* HWY_RESTRICT from = part.out + h * value_dim;
+      for (size_t c = 0; c < value_dim; ++c) target[c] += factor * from[c];
+    }
+    const float inverse = total > 0 ? 1.0F / total : 0.0F;
+    for (size_t c = 0; c < value_dim; ++c) target[c] *= inverse;
   }
 }
 
 void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedHead> heads,
                      float scale, float softcap, const Matrix<float>& out) {
-  const size_t group = queries.rows / heads.size();
-  const size_t dim = queries.cols;
-  const size_t value_dim = out.cols;
+  const Problem problem{.queries = queries,
+                        .group = queries.rows / heads.size(),
+                        .layout = {heads[0].type, queries.cols, out.cols},
+                        .scale = scale,
+                        .softcap = softcap};
+  const size_t group = problem.group;
+  const KvLayout floats{KvType::kF32, queries.cols, out.cols};
 
-  std::vector<Partial> partials;
+  // Kept from call to call: a token would otherwise allocate in every layer.
+  thread_local std::vector<Part> parts;
+  thread_local AlignedVector<float> sums;
+  thread_local AlignedVector<float> task_memory;
+
+  size_t all_groups = 0;
+  size_t bytes = 0;
+  for (const CachedHead& head : heads) {
+    all_groups += hwy::DivCeil(head.first + head.count, kGroupRows);
+    bytes += problem.layout.bytes(head.first + head.count);
+  }
+  // How heads are split depends on their lengths only, so that results do not depend on threads.
+  const size_t part_groups = std::max(kLeastPartGroups, hwy::DivCeil(all_groups, kMostParts));
+  parts.clear();
   for (size_t h = 0; h < heads.size(); ++h) {
+    const size_t groups = hwy::DivCeil(heads[h].first + heads[h].count, kGroupRows);
     size_t begin = 0;
     do {  // a head without rows still gets one (empty) part, which yields zeros
-      const size_t end = std::min(begin + kChunkRows, heads[h].count);
-      partials.push_back({h, begin, end, nullptr, nullptr, nullptr});
+      const size_t end = std::min(begin + part_groups, groups);
+      parts.push_back({h, begin, end, nullptr, nullptr, nullptr});
       begin = end;
-    } while (begin < heads[h].count);
+    } while (begin < groups);
   }
-  AlignedVector<float> memory(partials.size() * group * (value_dim + 2));
-  for (size_t i = 0; i < partials.size(); ++i) {
-    partials[i].maximum = memory.data() + i * group * (value_dim + 2);
-    partials[i].sum = partials[i].maximum + group;
-    partials[i].out = partials[i].sum + group;
+  // Whole pairs of cache lines, or neighbouring parts would take each other's lines away.
+  constexpr size_t kApart = 32;
+  const size_t part_floats = hwy::RoundUpTo(group * (1 + kSumLanes + out.cols), kApart);
+  if (sums.size() < parts.size() * part_floats) sums.resize(parts.size() * part_floats);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i].maximum = sums.data() + i * part_floats;
+    parts[i].sum = parts[i].maximum + group;
+    parts[i].out = parts[i].sum + group * kSumLanes;
   }
+  const size_t group_floats =
+      floats.group_bytes() / sizeof(float) + std::max(queries.cols, out.cols);
+  const size_t task_floats = hwy::RoundUpTo(kMaxGroup * queries.cols + group_floats, kApart);
+  const auto threads = static_cast<size_t>(num_threads());
+  if (task_memory.size() < threads * task_floats) task_memory.resize(threads * task_floats);
 
-  parallel_for(partials.size(), [&](size_t task, size_t) {
-    Partial part = partials[task];
-    const CachedHead& head = heads[part.head];
-    for (size_t h = 0; h < group;) {
-      const float* q = queries.row(part.head * group + h);
-      const size_t step = std::min(kMaxGroup, group - h);
-      const auto run = [&]<size_t kGroup>() {
-        const auto chunk =
-            head.type == KvType::kF16 ? DecodeChunk<kGroup, uint16_t> : DecodeChunk<kGroup, float>;
-        chunk(q, queries.stride, head, dim, value_dim, scale, softcap, part);
-      };
-      switch (step) {
-        case 1:
-          run.template operator()<1>();
-          break;
-        case 2:
-          run.template operator()<2>();
-          break;
-        case 3:
-          run.template operator()<3>();
-          break;
-        default:
-          run.template operator()<4>();
-          break;
-      }
-      h += step;
-      part.maximum += step;
-      part.sum += step;
-      part.out += step * value_dim;
-    }
-  });
-
-  // Merge the chunks of each head: softmax is associative once maxima are aligned.
-  for (size_t i = 0; i < partials.size();) {
+  float* memory = task_memory.data();  // the tasks' own thread_locals are others
+  const std::span<const Part> all = parts;
+  const auto attend = [&](size_t task, size_t thread) {
+    float* folded = memory + thread * task_floats;
+    AttendPart(problem, heads[all[task].head], all[task],
+               {folded, folded + kMaxGroup * queries.cols});
+  };
+  if (bytes < kSerialBytes) {
+    for (size_t task = 0; task < parts.size(); ++task) attend(task, 0);
+  } else {
+    parallel_for(parts.size(), attend);
+  }
+  for (size_t i = 0; i < parts.size();) {
     size_t last = i;
-    while (last < partials.size() && partials[last].head == partials[i].head) ++last;
-    for (size_t h = 0; h < group; ++h) {
-      float maximum = partials[i].maximum[h];
-      for (size_t p = i + 1; p < last; ++p) maximum = std::max(maximum, partials[p].maximum[h]);
-      float* target = out.row(partials[i].head * group + h);
-      std::fill_n(target, value_dim, 0.0F);
-      float total = 0.0F;
-      for (size_t p = i; p < last; ++p) {
-        const float factor = std::exp(partials[p].maximum[h] - maximum);
-        total += factor * partials[p].sum[h];
-        const float* part = partials[p].out + h * value_dim;
-        for (size_t c = 0; c < value_dim; ++c) target[c] += factor * part[c];
-      }
-      const float inverse = total > 0 ? 1.0F / total : 0.0F;
-      for (size_t c = 0; c < value_dim; ++c) target[c] *= inverse;
-    }
+    while (last < parts.size() && parts[last].head == parts[i].head) ++last;
+    MergeParts(all.subspan(i, last - i), problem, out);
     i = last;
   }
 }
@@ -264,6 +508,12 @@ void decode_attention(Matrix<const float> queries, std::span<const CachedHead> h
                 fmt::format("decode_attention: shapes do not fit: queries [{}, {}], {} cache "
                             "heads, out [{}, {}]",
                             queries.rows, queries.cols, heads.size(), out.rows, out.cols));
+  }
+  for (const CachedHead& head : heads) {
+    if (head.type == heads[0].type) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("decode_attention: heads of types {} and {} in one cache",
+                            kv_type_name(heads[0].type), kv_type_name(head.type)));
   }
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(queries.cols));

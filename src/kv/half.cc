@@ -41,6 +41,31 @@ void ToHalf(const float* from, size_t count, uint16_t* to) {
   for (; i < count; ++i) Demote(hn::CappedTag<float, 1>(), from + i, to + i);
 }
 
+/// The way back, in integers for the same reason.
+template <class D>
+HWY_INLINE void Promote(D d, const uint16_t* from, float* to) {
+  const hn::RebindToSigned<D> di;
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint16_t, D> du16;
+  const auto bits = hn::PromoteTo(du, hn::LoadU(du16, from));
+  const auto magnitude = hn::BitCast(di, hn::And(bits, hn::Set(du, 0x7fff)));
+  const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), hn::Set(di, 112 << 23));
+  const auto infinite = hn::Add(normal, hn::Set(di, 112 << 23));  // and NaN
+  const auto subnormal =
+      hn::BitCast(di, hn::Mul(hn::ConvertTo(d, magnitude), hn::Set(d, 0x1p-24F)));
+  auto result = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, 0x400)), subnormal, normal);
+  result = hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x7bff)), infinite, result);
+  const auto sign = hn::BitCast(di, hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000))));
+  hn::StoreU(hn::BitCast(d, hn::Or(result, sign)), d, to);
+}
+
+void FromHalf(const uint16_t* from, size_t count, float* to) {
+  const hn::CappedTag<float, 16> d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) Promote(d, from + i, to + i);
+  for (; i < count; ++i) Promote(hn::CappedTag<float, 1>(), from + i, to + i);
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -48,9 +73,14 @@ HWY_AFTER_NAMESPACE();
 namespace restkv {
 
 HWY_EXPORT(ToHalf);
+HWY_EXPORT(FromHalf);
 
 void to_half(const float* from, size_t count, uint16_t* to) {
   HWY_DYNAMIC_DISPATCH(ToHalf)(from, count, to);
+}
+
+void from_half(const uint16_t* from, size_t count, float* to) {
+  HWY_DYNAMIC_DISPATCH(FromHalf)(from, count, to);
 }
 
 }  // namespace restkv

@@ -3,19 +3,46 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/threads.h"
-#include "kv/half.h"
+#include "kv/kv_layout.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
 
+struct NamedType {
+  std::string_view name;
+  KvType type;
+};
+constexpr std::array<NamedType, 4> kTypes{
+    {{"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8", KvType::kQ8}, {"q4", KvType::kQ4}}};
+
 /// Spare room when a head grows while decoding: a few per cent, so that a kept cache stays small.
 size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
 
 }  // namespace
+
+std::string_view kv_type_name(KvType type) {
+  for (const NamedType& t : kTypes) {
+    if (t.type == type) return t.name;
+  }
+  return "unknown";
+}
+
+KvType find_kv_type(std::string_view name) {
+  std::string names;
+  for (const NamedType& t : kTypes) {
+    if (t.name == name) return t.type;
+    names += names.empty() ? "" : ", ";
+    names += t.name;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there is no storage type \"{}\" for keys and values; choose one of {}",
+                          name, names));
+}
 
 KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim, KvType type)
     : type_(type), kv_heads_(kv_heads), key_dim_(key_dim), value_dim_(value_dim), layers_(layers) {}
@@ -30,21 +57,36 @@ KvCache::KvCache(const KvCache& other)
   for (Layer& layer : layers_) refresh_views(layer);  // they showed the other's rows
 }
 
-void KvCache::store(const float* row, size_t dim, std::byte* to) const {
-  if (type_ == KvType::kF16) {
-    to_half(row, dim, reinterpret_cast<uint16_t*>(to));
-  } else {
-    std::memcpy(to, row, dim * sizeof(float));
-  }
+void KvCache::reserve(Head& head, size_t rows) const {
+  head.positions.reserve(rows);
+  head.data.reserve(layout().most_bytes(rows));
 }
 
-void KvCache::append_row(std::vector<std::byte>& rows, const float* row, size_t dim) const {
-  const size_t used = rows.size();
-  const size_t row_bytes = dim * element_bytes(type_);
-  if (used + row_bytes > rows.capacity())
-    rows.reserve(grown_capacity(used / row_bytes) * row_bytes);
-  rows.resize(used + row_bytes);
-  store(row, dim, rows.data() + used);
+void KvCache::append_row(Head& head, const float* key, const float* value, int32_t position) const {
+  const KvLayout layout = this->layout();
+  const size_t rows = head.positions.size();
+  if (layout.most_bytes(rows + 1) > head.data.capacity() || rows == head.positions.capacity()) {
+    reserve(head, grown_capacity(rows));
+  }
+  const size_t used = head.data.size();
+  head.data.resize(used + layout.row_bytes());
+  pack_row(layout, key, value, head.data.data() + used);
+  head.positions.push_back(position);
+  if (layout.closed_groups(rows + 1) > layout.closed_groups(rows)) close_group(head);
+}
+
+void KvCache::close_group(Head& head) const {
+  const KvLayout layout = this->layout();
+  const size_t begin = (layout.closed_groups(head.positions.size()) - 1) * layout.group_bytes();
+  const size_t rows_bytes = kGroupRows * layout.row_bytes();
+  AlignedVector<std::byte> group(layout.group_bytes());
+  pack_group(layout, head.data.data() + begin, group.data());
+  std::copy(group.begin(), group.end(), head.data.begin() + static_cast<ptrdiff_t>(begin));
+  if (group.size() == rows_bytes) return;
+  const size_t rest = head.data.size() - begin - rows_bytes;
+  std::memmove(head.data.data() + begin + group.size(), head.data.data() + begin + rows_bytes,
+               rest);
+  head.data.resize(begin + group.size() + rest);
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
@@ -70,25 +112,17 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     }
   }
   const size_t repeat = cache_heads / kv_heads_;
-  const size_t key_bytes = key_dim_ * element_bytes(type_);
-  const size_t value_bytes = value_dim_ * element_bytes(type_);
-  target.heads.assign(cache_heads, {});
+  target.heads.clear();  // first, or there would be two caches at once
+  target.heads.resize(cache_heads);
   parallel_for(cache_heads, [&](size_t h, size_t) {
     const std::vector<int32_t>& keep = selection.keep[h];
     Head& head = target.heads[h];
     // Long heads get a little room at once: moving all of them at the first token after the prompt
     // would need the memory of the cache twice.
-    const size_t rows = keep.size() + keep.size() / 64;
-    head.positions.reserve(rows);
-    head.keys.reserve(rows * key_bytes);
-    head.values.reserve(rows * value_bytes);
-    head.positions = keep;
-    head.keys.resize(keep.size() * key_bytes);
-    head.values.resize(keep.size() * value_bytes);
-    for (size_t i = 0; i < keep.size(); ++i) {
-      const auto row = static_cast<size_t>(keep[i]);
-      store(keys.row(h / repeat, row), key_dim_, head.keys.data() + i * key_bytes);
-      store(values.row(h / repeat, row), value_dim_, head.values.data() + i * value_bytes);
+    reserve(head, keep.size() + keep.size() / 64);
+    for (const int32_t position : keep) {
+      const auto row = static_cast<size_t>(position);
+      append_row(head, keys.row(h / repeat, row), values.row(h / repeat, row), position);
     }
   });
   refresh_views(target);
@@ -107,26 +141,10 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
   }
   if (target.heads.empty()) target.heads.resize(kv_heads_);
   const size_t repeat = target.heads.size() / kv_heads_;
-  if (target.limit > 0 && target.heads[0].positions.size() == target.limit) {
-    for (size_t h = 0; h < target.heads.size(); ++h) {
-      Head& head = target.heads[h];
-      store(keys.row(h / repeat), key_dim_,
-            head.keys.data() + target.oldest * key_dim_ * element_bytes(type_));
-      store(values.row(h / repeat), value_dim_,
-            head.values.data() + target.oldest * value_dim_ * element_bytes(type_));
-      head.positions[target.oldest] = position;
-    }
-    target.oldest = (target.oldest + 1) % target.limit;
-    return;
-  }
   for (size_t h = 0; h < target.heads.size(); ++h) {
     Head& head = target.heads[h];
-    append_row(head.keys, keys.row(h / repeat), key_dim_);
-    append_row(head.values, values.row(h / repeat), value_dim_);
-    if (head.positions.size() == head.positions.capacity()) {
-      head.positions.reserve(grown_capacity(head.positions.size()));
-    }
-    head.positions.push_back(position);
+    append_row(head, keys.row(h / repeat), values.row(h / repeat), position);
+    if (target.limit > 0 && head.rows() > target.limit) drop_row(head);
   }
   refresh_views(target);
 }
@@ -134,13 +152,56 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
 void KvCache::limit(size_t layer, size_t rows) {
   Layer& target = find_layer(layer);
   for (const Head& head : target.heads) {
-    if (head.positions.size() <= rows && rows > 0) continue;
+    if (head.rows() <= rows) continue;
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("limit: layer {} holds {} rows per head, more than {}", layer,
-                            head.positions.size(), rows));
+                            head.rows(), rows));
   }
+  if (rows == 0) throw Error(ErrorCode::kInvalidArgument, "limit: a layer must hold a row");
   target.limit = rows;
-  target.oldest = 0;
+}
+
+void KvCache::drop_row(Head& head) const {
+  if (++head.first < kGroupRows) return;
+  const KvLayout layout = this->layout();
+  const bool closed = layout.closed_groups(head.positions.size()) > 0;
+  const size_t bytes = closed ? layout.group_bytes() : kGroupRows * layout.row_bytes();
+  head.data.erase(head.data.begin(), head.data.begin() + static_cast<ptrdiff_t>(bytes));
+  head.positions.erase(head.positions.begin(), head.positions.begin() + kGroupRows);
+  head.first = 0;
+}
+
+void KvCache::read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> values) const {
+  if (layer >= layers_.size() || head >= layers_[layer].heads.size() ||
+      keys.rows != layers_[layer].heads[head].rows() || values.rows != keys.rows ||
+      keys.cols != key_dim_ || values.cols != value_dim_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("read: no head {} of layer {} with keys [{}, {}] and values [{}, {}]",
+                            head, layer, keys.rows, keys.cols, values.rows, values.cols));
+  }
+  const KvLayout layout = this->layout();
+  const Head& from = layers_[layer].heads[head];
+  const size_t rows = from.positions.size();
+  const size_t groups = layout.closed_groups(rows);
+  AlignedVector<float> some_keys(kGroupRows * key_dim_), some_values(kGroupRows * value_dim_);
+  for (size_t begin = 0; begin < rows; begin += kGroupRows) {
+    const size_t count = std::min(kGroupRows, rows - begin);
+    const Matrix<float> k(some_keys.data(), count, key_dim_);
+    const Matrix<float> v(some_values.data(), count, value_dim_);
+    const size_t group = begin / kGroupRows;
+    if (group < groups) {
+      unpack_group(layout, from.data.data() + group * layout.group_bytes(), k, v);
+    } else {
+      unpack_rows(layout,
+                  from.data.data() + groups * layout.group_bytes() +
+                      (group - groups) * kGroupRows * layout.row_bytes(),
+                  k, v);
+    }
+    for (size_t r = std::max(begin, from.first) - begin; r < count; ++r) {
+      std::copy_n(k.row(r), key_dim_, keys.row(begin + r - from.first));
+      std::copy_n(v.row(r), value_dim_, values.row(begin + r - from.first));
+    }
+  }
 }
 
 KvCache::Layer& KvCache::find_layer(size_t layer) {
@@ -154,24 +215,31 @@ KvCache::Layer& KvCache::find_layer(size_t layer) {
 void KvCache::refresh_views(Layer& layer) const {
   layer.views.clear();
   for (const Head& head : layer.heads) {
-    layer.views.push_back({head.keys.data(), head.values.data(), head.positions.size(), type_});
+    layer.views.push_back(
+        {.data = head.data.data(), .count = head.rows(), .first = head.first, .type = type_});
   }
 }
 
+KvLayout KvCache::layout() const { return {type_, key_dim_, value_dim_}; }
+
 size_t KvCache::kept_bytes() const {
-  size_t rows = 0;
+  const KvLayout layout = this->layout();
+  size_t bytes = 0;
   for (const Layer& layer : layers_) {
-    for (const Head& head : layer.heads) rows += head.positions.size();
+    for (const Head& head : layer.heads) {
+      const bool closed = layout.closed_groups(head.positions.size()) > 0;
+      const size_t hidden = closed ? layout.group_bytes() / kGroupRows : layout.row_bytes();
+      bytes += head.data.size() - head.first * hidden;
+    }
   }
-  return rows * (key_dim_ + value_dim_) * element_bytes(type_);
+  return bytes;
 }
 
 size_t KvCache::allocated_bytes() const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) {
-      bytes += head.keys.capacity() + head.values.capacity() +
-               head.positions.capacity() * sizeof(int32_t);
+      bytes += head.data.capacity() + head.positions.capacity() * sizeof(int32_t);
     }
   }
   return bytes;

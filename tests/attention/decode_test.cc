@@ -1,7 +1,8 @@
-#include <ggml.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/threads.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
+#include "restkv/kv_cache.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -17,34 +19,42 @@ namespace {
 
 using testing::Expected;
 
-/// A ragged cache of random rows, stored in both types, and the queries of one token.
+constexpr std::array kTypes = {KvType::kF16, KvType::kF32, KvType::kQ8, KvType::kQ4};
+
+/// A ragged cache of random rows and the queries of one token.
 struct Token {
-  Token(std::vector<size_t> counts, size_t group, size_t dim, size_t value_dim,
-        float query_factor = 1, float row_factor = 1)
-      : group_(group), dim_(dim), value_dim_(value_dim) {
+  Token(const std::vector<size_t>& counts, size_t group, size_t dim, size_t value_dim,
+        float query_factor = 1, float row_factor = 1, KvType type = KvType::kF16)
+      : group_(group),
+        dim_(dim),
+        value_dim_(value_dim),
+        cache_(1, counts.size(), dim, value_dim, type) {
     std::mt19937 rng(static_cast<uint32_t>(dim * 100 + group));
     std::normal_distribution<float> normal;
+    const size_t most = *std::max_element(counts.begin(), counts.end());
+    std::vector<float> keys(counts.size() * most * dim), values(counts.size() * most * value_dim);
+    for (float& x : keys) x = row_factor * normal(rng);
+    for (float& x : values) x = row_factor * normal(rng);
+    Selection all;
     for (const size_t count : counts) {
-      Rows keys(count * dim, row_factor, rng);
-      Rows values(count * value_dim, row_factor, rng);
-      halves_.push_back({keys.halves.data(), values.halves.data(), count, KvType::kF16});
-      floats_.push_back({keys.floats.data(), values.floats.data(), count, KvType::kF32});
-      keys_.push_back(std::move(keys));
-      values_.push_back(std::move(values));
+      all.keep.emplace_back(count);
+      std::iota(all.keep.back().begin(), all.keep.back().end(), 0);
     }
+    cache_.gather(0, {keys.data(), counts.size(), most, dim},
+                  {values.data(), counts.size(), most, value_dim}, all);
     queries_.resize(counts.size() * group * dim);
     for (auto& q : queries_) q = normal(rng) * query_factor;
   }
 
-  [[nodiscard]] size_t rows() const { return halves_.size() * group_; }
+  [[nodiscard]] size_t rows() const { return cache_.heads(0).size() * group_; }
+  [[nodiscard]] KvCache& cache() { return cache_; }
 
   /// The rows of `out` have room between them, which must stay untouched.
-  [[nodiscard]] std::vector<float> run(const AttentionOptions& options,
-                                       KvType type = KvType::kF16) const {
+  [[nodiscard]] std::vector<float> run(const AttentionOptions& options) const {
     const size_t stride = value_dim_ + 5;
     std::vector<float> out(rows() * stride, -12345.0F);
-    decode_attention({queries_.data(), rows(), dim_}, type == KvType::kF16 ? halves_ : floats_,
-                     options, {out.data(), rows(), value_dim_, stride});
+    decode_attention({queries_.data(), rows(), dim_}, cache_.heads(0), options,
+                     {out.data(), rows(), value_dim_, stride});
     std::vector<float> packed;
     for (size_t r = 0; r < rows(); ++r) {
       packed.insert(packed.end(), &out[r * stride], &out[r * stride] + value_dim_);
@@ -53,51 +63,61 @@ struct Token {
     return packed;
   }
 
-  /// In float64; the floats are the halves.
+  /// In float64, on what the cache holds.
   [[nodiscard]] Expected expect(const AttentionOptions& options) const {
     Expected expected;
-    for (size_t r = 0; r < rows(); ++r) {
-      const size_t h = r / group_;
-      expect_attention(queries_.data() + r * dim_, {keys_[h].floats.data(), floats_[h].count, dim_},
-                       {values_[h].floats.data(), floats_[h].count, value_dim_}, options, expected);
+    for (size_t h = 0; h < cache_.heads(0).size(); ++h) {
+      const size_t count = cache_.heads(0)[h].count;
+      std::vector<float> keys(count * dim_), values(count * value_dim_);
+      const Matrix<float> key_rows(keys.data(), count, dim_);
+      const Matrix<float> value_rows(values.data(), count, value_dim_);
+      cache_.read(0, h, key_rows, value_rows);
+      for (size_t g = 0; g < group_; ++g) {
+        expect_attention(queries_.data() + (h * group_ + g) * dim_, key_rows, value_rows, options,
+                         expected);
+      }
     }
     return expected;
   }
 
  private:
-  struct Rows {
-    Rows(size_t count, float factor, std::mt19937& rng) : halves(count), floats(count) {
-      std::normal_distribution<float> normal;
-      std::generate(halves.begin(), halves.end(),
-                    [&] { return ggml_fp32_to_fp16(factor * normal(rng)); });
-      std::transform(halves.begin(), halves.end(), floats.begin(), ggml_fp16_to_fp32);
-    }
-    std::vector<uint16_t> halves;
-    std::vector<float> floats;
-  };
   size_t group_, dim_, value_dim_;
-  std::vector<Rows> keys_, values_;
-  std::vector<CachedHead> halves_, floats_;
+  KvCache cache_;
   std::vector<float> queries_;
 };
 
-/// Compares with float64 on every instruction set.
-void check(const Token& token, const AttentionOptions& options, const std::string& what) {
+/// Compares with float64 on every instruction set. `slack` multiplies the tolerance.
+void compare(const Token& token, const AttentionOptions& options, const std::string& what,
+             double slack) {
   const Expected expected = token.expect(options);
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
-    for (const KvType type : {KvType::kF16, KvType::kF32}) {
-      const std::vector<float> actual = token.run(options, type);
-      for (size_t r = 0; r < token.rows(); ++r) {
-        EXPECT_LE(testing::worst_error(expected, r, actual.data() + r * expected.cols), 1.0)
-            << testing::simd_target_name(target) << ", " << 8 * element_bytes(type) << " bits, "
-            << what << ": query head " << r << " is wrong by that many tolerances";
-      }
+    const std::vector<float> actual = token.run(options);
+    for (size_t r = 0; r < token.rows(); ++r) {
+      EXPECT_LE(testing::worst_error(expected, r, actual.data() + r * expected.cols), slack)
+          << testing::simd_target_name(target) << ", " << what << ": query head " << r
+          << " is wrong by that many tolerances";
     }
   }
 }
 
-const std::vector<size_t> kRagged = {0, 1, 63, 64, 65, 2047, 2048, 2049, 5000};
+struct Shape {
+  std::vector<size_t> counts;
+  size_t group, dim, value_dim;
+  float query_factor = 1, row_factor = 1;
+};
+
+/// All storage types. The tolerance is that of summing q * k; with quantised rows the sums are of
+/// q * step * code and of q * minimum, which are larger than their total: a few times the error.
+void check(const Shape& s, const AttentionOptions& options, const std::string& what) {
+  for (const KvType type : kTypes) {
+    const Token token(s.counts, s.group, s.dim, s.value_dim, s.query_factor, s.row_factor, type);
+    const bool quantized = type == KvType::kQ8 || type == KvType::kQ4;
+    compare(token, options, std::string(kv_type_name(type)) + ", " + what, quantized ? 4.0 : 1.0);
+  }
+}
+
+const std::vector<size_t> kRagged = {0, 1, 31, 32, 33, 63, 64, 65, 95, 96, 97, 255, 256, 257, 2500};
 
 TEST(DecodeAttention, RaggedHeads) {
   check({kRagged, 2, 64, 64}, {}, "ragged");
@@ -111,11 +131,12 @@ TEST(DecodeAttention, HeadSizes) {
   check({{130, 7}, 3, 192, 128}, {}, "dims 192, 128");
   check({{130, 7}, 3, 33, 17}, {}, "dims 33, 17");
   check({{130, 7}, 3, 1, 1}, {}, "dims 1, 1");
+  check({{130, 7}, 1, 320, 320}, {}, "dims 320, 320");
 }
 
 TEST(DecodeAttention, Groups) {
   for (size_t group = 1; group <= 9; ++group) {
-    check({{65, 2049, 0}, group, 40, 40}, {}, "group " + std::to_string(group));
+    check({{65, 300, 0}, group, 40, 40}, {}, "group " + std::to_string(group));
   }
 }
 
@@ -124,6 +145,11 @@ TEST(DecodeAttention, SoftcapAndScale) {
   check({{100, 3}, 3, 40, 40, 1000}, {.softcap = 50}, "softcap 50, saturated");
   check({{100, 3}, 3, 40, 40}, {.scale = 0.5F}, "scale 0.5");
   check({{100, 3}, 3, 40, 40}, {.sliding_window = 2}, "a window, which is not read");
+}
+
+TEST(DecodeAttention, LongHeadsAreSplit) {
+  // The second threshold: more than 256 parts of 8 groups.
+  check({{66000, 700}, 2, 16, 16}, {}, "66000 rows");
 }
 
 TEST(DecodeAttention, HugeLogits) { check({kRagged, 2, 64, 64, 2500}, {}, "logits of 1e4"); }
@@ -139,15 +165,37 @@ TEST(DecodeAttention, NoRowsGiveZeros) {
 
 TEST(DecodeAttention, ThreadsDoNotChangeABit) {
   const int before = num_threads();
-  const Token token(kRagged, 3, 64, 64);
-  std::vector<std::vector<float>> results;
-  for (const int threads : {1, 2, 3}) {
-    set_num_threads(threads);
-    results.push_back(token.run({}));
+  for (const KvType type : kTypes) {
+    const Token token(kRagged, 3, 64, 64, 1, 1, type);
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      results.push_back(token.run({}));
+    }
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
   }
   set_num_threads(before);
-  EXPECT_EQ(results[0], results[1]);
-  EXPECT_EQ(results[0], results[2]);
+}
+
+TEST(DecodeAttention, HiddenRowsHaveNoWeight) {
+  for (const KvType type : kTypes) {
+    for (const size_t rows : {20, 40, 100}) {
+      Token token({rows, rows}, 2, 32, 24, 1, 1, type);
+      token.cache().limit(0, rows);
+      std::mt19937 rng(7);
+      std::normal_distribution<float> normal;
+      for (size_t i = 0; i < 70; ++i) {
+        std::vector<float> k(2 * 32), v(2 * 24);
+        for (float& x : k) x = normal(rng);
+        for (float& x : v) x = normal(rng);
+        token.cache().append(0, {k.data(), 2, 32}, {v.data(), 2, 24},
+                             static_cast<int32_t>(rows + i));
+        ASSERT_EQ(token.cache().heads(0)[1].count, rows);
+        if (i % 9 == 0) compare(token, {}, "a window", 4.0);
+      }
+    }
+  }
 }
 
 TEST(DecodeAttention, RefusesShapesThatDoNotFit) {
@@ -167,6 +215,9 @@ TEST(DecodeAttention, RefusesShapesThatDoNotFit) {
   EXPECT_TRUE(refused(4, 0, 4)) << "no cache heads";
   EXPECT_TRUE(refused(3, 2, 3)) << "3 query heads over 2 cache heads";
   EXPECT_TRUE(refused(4, 2, 2)) << "out rows";
+  const std::vector<CachedHead> mixed = {{.type = KvType::kF16}, {.type = KvType::kQ8}};
+  EXPECT_THROW(decode_attention({memory.data(), 2, 8}, mixed, {}, {memory.data() + 32, 2, 8}),
+               Error);
 }
 
 }  // namespace

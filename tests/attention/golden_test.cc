@@ -3,7 +3,6 @@
 
 #include "support/golden.h"
 
-#include <ggml.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,7 +23,7 @@ namespace {
 using testing::Expected;
 using testing::GoldenCase;
 
-constexpr KvType kTypes[] = {KvType::kF16, KvType::kF32};
+constexpr KvType kTypes[] = {KvType::kF16, KvType::kF32, KvType::kQ8, KvType::kQ4};
 constexpr double kTolerance = 1e-5;  // that the golden set asks for
 
 AttentionOptions options_of(const GoldenCase& golden) {
@@ -42,17 +41,6 @@ void expect_near(Matrix<const float> actual, Matrix<const float> expected,
     }
     EXPECT_LE(worst, tolerances[r]) << "row " << r;
   }
-}
-
-std::vector<float> as_floats(const void* stored, size_t count, KvType type) {
-  std::vector<float> floats(count);
-  if (type == KvType::kF16) {
-    const auto* halves = static_cast<const ggml_fp16_t*>(stored);
-    std::transform(halves, halves + count, floats.begin(), ggml_fp16_to_fp32);
-  } else {
-    std::copy_n(static_cast<const float*>(stored), count, floats.begin());
-  }
-  return floats;
 }
 
 void run_prefill(const GoldenCase& golden) {
@@ -93,7 +81,8 @@ void run_decode(const GoldenCase& golden, size_t prompt, const Selection& select
   // floats. Rounding k to half moves a logit by up to `shift` = scale sum |q| |k - half(k)|, which
   // changes a weight by a factor within e^(+-2 shift) and the output by as much of the largest
   // value; rounding v adds its own error. (A float cache, or inputs that are small integers times
-  // a power of two, lose nothing: then the tolerance is that of the set.)
+  // a power of two, lose nothing: then the tolerance is that of the set. Quantised types are off by
+  // more, but by no more than this.)
   Expected expected;
   std::vector<double> tolerances;
   const double scale = 1.0 / std::sqrt(static_cast<double>(k.dim));
@@ -101,8 +90,8 @@ void run_decode(const GoldenCase& golden, size_t prompt, const Selection& select
     const size_t cache_head = h * cache.heads(0).size() / q.heads;
     const size_t kv_head = h * k.heads / q.heads;
     const CachedHead& head = cache.heads(0)[cache_head];
-    const std::vector<float> keys = as_floats(head.keys, head.count * k.dim, type);
-    const std::vector<float> values = as_floats(head.values, head.count * v.dim, type);
+    std::vector<float> keys(head.count * k.dim), values(head.count * v.dim);
+    cache.read(0, cache_head, {keys.data(), head.count, k.dim}, {values.data(), head.count, v.dim});
     expect_attention(&last_query[h * q.dim], {keys.data(), head.count, k.dim},
                      {values.data(), head.count, v.dim}, options, expected);
     double shift = 0;

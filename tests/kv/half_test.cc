@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -82,6 +83,21 @@ TEST_P(HalfTest, InfinityNanAndTinyNumbers) {
   expect_as_ggml(numbers);
 }
 
+TEST_P(HalfTest, EveryHalfBackToAFloat) {
+  std::vector<uint16_t> bits(0x10000);
+  std::iota(bits.begin(), bits.end(), uint16_t{0});
+  std::vector<float> floats(bits.size());
+  from_half(bits.data(), bits.size(), floats.data());
+  for (size_t i = 0; i < bits.size(); ++i) {
+    const float expected = ggml_fp16_to_fp32(bits[i]);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(floats[i])) << i;
+    } else {
+      EXPECT_EQ(std::bit_cast<uint32_t>(floats[i]), std::bit_cast<uint32_t>(expected)) << i;
+    }
+  }
+}
+
 TEST_P(HalfTest, EveryCount) {
   for (size_t count = 0; count < 70; ++count) {
     std::vector<float> numbers(count);
@@ -90,6 +106,10 @@ TEST_P(HalfTest, EveryCount) {
     to_half(numbers.data(), count, bits.data());
     for (size_t i = 0; i < count; ++i) EXPECT_EQ(bits[i], ggml_fp32_to_fp16(numbers[i]));
     EXPECT_EQ(bits[count], 0xabcd) << "written beyond the end";
+    std::vector<float> back(count + 1, -1.0F);
+    from_half(bits.data(), count, back.data());
+    for (size_t i = 0; i < count; ++i) EXPECT_EQ(back[i], ggml_fp16_to_fp32(bits[i]));
+    EXPECT_EQ(back[count], -1.0F) << "written beyond the end";
   }
 }
 

@@ -36,17 +36,29 @@ class RandomHeads {
   Heads<float> view_;
 };
 
-/// One stored row, as floats.
-std::vector<float> stored_row(const void* rows, size_t i, size_t dim, KvType type) {
-  std::vector<float> row(dim);
-  if (type == KvType::kF16) {
-    const auto* halves = static_cast<const ggml_fp16_t*>(rows) + i * dim;
-    std::transform(halves, halves + dim, row.begin(), ggml_fp16_to_fp32);
-  } else {
-    std::copy_n(static_cast<const float*>(rows) + i * dim, dim, row.begin());
+/// What a cache holds, as floats.
+struct Rows {
+  Rows(const KvCache& cache, size_t layer, size_t head, size_t key_dim, size_t value_dim)
+      : count(cache.heads(layer)[head].count),
+        keys(count * key_dim),
+        values(count * value_dim),
+        key_rows(keys.data(), count, key_dim),
+        value_rows(values.data(), count, value_dim) {
+    cache.read(layer, head, key_rows, value_rows);
   }
-  return row;
-}
+  [[nodiscard]] std::vector<float> key(size_t i) const {
+    return {key_rows.row(i), key_rows.row(i) + key_rows.cols};
+  }
+  [[nodiscard]] std::vector<float> value(size_t i) const {
+    return {value_rows.row(i), value_rows.row(i) + value_rows.cols};
+  }
+
+  size_t count;
+  std::vector<float> keys, values;
+  Matrix<float> key_rows, value_rows;
+};
+
+size_t element_bytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
 /// What must be stored for a row of floats.
 std::vector<float> rounded(const float* row, size_t dim, KvType type) {
@@ -95,12 +107,11 @@ TEST_P(KvCacheTest, GathersTheSelectedRowsOfEveryHead) {
     ASSERT_EQ(head.count, keep.size());
     const auto positions = cache.positions(1, h);
     EXPECT_EQ(std::vector<int32_t>(positions.begin(), positions.end()), keep);
+    const Rows stored(cache, 1, h, kKeyDim, kValueDim);
     for (size_t i = 0; i < keep.size(); ++i) {
       const auto position = static_cast<size_t>(keep[i]);
-      EXPECT_EQ(stored_row(head.keys, i, kKeyDim, type_),
-                rounded(keys.view().row(h / 2, position), kKeyDim, type_));
-      EXPECT_EQ(stored_row(head.values, i, kValueDim, type_),
-                rounded(values.view().row(h / 2, position), kValueDim, type_));
+      EXPECT_EQ(stored.key(i), rounded(keys.view().row(h / 2, position), kKeyDim, type_));
+      EXPECT_EQ(stored.value(i), rounded(values.view().row(h / 2, position), kValueDim, type_));
     }
     rows += keep.size();
   }
@@ -127,11 +138,12 @@ TEST_P(KvCacheTest, AppendsToEveryCacheHead) {
       const CachedHead& head = cache.heads(0)[h];
       const size_t before = selection.keep[h].size();
       ASSERT_EQ(head.count, before + 300);
+      const Rows stored(cache, 0, h, kKeyDim, kValueDim);
       for (size_t i = 0; i < 300; ++i) {
         ASSERT_EQ(cache.positions(0, h)[before + i], static_cast<int32_t>(100 + i));
-        ASSERT_EQ(stored_row(head.keys, before + i, kKeyDim, type_),
+        ASSERT_EQ(stored.key(before + i),
                   rounded(keys.view().row(h / repeat, 100 + i), kKeyDim, type_));
-        ASSERT_EQ(stored_row(head.values, before + i, kValueDim, type_),
+        ASSERT_EQ(stored.value(before + i),
                   rounded(values.view().row(h / repeat, 100 + i), kValueDim, type_));
       }
     }
@@ -147,7 +159,7 @@ TEST_P(KvCacheTest, AppendsToAnEmptyLayer) {
   for (size_t h = 0; h < 2; ++h) {
     EXPECT_EQ(cache.heads(1)[h].count, 1U);
     EXPECT_EQ(cache.positions(1, h)[0], 7);
-    EXPECT_EQ(stored_row(cache.heads(1)[h].keys, 0, kKeyDim, type_),
+    EXPECT_EQ(Rows(cache, 1, h, kKeyDim, kValueDim).key(0),
               rounded(keys.view().row(h, 2), kKeyDim, type_));
   }
 }
@@ -243,7 +255,7 @@ TEST_P(KvCacheTest, RefusesWhatDoesNotFit) {
   ASSERT_EQ(cache.heads(0).size(), 2U) << "a refused call must leave the cache as it was";
   EXPECT_EQ(cache.heads(0)[0].count, 2U);
   EXPECT_EQ(cache.positions(0, 1)[0], 5);
-  EXPECT_EQ(stored_row(cache.heads(0)[1].keys, 0, kKeyDim, type_),
+  EXPECT_EQ(Rows(cache, 0, 1, kKeyDim, kValueDim).key(0),
             rounded(keys.view().row(1, 5), kKeyDim, type_));
 }
 
