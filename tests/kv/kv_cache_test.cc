@@ -173,8 +173,7 @@ TEST_P(KvCacheTest, ACopyGoesItsOwnWay) {
     cache.gather(0, keys.view(), values.view(), {{{1, 2}, {3}}});
     cache.next_position = 6;
     copy = cache;
-    EXPECT_NE(copy.heads(0)[0].keys, cache.heads(0)[0].keys);
-    EXPECT_NE(copy.heads(0)[0].values, cache.heads(0)[0].values);
+    EXPECT_NE(copy.heads(0)[0].data, cache.heads(0)[0].data);
     cache.append(0, keys.token(6), values.token(6), 6);
     EXPECT_EQ(copy.heads(0)[0].count, 2U);
   }
@@ -182,12 +181,11 @@ TEST_P(KvCacheTest, ACopyGoesItsOwnWay) {
   copy.append(0, keys.token(7), values.token(7), 7);
   ASSERT_EQ(copy.heads(0)[1].count, 2U);
   const std::array<size_t, 2> rows{3, 7};
+  const Rows stored(copy, 0, 1, kKeyDim, kValueDim);
   for (size_t i = 0; i < rows.size(); ++i) {
     EXPECT_EQ(copy.positions(0, 1)[i], static_cast<int32_t>(rows[i]));
-    EXPECT_EQ(stored_row(copy.heads(0)[1].keys, i, kKeyDim, type_),
-              rounded(keys.view().row(1, rows[i]), kKeyDim, type_));
-    EXPECT_EQ(stored_row(copy.heads(0)[1].values, i, kValueDim, type_),
-              rounded(values.view().row(1, rows[i]), kValueDim, type_));
+    EXPECT_EQ(stored.key(i), rounded(keys.view().row(1, rows[i]), kKeyDim, type_));
+    EXPECT_EQ(stored.value(i), rounded(values.view().row(1, rows[i]), kValueDim, type_));
   }
 }
 
