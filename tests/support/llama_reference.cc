@@ -1,12 +1,34 @@
 #include "support/llama_reference.h"
 
+#include <cmath>
+#include <cstdint>
+#include <numbers>
 #include <stdexcept>
 
 #include "model/ggml_log.h"
 
 namespace restkv::testing {
 
-LlamaReference::LlamaReference(const std::string& path, uint32_t context, int threads) {
+namespace {
+
+/// Called before (`ask`) and after a node of libllama's graph is computed.
+bool compute_gelu(ggml_tensor* node, bool ask, void* /*user_data*/) {
+  const bool geglu = node->op == GGML_OP_GLU && ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU;
+  if (ask || !geglu) return geglu || !ask;
+  const float* gate = ggml_get_data_f32(node->src[0]);
+  const float* up = ggml_get_data_f32(node->src[1]);
+  float* out = ggml_get_data_f32(node);
+  for (int64_t i = 0; i < ggml_nelements(node); ++i) {
+    const double x = gate[i];
+    const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    out[i] = static_cast<float>(0.5 * x * (1 + std::tanh(inner)) * up[i]);
+  }
+  return true;
+}
+
+}  // namespace
+
+LlamaReference::LlamaReference(const std::string& path, const Options& options) {
   capture_ggml_log();
   llama_backend_init();
   model_.reset(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
@@ -14,10 +36,11 @@ LlamaReference::LlamaReference(const std::string& path, uint32_t context, int th
     throw std::runtime_error("libllama cannot load " + path + ": " + take_ggml_errors());
   }
   llama_context_params params = llama_context_default_params();
-  params.n_ctx = context;
-  params.n_batch = context;
-  params.n_threads = threads;
-  params.n_threads_batch = threads;
+  params.n_ctx = options.context;
+  params.n_batch = options.context;
+  params.n_threads = options.threads;
+  params.n_threads_batch = options.threads;
+  if (options.exact_gelu) params.cb_eval = compute_gelu;
   params.type_k = GGML_TYPE_F32;
   params.type_v = GGML_TYPE_F32;
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;

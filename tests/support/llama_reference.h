@@ -10,11 +10,19 @@
 
 namespace restkv::testing {
 
-/// libllama on a GGUF file, as exactly as it computes: float32 cache, no flash attention.
+/// libllama on a GGUF file: float32 cache, no flash attention.
 class LlamaReference {
  public:
+  struct Options {
+    uint32_t context = 2048;
+    int threads = 1;
+    /// ggml looks GELU up in a table of half-precision numbers, which moves the logits of a float32
+    /// Gemma by thousandths. With this, GELU is computed for it.
+    bool exact_gelu = false;
+  };
   /// Throws std::runtime_error with libllama's own words if the file does not load.
-  explicit LlamaReference(const std::string& path, uint32_t context = 2048, int threads = 1);
+  LlamaReference(const std::string& path, const Options& options);
+  explicit LlamaReference(const std::string& path) : LlamaReference(path, Options()) {}
 
   [[nodiscard]] size_t vocabulary() const;
   /// Feeds tokens after what was fed before; `logits(i)` are then those after tokens[i].

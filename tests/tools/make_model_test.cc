@@ -145,7 +145,7 @@ TEST(MakeModel, WritesEveryTypeOfWeights) {
     if (std::find(slow.begin(), slow.end(), type) != slow.end()) continue;
     model.type = type;
     model.write(path);
-    LlamaReference reference(path, 64);
+    LlamaReference reference(path, {.context = 64});
     reference.feed(tokens(2));
     EXPECT_TRUE(std::isfinite(reference.logits(1).front()));
   }
@@ -158,12 +158,12 @@ TEST(MakeModel, CutsAndFillsUpTheVocabulary) {
   for (const size_t vocabulary : {512, 2000, 49152, 50000}) {
     model.vocabulary = vocabulary;
     model.write(path);
-    const LlamaReference reference(path, 64);
+    const LlamaReference reference(path, {.context = 64});
     EXPECT_EQ(reference.vocabulary(), vocabulary);
   }
   model.vocabulary = 0;  // the tokenizer's own
   model.write(path);
-  EXPECT_EQ(LlamaReference(path, 64).vocabulary(), 49152U);
+  EXPECT_EQ(LlamaReference(path, {.context = 64}).vocabulary(), 49152U);
 }
 
 TEST(MakeModel, EncodesTextWithACutVocabulary) {
@@ -246,7 +246,7 @@ TEST(MakeModelProgram, WritesWhatWasAskedForAndExplainsMistakes) {
                                  testing::test_model_path());
   EXPECT_EQ(status, 0) << out;
   EXPECT_NE(out.find("1024 tokens of"), std::string::npos) << out;
-  EXPECT_EQ(LlamaReference(path, 64).vocabulary(), 1024U);
+  EXPECT_EQ(LlamaReference(path, {.context = 64}).vocabulary(), 1024U);
 
   EXPECT_EQ(run("--help").first, 0);
   const auto [listed, text] = run("--list");

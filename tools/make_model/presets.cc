@@ -259,7 +259,8 @@ std::vector<Preset> all_presets() {
 
   model.rope_dim = 48;
   model.context = 4096;
-  model.longrope_context = 256;
+  model.rope_scaling = "longrope";
+  model.rope_original_context = 256;
   add("tiny-phi-3-long", "GQA, fused matrices, part of each head rotated, LongRoPE factors", model);
 
   for (Preset& row : rows) {

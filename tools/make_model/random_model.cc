@@ -139,8 +139,8 @@ class Planner {
   // Of queries and keys; that of attention's logits is the square. With 2, a row over 300 tokens
   // weighs like one over 5.
   static constexpr double kQueryDeviation = std::numbers::sqrt2;
-  // What a layer adds to the residual stream, relative to the embedding.
-  static constexpr double kBranch = 0.5;
+  // What all layers together add to the residual stream, relative to the embedding.
+  static constexpr double kLayersTogether = 1.5;
 
   [[nodiscard]] static double inverse_root(size_t n) {
     return 1 / std::sqrt(static_cast<double>(n));
@@ -148,11 +148,14 @@ class Planner {
   [[nodiscard]] double input_deviation() const {
     return kLogitDeviation * inverse_root(model_.width);
   }
-  /// Of the matrices that write to the residual stream.
+  /// Of what attention or the feed-forward network of one layer adds to the residual stream.
+  [[nodiscard]] double branch_deviation() const {
+    const double input = family_.scaled_input ? kLogitDeviation : input_deviation();
+    return kLayersTogether * input * inverse_root(2 * model_.layers);
+  }
+  /// Of the matrices that make it.
   [[nodiscard]] double output_deviation(size_t cols) const {
-    if (family_.post_norms) return inverse_root(cols);  // which set the scale themselves
-    return kBranch * (family_.scaled_input ? kLogitDeviation : input_deviation()) *
-           inverse_root(cols);
+    return (family_.post_norms ? 1 : branch_deviation()) * inverse_root(cols);
   }
 
   void add(const std::string& name, size_t rows, size_t cols, ggml_type type, double mean,
@@ -178,7 +181,7 @@ class Planner {
       factors("rope_freqs",
               stretch_factors(*model_.rope_stretch, model_.rope_base, sizes_.rope_dim));
     }
-    if (model_.longrope_context != 0) {
+    if (model_.rope_scaling == "longrope") {
       factors("rope_factors_long", growing_factors(sizes_.rope_dim / 2, 1.05, 32));
       factors("rope_factors_short", growing_factors(sizes_.rope_dim / 2, 1, 2));
     }
@@ -200,7 +203,7 @@ class Planner {
       matrix("attn_k", keys, width, query_deviation);
       matrix("attn_v", values, width, inverse_root(width));
     }
-    if (family_.qkv_bias) {
+    if (family_.qkv_bias || model_.biases) {
       bias("attn_q", queries);
       bias("attn_k", keys);
       bias("attn_v", values);
@@ -210,7 +213,8 @@ class Planner {
       norm("attn_k_norm", model_.head_dim, kQueryDeviation);
     }
     matrix("attn_output", width, attended, output_deviation(attended));
-    if (family_.post_norms) norm("post_attention_norm", width);
+    if (model_.biases) bias("attn_output", width);
+    if (family_.post_norms) norm("post_attention_norm", width, branch_deviation());
   }
 
   void feed_forward() {
@@ -224,7 +228,12 @@ class Planner {
       matrix("ffn_up", hidden, width, inverse_root(width));
     }
     matrix("ffn_down", width, hidden, output_deviation(hidden));
-    if (family_.post_norms) norm("post_ffw_norm", width);
+    if (model_.biases) {
+      bias("ffn_gate", hidden);
+      bias("ffn_up", hidden);
+      bias("ffn_down", width);
+    }
+    if (family_.post_norms) norm("post_ffw_norm", width, branch_deviation());
   }
 
   const RandomModel& model_;
@@ -268,14 +277,15 @@ void set_metadata(const RandomModel& model, const Sizes& sizes, gguf_context* gg
   // Gemma 1 and 2 leave the base out, like all that have the usual one.
   if (model.rope_base != 10000 || !family.scaled_input) number("rope.freq_base", model.rope_base);
   if (model.rope_base_local != 0) number("rope.freq_base_swa", model.rope_base_local);
-  if (model.rope_scale != 1) {
-    gguf_set_val_str(gguf, key("rope.scaling.type").c_str(), "linear");
-    number("rope.scaling.factor", model.rope_scale);
+  if (!model.rope_scaling.empty()) {
+    gguf_set_val_str(gguf, key("rope.scaling.type").c_str(), model.rope_scaling.c_str());
   }
-  if (model.longrope_context != 0) {
-    gguf_set_val_str(gguf, key("rope.scaling.type").c_str(), "longrope");
-    integer("rope.scaling.original_context_length", model.longrope_context);
-    const auto original = static_cast<double>(model.longrope_context);
+  if (model.rope_factor != 1) number("rope.scaling.factor", model.rope_factor);
+  if (model.rope_original_context != 0) {
+    integer("rope.scaling.original_context_length", model.rope_original_context);
+  }
+  if (model.rope_scaling == "longrope") {
+    const auto original = static_cast<double>(model.rope_original_context);
     const double growth = static_cast<double>(model.context) / original;
     number("rope.scaling.attn_factor",
            growth > 1 ? std::sqrt(1 + std::log(growth) / std::log(original)) : 1.0);

@@ -55,11 +55,13 @@ struct RandomModel {
 
   double rope_base = 10000;
   double rope_base_local = 0;  ///< Of sliding-window layers; 0: the family's default.
-  double rope_scale = 1;       ///< Positions are divided by this (linear scaling).
   size_t rope_dim = 0;         ///< Rotated channels of a head; 0: all.
   std::optional<RopeStretch> rope_stretch = {};
-  /// phi3 with two sets of frequency factors, for contexts up to this and beyond it; 0: none.
-  size_t longrope_context = 0;
+  /// "linear", "yarn" or "longrope" (phi3: two sets of frequency factors, for contexts up to the
+  /// original and beyond it); empty: not stretched.
+  std::string rope_scaling = {};
+  double rope_factor = 1;            ///< Of linear and yarn.
+  size_t rope_original_context = 0;  ///< Of yarn and longrope, in tokens.
 
   size_t window = 0;  ///< Tokens that a sliding-window layer sees; 0: none has one.
   size_t window_pattern =
@@ -67,6 +69,7 @@ struct RandomModel {
   double attention_softcap = 0;
   double final_softcap = 0;
 
+  bool biases = false;             ///< Of all matrices in the layers, as some `llama` files have.
   ggml_type type = GGML_TYPE_F32;  ///< Of the matrices; norms and biases are always float32.
   bool tied = false;               ///< Unembed with the embedding table.
   /// The GGUF file whose tokenizer is copied, cut or filled up with unused tokens to `vocabulary`

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <span>
+
+namespace restkv::testing {
+
+/// log(sum(exp(logits))): a logit less this is the logarithm of its probability.
+double log_sum_exp(std::span<const float> logits);
+
+/// How far two sets of logits over the same vocabulary are apart. A row is one position.
+struct Divergence {
+  double max_difference = 0;
+  double kl_sum = 0;  ///< KL(softmax(reference) || softmax(other)), summed over rows.
+  int rows = 0;
+
+  void add(std::span<const float> reference, std::span<const float> other);
+  [[nodiscard]] double mean_kl() const { return kl_sum / rows; }
+};
+
+}  // namespace restkv::testing
