@@ -153,6 +153,9 @@ struct LayerObservation {
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   size_t layer = 0;
   size_t layers = 1;
+  /// Which query head `queries` begin with, where an observation shows a part of a layer's heads:
+  /// `output` and `query_statistics` are those of the whole layer.
+  size_t first_query_head = 0;
 };
 
 /// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with
@@ -275,5 +278,11 @@ bool needs_query_statistics(const CompressionOptions& options);
 /// score: 1 - a in the reconstruction error is taken to be at least 2^-24.
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace = nullptr);
+
+/// The same for a layer whose cache heads hold different numbers of tokens: one observation per
+/// cache head, each of one KV head (or of as many as hold the same positions). The budget is shared
+/// out over all of them together. Unlike `select_tokens` it scores short heads too: each must hold
+/// more tokens than the method's window. Rows of the result count from each head's own first.
+Selection select_ragged(std::span<const LayerObservation> heads, const CompressionOptions& options);
 
 }  // namespace restkv

@@ -24,6 +24,9 @@ struct CacheRequest {
   bool keep_selections = false;
 };
 
+struct CacheStream;
+class LayerObserver;
+
 /// Share of the work done, 0 to 1; returning false stops with `Error` (kInterrupted).
 using ProgressCallback = std::function<bool(double)>;
 
@@ -49,14 +52,42 @@ class Engine {
              const std::function<void(size_t first, Matrix<const float> logits)>& sink,
              const ProgressCallback& progress = {});
 
+  /// Checks a new stream's options and makes its cache.
+  void start(CacheStream& stream) const;
+
+  /// Continues a stream: the tokens attend to what its cache holds and to each other, then join it;
+  /// if it holds more than the budget afterwards, all of it is compressed with the last queries in
+  /// view. Returns the logits [V] after the last token. For a new stream the same as `prefill`.
+  /// Throws like `prefill`; the stream is then as it was, unless compression had begun.
+  std::vector<float> extend(std::span<const int32_t> tokens, CacheStream& stream,
+                            const ProgressCallback& progress = {});
+
+  /// Appends one token to a stream, without compressing it. Otherwise like `extend`.
+  std::span<const float> decode(int32_t token, CacheStream& stream);
+
+  /// Cuts a stream to its budget, if it holds more.
+  void compress(CacheStream& stream);
+
   /// Appends one token to the cache and returns the logits [V] after it, valid until the next
   /// call. Throws `Error` (kInvalidArgument) beyond the model's context.
   std::span<const float> decode(int32_t token, KvCache& cache);
 
  private:
   struct State;
+  using ObserveQueries = std::function<void(size_t layer, Heads<const float> queries)>;
+
   void run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
-                  size_t wanted_rows, const ProgressCallback& progress);
+                  CacheStream* stream, size_t wanted_rows, const ProgressCallback& progress);
+  LayerObservation observe(LayerObserver& observer, size_t request, size_t layer);
+  std::vector<float> last_logits(size_t tokens);
+  std::span<const float> decode(int32_t token, KvCache& cache, const ObserveQueries& observe);
+
+  /// Puts what is to stay of the layer in the works into a stream's cache.
+  void keep_in_stream(CacheStream& stream, size_t layer, size_t added, LayerObserver& observer);
+  /// Numbers kept rows anew, turning their keys to the new positions.
+  std::vector<std::vector<int32_t>> compact(const CacheStream& stream, size_t layer, size_t added,
+                                            const Selection& kept);
+  void finish_stream(CacheStream& stream, size_t added);
 
   const Model& model_;
   std::unique_ptr<State> state_;

@@ -37,8 +37,11 @@ class KvCache {
   /// Throws `Error` (kInvalidArgument), and leaves the cache as it was, if a position lies outside
   /// [0, n), the number of cache heads is no multiple of the number of KV heads, or shapes do not
   /// fit the cache.
+  ///
+  /// Keys and values may also come as [cache_heads, n, dim]. `positions`, one list of n per head of
+  /// the keys, gives the original position of each row; without it, row i stands at position i.
   void gather(size_t layer, Heads<const float> keys, Heads<const float> values,
-              const Selection& selection);
+              const Selection& selection, std::span<const std::vector<int32_t>> positions = {});
 
   /// Appends one token to every cache head of a layer: keys and values are [kv_heads, dim].
   /// Throws `Error` (kInvalidArgument) if shapes do not fit the cache.

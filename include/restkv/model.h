@@ -58,6 +58,14 @@ struct ModelConfig {
   [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
 
+/// How a model is to be used, where that differs from what its file says.
+struct ModelOptions {
+  /// "linear" (positions divided by the factor), "ntk" (a larger RoPE base, base * factor^(d / (d -
+  /// 2))) or "yarn" (Peng et al. 2023); empty: as the file says.
+  std::string rope_scaling;
+  double rope_factor = 1;  ///< The context becomes so many times longer; above 1, at most 1024.
+};
+
 struct ModelWeights;
 
 /// A model in memory-mapped GGUF form. Immutable after loading; may be shared by any number of
@@ -65,8 +73,9 @@ struct ModelWeights;
 class Model {
  public:
   /// Throws `Error`: kInput (missing, truncated or malformed file; the message names it),
-  /// kUnsupported (architecture, tensor type or feature this version cannot run).
-  explicit Model(const std::string& path);
+  /// kUnsupported (architecture, tensor type or feature this version cannot run), kInvalidArgument
+  /// (options out of range).
+  explicit Model(const std::string& path, const ModelOptions& options = {});
   ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }

@@ -48,6 +48,10 @@ struct Heads {
 
   [[nodiscard]] T* row(size_t h, size_t r) const { return data + h * head_stride + r * row_stride; }
   [[nodiscard]] Matrix<T> head(size_t h) const { return {row(h, 0), rows, dim, row_stride}; }
+  /// Heads [begin, begin + count).
+  [[nodiscard]] Heads slice_heads(size_t begin, size_t count) const {
+    return {row(begin, 0), count, rows, dim, head_stride, row_stride};
+  }
   /// Rows [begin, begin + count) of every head.
   [[nodiscard]] Heads slice_rows(size_t begin, size_t count) const {
     return {data + begin * row_stride, heads, count, dim, head_stride, row_stride};

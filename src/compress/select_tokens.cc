@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -37,8 +38,8 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
   if (rows > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
     refuse(fmt::format("{} positions are more than 32-bit positions can hold", rows));
   }
-  if (layer.values.heads != heads || layer.values.rows != rows || layer.values.dim != dim) {
-    refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, d]",
+  if (layer.values.heads != heads || layer.values.rows != rows || layer.values.dim == 0) {
+    refuse(fmt::format("values are {} but keys are {}; both must be [kv_heads, n, channels]",
                        shape(layer.values), shape(layer.keys)));
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
@@ -76,7 +77,7 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
       refuse(fmt::format("method {} needs LayerObservation::query_statistics and future_rotation",
                          options.method));
     }
-    if (layer.query_statistics->heads() != layer.queries.heads ||
+    if (layer.query_statistics->heads() < layer.first_query_head + layer.queries.heads ||
         layer.query_statistics->head_dim() != layer.keys.dim) {
       refuse(
           fmt::format("query statistics are for {} heads of size {}, the layer has {} of size {}",
@@ -101,10 +102,11 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
                     "use_wo to false",
                     options.method));
   }
-  if (layer.output->heads() != layer.queries.heads || layer.output->head_dim() != layer.keys.dim) {
+  if (layer.output->heads() < layer.first_query_head + layer.queries.heads ||
+      layer.output->head_dim() != layer.values.dim) {
     refuse(fmt::format("the output factor is for {} heads of size {}, the layer has {} of size {}",
                        layer.output->heads(), layer.output->head_dim(), layer.queries.heads,
-                       layer.keys.dim));
+                       layer.values.dim));
   }
 }
 
@@ -203,6 +205,53 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
     }
   }
   return select_best(scores, counts, length);
+}
+
+Selection select_ragged(std::span<const LayerObservation> heads,
+                        const CompressionOptions& options) {
+  validate(options);
+  std::vector<LayerScores> scores;
+  size_t cache_heads_of_layer = 0;
+  size_t candidates = 0;
+  for (const LayerObservation& head : heads) {
+    check_cache(head, options);
+    scores.push_back(score(head, options, nullptr));
+    cache_heads_of_layer += scores.back().heads;
+    candidates = std::max(candidates, scores.back().candidates);
+  }
+  // One table of all heads for the allocation. A short head is filled up in front with its lowest
+  // score, which takes part in no head's best.
+  LayerScores all(cache_heads_of_layer, candidates);
+  size_t h = 0;
+  for (const LayerScores& part : scores) {
+    for (size_t i = 0; i < part.heads; ++i, ++h) {
+      const auto row = part.rows().row_span(i);
+      const auto out = all.rows().row_span(h);
+      const auto real = std::copy_backward(row.begin(), row.end(), out.end());
+      std::fill(out.begin(), real, row.empty() ? 0.0F : *std::min_element(row.begin(), row.end()));
+    }
+  }
+  LayerObservation longest = heads.front();
+  for (const LayerObservation& head : heads) {
+    if (head.keys.rows > longest.keys.rows) longest = head;
+  }
+  const std::vector<size_t> counts = allocate_budget(longest, all, options);
+
+  Selection selection;
+  h = 0;
+  for (size_t p = 0; p < heads.size(); ++p) {
+    std::vector<size_t> own(counts.begin() + static_cast<ptrdiff_t>(h),
+                            counts.begin() + static_cast<ptrdiff_t>(h + scores[p].heads));
+    for (size_t& count : own) count = std::min(count, scores[p].candidates);
+    if (options.critical) {
+      apply_critical(heads[p], own, options, scores[p]);
+      check_scores(heads[p], scores[p], options);
+    }
+    Selection part = select_best(scores[p], own, heads[p].keys.rows);
+    std::move(part.keep.begin(), part.keep.end(), std::back_inserter(selection.keep));
+    h += scores[p].heads;
+  }
+  return selection;
 }
 
 }  // namespace restkv

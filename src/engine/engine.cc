@@ -7,7 +7,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/engine_state.h"
 #include "engine/layer_observer.h"
+#include "engine/stream.h"
 #include "model/forward.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
@@ -20,31 +22,25 @@ namespace {
 /// full speed, few enough for the activations to stay near the cache.
 constexpr size_t kBlockTokens = 512;
 
-/// Full keys and values of the layer that is being computed.
-struct LayerKv {
-  AlignedVector<float> keys, values;
-};
-
-/// Copies rows of `from` to rows [first, first + from.rows) of `to`.
-void store_rows(Heads<const float> from, Heads<float> to, size_t first) {
-  parallel_for(from.heads, [&](size_t h, size_t) {
-    for (size_t r = 0; r < from.rows; ++r) {
-      std::copy_n(from.row(h, r), from.dim, to.row(h, first + r));
-    }
-  });
-}
-
 AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
   return {.scale = c.attention_scale,
           .softcap = c.attention_softcap,
           .sliding_window = c.windows[layer]};
 }
 
-/// The last `count` of n positions, for every head.
-Selection last_positions(size_t heads, size_t n, size_t count) {
-  std::vector<int32_t> positions(std::min(n, count));
-  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(n - positions.size()));
-  return {std::vector<std::vector<int32_t>>(heads, positions)};
+void check_length(const ModelConfig& c, size_t position, size_t n) {
+  if (n == 0) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  if (position + n <= c.context_length) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      position == 0
+          ? fmt::format("the prompt has {} tokens, but the model's context holds {}; shorten the "
+                        "prompt, read it in chunks with compact positions, or use a model with a "
+                        "longer context",
+                        n, c.context_length)
+          : fmt::format("{} more tokens from position {} on pass the model's context of {}; use "
+                        "compact positions or a model with a longer context",
+                        n, position, c.context_length));
 }
 
 void require_finite(std::span<const float> logits) {
@@ -58,66 +54,27 @@ void require_finite(std::span<const float> logits) {
 
 }  // namespace
 
-struct Engine::State {
-  explicit State(const Model& model)
-      : rope(model.config().rope, model.weights().rope_factors, model.weights().architecture->rope),
-        window_rope(model.config().window_rope,
-                    model.weights().architecture->window_rope_base > 0
-                        ? std::span<const float>()
-                        : model.weights().rope_factors,
-                    model.weights().architecture->rope) {}
-
-  /// For positions [0, end).
-  void grow_rope(const ModelConfig& c, size_t end) {
-    if (c.global_layers() > 0) rope.grow(end);
-    if (c.global_layers() < c.layers) window_rope.grow(end);
-  }
-
-  [[nodiscard]] const RopeTable& rope_of(size_t window) const {
-    return window > 0 ? window_rope : rope;
-  }
-
-  RopeTable rope;
-  RopeTable window_rope;  // of layers with a sliding window
-  Activations scratch;
-  DenseLayer dense;
-  LayerKv kv;
-  AlignedVector<float> hidden;  // [n, C]
-  std::vector<float> logits;
-};
+Selection last_rows(size_t heads, size_t n, size_t count) {
+  std::vector<int32_t> rows(std::min(n, count));
+  std::iota(rows.begin(), rows.end(), static_cast<int32_t>(n - rows.size()));
+  return {std::vector<std::vector<int32_t>>(heads, rows)};
+}
 
 Engine::Engine(const Model& model) : model_(model), state_(std::make_unique<State>(model)) {}
 Engine::~Engine() = default;
 
 void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
-                        size_t wanted_rows, const ProgressCallback& progress) {
+                        CacheStream* stream, size_t wanted_rows, const ProgressCallback& progress) {
   using Clock = std::chrono::steady_clock;
   const ModelConfig& c = model_.config();
   const size_t n = tokens.size();
-  if (n == 0) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
-  if (n > c.context_length) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the prompt has {} tokens, but the model's context holds {}; shorten "
-                            "the prompt or use a model with a longer context",
-                            n, c.context_length));
-  }
-  for (CacheRequest& request : requests) {
-    validate(request.options);
-    request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
-    request.cache.next_position = n;
-    request.compress_seconds = 0;
-    request.selections.clear();
-  }
-
+  const size_t position = stream != nullptr ? stream->request.cache.next_position : 0;
+  check_length(c, position, n);
   State& s = *state_;
-  s.grow_rope(c, n);
+  s.grow_rope(c, position + n);
   s.hidden.resize(n * c.width);
-  s.kv.keys.resize(c.kv_heads * n * c.key_dim);
-  s.kv.values.resize(c.kv_heads * n * c.value_dim);
   const Matrix<float> hidden(s.hidden.data(), n, c.width);
-  const Heads<float> keys(s.kv.keys.data(), c.kv_heads, n, c.key_dim);
-  const Heads<float> values(s.kv.values.data(), c.kv_heads, n, c.value_dim);
-  LayerObserver observer(model_, requests, n, s.rope);
+  LayerObserver observer(model_, requests, n, s.rope, position, stream != nullptr);
 
   embed(model_, tokens, hidden);
   const bool convert = n >= kDenseFromRows;
@@ -125,7 +82,11 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     if (convert) s.dense.make(model_.weights().layers[layer]);
     const size_t window = c.windows[layer];
     const bool observed = window == 0;
-    if (observed) observer.begin_layer();
+    s.kv.begin(c, stream != nullptr ? &stream->request.cache : nullptr, layer, n, position);
+    if (observed) {
+      observer.begin_layer(s.kv.rows(), s.kv.prefix(),
+                           stream != nullptr ? &stream->layers[layer] : nullptr);
+    }
     // The last layer's outputs matter only where logits are wanted.
     const bool all_rows = layer + 1 < c.layers || (observed && observer.needs_all_rows());
     const size_t outputs = all_rows ? n : wanted_rows;
@@ -133,16 +94,15 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window), first, wanted,
+          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window), position + first, wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
-            store_rows(k, keys, first);
-            store_rows(v, values, first);
+            s.kv.store(k, v, first);
             const size_t skipped = q.rows - out.rows;
-            prefill_attention(q.slice_rows(skipped, out.rows), keys, values, first + skipped,
-                              attention_options(c, layer), out,
-                              observed ? observer.log_sums(out.rows) : Matrix<float>());
-            if (observed) observer.add(q, keys, first);
+            s.kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
+                        attention_options(c, layer), out,
+                        observed ? observer.log_sums(out.rows) : Matrix<float>());
+            if (observed) observer.add(q, s.kv, first);
           });
       const double done =
           static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);
@@ -153,42 +113,59 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     for (size_t i = 0; i < requests.size(); ++i) {
       CacheRequest& request = requests[i];
       const auto start = Clock::now();
-      Selection selection;
-      if (window == 0) {
-        LayerObservation observation = observer.observation(i, layer);
-        observation.keys = keys;
-        observation.values = values;
-        selection = select_tokens(observation, request.options);
+      if (stream != nullptr) {
+        keep_in_stream(*stream, layer, n, observer);
       } else {
-        selection = last_positions(c.kv_heads, n, window);
+        Selection selection = observed ? select_tokens(observe(observer, i, layer), request.options)
+                                       : last_rows(s.kv.heads(), n, window);
+        request.cache.gather(layer, s.kv.keys(), s.kv.values(), selection);
+        if (!observed) request.cache.limit(layer, window);
+        if (request.keep_selections) request.selections.push_back(std::move(selection));
       }
-      request.cache.gather(layer, keys, values, selection);
-      if (window > 0) request.cache.limit(layer, window);
-      if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
     }
   }
+  for (CacheRequest& request : requests) request.cache.next_position = position + n;
+  if (stream != nullptr) finish_stream(*stream, n);
+}
+
+LayerObservation Engine::observe(LayerObserver& observer, size_t request, size_t layer) {
+  LayerObservation observation = observer.observation(request, layer);
+  observation.keys = state_->kv.keys();
+  observation.values = state_->kv.values();
+  return observation;
 }
 
 std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
                                    std::span<CacheRequest> requests,
                                    const ProgressCallback& progress) {
-  run_prompt(tokens, requests, 1, progress);
+  const ModelConfig& c = model_.config();
+  for (CacheRequest& request : requests) {
+    validate(request.options);
+    request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
+    request.compress_seconds = 0;
+    request.selections.clear();
+  }
+  run_prompt(tokens, requests, nullptr, 1, progress);
+  return last_logits(tokens.size());
+}
+
+std::vector<float> Engine::last_logits(size_t tokens) {
   const ModelConfig& c = model_.config();
   std::vector<float> logits(c.vocabulary);
-  unembed(model_, {state_->hidden.data() + (tokens.size() - 1) * c.width, 1, c.width},
+  unembed(model_, {state_->hidden.data() + (tokens - 1) * c.width, 1, c.width},
           {logits.data(), 1, c.vocabulary});
   require_finite(logits);
   // A prompt's working memory is large and rarely needed again soon.
   state_->hidden = {};
-  state_->kv = {};
+  state_->kv.release();
   return logits;
 }
 
 void Engine::score(std::span<const int32_t> tokens,
                    const std::function<void(size_t, Matrix<const float>)>& sink,
                    const ProgressCallback& progress) {
-  run_prompt(tokens, {}, tokens.size(), progress);
+  run_prompt(tokens, {}, nullptr, tokens.size(), progress);
   const ModelConfig& c = model_.config();
   constexpr size_t kRows = 128;
   AlignedVector<float> logits(std::min(kRows, tokens.size()) * c.vocabulary);
@@ -201,18 +178,15 @@ void Engine::score(std::span<const int32_t> tokens,
     sink(first, block);
   }
   state_->hidden = {};
-  state_->kv = {};
+  state_->kv.release();
 }
 
-std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
+std::span<const float> Engine::decode(int32_t token, KvCache& cache,
+                                      const ObserveQueries& observe) {
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t position = cache.next_position;
-  if (position >= c.context_length) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("position {} is beyond the model's context of {} tokens", position,
-                            c.context_length));
-  }
+  check_length(c, position, 1);
   s.grow_rope(c, position + 1);
   AlignedVector<float> hidden(c.width);
   const Matrix<float> x(hidden.data(), 1, c.width);
@@ -221,6 +195,7 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
     run_layer(
         model_, layer, nullptr, s.rope_of(c.windows[layer]), position, 1, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
+          observe(layer, q);
           cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
                        {v.data, v.heads, v.dim, v.head_stride}, static_cast<int32_t>(position));
           // A layer with a sliding window holds nothing else: no further mask is needed.
@@ -234,6 +209,10 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
   unembed(model_, x, {s.logits.data(), 1, c.vocabulary});
   require_finite(s.logits);
   return s.logits;
+}
+
+std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
+  return decode(token, cache, [](size_t, Heads<const float>) {});
 }
 
 }  // namespace restkv

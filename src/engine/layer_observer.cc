@@ -8,53 +8,105 @@
 
 namespace restkv {
 
+Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
+  kept = std::min(kept, end_ - begin_);
+  begin_ = end_ - kept;
+  if (heads_ != heads || dim_ != dim || end_ + added > capacity_) {
+    // Twice the room: single tokens then move the others only every now and then.
+    const size_t capacity = 2 * (kept + added);
+    AlignedVector<float> queries(heads * capacity * dim);
+    const Heads<float> grown(queries.data(), heads, capacity, dim);
+    for (size_t h = 0; h < heads && kept > 0; ++h) {
+      std::copy_n(all().row(h, begin_), kept * dim, grown.row(h, 0));
+    }
+    queries_ = std::move(queries);
+    heads_ = heads;
+    capacity_ = capacity;
+    dim_ = dim;
+    begin_ = 0;
+    end_ = kept;
+  }
+  end_ += added;
+  return all().slice_rows(end_ - added, added);
+}
+
 LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
-                             RopeTable& rope)
-    : model_(model), requests_(requests), rope_(rope), n_(n) {
-  const ModelConfig& c = model.config();
+                             RopeTable& rope, size_t position, bool remember)
+    : model_(model),
+      requests_(requests),
+      rope_(rope),
+      n_(n),
+      position_(position),
+      remember_(remember) {
   for (size_t i = 0; i < requests.size(); ++i) {
     const CompressionOptions& options = requests[i].options;
     // A prompt within the budget is kept whole: nobody looks at it.
-    if (n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
-    observed_ = std::max(observed_, std::min(n, observed_queries(options)));
-    if (needs_attention_sums(options)) sums_.resize(c.query_heads * n);
+    if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
+    const size_t observed = observed_queries(options);
+    observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
+    sums_ = sums_ || needs_attention_sums(options);
     if (needs_query_statistics(options)) {
       const auto future = static_cast<size_t>(options.future);
-      rope.grow(n + future);
-      moments_.push_back({i, static_cast<size_t>(options.sinks), {}, rope.mean(n, future)});
+      rope.grow(position + n + future);
+      moments_.push_back({i, static_cast<size_t>(options.sinks), rope.mean(position + n, future)});
     }
   }
-  queries_.resize(c.query_heads * observed_ * c.key_dim);
 }
 
-void LayerObserver::begin_layer() {
-  std::fill(sums_.begin(), sums_.end(), 0.0F);
+void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory) {
   const ModelConfig& c = model_.config();
-  for (Moments& m : moments_) m.statistics = QueryStatistics(c.query_heads, c.key_dim);
+  rows_ = rows;
+  prefix_ = prefix;
+  memory_ = memory != nullptr ? memory : &own_;
+  LayerMemory& m = *memory_;
+  if (memory == nullptr) {
+    m.forget_queries();
+    m.statistics.clear();
+  }
+  m.statistics.resize(moments_.size(), QueryStatistics(c.query_heads, c.key_dim));
+  const size_t added = std::min(observed_, n_);
+  queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
+
+  if (!sums_) return;
+  AlignedVector<float> sums(c.query_heads * rows, 0.0F);
+  for (size_t h = 0; h < c.query_heads && memory != nullptr && !m.sums.empty(); ++h) {
+    std::copy_n(m.sums.data() + h * prefix, prefix, sums.data() + h * rows);
+  }
+  m.sums = std::move(sums);
 }
 
 Matrix<float> LayerObserver::log_sums(size_t rows) {
-  if (sums_.empty()) return {};
+  if (!sums_) return {};
   log_sums_.resize(model_.config().query_heads * rows);
   return {log_sums_.data(), model_.config().query_heads, rows};
 }
 
-void LayerObserver::add(Heads<const float> queries, Heads<const float> keys, size_t first) {
+void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
   const ModelConfig& c = model_.config();
   const size_t end = first + queries.rows;
-  if (end + observed_ > n_) {
-    const Heads<float> window(queries_.data(), c.query_heads, observed_, c.key_dim);
-    const size_t begin = n_ - observed_;  // position of the window's first row
+  if (end + queries_.rows > n_) {
+    const size_t begin = n_ - queries_.rows;  // new token of the first query that is kept
     parallel_for(queries.heads, [&](size_t h, size_t) {
       for (size_t p = std::max(first, begin); p < end; ++p) {
-        std::copy_n(queries.row(h, p - first), queries.dim, window.row(h, p - begin));
+        std::copy_n(queries.row(h, p - first), queries.dim, queries_.row(h, p - begin));
       }
     });
   }
-  if (!sums_.empty()) {
-    attention_sums(queries, keys, first,
-                   {.scale = c.attention_scale, .softcap = c.attention_softcap},
-                   log_sums(queries.rows), {sums_.data(), c.query_heads, n_});
+  if (sums_) {
+    const Matrix<float> denominators = log_sums(queries.rows);
+    const Matrix<float> sums(memory_->sums.data(), c.query_heads, rows_);
+    const size_t group = c.query_heads / kv.heads();
+    for (const LayerKv::Part& part : kv.parts()) {
+      const size_t heads = part.heads * group;
+      const size_t visible = rows_ - part.hidden;
+      const auto rows = sums.slice(part.head * group, heads);
+      attention_sums(queries.slice_heads(part.head * group, heads),
+                     kv.keys().slice_heads(part.head, part.heads).slice_rows(part.hidden, visible),
+                     prefix_ - part.hidden + first,
+                     {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                     denominators.slice(part.head * group, heads),
+                     {rows.data + part.hidden, heads, visible, rows.stride});
+    }
   }
   if (!moments_.empty()) add_moments(queries, first);
 }
@@ -67,10 +119,12 @@ void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
       std::copy_n(queries.row(h, r), queries.dim, rows.row(h, r));
     }
   });
-  rope_.rotate_back(rows, first);
-  for (Moments& m : moments_) {
-    const size_t skip = std::min(rows.rows, m.skipped - std::min(m.skipped, first));
-    m.statistics.add(rows.slice_rows(skip, rows.rows - skip));
+  const size_t position = position_ + first;
+  rope_.rotate_back(rows, position);
+  for (size_t i = 0; i < moments_.size(); ++i) {
+    const size_t skipped = moments_[i].skipped;
+    const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position));
+    memory_->statistics[i].add(rows.slice_rows(skip, rows.rows - skip));
   }
 }
 
@@ -78,21 +132,21 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const ModelConfig& c = model_.config();
   const CompressionOptions& options = requests_[i].options;
   LayerObservation result;
-  result.queries = {queries_.data(), c.query_heads, observed_, c.key_dim};
+  result.queries = memory_->queries();
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
   // Allocations share a budget among the layers that have one.
   result.layer = static_cast<size_t>(
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();
-  if (!sums_.empty()) result.attention_sums = {sums_.data(), c.query_heads, n_};
-  for (const Moments& m : moments_) {
-    if (m.request != i) continue;
-    result.query_statistics = &m.statistics;
-    result.future_rotation = &m.rotation;
+  if (sums_) result.attention_sums = {memory_->sums.data(), c.query_heads, rows_};
+  for (size_t m = 0; m < moments_.size(); ++m) {
+    if (moments_[m].request != i) continue;
+    result.query_statistics = &memory_->statistics[m];
+    result.future_rotation = &moments_[m].rotation;
   }
   // No need to factorise W_O for a prompt that is kept whole.
-  if (n_ <= static_cast<size_t>(std::max(options.budget, 0))) return result;
+  if (!remember_ && n_ <= static_cast<size_t>(std::max(options.budget, 0))) return result;
   if (needs_output_factor(options)) result.output = &model_.output_factor(layer);
   if (needs_output_weights(options)) {
     result.output_weights = model_.weights().layers[layer].output.densify(output_weights_);

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/layer_kv.h"
 #include "model/ops.h"
 #include "restkv/aligned.h"
 #include "restkv/compress.h"
@@ -13,25 +14,49 @@
 
 namespace restkv {
 
+/// What is remembered of a layer besides keys and values: for methods to look at, now or when the
+/// cache is compressed again.
+struct LayerMemory {
+  AlignedVector<float> sums;  ///< Attention that each row received: [query_heads, rows].
+  std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
+
+  /// The last queries, oldest first: [query_heads, rows, d].
+  [[nodiscard]] Heads<float> queries() { return all().slice_rows(begin_, end_ - begin_); }
+  /// Makes room for `added` queries behind the last `kept` ones; returns where they go.
+  Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
+  void forget_queries() { begin_ = end_ = 0; }
+
+ private:
+  [[nodiscard]] Heads<float> all() { return {queries_.data(), heads_, capacity_, dim_}; }
+
+  AlignedVector<float> queries_;
+  size_t heads_ = 0, capacity_ = 0, dim_ = 0;
+  size_t begin_ = 0, end_ = 0;
+};
+
 /// Gathers, block by block of a prompt, what the methods of all requests look at in a layer besides
 /// keys and values, and nothing else: the last queries, the attention that positions receive, and
 /// the moments of the queries before rotary embedding.
 class LayerObserver {
  public:
-  /// For a prompt of n tokens; the table grows to the positions that methods look ahead to.
+  /// For n tokens from `position` on; the table grows to the positions that methods look ahead to.
+  /// A request that keeps them all looks at nothing, unless `remember` says that its cache will be
+  /// compressed later.
   LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
-                RopeTable& rope);
+                RopeTable& rope, size_t position = 0, bool remember = false);
 
   /// Whether the attention of every position is needed, even where nobody needs its output.
-  [[nodiscard]] bool needs_all_rows() const { return !sums_.empty(); }
+  [[nodiscard]] bool needs_all_rows() const { return sums_; }
 
-  void begin_layer();
+  /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
+  /// them, with sums for `prefix` rows; null: nothing.
+  void begin_layer(size_t rows, size_t prefix = 0, LayerMemory* memory = nullptr);
   /// Where attention is to leave the log-sums of a block of `rows`: [query_heads, rows], or an
   /// empty view if nobody needs them.
   Matrix<float> log_sums(size_t rows);
-  /// Takes a block's queries in, after its attention. Row i stands at position `first + i`; keys
-  /// are there up to the last of them.
-  void add(Heads<const float> queries, Heads<const float> keys, size_t first);
+  /// Takes a block's queries in, after its attention. Row i is new token `first + i`; keys are
+  /// there up to the last of them.
+  void add(Heads<const float> queries, LayerKv& kv, size_t first);
 
   /// What request `i` may look at, keys and values excepted.
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
@@ -40,7 +65,6 @@ class LayerObserver {
   struct Moments {
     size_t request;
     size_t skipped;  ///< First positions that do not count.
-    QueryStatistics statistics;
     MeanRotation rotation;
   };
 
@@ -50,9 +74,16 @@ class LayerObserver {
   std::span<const CacheRequest> requests_;
   const RopeTable& rope_;
   size_t n_;
-  size_t observed_ = 0;           ///< Last queries that are kept.
-  AlignedVector<float> queries_;  ///< [query_heads, observed, d].
-  AlignedVector<float> log_sums_, sums_;
+  size_t position_;
+  bool remember_;
+  bool sums_ = false;
+  size_t observed_ = 0;   ///< Last queries that are kept.
+  Heads<float> queries_;  ///< Where those of the new tokens go.
+  size_t rows_ = 0;
+  size_t prefix_ = 0;
+  LayerMemory own_;
+  LayerMemory* memory_ = &own_;
+  AlignedVector<float> log_sums_;
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;

@@ -90,12 +90,13 @@ void KvCache::close_group(Head& head) const {
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
-                     const Selection& selection) {
+                     const Selection& selection,
+                     std::span<const std::vector<int32_t>> positions) {
   const size_t cache_heads = selection.keep.size();
   Layer& target = find_layer(layer);
-  if (keys.heads != kv_heads_ || values.heads != kv_heads_ || keys.dim != key_dim_ ||
-      values.dim != value_dim_ || values.rows != keys.rows || cache_heads == 0 ||
-      cache_heads % kv_heads_ != 0) {
+  if ((keys.heads != kv_heads_ && keys.heads != cache_heads) || values.heads != keys.heads ||
+      keys.dim != key_dim_ || values.dim != value_dim_ || values.rows != keys.rows ||
+      cache_heads == 0 || cache_heads % kv_heads_ != 0) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("gather: {} cache heads cannot be filled from keys [{}, {}, {}] and "
                             "values [{}, {}, {}] (the cache was made for {} KV heads of {} and {})",
@@ -111,7 +112,7 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
       }
     }
   }
-  const size_t repeat = cache_heads / kv_heads_;
+  const size_t repeat = cache_heads / keys.heads;
   target.heads.clear();  // first, or there would be two caches at once
   target.heads.resize(cache_heads);
   parallel_for(cache_heads, [&](size_t h, size_t) {
@@ -120,9 +121,10 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     // Long heads get a little room at once: moving all of them at the first token after the prompt
     // would need the memory of the cache twice.
     reserve(head, keep.size() + keep.size() / 64);
-    for (const int32_t position : keep) {
-      const auto row = static_cast<size_t>(position);
-      append_row(head, keys.row(h / repeat, row), values.row(h / repeat, row), position);
+    for (const int32_t kept : keep) {
+      const auto row = static_cast<size_t>(kept);
+      append_row(head, keys.row(h / repeat, row), values.row(h / repeat, row),
+                 positions.empty() ? kept : positions[h / repeat][row]);
     }
   });
   refresh_views(target);

@@ -196,6 +196,41 @@ std::vector<float> read_vector(const GgufFile& file, const std::string& name, si
   return values;
 }
 
+/// Stretches RoPE as the user wants it.
+void stretch(const GgufFile& file, const ModelOptions& options, bool own_window_rope,
+             ModelConfig& c) {
+  if (options.rope_scaling.empty()) return;
+  RopeConfig& rope = c.rope;
+  const double factor = options.rope_factor;
+  const auto refuse = [](const std::string& what) {
+    throw Error(ErrorCode::kInvalidArgument, what);
+  };
+  if (!(factor > 1 && factor <= 1024)) {
+    refuse(fmt::format("the RoPE factor is {}; it must be above 1 and at most 1024", factor));
+  }
+  if (rope.factor != 1 || rope.scaling != RopeConfig::Scaling::kLinear) {
+    refuse(
+        fmt::format("{} stretches its context already; leave out the RoPE scaling", file.path()));
+  }
+  if (options.rope_scaling == "linear") {
+    rope.factor = factor;
+  } else if (options.rope_scaling == "ntk") {
+    const auto dim = static_cast<double>(rope.dim);
+    if (rope.dim <= 2) refuse(fmt::format("ntk needs more than {} rotated channels", rope.dim));
+    rope.base *= std::pow(factor, dim / (dim - 2));
+  } else if (options.rope_scaling == "yarn") {
+    rope.scaling = RopeConfig::Scaling::kYarn;
+    rope.factor = factor;
+    rope.original_context = c.context_length;
+    rope.magnitude *= 1.0 + 0.1 * std::log(factor);
+  } else {
+    refuse(fmt::format("there is no RoPE scaling '{}'; known: linear, ntk, yarn",
+                       options.rope_scaling));
+  }
+  if (!own_window_rope) c.window_rope = rope;
+  c.context_length = static_cast<size_t>(static_cast<double>(c.context_length) * factor);
+}
+
 /// Reads matrices, with their biases, and vectors of one model.
 class WeightReader {
  public:
@@ -296,7 +331,8 @@ size_t ModelConfig::kv_bytes(size_t tokens, size_t kept) const {
   return rows * kv_heads * (key_dim + value_dim) * 2;
 }
 
-Model::Model(const std::string& path) : weights_(std::make_unique<ModelWeights>(path)) {
+Model::Model(const std::string& path, const ModelOptions& options)
+    : weights_(std::make_unique<ModelWeights>(path)) {
   const GgufFile& file = weights_->file;
   ModelWeights& w = *weights_;
   try {
@@ -305,13 +341,14 @@ Model::Model(const std::string& path) : weights_(std::make_unique<ModelWeights>(
     throw Error(e.code(), fmt::format("{}: {}", path, e.what()));
   }
   config_ = read_config(file, *w.architecture);
+  w.rope_factors = read_rope_factors(file, config_);
+  stretch(file, options, w.architecture->window_rope_base > 0, config_);
   const ModelConfig& c = config_;
   w.token_embedding = file.tensor("token_embd.weight", c.vocabulary, c.width);
   w.output_norm = read_vector(file, "output_norm.weight", c.width);
   w.unembedding = file.has_tensor("output.weight")
                       ? WeightReader(file).linear("output", c.vocabulary, c.width)
                       : Linear({w.token_embedding});
-  w.rope_factors = read_rope_factors(file, c);
   w.layers = std::vector<LayerWeights>(c.layers);
   WeightReader reader(file);
   for (size_t i = 0; i < c.layers; ++i) {

@@ -274,6 +274,18 @@ void RopeTable::rotate_back(Heads<float> x, size_t first) const {
   });
 }
 
+void RopeTable::move(Heads<float> x, size_t from, size_t to) const {
+  if (pairs_ == 0 || from == to) return;
+  const float* row = table_.data() + (from > to ? from - to : to - from) * 2 * pairs_;
+  std::vector<float> turn(row, row + 2 * pairs_);
+  const auto undo = static_cast<float>(1 / magnitude_);
+  for (size_t i = 0; i < pairs_; ++i) {
+    turn[i] *= undo;
+    turn[pairs_ + i] *= from > to ? -undo : undo;
+  }
+  rotate_row(x, 0, turn.data(), turn.data() + pairs_);
+}
+
 MeanRotation RopeTable::mean(size_t first, size_t count) const {
   MeanRotation result;
   result.halves = style_ == RopeStyle::kHalves;

@@ -47,6 +47,9 @@ class RopeTable {
   void rotate(Heads<float> x, size_t first) const;
   /// The inverse of `rotate`.
   void rotate_back(Heads<float> x, size_t first) const;
+  /// Turns a key of every head, x [heads, 1, d], from position `from` to position `to`. The table
+  /// must have been grown beyond the distance.
+  void move(Heads<float> x, size_t from, size_t to) const;
   /// Averaged over positions [first, first + count), which must have been grown.
   [[nodiscard]] MeanRotation mean(size_t first, size_t count) const;
 

@@ -48,7 +48,10 @@ class LayerObserverTest : public ::testing::Test {
   /// Sends one layer through the observer, in blocks.
   void send(LayerObserver& observer, size_t block) {
     const ModelConfig& c = config();
-    observer.begin_layer();
+    LayerKv kv;
+    kv.begin(c, nullptr, 0, kLength, 0);
+    kv.store(keys(), {values_.data(), c.kv_heads, kLength, c.value_dim}, 0);
+    observer.begin_layer(kLength);
     std::vector<float> out(c.query_heads * block * c.value_dim);
     for (size_t first = 0; first < kLength; first += block) {
       const size_t rows = std::min(block, kLength - first);
@@ -56,7 +59,7 @@ class LayerObserverTest : public ::testing::Test {
                         {values_.data(), c.kv_heads, kLength, c.value_dim}, first,
                         {.scale = c.attention_scale},
                         {out.data(), c.query_heads, rows, c.value_dim}, observer.log_sums(rows));
-      observer.add(queries().slice_rows(first, rows), keys(), first);
+      observer.add(queries().slice_rows(first, rows), kv, first);
     }
   }
 

@@ -47,8 +47,8 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
   std::vector<float> logits(tail.rows), spread(tail.rows);
   std::fill(out.begin(), out.end(), 0.0F);
   for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    const ExpectedQueries queries =
-        expected_queries(*layer.query_statistics, head, *layer.future_rotation);
+    const ExpectedQueries queries = expected_queries(
+        *layer.query_statistics, layer.first_query_head + head, *layer.future_rotation);
     dot_products(tail, queries.mean, logits);
     for (float& x : logits) x *= scale;
     if (options.use_covariance) {

@@ -21,7 +21,8 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                      layer.keys.rows - static_cast<size_t>(options.window));
   parallel_for(scores.heads, [&](size_t h, size_t) {
     const uint64_t stream =
-        scramble(scramble(scramble(static_cast<uint64_t>(options.random_seed)) + layer.layer) + h);
+        scramble(scramble(scramble(static_cast<uint64_t>(options.random_seed)) + layer.layer) +
+                 layer.first_query_head + h);
     float* row = scores.rows().row(h);
     for (size_t n = 0; n < scores.candidates; ++n) {
       row[n] = static_cast<float>(scramble(stream + n) >> 40) * 0x1p-24F;

@@ -75,7 +75,8 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   const auto score_group = [&](const WindowAttention& attention, size_t kv_head,
                                Matrix<float> raw) {
     const Matrix<const float> values = layer.values.head(kv_head);
-    const ErrorSpace space{needs_output(options) ? layer.output : nullptr, kv_head * group};
+    const ErrorSpace space{needs_output(options) ? layer.output : nullptr,
+                           layer.first_query_head + kv_head * group};
     if (options.indicator == Indicator::kReconstruction &&
         options.order == ReconstructionOrder::kBefore) {
       reconstruction_before(attention, values, space, options.normalize, coefficients, raw);

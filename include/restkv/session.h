@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "restkv/compress.h"
+#include "restkv/engine.h"
+#include "restkv/kv_cache.h"
+#include "restkv/model.h"
+
+namespace restkv {
+
+struct SessionOptions {
+  CompressionOptions compression;
+  KvType kv_type = KvType::kF16;
+  /// Prompts enter in chunks of so many tokens, and the cache is cut back to the budget after each:
+  /// peak memory for any length is that of budget + chunk tokens. 0: whole prompts.
+  size_t chunk = 0;
+  /// While tokens are appended one by one, the cache is cut back to the budget whenever it holds so
+  /// many more. 0: it grows.
+  size_t interval = 0;
+  /// After each cut the kept tokens are numbered anew, 0, 1, ...: positions never pass budget +
+  /// chunk (or + interval), so a session can be longer than the model's context. Needs the
+  /// allocation `uniform`. See StreamingLLM (Xiao et al., ICLR 2024), section 3.2.
+  bool compact_positions = false;
+};
+
+/// A conversation, or one long document, with a cache that stays small: prompts and single tokens
+/// are appended, and the cache is compressed after each prompt that fills it.
+///
+/// Sessions of one model share its weights and nothing else: different sessions may be used from
+/// different threads at the same time, one session by one thread at a time.
+class Session {
+ public:
+  /// The model must outlive the session. Throws `Error` (kInvalidArgument) on options that cannot
+  /// be used.
+  Session(const Model& model, const SessionOptions& options);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  /// Appends tokens, which attend to what the cache holds and to each other; returns the logits [V]
+  /// after the last of them, valid until the next call. Costs only its own tokens.
+  ///
+  /// Throws `Error`: kInvalidArgument (no tokens, ids outside the vocabulary, positions beyond the
+  /// model's context), kInput (the model computes NaN), kInterrupted. Tokens of a prompt that could
+  /// not be finished are then in the cache in part: go back to a fork, or start again.
+  std::span<const float> append(std::span<const int32_t> tokens,
+                                const ProgressCallback& progress = {});
+  std::span<const float> append(int32_t token) { return append({&token, 1}); }
+
+  /// Logits [V] after the last token; empty before the first.
+  [[nodiscard]] std::span<const float> logits() const;
+
+  /// A second session that goes on from here by itself.
+  [[nodiscard]] Session fork() const;
+
+  [[nodiscard]] const SessionOptions& options() const;
+  [[nodiscard]] const KvCache& cache() const;
+  /// Tokens appended so far.
+  [[nodiscard]] size_t tokens() const;
+  /// Scoring, selection and gathering, in all.
+  [[nodiscard]] double compress_seconds() const;
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace restkv

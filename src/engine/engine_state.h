@@ -1,0 +1,42 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/layer_kv.h"
+#include "model/forward.h"
+#include "restkv/aligned.h"
+#include "restkv/engine.h"
+
+namespace restkv {
+
+/// Working memory of an engine.
+struct Engine::State {
+  explicit State(const Model& model)
+      : rope(model.config().rope, model.weights().rope_factors, model.weights().architecture->rope),
+        window_rope(model.config().window_rope,
+                    model.weights().architecture->window_rope_base > 0
+                        ? std::span<const float>()
+                        : model.weights().rope_factors,
+                    model.weights().architecture->rope) {}
+
+  /// For positions [0, end).
+  void grow_rope(const ModelConfig& c, size_t end) {
+    if (c.global_layers() > 0) rope.grow(end);
+    if (c.global_layers() < c.layers) window_rope.grow(end);
+  }
+
+  [[nodiscard]] const RopeTable& rope_of(size_t window) const {
+    return window > 0 ? window_rope : rope;
+  }
+
+  RopeTable rope;
+  RopeTable window_rope;  // of layers with a sliding window
+  Activations scratch;
+  DenseLayer dense;
+  LayerKv kv;                   // of the layer that is being computed
+  AlignedVector<float> hidden;  // [n, C]
+  std::vector<float> logits;
+};
+
+}  // namespace restkv

@@ -1,0 +1,200 @@
+// Streams: caches that go on after their first prompt, for turns, chunks and long generations.
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/engine_state.h"
+#include "engine/stream.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// What one cache head may look at.
+LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& part) {
+  LayerObservation result = layer;
+  const size_t rows = layer.keys.rows - part.hidden;
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  const size_t first = part.head * group;
+  const size_t heads = part.heads * group;
+  result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
+  result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
+  result.queries = layer.queries.slice_heads(first, heads);
+  result.first_query_head = first;
+  if (layer.attention_sums.data != nullptr) {
+    const auto sums = layer.attention_sums.slice(first, heads);
+    result.attention_sums = {sums.data + part.hidden, heads, rows, sums.stride};
+  }
+  if (layer.output_weights.data != nullptr) {
+    const size_t channels = layer.values.dim;
+    result.output_weights = {layer.output_weights.data + first * channels,
+                             layer.output_weights.rows, heads * channels,
+                             layer.output_weights.stride};
+  }
+  return result;
+}
+
+/// Sums of the rows that stay, right-aligned as the cache's rows will be read again.
+void keep_sums(LayerMemory& memory, const Selection& kept, size_t query_heads, size_t rows) {
+  if (memory.sums.empty()) return;
+  size_t longest = 0;
+  for (const auto& head : kept.keep) longest = std::max(longest, head.size());
+  AlignedVector<float> sums(query_heads * longest, 0.0F);
+  const size_t group = query_heads / kept.keep.size();
+  for (size_t q = 0; q < query_heads; ++q) {
+    const std::vector<int32_t>& keep = kept.keep[q / group];
+    float* out = sums.data() + (q + 1) * longest - keep.size();
+    for (size_t i = 0; i < keep.size(); ++i) {
+      out[i] = memory.sums[q * rows + static_cast<size_t>(keep[i])];
+    }
+  }
+  memory.sums = std::move(sums);
+}
+
+}  // namespace
+
+void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
+                            LayerObserver& observer) {
+  const ModelConfig& c = model_.config();
+  State& s = *state_;
+  KvCache& cache = stream.request.cache;
+  LayerKv& kv = s.kv;
+  const size_t window = c.windows[layer];
+  const bool compress = stream.compressing(added);
+  if (!compress && kv.prefix() > 0 && window == 0) {
+    for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
+      const auto of = [&](Heads<float> x) -> Matrix<const float> {
+        return {x.row(0, row), x.heads, x.dim, x.head_stride};
+      };
+      cache.append(layer, of(kv.keys()), of(kv.values()), kv.positions()[0][row]);
+    }
+    return;
+  }
+  Selection kept;
+  if (window > 0) {
+    kept = last_rows(kv.heads(), kv.rows(), window);
+  } else if (!compress) {
+    kept = last_rows(kv.heads(), kv.rows(), kv.rows());
+  } else {
+    const LayerObservation whole = observe(observer, 0, layer);
+    std::vector<LayerObservation> parts;
+    for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
+    kept = select_ragged(parts, stream.request.options);
+    // A selection per query head of a cache per KV head makes more heads than there were.
+    const size_t repeat = kept.keep.size() / kv.heads();
+    for (const LayerKv::Part& part : kv.parts()) {
+      for (size_t h = part.head * repeat; h < (part.head + part.heads) * repeat; ++h) {
+        for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.hidden);
+      }
+    }
+    keep_sums(stream.layers[layer], kept, c.query_heads, kv.rows());
+  }
+  const std::vector<std::vector<int32_t>> positions =
+      compress && stream.compact_positions ? compact(stream, layer, added, kept) : kv.positions();
+  cache.gather(layer, kv.keys(), kv.values(), kept, positions);
+  if (window > 0) cache.limit(layer, window);
+}
+
+std::vector<std::vector<int32_t>> Engine::compact(const CacheStream& stream, size_t layer,
+                                                  size_t added, const Selection& kept) {
+  State& s = *state_;
+  const size_t window = model_.config().windows[layer];
+  const RopeTable& rope = s.rope_of(window);
+  const auto end = static_cast<int32_t>(stream.request.cache.next_position + added);
+  const auto new_end = static_cast<int32_t>(stream.request.options.budget);
+  std::vector<std::vector<int32_t>> positions = s.kv.positions();
+  const size_t repeat = kept.keep.size() / positions.size();
+  for (size_t h = 0; h < positions.size(); ++h) {
+    const std::vector<int32_t>& keep = kept.keep[h * repeat];
+    for (size_t i = 0; i < keep.size(); ++i) {
+      const auto row = static_cast<size_t>(keep[i]);
+      int32_t& position = positions[h][row];
+      // Layers with a sliding window keep the distances within it.
+      const int32_t moved =
+          window > 0 ? position - end + new_end
+                     : new_end - static_cast<int32_t>(keep.size()) + static_cast<int32_t>(i);
+      rope.move({s.kv.keys().row(h, row), 1, 1, s.kv.keys().dim}, position, moved);
+      position = moved;
+    }
+  }
+  return positions;
+}
+
+void Engine::finish_stream(CacheStream& stream, size_t added) {
+  if (!stream.compressing(added)) {
+    stream.held += added;
+    return;
+  }
+  stream.held = static_cast<size_t>(stream.request.options.budget);
+  if (stream.compact_positions) stream.request.cache.next_position = stream.held;
+}
+
+void Engine::start(CacheStream& stream) const {
+  const ModelConfig& c = model_.config();
+  const CompressionOptions& options = stream.request.options;
+  validate(options);
+  if (observed_queries(options) == kAllQueries) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "method " + options.method +
+                    " looks at all queries of a prompt, which a stream of turns or chunks does not "
+                    "keep; switch off 'acausal'");
+  }
+  if (stream.compact_positions && (options.allocation != "uniform" || options.per_query_head)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "compact positions need the same number of tokens in all layers and heads: use "
+                "the allocation uniform, and one selection per KV head");
+  }
+  stream.layers.resize(c.layers);
+  stream.request.cache =
+      KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, stream.request.kv_type);
+}
+
+std::vector<float> Engine::extend(std::span<const int32_t> tokens, CacheStream& stream,
+                                  const ProgressCallback& progress) {
+  run_prompt(tokens, {&stream.request, 1}, &stream, 1, progress);
+  return last_logits(tokens.size());
+}
+
+std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
+  State& s = *state_;
+  const ModelConfig& c = model_.config();
+  const CompressionOptions& options = stream.request.options;
+  if (needs_attention_sums(options) || needs_query_statistics(options)) {
+    // These look at more than the last queries: take the way of prompts.
+    stream.postponed = true;
+    s.logits = extend({&token, 1}, stream);
+    stream.postponed = false;
+    return s.logits;
+  }
+  const size_t observed = observed_queries(options);
+  const auto logits = decode(token, stream.request.cache, [&](size_t layer, Heads<const float> q) {
+    if (observed == 0 || c.windows[layer] > 0) return;
+    const Heads<float> room =
+        stream.layers[layer].make_room(c.query_heads, c.key_dim, observed - 1, 1);
+    for (size_t h = 0; h < c.query_heads; ++h) std::copy_n(q.row(h, 0), q.dim, room.row(h, 0));
+  });
+  ++stream.held;
+  return logits;
+}
+
+void Engine::compress(CacheStream& stream) {
+  const auto start = std::chrono::steady_clock::now();
+  const ModelConfig& c = model_.config();
+  State& s = *state_;
+  const size_t position = stream.request.cache.next_position;
+  LayerObserver observer(model_, {&stream.request, 1}, 0, s.rope, position, true);
+  if (!stream.compressing(0)) return;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    if (c.windows[layer] > 0 && !stream.compact_positions) continue;
+    s.kv.begin(c, &stream.request.cache, layer, 0, position);
+    if (c.windows[layer] == 0) {
+      observer.begin_layer(s.kv.rows(), s.kv.prefix(), &stream.layers[layer]);
+    }
+    keep_in_stream(stream, layer, 0, observer);
+  }
+  finish_stream(stream, 0);
+  stream.request.compress_seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace restkv

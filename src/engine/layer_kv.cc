@@ -1,0 +1,79 @@
+#include "engine/layer_kv.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/threads.h"
+#include "restkv/attention.h"
+
+namespace restkv {
+
+void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
+                    size_t position) {
+  const size_t cached_heads = cache != nullptr ? cache->heads(layer).size() : 0;
+  heads_ = cached_heads > 0 ? cached_heads : config.kv_heads;
+  key_dim_ = config.key_dim;
+  value_dim_ = config.value_dim;
+  const auto count = [&](size_t h) {
+    return cached_heads > 0 ? cache->positions(layer, h).size() : 0;
+  };
+  prefix_ = 0;
+  for (size_t h = 0; h < heads_; ++h) prefix_ = std::max(prefix_, count(h));
+  rows_ = prefix_ + n;
+  keys_.resize(heads_ * rows_ * key_dim_);
+  values_.resize(heads_ * rows_ * value_dim_);
+
+  parts_.clear();
+  positions_.resize(heads_);
+  for (size_t h = 0; h < heads_; ++h) {
+    const size_t hidden = prefix_ - count(h);
+    if (parts_.empty() || parts_.back().hidden != hidden) parts_.push_back({h, 0, hidden});
+    ++parts_.back().heads;
+    positions_[h].assign(rows_, -1);
+    std::iota(positions_[h].begin() + static_cast<ptrdiff_t>(prefix_), positions_[h].end(),
+              static_cast<int32_t>(position));
+    if (count(h) == 0) continue;
+    std::ranges::copy(cache->positions(layer, h),
+                      positions_[h].begin() + static_cast<ptrdiff_t>(hidden));
+  }
+  parallel_for(prefix_ > 0 ? heads_ : 0, [&](size_t h, size_t) {
+    const size_t hidden = prefix_ - count(h);
+    if (count(h) > 0) {
+      cache->read(layer, h, keys().head(h).slice(hidden, count(h)),
+                  values().head(h).slice(hidden, count(h)));
+    }
+  });
+}
+
+void LayerKv::store(Heads<const float> keys, Heads<const float> values, size_t first) {
+  const size_t repeat = heads_ / keys.heads;
+  parallel_for(heads_, [&](size_t h, size_t) {
+    for (size_t r = 0; r < keys.rows; ++r) {
+      const size_t row = prefix_ + first + r;
+      std::copy_n(keys.row(h / repeat, r), key_dim_, this->keys().row(h, row));
+      std::copy_n(values.row(h / repeat, r), value_dim_, this->values().row(h, row));
+    }
+  });
+}
+
+void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
+                     Heads<float> out, Matrix<float> log_sums) {
+  const size_t group = queries.heads / heads_;
+  for (const Part& part : parts_) {
+    const size_t begin = part.head * group;
+    const size_t count = part.heads * group;
+    const auto visible = [&](Heads<float> x) -> Heads<const float> {
+      return x.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows_ - part.hidden);
+    };
+    prefill_attention(queries.slice_heads(begin, count), visible(keys()), visible(values()),
+                      prefix_ - part.hidden + first, options, out.slice_heads(begin, count),
+                      log_sums.data != nullptr ? log_sums.slice(begin, count) : log_sums);
+  }
+}
+
+void LayerKv::release() {
+  keys_ = {};
+  values_ = {};
+}
+
+}  // namespace restkv

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "restkv/aligned.h"
+#include "restkv/kv_cache.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+/// Float32 keys and values of the layer that is being computed: what a cache holds of it, then new
+/// tokens. Heads of a cache may hold different numbers of rows; all end where the new tokens begin,
+/// so a short head has `hidden` rows in front that mean nothing.
+class LayerKv {
+ public:
+  /// Cache heads [head, head + heads) that hold equally many rows.
+  struct Part {
+    size_t head = 0;
+    size_t heads = 0;
+    size_t hidden = 0;
+  };
+
+  /// Reads what `cache` (null: nothing) holds of a layer and makes room for n tokens, which will
+  /// stand at positions from `position` on.
+  void begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
+             size_t position);
+
+  /// Rows in front of the new tokens.
+  [[nodiscard]] size_t prefix() const { return prefix_; }
+  /// All rows: prefix and new tokens.
+  [[nodiscard]] size_t rows() const { return rows_; }
+  [[nodiscard]] size_t heads() const { return heads_; }
+  [[nodiscard]] std::span<const Part> parts() const { return parts_; }
+  /// [heads, rows, key_dim].
+  [[nodiscard]] Heads<float> keys() { return {keys_.data(), heads_, rows_, key_dim_}; }
+  /// [heads, rows, value_dim].
+  [[nodiscard]] Heads<float> values() { return {values_.data(), heads_, rows_, value_dim_}; }
+  /// Position of every row, per head.
+  [[nodiscard]] const std::vector<std::vector<int32_t>>& positions() const { return positions_; }
+
+  /// Takes a block of new tokens in, [kv_heads, m, d] each; the first is new token number `first`.
+  void store(Heads<const float> keys, Heads<const float> values, size_t first);
+
+  /// Attention of the last rows of a block that was stored: row i of queries and out [query_heads,
+  /// m, d] is new token `first + i`. `log_sums` [query_heads, m] as in `prefill_attention`.
+  void attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
+              Heads<float> out, Matrix<float> log_sums);
+
+  /// Gives the memory back.
+  void release();
+
+ private:
+  size_t heads_ = 0, rows_ = 0, prefix_ = 0, key_dim_ = 0, value_dim_ = 0;
+  AlignedVector<float> keys_, values_;
+  std::vector<std::vector<int32_t>> positions_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace restkv

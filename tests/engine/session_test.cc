@@ -1,0 +1,274 @@
+#include "restkv/session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "restkv/error.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+std::vector<int32_t> tokens_of(size_t count, size_t seed = 1) {
+  std::vector<int32_t> tokens(count);
+  for (size_t i = 0; i < count; ++i) {
+    tokens[i] = static_cast<int32_t>((i * i * 7 + i * 97 * seed + 31) % 256);
+  }
+  return tokens;
+}
+
+std::vector<float> copy(std::span<const float> x) { return {x.begin(), x.end()}; }
+
+void expect_near(std::span<const float> a, std::span<const float> b, float tolerance) {
+  ASSERT_EQ(a.size(), b.size());
+  float worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
+  EXPECT_LE(worst, tolerance);
+}
+
+SessionOptions session_options(const char* method, int budget) {
+  SessionOptions options;
+  options.compression = default_options(method);
+  options.compression.budget = budget;
+  options.kv_type = KvType::kF32;
+  return options;
+}
+
+class SessionTest : public ::testing::Test {
+ protected:
+  SessionTest() {
+    tiny_.context = 2000;
+    tiny_.write(folder_.file("tiny.gguf"));
+    model_.emplace(folder_.file("tiny.gguf"));
+  }
+
+  /// Most rows that a cache head holds, and rows of all heads of the fullest layer per head.
+  static size_t longest_head(const KvCache& cache) {
+    size_t longest = 0;
+    for (size_t layer = 0; layer < cache.layers(); ++layer) {
+      for (size_t h = 0; h < cache.heads(layer).size(); ++h) {
+        longest = std::max(longest, cache.positions(layer, h).size());
+      }
+    }
+    return longest;
+  }
+  static size_t rows(const KvCache& cache) {
+    size_t total = 0;
+    for (size_t layer = 0; layer < cache.layers(); ++layer) {
+      for (size_t h = 0; h < cache.heads(layer).size(); ++h) {
+        total += cache.positions(layer, h).size();
+      }
+    }
+    return total;
+  }
+  [[nodiscard]] size_t heads() const { return model_->config().layers * model_->config().kv_heads; }
+
+  testing::TinyModel tiny_;
+  testing::TemporaryFolder folder_;
+  std::optional<Model> model_;
+};
+
+TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
+  for (const char* method : {"full", "restkv", "snapkv", "h2o", "expected-attention"}) {
+    Session session(*model_, session_options(method, 80));
+    Engine engine(*model_);
+    CacheRequest request;
+    request.options = session.options().compression;
+    request.kv_type = KvType::kF32;
+    const auto expected = engine.prefill(tokens_of(300), {&request, 1});
+    EXPECT_EQ(copy(session.append(tokens_of(300))), expected) << method;
+    for (size_t layer = 0; layer < request.cache.layers(); ++layer) {
+      for (size_t h = 0; h < request.cache.heads(layer).size(); ++h) {
+        EXPECT_TRUE(std::ranges::equal(session.cache().positions(layer, h),
+                                       request.cache.positions(layer, h)))
+            << method << " layer " << layer << " head " << h;
+      }
+    }
+    EXPECT_EQ(session.tokens(), 300U);
+  }
+}
+
+// Turns, chunks and single tokens over a cache that keeps everything are the whole prompt.
+TEST_F(SessionTest, PiecesOfAPromptAreThePrompt) {
+  const std::vector<int32_t> text = tokens_of(700);
+  Engine engine(*model_);
+  const auto expected = engine.prefill(text, {});
+  Session turns(*model_, session_options("full", 1));
+  size_t done = 0;
+  for (const size_t turn : {100UL, 1UL, 33UL, 500UL, 2UL, 64UL}) {
+    turns.append(std::span(text).subspan(done, turn));
+    done += turn;
+  }
+  ASSERT_EQ(done, text.size());
+  expect_near(turns.logits(), expected, 1e-4F);
+
+  SessionOptions chunked = session_options("full", 1);
+  chunked.chunk = 90;
+  Session chunks(*model_, chunked);
+  expect_near(chunks.append(text), expected, 1e-4F);
+
+  // Within the budget nothing is dropped either.
+  Session roomy(*model_, session_options("restkv", 700));
+  roomy.append(std::span(text).first(300));
+  expect_near(roomy.append(std::span(text).subspan(300)), expected, 1e-4F);
+  EXPECT_EQ(longest_head(roomy.cache()), 700U);
+}
+
+TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
+  for (const Method& method : methods()) {
+    if (method.name == "full") continue;
+    SCOPED_TRACE(method.name);
+    const SessionOptions options = session_options(std::string(method.name).c_str(), 200);
+    Session session(*model_, options);
+    for (size_t turn = 0; turn < 6; ++turn) {
+      std::set<int32_t> before;
+      if (turn > 0) {
+        const auto held = session.cache().positions(0, 0);
+        before.insert(held.begin(), held.end());
+      }
+      const size_t first = session.tokens();
+      session.append(tokens_of(40 + 90 * turn % 200, turn + 2));
+      EXPECT_LE(rows(session.cache()), 200 * heads());
+      // What is kept was held before or is new.
+      for (const int32_t p : session.cache().positions(0, 0)) {
+        EXPECT_TRUE(before.contains(p) || static_cast<size_t>(p) >= first) << p;
+      }
+    }
+    EXPECT_GE(longest_head(session.cache()), 100U);
+  }
+}
+
+TEST_F(SessionTest, EveryAllocationKeepsTheBudgetOverTurnsAndTokens) {
+  for (const char* allocation : {"uniform", "pyramid", "ada"}) {
+    for (const bool critical : {false, true}) {
+      SCOPED_TRACE(std::string(allocation) + (critical ? ", critical" : ""));
+      SessionOptions options = session_options("snapkv", 96);
+      options.compression.allocation = allocation;
+      options.compression.critical = critical;
+      options.interval = 20;
+      Session session(*model_, options);
+      for (size_t turn = 0; turn < 4; ++turn) {
+        session.append(tokens_of(150, turn + 2));
+        EXPECT_LE(rows(session.cache()), 96 * heads());
+        for (int32_t t = 0; t < 70; ++t) {
+          session.append(t % 256);
+          EXPECT_LE(rows(session.cache()), (96 + 20) * heads());
+        }
+      }
+    }
+  }
+}
+
+// The promise of decode-time eviction, over a generation longer than the model's context.
+TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
+  for (const char* method : {"restkv", "snapkv", "streaming-llm", "tova", "knorm"}) {
+    SessionOptions options = session_options(method, 64);
+    options.interval = 16;
+    options.compact_positions = true;
+    options.kv_type = KvType::kF16;
+    Session session(*model_, options);
+    session.append(tokens_of(100));
+    for (int i = 0; i < 5000; ++i) {
+      const auto logits = session.append((i * 53 + 7) % 256);
+      ASSERT_TRUE(std::isfinite(logits[0]));
+      ASSERT_LE(longest_head(session.cache()), 80U) << method << " token " << i;
+      ASSERT_LE(session.cache().next_position, 81U);
+    }
+    EXPECT_EQ(session.tokens(), 5100U);
+  }
+}
+
+TEST_F(SessionTest, HeavyHittersAreCountedWhileDecoding) {
+  SessionOptions options = session_options("h2o", 64);
+  options.interval = 8;
+  Session session(*model_, options);
+  session.append(tokens_of(120));
+  for (int i = 0; i < 100; ++i) session.append((i * 31) % 256);
+  EXPECT_LE(longest_head(session.cache()), 72U);
+}
+
+// Only distances matter to rotary embeddings: where a contiguous stretch is kept, numbering it anew
+// changes nothing.
+TEST_F(SessionTest, CompactPositionsKeepDistances) {
+  SessionOptions options = session_options("streaming-llm", 128);
+  options.compression.sinks = 0;
+  options.chunk = 200;
+  Session plain(*model_, options);
+  options.compact_positions = true;
+  Session compact(*model_, options);
+  for (size_t turn = 0; turn < 4; ++turn) {
+    const auto text = tokens_of(300, turn + 1);
+    const std::vector<float> expected = copy(plain.append(text));
+    expect_near(compact.append(text), expected, 2e-4F);
+    EXPECT_LE(compact.cache().next_position, 128U);
+  }
+}
+
+TEST_F(SessionTest, CompactPositionsReadPastTheContext) {
+  SessionOptions options = session_options("streaming-llm", 256);
+  options.chunk = 512;
+  Session plain(*model_, options);
+  EXPECT_THROW(plain.append(tokens_of(5000)), Error);
+  options.compact_positions = true;
+  Session compact(*model_, options);
+  const auto logits = compact.append(tokens_of(5000));
+  EXPECT_TRUE(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }));
+  EXPECT_EQ(longest_head(compact.cache()), 256U);
+}
+
+TEST_F(SessionTest, ForksGoOnByThemselves) {
+  SessionOptions options = session_options("restkv", 100);
+  options.interval = 10;
+  Session session(*model_, options);
+  session.append(tokens_of(300));
+  const auto go_on = [](Session& s, size_t seed) {
+    s.append(tokens_of(50, seed));
+    for (int i = 0; i < 30; ++i) s.append(i);
+    return copy(s.logits());
+  };
+  Session a = session.fork();
+  Session b = session.fork();
+  const auto first = go_on(a, 3);
+  EXPECT_NE(go_on(b, 4), first);
+  EXPECT_EQ(go_on(session, 3), first);
+}
+
+TEST_F(SessionTest, SessionsShareAModelAcrossThreads) {
+  std::vector<std::vector<float>> results(4);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < results.size(); ++i) {
+    threads.emplace_back([&, i] {
+      Session session(*model_, session_options("restkv", 64));
+      session.append(tokens_of(200, 1 + i % 2));
+      for (int t = 0; t < 20; ++t) session.append(t);
+      results[i] = copy(session.logits());
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(results[0], results[2]);
+  EXPECT_EQ(results[1], results[3]);
+  EXPECT_NE(results[0], results[1]);
+}
+
+TEST_F(SessionTest, RefusesWhatCannotWork) {
+  SessionOptions options = session_options("h2o", 64);
+  options.compression.acausal = true;
+  EXPECT_THROW(Session(*model_, options), Error);
+  options = session_options("snapkv", 64);
+  options.compact_positions = true;
+  options.compression.allocation = "ada";
+  EXPECT_THROW(Session(*model_, options), Error);
+  Session session(*model_, session_options("snapkv", 64));
+  EXPECT_THROW(session.append(std::span<const int32_t>()), Error);
+  const std::vector<int32_t> unknown = {1, 2, 999};
+  EXPECT_THROW(session.append(unknown), Error);
+}
+
+}  // namespace
+}  // namespace restkv
