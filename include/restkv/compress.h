@@ -153,6 +153,9 @@ struct LayerObservation {
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   size_t layer = 0;
   size_t layers = 1;
+  /// Tokens that a layer of average budget would choose from: where earlier selections left layers
+  /// with different numbers, allocations over layers must agree on one. 0: those of the keys.
+  size_t tokens = 0;
   /// Which query head `queries` begin with, where an observation shows a part of a layer's heads:
   /// `output` and `query_statistics` are those of the whole layer.
   size_t first_query_head = 0;

@@ -151,7 +151,8 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
                                     const CompressionOptions& options) {
   const auto budget = static_cast<size_t>(std::max(options.budget, 0));
   const size_t protected_positions = layer.keys.rows - scores.candidates;
-  const size_t share = std::min(scores.candidates, budget - std::min(budget, protected_positions));
+  const size_t there = layer.tokens > 0 ? layer.tokens - protected_positions : scores.candidates;
+  const size_t share = std::min(there, budget - std::min(budget, protected_positions));
   return find_allocation(options.allocation).allocate(layer, scores, share, options);
 }
 

@@ -76,7 +76,8 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
   } else if (!compress) {
     kept = last_rows(kv.heads(), kv.rows(), kv.rows());
   } else {
-    const LayerObservation whole = observe(observer, 0, layer);
+    LayerObservation whole = observe(observer, 0, layer);
+    whole.tokens = stream.held + added;
     std::vector<LayerObservation> parts;
     for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
     kept = select_ragged(parts, stream.request.options);

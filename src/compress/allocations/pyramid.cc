@@ -63,8 +63,8 @@ size_t kvpress_pyramid_tokens(double tokens, size_t length, size_t window, int b
 size_t pyramid_count(const LayerObservation& layer, const LayerScores& scores, size_t share,
                      const CompressionOptions& options) {
   if (layer.layers < 2) return share;
-  const size_t length = layer.keys.rows;
-  const size_t window = length - scores.candidates;
+  const size_t window = layer.keys.rows - scores.candidates;
+  const size_t length = layer.tokens > 0 ? layer.tokens : layer.keys.rows;
   if (options.pyramid_variant == PyramidVariant::kKvpress) {
     const size_t tokens =
         kvpress_pyramid_tokens(static_cast<double>(share + window), length, window,
@@ -73,7 +73,7 @@ size_t pyramid_count(const LayerObservation& layer, const LayerScores& scores, s
   }
   if (options.pyramid_variant == PyramidVariant::kAuthors && length < 2 * share) return share;
   const auto line = pyramid_line(static_cast<int64_t>(share), int64_t{options.pyramid_beta},
-                                 static_cast<int64_t>(scores.candidates));
+                                 static_cast<int64_t>(length - window));
   if (options.pyramid_variant == PyramidVariant::kBalanced) {
     return balanced_count(line, share, layer.layer, layer.layers);
   }
