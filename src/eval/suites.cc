@@ -3,7 +3,9 @@
 #include <array>
 
 #include "eval/suite.h"
+#include "eval/suites/choice_suites.h"
 #include "eval/suites/generated_suites.h"
+#include "eval/suites/infinitebench.h"
 #include "eval/suites/longbench.h"
 #include "eval/suites/own_prompts.h"
 #include "eval/suites/perplexity.h"
@@ -12,8 +14,9 @@
 namespace restkv::eval {
 
 std::span<const Suite> suites() {
-  static const std::array kSuites = {niah_suite(), ruler_suite(), longbench_suite(),
-                                     perplexity_suite(), own_prompts_suite()};
+  static const std::array kSuites = {
+      niah_suite(), ruler_suite(),     longbench_suite(),  infinitebench_suite(), anli_suite(),
+      glue_suite(), superglue_suite(), perplexity_suite(), own_prompts_suite()};
   return kSuites;
 }
 

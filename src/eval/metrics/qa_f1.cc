@@ -95,6 +95,12 @@ double qa_f1(std::string_view prediction, std::string_view reference) {
   return multiset_f1(text::split(a), text::split(b));
 }
 
+bool exact_match(std::string_view prediction, std::string_view reference) {
+  const std::u32string a = normalized(prediction);
+  const std::u32string b = normalized(reference);
+  return text::split(a) == text::split(b);
+}
+
 double qa_f1_chinese(std::string_view prediction, std::string_view reference) {
   return multiset_f1(chinese_characters(prediction), chinese_characters(reference));
 }

@@ -25,8 +25,8 @@ ChoiceTokens split_choice(const Tokenizer& tokenizer, std::string_view context,
   const std::string whole = std::string(context).append(continuation);
   context.remove_suffix(trailing_space(context));
   ChoiceTokens tokens;
-  tokens.continuation = tokenizer.encode(whole, false, false);
-  tokens.context = tokenizer.encode(context, false, false);
+  tokens.continuation = tokenizer.encode(whole, false, true);
+  tokens.context = tokenizer.encode(context, false, true);
   const size_t cut = std::min(tokens.context.size(), tokens.continuation.size());
   tokens.continuation.erase(tokens.continuation.begin(),
                             tokens.continuation.begin() + static_cast<ptrdiff_t>(cut));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "eval/jsonl.h"
+#include "eval/suites/find_file.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -77,26 +78,19 @@ class OpenRecordTask : public Task {
 }  // namespace
 
 std::optional<fs::path> find_data_file(const RecordTask& task, const fs::path& data) {
-  if (data.empty()) return std::nullopt;
   std::vector<std::string> names{task.info.file};
   names.insert(names.end(), task.other_files.begin(), task.other_files.end());
   for (const std::string& name : names) {
-    std::vector<std::string> tries{name};
-    if (const size_t slash = name.find('/'); slash != std::string::npos) {
-      tries.push_back(name.substr(slash + 1));
-    }
-    for (const std::string& tried : tries) {
-      for (const char* ending : {"", ".gz"}) {
-        fs::path path = data / (tried + ending);
-        std::error_code ignored;
-        if (fs::is_regular_file(path, ignored)) return path;
-      }
+    for (const char* ending : {"", ".gz"}) {
+      std::error_code ignored;
+      auto found = find_file(data, name + ending);
+      if (found && fs::is_regular_file(*found, ignored)) return found;
     }
   }
   return std::nullopt;
 }
 
-std::unique_ptr<Task> open_record_task(RecordTask task, fs::path file, size_t limit,
+std::unique_ptr<Task> open_record_task(RecordTask task, const fs::path& file, size_t limit,
                                        std::vector<SkippedLine>& skipped) {
   auto opened = std::make_unique<OpenRecordTask>(std::move(task), file);
   const size_t known = skipped.size();

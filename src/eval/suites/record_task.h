@@ -28,16 +28,15 @@ struct RecordTask {
   std::function<Scores(const Sample& sample, const Answer& answer)> score;
 };
 
-/// The first of the task's files that is there: `data` / name, then without the name's first folder
-/// (`data` is the suite's own folder), each also with .gz.
+/// The first of the task's files that `find_file` finds, each also with .gz.
 std::optional<std::filesystem::path> find_data_file(const RecordTask& task,
                                                     const std::filesystem::path& data);
 
 /// Checks every record of the file, up to `limit` samples (0: no limit), and keeps where they
 /// stand: samples are read again when they are asked for, so that a file of gigabytes takes no
 /// memory. Throws `Error` (kInput) if no record can be used; the message says why not.
-std::unique_ptr<Task> open_record_task(RecordTask task, std::filesystem::path file, size_t limit,
-                                       std::vector<SkippedLine>& skipped);
+std::unique_ptr<Task> open_record_task(RecordTask task, const std::filesystem::path& file,
+                                       size_t limit, std::vector<SkippedLine>& skipped);
 
 /// The same for a file with the records of several tasks: `task_of` says which one a record belongs
 /// to (tasks of one name and metric are one) and refuses records with `Error` (kInput). The tasks

@@ -6,6 +6,7 @@
 #include "eval/metrics/golden_files.h"
 #include "eval/metrics/longbench.h"
 #include "eval/metrics/porter.h"
+#include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_l.h"
 #include "eval/metrics/rouge_score.h"
 #include "eval/metrics/text.h"
@@ -31,6 +32,13 @@ TEST(Difflib, RatiosOfRealLinesOfCode) {
         << b;
     EXPECT_EQ(fuzz_ratio(a, b), pair.at("fuzz_ratio")) << a << "\n" << b;
   }
+}
+
+TEST(QaF1, ExactMatchIsOfNormalisedWordsInTheirOrder) {
+  EXPECT_TRUE(exact_match("The Ada  Lovelace!", "ada lovelace"));
+  EXPECT_TRUE(exact_match("", "the"));
+  EXPECT_FALSE(exact_match("Lovelace Ada", "Ada Lovelace"));
+  EXPECT_FALSE(exact_match("Ada", "Ada Lovelace"));
 }
 
 TEST(Porter, StemsOfRealWords) {

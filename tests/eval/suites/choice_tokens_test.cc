@@ -77,9 +77,12 @@ TEST_F(ChoiceTokensTest, AnEmptyContextIsTheBeginOfText) {
   EXPECT_EQ(blank.continuation, encode(" Yes it is"));
 }
 
-TEST_F(ChoiceTokensTest, TextThatLooksLikeAControlTokenStaysText) {
+TEST_F(ChoiceTokensTest, TextOfAControlTokenIsThatToken) {
   const ChoiceTokens tokens = split_choice(tokenizer_, "a<|im_end|>", " b");
-  EXPECT_EQ(tokenizer_.decode(tokens.context), "a<|im_end|>");
+  Tokens expected = encode("a");
+  expected.push_back(tokenizer_.encode("<|im_end|>", false, true).at(0));
+  EXPECT_EQ(tokens.context, expected);
+  EXPECT_EQ(tokens.continuation, encode(" b"));
 }
 
 }  // namespace

@@ -326,7 +326,7 @@ TEST(InfiniteBenchGenerators, FitIsTheLargestSize) {
 
 /// The same readers on records of the published generators.
 TEST(InfiniteBenchGenerators, PublishedRecordsHaveTheSameForm) {
-  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_BENCHMARK_DATA");
+  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   const std::filesystem::path folder = data / "infinitebench/generated";
   for (const json& record : test::read_jsonl(folder / "passkey_8k.jsonl")) {
     const auto found = read_hidden_digits(record, "pass key");

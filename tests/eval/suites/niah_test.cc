@@ -101,7 +101,7 @@ TEST(Niah, NeedlesStandAfterSentencesAtTenDepths) {
 }
 
 TEST(Niah, EssaysAreUsedWhereTheyAre) {
-  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_BENCHMARK_DATA");
+  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   SuiteOptions options;
   options.data = data;
   options.lengths = {1400};

@@ -143,7 +143,7 @@ struct PublishedSources {
 };
 
 TEST(Ruler, AllTasksAreLaidOutLikeThePublishedOnes) {
-  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_BENCHMARK_DATA");
+  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   RESTKV_FOLDER_OR_SKIP(samples, "RESTKV_RULER_SAMPLES");
   const PublishedSources sources(data);
   SuiteOptions options = small_run(2048);
@@ -152,7 +152,7 @@ TEST(Ruler, AllTasksAreLaidOutLikeThePublishedOnes) {
 }
 
 TEST(Ruler, LongerSamplesAreLaidOutLikeThePublishedOnes) {
-  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_BENCHMARK_DATA");
+  RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   const PublishedSources sources(data);
   SuiteOptions options = small_run(4096);
   options.data = data;

@@ -1,0 +1,122 @@
+#include "eval/suites/multiple_choice.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "eval/jsonl.h"
+#include "eval/metrics/agreement.h"
+#include "eval/metrics/multiple_choice.h"
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kDevSuffix = "_dev";
+
+const json& harness() { return benchmark_prompts().at("lm_eval"); }
+
+}  // namespace
+
+std::string fill_fields(std::string_view text, const json& fields) {
+  std::string filled;
+  for (size_t open; (open = text.find("{{")) != std::string_view::npos;) {
+    const size_t close = std::min(text.find("}}", open), text.size() - 2);
+    filled += text.substr(0, open);
+    filled += text_field(fields, text.substr(open + 2, close - open - 2));
+    text.remove_prefix(close + 2);
+  }
+  return filled.append(text);
+}
+
+size_t label_field(const json& record, size_t count, std::span<const std::string_view> names) {
+  const json& label = field(record, "label");
+  if (label.is_boolean() && count == 2) return label.get<bool>() ? 1 : 0;
+  if (label.is_string()) {
+    const auto name = std::ranges::find(names, label.get_ref<const std::string&>());
+    if (name != names.end()) return static_cast<size_t>(name - names.begin());
+  }
+  if (label.is_number_integer()) {
+    const auto value = label.get<int64_t>();
+    if (value >= 0 && value < static_cast<int64_t>(count)) return static_cast<size_t>(value);
+  }
+  throw Error(ErrorCode::kInput, fmt::format("field 'label' must be 0 to {}{}{}, not {}", count - 1,
+                                             names.empty() ? "" : " or one of ",
+                                             fmt::join(names, ", "), label.dump()));
+}
+
+Sample choice_sample(std::string context, std::span<const std::string> choices, size_t gold) {
+  const auto& delimiter = harness().at("target_delimiter").get_ref<const std::string&>();
+  Sample sample;
+  sample.mode = SampleMode::kChoose;
+  sample.prompt = std::move(context);
+  sample.always_raw = true;
+  for (const std::string& choice : choices) sample.choices.push_back(delimiter + choice);
+  sample.reference = {{"choices", choices}, {"gold", gold}};
+  return sample;
+}
+
+RecordTask choice_task(ChoiceTask task) {
+  const json& rules = harness().at("tasks").at(task.harness_task);
+  RecordTask made;
+  made.info = std::move(task.info);
+  made.info.metric = rules.at("metrics").at(0);
+  made.other_files = std::move(task.other_files);
+  made.published_size = task.published_size;
+  made.samples = [&rules, questions = std::move(task.questions)](const json& record) {
+    std::vector<Sample> samples;
+    for (const Question& question : questions(record)) {
+      std::vector<std::string> choices;
+      for (const json& choice : rules.at("choices")) {
+        choices.push_back(fill_fields(choice.get_ref<const std::string&>(), question.fields));
+      }
+      samples.push_back(choice_sample(
+          fill_fields(rules.at("context_template").get_ref<const std::string&>(), question.fields),
+          choices, question.gold));
+      samples.back().id = question.id;
+    }
+    return samples;
+  };
+  made.score = [](const Sample& sample, const Answer& answer) {
+    const std::vector<std::string> choices = sample.reference.at("choices");
+    const size_t gold = sample.reference.at("gold");
+    const MultipleChoiceScore judged =
+        multiple_choice_score(choices, answer.log_likelihoods, answer.greedy, gold);
+    return Scores{{"acc", judged.acc},
+                  {"acc_norm", judged.acc_norm},
+                  {"gold", static_cast<double>(gold)},
+                  {"predicted", static_cast<double>(most_likely(answer.log_likelihoods))}};
+  };
+  return made;
+}
+
+size_t most_likely(std::span<const double> log_likelihoods) {
+  return static_cast<size_t>(std::ranges::max_element(log_likelihoods) - log_likelihoods.begin());
+}
+
+Scores summarize_choices(std::string_view task, std::span<const Scores> samples) {
+  if (task.ends_with(kDevSuffix)) task.remove_suffix(kDevSuffix.size());
+  std::vector<int> gold;
+  std::vector<int> predicted;
+  for (const Scores& sample : samples) {
+    gold.push_back(static_cast<int>(sample.at(2).second));
+    predicted.push_back(static_cast<int>(sample.at(3).second));
+  }
+  const Scores means = mean_scores(samples);
+  const auto value = [&](std::string_view metric) {
+    if (metric == "mcc") return 100 * matthews_correlation(gold, predicted);
+    if (metric == "acc") return means.at(0).second;
+    return 100 * (task == "cb" ? cb_f1(gold, predicted) : f1_of_class(gold, predicted));  // f1
+  };
+  Scores scores;
+  for (const std::string metric : harness().at("tasks").at(task).at("metrics")) {
+    scores.emplace_back(metric, value(metric));
+  }
+  return scores;
+}
+
+}  // namespace restkv::eval
