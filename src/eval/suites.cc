@@ -4,7 +4,9 @@
 
 #include "eval/suite.h"
 #include "eval/suites/choice_suites.h"
+#include "eval/suites/code_completion.h"
 #include "eval/suites/generated_suites.h"
+#include "eval/suites/humaneval.h"
 #include "eval/suites/infinitebench.h"
 #include "eval/suites/longbench.h"
 #include "eval/suites/own_prompts.h"
@@ -14,9 +16,17 @@
 namespace restkv::eval {
 
 std::span<const Suite> suites() {
-  static const std::array kSuites = {
-      niah_suite(), ruler_suite(),     longbench_suite(),  infinitebench_suite(), anli_suite(),
-      glue_suite(), superglue_suite(), perplexity_suite(), own_prompts_suite()};
+  static const std::array kSuites = {niah_suite(),
+                                     ruler_suite(),
+                                     longbench_suite(),
+                                     humaneval_suite(),
+                                     code_completion_suite(),
+                                     infinitebench_suite(),
+                                     anli_suite(),
+                                     glue_suite(),
+                                     superglue_suite(),
+                                     perplexity_suite(),
+                                     own_prompts_suite()};
   return kSuites;
 }
 

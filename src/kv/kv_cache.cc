@@ -90,8 +90,7 @@ void KvCache::close_group(Head& head) const {
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
-                     const Selection& selection,
-                     std::span<const std::vector<int32_t>> positions) {
+                     const Selection& selection, std::span<const std::vector<int32_t>> positions) {
   const size_t cache_heads = selection.keep.size();
   Layer& target = find_layer(layer);
   if ((keys.heads != kv_heads_ && keys.heads != cache_heads) || values.heads != keys.heads ||
