@@ -14,6 +14,7 @@
 #include "cli/process.h"
 #include "eval/results.h"
 #include "eval/runner.h"
+#include "eval/suites/find_file.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -103,15 +104,8 @@ void set_shard(const std::string& text, eval::RunOptions& options) {
                           text));
 }
 
-/// A task's file below the data folder, in the folder itself (the user named the suite's own), or
-/// compressed.
 bool has_file(const std::string& file, const fs::path& data) {
-  const fs::path below = file;
-  const fs::path own = below.lexically_relative(*below.begin());
-  for (const fs::path& path : {data / below, data / own}) {
-    if (fs::exists(path) || fs::exists(path.string() + ".gz")) return true;
-  }
-  return false;
+  return eval::find_file(data, file) || eval::find_file(data, file + ".gz");
 }
 
 int list(const EvalFlags& flags) {
@@ -173,6 +167,7 @@ int evaluate(const EvalFlags& flags) {
   options.seed = flags.seed;
   options.profile = flags.profile;
   options.context = model.config().context_length;
+  options.reserved = eval::tokens_around(tokenizer, run.prompt);
   options.allow_code_execution = flags.allow_code_execution;
   options.draws = flags.draws;
   options.temperature = flags.temperature;

@@ -21,6 +21,10 @@ std::string in_chat(const Tokenizer& tokenizer, const std::string& prompt) {
 
 }  // namespace
 
+size_t tokens_around(const Tokenizer& tokenizer, const PromptOptions& options) {
+  return options.chat ? tokenizer.encode(in_chat(tokenizer, ""), true, true).size() : 0;
+}
+
 std::string without_middle(const Tokenizer& tokenizer, const std::vector<int32_t>& text,
                            size_t tokens) {
   const std::span<const int32_t> all(text);
@@ -53,7 +57,7 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
   }
   const size_t needed = result.tokens.size() + sample.max_new_tokens;
   if (options.context > 0 && needed > options.context && sample.mode == SampleMode::kGenerate) {
-    const size_t around = chat ? whole("").size() : 0;
+    const size_t around = chat ? whole("").size() : 0;  // with the answer prefix
     const size_t reserved = sample.max_new_tokens + around + kSlack;
     if (reserved >= options.context) {
       throw Error(ErrorCode::kInvalidArgument,

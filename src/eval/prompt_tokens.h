@@ -30,6 +30,9 @@ struct PromptTokens {
 PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
                            const PromptOptions& options);
 
+/// Tokens that a chat template adds to a prompt; 0 if none is wanted.
+size_t tokens_around(const Tokenizer& tokenizer, const PromptOptions& options);
+
 /// The text without its middle: the first and the last floor(`tokens` / 2) tokens, decoded apart
 /// and put together. Encoded again it may have a few tokens more or less.
 std::string without_middle(const Tokenizer& tokenizer, const std::vector<int32_t>& text,

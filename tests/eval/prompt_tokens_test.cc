@@ -48,6 +48,15 @@ TEST_F(PromptTokensTest, RawTextAndItsAnswerPrefixAreOneText) {
   EXPECT_EQ(prompt.tokens, tokenizer_.encode("The sky is very", true, true));
 }
 
+TEST_F(PromptTokensTest, AChatTemplateTakesTokensOfItsOwn) {
+  Sample sample;
+  sample.prompt = "What colour is the sky?";
+  const size_t raw = prompt_tokens(tokenizer_, sample, {}).tokens.size();
+  const size_t chat = prompt_tokens(tokenizer_, sample, {.chat = true}).tokens.size();
+  EXPECT_EQ(tokens_around(tokenizer_, {}), 0U);
+  EXPECT_EQ(tokens_around(tokenizer_, {.chat = true}), chat - raw);
+}
+
 TEST_F(PromptTokensTest, TheAnswerPrefixFollowsTheChatTemplate) {
   Sample sample;
   sample.prompt = "What colour is the sky?";

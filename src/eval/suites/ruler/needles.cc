@@ -75,6 +75,7 @@ class NeedleGenerator : public Generator {
   [[nodiscard]] Text make(Random& random, size_t units, size_t) const override {
     const std::vector<Needle> needles = draw_needles(random);
     std::vector<std::string> sentences;
+    sentences.reserve(needles.size());
     for (const Needle& needle : needles) sentences.push_back(needle.sentence);
     random.shuffle(sentences);
     const std::string context = haystack_ == "essay" ? in_essay(random, units, sentences)
