@@ -21,6 +21,8 @@ struct SessionOptions {
   /// While tokens are appended one by one, the cache is cut back to the budget whenever it holds so
   /// many more. 0: it grows.
   size_t interval = 0;
+  /// Tokens per KV head that those cuts leave; 0: the budget. More than the method's window.
+  int decode_budget = 0;
   /// After each cut the kept tokens are numbered anew, 0, 1, ...: positions never pass budget +
   /// chunk (or + interval), so a session can be longer than the model's context. Needs the
   /// allocation `uniform`. See StreamingLLM (Xiao et al., ICLR 2024), section 3.2.

@@ -174,9 +174,9 @@ eval::NeedleReport compare(const DemoFlags& flags) {
       CacheRequest& request = requests[e];
       const auto kept = static_cast<double>(request.cache.kept_bytes());
       Sampler sampler({}, model.config().vocabulary);
-      const Generation answer =
-          generate(engine, tokenizer, request.cache, logits, sampler, kAnswerTokens,
-                   [](const std::string&) { return !interrupted(); });
+      const Generation answer = generate(
+          [&](int32_t token) { return engine.decode(token, request.cache); }, tokenizer, logits,
+          sampler, kAnswerTokens, [](const std::string&) { return !interrupted(); });
       if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
       report.cells.push_back({.method = entries[e].label,
                               .budget = entries[e].budget,

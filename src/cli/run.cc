@@ -11,11 +11,11 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
-#include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "cli/session_flags.h"
 #include "engine/generate.h"
-#include "restkv/engine.h"
 #include "restkv/error.h"
+#include "restkv/session.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::cli {
@@ -38,7 +38,7 @@ struct RunFlags {
   size_t max_tokens = 256;
   int threads = 0;
   SamplingOptions sampling;
-  CompressionFlags compression;
+  SessionFlags session;
   bool stats = false;
   std::string stats_json;
 };
@@ -47,6 +47,7 @@ struct RunFlags {
 struct RunStats {
   std::string method;
   int budget = 0;
+  std::string kv_type;
   size_t prompt_tokens = 0;
   double load_seconds = 0;
   double prefill_seconds = 0;  // up to the first token
@@ -75,10 +76,10 @@ struct RunStats {
                       prefill_tokens_per_second(), compress_seconds));
       row("generated tokens",
           fmt::format("{} ({:.1f} tokens/s)", generated_tokens, decode_tokens_per_second));
-      row("KV cache kept",
-          fmt::format(
-              "{} of {} ({:.1f}%)", bytes(kv_bytes_kept), bytes(kv_bytes_full),
-              100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)));
+      row("KV cache kept", fmt::format("{} in {} of {} in f16 ({:.1f}%)", bytes(kv_bytes_kept),
+                                       kv_type, bytes(kv_bytes_full),
+                                       100.0 * static_cast<double>(kv_bytes_kept) /
+                                           static_cast<double>(kv_bytes_full)));
     }
     row("peak resident memory", bytes(peak_resident_bytes()));
     if (interrupted) text += "interrupted; figures up to there\n";
@@ -87,6 +88,7 @@ struct RunStats {
   [[nodiscard]] std::string json() const {
     return nlohmann::ordered_json{{"method", method},
                                   {"budget", budget},
+                                  {"kv_type", kv_type},
                                   {"prompt_tokens", prompt_tokens},
                                   {"load_seconds", load_seconds},
                                   {"time_to_first_token_seconds", prefill_seconds},
@@ -130,9 +132,10 @@ std::vector<int32_t> encode_prompt(const RunFlags& flags, const Tokenizer& token
 }
 
 void run_model(const RunFlags& flags, RunStats& stats) {
-  const CompressionOptions options = flags.compression.resolve();
-  stats.method = options.method;
-  stats.budget = options.budget;
+  const SessionOptions options = flags.session.session();
+  stats.method = options.compression.method;
+  stats.budget = options.compression.budget;
+  stats.kv_type = kv_type_name(options.kv_type);
   const std::string prompt = read_prompt(flags);
   if (prompt.empty()) {
     const bool from_file = !flags.file.empty() && flags.file != "-";
@@ -144,42 +147,42 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   }
 
   const auto load_start = Clock::now();
-  const Model model(flags.model);
+  const Model model(flags.model, flags.session.model());
   const Tokenizer tokenizer(flags.model);
   Sampler sampler(flags.sampling, model.config().vocabulary);
-  Engine engine(model);
+  Session session(model, options);
   stats.load_seconds = seconds_since(load_start);
 
   const std::vector<int32_t> tokens = encode_prompt(flags, tokenizer, prompt);
   stats.prompt_tokens = tokens.size();
   stats.kv_bytes_full = model.config().kv_bytes(tokens.size());
-  if (tokens.size() + flags.max_tokens > model.config().context_length) {
+  if (!options.compact_positions &&
+      tokens.size() + flags.max_tokens > model.config().context_length) {
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format("{} prompt tokens and --max-tokens {} do not fit into the model's context of "
-                    "{}; shorten the prompt, lower --max-tokens or use a model with a longer one",
+                    "{}; shorten the prompt, lower --max-tokens, stretch the context with "
+                    "--rope-scaling, or read on with --prefill chunked --positions compact",
                     tokens.size(), flags.max_tokens, model.config().context_length));
   }
 
   catch_interrupts();
   const auto start = Clock::now();
-  CacheRequest request;
-  request.options = options;
-  std::vector<float> logits;
   {
     Progress progress(stderr, "reading the prompt");
-    logits = engine.prefill(tokens, {&request, 1}, [&](double done) {
+    session.append(tokens, [&](double done) {
       // A prompt that takes a moment only needs no bar.
       if (seconds_since(start) > kQuietSeconds) progress.update(done);
       return !interrupted();
     });
   }
   stats.prefill_seconds = seconds_since(start);
-  stats.compress_seconds = request.compress_seconds;
-  stats.kv_bytes_kept = request.cache.kept_bytes();
+  stats.compress_seconds = session.compress_seconds();
+  stats.kv_bytes_kept = session.cache().kept_bytes();
 
-  const Generation generation = generate(engine, tokenizer, request.cache, logits, sampler,
-                                         flags.max_tokens, [](const std::string& text) {
+  const Generation generation = generate([&](int32_t token) { return session.append(token); },
+                                         tokenizer, session.logits(), sampler, flags.max_tokens,
+                                         [](const std::string& text) {
                                            print(text);
                                            return !interrupted();
                                          });
@@ -227,7 +230,7 @@ std::function<int()> declare_run(CLI::App& app) {
       ->type_name("N");
   app.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
   app.add_option("--stats-json", flags->stats_json, "write the same as JSON")->type_name("FILE");
-  flags->compression.declare(app);
+  flags->session.declare(app);
 
   constexpr const char* kSampling = "Sampling (names as in libllama)";
   SamplingOptions& s = flags->sampling;
@@ -248,6 +251,7 @@ std::function<int()> declare_run(CLI::App& app) {
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
       "  restkv run -m model.gguf -f question_and_document.txt --budget 512 --stats\n"
       "  cat report.txt | restkv run -m model.gguf --method snapkv --kernel 21 --temp 0.7\n"
+      "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return run(*flags); };
 }

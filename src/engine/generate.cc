@@ -4,7 +4,7 @@
 
 namespace restkv {
 
-Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
+Generation generate(const DecodeToken& decode, const Tokenizer& tokenizer,
                     std::span<const float> logits, Sampler& sampler, size_t max_tokens,
                     const std::function<bool(const std::string&)>& on_text) {
   using Clock = std::chrono::steady_clock;
@@ -21,7 +21,7 @@ Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
     emit(utf8.push(tokenizer.piece(token)));
     if (result.tokens.size() == max_tokens || result.stopped_by_caller) break;
     const auto start = Clock::now();
-    logits = engine.decode(token, cache);
+    logits = decode(token);
     result.seconds += std::chrono::duration<double>(Clock::now() - start).count();
     ++result.steps;
   }

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "restkv/engine.h"
 #include "restkv/sampler.h"
 #include "restkv/tokenizer.h"
 
@@ -24,10 +23,13 @@ struct Generation {
   }
 };
 
-/// Continues after a prefill whose last logits are `logits`, until an end token, `max_tokens`, or
+/// Appends a token to whatever is being continued and returns the logits [V] after it.
+using DecodeToken = std::function<std::span<const float>(int32_t token)>;
+
+/// Continues after a prompt whose last logits are `logits`, until an end token, `max_tokens`, or
 /// `on_text` returns false. It is called after every token with the characters that have become
 /// complete, if any.
-Generation generate(Engine& engine, const Tokenizer& tokenizer, KvCache& cache,
+Generation generate(const DecodeToken& decode, const Tokenizer& tokenizer,
                     std::span<const float> logits, Sampler& sampler, size_t max_tokens,
                     const std::function<bool(const std::string&)>& on_text = {});
 

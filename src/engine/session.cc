@@ -14,6 +14,21 @@ struct Session::Impl {
     stream.request.kv_type = options.kv_type;
     stream.compact_positions = options.compact_positions;
     engine.start(stream);
+    CompressionOptions decoding = options.compression;
+    decoding.budget = decode_budget();
+    validate(decoding);
+  }
+
+  [[nodiscard]] int decode_budget() const {
+    return options.decode_budget != 0 ? options.decode_budget : options.compression.budget;
+  }
+  /// Cuts back once `interval` tokens have come since the last time.
+  void cut_back() {
+    if (options.interval == 0) return;
+    if (stream.held < static_cast<size_t>(decode_budget()) + options.interval) return;
+    stream.request.options.budget = decode_budget();
+    engine.compress(stream);
+    stream.request.options.budget = options.compression.budget;
   }
 
   const Model& model;
@@ -38,10 +53,7 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
     const auto logits = s.engine.decode(tokens[0], s.stream);
     s.logits.assign(logits.begin(), logits.end());
     ++s.tokens;
-    const size_t budget = static_cast<size_t>(s.options.compression.budget);
-    if (s.options.interval > 0 && s.stream.held >= budget + s.options.interval) {
-      s.engine.compress(s.stream);
-    }
+    s.cut_back();
     return s.logits;
   }
   const size_t chunk = s.options.chunk > 0 ? s.options.chunk : std::max<size_t>(1, tokens.size());

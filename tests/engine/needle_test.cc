@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/generate.h"
+#include "restkv/engine.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -37,7 +38,9 @@ TEST(NeedleTest, ReStKvFindsTheNeedleInAnEighthOfTheCache) {
     const auto logits = engine.prefill(tokens, requests);
     for (CacheRequest& request : requests) {
       Sampler sampler({}, model.config().vocabulary);
-      const Generation answer = generate(engine, tokenizer, request.cache, logits, sampler, 16);
+      const Generation answer =
+          generate([&](int32_t token) { return engine.decode(token, request.cache); }, tokenizer,
+                   logits, sampler, 16);
       EXPECT_TRUE(eval::answer_found(answer.text, needle.answer))
           << "budget " << request.options.budget << ", depth " << depth << ": \"" << answer.text
           << "\" does not contain " << needle.answer;

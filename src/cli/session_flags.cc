@@ -1,0 +1,63 @@
+#include "cli/session_flags.h"
+
+#include <fmt/format.h>
+
+#include "restkv/error.h"
+
+namespace restkv::cli {
+
+void SessionFlags::declare(CLI::App& app) {
+  compression_.declare(app);
+  constexpr const char* kGroup = "Cache";
+  const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
+    app.add_option(name, value, help)->capture_default_str()->group(kGroup)->type_name(type);
+  };
+  add("--kv-type", kv_type_, "how kept keys and values are stored", "f16|f32|q8|q4");
+  add("--prefill", prefill_, "read prompts whole, or in chunks with the cache cut back after each",
+      "whole|chunked");
+  add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
+  add("--decode-interval", interval_,
+      "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow", "N");
+  add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N");
+  add("--positions", positions_,
+      "compact: number kept tokens anew after each cut, so that a text may be longer than the "
+      "model's context",
+      "original|compact");
+  add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
+  add("--rope-scale", rope_scale_, "so many times", "X");
+}
+
+SessionOptions SessionFlags::session() const {
+  const auto refuse = [](const std::string& message) {
+    throw Error(ErrorCode::kInvalidArgument, message);
+  };
+  SessionOptions options;
+  options.compression = compression_.resolve();
+  options.kv_type = find_kv_type(kv_type_);
+  if (prefill_ == "chunked") {
+    if (chunk_ == 0) refuse("--chunk is 0; give the tokens of a chunk, 2048 for instance");
+    options.chunk = chunk_;
+  } else if (prefill_ != "whole") {
+    refuse(fmt::format("--prefill is '{}'; expected whole or chunked", prefill_));
+  }
+  if (decode_budget_ != 0 && interval_ == 0) {
+    refuse("--decode-budget has no effect without --decode-interval");
+  }
+  options.interval = interval_;
+  options.decode_budget = decode_budget_;
+  options.compact_positions = positions_ == "compact";
+  if (positions_ != "compact" && positions_ != "original") {
+    refuse(fmt::format("--positions is '{}'; expected original or compact", positions_));
+  }
+  return options;
+}
+
+ModelOptions SessionFlags::model() const {
+  if (rope_scaling_.empty() && rope_scale_ != 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--rope-scale needs --rope-scaling linear, ntk or yarn");
+  }
+  return {.rope_scaling = rope_scaling_, .rope_factor = rope_scale_};
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstddef>
+#include <string>
+
+#include "cli/compression_flags.h"
+#include "restkv/model.h"
+#include "restkv/session.h"
+
+namespace restkv::cli {
+
+/// What `run` and `chat` share: how the cache is compressed and stored, when, and how far positions
+/// reach.
+class SessionFlags {
+ public:
+  void declare(CLI::App& app);
+  /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
+  [[nodiscard]] SessionOptions session() const;
+  [[nodiscard]] ModelOptions model() const;
+
+ private:
+  CompressionFlags compression_;
+  std::string kv_type_ = "f16";
+  std::string prefill_ = "whole";
+  size_t chunk_ = 2048;
+  size_t interval_ = 0;
+  int decode_budget_ = 0;
+  std::string positions_ = "original";
+  std::string rope_scaling_;
+  double rope_scale_ = 1;
+};
+
+}  // namespace restkv::cli
