@@ -78,10 +78,10 @@ HWY_INLINE hn::Vec<D> LoadHalves(D d, const void* p) {
   return hn::PromoteTo(d, hn::LoadU(dh, static_cast<const hwy::float16_t*>(p)));
 }
 
-/// Loads stored elements (of quantised ones the codes) as floats: those at `index` of an array of
-/// `count`; the second half of 4-bit codes lies in the high halves of the bytes.
+/// Loads stored elements (of quantised ones the codes) from `index` on as floats; of 4-bit ones, two
+/// to a byte, those in the low or the high halves.
 template <KvType kType, class D>
-HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, size_t count) {
+HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, bool high) {
   if constexpr (kType == KvType::kF32) {
     return hn::LoadU(d, reinterpret_cast<const float*>(codes) + index);
   } else if constexpr (kType == KvType::kF16) {
@@ -89,14 +89,10 @@ HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, size_
   } else {
     const hn::RebindToSigned<D> di;
     const hn::Rebind<uint8_t, D> du8;
-    const auto* bytes = reinterpret_cast<const uint8_t*>(codes);
-    if constexpr (kType == KvType::kQ8) {
-      return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(du8, bytes + index)));
-    } else {
-      const bool high = index >= count / 2;
-      const auto pair = hn::PromoteTo(di, hn::LoadU(du8, bytes + index - (high ? count / 2 : 0)));
-      return hn::ConvertTo(d, high ? hn::ShiftRight<4>(pair) : hn::And(pair, hn::Set(di, 15)));
-    }
+    const auto bytes =
+        hn::PromoteTo(di, hn::LoadU(du8, reinterpret_cast<const uint8_t*>(codes) + index));
+    if constexpr (kType == KvType::kQ8) return hn::ConvertTo(d, bytes);
+    return hn::ConvertTo(d, high ? hn::ShiftRight<4>(bytes) : hn::And(bytes, hn::Set(di, 15)));
   }
 }
 
@@ -122,7 +118,10 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
       hn::Vec<VectorTag> k[kVectors];
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
-        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes, row + j * kLanes, kGroupRows);
+        const size_t position = row + j * kLanes;
+        const bool high = kType == KvType::kQ4 && position >= kGroupRows / 2;
+        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes,
+                                position - (high ? kGroupRows / 2 : 0), high);
       }
 #pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) {
@@ -151,19 +150,30 @@ HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const 
   if constexpr (is_quantized(kType)) {
     const size_t dim = layout.key_dim;
     const auto* steps = reinterpret_cast<const uint16_t*>(keys + layout.key_code_bytes());
-    const auto fold = [&](auto d, size_t c) HWY_ATTR {
+    const VectorTag d;
+    constexpr size_t kLanes = hn::MaxLanes(VectorTag());
+    hn::Vec<VectorTag> constants[kGroup];
+    for (size_t h = 0; h < kGroup; ++h) constants[h] = hn::Zero(d);
+    size_t c = 0;
+    for (; c + kLanes <= dim; c += kLanes) {
       const auto step = LoadHalves(d, steps + c);
       const auto minimum = LoadHalves(d, steps + dim + c);
       for (size_t h = 0; h < kGroup; ++h) {
         const auto x = hn::LoadU(d, q + h * q_stride + c);
         hn::StoreU(hn::Mul(x, step), d, folded + h * dim + c);
-        bias[h] += hn::GetLane(hn::SumOfLanes(d, hn::Mul(x, minimum)));
+        constants[h] = hn::MulAdd(x, minimum, constants[h]);
       }
-    };
-    const VectorTag d;
-    size_t c = 0;
-    for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) fold(d, c);
-    for (; c < dim; ++c) fold(hn::CappedTag<float, 1>(), c);
+    }
+    for (size_t h = 0; h < kGroup; ++h) bias[h] = hn::GetLane(hn::SumOfLanes(d, constants[h]));
+    for (; c < dim; ++c) {
+      const hn::CappedTag<float, 1> d1;
+      const float step = hn::GetLane(LoadHalves(d1, steps + c));
+      const float minimum = hn::GetLane(LoadHalves(d1, steps + dim + c));
+      for (size_t h = 0; h < kGroup; ++h) {
+        folded[h * dim + c] = q[h * q_stride + c] * step;
+        bias[h] += q[h * q_stride + c] * minimum;
+      }
+    }
     KeyProducts<kGroup, kType>(folded, dim, keys, dim, ahead, bias.data(), logits);
   } else {
     KeyProducts<kGroup, kType>(q, q_stride, keys, layout.key_dim, ahead, bias.data(), logits);
@@ -178,7 +188,6 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
                           size_t ahead, float* HWY_RESTRICT out, size_t out_stride) {
   constexpr size_t kLanes = hn::MaxLanes(D());
   constexpr size_t kColumnBytes = kVectors * kLanes * code_bits(kType) / 8;
-  const size_t count = kGroupRows * channels;
   hn::Vec<D> sum[kGroup][kVectors];
 #pragma GCC unroll 8
   for (size_t h = 0; h < kGroup; ++h) {
@@ -186,19 +195,26 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
       sum[h][j] = hn::LoadU(d, out + h * out_stride + j * kLanes);
     }
   }
-  for (size_t row = 0; row < kGroupRows; ++row) {
+  // Rows whose codes share bytes are read together.
+  constexpr size_t kTogether = kType == KvType::kQ4 ? 2 : 1;
+  constexpr size_t kApart = kGroupRows / kTogether;
+  for (size_t row = 0; row < kApart; ++row) {
     const size_t index = row * channels + column;
-    PrefetchNext<kColumnBytes>(slice + index * code_bits(kType) / 8 + ahead);
-    hn::Vec<D> v[kVectors];
+    PrefetchNext<kColumnBytes * kTogether>(slice + index * code_bits(kType) * kTogether / 8 +
+                                           ahead);
+#pragma GCC unroll 2
+    for (size_t t = 0; t < kTogether; ++t) {
+      hn::Vec<D> v[kVectors];
 #pragma GCC unroll 8
-    for (size_t j = 0; j < kVectors; ++j) {
-      v[j] = LoadCodes<kType>(d, slice, index + j * kLanes, count);
-    }
+      for (size_t j = 0; j < kVectors; ++j) {
+        v[j] = LoadCodes<kType>(d, slice, index + j * kLanes, t != 0);
+      }
 #pragma GCC unroll 8
-    for (size_t h = 0; h < kGroup; ++h) {
-      const auto x = hn::Set(d, weights[h * kGroupRows + row]);
+      for (size_t h = 0; h < kGroup; ++h) {
+        const auto x = hn::Set(d, weights[h * kGroupRows + row + t * kApart]);
 #pragma GCC unroll 8
-      for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, v[j], sum[h][j]);
+        for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, v[j], sum[h][j]);
+      }
     }
   }
 #pragma GCC unroll 8

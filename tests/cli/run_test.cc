@@ -155,6 +155,23 @@ TEST_F(CliRun, RawSkipsTheChatTemplate) {
               HasSubstr("--system has no effect with --raw"));
 }
 
+TEST_F(CliRun, KvTypeChoosesTheStorage) {
+  const std::string prompt = long_text(300);
+  const auto kept = [&](const std::string& type) {
+    const nlohmann::json stats =
+        stats_of({"-n", "4", "--raw", "-p", prompt, "--method", "full", "--kv-type", type});
+    EXPECT_EQ(stats.at("kv_type"), type);
+    return stats.at("kv_bytes_kept").get<double>();
+  };
+  const double halves = kept("f16");
+  EXPECT_EQ(stats_of({"-n", "4", "--raw", "-p", prompt, "--method", "full"}).at("kv_bytes_kept"),
+            halves);
+  EXPECT_EQ(kept("f32"), 2 * halves);
+  EXPECT_LT(kept("q8"), 0.75 * halves);
+  EXPECT_LT(kept("q4"), 0.8 * kept("q8"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--kv-type", "q5"}), HasSubstr("choose one of f16, f32, q8"));
+}
+
 TEST_F(CliRun, StatisticsGoToStandardError) {
   const std::vector<std::string> plain{"-n", "8", "-p", "hello"};
   std::vector<std::string> with_stats = plain;
