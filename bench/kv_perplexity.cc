@@ -1,6 +1,6 @@
 // What storing kept keys and values in fewer bits costs: perplexity of real text after a compressed
-// prompt, one row per budget and storage type. All caches of a window come from one prefill; the table is
-// printed after each window, over all windows so far.
+// prompt, one row per budget and storage type. All caches of a window come from one prefill; the
+// table is printed after each window, over all windows so far.
 //
 //   kv_perplexity MODEL TEXT [WINDOWS]
 

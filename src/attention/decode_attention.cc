@@ -62,6 +62,12 @@ struct TaskMemory {
   float* group;   // open rows as a group of floats
 };
 
+/// How far ahead memory is fetched: whole groups, and enough of them to hide its latency.
+HWY_INLINE size_t BytesAhead(const KvLayout& layout) {
+  constexpr size_t kLeast = 16 * 1024;
+  return hwy::RoundUpTo(kLeast, layout.group_bytes());
+}
+
 /// Asks for memory that is read next: `bytes` at `p` on their way to the second-level cache.
 /// Decoding is bound by memory, and the arithmetic between two loads keeps the processor from
 /// looking far enough ahead by itself.
@@ -78,8 +84,8 @@ HWY_INLINE hn::Vec<D> LoadHalves(D d, const void* p) {
   return hn::PromoteTo(d, hn::LoadU(dh, static_cast<const hwy::float16_t*>(p)));
 }
 
-/// Loads stored elements (of quantised ones the codes) from `index` on as floats; of 4-bit ones, two
-/// to a byte, those in the low or the high halves.
+/// Loads stored elements (of quantised ones the codes) from `index` on as floats; of 4-bit ones,
+/// two to a byte, those in the low or the high halves.
 template <KvType kType, class D>
 HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, bool high) {
   if constexpr (kType == KvType::kF32) {
@@ -120,8 +126,8 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
       for (size_t j = 0; j < kVectors; ++j) {
         const size_t position = row + j * kLanes;
         const bool high = kType == KvType::kQ4 && position >= kGroupRows / 2;
-        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes,
-                                position - (high ? kGroupRows / 2 : 0), high);
+        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes, position - (high ? kGroupRows / 2 : 0),
+                                high);
       }
 #pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) {
@@ -145,7 +151,7 @@ template <size_t kGroup, KvType kType>
 HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const std::byte* keys,
                             const KvLayout& layout, float* HWY_RESTRICT folded,
                             float* HWY_RESTRICT logits) {
-  const size_t ahead = layout.key_bytes();  // the values of the same group
+  const size_t ahead = BytesAhead(layout);
   std::array<float, kGroup> bias{};
   if constexpr (is_quantized(kType)) {
     const size_t dim = layout.key_dim;
@@ -250,7 +256,7 @@ HWY_INLINE void AddSlice(const float* HWY_RESTRICT weights, const std::byte* sli
 template <size_t kGroup, KvType kType>
 HWY_INLINE void AddGroup(const float* HWY_RESTRICT weights, const std::byte* values,
                          const KvLayout& layout, float* HWY_RESTRICT out) {
-  const size_t ahead = layout.group_bytes() - layout.key_bytes();  // the keys of the next group
+  const size_t ahead = BytesAhead(layout);
   const std::byte* slice = values;
   const auto* steps = reinterpret_cast<const uint16_t*>(values + layout.value_code_bytes());
   for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
