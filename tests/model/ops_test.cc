@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <random>
 #include <vector>
 
@@ -143,6 +144,72 @@ TEST_P(OpsTest, SiluMultiplyOfExtremeNumbers) {
   EXPECT_NEAR(y.now(0, 1), 0, 1e-30);
 }
 
+TEST_P(OpsTest, GeluMultiply) {
+  for (const size_t width : kWidths) {
+    Rows x(35, 2 * width, 5);
+    gate_multiply(x.view(), Activation::kGelu);
+    for (size_t r = 0; r < 35; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        const double g = x.before(r, c);
+        const double gelu =
+            g / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g)));
+        const double up = x.before(r, width + c);
+        ASSERT_NEAR(x.now(r, c), gelu * up, 1e-6 * std::abs(g * up) + 1e-30) << g;
+        ASSERT_EQ(x.now(r, width + c), up) << "the second half is input";
+      }
+    }
+  }
+  const std::vector<float> gates = {0.0F, 1e4F, -1e4F, 1e30F, -1e30F};
+  Rows x(1, 2 * gates.size());
+  for (size_t i = 0; i < gates.size(); ++i) {
+    x.set(0, i, gates[i]);
+    x.set(0, gates.size() + i, 1.0F);
+  }
+  gate_multiply(x.view(), Activation::kGelu);
+  for (size_t i = 0; i < gates.size(); ++i) EXPECT_EQ(x.now(0, i), std::max(gates[i], 0.0F));
+}
+
+TEST_P(OpsTest, ScaleSoftcapAndBias) {
+  for (const size_t width : kWidths) {
+    Rows scaled(35, width, 3);
+    scale(scaled.view(), 2.5F);
+    Rows capped(35, width, 30);
+    softcap(capped.view(), 20.0F);
+    Rows shifted(35, width);
+    std::vector<float> bias(width);
+    for (size_t c = 0; c < width; ++c) bias[c] = static_cast<float>(c) - 3.5F;
+    add_bias(shifted.view(), bias);
+    for (size_t r = 0; r < 35; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        ASSERT_EQ(scaled.now(r, c), static_cast<float>(2.5 * scaled.before(r, c)));
+        ASSERT_NEAR(capped.now(r, c), 20 * std::tanh(capped.before(r, c) / 20), 2e-5);
+        ASSERT_EQ(shifted.now(r, c), static_cast<float>(shifted.before(r, c)) + bias[c]);
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, RmsNormOfHeads) {
+  constexpr size_t kDim = 20;
+  Rows x(17, 3 * kDim);
+  std::vector<float> weight(kDim);
+  for (size_t c = 0; c < kDim; ++c) weight[c] = 0.5F + static_cast<float>(c) / 8;
+  // The middle one of three heads is left alone.
+  rms_norm_heads({x.view().data, 2, 17, kDim, 2 * kDim, x.view().stride}, weight, 1e-5F);
+  for (size_t r = 0; r < 17; ++r) {
+    for (size_t h = 0; h < 3; ++h) {
+      double square = 0;
+      for (size_t c = 0; c < kDim; ++c) square += std::pow(x.before(r, h * kDim + c), 2);
+      const double rms = std::sqrt(square / kDim + 1e-5);
+      for (size_t c = 0; c < kDim; ++c) {
+        const double before = x.before(r, h * kDim + c);
+        ASSERT_NEAR(x.now(r, h * kDim + c), h == 1 ? before : before / rms * double{weight[c]},
+                    1e-5);
+      }
+    }
+  }
+}
+
 /// What the paper's rotation makes of row `position`, in float64.
 std::vector<double> rotated(const std::vector<float>& x, const RopeConfig& config,
                             const std::vector<float>& factors, RopeStyle style, size_t position) {
@@ -211,6 +278,63 @@ TEST_P(OpsTest, RopeOfPartOfTheChannelsWithFactorsAndScale) {
     table.grow(131072);
     check_rotation(table, config, factors, style, 32, 5, 0);
     check_rotation(table, config, factors, style, 32, 5, 131067);
+  }
+}
+
+// Peng et al. 2023, section 3.2, for one head of 64 channels and a context stretched eightfold.
+TEST_P(OpsTest, YarnKeepsHighFrequenciesAndDividesLowOnes) {
+  constexpr size_t kDim = 64;
+  const RopeConfig config{.dim = kDim,
+                          .base = 10000,
+                          .scaling = RopeConfig::Scaling::kYarn,
+                          .factor = 8,
+                          .original_context = 2048,
+                          .magnitude = 1 + 0.1 * std::log(8.0)};
+  RopeTable table(config, {}, RopeStyle::kHalves);
+  constexpr size_t kPosition = 777;
+  table.grow(kPosition + 1);
+  const double low =
+      std::floor(64 * std::log(2048 / (32 * 2 * std::numbers::pi)) / 2 / std::log(1e4));
+  const double high = std::ceil(64 * std::log(2048 / (2 * std::numbers::pi)) / 2 / std::log(1e4));
+  size_t kept = 0;
+  size_t divided = 0;
+  for (size_t i = 0; i < kDim / 2; ++i) {
+    const double plain = std::pow(10000.0, -static_cast<double>(i) / 32);
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    kept += ramp == 0 ? 1 : 0;
+    divided += ramp == 1 ? 1 : 0;
+    const double angle = kPosition * plain * ((1 - ramp) + ramp / 8);
+    std::vector<float> x(kDim, 0.0F);
+    x[i] = 1;
+    table.rotate({x.data(), 1, 1, kDim}, kPosition);
+    EXPECT_NEAR(x[i], config.magnitude * std::cos(angle), 1e-5) << i;
+    EXPECT_NEAR(x[i + 32], config.magnitude * std::sin(angle), 1e-5) << i;
+  }
+  EXPECT_GT(kept, 4U);
+  EXPECT_GT(divided, 4U);
+}
+
+TEST_P(OpsTest, RopeIsUndoneAndMoved) {
+  for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
+    constexpr size_t kDim = 34;
+    RopeTable table({.dim = 32, .magnitude = 1.25}, {}, style);
+    table.grow(600);
+    Rows plain(3, kDim);
+    Rows x(3, kDim);
+    const Heads<float> heads(x.view().data, 1, 3, kDim, kDim, x.view().stride);
+    table.rotate(heads, 400);
+    table.rotate_back(heads, 400);
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(x.now(r, c), plain.now(r, c), 2e-6);
+    }
+    // Moved from 400 to 20 and on to 590, a key is what it would have been there.
+    table.rotate(heads, 400);
+    const auto row = heads.slice_rows(1, 1);
+    table.move(row, 401, 20);
+    table.move(row, 20, 590);
+    const Heads<float> there(plain.view().data, 1, 3, kDim, kDim, plain.view().stride);
+    table.rotate(there.slice_rows(1, 1), 590);
+    for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(x.now(1, c), plain.now(1, c), 4e-6);
   }
 }
 
