@@ -319,8 +319,11 @@ TEST_P(OpsTest, RopeIsUndoneAndMoved) {
     constexpr size_t kDim = 34;
     RopeTable table({.dim = 32, .magnitude = 1.25}, {}, style);
     table.grow(600);
-    Rows plain(3, kDim);
     Rows x(3, kDim);
+    Rows plain(3, kDim);
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < kDim; ++c) plain.set(r, c, static_cast<float>(x.before(r, c)));
+    }
     const Heads<float> heads(x.view().data, 1, 3, kDim, kDim, x.view().stride);
     table.rotate(heads, 400);
     table.rotate_back(heads, 400);
