@@ -23,5 +23,6 @@ std::function<int()> declare_inspect(CLI::App& app);
 std::function<int()> declare_methods(CLI::App& app);
 std::function<int()> declare_demo(CLI::App& app);
 std::function<int()> declare_eval(CLI::App& app);
+std::function<int()> declare_report(CLI::App& app);
 
 }  // namespace restkv::cli

@@ -14,6 +14,7 @@ std::span<const Command> commands() {
       Command{"demo", "Compare methods at finding a needle in a haystack, with pictures",
               declare_demo},
       Command{"eval", "Run a benchmark suite with every method at every budget", declare_eval},
+      Command{"report", "Tables and pictures of what evaluations have shown", declare_report},
   };
   return kCommands;
 }

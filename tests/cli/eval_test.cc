@@ -1,4 +1,4 @@
-// `restkv eval`: runs that are killed, shared, repeated and refused.
+// `restkv eval` and `restkv report`: runs that are killed, shared, repeated and refused.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -138,6 +138,31 @@ TEST_F(CliEval, ShardsOfOneFolderOrOfSeveralMakeTheWhole) {
   for (const char* shard : {"2/3", "1/3", "3/3"}) run(run_, {"--shard", shard});
   EXPECT_EQ(results(run_), results(whole));
   EXPECT_EQ(eval::read_results(run_ + "/results-2-of-3.jsonl").size(), kSamples / 3);
+}
+
+TEST_F(CliEval, ReportsOnShardsAsOnTheWhole) {
+  run(run_ + "-1", {"--shard", "1/2"});
+  run(run_ + "-2", {"--shard", "2/2"});
+  const std::string report = folder_.file("report");
+  const Outcome half = restkv_process({"report", run_ + "-1"});
+  ASSERT_EQ(half.exit_code, 0) << half.err;
+  EXPECT_THAT(half.out, HasSubstr(fmt::format("Not complete: 6 of {} samples", kSamples)));
+  const Outcome outcome = restkv_process({"report", run_ + "-1", run_ + "-2", "-o", report});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("snapkv"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("Not complete")));
+  EXPECT_THAT(outcome.out, HasSubstr(report + "/index.html"));
+  for (const char* name :
+       {"report.md", "report.csv", "report.json", "index.html", "1-prompts-budget.svg"}) {
+    EXPECT_GT(std::filesystem::file_size(report + "/" + name), 100U) << name;
+  }
+  std::ifstream file(report + "/report.json");
+  const auto json = nlohmann::json::parse(file);
+  ASSERT_EQ(json.at("runs").size(), 1U);
+  EXPECT_EQ(json.at("runs")[0].at("samples").at("finished"), kSamples);
+
+  EXPECT_EQ(restkv_process({"report", folder_.file("absent")}).exit_code, 1);
+  EXPECT_EQ(restkv_process({"report"}).exit_code, 2);
 }
 
 TEST_F(CliEval, OtherSettingsNeedAnotherFolder) {

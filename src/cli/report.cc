@@ -1,0 +1,80 @@
+#include "eval/report.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/process.h"
+#include "restkv/error.h"
+
+namespace restkv::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ReportFlags {
+  std::vector<std::string> runs;
+  std::string output;
+};
+
+int report(const ReportFlags& flags) {
+  const std::vector<fs::path> folders(flags.runs.begin(), flags.runs.end());
+  std::vector<eval::RunReport> reports;
+  std::vector<std::vector<eval::Picture>> pictures;
+  for (const eval::Run& run : eval::load_runs(folders)) {
+    reports.push_back(eval::report_of(run));
+    pictures.push_back(eval::pictures(
+        reports.back(),
+        fmt::format("{}-{}", reports.size(), run.settings.at("benchmark").get<std::string>())));
+  }
+  const fs::path output =
+      flags.output.empty() ? folders.front() / "report" : fs::path(flags.output);
+  std::error_code error;
+  fs::create_directories(output, error);
+  if (error) {
+    throw Error(ErrorCode::kIo, fmt::format("{}: cannot use it as the report's folder: {}; choose "
+                                            "another with -o",
+                                            output.string(), error.message()));
+  }
+  const auto write = [&](const std::string& name, const std::string& content) {
+    write_file_atomically((output / name).string(), content);
+  };
+  for (const auto& of_run : pictures) {
+    for (const eval::Picture& picture : of_run) write(picture.file, picture.svg);
+  }
+  write("report.md", eval::markdown(reports, pictures));
+  write("report.csv", eval::csv(reports));
+  write("report.json", eval::report_json(reports).dump(
+                           2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                           "\n");
+  write("index.html", eval::page(reports, pictures));
+  for (const eval::RunReport& each : reports) {
+    print(fmt::format("{}, {}\n\n{}\n", each.title(), each.model(), eval::terminal_table(each)));
+  }
+  print(fmt::format("Report: {}\n", (output / "index.html").string()));
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_report(CLI::App& app) {
+  auto flags = std::make_shared<ReportFlags>();
+  app.add_option("runs", flags->runs, "folders that restkv eval wrote; shards are put together")
+      ->required()
+      ->type_name("RUN_DIR...");
+  app.add_option("-o,--output", flags->output, "folder of the report; RUN_DIR/report if not given")
+      ->type_name("DIR");
+  app.footer(
+      "Examples:\n"
+      "  restkv report runs/ruler\n"
+      "  restkv report runs/longbench-1 runs/longbench-2 runs/niah -o report");
+  return [flags] { return report(*flags); };
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "eval/metrics/statistics.h"
+#include "eval/results.h"
+#include "eval/suite.h"
+
+/// What runs have shown: tables, pictures and figures for other programs. Reports are made from the
+/// runs' folders alone, without model or data.
+namespace restkv::eval {
+
+/// One run: the folders (usually one, several for shards) and all their results.
+struct Run {
+  nlohmann::ordered_json settings;
+  nlohmann::ordered_json circumstances;
+  std::vector<std::filesystem::path> folders;
+  std::vector<SampleResult> results;
+};
+
+/// Folders with the same settings are parts of one run. Throws `Error` (kInput) like `read_run` and
+/// `read_results`.
+std::vector<Run> load_runs(std::span<const std::filesystem::path> folders);
+
+/// One task, or the samples of one length of it, under one method and budget.
+struct ReportCell {
+  Scores figures;                      ///< Of the task; the first is its main metric.
+  std::optional<Interval> difference;  ///< Main metric less that of the full cache.
+};
+
+struct ReportRow {
+  std::string task;  ///< Without the length.
+  std::string category;
+  std::optional<size_t> length;
+  bool lower_is_better = false;
+  bool subset = false;
+  size_t samples = 0;             ///< Answered.
+  size_t failed = 0;              ///< Recorded as errors.
+  size_t cut = 0;                 ///< Whose prompts lost their middle.
+  std::vector<ReportCell> cells;  ///< Like `RunReport::columns`; empty if `samples` is 0.
+};
+
+/// A method at a budget, with what it cost on average over all samples.
+struct ReportColumn {
+  std::string name, method;
+  int budget = 0;  ///< 0: the full cache.
+  double kv_mib = 0;
+  double compress_seconds = 0;
+  double decode_tokens_per_second = 0;
+};
+
+/// Means of rows under one column.
+struct ReportMean {
+  double figure = 0;
+  std::optional<Interval> difference;
+};
+
+/// Rows that are averaged: all of one length, of one category, or all.
+struct ReportGroup {
+  std::string name;
+  std::vector<size_t> rows;
+  std::vector<ReportMean> means;  ///< Like the columns.
+};
+
+/// Mean main metric by prompt length and depth of the needle, for each column.
+struct HeatMap {
+  std::vector<size_t> lengths;
+  std::vector<double> depths;
+  /// [column][length * depths.size() + depth]; NaN without samples.
+  std::vector<std::vector<double>> figures;
+};
+
+struct RunReport {
+  nlohmann::ordered_json settings;
+  nlohmann::ordered_json circumstances;
+  std::vector<ReportColumn> columns;
+  std::vector<ReportRow> rows;
+  std::vector<ReportGroup> lengths;     ///< One without a name if there are no lengths.
+  std::vector<ReportGroup> categories;  ///< Empty if there is one category only.
+  ReportGroup overall;                  ///< Mean over the lengths of the means over tasks.
+  std::optional<HeatMap> heat_map;
+  size_t expected = 0;  ///< Samples of the whole run.
+  size_t finished = 0;
+  std::vector<std::string> failures;  ///< "task/id: reason"
+  double prefill_seconds = 0;         ///< Mean of a sample.
+  double seconds = 0;                 ///< Of all samples.
+  size_t peak_bytes = 0;
+
+  [[nodiscard]] std::string title() const;
+  [[nodiscard]] std::string model() const;
+  /// Whether a smaller figure is better in all rows.
+  [[nodiscard]] bool lower_is_better() const;
+};
+
+RunReport report_of(const Run& run);
+
+/// The columns that are best in each row of a table among those with the same budget: what tables
+/// mark. `figures` are like `columns`; NaN is never best, nor is what beats no other method.
+std::vector<bool> best_of_budgets(std::span<const ReportColumn> columns,
+                                  std::span<const double> figures, bool lower_is_better);
+
+/// A picture of a run, by the name of its file (without folder).
+struct Picture {
+  std::string file;
+  std::string caption;
+  std::string svg;
+};
+
+/// Score by budget, and where there is more than one: by length, and by length and depth.
+/// `prefix` begins the files' names.
+std::vector<Picture> pictures(const RunReport& report, const std::string& prefix);
+
+/// Tables as text for a terminal: the main metric of every task, method and budget.
+std::string terminal_table(const RunReport& report);
+
+/// The report in Markdown; `images` are shown from their files.
+std::string markdown(std::span<const RunReport> reports,
+                     std::span<const std::vector<Picture>> images);
+/// The same as one self-contained page that loads nothing.
+std::string page(std::span<const RunReport> reports, std::span<const std::vector<Picture>> images);
+/// One line per run, task, length, column and figure.
+std::string csv(std::span<const RunReport> reports);
+/// Settings and all figures, for other programs.
+nlohmann::ordered_json report_json(std::span<const RunReport> reports);
+
+}  // namespace restkv::eval
