@@ -144,7 +144,7 @@ int evaluate(const EvalFlags& flags) {
   run.folder = flags.output;
   run.cells = grid(flags);
   set_shard(flags.shard, run);
-  run.kv_type = flags.kv_type == "f32" ? KvType::kF32 : KvType::kF16;
+  run.kv_type = find_kv_type(flags.kv_type);
   run.choices = flags.choices == "joint" ? eval::ChoiceMode::kJoint : eval::ChoiceMode::kCompressed;
 
   const Model model(flags.model);
@@ -258,8 +258,7 @@ std::function<int()> declare_eval(CLI::App& app) {
                  "score choices on the compressed cache, or joint with their context")
       ->check(CLI::IsMember({"compressed", "joint"}).description(""))
       ->capture_default_str();
-  app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16 or f32")
-      ->check(CLI::IsMember({"f16", "f32"}).description(""))
+  app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
       ->capture_default_str();
   app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
       ->capture_default_str()

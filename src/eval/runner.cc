@@ -268,7 +268,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
                                                              options.temperature, options.draws)
                                                : std::string("greedy")},
           {"choices", run.choices == ChoiceMode::kJoint ? "joint" : "compressed"},
-          {"kv_type", run.kv_type == KvType::kF16 ? "f16" : "f32"},
+          {"kv_type", kv_type_name(run.kv_type)},
           {"cells", std::move(cells)},
           {"tasks", std::move(task_list)},
           {"skipped_lines", std::move(skipped_lines)}};
