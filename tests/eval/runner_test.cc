@@ -190,7 +190,8 @@ TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
   const auto logits = engine.prefill(tokenizer->encode(sample.prompt, true, true), requests);
   Sampler sampler({}, model->config().vocabulary);
   const Generation expected =
-      generate(engine, *tokenizer, requests[0].cache, logits, sampler, sample.max_new_tokens);
+      generate([&](int32_t token) { return engine.decode(token, requests[0].cache); }, *tokenizer,
+               logits, sampler, sample.max_new_tokens);
   const SampleResult result = result_of(sample);
   EXPECT_EQ(result.cells.at(2).answer.text, expected.text);
   EXPECT_EQ(result.cells.at(2).decode_steps, expected.steps);
