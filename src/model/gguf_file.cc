@@ -130,6 +130,11 @@ std::optional<int64_t> GgufFile::find_integer(const std::string& key) const {
   return static_cast<int64_t>(*value);
 }
 
+bool GgufFile::is_array(const std::string& key) const {
+  const GgufValue* value = find(key);
+  return value != nullptr && value->is_array;
+}
+
 std::optional<size_t> GgufFile::find_array_length(const std::string& key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;

@@ -25,6 +25,8 @@ class GgufFile {
   /// Any integer type. Refuses arrays and values outside [0, 2^31).
   [[nodiscard]] std::optional<int64_t> find_integer(const std::string& key) const;
   [[nodiscard]] std::optional<double> find_number(const std::string& key) const;
+  /// Whether the key is there and holds an array, for keys that may hold one or a single value.
+  [[nodiscard]] bool is_array(const std::string& key) const;
   [[nodiscard]] std::optional<size_t> find_array_length(const std::string& key) const;
   /// Strings that point into the file.
   [[nodiscard]] std::optional<std::vector<std::string_view>> find_strings(

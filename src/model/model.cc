@@ -120,7 +120,7 @@ void read_windows(const GgufFile& file, const Keys& keys, const Architecture& ar
   if (architecture.windows == Windows::kNone || window == 0) return;
   const std::string pattern = keys.name("attention.sliding_window_pattern");
   std::vector<bool> flags;
-  if (file.find_array_length(pattern)) {
+  if (file.is_array(pattern)) {
     flags = file.flags(pattern);
     if (flags.size() != c.layers) {
       file.fail(fmt::format("'{}' has {} entries for {} layers", pattern, flags.size(), c.layers));

@@ -12,6 +12,7 @@
 #include <cctype>
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <ostream>
 #include <random>
 #include <string>
@@ -235,6 +236,48 @@ INSTANTIATE_TEST_SUITE_P(Parity, FamilyParity,
 
 // --- What else files have, in float32 ------------------------------------------------------------
 
+/// libllama runs no model whose values are shorter than its keys: fill them up with zeros, which
+/// the output projection ignores.
+void write_with_padded_values(const RandomModel& model, const std::string& path) {
+  std::map<std::string, std::vector<float>> own;
+  RandomModel source = model;
+  source.edit_tensor = [&](RandomTensor& tensor) {
+    own[tensor.name] = tensor.values;
+    return true;
+  };
+  source.write(path);
+  const size_t have = model.value_dim;
+  const size_t want = model.head_dim;
+  RandomModel padded = model;
+  padded.value_dim = 0;
+  padded.edit_tensor = [&](RandomTensor& tensor) {
+    const std::vector<float>& values = own.at(tensor.name);
+    if (tensor.values.size() == values.size()) {
+      tensor.values = values;
+      return true;
+    }
+    // Channel c of head h is a row of attn_v and a column of attn_output.
+    const bool rows = tensor.name.ends_with("attn_v.weight");
+    std::fill(tensor.values.begin(), tensor.values.end(), 0.0F);
+    for (size_t h = 0; h < (rows ? model.kv_heads : model.query_heads); ++h) {
+      for (size_t c = 0; c < have; ++c) {
+        for (size_t i = 0; i < model.width; ++i) {
+          const size_t from = h * have + c;
+          const size_t to = h * want + c;
+          if (rows) {
+            tensor.values[to * model.width + i] = values[from * model.width + i];
+          } else {
+            tensor.values[i * model.query_heads * want + to] =
+                values[i * model.query_heads * have + from];
+          }
+        }
+      }
+    }
+    return true;
+  };
+  padded.write(path);
+}
+
 std::vector<Case> variants() {
   std::vector<Case> cases;
   const auto add = [&](const std::string& preset, const std::string& what, const auto& change) {
@@ -257,6 +300,8 @@ std::vector<Case> variants() {
     m.rope_scaling = "linear";
     m.rope_factor = 4;
   });
+  add("tiny-llama", "values of 32", [](RandomModel& m) { m.value_dim = 32; });
+  cases.back().write_for_libllama = write_with_padded_values;
   add("tiny-qwen2", "tied", [](RandomModel& m) { m.tied = true; });
   add("tiny-qwen2", "YaRN", [](RandomModel& m) {
     m.rope_scaling = "yarn";
@@ -286,6 +331,10 @@ std::vector<Case> variants() {
     m.rope_scaling = "linear";
     m.rope_factor = 8;
     m.tied = false;
+  });
+  add("tiny-gemma3", "other local base, every third layer global", [](RandomModel& m) {
+    m.rope_base_local = 5000;
+    m.window_pattern = 3;
   });
   add("tiny-gemma3", "list of local layers", [](RandomModel& m) {
     m.edit_metadata = [](gguf_context* gguf) {
