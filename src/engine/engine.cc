@@ -43,12 +43,27 @@ void check_length(const ModelConfig& c, size_t position, size_t n) {
                         n, position, c.context_length));
 }
 
-void require_finite(std::span<const float> logits) {
-  for (const float v : logits) {
-    if (!std::isfinite(v)) {
-      throw Error(ErrorCode::kInput,
-                  "the model computed NaN or infinite logits; its file is probably damaged");
+void require_finite(const Model& model, std::span<const float> logits) {
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!std::isfinite(logits[i])) {
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("{}: the model computed NaN or infinite logits ({} for token {}); its "
+                      "file is probably damaged",
+                      model.path(), logits[i], i % model.config().vocabulary));
     }
+  }
+}
+
+/// Runs a step of compression. Keys and values that cannot be compared come from the weights: the
+/// message is to name their file.
+template <class Step>
+void blaming_the_file(const Model& model, const Step& step) {
+  try {
+    step();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInput) throw;
+    throw Error(e.code(), fmt::format("{}: {}", model.path(), e.what()));
   }
 }
 
@@ -113,15 +128,17 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     for (size_t i = 0; i < requests.size(); ++i) {
       CacheRequest& request = requests[i];
       const auto start = Clock::now();
-      if (stream != nullptr) {
-        keep_in_stream(*stream, layer, n, observer);
-      } else {
+      blaming_the_file(model_, [&] {
+        if (stream != nullptr) {
+          keep_in_stream(*stream, layer, n, observer);
+          return;
+        }
         Selection selection = observed ? select_tokens(observe(observer, i, layer), request.options)
                                        : last_rows(s.kv.heads(), n, window);
         request.cache.gather(layer, s.kv.keys(), s.kv.values(), selection);
         if (!observed) request.cache.limit(layer, window);
         if (request.keep_selections) request.selections.push_back(std::move(selection));
-      }
+      });
       request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
     }
   }
@@ -155,7 +172,7 @@ std::vector<float> Engine::last_logits(size_t tokens) {
   std::vector<float> logits(c.vocabulary);
   unembed(model_, {state_->hidden.data() + (tokens - 1) * c.width, 1, c.width},
           {logits.data(), 1, c.vocabulary});
-  require_finite(logits);
+  require_finite(model_, logits);
   // A prompt's working memory is large and rarely needed again soon.
   state_->hidden = {};
   state_->kv.release();
@@ -174,7 +191,7 @@ void Engine::score(std::span<const int32_t> tokens,
     const size_t rows = std::min(kRows, tokens.size() - first);
     const Matrix<float> block(logits.data(), rows, c.vocabulary);
     unembed(model_, hidden.slice(first, rows), block);
-    require_finite({logits.data(), rows * c.vocabulary});
+    require_finite(model_, {logits.data(), rows * c.vocabulary});
     sink(first, block);
   }
   state_->hidden = {};
@@ -207,7 +224,7 @@ std::span<const float> Engine::decode(int32_t token, KvCache& cache,
   cache.next_position = position + 1;
   s.logits.resize(c.vocabulary);
   unembed(model_, x, {s.logits.data(), 1, c.vocabulary});
-  require_finite(s.logits);
+  require_finite(model_, s.logits);
   return s.logits;
 }
 

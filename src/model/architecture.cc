@@ -54,7 +54,7 @@ const Architecture& find_architecture(std::string_view name) {
     known += fmt::format("{}{} ({})", known.empty() ? "" : ", ", row.name, row.families);
   }
   throw Error(ErrorCode::kUnsupported,
-              fmt::format("the architecture '{}' is not supported; known: {}", name, known));
+              fmt::format("the architecture '{:.64}' is not supported; known: {}", name, known));
 }
 
 }  // namespace restkv

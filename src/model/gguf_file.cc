@@ -154,6 +154,19 @@ std::optional<std::vector<std::string_view>> GgufFile::find_strings(const std::s
   return strings;
 }
 
+std::optional<std::vector<int32_t>> GgufFile::find_integers(const std::string& key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array || value->type != GGUF_TYPE_INT32) {
+    fail(fmt::format("'{}' is not an array of 32-bit integers", key));
+  }
+  std::vector<int32_t> integers(value->count);
+  if (!integers.empty()) {
+    std::memcpy(integers.data(), value->bytes.data(), value->bytes.size());
+  }
+  return integers;
+}
+
 std::vector<bool> GgufFile::flags(const std::string& key) const {
   const GgufValue* value = find(key);
   if (value == nullptr || !value->is_array || value->type != GGUF_TYPE_BOOL) {

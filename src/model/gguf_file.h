@@ -31,6 +31,8 @@ class GgufFile {
   /// Strings that point into the file.
   [[nodiscard]] std::optional<std::vector<std::string_view>> find_strings(
       const std::string& key) const;
+  /// An array of 32-bit integers with a sign.
+  [[nodiscard]] std::optional<std::vector<int32_t>> find_integers(const std::string& key) const;
   /// An array of booleans.
   [[nodiscard]] std::vector<bool> flags(const std::string& key) const;
   [[nodiscard]] std::string string(const std::string& key) const;

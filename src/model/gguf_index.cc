@@ -28,29 +28,6 @@ uint64_t padded(uint64_t size, uint64_t alignment) {
   return (size + alignment - 1) / alignment * alignment;
 }
 
-/// Bytes of a number of this type; 0 for strings, arrays and what is no type.
-size_t number_size(uint32_t type) {
-  switch (type) {
-    case GGUF_TYPE_UINT8:
-    case GGUF_TYPE_INT8:
-    case GGUF_TYPE_BOOL:
-      return 1;
-    case GGUF_TYPE_UINT16:
-    case GGUF_TYPE_INT16:
-      return 2;
-    case GGUF_TYPE_UINT32:
-    case GGUF_TYPE_INT32:
-    case GGUF_TYPE_FLOAT32:
-      return 4;
-    case GGUF_TYPE_UINT64:
-    case GGUF_TYPE_INT64:
-    case GGUF_TYPE_FLOAT64:
-      return 8;
-    default:
-      return 0;
-  }
-}
-
 class Indexer {
  public:
   Indexer(std::string_view file, const std::function<void(const std::string&)>& fail)
@@ -134,7 +111,7 @@ class Indexer {
     const size_t begin = position_;
     if (type == GGUF_TYPE_STRING) {
       for (size_t e = 0; e < value.count; ++e) string();
-    } else if (const size_t size = number_size(type); size > 0) {
+    } else if (const size_t size = gguf_number_size(type); size > 0) {
       take(size * value.count);  // cannot overflow: count is at most the size of the file
     } else {
       fail(fmt::format("{} has the type {}, which is not one of GGUF{}", where_, type,
@@ -201,10 +178,9 @@ class Indexer {
       fail(
           fmt::format("{} begins at byte {} of the data; expected {}", where_, offset, data_size_));
     }
-    if (size > file_.size() - std::min<uint64_t>(file_.size(), data_size_)) {
-      fail(fmt::format("{} has {} bytes from byte {} of the data on, beyond the end", where_, size,
-                       offset));
-    }
+    // Far more than any file has, far less than what the next sums could not hold.
+    constexpr uint64_t kMaxData = uint64_t{1} << 60U;
+    if (data_size_ + size > kMaxData) fail(fmt::format("{} has {} bytes", where_, size));
     tensor.offset = offset;
     tensor.size = size;
     data_size_ = padded(offset + size, alignment);
@@ -229,6 +205,28 @@ class Indexer {
 };
 
 }  // namespace
+
+size_t gguf_number_size(uint32_t type) {
+  switch (type) {
+    case GGUF_TYPE_UINT8:
+    case GGUF_TYPE_INT8:
+    case GGUF_TYPE_BOOL:
+      return 1;
+    case GGUF_TYPE_UINT16:
+    case GGUF_TYPE_INT16:
+      return 2;
+    case GGUF_TYPE_UINT32:
+    case GGUF_TYPE_INT32:
+    case GGUF_TYPE_FLOAT32:
+      return 4;
+    case GGUF_TYPE_UINT64:
+    case GGUF_TYPE_INT64:
+    case GGUF_TYPE_FLOAT64:
+      return 8;
+    default:
+      return 0;
+  }
+}
 
 GgufIndex index_gguf(std::string_view file, const std::function<void(const std::string&)>& fail) {
   return Indexer(file, fail).run();

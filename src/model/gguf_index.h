@@ -36,6 +36,9 @@ struct GgufIndex {
   std::map<std::string_view, GgufTensor> tensors;
 };
 
+/// Bytes of a number of this gguf_type; 0 for strings, arrays and what is no type.
+size_t gguf_number_size(uint32_t type);
+
 /// Reads everything but the tensors' data and trusts nothing: counts, lengths and offsets are held
 /// against the size of the file before they are used, so that a file costs no more memory than a
 /// small multiple of its own size. What is wrong, and with which key or tensor, goes to `fail`,

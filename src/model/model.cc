@@ -162,9 +162,10 @@ void read_rope(const GgufFile& file, const Keys& keys, const Architecture& archi
     // Attention over more positions is made sharper (Peng et al. 2023, equation 22).
     rope.magnitude *= 1.0 + 0.1 * std::log(rope.factor);
   } else if (scaling != "none" && scaling != "linear" && scaling != "longrope") {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: RoPE scaling '{}' is not supported; linear, yarn and longrope are",
-                            file.path(), scaling));
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: RoPE scaling '{:.64}' is not supported; linear, yarn and longrope are",
+                    file.path(), scaling));
   }
   c.window_rope = rope;
   if (architecture.window_rope_base > 0) {

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 #include "model/ggml_log.h"
+#include "model/vocabulary.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -19,19 +21,28 @@ struct Tokenizer::Impl {
 };
 
 Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) {
-  capture_ggml_log();
+  check_vocabulary(GgufFile(path));
   llama_model_params params = llama_model_default_params();
   params.vocab_only = true;
   impl_->path = path;
   impl_->model.reset(llama_model_load_from_file(path.c_str(), params));
   if (impl_->model == nullptr) {
     throw Error(ErrorCode::kInput,
-                fmt::format("{}: cannot read the tokenizer: {}", path, take_ggml_errors()));
+                fmt::format("{}: libllama cannot use the tokenizer ('tokenizer.ggml'): {}", path,
+                            take_ggml_errors()));
   }
   impl_->vocab = llama_model_get_vocab(impl_->model.get());
-  if (llama_vocab_type(impl_->vocab) == LLAMA_VOCAB_TYPE_NONE) {
-    throw Error(ErrorCode::kInput, fmt::format("{}: holds no tokenizer", path));
-  }
+  // Encoding would end the process.
+  const auto require = [&](bool added, llama_token token, const char* name) {
+    if (added && token == LLAMA_TOKEN_NULL) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("{}: 'tokenizer.ggml.add_{}_token' asks for a token that the "
+                              "vocabulary does not have ('tokenizer.ggml.{}_token_id')",
+                              path, name, name));
+    }
+  };
+  require(llama_vocab_get_add_bos(impl_->vocab), llama_vocab_bos(impl_->vocab), "bos");
+  require(llama_vocab_get_add_eos(impl_->vocab), llama_vocab_eos(impl_->vocab), "eos");
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -48,10 +59,17 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
     return llama_tokenize(impl_->vocab, text.data(), length, tokens.data(),
                           static_cast<int32_t>(tokens.size()), add_special, parse_special);
   };
-  int32_t count = encode_into();
-  if (count < 0 && count != std::numeric_limits<int32_t>::min()) {
-    tokens.resize(static_cast<size_t>(-count));
+  int32_t count = 0;
+  try {
     count = encode_into();
+    if (count < 0 && count != std::numeric_limits<int32_t>::min()) {
+      tokens.resize(static_cast<size_t>(-count));
+      count = encode_into();
+    }
+  } catch (const std::out_of_range&) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("{}: 'tokenizer.ggml.tokens' has no tokens for some bytes of the text",
+                            impl_->path));
   }
   if (count < 0) {
     throw Error(ErrorCode::kInput, fmt::format("{}: the tokenizer failed", impl_->path));
@@ -123,10 +141,11 @@ std::string Tokenizer::apply_chat_template(std::span<const ChatMessage> messages
     length = apply();
   }
   if (length < 0) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: libllama does not know its chat template; format the prompt "
-                            "yourself and use --raw",
-                            impl_->path));
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: libllama does not know its 'tokenizer.chat_template'; format the prompt "
+                    "yourself and use --raw",
+                    impl_->path));
   }
   text.resize(static_cast<size_t>(length));
   return text;

@@ -12,11 +12,13 @@
 
 #include "restkv/error.h"
 #include "restkv/model.h"
+#include "support/memory_file.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
+using ::restkv::testing::MemoryFile;
 using ::restkv::testing::TemporaryFolder;
 using ::restkv::testing::TinyModel;
 using ::restkv::testing::TinyTensor;
@@ -89,6 +91,7 @@ class Gguf : public ::testing::Test {
 
   TemporaryFolder folder_;
   std::string path_ = folder_.file("model.gguf");
+  MemoryFile damaged_;
 };
 
 void expect_contains(const std::string& text, const std::string& part) {
@@ -134,11 +137,30 @@ TEST_F(Gguf, RefusesTruncatedFiles) {
   ASSERT_GT(whole.size(), header + 1000);
   std::mt19937 random(1);
   const auto refuse_cut_at = [&](size_t size) {
-    write_bytes(path_, std::string_view(whole).substr(0, size));
-    EXPECT_NE(load_error(path_), "") << "cut at byte " << size << " of " << whole.size();
+    damaged_.write(std::string_view(whole).substr(0, size));
+    EXPECT_NE(load_error(damaged_.path()), "") << "cut at byte " << size << " of " << whole.size();
   };
   for (int i = 0; i < 200; ++i) refuse_cut_at(random() % header);
   for (int i = 0; i < 50; ++i) refuse_cut_at(header + random() % (whole.size() - header));
+}
+
+TEST_F(Gguf, SaysWhereAFileEnds) {
+  tiny().write(path_);
+  const std::string whole = read_bytes(path_);
+  damaged_.write(std::string_view(whole).substr(0, 20));
+  expect_contains(load_error(damaged_.path()), "the header needs 8 bytes at byte 16");
+  damaged_.write(std::string_view(whole).substr(0, whole.find("llama.block_count") + 19));
+  expect_contains(load_error(damaged_.path()), "'llama.block_count' needs 4 bytes at byte");
+  damaged_.write(std::string_view(whole).substr(0, whole.find("blk.0.attn_k.weight") + 25));
+  expect_contains(load_error(damaged_.path()), "tensor 'blk.0.attn_k.weight' needs 8 bytes");
+  damaged_.write(std::string_view(whole).substr(0, whole.size() - 40));
+  expect_contains(load_error(damaged_.path()),
+                  "tensor 'blk.0.ffn_down.weight' ends at byte " + std::to_string(whole.size()));
+}
+
+TEST_F(Gguf, RefusesOnePartOfSeveral) {
+  expect_contains(error_with_integer("split.count", 3), "one of 3 parts of a model");
+  EXPECT_EQ(error_with_integer("split.count", 1), "");
 }
 
 TEST_F(Gguf, RefusesRandomBytesBehindAValidBeginning) {
@@ -156,8 +178,8 @@ TEST_F(Gguf, RefusesRandomBytesBehindAValidBeginning) {
     if (few) append(random() % 16);
     const size_t words = random() % 64;
     for (size_t w = 0; w < words; ++w) append(random());
-    write_bytes(path_, bytes);
-    EXPECT_NE(load_error(path_), "") << "file " << i;
+    damaged_.write(bytes);
+    EXPECT_NE(load_error(damaged_.path()), "") << "file " << i;
   }
 }
 
@@ -172,8 +194,8 @@ TEST_F(Gguf, SurvivesASingleWrongByteAnywhereInTheHeader) {
     const size_t position = random() % header;
     bytes[position] = static_cast<char>(bytes[position] ^ static_cast<char>(1 + random() % 255));
     SCOPED_TRACE("byte " + std::to_string(position));
-    write_bytes(path_, bytes);
-    if (!load_error(path_).empty()) ++refused;
+    damaged_.write(bytes);
+    if (!load_error(damaged_.path()).empty()) ++refused;
   }
   // Most bytes are names and sizes that matter; some (general.name, alignment padding) do not.
   EXPECT_GT(refused, 1000);

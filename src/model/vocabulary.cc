@@ -1,0 +1,85 @@
+#include "model/vocabulary.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+constexpr const char* kModelKey = "tokenizer.ggml.model";
+constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
+constexpr const char* kTypesKey = "tokenizer.ggml.token_type";
+constexpr int32_t kByteType = 6;  // of `token_type`: the token stands for one byte
+constexpr size_t kMaxTokens = size_t{1} << 24U;
+
+/// A token of kByteType is written <0x0A>.
+bool is_byte_token(std::string_view text) {
+  const auto hexadecimal = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
+  return text.size() == 6 && text.starts_with("<0x") && hexadecimal(text[3]) &&
+         hexadecimal(text[4]) && text[5] == '>';
+}
+
+void check_tokens_differ(const GgufFile& file, const std::vector<std::string_view>& tokens) {
+  // libllama cuts a token at its first zero byte and gives empty ones such a name.
+  std::vector<std::string> names;
+  names.reserve(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view text = tokens[i].substr(0, tokens[i].find('\0'));
+    names.push_back(text.empty() ? fmt::format("[EMPTY_{}]", i) : std::string(text));
+  }
+  std::unordered_map<std::string_view, size_t> seen;
+  seen.reserve(names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto [first, is_new] = seen.emplace(names[i], i);
+    if (!is_new) {
+      file.fail(fmt::format("'{}' lists '{:.40}' twice, as tokens {} and {}", kTokensKey, names[i],
+                            first->second, i));
+    }
+  }
+}
+
+}  // namespace
+
+void check_vocabulary(const GgufFile& file) {
+  const std::optional<std::string> model = file.find_string(kModelKey);
+  if (!model) file.fail(fmt::format("holds no tokenizer: '{}' is missing", kModelKey));
+  if (*model != "llama" && *model != "gpt2") {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: the tokenizer '{:.40}' ('{}') is not supported; known: llama "
+                            "(SentencePiece), gpt2 (byte-level BPE)",
+                            file.path(), *model, kModelKey));
+  }
+  const auto tokens = file.find_strings(kTokensKey);
+  if (!tokens) file.fail(fmt::format("holds no tokenizer: '{}' is missing", kTokensKey));
+  if (tokens->empty() || tokens->size() > kMaxTokens) {
+    file.fail(fmt::format("'{}' has {} tokens; expected 1 to {}", kTokensKey, tokens->size(),
+                          kMaxTokens));
+  }
+  check_tokens_differ(file, *tokens);
+
+  const auto types = file.find_integers(kTypesKey);
+  if (!types) return;
+  if (types->size() != tokens->size()) {
+    file.fail(fmt::format("'{}' has {} elements for {} tokens", kTypesKey, types->size(),
+                          tokens->size()));
+  }
+  for (size_t i = 0; i < types->size(); ++i) {
+    if ((*types)[i] == kByteType && !is_byte_token((*tokens)[i])) {
+      file.fail(
+          fmt::format("'{}' calls token {} a byte, but it is '{:.40}'; expected a form like "
+                      "<0x0A>",
+                      kTypesKey, i, (*tokens)[i]));
+    }
+  }
+}
+
+}  // namespace restkv
