@@ -44,6 +44,15 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
                      chosen.front()->get_name());
 }
 
+/// Names that come from a file may hold anything; a terminal must not take them for commands.
+std::string printable(std::string text) {
+  for (char& c : text) {
+    const bool is_control = static_cast<unsigned char>(c) < ' ' || c == '\x7F';
+    if (is_control && c != '\n' && c != '\t') c = '?';
+  }
+  return text;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Long-context language models on CPUs with a small, fixed KV cache");
   app.name("restkv");
@@ -79,7 +88,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   restkv::cli::take_signals();
   const auto report = [](const std::string& message) {
-    std::fputs(("restkv: " + message + "\n").c_str(), stderr);
+    std::fputs(("restkv: " + printable(message) + "\n").c_str(), stderr);
   };
   try {
     return run(argc, argv);

@@ -123,6 +123,11 @@ std::vector<int32_t> encode_prompt(const RunFlags& flags, const Tokenizer& token
                   flags.raw ? "--system has no effect with --raw"
                             : "--system needs a chat template, which this model does not have");
     }
+    if (!flags.raw) {
+      fmt::print(stderr,
+                 "restkv: {} has no chat template (a base model?); the prompt is fed as it is\n",
+                 flags.model);
+    }
     return tokenizer.encode(prompt, true, flags.raw);
   }
   std::vector<ChatMessage> messages;

@@ -172,6 +172,30 @@ TEST_F(CliRun, KvTypeChoosesTheStorage) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--kv-type", "q5"}), HasSubstr("choose one of f16, f32, q8"));
 }
 
+TEST_F(CliRun, FeedsBaseModelsThePromptAsItIsAndSaysSo) {
+  TinyModel model = description();
+  model.edit_metadata = [](gguf_context* gguf) {
+    ASSERT_GE(gguf_remove_key(gguf, "tokenizer.chat_template"), 0);
+  };
+  const std::string path = folder_.file("base.gguf");
+  model.write(path);
+  const std::vector<std::string> plain{"run", "-m", path, "-t", "1", "-n", "12", "-p", "hello"};
+  const Outcome base = restkv_process(plain);
+  EXPECT_EQ(base.exit_code, 0);
+  EXPECT_EQ(base.err, "restkv: " + path +
+                          " has no chat template (a base model?); the prompt is fed as it is\n");
+  // The same weights as those of the other tests.
+  EXPECT_EQ(base.out, answer({"-n", "12", "-p", "hello", "--raw"}));
+  std::vector<std::string> raw = plain;
+  raw.emplace_back("--raw");
+  EXPECT_EQ(restkv_process(raw).err, "");
+  std::vector<std::string> system = plain;
+  system.insert(system.end(), {"--system", "Be brief."});
+  const Outcome refused = restkv_process(system);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--system needs a chat template"));
+}
+
 TEST_F(CliRun, StatisticsGoToStandardError) {
   const std::vector<std::string> plain{"-n", "8", "-p", "hello"};
   std::vector<std::string> with_stats = plain;
@@ -306,6 +330,11 @@ TEST_F(CliRun, RefusesModelsItCannotRead) {
   };
   foreign.write(path);
   EXPECT_THAT(message(), HasSubstr("'mamba' is not supported"));
+  foreign.edit_metadata = [](gguf_context* gguf) {
+    gguf_set_val_str(gguf, "general.architecture", "\x1b[31mred");
+  };
+  foreign.write(path);
+  EXPECT_THAT(message(), HasSubstr("'?[31mred' is not supported"));
   TinyModel mute;  // has no tokenizer
   mute.write(path);
   EXPECT_THAT(message(), HasSubstr("tokenizer"));
