@@ -104,8 +104,11 @@ void set_shard(const std::string& text, eval::RunOptions& options) {
                           text));
 }
 
-bool has_file(const std::string& file, const fs::path& data) {
-  return eval::find_file(data, file) || eval::find_file(data, file + ".gz");
+/// Whether a task can run with the files below `data`.
+std::string_view state_of(const eval::TaskInfo& task, const fs::path& data) {
+  if (eval::find_task_file(task, data)) return "found";
+  if (task.file.empty() || task.generated_if_missing) return "generated";
+  return data.empty() ? "needs" : "missing";
 }
 
 int list(const EvalFlags& flags) {
@@ -114,13 +117,10 @@ int list(const EvalFlags& flags) {
     if (!flags.suite.empty() && flags.suite != suite.name) continue;
     text += fmt::format("{}{}: {}\n", text.empty() ? "" : "\n", suite.name, suite.summary);
     for (const eval::TaskInfo& task : suite.tasks()) {
-      const std::string_view state = task.file.empty()                 ? "generated"
-                                     : flags.data.empty()              ? "needs"
-                                     : has_file(task.file, flags.data) ? "found"
-                                                                       : "missing";
+      const std::string_view state = state_of(task, flags.data);
       text += fmt::format("  {:<24} {:<18} {:<22} {:<9} {}\n", task.name, task.category,
                           task.metric, state, task.file);
-      if (!task.source.empty() && state != "found" && state != "generated") {
+      if (!task.source.empty() && !task.file.empty() && state != "found") {
         text += fmt::format("  {:<24} from {}\n", "", task.source);
       }
     }

@@ -137,6 +137,9 @@ struct TaskInfo {
   std::string metric;
   std::string file;    ///< Below the data folder, with the suite's own names; "": generated.
   std::string source;  ///< Where the file is to be had.
+  /// Names that the file has elsewhere; one of them will do.
+  std::vector<std::string> other_files = {};
+  bool generated_if_missing = false;  ///< The program makes records of its own instead.
 };
 
 struct Suite {

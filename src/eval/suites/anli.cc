@@ -43,8 +43,8 @@ std::vector<RecordTask> record_tasks() {
       task.info.category = split;
       task.info.file = fmt::format("anli/{}_r{}.jsonl", split, round);
       task.info.source = kSource;
-      task.other_files = {fmt::format("anli_v1.0/R{}/{}.jsonl", round, split),
-                          fmt::format("anli/R{}/{}.jsonl", round, split)};
+      task.info.other_files = {fmt::format("anli_v1.0/R{}/{}.jsonl", round, split),
+                               fmt::format("anli/R{}/{}.jsonl", round, split)};
       task.published_size = kSizes.at(round - 1);
       task.questions = questions;
       tasks.push_back(choice_task(std::move(task)));

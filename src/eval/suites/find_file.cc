@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <string>
+#include <system_error>
+#include <vector>
 
 namespace restkv::eval {
 namespace {
@@ -37,6 +39,20 @@ std::optional<fs::path> find_file(const fs::path& data, std::string_view name) {
   const size_t slash = name.find('/');
   if (slash == std::string_view::npos) return std::nullopt;
   return first_match(data / name.substr(slash + 1));
+}
+
+std::optional<fs::path> find_task_file(const TaskInfo& task, const fs::path& data) {
+  if (task.file.empty()) return std::nullopt;
+  std::vector<std::string> names{task.file};
+  names.insert(names.end(), task.other_files.begin(), task.other_files.end());
+  for (const std::string& name : names) {
+    for (const char* ending : {"", ".gz"}) {
+      std::error_code ignored;
+      auto found = find_file(data, name + ending);
+      if (found && fs::is_regular_file(*found, ignored)) return found;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace restkv::eval

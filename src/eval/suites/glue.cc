@@ -27,8 +27,8 @@ struct Dataset {
 
 const std::vector<Dataset>& datasets() {
   static const std::vector<Dataset> kDatasets = {
-      {.name = "cola", .category = "single sentence", .size = 1043},
-      {.name = "sst2", .category = "single sentence", .size = 872},
+      {.name = "cola", .category = "single_sentence", .size = 1043},
+      {.name = "sst2", .category = "single_sentence", .size = 872},
       {.name = "mrpc", .category = "paraphrase", .size = 408},
       {.name = "qqp", .category = "paraphrase", .size = 40430},
       {.name = "mnli",
@@ -77,7 +77,7 @@ std::vector<RecordTask> record_tasks() {
     task.info.source = fmt::format(
         "https://huggingface.co/datasets/nyu-mll/glue ({}, split {}, saved as JSON lines)",
         dataset.name, dataset.split);
-    task.other_files = {fmt::format("glue/{}/{}.jsonl", dataset.name, dataset.split)};
+    task.info.other_files = {fmt::format("glue/{}/{}.jsonl", dataset.name, dataset.split)};
     task.published_size = dataset.size;
     const size_t choices =
         benchmark_prompts()["lm_eval"]["tasks"].at(task.harness_task).at("choices").size();

@@ -15,6 +15,7 @@
 #include "eval/metrics/infinitebench.h"
 #include "eval/metrics/text.h"
 #include "eval/suites/fill_template.h"
+#include "eval/suites/find_file.h"
 #include "eval/suites/infinitebench_generators.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"
@@ -167,11 +168,9 @@ RecordTask record_task(const Rules& rules) {
                .category = std::string(category_of(rules.task)),
                .metric = "score",
                .file = fmt::format("infinitebench/{}.jsonl", rules.task),
-               .source = std::string(kSource)};
-  if (find_infinitebench_generator(rules.task) != nullptr) {
-    task.info.source += "; generated where the file is not there";
-  }
-  task.other_files = {fmt::format("InfiniteBench/{}.jsonl", rules.task)};
+               .source = std::string(kSource),
+               .other_files = {fmt::format("InfiniteBench/{}.jsonl", rules.task)},
+               .generated_if_missing = find_infinitebench_generator(rules.task) != nullptr};
   task.published_size = benchmark_prompts()["infinitebench"]["example_counts"].at(rules.task);
   task.samples = [rules](const json& record) {
     return std::vector<Sample>{make_sample(rules, record)};
@@ -280,8 +279,8 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
   for (const std::string& name : choose_tasks(task_infos(known), options.tasks)) {
     const auto task = std::ranges::find(known, name, [](const auto& t) { return t.info.name; });
     const InfiniteBenchGenerator* generator = find_infinitebench_generator(name);
-    const bool generate =
-        generator != nullptr && (!options.lengths.empty() || !find_data_file(*task, options.data));
+    const bool generate = generator != nullptr &&
+                          (!options.lengths.empty() || !find_task_file(task->info, options.data));
     if (!generate) {
       SuiteOptions one = options;
       if (!options.tasks.empty()) one.tasks = {name};  // its file must be there

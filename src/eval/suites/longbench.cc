@@ -86,8 +86,8 @@ std::vector<RecordTask> record_tasks(bool official) {
     RecordTask task;
     task.info = {name, std::string(dataset.category), std::string(name_of(dataset.metric)),
                  fmt::format("longbench/{}.jsonl", name), std::string(kSource)};
-    task.other_files = {fmt::format("LongBench/{}.jsonl", name),
-                        fmt::format("data/{}.jsonl", name)};
+    task.info.other_files = {fmt::format("LongBench/{}.jsonl", name),
+                             fmt::format("data/{}.jsonl", name)};
     task.published_size =
         benchmark_prompts()["longbench"]["tasks"].at(name).at("records_in_full_test_set");
     task.samples = [&dataset, official](const json& record) {

@@ -65,7 +65,6 @@ RecordTask choice_task(ChoiceTask task) {
   RecordTask made;
   made.info = std::move(task.info);
   made.info.metric = rules.at("metrics").at(0);
-  made.other_files = std::move(task.other_files);
   made.published_size = task.published_size;
   made.samples = [&rules, questions = std::move(task.questions)](const json& record) {
     std::vector<Sample> samples;

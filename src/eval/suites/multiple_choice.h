@@ -28,7 +28,6 @@ struct Question {
 /// One of the harness's tasks on one file.
 struct ChoiceTask {
   TaskInfo info;  ///< Its metric is filled in by `choice_task`.
-  std::vector<std::string> other_files;
   size_t published_size = 0;
   std::string harness_task;  ///< The name in prompts.json, "anli_r1".
   /// The questions of one record. Throws `Error` (kInput) if it cannot be used.

@@ -152,8 +152,8 @@ std::vector<TaskInfo> tasks() {
   return {{.name = "prompts",
            .category = "own",
            .metric = std::string(kMatchAll),
-           .file = "",
-           .source = "your own records: --data FILE.jsonl, or .gz"}};
+           .file = "FILE.jsonl",
+           .source = "you: --data FILE.jsonl or FILE.jsonl.gz, one record per line"}};
 }
 
 std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,

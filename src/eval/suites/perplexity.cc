@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "eval/metrics/text.h"
+#include "eval/suites/find_file.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"
 
@@ -34,6 +35,8 @@ const std::vector<TaskInfo>& infos() {
     info.source =
         "https://github.com/pytorch/examples (word_language_model/data/wikitext-2/test.txt); any "
         "text file works: --data FILE.txt";
+    info.other_files = {"perplexity/wiki.test.raw", "wikitext-2-raw/wiki.test.raw",
+                        "wikitext-2/wiki.test.tokens", "wikitext-2/test.txt"};
     std::vector<TaskInfo> both(2, info);
     both[0].name = "continuation";
     both[1].name = "sliding";
@@ -101,11 +104,7 @@ class WindowTask : public Task {
 fs::path find_text(const fs::path& data) {
   std::error_code ignored;
   if (fs::is_regular_file(data, ignored)) return data;
-  RecordTask names;
-  names.info = infos().front();
-  names.other_files = {"perplexity/wiki.test.raw", "wikitext-2-raw/wiki.test.raw",
-                       "wikitext-2/wiki.test.tokens", "wikitext-2/test.txt"};
-  return find_data_file(names, data).value_or(fs::path());
+  return find_task_file(infos().front(), data).value_or(fs::path());
 }
 
 std::shared_ptr<const Text> read_text(const fs::path& file, const Tokenizer& tokenizer) {

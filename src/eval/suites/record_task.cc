@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "eval/jsonl.h"
@@ -77,19 +76,6 @@ class OpenRecordTask : public Task {
 
 }  // namespace
 
-std::optional<fs::path> find_data_file(const RecordTask& task, const fs::path& data) {
-  std::vector<std::string> names{task.info.file};
-  names.insert(names.end(), task.other_files.begin(), task.other_files.end());
-  for (const std::string& name : names) {
-    for (const char* ending : {"", ".gz"}) {
-      std::error_code ignored;
-      auto found = find_file(data, name + ending);
-      if (found && fs::is_regular_file(*found, ignored)) return found;
-    }
-  }
-  return std::nullopt;
-}
-
 std::unique_ptr<Task> open_record_task(RecordTask task, const fs::path& file, size_t limit,
                                        std::vector<SkippedLine>& skipped) {
   auto opened = std::make_unique<OpenRecordTask>(std::move(task), file);
@@ -138,7 +124,7 @@ std::vector<std::unique_ptr<Task>> open_record_tasks(std::span<const RecordTask>
   std::vector<std::unique_ptr<Task>> opened;
   for (const std::string& name : choose_tasks(task_infos(tasks), options.tasks)) {
     const auto task = std::ranges::find(tasks, name, [](const auto& t) { return t.info.name; });
-    if (const auto file = find_data_file(*task, options.data)) {
+    if (const auto file = find_task_file(task->info, options.data)) {
       opened.push_back(open_record_task(*task, *file, options.limit, skipped));
     } else if (!options.tasks.empty()) {
       throw Error(ErrorCode::kInput,

@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +17,6 @@ namespace restkv::eval {
 /// What a suite makes of the records of one task.
 struct RecordTask {
   TaskInfo info;
-  /// Other names of the file, those of its publisher; each also as .gz.
-  std::vector<std::string> other_files;
   size_t published_size = 0;
   bool lower_is_better = false;
   /// The samples of one record, usually one; their `id` may be empty or not unique. Throws `Error`
@@ -27,10 +24,6 @@ struct RecordTask {
   std::function<std::vector<Sample>(const nlohmann::json& record)> samples;
   std::function<Scores(const Sample& sample, const Answer& answer)> score;
 };
-
-/// The first of the task's files that `find_file` finds, each also with .gz.
-std::optional<std::filesystem::path> find_data_file(const RecordTask& task,
-                                                    const std::filesystem::path& data);
 
 /// Checks every record of the file, up to `limit` samples (0: no limit), and keeps where they
 /// stand: samples are read again when they are asked for, so that a file of gigabytes takes no

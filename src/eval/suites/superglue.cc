@@ -246,12 +246,12 @@ struct Dataset {
 };
 
 constexpr std::array<Dataset, 7> kDatasets = {
-    Dataset{"boolq", "BoolQ", "question answering", 3270, boolq},
+    Dataset{"boolq", "BoolQ", "question_answering", 3270, boolq},
     Dataset{"cb", "CB", "inference", 56, cb},
-    Dataset{"copa", "COPA", "causal reasoning", 100, copa},
-    Dataset{"multirc", "MultiRC", "question answering", 4848, multirc},
+    Dataset{"copa", "COPA", "causal_reasoning", 100, copa},
+    Dataset{"multirc", "MultiRC", "question_answering", 4848, multirc},
     Dataset{"sglue_rte", "RTE", "inference", 277, rte},
-    Dataset{"wic", "WiC", "word sense", 638, wic},
+    Dataset{"wic", "WiC", "word_sense", 638, wic},
     Dataset{"wsc", "WSC", "coreference", 104, wsc}};
 constexpr size_t kRecordSize = 10000;
 
@@ -260,12 +260,9 @@ TaskInfo info_of(std::string_view name, std::string_view folder, std::string_vie
           .category = std::string(category),
           .metric = "f1",
           .file = fmt::format("superglue/{}/val.jsonl", folder),
-          .source = std::string(kSource)};
-}
-
-std::vector<std::string> other_names(std::string_view folder) {
-  return {fmt::format("SuperGLUE/{}/val.jsonl", folder),
-          fmt::format("combined/{}/val.jsonl", folder)};
+          .source = std::string(kSource),
+          .other_files = {fmt::format("SuperGLUE/{}/val.jsonl", folder),
+                          fmt::format("combined/{}/val.jsonl", folder)}};
 }
 
 std::vector<RecordTask> record_tasks() {
@@ -273,13 +270,11 @@ std::vector<RecordTask> record_tasks() {
   tasks.reserve(kDatasets.size() + 1);
   for (const Dataset& dataset : kDatasets) {
     tasks.push_back(choice_task({.info = info_of(dataset.name, dataset.folder, dataset.category),
-                                 .other_files = other_names(dataset.folder),
                                  .published_size = dataset.size,
                                  .harness_task = std::string(dataset.name),
                                  .questions = dataset.questions}));
   }
-  tasks.push_back({.info = info_of("record", "ReCoRD", "question answering"),
-                   .other_files = other_names("ReCoRD"),
+  tasks.push_back({.info = info_of("record", "ReCoRD", "question_answering"),
                    .published_size = kRecordSize,
                    .samples = record_samples,
                    .score = record_score});

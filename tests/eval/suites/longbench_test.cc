@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -150,6 +151,20 @@ TEST(LongBenchSuite, ReportsMalformedRecordsAndUsesTheRest) {
   EXPECT_THAT(skipped[2].reason, HasSubstr("third"));
   EXPECT_EQ(tasks[0]->files(),
             std::vector<std::filesystem::path>{folder.file("passage_retrieval_en.jsonl")});
+}
+
+TEST(LongBenchSuite, ReadsCompressedFilesToo) {
+  const TemporaryFolder folder;
+  const std::string line = R"({"input": "q", "context": "c", "answers": ["a"], "length": 3})";
+  gzFile file = gzopen(folder.file("hotpotqa.jsonl.gz").c_str(), "wb");
+  ASSERT_GT(gzputs(file, (line + "\n" + line + "\n").c_str()), 0);
+  ASSERT_EQ(gzclose(file), Z_OK);
+  SuiteOptions options;
+  options.data = folder.file("");
+  const auto tasks = open_suite(kSuite, options);
+  ASSERT_THAT(names(tasks), ElementsAre("hotpotqa"));
+  EXPECT_EQ(tasks[0]->size(), 2U);
+  EXPECT_THAT(tasks[0]->sample(1).prompt, HasSubstr("passages.\nc\n"));
 }
 
 TEST(LongBenchSuite, LimitTakesTheFirstRecords) {
