@@ -15,6 +15,8 @@
 #include "eval/metrics/longbench.h"
 #include "eval/suites/code_context.h"
 #include "eval/suites/fill_template.h"
+#include "eval/suites/find_file.h"
+#include "eval/suites/longbench.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"
 
@@ -26,15 +28,6 @@ using nlohmann::json;
 
 constexpr std::array<std::string_view, 2> kSets{"lcc", "repobench-p"};
 constexpr std::array<size_t, 7> kLengths{0, 4096, 8192, 16384, 32768, 65536, 131072};
-
-/// The file of a set, under the names that LongBench's suite looks for.
-RecordTask data_file(std::string_view set) {
-  RecordTask task;
-  task.info = {std::string(set), "code", "code_sim", fmt::format("longbench/{}.jsonl", set),
-               "https://huggingface.co/datasets/THUDM/LongBench (data.zip: data/<dataset>.jsonl)"};
-  task.other_files = {fmt::format("LongBench/{}.jsonl", set), fmt::format("data/{}.jsonl", set)};
-  return task;
-}
 
 struct CodeRecord {
   std::string context;
@@ -130,7 +123,7 @@ class CompletionTask : public Task {
 std::vector<TaskInfo> tasks() {
   std::vector<TaskInfo> infos;
   infos.reserve(kSets.size());
-  for (const std::string_view set : kSets) infos.push_back(data_file(set).info);
+  for (const std::string_view set : kSets) infos.push_back(longbench_task(set));
   return infos;
 }
 
@@ -165,12 +158,12 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
   const std::vector<std::string> wanted = choose_tasks(tasks(), options.tasks);
   for (const std::string_view set : kSets) {
     const bool named = std::ranges::find(wanted, set) != wanted.end();
-    const std::optional<fs::path> file = find_data_file(data_file(set), options.data);
+    const std::optional<fs::path> file = find_task_file(longbench_task(set), options.data);
     if (!file && named && !options.tasks.empty()) {
       throw Error(ErrorCode::kInput, fmt::format("{} is not in the data folder '{}'; it is to be "
                                                  "had from {}",
-                                                 data_file(set).info.file, options.data.string(),
-                                                 data_file(set).info.source));
+                                                 longbench_task(set).file, options.data.string(),
+                                                 longbench_task(set).source));
     }
     if (!file) continue;
     // Both sets go into contexts, whichever is asked for.

@@ -18,6 +18,8 @@
 #include "eval/suites/code_context.h"
 #include "eval/suites/code_problem.h"
 #include "eval/suites/fill_template.h"
+#include "eval/suites/find_file.h"
+#include "eval/suites/longbench.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"
 
@@ -382,12 +384,6 @@ class ConversationTask : public HumanEvalTask {
   std::vector<size_t> lengths_;
 };
 
-RecordTask data_file(std::string file) {
-  RecordTask task;
-  task.info.file = std::move(file);
-  return task;
-}
-
 std::vector<TaskInfo> tasks() {
   std::vector<TaskInfo> infos;
   infos.reserve(kVariants.size());
@@ -424,8 +420,7 @@ std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const 
 }
 
 void read_problems(Common& common, std::vector<SkippedLine>& skipped) {
-  const std::optional<fs::path> file =
-      find_data_file(data_file("humaneval/HumanEval.jsonl"), common.options.data);
+  const std::optional<fs::path> file = find_task_file(tasks().front(), common.options.data);
   if (!file) {
     throw Error(ErrorCode::kInput,
                 fmt::format("humaneval/HumanEval.jsonl (or .gz) is not in the data folder '{}'; it "
@@ -449,8 +444,7 @@ void read_context_files(Common& common, std::vector<SkippedLine>& skipped) {
   std::vector<std::string> counts;
   for (const char* set : {"lcc", "repobench-p"}) {
     const size_t before = common.files.files().size();
-    if (const auto file = find_data_file(data_file(fmt::format("longbench/{}.jsonl", set)),
-                                         common.options.data)) {
+    if (const auto file = find_task_file(longbench_task(set), common.options.data)) {
       size_t number = 0;
       read_jsonl(
           *file,

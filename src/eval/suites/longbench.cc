@@ -82,14 +82,10 @@ Scores summarize(std::string_view /*task*/, std::span<const Scores> samples) {
 std::vector<RecordTask> record_tasks(bool official) {
   std::vector<RecordTask> tasks;
   for (const LongBenchDataset& dataset : longbench_datasets()) {
-    const std::string name(dataset.name);
     RecordTask task;
-    task.info = {name, std::string(dataset.category), std::string(name_of(dataset.metric)),
-                 fmt::format("longbench/{}.jsonl", name), std::string(kSource)};
-    task.info.other_files = {fmt::format("LongBench/{}.jsonl", name),
-                             fmt::format("data/{}.jsonl", name)};
+    task.info = longbench_task(dataset.name);
     task.published_size =
-        benchmark_prompts()["longbench"]["tasks"].at(name).at("records_in_full_test_set");
+        benchmark_prompts()["longbench"]["tasks"].at(dataset.name).at("records_in_full_test_set");
     task.samples = [&dataset, official](const json& record) {
       return std::vector<Sample>{make_sample(record, dataset, official)};
     };
@@ -110,6 +106,17 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
 }
 
 }  // namespace
+
+TaskInfo longbench_task(std::string_view dataset) {
+  const LongBenchDataset& known = longbench_dataset(dataset);
+  return {.name = std::string(known.name),
+          .category = std::string(known.category),
+          .metric = std::string(name_of(known.metric)),
+          .file = fmt::format("longbench/{}.jsonl", known.name),
+          .source = std::string(kSource),
+          .other_files = {fmt::format("LongBench/{}.jsonl", known.name),
+                          fmt::format("data/{}.jsonl", known.name)}};
+}
 
 Suite longbench_suite() {
   return {.name = "longbench",
