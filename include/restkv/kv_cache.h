@@ -13,6 +13,8 @@
 namespace restkv {
 
 struct KvLayout;
+class ByteReader;
+class ByteWriter;
 
 /// The ragged compressed cache: every (layer, cache head) keeps its own number of its own tokens,
 /// keys already rotated, with the original positions beside them.
@@ -65,6 +67,11 @@ class KvCache {
     return std::span(h.positions).subspan(h.first);
   }
   [[nodiscard]] size_t layers() const { return layers_.size(); }
+
+  /// For snapshots: all rows as they are stored. `load` replaces what a cache of the same shape and
+  /// type holds; throws `Error` (kInput) on what no such cache can have written.
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in);
 
   /// Position of the next token; the engine keeps it equal to the number of tokens seen.
   size_t next_position = 0;

@@ -8,6 +8,9 @@
 
 namespace restkv {
 
+class ByteReader;
+class ByteWriter;
+
 /// Mean and covariance of the queries of each query head, gathered block by block in O(query_heads
 /// * d^2) memory.
 class QueryStatistics {
@@ -25,6 +28,11 @@ class QueryStatistics {
   [[nodiscard]] std::vector<float> mean(size_t head) const;
   /// [head_dim, head_dim], row-major: divided by the count.
   [[nodiscard]] std::vector<float> covariance(size_t head) const;
+
+  /// For snapshots. `load` replaces the rows taken in so far by those of statistics of the same
+  /// shape; throws `Error` (kInput) on others.
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in);
 
  private:
   size_t heads_ = 0;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "restkv/compress.h"
 #include "restkv/engine.h"
@@ -56,8 +58,23 @@ class Session {
   /// Logits [V] after the last token; empty before the first.
   [[nodiscard]] std::span<const float> logits() const;
 
+  /// Cuts the cache to the budget now, if it holds more: at the end of an answer, for instance.
+  void compress();
+  /// Another budget from the next compression on. Throws `Error` (kInvalidArgument), and changes
+  /// nothing, if the method cannot use it.
+  void set_budget(int budget);
+
   /// A second session that goes on from here by itself.
   [[nodiscard]] Session fork() const;
+
+  /// Writes the session into a file, from which `load` goes on with exactly the same results. The
+  /// file appears whole or not at all. `note`: any text to be kept with it. Format: docs/design.md.
+  /// Throws `Error` (kIo) if it cannot be written; an old file is then still there.
+  void save(const std::string& path, std::string_view note = {}) const;
+  /// The session that was saved in a file, with its options, and its note. Throws `Error` naming
+  /// the file and the cause: kInput (missing, damaged, or of another model), kUnsupported (written
+  /// by a newer version).
+  static Session load(const Model& model, const std::string& path, std::string* note = nullptr);
 
   [[nodiscard]] const SessionOptions& options() const;
   [[nodiscard]] const KvCache& cache() const;

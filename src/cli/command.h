@@ -19,6 +19,7 @@ struct Command {
 std::span<const Command> commands();
 
 std::function<int()> declare_run(CLI::App& app);
+std::function<int()> declare_chat(CLI::App& app);
 std::function<int()> declare_inspect(CLI::App& app);
 std::function<int()> declare_methods(CLI::App& app);
 std::function<int()> declare_demo(CLI::App& app);

@@ -7,6 +7,8 @@ namespace restkv::cli {
 std::span<const Command> commands() {
   static constexpr std::array kCommands{
       Command{"run", "Answer from a long prompt with a compressed KV cache", declare_run},
+      Command{"chat", "Talk with a model whose memory of the conversation stays small",
+              declare_chat},
       Command{"inspect", "Show a model's architecture and what budgets would cost",
               declare_inspect},
       Command{"methods", "List compression methods, their options, defaults and papers",

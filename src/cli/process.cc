@@ -42,7 +42,12 @@ void take_signals() {
   std::thread([signals] { wait_for_signals(signals); }).detach();
 }
 
-void catch_interrupts() { g_catching = true; }
+void catch_interrupts() {
+  g_interrupted = false;
+  g_catching = true;
+}
+
+void release_interrupts() { g_catching = false; }
 
 bool interrupted() { return g_interrupted; }
 

@@ -20,9 +20,11 @@ enum ExitCode : int {
 /// behalf of all; both end the process. A reader that has gone away shows as a write error.
 void take_signals();
 
-/// From here on the first Ctrl-C or SIGTERM sets a flag instead of ending the process. To be called
-/// when work begins that looks at the flag: until then nothing would answer.
+/// From here on the first Ctrl-C or SIGTERM sets a flag, cleared now, instead of ending the
+/// process. To be called when work begins that looks at the flag: until then nothing would answer.
 void catch_interrupts();
+/// From here on they end the process again: nobody looks at the flag any more.
+void release_interrupts();
 bool interrupted();
 
 /// Writes to standard output and flushes. Throws `Error` (kIo) if that fails.

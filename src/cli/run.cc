@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/process.h"
+#include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "engine/generate.h"
 #include "restkv/error.h"
@@ -236,21 +237,7 @@ std::function<int()> declare_run(CLI::App& app) {
   app.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
   app.add_option("--stats-json", flags->stats_json, "write the same as JSON")->type_name("FILE");
   flags->session.declare(app);
-
-  constexpr const char* kSampling = "Sampling (names as in libllama)";
-  SamplingOptions& s = flags->sampling;
-  const auto sampling = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str()->group(kSampling)->type_name("X");
-  };
-  sampling("--temp", s.temperature, "temperature; 0 picks the most likely token");
-  sampling("--top-k", s.top_k, "keep the k most likely tokens; 0 is off");
-  sampling("--top-p", s.top_p, "keep the most likely tokens up to this mass; 1 is off");
-  sampling("--min-p", s.min_p, "drop tokens below this share of the best; 0 is off");
-  sampling("--repeat-last-n", s.repeat_last_n, "tokens the penalties look back on");
-  sampling("--repeat-penalty", s.repeat_penalty, "1 is off");
-  sampling("--presence-penalty", s.presence_penalty, "0 is off");
-  sampling("--frequency-penalty", s.frequency_penalty, "0 is off");
-  sampling("-s,--seed", s.seed, "seed of the random choice");
+  declare_sampling(app, flags->sampling);
   app.footer(
       "Examples:\n"
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"

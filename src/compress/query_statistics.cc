@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/bytes.h"
 #include "base/threads.h"
 #include "compress/row_products.h"
 #include "restkv/error.h"
@@ -67,6 +68,20 @@ std::vector<float> QueryStatistics::covariance(size_t head) const {
     result[i] = static_cast<float>(scatters_[head * dim_ * dim_ + i] / static_cast<double>(count_));
   }
   return result;
+}
+
+void QueryStatistics::save(ByteWriter& out) const {
+  out.number<uint64_t>(count_);
+  out.array(std::span(means_));
+  out.array(std::span(scatters_));
+}
+
+void QueryStatistics::load(ByteReader& in) {
+  count_ = in.number<uint64_t>();
+  in.array(means_);
+  in.array(scatters_);
+  in.expect(means_.size() == heads_ * dim_ && scatters_.size() == heads_ * dim_ * dim_,
+            "query statistics do not fit the model");
 }
 
 void MeanRotation::rotate(float* x, size_t stride) const {

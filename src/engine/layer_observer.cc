@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/threads.h"
 #include "model/weights.h"
 #include "restkv/attention.h"
@@ -28,6 +29,39 @@ Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_
   }
   end_ += added;
   return all().slice_rows(end_ - added, added);
+}
+
+void LayerMemory::save(ByteWriter& out) const {
+  const size_t rows = end_ - begin_;
+  out.number<uint64_t>(rows);
+  for (size_t h = 0; h < heads_ && rows > 0; ++h) {
+    out.array(std::span(queries_).subspan((h * capacity_ + begin_) * dim_, rows * dim_));
+  }
+  out.array(std::span(sums));
+  out.number<uint64_t>(statistics.size());
+  for (const QueryStatistics& s : statistics) s.save(out);
+}
+
+void LayerMemory::load(ByteReader& in, const ModelConfig& config, size_t rows) {
+  const auto queries = in.number<uint64_t>();
+  std::vector<AlignedVector<float>> heads(queries > 0 ? config.query_heads : 0);
+  for (AlignedVector<float>& head : heads) {
+    in.array(head);
+    in.expect(head.size() / config.key_dim == queries && head.size() % config.key_dim == 0,
+              "the last queries do not fit the model");
+  }
+  forget_queries();
+  if (queries > 0) {
+    const Heads<float> room = make_room(config.query_heads, config.key_dim, 0, queries);
+    for (size_t h = 0; h < heads.size(); ++h) std::ranges::copy(heads[h], room.row(h, 0));
+  }
+  in.array(sums);
+  in.expect(sums.empty() || sums.size() == config.query_heads * rows,
+            "sums of attention do not fit the rows");
+  const auto count = in.number<uint64_t>();
+  in.expect(count <= 1, "a layer has more than one set of query statistics");
+  statistics.assign(count, QueryStatistics(config.query_heads, config.key_dim));
+  for (QueryStatistics& s : statistics) s.load(in);
 }
 
 LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,

@@ -14,6 +14,9 @@
 
 namespace restkv {
 
+class ByteReader;
+class ByteWriter;
+
 /// What is remembered of a layer besides keys and values: for methods to look at, now or when the
 /// cache is compressed again.
 struct LayerMemory {
@@ -25,6 +28,11 @@ struct LayerMemory {
   /// Makes room for `added` queries behind the last `kept` ones; returns where they go.
   Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
   void forget_queries() { begin_ = end_ = 0; }
+
+  /// For snapshots. `load` expects a layer of `rows` rows; throws `Error` (kInput) on what does not
+  /// fit it or the model.
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in, const ModelConfig& config, size_t rows);
 
  private:
   [[nodiscard]] Heads<float> all() { return {queries_.data(), heads_, capacity_, dim_}; }

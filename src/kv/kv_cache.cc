@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 
+#include "base/bytes.h"
 #include "base/threads.h"
 #include "kv/kv_layout.h"
 #include "restkv/error.h"
@@ -202,6 +204,52 @@ void KvCache::read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> 
       std::copy_n(k.row(r), key_dim_, keys.row(begin + r - from.first));
       std::copy_n(v.row(r), value_dim_, values.row(begin + r - from.first));
     }
+  }
+}
+
+void KvCache::save(ByteWriter& out) const {
+  out.number<uint64_t>(next_position);
+  for (const Layer& layer : layers_) {
+    out.number<uint64_t>(layer.limit);
+    out.number<uint64_t>(layer.heads.size());
+    for (const Head& head : layer.heads) {
+      out.number<uint64_t>(head.first);
+      out.array(std::span(head.positions));
+      out.array(std::span(head.data));
+    }
+  }
+}
+
+void KvCache::load(ByteReader& in) {
+  const KvLayout layout = this->layout();
+  const auto next = in.number<uint64_t>();
+  in.expect(next <= std::numeric_limits<int32_t>::max(), "it counts too many tokens");
+  next_position = next;
+  for (Layer& layer : layers_) {
+    layer.limit = in.number<uint64_t>();
+    const auto heads = in.number<uint64_t>();
+    // A cache per query head has more heads than the model has KV heads, but not without end.
+    in.expect(heads % kv_heads_ == 0 && heads / kv_heads_ <= 1024,
+              "a layer has an impossible number of heads");
+    layer.heads.assign(heads, {});
+    for (Head& head : layer.heads) {
+      const auto first = in.number<uint64_t>();
+      in.array(head.positions);
+      in.array(head.data);
+      in.expect(first < kGroupRows && first <= head.positions.size() &&
+                    head.data.size() == layout.bytes(head.positions.size()),
+                "the rows of a head do not fit their number");
+      in.expect(layer.limit == 0 || head.positions.size() - first <= layer.limit,
+                "a head holds more rows than its window");
+      head.first = first;
+      // Windows whose tokens were numbered anew may reach back before the first one.
+      const auto end = static_cast<int64_t>(next_position);
+      const auto begin = layer.limit == 0 ? 0 : end - static_cast<int64_t>(layer.limit);
+      in.expect(std::ranges::all_of(std::span(head.positions).subspan(first),
+                                    [&](int32_t p) { return p >= begin && p < end; }),
+                "a row stands at an impossible position");
+    }
+    refresh_views(layer);
   }
 }
 

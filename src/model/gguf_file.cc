@@ -1,14 +1,9 @@
 #include "model/gguf_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -18,14 +13,6 @@
 
 namespace restkv {
 namespace {
-
-/// Closes a file descriptor at the end of the scope; the mapping outlives it.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 template <class T>
 double load_number(std::string_view bytes) {
@@ -40,30 +27,13 @@ void GgufFile::fail(const std::string& what) const {
   throw Error(ErrorCode::kInput, fmt::format("{}: {}", path_, what));
 }
 
-void GgufFile::Unmap::operator()(void* map) const { munmap(map, bytes); }
-
-GgufFile::GgufFile(const std::string& path) : path_(path) {
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  struct stat info {};
-  if (file.fd < 0 || fstat(file.fd, &info) != 0) {
-    fail(fmt::format("cannot open the model: {}; check the path and its permissions",
-                     std::strerror(errno)));
-  }
-  if (!S_ISREG(info.st_mode)) fail("is not a regular file; expected a GGUF model");
-  const auto size = static_cast<size_t>(info.st_size);
-  if (size == 0) fail("is empty; expected a GGUF model");
-  void* map = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (map == MAP_FAILED) {
-    fail(fmt::format("cannot map the model into memory: {}", std::strerror(errno)));
-  }
-  map_ = {map, Unmap{size}};
-  bytes_ = {static_cast<const char*>(map), size};
-  if (!bytes_.starts_with(GGUF_MAGIC)) {
+GgufFile::GgufFile(const std::string& path) : path_(path), file_(path, "model") {
+  if (!bytes().starts_with(GGUF_MAGIC)) {
     fail("does not begin with the letters GGUF; expected a GGUF model");
   }
-  index_ = index_gguf(bytes_, [&](const std::string& what) {
-    fail(fmt::format("is damaged or incomplete ({} bytes): {}. Download or convert it again", size,
-                     what));
+  index_ = index_gguf(bytes(), [&](const std::string& what) {
+    fail(fmt::format("is damaged or incomplete ({} bytes): {}. Download or convert it again",
+                     bytes().size(), what));
   });
   const int64_t parts = find_integer("split.count").value_or(1);
   if (parts > 1) {
@@ -210,7 +180,7 @@ Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
                      ggml_type_name(tensor.type)));
   }
-  return {bytes_.data() + tensor.offset, tensor.type, rows, cols};
+  return {bytes().data() + tensor.offset, tensor.type, rows, cols};
 }
 
 }  // namespace restkv

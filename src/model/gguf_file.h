@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "linear/linear.h"
 #include "model/gguf_index.h"
 
@@ -19,7 +20,7 @@ class GgufFile {
   explicit GgufFile(const std::string& path);
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] size_t file_bytes() const { return bytes_.size(); }
+  [[nodiscard]] std::string_view bytes() const { return file_.bytes(); }
 
   [[nodiscard]] std::optional<std::string> find_string(const std::string& key) const;
   /// Any integer type. Refuses arrays and values outside [0, 2^31).
@@ -46,16 +47,10 @@ class GgufFile {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
-  struct Unmap {
-    size_t bytes;
-    void operator()(void* map) const;
-  };
-
   [[nodiscard]] const GgufValue* find(const std::string& key) const;
 
   std::string path_;
-  std::unique_ptr<void, Unmap> map_{nullptr, Unmap{0}};
-  std::string_view bytes_;  // of the mapping
+  MappedFile file_;
   GgufIndex index_;
 };
 

@@ -178,7 +178,7 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
   ModelConfig c;
   c.architecture = architecture.name;
   c.name = file.find_string("general.name").value_or("");
-  c.file_bytes = file.file_bytes();
+  c.file_bytes = file.bytes().size();
   const Keys keys(file, c.architecture);
   refuse_experts(file, keys);
   read_sizes(file, keys, c);

@@ -1,0 +1,289 @@
+#include <fmt/format.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/line_reader.h"
+#include "cli/process.h"
+#include "cli/sampling_flags.h"
+#include "cli/session_flags.h"
+#include "engine/conversation.h"
+#include "engine/generate.h"
+#include "restkv/error.h"
+#include "restkv/session.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Reading that is done sooner shows no progress.
+constexpr double kQuietSeconds = 2;
+
+constexpr std::string_view kHelp =
+    "Type what you want to say, or\n"
+    "  /stats        what the cache holds and what the conversation cost\n"
+    "  /budget N     keep N tokens per KV head from now on\n"
+    "  /save FILE    save the conversation and its cache\n"
+    "  /load FILE    go on with a saved one\n"
+    "  /reset        forget everything but the system message\n"
+    "  /quit         end (or Ctrl-D)\n"
+    "Ctrl-C stops an answer.\n";
+
+struct ChatFlags {
+  std::string model, system, load;
+  size_t max_tokens = 512;
+  int threads = 0;
+  SamplingOptions sampling;
+  SessionFlags session;
+};
+
+/// Everything but answers goes to standard error.
+void note(const std::string& text) { std::fputs((text + "\n").c_str(), stderr); }
+
+/// Tokens per cache head, on average over the layers that are compressed.
+double tokens_held(const KvCache& cache, const ModelConfig& config) {
+  size_t rows = 0;
+  size_t heads = 0;
+  for (size_t layer = 0; layer < cache.layers(); ++layer) {
+    if (config.windows[layer] > 0) continue;
+    for (const CachedHead& head : cache.heads(layer)) rows += head.count;
+    heads += cache.heads(layer).size();
+  }
+  return heads > 0 ? static_cast<double>(rows) / static_cast<double>(heads) : 0;
+}
+
+class Chat {
+ public:
+  explicit Chat(const ChatFlags& flags)
+      : flags_(flags),
+        model_(flags.model, flags.session.model()),
+        tokenizer_(flags.model),
+        conversation_(tokenizer_, flags.system),
+        session_(model_, flags.session.session()) {
+    if (!tokenizer_.has_chat_template()) {
+      throw Error(ErrorCode::kUnsupported,
+                  flags.model + ": has no chat template (a base model?); use restkv run --raw");
+    }
+    sampler_.emplace(flags.sampling, model_.config().vocabulary);
+    if (!flags.load.empty()) load(flags.load);
+  }
+
+  void run() {
+    LineReader lines;
+    while (!ended_) {
+      const std::optional<std::string> line = lines.next();
+      if (!line) return;
+      if (line->find_first_not_of(" \t") == std::string::npos) continue;
+      try {
+        if (line->starts_with('/')) {
+          command(*line);
+        } else {
+          turn(*line);
+        }
+      } catch (const Error& e) {
+        if (e.code() == ErrorCode::kIo && std::ferror(stdout) != 0) throw;  // nobody listens
+        note(fmt::format("restkv: {}", e.what()));
+      }
+    }
+  }
+
+ private:
+  /// One question and its answer. What goes wrong leaves the conversation as it was before.
+  void turn(const std::string& text) {
+    Session session_before = session_.fork();
+    Conversation conversation_before = conversation_;
+    catch_interrupts();
+    try {
+      answer(text);
+    } catch (const Error& e) {
+      release_interrupts();
+      session_ = std::move(session_before);
+      conversation_ = std::move(conversation_before);
+      if (e.code() != ErrorCode::kInterrupted) throw;
+      note("interrupted while reading: nothing was said");
+      return;
+    }
+    release_interrupts();
+  }
+
+  void answer(const std::string& text) {
+    const auto start = Clock::now();
+    const double compressed_before = session_.compress_seconds();
+    const Conversation::Turn turn = conversation_.ask(text);
+    if (turn.from_the_start) {
+      note("(the chat template rewrites what was said: reading the whole conversation again)");
+      session_ = Session(model_, session_.options());
+    }
+    {
+      Progress progress(stderr, "reading");
+      session_.append(turn.tokens, [&](double done) {
+        if (seconds_since(start) > kQuietSeconds) progress.update(done);
+        return !interrupted();
+      });
+    }
+    const double read_seconds = seconds_since(start);
+    const size_t read = session_.tokens();
+    Generation generation = generate([&](int32_t token) { return session_.append(token); },
+                                     tokenizer_, session_.logits(), *sampler_, flags_.max_tokens,
+                                     [](const std::string& part) {
+                                       print(part);
+                                       return !interrupted();
+                                     });
+    if (!generation.text.ends_with('\n')) print("\n");
+    const auto fed = static_cast<std::ptrdiff_t>(session_.tokens() - read);
+    conversation_.answer(generation.text,
+                         {generation.tokens.begin() + fed, generation.tokens.end()});
+    session_.compress();
+    ++turns_;
+    note(
+        fmt::format("[turn {}: read {} tokens in {:.2f} s, wrote {} ({:.1f} tokens/s), "
+                    "compression {:.3f} s; cache {:.0f} tokens per head, {}]",
+                    turns_, turn.tokens.size(), read_seconds, generation.tokens.size(),
+                    generation.tokens_per_second(), session_.compress_seconds() - compressed_before,
+                    tokens_held(session_.cache(), model_.config()),
+                    human_bytes(static_cast<double>(session_.cache().kept_bytes()))));
+  }
+
+  void command(const std::string& line) {
+    const size_t space = line.find(' ');
+    const std::string name = line.substr(0, space);
+    const size_t begin = space == std::string::npos ? space : line.find_first_not_of(' ', space);
+    std::string argument = begin == std::string::npos ? "" : line.substr(begin);
+    argument.resize(argument.find_last_not_of(' ') + 1);
+    if (argument.empty() && (name == "/save" || name == "/load" || name == "/budget")) {
+      note(fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
+      return;
+    }
+    if (name == "/help") {
+      std::fputs(std::string(kHelp).c_str(), stderr);
+    } else if (name == "/quit") {
+      ended_ = true;
+    } else if (name == "/reset") {
+      reset();
+    } else if (name == "/stats") {
+      stats();
+    } else if (name == "/budget") {
+      budget(argument);
+    } else if (name == "/save") {
+      session_.save(argument, conversation_.to_json());
+      note(fmt::format("saved in {}", argument));
+    } else if (name == "/load") {
+      load(argument);
+    } else {
+      note(fmt::format("there is no command {}; /help lists them", name));
+    }
+  }
+
+  void reset() {
+    session_ = Session(model_, session_.options());
+    conversation_ = Conversation(tokenizer_, flags_.system);
+    sampler_.emplace(flags_.sampling, model_.config().vocabulary);
+    turns_ = 0;
+    note("everything is forgotten");
+  }
+
+  void budget(std::string_view text) {
+    int tokens = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), tokens);
+    if (error != std::errc() || end != text.data() + text.size()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("/budget is \"{}\"; expected a whole number", text));
+    }
+    session_.set_budget(tokens);
+    session_.compress();
+    note(fmt::format("budget {}", tokens));
+  }
+
+  void load(const std::string& path) {
+    const auto start = Clock::now();
+    std::string said;
+    Session session = Session::load(model_, path, &said);
+    Conversation conversation(tokenizer_);
+    try {
+      conversation.from_json(said);
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("{}: {}", path, e.what()));
+    }
+    session_ = std::move(session);
+    conversation_ = std::move(conversation);
+    note(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
+                     seconds_since(start), session_.tokens(), session_.options().compression.method,
+                     session_.options().compression.budget));
+  }
+
+  void stats() const {
+    const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
+    const CompressionOptions& options = session_.options().compression;
+    const KvCache& cache = session_.cache();
+    const auto row = [](std::string_view name, const std::string& value) {
+      note(fmt::format("{:<22} {}", name, value));
+    };
+    row("method", options.method == "full"
+                      ? options.method
+                      : fmt::format("{} (budget {})", options.method, options.budget));
+    row("turns", fmt::format("{}", turns_));
+    row("tokens in all", fmt::format("{}", session_.tokens()));
+    row("cache",
+        fmt::format("{:.0f} tokens per head, {} of {} ({})", tokens_held(cache, model_.config()),
+                    bytes(cache.kept_bytes()), bytes(model_.config().kv_bytes(session_.tokens())),
+                    kv_type_name(session_.options().kv_type)));
+    row("compression", fmt::format("{:.3f} s", session_.compress_seconds()));
+    row("peak resident memory", bytes(peak_resident_bytes()));
+  }
+
+  const ChatFlags& flags_;
+  Model model_;
+  Tokenizer tokenizer_;
+  Conversation conversation_;
+  Session session_;
+  std::optional<Sampler> sampler_;
+  size_t turns_ = 0;
+  bool ended_ = false;
+};
+
+int chat(const ChatFlags& flags) {
+  use_threads(flags.threads);
+  Chat(flags).run();
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_chat(CLI::App& app) {
+  auto flags = std::make_shared<ChatFlags>();
+  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
+  app.add_option("--system", flags->system, "system message")->type_name("TEXT");
+  app.add_option("--load", flags->load, "go on with a conversation that /save wrote")
+      ->type_name("FILE");
+  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens of an answer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->type_name("N");
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
+      ->capture_default_str()
+      ->type_name("N");
+  flags->session.declare(app);
+  declare_sampling(app, flags->sampling);
+  app.footer(
+      "Examples:\n"
+      "  restkv chat -m model.gguf --budget 512\n"
+      "  printf 'My name is Ada.\\nWhat is my name?\\n' | restkv chat -m model.gguf\n"
+      "/help, typed into the chat, lists its commands.");
+  return [flags] { return chat(*flags); };
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,60 @@
+#include "cli/line_reader.h"
+
+#include <histedit.h>
+#include <unistd.h>
+
+#include <clocale>
+#include <cstdio>
+#include <iostream>
+#include <string_view>
+
+namespace restkv::cli {
+
+struct LineReader::Editor {
+  struct End {
+    void operator()(EditLine* line) const { el_end(line); }
+    void operator()(History* history) const { history_end(history); }
+  };
+  std::unique_ptr<History, End> history{history_init()};
+  // On standard error: standard output is for answers.
+  std::unique_ptr<EditLine, End> line{el_init("restkv", stdin, stderr, stderr)};
+  HistEvent event{};
+};
+
+LineReader::LineReader() {
+  if (isatty(STDIN_FILENO) == 0) return;
+  std::setlocale(LC_CTYPE, "");  // characters of more than one byte
+  auto editor = std::make_unique<Editor>();
+  if (!editor->line || !editor->history) return;
+  EditLine* line = editor->line.get();
+  history(editor->history.get(), &editor->event, H_SETSIZE, 1000);
+  using Prompt = const char* (*)(EditLine*);
+  const Prompt prompt = [](EditLine*) { return "> "; };
+  el_set(line, EL_PROMPT, prompt);
+  el_set(line, EL_EDITOR, "emacs");
+  el_set(line, EL_HIST, history, editor->history.get());
+  // A signal would end the process and leave the terminal without echo.
+  el_set(line, EL_SETTY, "-d", "-isig", nullptr);
+  el_set(line, EL_BIND, "^C", "em-kill-line", nullptr);
+  editor_ = std::move(editor);
+}
+
+LineReader::~LineReader() = default;
+
+std::optional<std::string> LineReader::next() {
+  std::string text;
+  if (!editor_) {
+    if (!std::getline(std::cin, text)) return std::nullopt;
+    if (text.ends_with('\r')) text.pop_back();
+    return text;
+  }
+  int length = 0;
+  const char* line = el_gets(editor_->line.get(), &length);
+  if (line == nullptr || length <= 0) return std::nullopt;
+  text.assign(line, static_cast<size_t>(length));
+  history(editor_->history.get(), &editor_->event, H_ENTER, line);
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+}  // namespace restkv::cli

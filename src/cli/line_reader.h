@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace restkv::cli {
+
+/// Lines from standard input: with editing and history at a terminal, plain ones otherwise.
+class LineReader {
+ public:
+  LineReader();
+  ~LineReader();
+
+  /// The next line without its end; nothing at the end of the input. At a terminal Ctrl-C empties
+  /// the line and Ctrl-D ends the input.
+  std::optional<std::string> next();
+
+ private:
+  struct Editor;
+  std::unique_ptr<Editor> editor_;  // null: no terminal
+};
+
+}  // namespace restkv::cli

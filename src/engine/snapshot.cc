@@ -1,0 +1,217 @@
+#include "engine/snapshot.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "model/weights.h"
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace restkv {
+namespace {
+
+constexpr std::string_view kMagic = "rkv-snap";
+constexpr uint32_t kVersion = 1;
+constexpr size_t kHeaderBytes = 32;
+constexpr size_t kChecksumBytes = sizeof(uint64_t);
+
+/// Model and use of it that keys and values depend on, in words.
+std::string describe(const Model& model) {
+  const ModelConfig& c = model.config();
+  const auto rope = [](const RopeConfig& r) {
+    return fmt::format("RoPE {} x {} {} {}", r.base, r.factor,
+                       r.scaling == RopeConfig::Scaling::kYarn ? "yarn" : "linear", r.magnitude);
+  };
+  return fmt::format(
+      "{} \"{}\", {} layers, {} query heads, {} KV heads of {} and {}, {} tokens, "
+      "{}, {}, {} bytes",
+      c.architecture, c.name, c.layers, c.query_heads, c.kv_heads, c.key_dim, c.value_dim,
+      c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
+}
+
+/// Of the description and of 64 blocks spread evenly over the model's file, first and last
+/// included: fine-tunings of one model differ in some of them, and large files need not be read.
+uint64_t fingerprint(const Model& model) {
+  constexpr size_t kBlocks = 64;
+  constexpr size_t kBlockBytes = 1UL << 14U;
+  const std::string_view file = model.weights().file.bytes();
+  const std::string text = describe(model);
+  uint64_t hash = XXH3_64bits(text.data(), text.size());
+  for (size_t i = 0; i < kBlocks; ++i) {
+    const size_t last = file.size() - std::min(file.size(), kBlockBytes);
+    const std::string_view block = file.substr(last / (kBlocks - 1) * i, kBlockBytes);
+    hash = XXH3_64bits_withSeed(block.data(), block.size(), hash);
+  }
+  const std::string_view end = file.substr(file.size() - std::min(file.size(), kBlockBytes));
+  return XXH3_64bits_withSeed(end.data(), end.size(), hash);
+}
+
+class Hash {
+ public:
+  Hash() { XXH3_64bits_reset(state_.get()); }
+  void add(std::string_view bytes) { XXH3_64bits_update(state_.get(), bytes.data(), bytes.size()); }
+  [[nodiscard]] uint64_t value() const { return XXH3_64bits_digest(state_.get()); }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
+};
+
+void write_options(const SessionOptions& options, ByteWriter& out) {
+  // By name: later versions may have more of them.
+  out.text(options.compression.method);
+  out.number<uint64_t>(compression_options().size());
+  for (const CompressionOption& option : compression_options()) {
+    out.text(option.name);
+    out.text(option.get(options.compression));
+  }
+  out.text(kv_type_name(options.kv_type));
+  out.number<uint64_t>(options.chunk);
+  out.number<uint64_t>(options.interval);
+  out.number<int32_t>(options.decode_budget);
+  out.number<uint8_t>(options.compact_positions ? 1 : 0);
+}
+
+SessionOptions read_options(ByteReader& in) {
+  SessionOptions options;
+  try {
+    options.compression = default_options(in.text());
+    const auto count = in.number<uint64_t>();
+    for (uint64_t i = 0; i < count; ++i) {
+      const CompressionOption& option = find_compression_option(in.text());
+      option.set(options.compression, in.text());
+    }
+    validate(options.compression);
+    options.kv_type = find_kv_type(in.text());
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+    in.fail(e.what());
+  }
+  options.chunk = in.number<uint64_t>();
+  options.interval = in.number<uint64_t>();
+  options.decode_budget = in.number<int32_t>();
+  options.compact_positions = in.number<uint8_t>() != 0;
+  return options;
+}
+
+void write_body(const Model& model, const SessionState& state, std::string_view note,
+                ByteWriter& out) {
+  out.text(describe(model));
+  out.text(note);
+  write_options(state.options, out);
+  out.number<uint64_t>(state.tokens);
+  out.number<uint64_t>(state.stream.held);
+  out.number<double>(state.stream.request.compress_seconds);
+  out.array(std::span(state.logits));
+  state.stream.request.cache.save(out);
+  for (const LayerMemory& layer : state.stream.layers) layer.save(out);
+}
+
+Snapshot read_body(const Model& model, ByteReader& in) {
+  const ModelConfig& c = model.config();
+  Snapshot snapshot;
+  snapshot.note = in.text();
+  SessionState& state = snapshot.state;
+  state.options = read_options(in);
+  CacheStream& stream = state.stream;
+  stream.request.options = state.options.compression;
+  stream.request.kv_type = state.options.kv_type;
+  stream.compact_positions = state.options.compact_positions;
+  state.tokens = in.number<uint64_t>();
+  stream.held = in.number<uint64_t>();
+  stream.request.compress_seconds = in.number<double>();
+  in.array(state.logits);
+  in.expect(
+      state.logits.size() == (state.tokens > 0 ? c.vocabulary : 0) && stream.held <= state.tokens,
+      "its counts contradict each other");
+  KvCache& cache = stream.request.cache;
+  cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, state.options.kv_type);
+  cache.load(in);
+  stream.layers.resize(c.layers);
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    size_t rows = 0;
+    for (const CachedHead& head : cache.heads(layer)) rows = std::max(rows, head.count);
+    stream.layers[layer].load(in, c, rows);
+  }
+  in.expect(in.at_end(), "it goes on behind its end");
+  return snapshot;
+}
+
+}  // namespace
+
+void save_snapshot(const Model& model, const SessionState& state, std::string_view note,
+                   const std::string& path) {
+  uint64_t bytes = kHeaderBytes + kChecksumBytes;
+  ByteWriter counter([&](std::string_view part) { bytes += part.size(); });
+  write_body(model, state, note, counter);
+
+  AtomicFile file(path, bytes);
+  Hash hash;
+  ByteWriter out([&](std::string_view part) {
+    hash.add(part);
+    file.write(part);
+  });
+  hash.add(kMagic);
+  file.write(kMagic);
+  out.number(kVersion);
+  out.number<uint32_t>(0);
+  out.number(bytes);
+  out.number(fingerprint(model));
+  write_body(model, state, note, out);
+  out.number(hash.value());
+  file.commit();
+}
+
+Snapshot load_snapshot(const Model& model, const std::string& path) {
+  const MappedFile file(path, "snapshot");
+  const std::string_view bytes = file.bytes();
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
+    throw Error(code, fmt::format("{}: {}", path, why));
+  };
+  if (!bytes.starts_with(kMagic)) refuse(ErrorCode::kInput, "is not a snapshot of a session");
+  ByteReader header(path, bytes.substr(kMagic.size(), kHeaderBytes - kMagic.size()));
+  const auto version = header.number<uint32_t>();
+  if (version > kVersion) {
+    refuse(ErrorCode::kUnsupported,
+           fmt::format("has format {}, of a newer version of restkv; this one reads formats up to "
+                       "{}",
+                       version, kVersion));
+  }
+  const auto reserved = header.number<uint32_t>();
+  const auto expected = header.number<uint64_t>();
+  const auto made_for = header.number<uint64_t>();
+  if (bytes.size() != expected || expected < kHeaderBytes + kChecksumBytes) {
+    refuse(ErrorCode::kInput,
+           fmt::format("is damaged: it has {} bytes and should have {}; was it copied in full?",
+                       bytes.size(), expected));
+  }
+  const std::string_view content = bytes.substr(0, bytes.size() - kChecksumBytes);
+  ByteReader checksum(path, bytes.substr(content.size()));
+  if (XXH3_64bits(content.data(), content.size()) != checksum.number<uint64_t>()) {
+    header.fail("its checksum does not match its contents");
+  }
+  header.expect(version == kVersion && reserved == 0, "its header is not one of this format");
+  ByteReader body(path, content.substr(kHeaderBytes));
+  const std::string description = body.text();
+  if (made_for != fingerprint(model)) {
+    const std::string here = describe(model);
+    refuse(ErrorCode::kInput,
+           fmt::format("belongs to another model: it was made with {}; {} is {}", description,
+                       model.path(),
+                       here == description ? "of the same shape with other weights" : here));
+  }
+  return read_body(model, body);
+}
+
+}  // namespace restkv

@@ -1,0 +1,159 @@
+// `restkv chat` over a pipe: turns, commands, snapshots and Ctrl-C.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "cli/spawn.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::test_model_path;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+/// What a turn's line on standard error says.
+struct TurnCost {
+  size_t read = 0;
+  size_t wrote = 0;
+  size_t held = 0;
+};
+std::vector<TurnCost> costs(const std::string& err) {
+  const std::regex line(
+      R"(\[turn \d+: read (\d+) tokens in .*, wrote (\d+) .* cache (\d+) tokens)");
+  std::vector<TurnCost> result;
+  for (std::sregex_iterator i(err.begin(), err.end(), line), end; i != end; ++i) {
+    result.push_back({std::stoul((*i)[1]), std::stoul((*i)[2]), std::stoul((*i)[3])});
+  }
+  return result;
+}
+
+/// A tiny random model with a real tokenizer and its chat template.
+class CliChat : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    suite_folder_ = std::make_unique<TemporaryFolder>();
+    tiny_ = suite_folder_->file("tiny.gguf");
+    TinyModel model;
+    model.tokenizer = test_model_path();
+    model.vocabulary = 0;
+    model.tied = true;
+    model.type = GGML_TYPE_Q8_0;
+    model.context = 32768;
+    model.write(tiny_);
+  }
+  static void TearDownTestSuite() { suite_folder_.reset(); }
+
+  static Outcome chat(const std::string& input, std::vector<std::string> more = {}) {
+    more.insert(more.end(), {"-n", "20"});
+    return restkv_process(Spawn{.arguments = arguments(more), .input = input});
+  }
+  static std::vector<std::string> arguments(const std::vector<std::string>& more) {
+    std::vector<std::string> list{"chat", "-m", tiny_, "-t", "1", "--budget", "64"};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+
+  static inline std::unique_ptr<TemporaryFolder> suite_folder_;
+  static inline std::string tiny_;
+  TemporaryFolder folder_;
+};
+
+TEST_F(CliChat, TenTurnsCostTheirOwnTokensAndKeepTheBudget) {
+  std::string input;
+  for (int i = 0; i < 10; ++i) input += "Tell me about the number " + std::to_string(i) + ".\n";
+  const Outcome outcome = chat(input);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto turns = costs(outcome.err);
+  ASSERT_EQ(turns.size(), 10U) << outcome.err;
+  for (size_t i = 0; i < turns.size(); ++i) {
+    EXPECT_LE(turns[i].held, 64U + 32U);
+    EXPECT_LE(turns[i].read, i == 0 ? 50U : 30U);  // the first with the system message
+  }
+  EXPECT_EQ(turns.back().held, 64U);
+}
+
+TEST_F(CliChat, GoesOnFromASnapshotAsWithout) {
+  const std::string file = folder_.file("chat.rkv");
+  const Outcome whole =
+      chat("One.\nTwo.\n/save " + file + "\n/reset\n/load " + file + "\nThree.\nFour.\n");
+  const Outcome plain = chat("One.\nTwo.\nThree.\nFour.\n");
+  const Outcome second = chat("Three.\nFour.\n", {"--load", file});
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_EQ(whole.out, plain.out);
+  ASSERT_GT(second.out.size(), 10U);
+  EXPECT_TRUE(plain.out.ends_with(second.out)) << second.out << second.err;
+  EXPECT_LT(second.out.size(), plain.out.size());
+}
+
+TEST_F(CliChat, Commands) {
+  const Outcome outcome = chat(
+      "/help\nHello there, who are you and what do you do?\n/budget 40\n/stats\n/budget 3\n"
+      "/budget x\n/budget\n/nonsense\n/load /nowhere/at.all\n/save /nowhere/at.all\n/reset\n"
+      "/stats\n\n/quit\nnever read\n");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("/budget N     keep"));
+  EXPECT_THAT(outcome.err, HasSubstr("restkv (budget 40)"));
+  EXPECT_THAT(outcome.err, HasSubstr("40 tokens per head"));
+  EXPECT_THAT(outcome.err, HasSubstr("budget 3 leaves no room"));
+  EXPECT_THAT(outcome.err, HasSubstr("/budget is \"x\"; expected a whole number"));
+  EXPECT_THAT(outcome.err, HasSubstr("/budget needs N"));
+  EXPECT_THAT(outcome.err, HasSubstr("there is no command /nonsense"));
+  EXPECT_THAT(outcome.err, HasSubstr("/nowhere/at.all: cannot open the snapshot"));
+  EXPECT_THAT(outcome.err, HasSubstr("cannot write /nowhere/at.all"));
+  EXPECT_THAT(outcome.err, HasSubstr("0 tokens per head"));
+  EXPECT_EQ(costs(outcome.err).size(), 1U);
+}
+
+TEST_F(CliChat, InterruptStopsTheAnswerOnly) {
+  const Outcome outcome = restkv_process(
+      Spawn{.arguments = arguments({"-n", "20000", "--temp", "1"}),
+            .input = "Hello.\n/stats\n/quit\n",
+            .interrupt_when = [](const Outcome& so_far) { return so_far.out.size() > 50; }});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto turns = costs(outcome.err);
+  ASSERT_EQ(turns.size(), 1U) << outcome.err;
+  EXPECT_LT(turns[0].wrote, 20000U);
+  EXPECT_THAT(outcome.err, HasSubstr("peak resident memory"));
+}
+
+TEST_F(CliChat, ATurnThatDoesNotFitIsForgotten) {
+  std::string text;
+  for (int i = 0; i < 34000; ++i) text += "word ";
+  const Outcome outcome = chat("Hello.\n" + text + "\n/stats\nHello again.\n");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("context"));
+  EXPECT_EQ(costs(outcome.err).size(), 2U) << outcome.err;
+}
+
+// SmolLM2, nine turns later, with 256 of 370 tokens kept.
+TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
+  const std::string input =
+      "My dog is called Biscuit and he is seven years old. Please remember this.\n"
+      "What is the capital of France?\nName three fruits.\nHow many days does a week have?\n"
+      "Write one sentence about the sea.\nWhat do bees make?\nWhat is two plus three?\n"
+      "Name a planet.\nWhat language do people speak in Spain?\nWhat is my dog called?\n";
+  const auto last_answer = [&](const std::vector<std::string>& method) {
+    std::vector<std::string> list{"chat", "-m", test_model_path(), "-n", "32", "--budget", "256"};
+    list.insert(list.end(), method.begin(), method.end());
+    const Outcome outcome = restkv_process(Spawn{.arguments = list, .input = input});
+    EXPECT_EQ(costs(outcome.err).size(), 10U) << outcome.err;
+    for (const TurnCost& turn : costs(outcome.err)) EXPECT_LE(turn.held, 256U);
+    return outcome.out.substr(outcome.out.rfind('\n', outcome.out.size() - 2) + 1);
+  };
+  EXPECT_THAT(last_answer({"--kernel", "21"}), HasSubstr("Biscuit"));
+  EXPECT_THAT(last_answer({"--method", "streaming-llm"}), Not(HasSubstr("Biscuit")));
+}
+
+}  // namespace
+}  // namespace restkv

@@ -1,0 +1,73 @@
+#include "engine/conversation.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "restkv/error.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+class ConversationTest : public ::testing::Test {
+ protected:
+  Tokenizer tokenizer_{testing::test_model_path()};
+};
+
+TEST_F(ConversationTest, PiecesAreTheWholeConversation) {
+  Conversation conversation(tokenizer_, "Be brief.");
+  std::vector<ChatMessage> messages{{"system", "Be brief."}};
+  std::vector<int32_t> read;
+  const char* turns[][2] = {{"My name is Ada.", "Hello, Ada!"},
+                            {"What is 2 + 2?", "4"},
+                            {"And my name?", "Ada \xC3\xA9"}};
+  for (const auto& [question, answer] : turns) {
+    const Conversation::Turn turn = conversation.ask(question);
+    EXPECT_FALSE(turn.from_the_start);
+    read.insert(read.end(), turn.tokens.begin(), turn.tokens.end());
+    messages.push_back({"user", question});
+    EXPECT_EQ(read, tokenizer_.encode(tokenizer_.apply_chat_template(messages), true, true));
+
+    // The last token of an answer that was stopped has not been read.
+    std::vector<int32_t> said = tokenizer_.encode(answer, false, false);
+    const int32_t last = said.back();
+    said.pop_back();
+    read.insert(read.end(), said.begin(), said.end());
+    conversation.answer(answer, {last});
+    messages.push_back({"assistant", answer});
+
+    Conversation loaded(tokenizer_);
+    loaded.from_json(conversation.to_json());
+    EXPECT_EQ(loaded.ask("x").tokens, Conversation(conversation).ask("x").tokens);
+  }
+}
+
+TEST_F(ConversationTest, SpacesAroundAnAnswerDoNotMatterOtherChangesDo) {
+  Conversation conversation(tokenizer_);
+  (void)conversation.ask("one");
+  conversation.answer("two\n", {});
+  EXPECT_FALSE(conversation.ask("three").from_the_start);
+
+  // As if the template had written the beginning in another way.
+  std::string json = conversation.to_json();
+  json.replace(json.find(R"("read":"<)"), 9, R"("read":"_)");
+  conversation.from_json(json);
+  const Conversation::Turn turn = conversation.ask("four");
+  EXPECT_TRUE(turn.from_the_start);
+  EXPECT_GT(turn.tokens.size(), 20U);
+  EXPECT_FALSE(conversation.ask("five").from_the_start);
+}
+
+TEST_F(ConversationTest, RefusesWhatIsNoConversation) {
+  Conversation conversation(tokenizer_);
+  for (const char* json :
+       {"", "{}", "[]", R"({"messages":[{"role":"user"}],"read":"","unread":[]})",
+        R"({"messages":[{"role":"assistant","content":"a"}],"read":"b","unread":[]})"}) {
+    EXPECT_THROW(conversation.from_json(json), Error) << json;
+  }
+}
+
+}  // namespace
+}  // namespace restkv
