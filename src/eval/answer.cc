@@ -111,15 +111,16 @@ std::span<const float> Answerer::decode(int32_t token, KvCache& cache, TimedAnsw
   return logits;
 }
 
-std::string Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
-                           KvCache& cache, TimedAnswer& timed) {
+Draw Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
+                    const std::function<std::span<const float>(int32_t token)>& feed) const {
   SamplingOptions sampling = sample.sampling;
   sampling.seed = seed;
   Sampler sampler(sampling, logits.size());
   size_t longest_stop = 1;
   for (const std::string& stop : sample.stops) longest_stop = std::max(longest_stop, stop.size());
 
-  std::string text;
+  Draw result;
+  std::string& text = result.text;
   std::vector<float> allowed;
   for (size_t count = 0; count < sample.max_new_tokens;) {
     if (count < sample.min_new_tokens) {
@@ -132,7 +133,9 @@ std::string Answerer::draw(const Sample& sample, uint32_t seed, std::span<const 
       logits = allowed;
     }
     const int32_t token = sampler.sample(logits);
+    result.unfed.reset();
     if (tokenizer_.is_end(token)) break;
+    result.unfed = token;
     const size_t unseen = text.size() - std::min(text.size(), longest_stop - 1);
     text += tokenizer_.piece(token);
     ++count;
@@ -142,24 +145,29 @@ std::string Answerer::draw(const Sample& sample, uint32_t seed, std::span<const 
       break;
     }
     if (sample.stop_at_newline_token && token == newline_) break;
-    if (count < sample.max_new_tokens) logits = decode(token, cache, timed);
+    if (count < sample.max_new_tokens) logits = feed(token);
   }
-  return valid_utf8(text);
+  text = valid_utf8(text);
+  return result;
 }
 
 TimedAnswer Answerer::generate(const Sample& sample, std::span<const float> logits, KvCache cache) {
   TimedAnswer timed;
+  const auto draw_on = [&](KvCache& own, uint32_t seed) {
+    return draw(sample, seed, logits, [&](int32_t token) { return decode(token, own, timed); })
+        .text;
+  };
   for (size_t i = 0; i + 1 < sample.draws; ++i) {
     KvCache copy = cache;
     timed.answer.more_texts.push_back(
-        draw(sample, sample.sampling.seed + static_cast<uint32_t>(i + 1), logits, copy, timed));
+        draw_on(copy, sample.sampling.seed + static_cast<uint32_t>(i + 1)));
   }
-  timed.answer.text = draw(sample, sample.sampling.seed, logits, cache, timed);
+  timed.answer.text = draw_on(cache, sample.sampling.seed);
   return timed;
 }
 
 TimedAnswer Answerer::choose(const ChoiceSet& choices, std::span<const float> logits,
-                             KvCache cache) {
+                             const KvCache& cache) {
   TimedAnswer timed;
   for (const std::vector<int32_t>& choice : choices.continuations) {
     std::optional<KvCache> copy;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,14 @@ struct TimedAnswer {
   size_t decode_steps = 0;
 };
 
+/// A text that a model wrote, token by token.
+struct Draw {
+  std::string text;
+  /// Its last token, if the text ended there by itself and not by an end token: the cache has not
+  /// seen it.
+  std::optional<int32_t> unfed;
+};
+
 /// Answers samples on caches that a prefill has filled.
 class Answerer {
  public:
@@ -43,9 +52,14 @@ class Answerer {
   /// are those after the prompt. Throws like `Engine::decode`.
   TimedAnswer generate(const Sample& sample, std::span<const float> logits, KvCache cache);
 
+  /// One such text on a cache that only `feed` knows: it appends a token and returns the logits
+  /// after it.
+  Draw draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
+            const std::function<std::span<const float>(int32_t token)>& feed) const;
+
   /// Log-likelihoods of the choices: the first token of each is predicted by `logits`, the others
   /// on the cache; every choice begins with the cache as it is.
-  TimedAnswer choose(const ChoiceSet& choices, std::span<const float> logits, KvCache cache);
+  TimedAnswer choose(const ChoiceSet& choices, std::span<const float> logits, const KvCache& cache);
 
   /// The same, each choice in one prefill with its context: no compressed cache is ever read.
   TimedAnswer choose_jointly(const ChoiceSet& choices);
@@ -54,8 +68,6 @@ class Answerer {
   TimedAnswer follow(const Sample& sample, std::span<const float> logits, KvCache cache);
 
  private:
-  std::string draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
-                   KvCache& cache, TimedAnswer& timed);
   std::span<const float> decode(int32_t token, KvCache& cache, TimedAnswer& timed);
 
   const Tokenizer& tokenizer_;

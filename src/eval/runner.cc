@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "eval/answer.h"
+#include "eval/conversation.h"
 #include "eval/results.h"
 #include "eval/sha256.h"
 #include "restkv/compression_options.h"
@@ -79,7 +80,8 @@ class Runner {
  public:
   Runner(const Model& model, const Tokenizer& tokenizer, const RunOptions& options,
          const RunHooks& hooks)
-      : tokenizer_(tokenizer),
+      : model_(model),
+        tokenizer_(tokenizer),
         options_(options),
         hooks_(hooks),
         engine_(model),
@@ -140,10 +142,11 @@ class Runner {
       result.length = sample.length;
       result.depth = sample.depth;
       result.reference = sample.reference;
-      if (!sample.turns.empty()) {
-        throw Error(ErrorCode::kUnsupported, "conversations cannot be run yet");
+      if (sample.turns.empty()) {
+        answer_cells(*item.task, sample, result);
+      } else {
+        converse_with_cells(*item.task, sample, result);
       }
-      answer_cells(*item.task, sample, result);
     } catch (const Error& e) {
       const bool of_this_sample = e.code() != ErrorCode::kInterrupted && e.code() != ErrorCode::kIo;
       if (!of_this_sample) throw;
@@ -206,6 +209,24 @@ class Runner {
     }
   }
 
+  /// Every cell holds its own conversation: what it has kept decides what comes next.
+  void converse_with_cells(const Task& task, const Sample& sample, SampleResult& result) {
+    const auto cells = static_cast<double>(options_.cells.size());
+    for (size_t i = 0; i < options_.cells.size(); ++i) {
+      const Cell& cell = options_.cells[i];
+      Conversation held = converse(model_, tokenizer_, answerer_, sample,
+                                   {.compression = cell.options, .kv_type = options_.kv_type},
+                                   options_.prompt.chat && !sample.always_raw, [&](double part) {
+                                     show((static_cast<double>(i) + part) / cells, result);
+                                     return !interrupted();
+                                   });
+      result.prompt_tokens = held.read_tokens;
+      result.prefill_seconds += held.prefill_seconds;
+      add_cell(task, sample, cell, std::move(held.timed),
+               {.kv_bytes = held.kv_bytes, .compress_seconds = held.compress_seconds}, result);
+    }
+  }
+
   struct CellCost {
     size_t kv_bytes = 0;
     double compress_seconds = 0;
@@ -223,6 +244,7 @@ class Runner {
     to.decode_steps = timed.decode_steps;
   }
 
+  const Model& model_;
   const Tokenizer& tokenizer_;
   const RunOptions& options_;
   const RunHooks& hooks_;

@@ -29,10 +29,10 @@ enum class SampleMode {
 /// One turn of a conversation that is held on one cache: the message is added to what the cache has
 /// kept of the turns before, compressed with it, and answered; nothing is ever read again.
 struct Turn {
-  std::string prompt;         ///< The user's message.
-  std::string answer_prefix;  ///< Begins the answer, after the chat template.
+  std::string prompt;              ///< The user's message.
+  std::string answer_prefix = {};  ///< Begins the answer, after the chat template.
   /// What the later turns see as the whole answer, prefix included; "": what the model said.
-  std::string forced_answer;
+  std::string forced_answer = {};
   /// Once answered, the conversation goes back to where it was before this turn.
   bool undone = false;
 };

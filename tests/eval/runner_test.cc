@@ -321,7 +321,7 @@ TEST_F(RunnerTest, RecordsWhatOneSampleCannotDo) {
   no_text.prompt = "";
   no_text.add_special = false;
   Sample conversation = text_sample(0);
-  conversation.turns.resize(1);
+  conversation.turns = {{.prompt = words(1200, 1)}};
   tasks_.clear();
   tasks_.push_back(std::make_unique<FakeTask>(
       "mixed", std::vector{too_long, no_text, conversation, text_sample(1)}));
@@ -333,9 +333,28 @@ TEST_F(RunnerTest, RecordsWhatOneSampleCannotDo) {
   EXPECT_THAT(results[0].error, HasSubstr("the model's context holds 1024"));
   EXPECT_TRUE(results[0].cells.empty());
   EXPECT_THAT(results[1].error, HasSubstr("no tokens"));
-  EXPECT_THAT(results[2].error, HasSubstr("conversations"));
+  EXPECT_THAT(results[2].error, HasSubstr("context"));
   EXPECT_EQ(results[3].error, "");
   EXPECT_EQ(run(options).failed, 3U) << "a later start does not try again, but says so";
+}
+
+TEST_F(RunnerTest, HoldsAConversationWithEveryCell) {
+  Sample conversation = text_sample(0);
+  conversation.turns = {{.prompt = words(30, 1)}, {.prompt = words(40, 2)}};
+  tasks_.clear();
+  tasks_.push_back(std::make_unique<FakeTask>("talk", std::vector{conversation}));
+  const RunOptions options = in("run");
+  EXPECT_EQ(run(options).failed, 0U);
+  const auto results = read_results(options.folder);
+  ASSERT_EQ(results.size(), 1U);
+  ASSERT_EQ(results[0].cells.size(), options.cells.size());
+  for (const CellResult& c : results[0].cells) {
+    EXPECT_EQ(c.answer.turn_texts.size(), 2U) << c.cell;
+    EXPECT_EQ(c.answer.turn_tokens.size(), 2U) << c.cell;
+    if (c.cell != "full") {
+      EXPECT_EQ(c.answer.turn_tokens.back(), 48U) << c.cell;
+    }
+  }
 }
 
 TEST_F(RunnerTest, RefusesOptionsBeforeTheFirstSample) {

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "eval/answer.h"
+#include "eval/suite.h"
+#include "restkv/model.h"
+#include "restkv/session.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::eval {
+
+/// What a conversation gave (`Answer::turn_texts`, `turn_tokens`) and cost.
+struct Conversation {
+  TimedAnswer timed;
+  size_t read_tokens = 0;  ///< All that entered the cache, the model's own answers included.
+  size_t kv_bytes = 0;     ///< Of the cache after the last turn's prompt.
+  double prefill_seconds = 0;
+  double compress_seconds = 0;
+};
+
+/// Holds the conversation of `Sample::turns` on one cache: `Sample::prompt` is prefilled and
+/// compressed, then each turn with whatever of the turn before is not in the cache yet; no token is
+/// read twice. With `chat`, in the model's chat template; else the parts are separated by blank
+/// lines.
+///
+/// `progress` gets the share of turns done and returns whether to go on. Throws `Error`:
+/// kUnsupported (no chat template, or one that rewrites messages), kInvalidArgument (longer than
+/// the model's context), kInterrupted.
+Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
+                      const Sample& sample, const SessionOptions& options, bool chat,
+                      const std::function<bool(double)>& progress);
+
+}  // namespace restkv::eval
