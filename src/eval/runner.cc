@@ -197,7 +197,7 @@ class Runner {
       if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
       CacheRequest request = std::move(requests[i]);
       const size_t kv_bytes = request.cache.kept_bytes();
-      TimedAnswer timed = choices ? answerer_.choose(*choices, logits, std::move(request.cache))
+      TimedAnswer timed = choices ? answerer_.choose(*choices, logits, request.cache)
                           : sample.mode == SampleMode::kContinue
                               ? answerer_.follow(sample, logits, std::move(request.cache))
                               : answerer_.generate(sample, logits, std::move(request.cache));
