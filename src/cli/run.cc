@@ -49,6 +49,8 @@ struct RunStats {
   std::string method;
   int budget = 0;
   std::string kv_type;
+  size_t layers = 0;
+  size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget
   size_t prompt_tokens = 0;
   double load_seconds = 0;
   double prefill_seconds = 0;  // up to the first token
@@ -69,6 +71,11 @@ struct RunStats {
     };
     const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
     row("method", method == "full" ? method : fmt::format("{} (budget {})", method, budget));
+    if (window_layers > 0) {
+      row("sliding windows",
+          fmt::format("{} of {} layers keep theirs; the budget is for the others", window_layers,
+                      layers));
+    }
     row("prompt tokens", fmt::format("{}", prompt_tokens));
     row("model loaded in", fmt::format("{:.3f} s", load_seconds));
     if (prefill_seconds > 0) {  // otherwise the prompt was not read to its end
@@ -90,6 +97,8 @@ struct RunStats {
     return nlohmann::ordered_json{{"method", method},
                                   {"budget", budget},
                                   {"kv_type", kv_type},
+                                  {"layers", layers},
+                                  {"window_layers", window_layers},
                                   {"prompt_tokens", prompt_tokens},
                                   {"load_seconds", load_seconds},
                                   {"time_to_first_token_seconds", prefill_seconds},
@@ -158,6 +167,8 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   Sampler sampler(flags.sampling, model.config().vocabulary);
   Session session(model, options);
   stats.load_seconds = seconds_since(load_start);
+  stats.layers = model.config().layers;
+  stats.window_layers = stats.layers - model.config().global_layers();
 
   const std::vector<int32_t> tokens = encode_prompt(flags, tokenizer, prompt);
   stats.prompt_tokens = tokens.size();

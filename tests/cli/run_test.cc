@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cli/spawn.h"
+#include "make_model/presets.h"
 #include "restkv/tokenizer.h"
 #include "support/tiny_model.h"
 
@@ -234,6 +235,24 @@ TEST_F(CliRun, StatisticsAreRight) {
     EXPECT_LT(stats.at("peak_resident_bytes"), size_t{4} << 30U);
     EXPECT_EQ(stats.at("interrupted"), false);
   }
+}
+
+TEST_F(CliRun, SlidingWindowsAreNotEvicted) {
+  TinyModel model = find_preset("tiny-gemma3");
+  model.tokenizer = test_model_path();
+  const std::string path = folder_.file("gemma3.gguf");
+  model.write(path);
+  const Outcome outcome =
+      restkv_process({"run", "-m", path, "-t", "1", "-n", "3", "--raw", "-p", long_text(300),
+                      "--budget", "40", "--stats", "--stats-json", folder_.file("stats.json")});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              HasSubstr("sliding windows        6 of 7 layers keep theirs; the budget is for the "
+                        "others"));
+  const nlohmann::json stats = nlohmann::json::parse(read_bytes(folder_.file("stats.json")));
+  EXPECT_EQ(stats.at("window_layers"), 6);
+  // Keys and values of one KV head of 128 channels, in halves.
+  EXPECT_EQ(stats.at("kv_bytes_kept"), (6 * model.window + 40) * 2 * 128 * 2);
 }
 
 TEST_F(CliRun, TheSeedDecides) {
