@@ -73,4 +73,9 @@ std::span<const float> LlamaReference::logits(size_t i) const {
   return {llama_get_logits_ith(context_.get(), static_cast<int32_t>(i)), vocabulary()};
 }
 
+void LlamaReference::restart() {
+  llama_memory_clear(llama_get_memory(context_.get()), true);
+  next_ = 0;
+}
+
 }  // namespace restkv::testing

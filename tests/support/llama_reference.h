@@ -28,6 +28,8 @@ class LlamaReference {
   /// Feeds tokens after what was fed before; `logits(i)` are then those after tokens[i].
   void feed(std::span<const int32_t> tokens);
   [[nodiscard]] std::span<const float> logits(size_t i) const;
+  /// Forgets everything that was fed.
+  void restart();
 
  private:
   std::unique_ptr<llama_model, decltype(&llama_model_free)> model_{nullptr, llama_model_free};

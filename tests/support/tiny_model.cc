@@ -7,14 +7,27 @@
 
 namespace restkv::testing {
 
+namespace {
+
+std::string environment_or(const char* name, const char* fallback) {
+  const char* variable = std::getenv(name);
+  return variable != nullptr && *variable != '\0' ? variable : fallback;
+}
+
+}  // namespace
+
 std::string test_model_path() {
-  const char* variable = std::getenv("RESTKV_MODEL");
-  const bool given = variable != nullptr && *variable != '\0';
-  const std::string path = given ? variable : RESTKV_TEST_MODEL;
+  const std::string path = environment_or("RESTKV_MODEL", RESTKV_TEST_MODEL);
   if (!std::filesystem::is_regular_file(path)) {
     throw std::runtime_error("the test model " + path +
                              " is missing; run script/bootstrap or set RESTKV_MODEL");
   }
+  return path;
+}
+
+std::optional<std::string> gemma_path() {
+  const std::string path = environment_or("RESTKV_GEMMA", RESTKV_TEST_GEMMA);
+  if (!std::filesystem::is_regular_file(path)) return std::nullopt;
   return path;
 }
 

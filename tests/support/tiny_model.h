@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "make_model/random_model.h"
@@ -13,6 +14,12 @@ using TinyTensor = RandomTensor;
 /// The real model of the tests (SmolLM2-135M-Instruct): the environment variable RESTKV_MODEL, or
 /// where the set-up puts it. Throws std::runtime_error if there is none, which fails the test.
 std::string test_model_path();
+
+/// Gemma 3 270M (base): the environment variable RESTKV_GEMMA, or where `script/bootstrap
+/// --with-gemma` puts it. None without it: its tests are to be skipped with `kNoGemma`.
+std::optional<std::string> gemma_path();
+inline constexpr const char* kNoGemma =
+    "Gemma 3 270M is not here; script/bootstrap --with-gemma fetches it";
 
 /// A new folder that is removed, with what is in it, at the end of the scope.
 class TemporaryFolder {
