@@ -50,6 +50,8 @@ void check_tokens_differ(const GgufFile& file, const std::vector<std::string_vie
 }  // namespace
 
 void check_vocabulary(const GgufFile& file) {
+  // Where this is no string, libllama loses the memory that it has taken by then.
+  static_cast<void>(file.string("general.architecture"));
   const std::optional<std::string> model = file.find_string(kModelKey);
   if (!model) file.fail(fmt::format("holds no tokenizer: '{}' is missing", kModelKey));
   if (*model != "llama" && *model != "gpt2") {
