@@ -68,8 +68,8 @@ Loss losses(const std::string& path) {
   constexpr size_t kWindow = 768;
   // libllama holds the logits of as many positions: 134 MB of Gemma's 262,144 tokens.
   constexpr size_t kFed = 128;
-  const std::string text = read_file(
-      environment("RESTKV_PERPLEXITY_TEXT", RESTKV_TEST_DATA_DIR "/../../docs/design.md"));
+  const std::string text =
+      read_file(environment("RESTKV_PERPLEXITY_TEXT", RESTKV_TEST_DATA_DIR "/../../LICENSE"));
   const size_t count = std::stoul(environment("RESTKV_PERPLEXITY_WINDOWS", "1"));
   const Model model(path);
   Engine engine(model);
