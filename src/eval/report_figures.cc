@@ -288,7 +288,8 @@ std::string heat_map_svg(const RunReport& report) {
 
   for (size_t c = 0; c < report.columns.size(); ++c) {
     const double x = kLeft + (panel_width + kGap) * static_cast<double>(c % per_line);
-    const double y = kTop + line_height * static_cast<double>(c / per_line) + kPanelHead;
+    const size_t line = c / per_line;
+    const double y = kTop + line_height * static_cast<double>(line) + kPanelHead;
     svg.text(x, y - 8, report.columns[c].name, "strong small");
     for (size_t d = 0; c % per_line == 0 && d < map.depths.size(); ++d) {
       svg.text(x - 6, y + kRow * (static_cast<double>(d) + 0.5) + 4, percent_of(map.depths[d]),
