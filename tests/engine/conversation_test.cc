@@ -57,6 +57,7 @@ TEST_F(ConversationTest, SpacesAroundAnAnswerDoNotMatterOtherChangesDo) {
   const Conversation::Turn turn = conversation.ask("four");
   EXPECT_TRUE(turn.from_the_start);
   EXPECT_GT(turn.tokens.size(), 20U);
+  conversation.answer("four too", {});
   EXPECT_FALSE(conversation.ask("five").from_the_start);
 }
 

@@ -134,6 +134,7 @@ TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
   std::vector<CacheRequest> requests = {request_for("expected-attention", 40)};
   requests[0].options.future = 1;
   LayerObserver observer(*model_, requests, kLength, *rope_);
+  observer.begin_layer(kLength);
   const LayerObservation seen = observer.observation(0, 0);
   ASSERT_NE(seen.future_rotation, nullptr);
   // One position ahead is a plain rotation.
