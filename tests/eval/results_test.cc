@@ -80,11 +80,12 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   written.cells[0].answer.more_texts = {"second"};
   written.cells[0].answer.turn_texts = {"turn"};
   written.cells[0].answer.turn_tokens = {5};
-  CellResult& choices = written.cells.emplace_back();
+  written.cells.resize(3);  // first: references would not outlive a later one
+  CellResult& choices = written.cells[1];
   choices.cell = "snapkv@64";
   choices.answer.log_likelihoods = {-1.0 / 3, -std::numeric_limits<double>::infinity()};
   choices.answer.greedy = {1, 0};
-  CellResult& losses = written.cells.emplace_back();
+  CellResult& losses = written.cells[2];
   losses.cell = "restkv@64";
   losses.answer.token_losses = {0.1, 0.2};
   losses.scores = {{"zeta", 1}, {"alpha", std::numeric_limits<double>::quiet_NaN()}};
