@@ -72,6 +72,13 @@ class Engine {
   /// call. Throws `Error` (kInvalidArgument) beyond the model's context.
   std::span<const float> decode(int32_t token, KvCache& cache);
 
+  /// The same for several caches at once, a token for each: the weights are read once for all of
+  /// them. Returns logits [tokens, V], equal to those of single calls and valid until the next
+  /// call. Throws `Error` (kInvalidArgument) also if there are more than `kMostTogether`; a cache
+  /// must not occur twice.
+  Matrix<const float> decode(std::span<const int32_t> tokens, std::span<KvCache* const> caches);
+  static constexpr size_t kMostTogether = 31;
+
  private:
   struct State;
   using ObserveQueries = std::function<void(size_t layer, Heads<const float> queries)>;
@@ -80,7 +87,8 @@ class Engine {
                   CacheStream* stream, size_t wanted_rows, const ProgressCallback& progress);
   LayerObservation observe(LayerObserver& observer, size_t request, size_t layer);
   std::vector<float> last_logits(size_t tokens);
-  std::span<const float> decode(int32_t token, KvCache& cache, const ObserveQueries& observe);
+  Matrix<const float> decode_rows(std::span<const int32_t> tokens, std::span<KvCache* const> caches,
+                                  const ObserveQueries& observe);
 
   /// Puts what is to stay of the layer in the works into a stream's cache.
   void keep_in_stream(CacheStream& stream, size_t layer, size_t added, LayerObserver& observer);

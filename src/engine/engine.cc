@@ -22,6 +22,9 @@ namespace {
 /// full speed, few enough for the activations to stay near the cache.
 constexpr size_t kBlockTokens = 512;
 
+// Products of more rows would round activations differently from those of one.
+static_assert(Engine::kMostTogether < kDenseFromRows);
+
 AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
   return {.scale = c.attention_scale,
           .softcap = c.attention_softcap,
@@ -88,6 +91,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   State& s = *state_;
   s.grow_rope(c, position + n);
   s.hidden.resize(n * c.width);
+  const std::vector<size_t> positions = consecutive(position, n);
   const Matrix<float> hidden(s.hidden.data(), n, c.width);
   LayerObserver observer(model_, requests, n, s.rope, position, stream != nullptr);
 
@@ -109,7 +113,8 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window), position + first, wanted,
+          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window),
+          std::span(positions).subspan(first, end - first), wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
             s.kv.store(k, v, first);
@@ -198,38 +203,59 @@ void Engine::score(std::span<const int32_t> tokens,
   state_->kv.release();
 }
 
-std::span<const float> Engine::decode(int32_t token, KvCache& cache,
-                                      const ObserveQueries& observe) {
+Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
+                                        std::span<KvCache* const> caches,
+                                        const ObserveQueries& observe) {
   const ModelConfig& c = model_.config();
   State& s = *state_;
-  const size_t position = cache.next_position;
-  check_length(c, position, 1);
-  s.grow_rope(c, position + 1);
-  AlignedVector<float> hidden(c.width);
-  const Matrix<float> x(hidden.data(), 1, c.width);
-  embed(model_, {&token, 1}, x);
+  const size_t rows = tokens.size();
+  std::vector<size_t> positions(rows);
+  for (size_t r = 0; r < rows; ++r) {
+    positions[r] = caches[r]->next_position;
+    check_length(c, positions[r], 1);
+    s.grow_rope(c, positions[r] + 1);
+  }
+  s.decoded.resize(rows * c.width);
+  const Matrix<float> x(s.decoded.data(), rows, c.width);
+  embed(model_, tokens, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     run_layer(
-        model_, layer, nullptr, s.rope_of(c.windows[layer]), position, 1, x, s.scratch,
+        model_, layer, nullptr, s.rope_of(c.windows[layer]), positions, rows, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
           observe(layer, q);
-          cache.append(layer, {k.data, k.heads, k.dim, k.head_stride},
-                       {v.data, v.heads, v.dim, v.head_stride}, static_cast<int32_t>(position));
-          // A layer with a sliding window holds nothing else: no further mask is needed.
-          decode_attention({q.data, q.heads, q.dim, q.head_stride}, cache.heads(layer),
-                           {.scale = c.attention_scale, .softcap = c.attention_softcap},
-                           {out.data, out.heads, out.dim, out.head_stride});
+          for (size_t r = 0; r < rows; ++r) {
+            KvCache& cache = *caches[r];
+            cache.append(layer, across_heads(k, r), across_heads(v, r),
+                         static_cast<int32_t>(positions[r]));
+            // A layer with a sliding window holds nothing else: no further mask is needed.
+            decode_attention(across_heads(q, r), cache.heads(layer),
+                             {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                             across_heads(out, r));
+          }
         });
   }
-  cache.next_position = position + 1;
-  s.logits.resize(c.vocabulary);
-  unembed(model_, x, {s.logits.data(), 1, c.vocabulary});
+  for (size_t r = 0; r < rows; ++r) caches[r]->next_position = positions[r] + 1;
+  s.logits.resize(rows * c.vocabulary);
+  const Matrix<float> logits(s.logits.data(), rows, c.vocabulary);
+  unembed(model_, x, logits);
   require_finite(model_, s.logits);
-  return s.logits;
+  return logits;
 }
 
 std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
-  return decode(token, cache, [](size_t, Heads<const float>) {});
+  KvCache* const caches[] = {&cache};
+  return decode_rows({&token, 1}, caches, [](size_t, Heads<const float>) {}).row_span(0);
+}
+
+Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
+                                   std::span<KvCache* const> caches) {
+  if (tokens.empty() || tokens.size() > kMostTogether || caches.size() != tokens.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} tokens for {} caches: 1 to {} can be decoded together, one for "
+                            "each cache",
+                            tokens.size(), caches.size(), kMostTogether));
+  }
+  return decode_rows(tokens, caches, [](size_t, Heads<const float>) {});
 }
 
 }  // namespace restkv

@@ -10,6 +10,12 @@
 
 namespace restkv {
 
+/// Row `r` of every head, [heads, dim].
+template <class T>
+Matrix<T> across_heads(const Heads<T>& x, size_t r) {
+  return {x.row(0, r), x.heads, x.dim, x.head_stride};
+}
+
 /// Working memory of an engine.
 struct Engine::State {
   explicit State(const Model& model)
@@ -34,8 +40,9 @@ struct Engine::State {
   RopeTable window_rope;  // of layers with a sliding window
   Activations scratch;
   DenseLayer dense;
-  LayerKv kv;                   // of the layer that is being computed
-  AlignedVector<float> hidden;  // [n, C]
+  LayerKv kv;                    // of the layer that is being computed
+  AlignedVector<float> hidden;   // [n, C]
+  AlignedVector<float> decoded;  // hidden states of decoded tokens, [rows, C]
   std::vector<float> logits;
 };
 

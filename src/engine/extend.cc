@@ -63,10 +63,8 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
   const bool compress = stream.compressing(added);
   if (!compress && kv.prefix() > 0 && window == 0) {
     for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
-      const auto of = [&](Heads<float> x) -> Matrix<const float> {
-        return {x.row(0, row), x.heads, x.dim, x.head_stride};
-      };
-      cache.append(layer, of(kv.keys()), of(kv.values()), kv.positions()[0][row]);
+      cache.append(layer, across_heads(kv.keys(), row), across_heads(kv.values(), row),
+                   kv.positions()[0][row]);
     }
     return;
   }
@@ -168,14 +166,15 @@ std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
     return s.logits;
   }
   const size_t observed = observed_queries(options);
-  const auto logits = decode(token, stream.request.cache, [&](size_t layer, Heads<const float> q) {
+  KvCache* const caches[] = {&stream.request.cache};
+  const auto logits = decode_rows({&token, 1}, caches, [&](size_t layer, Heads<const float> q) {
     if (observed == 0 || c.windows[layer] > 0) return;
     const Heads<float> room =
         stream.layers[layer].make_room(c.query_heads, c.key_dim, observed - 1, 1);
     for (size_t h = 0; h < c.query_heads; ++h) std::copy_n(q.row(h, 0), q.dim, room.row(h, 0));
   });
   ++stream.held;
-  return logits;
+  return logits.row_span(0);
 }
 
 void Engine::compress(CacheStream& stream) {

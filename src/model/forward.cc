@@ -53,7 +53,8 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 }
 
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
-               size_t first, size_t wanted, Matrix<float> x, Activations& scratch, Attend attend) {
+               std::span<const size_t> positions, size_t wanted, Matrix<float> x,
+               Activations& scratch, Attend attend) {
   static const DenseLayer kStored;  // no float32 forms
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.weights().layers[layer];
@@ -72,8 +73,8 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
     rms_norm_heads(queries, w.query_norm, c.norm_epsilon);
     rms_norm_heads(keys, w.key_norm, c.norm_epsilon);
   }
-  rope.rotate(queries, first);
-  rope.rotate(keys, first);
+  rope.rotate(queries, positions);
+  rope.rotate(keys, positions);
 
   const auto attended = room(scratch.attended, wanted, c.query_heads * c.value_dim);
   attend(queries, keys, values, as_heads(attended, 0, c.query_heads, c.value_dim));

@@ -39,11 +39,12 @@ using Attend = FunctionRef<void(Heads<const float> queries, Heads<const float> k
 /// x [n, C] = rows of the embedding table. Throws `Error` (kInvalidArgument) on an id outside it.
 void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x);
 
-/// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i stands at position
-/// `first + i`. Only the last `wanted` rows of x become outputs; the others only serve as keys and
-/// values. `dense` may be null: then matrices are multiplied in their stored types.
+/// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i stands at
+/// `positions[i]`. Only the last `wanted` rows of x become outputs; the others only serve as keys
+/// and values. `dense` may be null: then matrices are multiplied in their stored types.
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
-               size_t first, size_t wanted, Matrix<float> x, Activations& scratch, Attend attend);
+               std::span<const size_t> positions, size_t wanted, Matrix<float> x,
+               Activations& scratch, Attend attend);
 
 /// logits [n, V] of hidden rows x [n, C].
 void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits);

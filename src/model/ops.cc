@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "base/threads.h"
 
@@ -240,6 +241,12 @@ void RopeTable::grow(size_t end) {
   });
 }
 
+std::vector<size_t> consecutive(size_t first, size_t count) {
+  std::vector<size_t> positions(count);
+  std::iota(positions.begin(), positions.end(), first);
+  return positions;
+}
+
 void RopeTable::rotate_row(Heads<float> x, size_t row, const float* cosine,
                            const float* sine) const {
   for (size_t h = 0; h < x.heads; ++h) {
@@ -251,10 +258,10 @@ void RopeTable::rotate_row(Heads<float> x, size_t row, const float* cosine,
   }
 }
 
-void RopeTable::rotate(Heads<float> x, size_t first) const {
+void RopeTable::rotate(Heads<float> x, std::span<const size_t> positions) const {
   if (pairs_ == 0) return;
   for_each_row(x.rows, [&](size_t r) {
-    const float* cosine = table_.data() + (first + r) * 2 * pairs_;
+    const float* cosine = table_.data() + positions[r] * 2 * pairs_;
     rotate_row(x, r, cosine, cosine + pairs_);
   });
 }

@@ -34,6 +34,9 @@ void softcap(Matrix<float> x, float cap);
 /// result fills the first half of each row.
 void gate_multiply(Matrix<float> gate_up, Activation activation);
 
+/// Positions first, first + 1, ...
+std::vector<size_t> consecutive(size_t first, size_t count);
+
 /// cos and sin of every (position, frequency): grows on demand and is kept over calls.
 class RopeTable {
  public:
@@ -42,9 +45,9 @@ class RopeTable {
 
   /// Makes positions [0, end) available.
   void grow(size_t end);
-  /// Rotates the rows of every head in place; row i stands at position `first + i`. The table must
-  /// have been grown beyond the last position.
-  void rotate(Heads<float> x, size_t first) const;
+  /// Rotates the rows of every head in place; row i stands at `positions[i]`. The table must have
+  /// been grown beyond all of them.
+  void rotate(Heads<float> x, std::span<const size_t> positions) const;
   /// The inverse of `rotate`.
   void rotate_back(Heads<float> x, size_t first) const;
   /// Turns a key of every head, x [heads, 1, d], from position `from` to position `to`. The table

@@ -158,6 +158,40 @@ void expect_error(ErrorCode code, const std::string& part, const std::function<v
   }
 }
 
+TEST_F(EngineTest, CachesDecodedTogetherGiveTheLogitsOfEachAlone) {
+  Engine engine(*model_);
+  std::vector<CacheRequest> requests(5);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].options =
+        options_with_budget(i % 2 == 0 ? "restkv" : "snapkv", static_cast<int>(40 + 30 * i));
+    engine.prefill(tokens_of(100 + 57 * i), {&requests[i], 1});  // and different positions
+  }
+  std::vector<KvCache> alone;
+  std::vector<KvCache*> together;
+  for (CacheRequest& request : requests) {
+    alone.push_back(request.cache);
+    together.push_back(&request.cache);
+  }
+  for (size_t step = 0; step < 40; ++step) {
+    const std::vector<int32_t> tokens = tokens_of(step + requests.size());
+    const std::span<const int32_t> now = std::span(tokens).last(requests.size());
+    const Matrix<const float> actual = engine.decode(now, together);
+    ASSERT_EQ(actual.rows, requests.size());
+    const std::vector<float> kept(actual.data, actual.row(actual.rows));
+    for (size_t i = 0; i < alone.size(); ++i) {
+      const std::span<const float> expected = engine.decode(now[i], alone[i]);
+      ASSERT_TRUE(std::ranges::equal(std::span(kept).subspan(i * expected.size(), expected.size()),
+                                     expected))
+          << "step " << step << ", cache " << i;
+    }
+  }
+  EXPECT_THROW(engine.decode(std::vector<int32_t>(4), together), Error);
+  EXPECT_THROW(engine.decode(std::vector<int32_t>(), std::vector<KvCache*>()), Error);
+  EXPECT_THROW(engine.decode(std::vector<int32_t>(Engine::kMostTogether + 1),
+                             std::vector<KvCache*>(Engine::kMostTogether + 1)),
+               Error);
+}
+
 TEST_F(EngineTest, RefusesWhatItCannotRun) {
   Engine engine(*model_);
   CacheRequest request;

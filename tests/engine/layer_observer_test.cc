@@ -34,7 +34,7 @@ class LayerObserverTest : public ::testing::Test {
     rope_.emplace(c.rope, model_->weights().rope_factors, model_->weights().architecture->rope);
     rope_->grow(kLength);
     rotated_ = plain_;
-    rope_->rotate({rotated_.data(), c.query_heads, kLength, c.key_dim}, 0);
+    rope_->rotate({rotated_.data(), c.query_heads, kLength, c.key_dim}, consecutive(0, kLength));
   }
 
   [[nodiscard]] const ModelConfig& config() const { return model_->config(); }
@@ -141,7 +141,7 @@ TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
   const ModelConfig& c = config();
   std::vector<float> expected(plain_.begin(), plain_.begin() + static_cast<ptrdiff_t>(c.key_dim));
   std::vector<float> actual = expected;
-  rope_->rotate({expected.data(), 1, 1, c.key_dim}, kLength);
+  rope_->rotate({expected.data(), 1, 1, c.key_dim}, consecutive(kLength, 1));
   seen.future_rotation->rotate(actual.data());
   for (size_t d = 0; d < c.key_dim; ++d) EXPECT_NEAR(actual[d], expected[d], 1e-6);
 }

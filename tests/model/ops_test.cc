@@ -233,7 +233,7 @@ void check_rotation(const RopeTable& table, const RopeConfig& config,
                     const std::vector<float>& factors, RopeStyle style, size_t dim, size_t rows,
                     size_t first) {
   Rows x(rows, 2 * dim);
-  table.rotate({x.view().data, 2, rows, dim, dim, x.view().stride}, first);
+  table.rotate({x.view().data, 2, rows, dim, dim, x.view().stride}, consecutive(first, rows));
   for (size_t r = 0; r < rows; ++r) {
     for (size_t h = 0; h < 2; ++h) {
       std::vector<float> before(dim);
@@ -306,7 +306,7 @@ TEST_P(OpsTest, YarnKeepsHighFrequenciesAndDividesLowOnes) {
     const double angle = kPosition * plain * ((1 - ramp) + ramp / 8);
     std::vector<float> x(kDim, 0.0F);
     x[i] = 1;
-    table.rotate({x.data(), 1, 1, kDim}, kPosition);
+    table.rotate({x.data(), 1, 1, kDim}, consecutive(kPosition, 1));
     EXPECT_NEAR(x[i], config.magnitude * std::cos(angle), 1e-5) << i;
     EXPECT_NEAR(x[i + 32], config.magnitude * std::sin(angle), 1e-5) << i;
   }
@@ -325,18 +325,18 @@ TEST_P(OpsTest, RopeIsUndoneAndMoved) {
       for (size_t c = 0; c < kDim; ++c) plain.set(r, c, static_cast<float>(x.before(r, c)));
     }
     const Heads<float> heads(x.view().data, 1, 3, kDim, kDim, x.view().stride);
-    table.rotate(heads, 400);
+    table.rotate(heads, consecutive(400, heads.rows));
     table.rotate_back(heads, 400);
     for (size_t r = 0; r < 3; ++r) {
       for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(x.now(r, c), plain.now(r, c), 2e-6);
     }
     // Moved from 400 to 20 and on to 590, a key is what it would have been there.
-    table.rotate(heads, 400);
+    table.rotate(heads, consecutive(400, heads.rows));
     const auto row = heads.slice_rows(1, 1);
     table.move(row, 401, 20);
     table.move(row, 20, 590);
     const Heads<float> there(plain.view().data, 1, 3, kDim, kDim, plain.view().stride);
-    table.rotate(there.slice_rows(1, 1), 590);
+    table.rotate(there.slice_rows(1, 1), consecutive(590, 1));
     for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(x.now(1, c), plain.now(1, c), 4e-6);
   }
 }
@@ -346,7 +346,7 @@ TEST_P(OpsTest, RopeOfNoChannels) {
   RopeTable table(config, {}, RopeStyle::kHalves);
   table.grow(10);
   Rows x(3, 8);
-  table.rotate({x.view().data, 2, 3, 4, 4, x.view().stride}, 5);
+  table.rotate({x.view().data, 2, 3, 4, 4, x.view().stride}, consecutive(5, 3));
   for (size_t c = 0; c < 8; ++c) EXPECT_EQ(x.now(1, c), x.before(1, c));
 }
 
