@@ -7,6 +7,9 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <list>
+#include <memory>
+#include <numeric>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -44,6 +47,32 @@ class LogProbabilities {
  private:
   std::span<const float> logits_;
   double log_sum_ = 0;
+};
+
+/// Tokens that are given: how likely was each of them?
+class GivenTokens : public Line {
+ public:
+  explicit GivenTokens(std::span<const int32_t> tokens) : tokens_(tokens) {}
+
+  std::optional<int32_t> next(std::span<const float> logits) override {
+    const LogProbabilities p(logits);
+    const int32_t token = tokens_[losses_.size()];
+    losses_.push_back(-p.of(token));
+    greedy_ = greedy_ && p.most_likely(token);
+    if (losses_.size() == tokens_.size()) return std::nullopt;
+    return token;
+  }
+
+  [[nodiscard]] const std::vector<double>& losses() const { return losses_; }
+  [[nodiscard]] double log_likelihood() const {
+    return -std::accumulate(losses_.begin(), losses_.end(), 0.0);
+  }
+  [[nodiscard]] bool greedy() const { return greedy_; }
+
+ private:
+  std::span<const int32_t> tokens_;
+  std::vector<double> losses_;
+  bool greedy_ = true;
 };
 
 /// Where the first of `stops` begins in `text`, looking from `from` on.
@@ -102,89 +131,178 @@ Answerer::Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<boo
   if (!newline.empty()) newline_ = newline.back();
 }
 
-std::span<const float> Answerer::decode(int32_t token, KvCache& cache, TimedAnswer& timed) {
-  if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
-  const auto start = Clock::now();
-  const std::span<const float> logits = engine_.decode(token, cache);
-  timed.decode_seconds += seconds_since(start);
-  ++timed.decode_steps;
-  return logits;
+/// A text being written.
+class Answerer::Text : public Line {
+ public:
+  Text(const Answerer& answerer, const Sample& sample, uint32_t seed)
+      : answerer_(answerer), sample_(sample), sampling_(sample.sampling) {
+    sampling_.seed = seed;
+    for (const std::string& stop : sample.stops) {
+      longest_stop_ = std::max(longest_stop_, stop.size());
+    }
+  }
+
+  std::optional<int32_t> next(std::span<const float> logits) override {
+    if (!sampler_) sampler_.emplace(sampling_, logits.size());
+    if (count_ >= sample_.max_new_tokens) return std::nullopt;
+    if (count_ < sample_.min_new_tokens) logits = without_ends(logits);
+    const int32_t token = sampler_->sample(logits);
+    unfed_.reset();
+    if (answerer_.tokenizer_.is_end(token)) return std::nullopt;
+    unfed_ = token;
+    const size_t unseen = text_.size() - std::min(text_.size(), longest_stop_ - 1);
+    text_ += answerer_.tokenizer_.piece(token);
+    ++count_;
+    const size_t stop = first_stop(text_, sample_.stops, unseen);
+    if (stop != std::string::npos) {
+      text_.resize(stop);
+      return std::nullopt;
+    }
+    if (sample_.stop_at_newline_token && token == answerer_.newline_) return std::nullopt;
+    if (count_ == sample_.max_new_tokens) return std::nullopt;
+    return token;
+  }
+
+  [[nodiscard]] Draw result() const { return {valid_utf8(text_), unfed_}; }
+
+ private:
+  std::span<const float> without_ends(std::span<const float> logits) {
+    allowed_.assign(logits.begin(), logits.end());
+    const auto forbid = [&](int32_t token) {
+      allowed_[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
+    };
+    std::ranges::for_each(answerer_.end_tokens_, forbid);
+    if (sample_.stop_at_newline_token && answerer_.newline_ >= 0) forbid(answerer_.newline_);
+    return allowed_;
+  }
+
+  const Answerer& answerer_;
+  const Sample& sample_;
+  SamplingOptions sampling_;
+  std::optional<Sampler> sampler_;
+  size_t longest_stop_ = 1;
+  size_t count_ = 0;
+  std::string text_;
+  std::optional<int32_t> unfed_;
+  std::vector<float> allowed_;
+};
+
+/// A line and the cache it goes on.
+struct Answerer::Work {
+  Line* line;
+  KvCache* cache;
+  bool last_of_cache;  ///< The lines before it go on copies.
+  TimedAnswer* timed;
+};
+
+void Answerer::finish(std::span<Work> works, std::span<const float> logits,
+                      const AnswerProgress& progress) {
+  /// Copies of long caches would need much memory: then lines wait for those before them.
+  constexpr size_t kMostCopied = size_t{1} << 30;
+  struct Active {
+    const Work* work;
+    std::optional<KvCache> copy;
+    size_t copied;
+    int32_t token;
+  };
+  std::list<Active> active;
+  size_t begun = 0;
+  size_t copied = 0;
+  const auto begin_more = [&] {
+    while (begun < works.size() && active.size() < Engine::kMostTogether) {
+      const Work& work = works[begun];
+      const size_t bytes = work.last_of_cache ? 0 : work.cache->kept_bytes();
+      if (!active.empty() && copied + bytes > kMostCopied) return;
+      ++begun;
+      const std::optional<int32_t> token = work.line->next(logits);
+      if (!token) continue;
+      Active& added = active.emplace_back(&work, std::nullopt, bytes, *token);
+      if (!work.last_of_cache) added.copy = *work.cache;
+      copied += bytes;
+    }
+  };
+  std::vector<int32_t> tokens;
+  std::vector<KvCache*> caches;
+  for (begin_more(); !active.empty(); begin_more()) {
+    if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
+    tokens.clear();
+    caches.clear();
+    for (Active& one : active) {
+      tokens.push_back(one.token);
+      caches.push_back(one.copy ? &*one.copy : one.work->cache);
+    }
+    const auto start = Clock::now();
+    const Matrix<const float> after = engine_.decode(tokens, caches);
+    const double share = seconds_since(start) / static_cast<double>(active.size());
+    size_t row = 0;
+    for (auto one = active.begin(); one != active.end(); ++row) {
+      one->work->timed->decode_seconds += share;
+      ++one->work->timed->decode_steps;
+      if (const auto token = one->work->line->next(after.row_span(row))) {
+        one->token = *token;
+        ++one;
+        continue;
+      }
+      copied -= one->copied;
+      one = active.erase(one);
+    }
+    if (progress) {
+      progress(static_cast<double>(begun - active.size()) / static_cast<double>(works.size()));
+    }
+  }
 }
 
 Draw Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
                     const std::function<std::span<const float>(int32_t token)>& feed) const {
-  SamplingOptions sampling = sample.sampling;
-  sampling.seed = seed;
-  Sampler sampler(sampling, logits.size());
-  size_t longest_stop = 1;
-  for (const std::string& stop : sample.stops) longest_stop = std::max(longest_stop, stop.size());
-
-  Draw result;
-  std::string& text = result.text;
-  std::vector<float> allowed;
-  for (size_t count = 0; count < sample.max_new_tokens;) {
-    if (count < sample.min_new_tokens) {
-      allowed.assign(logits.begin(), logits.end());
-      const auto forbid = [&](int32_t token) {
-        allowed[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
-      };
-      std::ranges::for_each(end_tokens_, forbid);
-      if (sample.stop_at_newline_token && newline_ >= 0) forbid(newline_);
-      logits = allowed;
-    }
-    const int32_t token = sampler.sample(logits);
-    result.unfed.reset();
-    if (tokenizer_.is_end(token)) break;
-    result.unfed = token;
-    const size_t unseen = text.size() - std::min(text.size(), longest_stop - 1);
-    text += tokenizer_.piece(token);
-    ++count;
-    const size_t stop = first_stop(text, sample.stops, unseen);
-    if (stop != std::string::npos) {
-      text.resize(stop);
-      break;
-    }
-    if (sample.stop_at_newline_token && token == newline_) break;
-    if (count < sample.max_new_tokens) logits = feed(token);
-  }
-  text = valid_utf8(text);
-  return result;
+  Text text(*this, sample, seed);
+  while (const auto token = text.next(logits)) logits = feed(*token);
+  return text.result();
 }
 
-TimedAnswer Answerer::generate(const Sample& sample, std::span<const float> logits, KvCache cache) {
-  TimedAnswer timed;
-  const auto draw_on = [&](KvCache& own, uint32_t seed) {
-    return draw(sample, seed, logits, [&](int32_t token) { return decode(token, own, timed); })
-        .text;
-  };
-  for (size_t i = 0; i + 1 < sample.draws; ++i) {
-    KvCache copy = cache;
-    timed.answer.more_texts.push_back(
-        draw_on(copy, sample.sampling.seed + static_cast<uint32_t>(i + 1)));
+std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<const float> logits,
+                                            std::span<KvCache> caches,
+                                            const AnswerProgress& progress) {
+  std::vector<TimedAnswer> answers(caches.size());
+  std::list<Text> texts;
+  std::vector<Work> works;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    for (size_t draw = 0; draw < sample.draws; ++draw) {
+      const auto seed = sample.sampling.seed + static_cast<uint32_t>(draw);
+      works.push_back({&texts.emplace_back(*this, sample, seed), &caches[i],
+                       draw + 1 == sample.draws, &answers[i]});
+    }
   }
-  timed.answer.text = draw_on(cache, sample.sampling.seed);
-  return timed;
+  finish(works, logits, progress);
+  auto text = texts.begin();
+  for (TimedAnswer& timed : answers) {
+    timed.answer.text = (text++)->result().text;
+    for (size_t draw = 1; draw < sample.draws; ++draw) {
+      timed.answer.more_texts.push_back((text++)->result().text);
+    }
+  }
+  return answers;
 }
 
-TimedAnswer Answerer::choose(const ChoiceSet& choices, std::span<const float> logits,
-                             const KvCache& cache) {
-  TimedAnswer timed;
-  for (const std::vector<int32_t>& choice : choices.continuations) {
-    std::optional<KvCache> copy;
-    if (choice.size() > 1) copy = cache;
-    double sum = 0;
-    bool greedy = true;
-    std::span<const float> after = logits;
-    for (size_t i = 0; i < choice.size(); ++i) {
-      const LogProbabilities p(after);
-      sum += p.of(choice[i]);
-      greedy = greedy && p.most_likely(choice[i]);
-      if (i + 1 < choice.size()) after = decode(choice[i], *copy, timed);
+std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, std::span<const float> logits,
+                                          std::span<KvCache> caches,
+                                          const AnswerProgress& progress) {
+  std::vector<TimedAnswer> answers(caches.size());
+  std::list<GivenTokens> lines;
+  std::vector<Work> works;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    for (const std::vector<int32_t>& choice : choices.continuations) {
+      works.push_back({&lines.emplace_back(choice), &caches[i],
+                       &choice == &choices.continuations.back(), &answers[i]});
     }
-    timed.answer.log_likelihoods.push_back(sum);
-    timed.answer.greedy.push_back(greedy ? 1 : 0);
   }
-  return timed;
+  finish(works, logits, progress);
+  for (auto line = lines.begin(); TimedAnswer & timed : answers) {
+    for (size_t i = 0; i < choices.continuations.size(); ++i, ++line) {
+      timed.answer.log_likelihoods.push_back(line->log_likelihood());
+      timed.answer.greedy.push_back(line->greedy() ? 1 : 0);
+    }
+  }
+  return answers;
 }
 
 TimedAnswer Answerer::choose_jointly(const ChoiceSet& choices) {
@@ -194,28 +312,24 @@ TimedAnswer Answerer::choose_jointly(const ChoiceSet& choices) {
     whole.insert(whole.end(), choice.begin(), choice.end());
     whole.pop_back();  // nothing is asked of what follows the last token
     const size_t first_predicting = choices.context.size() - 1;
-    double sum = 0;
-    bool greedy = true;
+    GivenTokens line(choice);
     engine_.score(
         whole,
         [&](size_t first, Matrix<const float> logits) {
           for (size_t r = 0; r < logits.rows; ++r) {
-            if (first + r < first_predicting) continue;
-            const int32_t token = choice[first + r - first_predicting];
-            const LogProbabilities p({logits.row(r), logits.cols});
-            sum += p.of(token);
-            greedy = greedy && p.most_likely(token);
+            if (first + r >= first_predicting) line.next(logits.row_span(r));
           }
         },
         [&](double) { return !interrupted_ || !interrupted_(); });
-    timed.answer.log_likelihoods.push_back(sum);
-    timed.answer.greedy.push_back(greedy ? 1 : 0);
+    timed.answer.log_likelihoods.push_back(line.log_likelihood());
+    timed.answer.greedy.push_back(line.greedy() ? 1 : 0);
   }
   return timed;
 }
 
-TimedAnswer Answerer::follow(const Sample& sample, std::span<const float> logits, KvCache cache) {
-  TimedAnswer timed;
+std::vector<TimedAnswer> Answerer::follow(const Sample& sample, std::span<const float> logits,
+                                          std::span<KvCache> caches,
+                                          const AnswerProgress& progress) {
   for (size_t i = 0; i < sample.continuation.size(); ++i) {
     const int32_t token = sample.continuation[i];
     if (token < 0 || static_cast<size_t>(token) >= logits.size()) {
@@ -224,10 +338,19 @@ TimedAnswer Answerer::follow(const Sample& sample, std::span<const float> logits
                               "of {}",
                               i, token, logits.size()));
     }
-    timed.answer.token_losses.push_back(-LogProbabilities(logits).of(token));
-    if (i + 1 < sample.continuation.size()) logits = decode(token, cache, timed);
   }
-  return timed;
+  std::vector<TimedAnswer> answers(caches.size());
+  std::list<GivenTokens> lines;
+  std::vector<Work> works;
+  for (size_t i = 0; i < caches.size() && !sample.continuation.empty(); ++i) {
+    works.push_back({&lines.emplace_back(sample.continuation), &caches[i], true, &answers[i]});
+  }
+  finish(works, logits, progress);
+  for (size_t i = 0; i < works.size(); ++i) {
+    answers[i].answer.token_losses =
+        std::next(lines.begin(), static_cast<std::ptrdiff_t>(i))->losses();
+  }
+  return answers;
 }
 
 }  // namespace restkv::eval

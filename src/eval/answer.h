@@ -41,16 +41,29 @@ struct Draw {
   std::optional<int32_t> unfed;
 };
 
-/// Answers samples on caches that a prefill has filled.
+/// Which token comes next on a cache, one after another.
+class Line {
+ public:
+  virtual ~Line() = default;
+  /// The next token, to be appended to the cache whose last logits are `logits`; none at the end.
+  virtual std::optional<int32_t> next(std::span<const float> logits) = 0;
+};
+
+/// Share of the answers done, 0 to 1.
+using AnswerProgress = std::function<void(double)>;
+
+/// Answers samples on caches that one prefill has filled: `logits` are those after the prompt. All
+/// caches are decoded together, each giving what it would give alone, and are used up. An answer's
+/// time is its share of that of the steps it took part in. Functions throw like `Engine::decode`.
 class Answerer {
  public:
-  /// `interrupted` is asked before every token; once it says yes, calls throw Error(kInterrupted).
+  /// `interrupted` is asked before every step; once it says yes, calls throw Error(kInterrupted).
   Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<bool()> interrupted);
 
   /// Texts for a kGenerate sample: the most likely token (or what `Sample::sampling` draws) until
-  /// an end token, a stop, the newline token where it ends the text, or `max_new_tokens`. `logits`
-  /// are those after the prompt. Throws like `Engine::decode`.
-  TimedAnswer generate(const Sample& sample, std::span<const float> logits, KvCache cache);
+  /// an end token, a stop, the newline token where it ends the text, or `max_new_tokens`.
+  std::vector<TimedAnswer> generate(const Sample& sample, std::span<const float> logits,
+                                    std::span<KvCache> caches, const AnswerProgress& progress = {});
 
   /// One such text on a cache that only `feed` knows: it appends a token and returns the logits
   /// after it.
@@ -59,16 +72,22 @@ class Answerer {
 
   /// Log-likelihoods of the choices: the first token of each is predicted by `logits`, the others
   /// on the cache; every choice begins with the cache as it is.
-  TimedAnswer choose(const ChoiceSet& choices, std::span<const float> logits, const KvCache& cache);
+  std::vector<TimedAnswer> choose(const ChoiceSet& choices, std::span<const float> logits,
+                                  std::span<KvCache> caches, const AnswerProgress& progress = {});
 
   /// The same, each choice in one prefill with its context: no compressed cache is ever read.
   TimedAnswer choose_jointly(const ChoiceSet& choices);
 
   /// Losses of a kContinue sample's tokens, each fed to the cache after it was predicted.
-  TimedAnswer follow(const Sample& sample, std::span<const float> logits, KvCache cache);
+  std::vector<TimedAnswer> follow(const Sample& sample, std::span<const float> logits,
+                                  std::span<KvCache> caches, const AnswerProgress& progress = {});
 
  private:
-  std::span<const float> decode(int32_t token, KvCache& cache, TimedAnswer& timed);
+  class Text;
+  struct Work;
+
+  /// Carries all lines to their ends.
+  void finish(std::span<Work> works, std::span<const float> logits, const AnswerProgress& progress);
 
   const Tokenizer& tokenizer_;
   Engine& engine_;

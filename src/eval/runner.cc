@@ -193,20 +193,25 @@ class Runner {
     for (const CacheRequest& request : requests) {
       result.prefill_seconds -= request.compress_seconds;
     }
-    for (size_t i = 0; i < requests.size(); ++i) {
-      if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
-      CacheRequest request = std::move(requests[i]);
-      const size_t kv_bytes = request.cache.kept_bytes();
-      TimedAnswer timed = choices ? answerer_.choose(*choices, logits, request.cache)
-                          : sample.mode == SampleMode::kContinue
-                              ? answerer_.follow(sample, logits, std::move(request.cache))
-                              : answerer_.generate(sample, logits, std::move(request.cache));
-      CellCost cost{.kv_bytes = kv_bytes, .compress_seconds = request.compress_seconds};
-      add_cell(task, sample, options_.cells[i], std::move(timed), cost, result);
-      show(kPrefillShare + (1 - kPrefillShare) * static_cast<double>(i + 1) /
-                               static_cast<double>(requests.size()),
-           result);
+    std::vector<KvCache> caches;
+    std::vector<CellCost> costs;
+    for (CacheRequest& request : requests) {
+      costs.push_back(
+          {.kv_bytes = request.cache.kept_bytes(), .compress_seconds = request.compress_seconds});
+      caches.push_back(std::move(request.cache));
     }
+    const auto answering = [&](double part) {
+      show(kPrefillShare + (1 - kPrefillShare) * part, result);
+    };
+    std::vector<TimedAnswer> answers = choices
+                                           ? answerer_.choose(*choices, logits, caches, answering)
+                                       : sample.mode == SampleMode::kContinue
+                                           ? answerer_.follow(sample, logits, caches, answering)
+                                           : answerer_.generate(sample, logits, caches, answering);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      add_cell(task, sample, options_.cells[i], std::move(answers[i]), costs[i], result);
+    }
+    show(1, result);
   }
 
   /// Every cell holds its own conversation: what it has kept decides what comes next.
