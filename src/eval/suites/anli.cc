@@ -53,23 +53,11 @@ std::vector<RecordTask> record_tasks() {
   return tasks;
 }
 
-std::vector<TaskInfo> tasks() { return task_infos(record_tasks()); }
-
-std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
-                                        std::vector<SkippedLine>& skipped) {
-  choose_profile(options.profile, kHarnessProfile);
-  return open_record_tasks(record_tasks(), options, skipped);
-}
-
 }  // namespace
 
 Suite anli_suite() {
-  return {.name = "anli",
-          .summary = "does the premise entail the hypothesis? (Adversarial NLI, prompted choice)",
-          .tasks = tasks,
-          .open = open,
-          .summarize = summarize_choices,
-          .remark = kHarnessRemark};
+  return choice_suite<record_tasks>(
+      "anli", "does the premise entail the hypothesis? (Adversarial NLI, prompted choice)");
 }
 
 }  // namespace restkv::eval

@@ -89,23 +89,11 @@ std::vector<RecordTask> record_tasks() {
   return tasks;
 }
 
-std::vector<TaskInfo> tasks() { return task_infos(record_tasks()); }
-
-std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
-                                        std::vector<SkippedLine>& skipped) {
-  choose_profile(options.profile, kHarnessProfile);
-  return open_record_tasks(record_tasks(), options, skipped);
-}
-
 }  // namespace
 
 Suite glue_suite() {
-  return {.name = "glue",
-          .summary = "grammar, sentiment, paraphrase, inference (GLUE, prompted choice)",
-          .tasks = tasks,
-          .open = open,
-          .summarize = summarize_choices,
-          .remark = kHarnessRemark};
+  return choice_suite<record_tasks>(
+      "glue", "grammar, sentiment, paraphrase, inference (GLUE, prompted choice)");
 }
 
 }  // namespace restkv::eval

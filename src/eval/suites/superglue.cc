@@ -281,14 +281,6 @@ std::vector<RecordTask> record_tasks() {
   return tasks;
 }
 
-std::vector<TaskInfo> tasks() { return task_infos(record_tasks()); }
-
-std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
-                                        std::vector<SkippedLine>& skipped) {
-  choose_profile(options.profile, kHarnessProfile);
-  return open_record_tasks(record_tasks(), options, skipped);
-}
-
 Scores summarize(std::string_view task, std::span<const Scores> samples) {
   return task == "record" ? mean_scores(samples) : summarize_choices(task, samples);
 }
@@ -296,14 +288,11 @@ Scores summarize(std::string_view task, std::span<const Scores> samples) {
 }  // namespace
 
 Suite superglue_suite() {
-  return {.name = "superglue",
-          .summary =
-              "question answering, inference, word sense, coreference (SuperGLUE, prompted "
-              "choice)",
-          .tasks = tasks,
-          .open = open,
-          .summarize = summarize,
-          .remark = kHarnessRemark};
+  Suite suite = choice_suite<record_tasks>(
+      "superglue",
+      "question answering, inference, word sense, coreference (SuperGLUE, prompted choice)");
+  suite.summarize = summarize;
+  return suite;
 }
 
 }  // namespace restkv::eval
