@@ -1,111 +1,197 @@
-// y = x W^T with W of 2048 x 2048: ggml's dot products in the stored type against converting W to
-// float32 and calling oneDNN (the conversion counts), for more and more rows of x. Prints from how
-// many rows on converting is faster, which is what kDenseFromRows in linear/linear.h stands for.
+// y = x W^T with W of 2048 x 2048 in the types of GGUF files, every way there is, in turns:
+//
+//   linear_bench few [TYPE...]      up to 64 rows of x: which product in the stored type is
+//   fastest,
+//                                   and from how many rows on converting W pays (the measurement
+//                                   behind the numbers in linear/linear.h)
+//   linear_bench prefill [TYPE...]  prompts: W converted once, then blocks of 512 rows
+//
+// "ggml" is its own graph of one matrix product, the better of the weight as it lies in the file
+// and repacked as libllama does at loading (without the time of repacking).
 
-#include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <ggml-cpu.h>
+#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
-#include <map>
+#include <chrono>
+#include <cstdio>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
+#include "ggml_product.h"
 #include "linear/linear.h"
 #include "machine.h"
+#include "model/ggml_log.h"
 #include "restkv/aligned.h"
+#include "restkv/error.h"
 
 namespace {
 
 using restkv::AlignedVector;
+using restkv::Linear;
+using restkv::Matrix;
+using restkv::StoredProduct;
+using restkv::bench::GgmlProduct;
 using restkv::bench::random_floats;
 using restkv::bench::seconds;
 
 constexpr size_t kSize = 2048;
-constexpr ggml_type kTypes[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
-                                GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K};
-constexpr int64_t kRows[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
+constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K,
+                                GGML_TYPE_Q8_0, GGML_TYPE_F16,  GGML_TYPE_F32};
 
-/// oneDNN's rate on 1024^3, measured before anything else runs.
-double g_gemm_rate = 0;
-/// stored / dense time by type and rows of x.
-std::map<ggml_type, std::map<int64_t, double>> g_ratios;
+/// Random weights in a ggml type, and what multiplies them.
+struct Problem {
+  Problem(ggml_type weight_type, size_t n)
+      : type(weight_type),
+        bytes(kSize * ggml_row_size(type, kSize)),
+        linear({{bytes.data(), type, kSize, kSize}}),
+        inputs(random_floats(n * kSize)),
+        outputs(n * kSize),
+        dense(kSize * kSize),
+        x(inputs.data(), n, kSize),
+        y(outputs.data(), n, kSize) {
+    const auto source = random_floats(kSize * kSize);
+    ggml_quantize_chunk(type, source.data(), bytes.data(), 0, kSize, kSize, nullptr);
+  }
+  ggml_type type;
+  AlignedVector<char> bytes;
+  Linear linear;
+  AlignedVector<float> inputs, outputs, dense;
+  Matrix<const float> x;
+  Matrix<float> y;
+};
 
-/// Random weights in a ggml type.
-AlignedVector<char> quantized(ggml_type type) {
-  const auto source = random_floats(kSize * kSize);
-  AlignedVector<char> bytes(kSize * ggml_row_size(type, kSize));
-  ggml_quantize_chunk(type, source.data(), bytes.data(), 0, kSize, kSize, nullptr);
-  return bytes;
+/// ggml's layouts of one problem.
+std::vector<std::unique_ptr<GgmlProduct>> ggml_products(const Problem& p) {
+  std::vector<std::unique_ptr<GgmlProduct>> products;
+  for (const bool repacked : {false, true}) {
+    auto product =
+        std::make_unique<GgmlProduct>(p.type, kSize, kSize, p.bytes.data(), repacked, p.x);
+    if (product->possible()) products.push_back(std::move(product));
+  }
+  return products;
 }
 
-/// Both ways take turns, so that what else the machine does hits both; the best time of each
-/// counts.
-void linear(benchmark::State& state, ggml_type type) {
-  const auto n = static_cast<size_t>(state.range(0));
-  const auto bytes = quantized(type);
-  const restkv::Linear weight({{bytes.data(), type, kSize, kSize}});
-  const auto x = random_floats(n * kSize);
-  AlignedVector<float> y(n * kSize);
-  AlignedVector<float> storage(kSize * kSize);
-  double stored = 1e30;
-  double dense = 1e30;
-  for (auto _ : state) {
-    stored = std::min(stored, seconds([&] {
-                        weight.multiply_stored({x.data(), n, kSize}, {y.data(), n, kSize});
-                      }));
-    dense = std::min(dense, seconds([&] {
-                       restkv::multiply_dense({x.data(), n, kSize}, weight.densify(storage),
-                                              {y.data(), n, kSize});
-                     }));
+/// Long enough for the idle threads of another way, which wait spinning, to fall asleep.
+constexpr std::chrono::milliseconds kPause{15};
+
+/// The best time of each way, taking turns so that what else the machine does hits all of them. A
+/// way runs twice in a row, as within a model, and the second time counts.
+template <class... Ways>
+std::vector<double> race(int rounds, const Ways&... ways) {
+  std::vector<double> best(sizeof...(ways), 1e30);
+  for (int round = 0; round < rounds; ++round) {
+    size_t i = 0;
+    const auto measure = [&](const auto& way) {
+      std::this_thread::sleep_for(kPause);
+      way();
+      best[i] = std::min(best[i], seconds(way));
+      ++i;
+    };
+    (measure(ways), ...);
   }
-  const double flops = 2.0 * static_cast<double>(n) * kSize * kSize;
-  state.counters["stored_ms"] = stored * 1e3;
-  state.counters["dense_ms"] = dense * 1e3;
-  state.counters["stored/dense"] = stored / dense;
-  state.counters["stored/sgemm"] = flops / stored / g_gemm_rate;
-  state.counters["dense/sgemm"] = flops / dense / g_gemm_rate;
-  g_ratios[type][state.range(0)] = stored / dense;
+  return best;
 }
 
-/// Time in the stored type as a multiple of the time by way of float32; and the number of rows from
-/// which on converting wins.
-void print_table() {
-  fmt::print("\nsgemm 1024^3: {:.0f} GFLOPS\nstored / dense time:\n{:>6}", g_gemm_rate * 1e-9,
-             "rows");
-  for (const int64_t n : kRows) fmt::print("{:>7}", n);
-  fmt::print("  dense from\n");
-  for (const auto& [type, ratios] : g_ratios) {
-    fmt::print("{:>6}", ggml_type_name(type));
-    int64_t from = 0;
-    for (const auto& [n, ratio] : ratios) {
-      fmt::print("{:>7.2f}", ratio);
-      if (ratio <= 1) {
-        from = 0;
-      } else if (from == 0) {
-        from = n;
-      }
-    }
-    fmt::print("{:>12}\n", from > 0 ? fmt::format("{}", from) : "never");
+void few(ggml_type type) {
+  fmt::print("{:>6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "type", "rows", "rounded",
+             "unpacked", "converted", "ggml", "fastest", "per row", "ggml/it");
+  double one = 0;
+  for (const size_t n : {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192}) {
+    Problem p(type, n);
+    const auto ggml = ggml_products(p);
+    std::vector<double> t = race(
+        n <= 16 ? 12 : 6, [&] { p.linear.multiply_stored(p.x, p.y, StoredProduct::kRounded); },
+        [&] { p.linear.multiply_stored(p.x, p.y, StoredProduct::kUnpacked); },
+        [&] { restkv::multiply_dense(p.x, p.linear.densify(p.dense), p.y); },
+        [&] { p.linear.multiply_stored(p.x, p.y); }, [&] { ggml.front()->run(); },
+        [&] { ggml.back()->run(); });
+    const double theirs = std::min(t[4], t[5]);
+    if (n == 1) one = t[3];
+    fmt::print("{:>6} {:>5} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.2f} {:>9.2f}\n",
+               ggml_type_name(type), n, t[0] * 1e3, t[1] * 1e3, t[2] * 1e3, theirs * 1e3,
+               t[3] * 1e3, t[3] / static_cast<double>(n) / one, theirs / t[3]);
+    std::fflush(stdout);
   }
+}
+
+void prefill(ggml_type type) {
+  constexpr size_t kRows = 512;
+  Problem p(type, kRows);
+  const auto ggml = ggml_products(p);
+  p.linear.densify(p.dense);
+  const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
+  const std::vector<double> t = race(
+      8, [&] { p.linear.densify(p.dense); },
+      [&] {
+        restkv::multiply_dense(p.x, {p.dense.data(), kSize, kSize}, p.y);
+      },
+      [&] {
+        dnnl_sgemm('N', 'T', size(kRows), size(kSize), size(kSize), 1.0F, p.x.data, size(kSize),
+                   p.dense.data(), size(kSize), 0.0F, p.y.data, size(kSize));
+      },
+      [&] { ggml.front()->run(); }, [&] { ggml.back()->run(); });
+  const double theirs = std::min(t[3], t[4]);
+  const double better = std::min(t[2], theirs);
+  const auto ratio = [&](size_t tokens) {
+    const double blocks = static_cast<double>(tokens) / kRows;
+    return better * blocks / (t[0] + t[1] * blocks);
+  };
+  fmt::print("{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f}\n", ggml_type_name(type),
+             t[0] * 1e3, t[1] * 1e3, t[2] * 1e3, theirs * 1e3, ratio(512), ratio(8192));
+  std::fflush(stdout);
+}
+
+int run(const std::string& what, const std::vector<ggml_type>& types) {
+  restkv::capture_ggml_log();  // it tells of every repacked weight
+  ggml_cpu_init();
+  if (what == "few") {
+    fmt::print(
+        "milliseconds; per row: of the fastest, as a share of the time of 1 row; ggml/it: how much "
+        "longer ggml takes\n");
+    for (const ggml_type type : types) few(type);
+    return 0;
+  }
+  if (what == "prefill") {
+    fmt::print(
+        "512 rows, milliseconds; ratios: speed over the better of oneDNN f32 and ggml, with the "
+        "conversion for a prompt of 512 and of 8192 tokens\n");
+    fmt::print("{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "type", "convert", "multiply",
+               "oneDNN", "ggml", "at 512", "at 8192");
+    for (const ggml_type type : types) prefill(type);
+    return 0;
+  }
+  fmt::print(stderr, "linear_bench: '{}' is neither 'few' nor 'prefill'\n", what);
+  return 2;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  ggml_cpu_init();
-  g_gemm_rate = restkv::bench::gemm_rate();
-  for (const ggml_type type : kTypes) {
-    for (const int64_t n : kRows) {
-      benchmark::RegisterBenchmark(fmt::format("linear/{}", ggml_type_name(type)).c_str(),
-                                   [type](benchmark::State& state) { linear(state, type); })
-          ->Arg(n)
-          ->Iterations(n <= 16 ? 30 : 8)
-          ->Unit(benchmark::kMillisecond);
-    }
+  if (argc < 2) {
+    fmt::print(stderr, "usage: linear_bench few|prefill [TYPE...]\n");
+    return 2;
   }
-  benchmark::RunSpecifiedBenchmarks();
-  print_table();
+  std::vector<ggml_type> types;
+  for (int i = 2; i < argc; ++i) {
+    const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](ggml_type t) {
+      return std::string_view(ggml_type_name(t)) == argv[i];
+    });
+    if (type == std::end(kTypes)) {
+      fmt::print(stderr, "linear_bench: there is no measurement of type '{}'\n", argv[i]);
+      return 2;
+    }
+    types.push_back(*type);
+  }
+  if (types.empty()) types.assign(std::begin(kTypes), std::end(kTypes));
+  try {
+    return run(argv[1], types);
+  } catch (const restkv::Error& e) {
+    fmt::print(stderr, "linear_bench: {}\n", e.what());
+    return 1;
+  }
 }

@@ -24,6 +24,9 @@ constexpr size_t kBlockTokens = 512;
 
 // Products of more rows would round activations differently from those of one.
 static_assert(Engine::kMostTogether < kDenseFromRows);
+/// The product that is fastest for one token: what is decoded together gets the logits that it
+/// would get alone.
+constexpr auto kDecoding = StoredProduct::kRounded;
 
 AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
   return {.scale = c.attention_scale,
@@ -113,7 +116,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, s.rope_of(window),
+          model_, layer, convert ? &s.dense : nullptr, StoredProduct::kFastest, s.rope_of(window),
           std::span(positions).subspan(first, end - first), wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
@@ -175,7 +178,7 @@ std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
 std::vector<float> Engine::last_logits(size_t tokens) {
   const ModelConfig& c = model_.config();
   std::vector<float> logits(c.vocabulary);
-  unembed(model_, {state_->hidden.data() + (tokens - 1) * c.width, 1, c.width},
+  unembed(model_, {state_->hidden.data() + (tokens - 1) * c.width, 1, c.width}, kDecoding,
           {logits.data(), 1, c.vocabulary});
   require_finite(model_, logits);
   // A prompt's working memory is large and rarely needed again soon.
@@ -195,7 +198,7 @@ void Engine::score(std::span<const int32_t> tokens,
   for (size_t first = 0; first < tokens.size(); first += kRows) {
     const size_t rows = std::min(kRows, tokens.size() - first);
     const Matrix<float> block(logits.data(), rows, c.vocabulary);
-    unembed(model_, hidden.slice(first, rows), block);
+    unembed(model_, hidden.slice(first, rows), StoredProduct::kFastest, block);
     require_finite(model_, {logits.data(), rows * c.vocabulary});
     sink(first, block);
   }
@@ -220,7 +223,8 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   embed(model_, tokens, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     run_layer(
-        model_, layer, nullptr, s.rope_of(c.windows[layer]), positions, rows, x, s.scratch,
+        model_, layer, nullptr, kDecoding, s.rope_of(c.windows[layer]), positions, rows, x,
+        s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
           observe(layer, q);
           for (size_t r = 0; r < rows; ++r) {
@@ -237,7 +241,7 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   for (size_t r = 0; r < rows; ++r) caches[r]->next_position = positions[r] + 1;
   s.logits.resize(rows * c.vocabulary);
   const Matrix<float> logits(s.logits.data(), rows, c.vocabulary);
-  unembed(model_, x, logits);
+  unembed(model_, x, kDecoding, logits);
   require_finite(model_, s.logits);
   return logits;
 }

@@ -6,14 +6,17 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <utility>
 
 #include "base/threads.h"
+#include "linear/few_rows.h"
 #include "restkv/error.h"
 
-// The one function needed of the OpenMP runtime under oneDNN (not every compiler has its header).
+// What is needed of the OpenMP runtime under oneDNN (not every compiler has its header).
 extern "C" void omp_set_num_threads(int threads);
+extern "C" int omp_get_max_threads();
 
 namespace restkv {
 namespace {
@@ -21,30 +24,71 @@ namespace {
 /// x in the types that the stored weights want to be multiplied with, one buffer per type.
 class PartnerInputs {
  public:
-  PartnerInputs(Matrix<const float> x, const std::vector<Weight>& parts) : x_(x) {
-    for (const Weight& part : parts) {
-      const ggml_type type = ggml_get_type_traits_cpu(part.type)->vec_dot_type;
-      if (type == GGML_TYPE_F32 || !converted_[type].empty()) continue;
-      const auto from_float = ggml_get_type_traits_cpu(type)->from_float;
-      const size_t bytes = row_bytes(type);
-      converted_[type].resize(x.rows * bytes);
-      for (size_t i = 0; i < x.rows; ++i) {
-        from_float(x.row(i), converted_[type].data() + i * bytes, static_cast<int64_t>(x.cols));
-      }
+  void begin(Matrix<const float> x) {
+    x_ = x;
+    done_ = {};
+  }
+  void convert(ggml_type type) {
+    if (type == GGML_TYPE_F32 || done_[type]) return;
+    done_[type] = true;
+    const auto from_float = ggml_get_type_traits_cpu(type)->from_float;
+    const size_t bytes = row_bytes(type);
+    if (converted_[type].size() < x_.rows * bytes) converted_[type].resize(x_.rows * bytes);
+    for (size_t i = 0; i < x_.rows; ++i) {
+      from_float(x_.row(i), converted_[type].data() + i * bytes, static_cast<int64_t>(x_.cols));
     }
   }
-  [[nodiscard]] const void* row(ggml_type type, size_t i) const {
-    if (type == GGML_TYPE_F32) return x_.row(i);
-    return converted_[type].data() + i * row_bytes(type);
+  /// The rows in a type, one every `row_bytes(type)`.
+  [[nodiscard]] const char* rows(ggml_type type) const {
+    return type == GGML_TYPE_F32 ? reinterpret_cast<const char*>(x_.data) : converted_[type].data();
+  }
+  [[nodiscard]] size_t row_bytes(ggml_type type) const {
+    return type == GGML_TYPE_F32 ? x_.stride * sizeof(float)
+                                 : ggml_row_size(type, static_cast<int64_t>(x_.cols));
   }
 
  private:
-  [[nodiscard]] size_t row_bytes(ggml_type type) const {
-    return ggml_row_size(type, static_cast<int64_t>(x_.cols));
-  }
   Matrix<const float> x_;
-  AlignedVector<char> converted_[GGML_TYPE_COUNT];
+  std::array<AlignedVector<char>, GGML_TYPE_COUNT> converted_;
+  std::array<bool, GGML_TYPE_COUNT> done_{};
 };
+
+/// Rows [begin, end) of a stored weight times x by ggml's dot products. A dot product takes some
+/// hundred cycles: even asking ggml for the size of a row each time would show.
+void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
+                      Matrix<float> y) {
+  const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
+  const auto dot = traits.vec_dot;
+  const int n = static_cast<int>(weight.cols);
+  const size_t weight_bytes = weight.row_bytes();
+  const size_t input_bytes = inputs.row_bytes(traits.vec_dot_type);
+  const auto* row = static_cast<const char*>(weight.row(begin));
+  for (size_t r = begin; r < end; ++r, row += weight_bytes) {
+    const char* input = inputs.rows(traits.vec_dot_type);
+    for (size_t i = 0; i < y.rows; ++i, input += input_bytes) {
+      dot(n, y.row(i) + (r - begin), 0, row, 0, input, 0, 1);
+    }
+  }
+}
+
+/// From how many rows of x on unpacking each stored row once for all of them is faster than ggml's
+/// dot products, which unpack it for each (`linear_bench few` prints both).
+size_t unpack_from_rows(ggml_type type) {
+  switch (type) {
+    case GGML_TYPE_Q4_1:
+      return 3;
+    case GGML_TYPE_Q4_0:
+      return 4;
+    case GGML_TYPE_Q8_0:
+    case GGML_TYPE_F16:
+      return 5;
+    case GGML_TYPE_Q4_K:
+    case GGML_TYPE_Q6_K:
+      return 6;
+    default:
+      return 16;  // ggml's plain conversion
+  }
+}
 
 /// Holds signals back from this thread. oneDNN 2.6 uses the stack pointer as a general register in
 /// some of its generated products; a signal handler that ran then would write its frame over the
@@ -64,6 +108,18 @@ class SignalsHeld {
   sigset_t before_{};
 };
 
+/// Keeps oneDNN to the calling thread, for which it asks OpenMP.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 }  // namespace
 
 bool is_supported(ggml_type type) {
@@ -73,14 +129,7 @@ bool is_supported(ggml_type type) {
          ggml_get_type_traits_cpu(type)->vec_dot != nullptr;
 }
 
-void dequantize_row(const Weight& weight, size_t r, float* out) {
-  if (weight.type == GGML_TYPE_F32) {
-    std::copy_n(static_cast<const float*>(weight.row(r)), weight.cols, out);
-  } else {
-    ggml_get_type_traits(weight.type)
-        ->to_float(weight.row(r), out, static_cast<int64_t>(weight.cols));
-  }
-}
+void dequantize_row(const Weight& weight, size_t r, float* out) { unpack_row(weight, r, out); }
 
 void dequantize(const Weight& weight, Matrix<float> out) {
   constexpr size_t kChunk = 16;
@@ -110,32 +159,37 @@ Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
   return dense;
 }
 
-void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y) const {
-  const PartnerInputs inputs(x, parts_);
-  // Chunks never cross parts; a few per thread balance the load without waking threads for nothing.
-  const size_t chunk =
-      std::clamp<size_t>(rows_ / (static_cast<size_t>(num_threads()) * 4), 16, 1024);
-  struct Task {
-    const Weight* part;
-    size_t begin, end, output;  // rows of the part; column of y
+void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
+  const auto unpacks = [&](const Weight& part) {
+    if (how == StoredProduct::kFastest) return x.rows >= unpack_from_rows(part.type);
+    return how == StoredProduct::kUnpacked;
   };
-  std::vector<Task> tasks;
-  size_t output = 0;
+  thread_local PartnerInputs inputs;  // kept from call to call
+  inputs.begin(x);
   for (const Weight& part : parts_) {
-    for (size_t begin = 0; begin < part.rows; begin += chunk) {
-      tasks.push_back({&part, begin, std::min(part.rows, begin + chunk), output + begin});
-    }
-    output += part.rows;
+    if (!unpacks(part)) inputs.convert(ggml_get_type_traits_cpu(part.type)->vec_dot_type);
   }
-  parallel_for(tasks.size(), [&](size_t t, size_t) {
-    const Task& task = tasks[t];
-    const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(task.part->type);
-    const int n = static_cast<int>(x.cols);
-    for (size_t r = task.begin; r < task.end; ++r) {
-      for (size_t i = 0; i < x.rows; ++i) {
-        traits.vec_dot(n, y.row(i) + task.output + (r - task.begin), 0, task.part->row(r), 0,
-                       inputs.row(traits.vec_dot_type, i), 0, 1);
-      }
+  // Chunks never cross parts. They are small, so that no thread waits long for the last one.
+  const size_t chunk =
+      std::clamp<size_t>(rows_ / (static_cast<size_t>(num_threads()) * 8), 32, 1024);
+  const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
+  size_t tasks = 0;
+  for (const Weight& part : parts_) tasks += chunks(part);
+  const PartnerInputs& shared = inputs;  // the tasks' own thread_locals are others
+  parallel_for(tasks, [&](size_t task, size_t) {
+    const Weight* part = parts_.data();
+    size_t output = 0;
+    for (; task >= chunks(*part); ++part) {
+      task -= chunks(*part);
+      output += part->rows;
+    }
+    const size_t begin = task * chunk;
+    const size_t end = std::min(part->rows, begin + chunk);
+    const Matrix<float> columns(y.data + output + begin, y.rows, end - begin, y.stride);
+    if (unpacks(*part)) {
+      multiply_unpacked(x, *part, begin, end, columns);
+    } else {
+      multiply_rounded(shared, *part, begin, end, columns);
     }
   });
 }
@@ -150,7 +204,7 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
     const size_t begin = task * kColumns;
     const size_t columns = std::min(kColumns, w.rows - begin);
     const SignalsHeld held;
-    omp_set_num_threads(1);  // of this thread, as oneDNN sees it
+    const OneThread one;
     const dnnl_status_t status = dnnl_sgemm('N', 'T', size(x.rows), size(columns), size(x.cols),
                                             1.0F, x.data, size(x.stride), w.row(begin),
                                             size(w.stride), 0.0F, y.data + begin, size(y.stride));

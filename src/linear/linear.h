@@ -33,6 +33,14 @@ void dequantize_row(const Weight& weight, size_t r, float* out);
 /// All rows of `weight` as float32: out is [rows, cols].
 void dequantize(const Weight& weight, Matrix<float> out);
 
+/// How to multiply weights as they are stored.
+enum class StoredProduct {
+  kFastest,   ///< As measured, by type and number of rows.
+  kRounded,   ///< ggml's dot products: x is rounded to each type's partner (8-bit blocks for
+              ///< quantised weights) and meets the stored codes.
+  kUnpacked,  ///< A few weight rows at a time become float32 in the cache and meet all rows of x.
+};
+
 /// y = x W^T for weights stacked along their outputs (Q, K and V; gate and up), so that one product
 /// makes what belongs together. The weights must have equal `cols` and may differ in type.
 class Linear {
@@ -49,9 +57,10 @@ class Linear {
   /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
   Matrix<const float> densify(AlignedVector<float>& storage) const;
 
-  /// y [n, rows] = x [n, cols] W^T in the stored types: ggml rounds x to each type's partner (8-bit
-  /// blocks for quantised weights) and multiplies without converting W.
-  void multiply_stored(Matrix<const float> x, Matrix<float> y) const;
+  /// y [n, rows] = x [n, cols] W^T in the stored types, without a converted copy of W. A row of y
+  /// depends on the number of rows only by way of the chosen product.
+  void multiply_stored(Matrix<const float> x, Matrix<float> y,
+                       StoredProduct how = StoredProduct::kFastest) const;
 
  private:
   std::vector<Weight> parts_;
@@ -62,8 +71,8 @@ class Linear {
 /// y [n, rows] = x [n, cols] W^T with a float32 `w` [rows, cols], by oneDNN.
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y);
 
-/// From this many rows of x on, converting a weight to float32 once and calling oneDNN is faster
-/// than ggml's dot products in the stored type (bench/linear_bench prints both).
-inline constexpr size_t kDenseFromRows = 32;
+/// From this many rows of x on, converting a weight to float32 as a whole and calling oneDNN is
+/// faster than any product in the stored type (`linear_bench few` prints both).
+inline constexpr size_t kDenseFromRows = 128;
 
 }  // namespace restkv

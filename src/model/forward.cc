@@ -10,11 +10,11 @@ namespace restkv {
 namespace {
 
 void multiply(Matrix<const float> x, const Linear& weight, Matrix<const float> dense,
-              Matrix<float> y) {
+              StoredProduct stored, Matrix<float> y) {
   if (dense.data != nullptr) {
     multiply_dense(x, dense, y);
   } else {
-    weight.multiply_stored(x, y);
+    weight.multiply_stored(x, y, stored);
   }
   if (!weight.bias().empty()) add_bias(y, weight.bias());
 }
@@ -52,9 +52,9 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
   if (model.config().embedding_scale != 1) scale(x, model.config().embedding_scale);
 }
 
-void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
-               std::span<const size_t> positions, size_t wanted, Matrix<float> x,
-               Activations& scratch, Attend attend) {
+void run_layer(const Model& model, size_t layer, const DenseLayer* dense, StoredProduct stored,
+               const RopeTable& rope, std::span<const size_t> positions, size_t wanted,
+               Matrix<float> x, Activations& scratch, Attend attend) {
   static const DenseLayer kStored;  // no float32 forms
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.weights().layers[layer];
@@ -64,7 +64,7 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
   const auto normed = room(scratch.normed, rows, c.width);
   rms_norm(x, w.attention_norm, c.norm_epsilon, normed);
   const auto qkv = room(scratch.qkv, rows, w.qkv.rows());
-  multiply(normed, w.qkv, d.qkv, qkv);
+  multiply(normed, w.qkv, d.qkv, stored, qkv);
   const auto queries = as_heads(qkv, 0, c.query_heads, c.key_dim);
   const auto keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim);
   const auto values =
@@ -82,7 +82,7 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
 
   const auto out = x.slice(rows - wanted, wanted);
   const auto projected = room(scratch.projected, wanted, c.width);
-  multiply(attended, w.output, d.output, projected);
+  multiply(attended, w.output, d.output, stored, projected);
   if (!w.attention_post_norm.empty()) {
     rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
   }
@@ -91,21 +91,22 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const 
   const auto ffn_input = normed.slice(0, wanted);
   rms_norm(out, w.ffn_norm, c.norm_epsilon, ffn_input);
   const auto gate_up = room(scratch.gate_up, wanted, w.gate_up.rows());
-  multiply(ffn_input, w.gate_up, d.gate_up, gate_up);
+  multiply(ffn_input, w.gate_up, d.gate_up, stored, gate_up);
   gate_multiply(gate_up, model.weights().architecture->activation);
-  multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down, d.down, projected);
+  multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down, d.down, stored, projected);
   if (!w.ffn_post_norm.empty()) rms_norm(projected, w.ffn_post_norm, c.norm_epsilon, projected);
   add(out, projected);
 }
 
-void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits) {
+void unembed(const Model& model, Matrix<const float> x, StoredProduct stored,
+             Matrix<float> logits) {
   const ModelConfig& c = model.config();
   const Linear& table = model.weights().unembedding;
   AlignedVector<float> storage(x.rows * c.width);
   const Matrix<float> normed(storage.data(), x.rows, c.width);
   rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
   if (x.rows < kDenseFromRows) {
-    table.multiply_stored(normed, logits);
+    table.multiply_stored(normed, logits, stored);
   } else {
     // The table is by far the largest matrix: convert a part of it at a time.
     constexpr size_t kPart = 4096;

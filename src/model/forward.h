@@ -41,12 +41,13 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 
 /// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i stands at
 /// `positions[i]`. Only the last `wanted` rows of x become outputs; the others only serve as keys
-/// and values. `dense` may be null: then matrices are multiplied in their stored types.
-void run_layer(const Model& model, size_t layer, const DenseLayer* dense, const RopeTable& rope,
-               std::span<const size_t> positions, size_t wanted, Matrix<float> x,
-               Activations& scratch, Attend attend);
+/// and values. `dense` may be null: then matrices are multiplied in their stored types, as `stored`
+/// says.
+void run_layer(const Model& model, size_t layer, const DenseLayer* dense, StoredProduct stored,
+               const RopeTable& rope, std::span<const size_t> positions, size_t wanted,
+               Matrix<float> x, Activations& scratch, Attend attend);
 
-/// logits [n, V] of hidden rows x [n, C].
-void unembed(const Model& model, Matrix<const float> x, Matrix<float> logits);
+/// logits [n, V] of hidden rows x [n, C]. Few rows are multiplied as `stored` says.
+void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits);
 
 }  // namespace restkv

@@ -1,39 +1,13 @@
-// A token attends in every layer: after the first call decode_attention allocates nothing. Counted
-// by replacing the program's operators new.
+// A token attends in every layer: after the first call decode_attention allocates nothing.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <numeric>
 #include <vector>
 
 #include "base/threads.h"
 #include "restkv/attention.h"
 #include "restkv/kv_cache.h"
-
-namespace {
-
-std::atomic<size_t> g_allocations{0};
-
-void* allocate(size_t bytes, size_t alignment) {
-  ++g_allocations;
-  // aligned_alloc wants a multiple of the alignment.
-  const size_t rounded = (bytes + alignment) / alignment * alignment;
-  if (void* p = std::aligned_alloc(alignment, rounded)) return p;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) { return allocate(bytes, alignof(std::max_align_t)); }
-void* operator new(size_t bytes, std::align_val_t alignment) {
-  return allocate(bytes, static_cast<size_t>(alignment));
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+#include "support/allocations.h"
 
 namespace restkv {
 namespace {
@@ -55,14 +29,14 @@ TEST(DecodeAllocations, ThereAreNoneAfterTheFirstToken) {
       const auto attend = [&] {
         decode_attention({rows.data(), 6, kDim}, cache.heads(0), {}, {out.data(), 6, kDim});
       };
-      const size_t none = g_allocations;
+      const size_t none = testing::allocations();
       attend();
-      const size_t once = g_allocations;
+      const size_t once = testing::allocations();
       if (threads == 1 && type == KvType::kF16) {
         EXPECT_GT(once, none) << "the count counts";
       }
       for (int i = 0; i < 10; ++i) attend();
-      EXPECT_EQ(g_allocations, once) << kv_type_name(type) << ", threads " << threads;
+      EXPECT_EQ(testing::allocations(), once) << kv_type_name(type) << ", threads " << threads;
     }
   }
   set_num_threads(before);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "support/simd.h"
 
 namespace restkv {
 namespace {
@@ -98,6 +99,7 @@ Products multiply_in_double(const std::vector<float>& x, size_t x_rows, size_t c
                             const std::vector<const StoredWeight*>& parts) {
   Products products;
   std::vector<std::vector<float>> weights;
+  weights.reserve(parts.size());
   for (const StoredWeight* part : parts) weights.push_back(part->floats());
   for (size_t i = 0; i < x_rows; ++i) {
     for (size_t p = 0; p < parts.size(); ++p) {
@@ -169,16 +171,53 @@ TEST_P(LinearTest, MultipliesDenseAndStored) {
       }
 
       std::fill(y.begin(), y.end(), -1e30F);
-      linear.multiply_stored({x.data(), x_rows, kCols}, {y.data(), x_rows, rows});
+      linear.multiply_stored({x.data(), x_rows, kCols}, {y.data(), x_rows, rows},
+                             StoredProduct::kUnpacked);
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_NEAR(y[i], expected.sums[i], 1e-6 * expected.magnitudes[i]) << "unpacked, " << i;
+      }
+
+      std::fill(y.begin(), y.end(), -1e30F);
+      linear.multiply_stored({x.data(), x_rows, kCols}, {y.data(), x_rows, rows},
+                             StoredProduct::kRounded);
       for (size_t i = 0; i < y.size(); ++i) {
         ASSERT_NEAR(y[i], expected.sums[i],
                     1e-6 * expected.magnitudes[i] + expected.input_errors[i])
-            << "stored, " << i;
+            << "rounded, " << i;
       }
       // Rounding errors of the inputs point in all directions: together they are far smaller.
       const bool eight_bits = block_error(ggml_get_type_traits_cpu(GetParam())->vec_dot_type) > 0;
       if (y.size() >= 37) {
         EXPECT_LE(relative_distance(y, expected.sums), eight_bits ? 0.02 : 0.003);
+      }
+    }
+  }
+}
+
+/// On every instruction set, also where the number of columns does not fill its vectors.
+TEST_P(LinearTest, UnpacksOnEveryInstructionSet) {
+  const auto block = static_cast<size_t>(ggml_blck_size(GetParam()));
+  const size_t cols = block == 1 ? 83 : 2 * block;
+  const StoredWeight weight(GetParam(), 11, cols);
+  const auto floats = weight.floats();
+  for (const int64_t target : testing::simd_targets()) {
+    SCOPED_TRACE(testing::simd_target_name(target));
+    const testing::ForcedSimdTarget forced(target);
+    for (size_t r = 0; r < weight.rows(); ++r) {
+      std::vector<float> row(cols, -77.0F);
+      dequantize_row(weight.view(), r, row.data());
+      ASSERT_TRUE(std::equal(row.begin(), row.end(), &floats[r * cols])) << "row " << r;
+    }
+    const Linear linear({weight.view()});
+    for (size_t x_rows = 1; x_rows <= 14; ++x_rows) {  // whole and broken register tiles
+      const auto x = normal_floats(x_rows * cols, 5);
+      const auto expected = multiply_in_double(x, x_rows, cols, {&weight});
+      std::vector<float> y(x_rows * weight.rows(), -1e30F);
+      linear.multiply_stored({x.data(), x_rows, cols}, {y.data(), x_rows, weight.rows()},
+                             StoredProduct::kUnpacked);
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_NEAR(y[i], expected.sums[i], 1e-6 * expected.magnitudes[i])
+            << x_rows << " rows, " << i;
       }
     }
   }
@@ -267,6 +306,24 @@ TEST_F(LinearPartsTest, ThreadsDoNotChangeABit) {
   set_num_threads(before);
   const size_t kinds = results.size() / 3;
   for (size_t i = kinds; i < results.size(); ++i) EXPECT_EQ(results[i], results[i % kinds]) << i;
+}
+
+/// What is decoded together must not change what is said.
+TEST_F(LinearPartsTest, RowsDoNotDependOnEachOther) {
+  const Linear linear = stacked();
+  constexpr size_t kRows = 13;
+  const auto x = normal_floats(kRows * kCols, 3);
+  for (const auto how : {StoredProduct::kRounded, StoredProduct::kUnpacked}) {
+    std::vector<float> together(kRows * linear.rows());
+    linear.multiply_stored({x.data(), kRows, kCols}, {together.data(), kRows, linear.rows()}, how);
+    for (size_t rows = 1; rows < kRows; ++rows) {
+      std::vector<float> y(rows * linear.rows());
+      linear.multiply_stored({&x[(kRows - rows) * kCols], rows, kCols},
+                             {y.data(), rows, linear.rows()}, how);
+      EXPECT_TRUE(std::equal(y.begin(), y.end(), together.end() - std::ptrdiff_t(y.size())))
+          << rows << " rows";
+    }
+  }
 }
 
 TEST_F(LinearPartsTest, FloatWeightsAreUsedWhereTheyLie) {
