@@ -25,6 +25,7 @@ struct CacheRequest {
 };
 
 struct CacheStream;
+enum class StoredProduct;
 class LayerObserver;
 
 /// Share of the work done, 0 to 1; returning false stops with `Error` (kInterrupted).
@@ -72,10 +73,11 @@ class Engine {
   /// call. Throws `Error` (kInvalidArgument) beyond the model's context.
   std::span<const float> decode(int32_t token, KvCache& cache);
 
-  /// The same for several caches at once, a token for each: the weights are read once for all of
-  /// them. Returns logits [tokens, V], equal to those of single calls and valid until the next
-  /// call. Throws `Error` (kInvalidArgument) also if there are more than `kMostTogether`; a cache
-  /// must not occur twice.
+  /// The same for several caches at once, a token for each: the weights are read and unpacked once
+  /// for all of them. Returns logits [tokens, V], valid until the next call. They do not depend on
+  /// what is decoded together, but differ by a rounding from those of the function for one cache,
+  /// which rounds activations to meet stored weights. Throws `Error` (kInvalidArgument) also if
+  /// there are more than `kMostTogether`; a cache must not occur twice.
   Matrix<const float> decode(std::span<const int32_t> tokens, std::span<KvCache* const> caches);
   static constexpr size_t kMostTogether = 31;
 
@@ -88,7 +90,7 @@ class Engine {
   LayerObservation observe(LayerObserver& observer, size_t request, size_t layer);
   std::vector<float> last_logits(size_t tokens);
   Matrix<const float> decode_rows(std::span<const int32_t> tokens, std::span<KvCache* const> caches,
-                                  const ObserveQueries& observe);
+                                  StoredProduct product, const ObserveQueries& observe);
 
   /// Puts what is to stay of the layer in the works into a stream's cache.
   void keep_in_stream(CacheStream& stream, size_t layer, size_t added, LayerObserver& observer);

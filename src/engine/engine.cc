@@ -22,11 +22,11 @@ namespace {
 /// full speed, few enough for the activations to stay near the cache.
 constexpr size_t kBlockTokens = 512;
 
-// Products of more rows would round activations differently from those of one.
-static_assert(Engine::kMostTogether < kDenseFromRows);
-/// The product that is fastest for one token: what is decoded together gets the logits that it
-/// would get alone.
+/// The product that is fastest for one token.
 constexpr auto kDecoding = StoredProduct::kRounded;
+/// And for several; even if there is only one, so that its logits do not depend on the others.
+constexpr auto kDecodingTogether = StoredProduct::kUnpacked;
+static_assert(Engine::kMostTogether < kDenseFromRows);
 
 AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
   return {.scale = c.attention_scale,
@@ -207,7 +207,7 @@ void Engine::score(std::span<const int32_t> tokens,
 }
 
 Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
-                                        std::span<KvCache* const> caches,
+                                        std::span<KvCache* const> caches, StoredProduct product,
                                         const ObserveQueries& observe) {
   const ModelConfig& c = model_.config();
   State& s = *state_;
@@ -223,8 +223,7 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   embed(model_, tokens, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     run_layer(
-        model_, layer, nullptr, kDecoding, s.rope_of(c.windows[layer]), positions, rows, x,
-        s.scratch,
+        model_, layer, nullptr, product, s.rope_of(c.windows[layer]), positions, rows, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
           observe(layer, q);
           for (size_t r = 0; r < rows; ++r) {
@@ -241,14 +240,14 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   for (size_t r = 0; r < rows; ++r) caches[r]->next_position = positions[r] + 1;
   s.logits.resize(rows * c.vocabulary);
   const Matrix<float> logits(s.logits.data(), rows, c.vocabulary);
-  unembed(model_, x, kDecoding, logits);
+  unembed(model_, x, product, logits);
   require_finite(model_, s.logits);
   return logits;
 }
 
 std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
   KvCache* const caches[] = {&cache};
-  return decode_rows({&token, 1}, caches, [](size_t, Heads<const float>) {}).row_span(0);
+  return decode_rows({&token, 1}, caches, kDecoding, [](size_t, Heads<const float>) {}).row_span(0);
 }
 
 Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
@@ -259,7 +258,7 @@ Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
                             "each cache",
                             tokens.size(), caches.size(), kMostTogether));
   }
-  return decode_rows(tokens, caches, [](size_t, Heads<const float>) {});
+  return decode_rows(tokens, caches, kDecodingTogether, [](size_t, Heads<const float>) {});
 }
 
 }  // namespace restkv

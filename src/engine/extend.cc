@@ -167,12 +167,13 @@ std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
   }
   const size_t observed = observed_queries(options);
   KvCache* const caches[] = {&stream.request.cache};
-  const auto logits = decode_rows({&token, 1}, caches, [&](size_t layer, Heads<const float> q) {
-    if (observed == 0 || c.windows[layer] > 0) return;
-    const Heads<float> room =
-        stream.layers[layer].make_room(c.query_heads, c.key_dim, observed - 1, 1);
-    for (size_t h = 0; h < c.query_heads; ++h) std::copy_n(q.row(h, 0), q.dim, room.row(h, 0));
-  });
+  const auto logits = decode_rows(
+      {&token, 1}, caches, StoredProduct::kRounded, [&](size_t layer, Heads<const float> q) {
+        if (observed == 0 || c.windows[layer] > 0) return;
+        const Heads<float> room =
+            stream.layers[layer].make_room(c.query_heads, c.key_dim, observed - 1, 1);
+        for (size_t h = 0; h < c.query_heads; ++h) std::copy_n(q.row(h, 0), q.dim, room.row(h, 0));
+      });
   ++stream.held;
   return logits.row_span(0);
 }

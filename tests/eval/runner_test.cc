@@ -189,9 +189,12 @@ TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
   requests[0].options = cell("snapkv", 48).options;
   const auto logits = engine.prefill(tokenizer->encode(sample.prompt, true, true), requests);
   Sampler sampler({}, model->config().vocabulary);
-  const Generation expected =
-      generate([&](int32_t token) { return engine.decode(token, requests[0].cache); }, *tokenizer,
-               logits, sampler, sample.max_new_tokens);
+  const Generation expected = generate(
+      [&](int32_t token) {
+        KvCache* const caches[] = {&requests[0].cache};
+        return engine.decode({&token, 1}, caches).row_span(0);
+      },
+      *tokenizer, logits, sampler, sample.max_new_tokens);
   const SampleResult result = result_of(sample);
   EXPECT_EQ(result.cells.at(2).answer.text, expected.text);
   EXPECT_EQ(result.cells.at(2).decode_steps, expected.steps);
