@@ -4,7 +4,8 @@
 //   fastest,
 //                                   and from how many rows on converting W pays (the measurement
 //                                   behind the numbers in linear/linear.h)
-//   linear_bench prefill [TYPE...]  prompts: W converted once, then blocks of 512 rows
+//   linear_bench prefill [TYPE...]  prompts: W converted once, then blocks of 512 rows,
+//                                   in float32, bfloat16 and 8 bits
 //
 // "ggml" is its own graph of one matrix product, the better of the weight as it lies in the file
 // and repacked as libllama does at loading (without the time of repacking).
@@ -24,6 +25,8 @@
 
 #include "ggml_product.h"
 #include "linear/linear.h"
+#include "linear/linear_precision.h"
+#include "linear/prompt_weight.h"
 #include "machine.h"
 #include "model/ggml_log.h"
 #include "restkv/aligned.h"
@@ -120,29 +123,51 @@ void few(ggml_type type) {
 }
 
 void prefill(ggml_type type) {
+  using restkv::LinearPrecision;
   constexpr size_t kRows = 512;
   Problem p(type, kRows);
   const auto ggml = ggml_products(p);
   p.linear.densify(p.dense);
   const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
+  restkv::PromptWeight f32, bf16, int8;
+  const auto convert = [&](restkv::PromptWeight& weight, LinearPrecision precision) {
+    if (restkv::supports(precision)) weight.convert(p.linear, precision);
+  };
+  const auto multiply = [&](const restkv::PromptWeight& weight, LinearPrecision precision) {
+    if (restkv::supports(precision)) weight.multiply(p.x, p.y);
+  };
   const std::vector<double> t = race(
-      8, [&] { p.linear.densify(p.dense); },
-      [&] {
-        restkv::multiply_dense(p.x, {p.dense.data(), kSize, kSize}, p.y);
-      },
+      8,
       [&] {
         dnnl_sgemm('N', 'T', size(kRows), size(kSize), size(kSize), 1.0F, p.x.data, size(kSize),
                    p.dense.data(), size(kSize), 0.0F, p.y.data, size(kSize));
       },
-      [&] { ggml.front()->run(); }, [&] { ggml.back()->run(); });
-  const double theirs = std::min(t[3], t[4]);
-  const double better = std::min(t[2], theirs);
-  const auto ratio = [&](size_t tokens) {
-    const double blocks = static_cast<double>(tokens) / kRows;
-    return better * blocks / (t[0] + t[1] * blocks);
-  };
-  fmt::print("{:>6} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f}\n", ggml_type_name(type),
-             t[0] * 1e3, t[1] * 1e3, t[2] * 1e3, theirs * 1e3, ratio(512), ratio(8192));
+      [&] { ggml.front()->run(); }, [&] { ggml.back()->run(); },
+      [&] { convert(f32, LinearPrecision::kF32); }, [&] { multiply(f32, LinearPrecision::kF32); },
+      [&] { convert(bf16, LinearPrecision::kBf16); },
+      [&] { multiply(bf16, LinearPrecision::kBf16); },
+      [&] { convert(int8, LinearPrecision::kInt8); },
+      [&] { multiply(int8, LinearPrecision::kInt8); });
+  const double theirs = std::min(t[1], t[2]);
+  const double better = std::min(t[0], theirs);
+  fmt::print("{:>6} {:>9.2f} {:>9.2f}", ggml_type_name(type), t[0] * 1e3, theirs * 1e3);
+  size_t at = 3;
+  for (const auto precision :
+       {LinearPrecision::kF32, LinearPrecision::kBf16, LinearPrecision::kInt8}) {
+    const double conversion = t[at++];
+    const double product = t[at++];
+    if (!restkv::supports(precision)) {
+      fmt::print("{:>38}", "not on this processor");
+      continue;
+    }
+    const auto ratio = [&](size_t tokens) {
+      const double blocks = static_cast<double>(tokens) / kRows;
+      return better * blocks / (conversion + product * blocks);
+    };
+    fmt::print(" {:>9.2f} {:>9.2f} {:>8.2f} {:>8.2f}", conversion * 1e3, product * 1e3, ratio(512),
+               ratio(8192));
+  }
+  fmt::print("\n");
   std::fflush(stdout);
 }
 
@@ -158,10 +183,15 @@ int run(const std::string& what, const std::vector<ggml_type>& types) {
   }
   if (what == "prefill") {
     fmt::print(
-        "512 rows, milliseconds; ratios: speed over the better of oneDNN f32 and ggml, with the "
-        "conversion for a prompt of 512 and of 8192 tokens\n");
-    fmt::print("{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "type", "convert", "multiply",
-               "oneDNN", "ggml", "at 512", "at 8192");
+        "512 rows, milliseconds; at 512 and at 8192: speed over the better of oneDNN f32 and ggml, "
+        "with one conversion for a prompt of so many tokens\n{:>26}",
+        "");
+    for (const char* precision : {"f32", "bf16", "int8"}) fmt::print(" {:>37}", precision);
+    fmt::print("\n{:>6} {:>9} {:>9}", "type", "oneDNN", "ggml");
+    for (int i = 0; i < 3; ++i) {
+      fmt::print(" {:>9} {:>9} {:>8} {:>8}", "convert", "multiply", "at 512", "at 8192");
+    }
+    fmt::print("\n");
     for (const ggml_type type : types) prefill(type);
     return 0;
   }

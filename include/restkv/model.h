@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "restkv/compress.h"
@@ -58,12 +59,25 @@ struct ModelConfig {
   [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
 
+/// The precision in which prompts are multiplied with weights. Single tokens always meet the
+/// weights as they are stored.
+enum class LinearPrecision {
+  kF32,   ///< Every processor.
+  kBf16,  ///< Weights and activations rounded to bfloat16, sums in float32: AVX512-BF16 or AMX.
+  kInt8,  ///< 8 bits with a step for each token and each output, exact sums: VNNI or AMX.
+};
+std::string_view linear_precision_name(LinearPrecision precision);
+/// "f32", "bf16", "int8", or "auto": bf16 where the processor has it, otherwise f32. Throws `Error`
+/// (kInvalidArgument).
+LinearPrecision find_linear_precision(std::string_view name);
+
 /// How a model is to be used, where that differs from what its file says.
 struct ModelOptions {
   /// "linear" (positions divided by the factor), "ntk" (a larger RoPE base, base * factor^(d / (d -
   /// 2))) or "yarn" (Peng et al. 2023); empty: as the file says.
   std::string rope_scaling;
   double rope_factor = 1;  ///< The context becomes so many times longer; above 1, at most 1024.
+  LinearPrecision linear = LinearPrecision::kF32;
 };
 
 struct ModelWeights;
@@ -73,13 +87,15 @@ struct ModelWeights;
 class Model {
  public:
   /// Throws `Error`: kInput (missing, truncated or malformed file; the message names it),
-  /// kUnsupported (architecture, tensor type or feature this version cannot run), kInvalidArgument
+  /// kUnsupported (architecture, tensor type or feature this version cannot run, or a
+  /// precision this processor has no instructions for), kInvalidArgument
   /// (options out of range).
   explicit Model(const std::string& path, const ModelOptions& options = {});
   ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::string& path() const;
+  [[nodiscard]] LinearPrecision linear_precision() const;
   [[nodiscard]] const ModelWeights& weights() const { return *weights_; }
 
   /// R factors of one layer's output projection; computed at first use, then kept.

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "cli/session_flags.h"
 #include "eval/results.h"
 #include "eval/runner.h"
 #include "eval/suites/find_file.h"
@@ -36,6 +37,7 @@ struct EvalFlags {
   bool chat = false;
   std::string choices = "compressed";
   std::string kv_type = "f16";
+  std::string linear = "f32";
   std::string shard = "1/1";
   bool allow_code_execution = false;
   size_t draws = 1;
@@ -147,7 +149,9 @@ int evaluate(const EvalFlags& flags) {
   run.kv_type = find_kv_type(flags.kv_type);
   run.choices = flags.choices == "joint" ? eval::ChoiceMode::kJoint : eval::ChoiceMode::kCompressed;
 
-  const Model model(flags.model);
+  ModelOptions model_options;
+  model_options.linear = find_linear_precision(flags.linear);
+  const Model model(flags.model, model_options);
   const Tokenizer tokenizer(flags.model);
   if (flags.chat && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
@@ -258,6 +262,9 @@ std::function<int()> declare_eval(CLI::App& app) {
                  "score choices on the compressed cache, or joint with their context")
       ->check(CLI::IsMember({"compressed", "joint"}).description(""))
       ->capture_default_str();
+  app.add_option("--linear", flags->linear, kLinearHelp)
+      ->capture_default_str()
+      ->type_name("f32|bf16|int8|auto");
   app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
       ->capture_default_str();
   app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")

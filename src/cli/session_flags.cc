@@ -25,6 +25,7 @@ void SessionFlags::declare(CLI::App& app) {
       "original|compact");
   add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
   add("--rope-scale", rope_scale_, "so many times", "X");
+  add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
 }
 
 SessionOptions SessionFlags::session() const {
@@ -57,7 +58,9 @@ ModelOptions SessionFlags::model() const {
     throw Error(ErrorCode::kInvalidArgument,
                 "--rope-scale needs --rope-scaling linear, ntk or yarn");
   }
-  return {.rope_scaling = rope_scaling_, .rope_factor = rope_scale_};
+  return {.rope_scaling = rope_scaling_,
+          .rope_factor = rope_scale_,
+          .linear = find_linear_precision(linear_)};
 }
 
 }  // namespace restkv::cli

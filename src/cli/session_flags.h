@@ -10,8 +10,11 @@
 
 namespace restkv::cli {
 
-/// What `run` and `chat` share: how the cache is compressed and stored, when, and how far positions
-/// reach.
+inline constexpr const char* kLinearHelp =
+    "precision in which prompts are multiplied with weights; auto: bf16 where the processor has it";
+
+/// What `run` and `chat` share: how the cache is compressed and stored, when, how far positions
+/// reach, and how exactly prompts are computed.
 class SessionFlags {
  public:
   void declare(CLI::App& app);
@@ -29,6 +32,7 @@ class SessionFlags {
   std::string positions_ = "original";
   std::string rope_scaling_;
   double rope_scale_ = 1;
+  std::string linear_ = "f32";
 };
 
 }  // namespace restkv::cli

@@ -101,7 +101,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   embed(model_, tokens, hidden);
   const bool convert = n >= kDenseFromRows;
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    if (convert) s.dense.make(model_.weights().layers[layer]);
+    if (convert) s.dense.make(model_.weights().layers[layer], model_.weights().linear);
     const size_t window = c.windows[layer];
     const bool observed = window == 0;
     s.kv.begin(c, stream != nullptr ? &stream->request.cache : nullptr, layer, n, position);

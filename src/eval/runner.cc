@@ -296,6 +296,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
                                                : std::string("greedy")},
           {"choices", run.choices == ChoiceMode::kJoint ? "joint" : "compressed"},
           {"kv_type", kv_type_name(run.kv_type)},
+          {"linear", linear_precision_name(model.linear_precision())},
           {"cells", std::move(cells)},
           {"tasks", std::move(task_list)},
           {"skipped_lines", std::move(skipped_lines)}};

@@ -3,20 +3,15 @@
 #include <fmt/format.h>
 #include <ggml-cpu.h>
 #include <oneapi/dnnl/dnnl.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <utility>
 
 #include "base/threads.h"
 #include "linear/few_rows.h"
+#include "linear/onednn_task.h"
 #include "restkv/error.h"
-
-// What is needed of the OpenMP runtime under oneDNN (not every compiler has its header).
-extern "C" void omp_set_num_threads(int threads);
-extern "C" int omp_get_max_threads();
 
 namespace restkv {
 namespace {
@@ -89,36 +84,6 @@ size_t unpack_from_rows(ggml_type type) {
       return 16;  // ggml's plain conversion
   }
 }
-
-/// Holds signals back from this thread. oneDNN 2.6 uses the stack pointer as a general register in
-/// some of its generated products; a signal handler that ran then would write its frame over the
-/// heap.
-class SignalsHeld {
- public:
-  SignalsHeld() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsHeld() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsHeld(const SignalsHeld&) = delete;
-  SignalsHeld& operator=(const SignalsHeld&) = delete;
-
- private:
-  sigset_t before_{};
-};
-
-/// Keeps oneDNN to the calling thread, for which it asks OpenMP.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 }  // namespace
 
@@ -195,16 +160,11 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
 }
 
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y) {
-  // Our threads each compute some columns of y with a single-threaded product: one pool for
-  // everything, instead of oneDNN's OpenMP threads spinning against it. The columns of a task do
-  // not depend on the number of threads, so neither does the result.
-  constexpr size_t kColumns = 192;
   const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
-  parallel_for((w.rows + kColumns - 1) / kColumns, [&](size_t task, size_t) {
-    const size_t begin = task * kColumns;
-    const size_t columns = std::min(kColumns, w.rows - begin);
-    const SignalsHeld held;
-    const OneThread one;
+  parallel_for((w.rows + kOneDnnColumns - 1) / kOneDnnColumns, [&](size_t task, size_t) {
+    const size_t begin = task * kOneDnnColumns;
+    const size_t columns = std::min(kOneDnnColumns, w.rows - begin);
+    const OneDnnTask alone;
     const dnnl_status_t status = dnnl_sgemm('N', 'T', size(x.rows), size(columns), size(x.cols),
                                             1.0F, x.data, size(x.stride), w.row(begin),
                                             size(w.stride), 0.0F, y.data + begin, size(y.stride));

@@ -9,10 +9,11 @@
 namespace restkv {
 namespace {
 
-void multiply(Matrix<const float> x, const Linear& weight, Matrix<const float> dense,
+/// `dense` may be null.
+void multiply(Matrix<const float> x, const Linear& weight, const PromptWeight* dense,
               StoredProduct stored, Matrix<float> y) {
-  if (dense.data != nullptr) {
-    multiply_dense(x, dense, y);
+  if (dense != nullptr) {
+    dense->multiply(x, y);
   } else {
     weight.multiply_stored(x, y, stored);
   }
@@ -32,11 +33,11 @@ Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim
 
 }  // namespace
 
-void DenseLayer::make(const LayerWeights& layer) {
-  qkv = layer.qkv.densify(storage_[0]);
-  output = layer.output.densify(storage_[1]);
-  gate_up = layer.gate_up.densify(storage_[2]);
-  down = layer.down.densify(storage_[3]);
+void DenseLayer::make(const LayerWeights& layer, LinearPrecision precision) {
+  qkv.convert(layer.qkv, precision);
+  output.convert(layer.output, precision);
+  gate_up.convert(layer.gate_up, precision);
+  down.convert(layer.down, precision);
 }
 
 void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x) {
@@ -55,16 +56,14 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, StoredProduct stored,
                const RopeTable& rope, std::span<const size_t> positions, size_t wanted,
                Matrix<float> x, Activations& scratch, Attend attend) {
-  static const DenseLayer kStored;  // no float32 forms
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.weights().layers[layer];
-  const DenseLayer& d = dense != nullptr ? *dense : kStored;
   const size_t rows = x.rows;
 
   const auto normed = room(scratch.normed, rows, c.width);
   rms_norm(x, w.attention_norm, c.norm_epsilon, normed);
   const auto qkv = room(scratch.qkv, rows, w.qkv.rows());
-  multiply(normed, w.qkv, d.qkv, stored, qkv);
+  multiply(normed, w.qkv, dense != nullptr ? &dense->qkv : nullptr, stored, qkv);
   const auto queries = as_heads(qkv, 0, c.query_heads, c.key_dim);
   const auto keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim);
   const auto values =
@@ -82,7 +81,7 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, Stored
 
   const auto out = x.slice(rows - wanted, wanted);
   const auto projected = room(scratch.projected, wanted, c.width);
-  multiply(attended, w.output, d.output, stored, projected);
+  multiply(attended, w.output, dense != nullptr ? &dense->output : nullptr, stored, projected);
   if (!w.attention_post_norm.empty()) {
     rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
   }
@@ -91,9 +90,10 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, Stored
   const auto ffn_input = normed.slice(0, wanted);
   rms_norm(out, w.ffn_norm, c.norm_epsilon, ffn_input);
   const auto gate_up = room(scratch.gate_up, wanted, w.gate_up.rows());
-  multiply(ffn_input, w.gate_up, d.gate_up, stored, gate_up);
+  multiply(ffn_input, w.gate_up, dense != nullptr ? &dense->gate_up : nullptr, stored, gate_up);
   gate_multiply(gate_up, model.weights().architecture->activation);
-  multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down, d.down, stored, projected);
+  multiply({gate_up.data, wanted, c.ffn_width, gate_up.stride}, w.down,
+           dense != nullptr ? &dense->down : nullptr, stored, projected);
   if (!w.ffn_post_norm.empty()) rms_norm(projected, w.ffn_post_norm, c.norm_epsilon, projected);
   add(out, projected);
 }

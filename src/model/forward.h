@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/threads.h"
+#include "linear/prompt_weight.h"
 #include "model/ops.h"
 #include "model/weights.h"
 #include "restkv/aligned.h"
@@ -15,14 +16,12 @@
 /// differs.
 namespace restkv {
 
-/// Float32 forms of one layer's matrices, made once per prompt and used by all its tokens.
+/// One layer's matrices in the precision in which prompts are multiplied, made once per prompt and
+/// used by all its tokens.
 struct DenseLayer {
-  Matrix<const float> qkv, output, gate_up, down;
+  PromptWeight qkv, output, gate_up, down;
 
-  void make(const LayerWeights& layer);
-
- private:
-  AlignedVector<float> storage_[4];
+  void make(const LayerWeights& layer, LinearPrecision precision);
 };
 
 /// Activations of one block of tokens.

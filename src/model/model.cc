@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "linear/linear_precision.h"
 #include "model/weights.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
@@ -336,6 +337,8 @@ Model::Model(const std::string& path, const ModelOptions& options)
     : weights_(std::make_unique<ModelWeights>(path)) {
   const GgufFile& file = weights_->file;
   ModelWeights& w = *weights_;
+  require_support(options.linear);
+  w.linear = options.linear;
   try {
     w.architecture = &find_architecture(file.string("general.architecture"));
   } catch (const Error& e) {
@@ -361,6 +364,8 @@ Model::Model(const std::string& path, const ModelOptions& options)
 Model::~Model() = default;
 
 const std::string& Model::path() const { return weights_->file.path(); }
+
+LinearPrecision Model::linear_precision() const { return weights_->linear; }
 
 const OutputFactor& Model::output_factor(size_t layer) const {
   const LayerWeights& w = weights_->layers.at(layer);

@@ -8,6 +8,7 @@
 #include "model/architecture.h"
 #include "model/gguf_file.h"
 #include "restkv/compress.h"
+#include "restkv/model.h"
 
 namespace restkv {
 
@@ -32,7 +33,8 @@ struct ModelWeights {
 
   GgufFile file;
   const Architecture* architecture = nullptr;
-  Weight token_embedding;  // [V, C]
+  LinearPrecision linear = LinearPrecision::kF32;  // of prompts
+  Weight token_embedding;                          // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]
   Linear unembedding;               // [V, C]

@@ -185,6 +185,7 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--choices", "joint"}), HasSubstr("--method full"));
   EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}), HasSubstr("asked for twice"));
   EXPECT_THAT(refusal(2, run_, {"--kv-type", "f8"}), HasSubstr("f8"));
+  EXPECT_THAT(refusal(2, run_, {"--linear", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--method", "none"}), HasSubstr("none"));
   EXPECT_THAT(refusal(2, run_, {"--tasks", "third"}), HasSubstr("third"));
   EXPECT_THAT(refusal(1, model_ + "/run", {}), HasSubstr("cannot use it as the folder of a run"));

@@ -1,0 +1,53 @@
+#include "linear/linear_precision.h"
+
+#include <fmt/format.h>
+#include <oneapi/dnnl/dnnl.h>
+
+#include "restkv/error.h"
+
+namespace restkv {
+
+std::string_view linear_precision_name(LinearPrecision precision) {
+  return precision == LinearPrecision::kF32    ? "f32"
+         : precision == LinearPrecision::kBf16 ? "bf16"
+                                               : "int8";
+}
+
+LinearPrecision find_linear_precision(std::string_view name) {
+  for (const auto precision :
+       {LinearPrecision::kF32, LinearPrecision::kBf16, LinearPrecision::kInt8}) {
+    if (name == linear_precision_name(precision)) return precision;
+  }
+  if (name == "auto") {
+    return supports(LinearPrecision::kBf16) ? LinearPrecision::kBf16 : LinearPrecision::kF32;
+  }
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("linear precision '{}' is unknown; choose one of f32, bf16, int8, auto", name));
+}
+
+bool supports(LinearPrecision precision) {
+  const auto has = [](dnnl_cpu_isa_t isa) {
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;  // they are sets of bits
+  };
+  switch (precision) {
+    case LinearPrecision::kBf16:
+      return has(dnnl_cpu_isa_avx512_core_bf16);
+    case LinearPrecision::kInt8:
+      return has(dnnl_cpu_isa_avx512_core_vnni) || has(dnnl_cpu_isa_avx2_vnni);
+    case LinearPrecision::kF32:
+      break;
+  }
+  return true;
+}
+
+void require_support(LinearPrecision precision) {
+  if (supports(precision)) return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("linear precision {} needs a processor with {}, which this one has not; "
+                          "use f32 or auto",
+                          linear_precision_name(precision),
+                          precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
+}
+
+}  // namespace restkv

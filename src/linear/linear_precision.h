@@ -1,0 +1,12 @@
+#pragma once
+
+#include "restkv/model.h"
+
+namespace restkv {
+
+/// Whether this processor has instructions for it.
+bool supports(LinearPrecision precision);
+/// Throws `Error` (kUnsupported, with the remedy) if not.
+void require_support(LinearPrecision precision);
+
+}  // namespace restkv

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ggml.h>
+
+#include <cstdint>
+
+#include "linear/linear.h"
+#include "restkv/aligned.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+/// A weight converted as a whole into the precision in which prompts are multiplied with it. The
+/// memory is kept from one conversion to the next.
+class PromptWeight {
+ public:
+  /// The weight itself must outlive this where it is used as it lies.
+  void convert(const Linear& linear, LinearPrecision precision);
+
+  /// y [n, rows] = x [n, cols] W^T, the same for any number of threads.
+  void multiply(Matrix<const float> x, Matrix<float> y) const;
+
+ private:
+  LinearPrecision precision_ = LinearPrecision::kF32;
+  Matrix<const float> floats_;
+  size_t rows_ = 0;
+  size_t cols_ = 0;
+  AlignedVector<float> storage_;       // of floats_
+  AlignedVector<ggml_bf16_t> halves_;  // [rows, cols]
+  AlignedVector<int8_t> bytes_;        // [rows, cols]
+  AlignedVector<float> steps_;         // [rows], of bytes_
+};
+
+}  // namespace restkv
