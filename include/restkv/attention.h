@@ -18,6 +18,15 @@ struct AttentionOptions {
   bool causal = true;         ///< false: every row sees every key, and there is no sliding window.
 };
 
+/// Side of the tiles that a `TileMask` speaks of.
+inline constexpr size_t kMaskTile = 64;
+
+/// What block-sparse attention computes: [query_heads, blocks, tiles], block b of queries being
+/// rows [64 b, 64 b + 64) of the call, tile t rows [64 t, 64 t + 64) of the keys. A tile is left
+/// out where the byte is 0, unless it reaches the positions of the block itself. No data: all
+/// tiles.
+using TileMask = Heads<const uint8_t>;
+
 /// Causal attention of a block of prompt positions over all positions up to it.
 ///
 /// queries [query_heads, m, d]: row i stands at position `first + i`; keys [kv_heads, >= first + m,
@@ -25,21 +34,23 @@ struct AttentionOptions {
 /// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
 /// If `log_sums` [query_heads, m] is given, it receives the logarithm of each row's softmax
 /// denominator: log(sum over j of exp(z_j)), z the logits.
-/// Throws `Error` (kInvalidArgument) if shapes do not fit.
+/// With a `mask`, softmax and denominator are those of the keys in kept tiles. A mask that keeps
+/// all tiles changes no bit of the result. Needs `causal`. Throws `Error` (kInvalidArgument) if
+/// shapes do not fit.
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out, Matrix<float> log_sums = {});
+                       Heads<float> out, Matrix<float> log_sums = {}, const TileMask& mask = {});
 
 /// Adds the attention that every position received from a block of queries: sums[h][j] += sum over
 /// rows i of exp(z_ij - log_sums[h][i]). Called for block after block, it gives the column sums of
 /// the attention matrix in O(query_heads * n) memory.
 ///
-/// Shapes and options as in `prefill_attention`, which computes `log_sums` [query_heads, m]; sums
-/// [query_heads, >= first + m] (without `causal`: >= keys.rows). Throws `Error` (kInvalidArgument)
-/// if shapes do not fit.
+/// Shapes, options and mask as in `prefill_attention`, which computes `log_sums` [query_heads, m];
+/// sums [query_heads, >= first + m] (without `causal`: >= keys.rows). Throws `Error`
+/// (kInvalidArgument) if shapes do not fit.
 void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
                     const AttentionOptions& options, Matrix<const float> log_sums,
-                    Matrix<float> sums);
+                    Matrix<float> sums, const TileMask& mask = {});
 
 /// How kept keys and values are stored. Quantised keys have a scale per channel in groups of 32
 /// tokens, quantised values one per token (and 64 channels); the last 32 to 63 tokens of a head

@@ -9,6 +9,7 @@
 #include "restkv/compress.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/sparse.h"
 #include "restkv/views.h"
 
 namespace restkv {
@@ -37,6 +38,14 @@ class Engine {
  public:
   explicit Engine(const Model& model);
   ~Engine();
+
+  /// Leaves out tiles of attention while prompts are read, from now on, and begins a new report.
+  /// Layers with a sliding window, the observation window and at least the last 64 tokens of each
+  /// prompt stay dense, and all tokens see what a stream's cache held before. Throws `Error`
+  /// (kInvalidArgument) on options that cannot be used.
+  void set_sparse(const SparseOptions& options);
+  /// What it left out since.
+  [[nodiscard]] const SparseReport& sparse_report() const;
 
   /// Sends all tokens through layer after layer. After each layer its keys and values are
   /// compressed into every request's cache and freed, so the full cache of only one layer exists
@@ -87,6 +96,8 @@ class Engine {
 
   void run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
                   CacheStream* stream, size_t wanted_rows, const ProgressCallback& progress);
+  /// Makes keys and last queries of a whole layer known to a sparse pattern.
+  void look_ahead(size_t layer, std::span<const size_t> positions, Matrix<const float> hidden);
   LayerObservation observe(LayerObserver& observer, size_t request, size_t layer);
   std::vector<float> last_logits(size_t tokens);
   Matrix<const float> decode_rows(std::span<const int32_t> tokens, std::span<KvCache* const> caches,

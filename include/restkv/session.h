@@ -11,6 +11,7 @@
 #include "restkv/engine.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/sparse.h"
 
 namespace restkv {
 
@@ -29,6 +30,9 @@ struct SessionOptions {
   /// chunk (or + interval), so a session can be longer than the model's context. Needs the
   /// allocation `uniform`. See StreamingLLM (Xiao et al., ICLR 2024), section 3.2.
   bool compact_positions = false;
+  /// Which tiles of a prompt's attention are computed. Not part of a snapshot: it says how prompts
+  /// are read, not what a session knows.
+  SparseOptions sparse;
 };
 
 /// A conversation, or one long document, with a cache that stays small: prompts and single tokens
@@ -64,6 +68,10 @@ class Session {
   /// nothing, if the method cannot use it.
   void set_budget(int budget);
 
+  /// Another sparse pattern for the prompts to come. Throws `Error` (kInvalidArgument), and changes
+  /// nothing, on options that cannot be used.
+  void set_sparse(const SparseOptions& options);
+
   /// A second session that goes on from here by itself.
   [[nodiscard]] Session fork() const;
 
@@ -82,6 +90,8 @@ class Session {
   [[nodiscard]] size_t tokens() const;
   /// Scoring, selection and gathering, in all.
   [[nodiscard]] double compress_seconds() const;
+  /// What sparse prefill left out since the session, this fork of it, or its pattern began.
+  [[nodiscard]] const SparseReport& sparse_report() const;
 
  private:
   struct Impl;

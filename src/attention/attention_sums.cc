@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/mask.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "restkv/aligned.h"
@@ -72,7 +73,8 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
 
 /// What the keys [tile.begin, key_end) receive from all rows of one head.
 void AddTile(const Heads<const float>& queries, size_t first, const AttentionOptions& options,
-             const float* log_sums, size_t head, size_t key_end, KeyTile& tile, float* out) {
+             const float* log_sums, size_t head, size_t key_end, const TileMask& mask,
+             KeyTile& tile, float* out) {
   HWY_ALIGN float sums[kTilePositions] = {};
   size_t i = 0;
   size_t end = queries.rows;
@@ -82,16 +84,30 @@ void AddTile(const Heads<const float>& queries, size_t first, const AttentionOpt
       end = std::min(end, std::max(key_end - 1 + options.sliding_window, first) - first);
     }
   }
-  for (; i + kTileRows <= end; i += kTileRows) {
-    AddStrip<kTileRows>(queries, first, options, log_sums, head, i, tile, sums);
+  const auto kept = [&](size_t block) {
+    return mask.data == nullptr || tile.begin + kTilePositions > first + block * kMaskTile ||
+           mask.row(head, block)[tile.begin / kTilePositions] != 0;
+  };
+  while (i < end) {  // runs of blocks that meet the tile
+    size_t run_end = (i / kMaskTile + 1) * kMaskTile;
+    if (!kept(i / kMaskTile)) {
+      i = run_end;
+      continue;
+    }
+    while (run_end < end && kept(run_end / kMaskTile)) run_end += kMaskTile;
+    run_end = std::min(run_end, end);
+    for (; i + kTileRows <= run_end; i += kTileRows) {
+      AddStrip<kTileRows>(queries, first, options, log_sums, head, i, tile, sums);
+    }
+    for (; i < run_end; ++i) AddStrip<1>(queries, first, options, log_sums, head, i, tile, sums);
   }
-  for (; i < end; ++i) AddStrip<1>(queries, first, options, log_sums, head, i, tile, sums);
   for (size_t j = tile.begin; j < key_end; ++j) out[j] += sums[j - tile.begin];
 }
 
 void AttentionSums(const Heads<const float>& queries, const Heads<const float>& keys, size_t first,
                    const AttentionOptions& options, float scale,
-                   const Matrix<const float>& log_sums, const Matrix<float>& sums) {
+                   const Matrix<const float>& log_sums, const Matrix<float>& sums,
+                   const TileMask& mask) {
   const size_t group = queries.heads / keys.heads;
   const size_t seen = options.causal ? first + queries.rows : keys.rows;
   const size_t tiles = hwy::DivCeil(seen, kTilePositions);
@@ -109,7 +125,7 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
                     tile.keys.data(), kTilePositions, kTilePositions);
     for (float& x : tile.keys) x *= key_scale;
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      AddTile(queries, first, options, log_sums.row(head), head, tile.begin + count, tile,
+      AddTile(queries, first, options, log_sums.row(head), head, tile.begin + count, mask, tile,
               sums.row(head));
     }
   });
@@ -125,7 +141,7 @@ HWY_EXPORT(AttentionSums);
 
 void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
                     const AttentionOptions& options, Matrix<const float> log_sums,
-                    Matrix<float> sums) {
+                    Matrix<float> sums, const TileMask& mask) {
   if (queries.rows == 0) return;
   const size_t seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
   if (keys.heads == 0 || queries.heads % keys.heads != 0 || queries.dim != keys.dim ||
@@ -137,10 +153,11 @@ void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t 
                             queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
                             keys.dim, log_sums.rows, log_sums.cols, sums.rows, sums.cols));
   }
+  check_mask("attention_sums", mask, queries.heads, queries.rows, first, options);
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
   HWY_DYNAMIC_DISPATCH(AttentionSums)
-  (queries, keys, first, options, scale, log_sums, sums);
+  (queries, keys, first, options, scale, log_sums, sums, mask);
 }
 
 }  // namespace restkv

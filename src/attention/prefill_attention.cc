@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/mask.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "restkv/aligned.h"
@@ -85,39 +86,46 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
 }
 
 /// One tile of queries: positions [begin, end) of the block, all query heads of KV head `kv_head`.
-/// Row i of the tile is position begin + i / group, query head i % group of the group.
+///
+/// Its rows come in spans that meet the same keys: a single one of all heads, or, with a mask, one
+/// per head. Row j of span s is position begin + j / share, head s * share + j % share of the
+/// group.
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
                  float scale, size_t kv_head, size_t begin, size_t end, const Heads<float>& out,
-                 const Matrix<float>& log_sums, PrefillScratch& scratch) {
+                 const Matrix<float>& log_sums, const TileMask& mask, PrefillScratch& scratch) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const size_t group = queries.heads / keys.heads;
   const size_t dim = keys.dim;
   const size_t value_dim = values.dim;
   const size_t padded_dim = hwy::RoundUpTo(value_dim, kLanes);
-  const size_t rows = (end - begin) * group;
+  const size_t share = mask.data != nullptr ? 1 : group;
+  const size_t spans = group / share;
+  const size_t rows = (end - begin) * share;  // of a span
   const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
-  scratch.Resize(padded_rows, dim, padded_dim, kLanes);
+  scratch.Resize(spans * padded_rows, dim, padded_dim, kLanes);
+  const auto head_of = [&](size_t span, size_t row) {
+    return kv_head * group + span * share + row % share;
+  };
 
   // With soft-capping the logits are needed in natural units first.
   const float query_scale = options.softcap > 0 ? scale : scale * kLog2E;
-  float* packed = scratch.queries.data();
-  for (size_t i = 0; i < padded_rows; ++i) {
-    if (i < rows) {
-      const float* q = queries.row(kv_head * group + i % group, begin + i / group);
+  for (size_t span = 0; span < spans; ++span) {
+    float* packed = scratch.queries.data() + span * padded_rows * dim;
+    for (size_t i = 0; i < rows; ++i) {
+      const float* q = queries.row(head_of(span, i), begin + i / share);
       for (size_t c = 0; c < dim; ++c) packed[i * dim + c] = q[c] * query_scale;
-    } else {
-      std::fill_n(packed + i * dim, dim, 0.0F);
     }
+    std::fill(packed + rows * dim, packed + padded_rows * dim, 0.0F);
   }
   std::fill(scratch.out.begin(), scratch.out.end(), 0.0F);
   std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
 
-  // The last position that a row of the tile sees.
+  // The last position that a row of a span sees.
   const auto position_of = [&](size_t row) {
-    return options.causal ? first + begin + row / group : keys.rows - 1;
+    return options.causal ? first + begin + row / share : keys.rows - 1;
   };
   const size_t window = options.causal ? options.sliding_window : 0;
   const size_t first_key =
@@ -125,6 +133,13 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t key_end = position_of(rows - 1) + 1;
   for (size_t k0 = first_key / kTilePositions * kTilePositions; k0 < key_end;
        k0 += kTilePositions) {
+    const bool open = mask.data == nullptr || k0 + kTilePositions > first + begin;
+    const auto kept = [&](size_t span) {
+      return open || mask.row(kv_head * group + span, begin / kMaskTile)[k0 / kTilePositions] != 0;
+    };
+    size_t next = 0;
+    while (next < spans && !kept(next)) ++next;
+    if (next == spans) continue;  // nobody meets these keys
     const size_t tile_keys = std::min(kTilePositions, key_end - k0);
     TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
                     kTilePositions, kTilePositions);
@@ -140,50 +155,61 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
       tile_values = scratch.values.data();
       value_stride = padded_dim;
     }
-    for (size_t i = 0; i < rows; i += kTileRows) {
-      const size_t last = std::min(i + kTileRows, rows) - 1;
-      const size_t last_position = position_of(last);
-      if (last_position < k0) continue;  // this strip lies before the tile
-      const size_t strip_position = position_of(i);
-      if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
-      float* logits = scratch.logits.data();
-      StripProduct<kTileRows, false>(d, kTilePositions, dim, packed + i * dim, dim,
-                                     scratch.keys.data(), kTilePositions, logits, kTilePositions);
-      if (options.softcap > 0) {
-        const auto inverse = hn::Set(d, 1.0F / options.softcap);
-        const auto cap = hn::Set(d, options.softcap * kLog2E);
-        for (size_t j = 0; j < kTileRows * kTilePositions; j += kLanes) {
-          hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d,
-                    logits + j);
+    for (size_t span = next; span < spans; ++span) {
+      if (!kept(span)) continue;
+      const size_t base = span * padded_rows;
+      for (size_t i = 0; i < rows; i += kTileRows) {
+        const size_t last = std::min(i + kTileRows, rows) - 1;
+        const size_t last_position = position_of(last);
+        if (last_position < k0) continue;  // this strip lies before the tile
+        const size_t strip_position = position_of(i);
+        if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
+        float* logits = scratch.logits.data();
+        StripProduct<kTileRows, false>(d, kTilePositions, dim,
+                                       scratch.queries.data() + (base + i) * dim, dim,
+                                       scratch.keys.data(), kTilePositions, logits, kTilePositions);
+        if (options.softcap > 0) {
+          const auto inverse = hn::Set(d, 1.0F / options.softcap);
+          const auto cap = hn::Set(d, options.softcap * kLog2E);
+          for (size_t j = 0; j < kTileRows * kTilePositions; j += kLanes) {
+            hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d,
+                      logits + j);
+          }
         }
+        const bool masked = k0 + kTilePositions > strip_position + 1 ||
+                            (window > 0 && last_position >= k0 + window);
+        for (size_t r = 0; r < kTileRows; ++r) {
+          // Padding rows repeat the last row's visibility; nobody reads them.
+          const size_t position = position_of(std::min(i + r, last));
+          const size_t visible_end =
+              position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
+          const size_t visible_begin =
+              window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
+          const size_t row = base + i + r;
+          SoftmaxRow(d, logits + r * kTilePositions, masked, visible_begin, visible_end,
+                     scratch.maximum[row], scratch.sum.data() + row * kLanes,
+                     scratch.out.data() + row * padded_dim, padded_dim);
+        }
+        const size_t depth = std::min(tile_keys, last_position - k0 + 1);
+        StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTilePositions, tile_values,
+                                      value_stride, scratch.out.data() + (base + i) * padded_dim,
+                                      padded_dim);
       }
-      const bool masked =
-          k0 + kTilePositions > strip_position + 1 || (window > 0 && last_position >= k0 + window);
-      for (size_t r = 0; r < kTileRows; ++r) {
-        // Padding rows repeat the last row's visibility; nobody reads them.
-        const size_t position = position_of(std::min(i + r, last));
-        const size_t visible_end = position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
-        const size_t visible_begin =
-            window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
-        SoftmaxRow(d, logits + r * kTilePositions, masked, visible_begin, visible_end,
-                   scratch.maximum[i + r], scratch.sum.data() + (i + r) * kLanes,
-                   scratch.out.data() + (i + r) * padded_dim, padded_dim);
-      }
-      const size_t depth = std::min(tile_keys, last_position - k0 + 1);
-      StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTilePositions, tile_values,
-                                    value_stride, scratch.out.data() + i * padded_dim, padded_dim);
     }
   }
-  for (size_t i = 0; i < rows; ++i) {
-    const float total =
-        hn::GetLane(hn::SumOfLanes(d, hn::Load(d, scratch.sum.data() + i * kLanes)));
-    const float inverse = 1.0F / total;
-    const float* row = scratch.out.data() + i * padded_dim;
-    const size_t head = kv_head * group + i % group;
-    float* target = out.row(head, begin + i / group);
-    for (size_t c = 0; c < value_dim; ++c) target[c] = row[c] * inverse;
-    if (log_sums.data != nullptr) {
-      log_sums.row(head)[begin + i / group] = scratch.maximum[i] / kLog2E + std::log(total);
+  for (size_t span = 0; span < spans; ++span) {
+    for (size_t i = 0; i < rows; ++i) {
+      const size_t row = span * padded_rows + i;
+      const float total =
+          hn::GetLane(hn::SumOfLanes(d, hn::Load(d, scratch.sum.data() + row * kLanes)));
+      const float inverse = 1.0F / total;
+      const float* weighted = scratch.out.data() + row * padded_dim;
+      const size_t head = head_of(span, i);
+      float* target = out.row(head, begin + i / share);
+      for (size_t c = 0; c < value_dim; ++c) target[c] = weighted[c] * inverse;
+      if (log_sums.data != nullptr) {
+        log_sums.row(head)[begin + i / share] = scratch.maximum[row] / kLog2E + std::log(total);
+      }
     }
   }
 }
@@ -191,9 +217,11 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
 void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
                       const Heads<const float>& values, size_t first,
                       const AttentionOptions& options, float scale, const Heads<float>& out,
-                      const Matrix<float>& log_sums) {
+                      const Matrix<float>& log_sums, const TileMask& mask) {
+  static_assert(kTilePositions == kMaskTile);
   const size_t group = queries.heads / keys.heads;
-  const size_t positions = std::max<size_t>(1, kTileQueryRows / group);
+  const size_t positions =
+      mask.data != nullptr ? kMaskTile : std::max<size_t>(1, kTileQueryRows / group);
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
   std::vector<PrefillScratch> scratch(static_cast<size_t>(num_threads()));
   parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
@@ -201,7 +229,7 @@ void PrefillAttention(const Heads<const float>& queries, const Heads<const float
     const size_t tile = tiles - 1 - task / keys.heads;
     const size_t begin = tile * positions;
     PrefillTile(queries, keys, values, first, options, scale, task % keys.heads, begin,
-                std::min(begin + positions, queries.rows), out, log_sums, scratch[thread]);
+                std::min(begin + positions, queries.rows), out, log_sums, mask, scratch[thread]);
   });
 }
 
@@ -215,7 +243,7 @@ HWY_EXPORT(PrefillAttention);
 
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out, Matrix<float> log_sums) {
+                       Heads<float> out, Matrix<float> log_sums, const TileMask& mask) {
   if (queries.rows == 0) return;
   const size_t keys_seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
   if (keys.heads == 0 || queries.heads % keys.heads != 0 || values.heads != keys.heads ||
@@ -231,10 +259,11 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                     keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
                     log_sums.rows, log_sums.cols));
   }
+  check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
   HWY_DYNAMIC_DISPATCH(PrefillAttention)
-  (queries, keys, values, first, options, scale, out, log_sums);
+  (queries, keys, values, first, options, scale, out, log_sums, mask);
 }
 
 }  // namespace restkv

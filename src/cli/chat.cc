@@ -218,6 +218,7 @@ class Chat {
     } catch (const Error& e) {
       throw Error(e.code(), fmt::format("{}: {}", path, e.what()));
     }
+    session.set_sparse(session_.options().sparse);
     session_ = std::move(session);
     conversation_ = std::move(conversation);
     note(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,

@@ -38,6 +38,7 @@ struct EvalFlags {
   std::string choices = "compressed";
   std::string kv_type = "f16";
   std::string linear = "f32";
+  std::string sparse = "dense";
   std::string shard = "1/1";
   bool allow_code_execution = false;
   size_t draws = 1;
@@ -147,6 +148,7 @@ int evaluate(const EvalFlags& flags) {
   run.cells = grid(flags);
   set_shard(flags.shard, run);
   run.kv_type = find_kv_type(flags.kv_type);
+  run.sparse = parse_sparse(flags.sparse);
   run.choices = flags.choices == "joint" ? eval::ChoiceMode::kJoint : eval::ChoiceMode::kCompressed;
 
   ModelOptions model_options;
@@ -267,6 +269,11 @@ std::function<int()> declare_eval(CLI::App& app) {
       ->type_name("f32|bf16|int8|auto");
   app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
       ->capture_default_str();
+  app.add_option("--sparse", flags->sparse,
+                 "leave out tiles of attention while prompts are read (restkv methods lists the "
+                 "patterns)")
+      ->capture_default_str()
+      ->type_name("PATTERN[:option=value...]");
   app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
       ->capture_default_str()
       ->type_name("I/N");

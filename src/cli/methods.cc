@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/process.h"
 #include "compress/methods_markdown.h"
 #include "restkv/compression_options.h"
+#include "restkv/sparse.h"
 
 namespace restkv::cli {
 namespace {
@@ -16,6 +19,16 @@ int list_methods() {
     for (const std::string_view name : method.options) {
       const CompressionOption& option = find_compression_option(name);
       text += fmt::format("    {:<22} {:<14} {} [{}]\n", name, option.get(method.defaults),
+                          option.help, option.values);
+    }
+    text += '\n';
+  }
+  text += "Sparse patterns for reading prompts (--sparse)\n\n";
+  for (const SparsePattern& pattern : sparse_patterns()) {
+    text += fmt::format("{}\n  {}\n  {}\n", pattern.name, pattern.summary, pattern.paper);
+    for (const std::string_view name : pattern.options) {
+      const SparseOption& option = *std::ranges::find(sparse_options(), name, &SparseOption::name);
+      text += fmt::format("    {:<22} {:<14} {} [{}]\n", name, option.get(SparseOptions()),
                           option.help, option.values);
     }
     text += '\n';

@@ -1,12 +1,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "base/progress.h"
@@ -59,10 +61,57 @@ struct RunStats {
   double decode_tokens_per_second = 0;
   size_t kv_bytes_full = 0;
   size_t kv_bytes_kept = 0;
+  SparseOptions sparse_options;
+  SparseReport sparse;
   bool interrupted = false;
 
   [[nodiscard]] double prefill_tokens_per_second() const {
     return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
+  }
+  /// A share of all tiles or attention, then of each layer, with that of its heads which have least
+  /// and most.
+  [[nodiscard]] std::string per_layer(double (SparseReport::Head::*share)() const) const {
+    const auto percent = [&](const SparseReport::Head& counts) { return 100 * (counts.*share)(); };
+    if (sparse.total().visible_tiles == 0) return "100.0% (no layer was sparse)";
+    std::string text =
+        fmt::format("{:.1f}%; layer: mean (head with least, most)", percent(sparse.total()));
+    for (size_t layer = 0; layer < sparse.layers; ++layer) {
+      if (sparse.layer(layer).visible_tiles == 0) continue;  // stayed dense
+      double least = 100;
+      double most = 0;
+      for (size_t h = 0; h < sparse.query_heads; ++h) {
+        least = std::min(least, percent(sparse.head(layer, h)));
+        most = std::max(most, percent(sparse.head(layer, h)));
+      }
+      text += fmt::format("\n{:<22} {:>3}: {:5.1f}% ({:.1f}, {:.1f})", "", layer,
+                          percent(sparse.layer(layer)), least, most);
+    }
+    return text;
+  }
+  [[nodiscard]] nlohmann::ordered_json sparse_json() const {
+    if (sparse_options.pattern == "dense") return "dense";
+    const auto heads = [&](double (SparseReport::Head::*share)() const) {
+      nlohmann::ordered_json table = nlohmann::ordered_json::array();
+      for (size_t layer = 0; layer < sparse.layers; ++layer) {
+        std::vector<double> row;
+        for (size_t h = 0; h < sparse.query_heads; ++h) {
+          row.push_back((sparse.head(layer, h).*share)());
+        }
+        table.push_back(row);
+      }
+      return table;
+    };
+    nlohmann::ordered_json json{
+        {"pattern", describe_sparse(sparse_options)},
+        {"attention_seconds", sparse.attention_seconds},
+        {"search_seconds", sparse.search_seconds},
+        {"density", sparse.total().density()},
+        {"density_of_layers_and_heads", heads(&SparseReport::Head::density)}};
+    if (sparse_options.measure_recall) {
+      json["recall"] = sparse.total().recall();
+      json["recall_of_layers_and_heads"] = heads(&SparseReport::Head::recall);
+    }
+    return json;
   }
   [[nodiscard]] std::string text() const {
     std::string text;
@@ -82,6 +131,15 @@ struct RunStats {
       row("time to first token",
           fmt::format("{:.3f} s ({:.0f} tokens/s; compression {:.3f} s)", prefill_seconds,
                       prefill_tokens_per_second(), compress_seconds));
+      if (sparse_options.pattern != "dense") {
+        row("sparse prefill", describe_sparse(sparse_options));
+        row("  attention", fmt::format("{:.3f} s, and {:.3f} s to choose its tiles",
+                                       sparse.attention_seconds, sparse.search_seconds));
+        row("  density", per_layer(&SparseReport::Head::density));
+        if (sparse_options.measure_recall) {
+          row("  recall", per_layer(&SparseReport::Head::recall));
+        }
+      }
       row("generated tokens",
           fmt::format("{} ({:.1f} tokens/s)", generated_tokens, decode_tokens_per_second));
       row("KV cache kept", fmt::format("{} in {} of {} in f16 ({:.1f}%)", bytes(kv_bytes_kept),
@@ -104,6 +162,7 @@ struct RunStats {
                                   {"time_to_first_token_seconds", prefill_seconds},
                                   {"prefill_tokens_per_second", prefill_tokens_per_second()},
                                   {"compress_seconds", compress_seconds},
+                                  {"sparse", sparse_json()},
                                   {"generated_tokens", generated_tokens},
                                   {"decode_tokens_per_second", decode_tokens_per_second},
                                   {"kv_bytes_full", kv_bytes_full},
@@ -151,6 +210,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.method = options.compression.method;
   stats.budget = options.compression.budget;
   stats.kv_type = kv_type_name(options.kv_type);
+  stats.sparse_options = options.sparse;
   const std::string prompt = read_prompt(flags);
   if (prompt.empty()) {
     const bool from_file = !flags.file.empty() && flags.file != "-";
@@ -195,6 +255,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   }
   stats.prefill_seconds = seconds_since(start);
   stats.compress_seconds = session.compress_seconds();
+  stats.sparse = session.sparse_report();
   stats.kv_bytes_kept = session.cache().kept_bytes();
 
   const Generation generation = generate([&](int32_t token) { return session.append(token); },
@@ -255,6 +316,7 @@ std::function<int()> declare_run(CLI::App& app) {
       "  restkv run -m model.gguf -f question_and_document.txt --budget 512 --stats\n"
       "  cat report.txt | restkv run -m model.gguf --method snapkv --kernel 21 --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
+      "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return run(*flags); };
 }

@@ -26,6 +26,12 @@ void SessionFlags::declare(CLI::App& app) {
   add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
   add("--rope-scale", rope_scale_, "so many times", "X");
   add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
+  add("--sparse", sparse_,
+      "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
+      "PATTERN[:option=value...]");
+  app.add_flag("--sparse-recall", sparse_recall_,
+               "measure how much attention the kept tiles hold, for --stats")
+      ->group(kGroup);
 }
 
 SessionOptions SessionFlags::session() const {
@@ -43,6 +49,11 @@ SessionOptions SessionFlags::session() const {
   }
   if (decode_budget_ != 0 && interval_ == 0) {
     refuse("--decode-budget has no effect without --decode-interval");
+  }
+  options.sparse = parse_sparse(sparse_);
+  options.sparse.measure_recall = sparse_recall_;
+  if (sparse_recall_ && options.sparse.pattern == "dense") {
+    refuse("--sparse-recall has no effect without --sparse");
   }
   options.interval = interval_;
   options.decode_budget = decode_budget_;

@@ -33,6 +33,8 @@ class SessionFlags {
   std::string rope_scaling_;
   double rope_scale_ = 1;
   std::string linear_ = "f32";
+  std::string sparse_ = "dense";
+  bool sparse_recall_ = false;
 };
 
 }  // namespace restkv::cli

@@ -112,6 +112,10 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     // The last layer's outputs matter only where logits are wanted.
     const bool all_rows = layer + 1 < c.layers || (observed && observer.needs_all_rows());
     const size_t outputs = all_rows ? n : wanted_rows;
+    const bool sparse =
+        observed && convert && outputs == n &&
+        s.sparse.begin_layer(layer, attention_options(c, layer), n, observer.observed_rows(), s.kv);
+    if (sparse && s.sparse.looks_ahead()) look_ahead(layer, positions, hidden);
     for (size_t first = 0; first < n; first += kBlockTokens) {
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
@@ -122,9 +126,11 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
             s.kv.store(k, v, first);
             const size_t skipped = q.rows - out.rows;
+            Matrix<float> log_sums = observed ? observer.log_sums(out.rows) : Matrix<float>();
+            if (sparse) log_sums = s.sparse.begin_block(q, s.kv, first, log_sums);
             s.kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
-                        attention_options(c, layer), out,
-                        observed ? observer.log_sums(out.rows) : Matrix<float>());
+                        attention_options(c, layer), out, log_sums);
+            if (sparse) s.sparse.end_block(q, s.kv, first, log_sums);
             if (observed) observer.add(q, s.kv, first);
           });
       const double done =
@@ -153,6 +159,27 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   for (CacheRequest& request : requests) request.cache.next_position = position + n;
   if (stream != nullptr) finish_stream(*stream, n);
 }
+
+void Engine::look_ahead(size_t layer, std::span<const size_t> positions,
+                        Matrix<const float> hidden) {
+  State& s = *state_;
+  const RopeTable& rope = s.rope_of(model_.config().windows[layer]);
+  for (size_t first = 0; first < hidden.rows; first += kBlockTokens) {
+    const size_t rows = std::min(kBlockTokens, hidden.rows - first);
+    s.kv.store_keys(layer_keys(model_, layer, s.dense, rope, positions.subspan(first, rows),
+                               hidden.slice(first, rows), s.scratch),
+                    first);
+  }
+  const size_t rows = std::min(kMaskTile, hidden.rows);
+  const size_t first = hidden.rows - rows;
+  s.sparse.look_ahead(layer_queries(model_, layer, s.dense, rope, positions.subspan(first, rows),
+                                    hidden.slice(first, rows), s.scratch),
+                      s.kv);
+}
+
+void Engine::set_sparse(const SparseOptions& options) { state_->sparse.set(options); }
+
+const SparseReport& Engine::sparse_report() const { return state_->sparse.report(); }
 
 LayerObservation Engine::observe(LayerObserver& observer, size_t request, size_t layer) {
   LayerObservation observation = observer.observation(request, layer);

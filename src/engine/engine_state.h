@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/layer_kv.h"
+#include "engine/sparse_prefill.h"
 #include "model/forward.h"
 #include "restkv/aligned.h"
 #include "restkv/engine.h"
@@ -24,7 +25,8 @@ struct Engine::State {
                     model.weights().architecture->window_rope_base > 0
                         ? std::span<const float>()
                         : model.weights().rope_factors,
-                    model.weights().architecture->rope) {}
+                    model.weights().architecture->rope),
+        sparse(model.config()) {}
 
   /// For positions [0, end).
   void grow_rope(const ModelConfig& c, size_t end) {
@@ -40,7 +42,8 @@ struct Engine::State {
   RopeTable window_rope;  // of layers with a sliding window
   Activations scratch;
   DenseLayer dense;
-  LayerKv kv;                    // of the layer that is being computed
+  LayerKv kv;  // of the layer that is being computed
+  SparsePrefill sparse;
   AlignedVector<float> hidden;   // [n, C]
   AlignedVector<float> decoded;  // hidden states of decoded tokens, [rows, C]
   std::vector<float> logits;

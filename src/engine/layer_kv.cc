@@ -46,12 +46,15 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
 }
 
 void LayerKv::store(Heads<const float> keys, Heads<const float> values, size_t first) {
-  const size_t repeat = heads_ / keys.heads;
+  copy(keys, first, this->keys());
+  copy(values, first, this->values());
+}
+
+void LayerKv::copy(Heads<const float> block, size_t first, Heads<float> to) const {
+  const size_t repeat = heads_ / block.heads;
   parallel_for(heads_, [&](size_t h, size_t) {
-    for (size_t r = 0; r < keys.rows; ++r) {
-      const size_t row = prefix_ + first + r;
-      std::copy_n(keys.row(h / repeat, r), key_dim_, this->keys().row(h, row));
-      std::copy_n(values.row(h / repeat, r), value_dim_, this->values().row(h, row));
+    for (size_t r = 0; r < block.rows; ++r) {
+      std::copy_n(block.row(h / repeat, r), block.dim, to.row(h, prefix_ + first + r));
     }
   });
 }
@@ -62,12 +65,10 @@ void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOp
   for (const Part& part : parts_) {
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
-    const auto visible = [&](Heads<float> x) -> Heads<const float> {
-      return x.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows_ - part.hidden);
-    };
-    prefill_attention(queries.slice_heads(begin, count), visible(keys()), visible(values()),
-                      prefix_ - part.hidden + first, options, out.slice_heads(begin, count),
-                      log_sums.data != nullptr ? log_sums.slice(begin, count) : log_sums);
+    prefill_attention(
+        queries.slice_heads(begin, count), visible(part, keys()), visible(part, values()),
+        prefix_ - part.hidden + first, options, out.slice_heads(begin, count),
+        log_sums.data != nullptr ? log_sums.slice(begin, count) : log_sums, part.mask);
   }
 }
 

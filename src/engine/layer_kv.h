@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "restkv/aligned.h"
+#include "restkv/attention.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
 #include "restkv/views.h"
@@ -22,6 +23,8 @@ class LayerKv {
     size_t head = 0;
     size_t heads = 0;
     size_t hidden = 0;
+    /// Of the block of queries in the works, over the rows that are not hidden; empty: all tiles.
+    TileMask mask = {};
   };
 
   /// Reads what `cache` (null: nothing) holds of a layer and makes room for n tokens, which will
@@ -35,6 +38,11 @@ class LayerKv {
   [[nodiscard]] size_t rows() const { return rows_; }
   [[nodiscard]] size_t heads() const { return heads_; }
   [[nodiscard]] std::span<const Part> parts() const { return parts_; }
+  [[nodiscard]] std::span<Part> parts() { return parts_; }
+  /// Heads and rows of `x` [heads, rows, d] that a part has.
+  [[nodiscard]] Heads<const float> visible(const Part& part, Heads<float> x) const {
+    return x.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows_ - part.hidden);
+  }
   /// [heads, rows, key_dim].
   [[nodiscard]] Heads<float> keys() { return {keys_.data(), heads_, rows_, key_dim_}; }
   /// [heads, rows, value_dim].
@@ -44,6 +52,8 @@ class LayerKv {
 
   /// Takes a block of new tokens in, [kv_heads, m, d] each; the first is new token number `first`.
   void store(Heads<const float> keys, Heads<const float> values, size_t first);
+  /// The same with keys only.
+  void store_keys(Heads<const float> keys, size_t first) { copy(keys, first, this->keys()); }
 
   /// Attention of the last rows of a block that was stored: row i of queries and out [query_heads,
   /// m, d] is new token `first + i`. `log_sums` [query_heads, m] as in `prefill_attention`.
@@ -54,6 +64,9 @@ class LayerKv {
   void release();
 
  private:
+  /// Copies a block of rows of every KV head behind the prefix of its cache heads.
+  void copy(Heads<const float> block, size_t first, Heads<float> to) const;
+
   size_t heads_ = 0, rows_ = 0, prefix_ = 0, key_dim_ = 0, value_dim_ = 0;
   AlignedVector<float> keys_, values_;
   std::vector<std::vector<int32_t>> positions_;

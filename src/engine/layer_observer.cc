@@ -139,7 +139,7 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
                      prefix_ - part.hidden + first,
                      {.scale = c.attention_scale, .softcap = c.attention_softcap},
                      denominators.slice(part.head * group, heads),
-                     {rows.data + part.hidden, heads, visible, rows.stride});
+                     {rows.data + part.hidden, heads, visible, rows.stride}, part.mask);
     }
   }
   if (!moments_.empty()) add_moments(queries, first);

@@ -56,6 +56,9 @@ class LayerObserver {
   /// Whether the attention of every position is needed, even where nobody needs its output.
   [[nodiscard]] bool needs_all_rows() const { return sums_; }
 
+  /// Last queries of the prompt that some request looks at.
+  [[nodiscard]] size_t observed_rows() const { return observed_; }
+
   /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
   /// them, with sums for `prefix` rows; null: nothing.
   void begin_layer(size_t rows, size_t prefix = 0, LayerMemory* memory = nullptr);

@@ -16,6 +16,7 @@ struct Session::Impl {
     stream.request.kv_type = options.kv_type;
     stream.compact_positions = options.compact_positions;
     engine.start(stream);
+    engine.set_sparse(options.sparse);
     CompressionOptions decoding = options.compression;
     decoding.budget = decode_budget();
     validate(decoding);
@@ -90,6 +91,11 @@ void Session::set_budget(int budget) {
   s.stream.request.options = changed;
 }
 
+void Session::set_sparse(const SparseOptions& options) {
+  impl_->engine.set_sparse(options);
+  impl_->state.options.sparse = options;
+}
+
 Session Session::fork() const {
   auto copy = std::make_unique<Impl>(impl_->model, impl_->state.options);
   copy->state = impl_->state;
@@ -112,5 +118,6 @@ const SessionOptions& Session::options() const { return impl_->state.options; }
 const KvCache& Session::cache() const { return impl_->state.stream.request.cache; }
 size_t Session::tokens() const { return impl_->state.tokens; }
 double Session::compress_seconds() const { return impl_->state.stream.request.compress_seconds; }
+const SparseReport& Session::sparse_report() const { return impl_->engine.sparse_report(); }
 
 }  // namespace restkv

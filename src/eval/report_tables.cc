@@ -199,6 +199,7 @@ Table settings_table(const RunReport& report) {
   add("decoding", text_of(s.at("decoding")));
   add("choices scored", text_of(s.at("choices")));
   add("cache type", text_of(s.at("kv_type")));
+  add("prompt attention", s.value("sparse", std::string("dense")));
   add("seed", text_of(s.at("seed")));
   const auto limit = s.at("limit").get<size_t>();
   add("samples per task", limit == 0 ? "all" : fmt::format("at most {}", limit));

@@ -85,7 +85,9 @@ class Runner {
         options_(options),
         hooks_(hooks),
         engine_(model),
-        answerer_(tokenizer, engine_, hooks.interrupted) {}
+        answerer_(tokenizer, engine_, hooks.interrupted) {
+    engine_.set_sparse(options.sparse);
+  }
 
   RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
     // Opened first: two processes with the same share must not both begin.
@@ -219,12 +221,13 @@ class Runner {
     const auto cells = static_cast<double>(options_.cells.size());
     for (size_t i = 0; i < options_.cells.size(); ++i) {
       const Cell& cell = options_.cells[i];
-      Conversation held = converse(model_, tokenizer_, answerer_, sample,
-                                   {.compression = cell.options, .kv_type = options_.kv_type},
-                                   options_.prompt.chat && !sample.always_raw, [&](double part) {
-                                     show((static_cast<double>(i) + part) / cells, result);
-                                     return !interrupted();
-                                   });
+      Conversation held = converse(
+          model_, tokenizer_, answerer_, sample,
+          {.compression = cell.options, .kv_type = options_.kv_type, .sparse = options_.sparse},
+          options_.prompt.chat && !sample.always_raw, [&](double part) {
+            show((static_cast<double>(i) + part) / cells, result);
+            return !interrupted();
+          });
       result.prompt_tokens = held.read_tokens;
       result.prefill_seconds += held.prefill_seconds;
       add_cell(task, sample, cell, std::move(held.timed),
@@ -297,6 +300,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
           {"choices", run.choices == ChoiceMode::kJoint ? "joint" : "compressed"},
           {"kv_type", kv_type_name(run.kv_type)},
           {"linear", linear_precision_name(model.linear_precision())},
+          {"sparse", describe_sparse(run.sparse)},
           {"cells", std::move(cells)},
           {"tasks", std::move(task_list)},
           {"skipped_lines", std::move(skipped_lines)}};

@@ -40,6 +40,7 @@ struct RunOptions {
   std::vector<Cell> cells;
   PromptOptions prompt;
   KvType kv_type = KvType::kF16;
+  SparseOptions sparse;  ///< How prompts are read, whatever the cell.
   ChoiceMode choices = ChoiceMode::kCompressed;
   size_t shard = 0;  ///< This process takes every `shards`-th sample, from this one on.
   size_t shards = 1;

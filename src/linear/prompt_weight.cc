@@ -89,9 +89,9 @@ void PromptWeight::convert(const Linear& linear, LinearPrecision precision) {
   }
 }
 
-void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y) const {
+void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
   if (precision_ == LinearPrecision::kF32) {
-    multiply_dense(x, floats_, y);
+    multiply_dense(x, floats_.slice(first, y.cols), y);
     return;
   }
   // x in the same precision, kept from call to call.
@@ -115,19 +115,19 @@ void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y) const {
       x_steps[r] = round_to_int8(x.row(r), cols_, &x_bytes[r * cols_]);
     }
   });
-  parallel_for((rows_ + kOneDnnColumns - 1) / kOneDnnColumns, [&](size_t task, size_t) {
+  parallel_for((y.cols + kOneDnnColumns - 1) / kOneDnnColumns, [&](size_t task, size_t) {
     const size_t begin = task * kOneDnnColumns;
-    const size_t columns = std::min(kOneDnnColumns, rows_ - begin);
+    const size_t columns = std::min(kOneDnnColumns, y.cols - begin);
     const Matrix<float> part(y.data + begin, x.rows, columns, y.stride);
     if (halves) {
-      multiply_task(Type::bf16, Type::f32, x_halves.data(), x.rows, &halves_[begin * cols_],
-                    columns, cols_, part);
+      multiply_task(Type::bf16, Type::f32, x_halves.data(), x.rows,
+                    &halves_[(first + begin) * cols_], columns, cols_, part);
       return;
     }
-    multiply_task(Type::s8, Type::s32, x_bytes.data(), x.rows, &bytes_[begin * cols_], columns,
-                  cols_, part);
+    multiply_task(Type::s8, Type::s32, x_bytes.data(), x.rows, &bytes_[(first + begin) * cols_],
+                  columns, cols_, part);
     for (size_t r = 0; r < x.rows; ++r) {
-      scale_sums(part.row(r), columns, x_steps[r], &steps_[begin]);
+      scale_sums(part.row(r), columns, x_steps[r], &steps_[first + begin]);
     }
   });
 }

@@ -18,8 +18,9 @@ class PromptWeight {
   /// The weight itself must outlive this where it is used as it lies.
   void convert(const Linear& linear, LinearPrecision precision);
 
-  /// y [n, rows] = x [n, cols] W^T, the same for any number of threads.
-  void multiply(Matrix<const float> x, Matrix<float> y) const;
+  /// y [n, rows] = x [n, cols] W^T, the same for any number of threads. A narrower y gets outputs
+  /// [first, first + y.cols) only.
+  void multiply(Matrix<const float> x, Matrix<float> y, size_t first = 0) const;
 
  private:
   LinearPrecision precision_ = LinearPrecision::kF32;

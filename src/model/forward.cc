@@ -31,6 +31,27 @@ Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim
   return {rows.data + begin, heads, rows.rows, dim, dim, rows.stride};
 }
 
+/// Heads [begin, begin + count) of queries and keys, which lie one after the other in the output of
+/// the layer's first product.
+Heads<float> project(const Model& model, size_t layer, const DenseLayer& dense,
+                     const RopeTable& rope, std::span<const size_t> positions,
+                     Matrix<const float> x, size_t begin, size_t count,
+                     std::span<const float> head_norm, Activations& scratch) {
+  const ModelConfig& c = model.config();
+  const LayerWeights& w = model.weights().layers[layer];
+  const auto normed = room(scratch.normed, x.rows, c.width);
+  rms_norm(x, w.attention_norm, c.norm_epsilon, normed);
+  const auto rows = room(scratch.qkv, x.rows, count * c.key_dim);
+  dense.qkv.multiply(normed, rows, begin * c.key_dim);
+  if (!w.qkv.bias().empty()) {
+    add_bias(rows, w.qkv.bias().subspan(begin * c.key_dim, rows.cols));
+  }
+  const auto heads = as_heads(rows, 0, count, c.key_dim);
+  if (!head_norm.empty()) rms_norm_heads(heads, head_norm, c.norm_epsilon);
+  rope.rotate(heads, positions);
+  return heads;
+}
+
 }  // namespace
 
 void DenseLayer::make(const LayerWeights& layer, LinearPrecision precision) {
@@ -96,6 +117,21 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, Stored
            dense != nullptr ? &dense->down : nullptr, stored, projected);
   if (!w.ffn_post_norm.empty()) rms_norm(projected, w.ffn_post_norm, c.norm_epsilon, projected);
   add(out, projected);
+}
+
+Heads<float> layer_queries(const Model& model, size_t layer, const DenseLayer& dense,
+                           const RopeTable& rope, std::span<const size_t> positions,
+                           Matrix<const float> x, Activations& scratch) {
+  return project(model, layer, dense, rope, positions, x, 0, model.config().query_heads,
+                 model.weights().layers[layer].query_norm, scratch);
+}
+
+Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dense,
+                        const RopeTable& rope, std::span<const size_t> positions,
+                        Matrix<const float> x, Activations& scratch) {
+  const ModelConfig& c = model.config();
+  return project(model, layer, dense, rope, positions, x, c.query_heads, c.kv_heads,
+                 model.weights().layers[layer].key_norm, scratch);
 }
 
 void unembed(const Model& model, Matrix<const float> x, StoredProduct stored,

@@ -9,6 +9,7 @@
 
 #include "cli/spawn.h"
 #include "restkv/compression_options.h"
+#include "restkv/sparse.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -109,6 +110,23 @@ TEST(CliMethods, ListsEveryMethodWithItsPaperOptionsAndDefaults) {
     ASSERT_TRUE(std::getline(lines, line));
     EXPECT_EQ(line, "");
   }
+  ASSERT_TRUE(std::getline(lines, line));
+  EXPECT_EQ(line, "Sparse patterns for reading prompts (--sparse)");
+  for (const SparsePattern& pattern : sparse_patterns()) {
+    SCOPED_TRACE(pattern.name);
+    for (const std::string& expected :
+         {std::string(), std::string(pattern.name), "  " + std::string(pattern.summary),
+          "  " + std::string(pattern.paper)}) {
+      ASSERT_TRUE(std::getline(lines, line));
+      EXPECT_EQ(line, expected);
+    }
+    for (const std::string_view name : pattern.options) {
+      ASSERT_TRUE(std::getline(lines, line));
+      EXPECT_THAT(line, HasSubstr("    " + std::string(name)));
+    }
+  }
+  ASSERT_TRUE(std::getline(lines, line));
+  EXPECT_EQ(line, "");
   EXPECT_FALSE(std::getline(lines, line)) << line;
 }
 

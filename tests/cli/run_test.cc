@@ -262,6 +262,34 @@ TEST_F(CliRun, SlidingWindowsAreNotEvicted) {
   EXPECT_EQ(stats.at("kv_bytes_kept"), (6 * model.window + 40) * 2 * 128 * 2);
 }
 
+TEST_F(CliRun, SparsePrefillTellsWhatItLeftOut) {
+  const std::vector<std::string> prompt{"-n", "3", "--raw", "-p", long_text(1000)};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), prompt.begin(), prompt.end());
+    return more;
+  };
+  EXPECT_EQ(stats_of(with({})).at("sparse"), "dense");
+  const nlohmann::json sparse =
+      stats_of(with({"--sparse", "a-shape:sinks=64:local=64", "--sparse-recall"})).at("sparse");
+  EXPECT_EQ(sparse.at("pattern"), "a-shape:sinks=64:local=64");
+  EXPECT_LT(sparse.at("density"), 1);
+  EXPECT_LT(sparse.at("recall"), 1);
+  ASSERT_EQ(sparse.at("density_of_layers_and_heads").size(), description().layers);
+  EXPECT_EQ(sparse.at("recall_of_layers_and_heads")[0].size(), description().query_heads);
+
+  const Outcome outcome = run(with({"--sparse", "xattention", "--stats"}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              HasSubstr("sparse prefill         xattention:stride=16:threshold=0.9\n"));
+  EXPECT_THAT(outcome.err, HasSubstr("density"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("recall")));
+
+  EXPECT_THAT(refusal(2, with({"--sparse", "stripes"})), HasSubstr("known are dense, a-shape"));
+  EXPECT_THAT(refusal(2, with({"--sparse", "xattention:gamma=1"})),
+              HasSubstr("it reads stride, threshold"));
+  EXPECT_THAT(refusal(2, with({"--sparse-recall"})), HasSubstr("no effect without --sparse"));
+}
+
 TEST_F(CliRun, TheSeedDecides) {
   const auto sampled = [](const char* seed) {
     return answer({"-n", "24", "-p", "hello", "--temp", "0.8", "--seed", seed});

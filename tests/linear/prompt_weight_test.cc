@@ -62,6 +62,25 @@ double half_step(LinearPrecision precision, const float* row, size_t i) {
   return 0.5001 * top / 127;
 }
 
+TEST_P(PromptWeightTest, ANarrowerResultGetsSomeOutputs) {
+  PromptWeight weight;
+  weight.convert(linear_, GetParam());
+  const auto x = normal_floats(kInputs * kCols, 4);
+  const Matrix<const float> inputs(x.data(), kInputs, kCols);
+  const size_t rows = linear_.rows();
+  std::vector<float> all(kInputs * rows);
+  weight.multiply(inputs, {all.data(), kInputs, rows});
+  constexpr size_t kFirst = 192;
+  constexpr size_t kCount = 120;  // beyond the first of the two parts
+  std::vector<float> some(kInputs * kCount);
+  weight.multiply(inputs, {some.data(), kInputs, kCount}, kFirst);
+  for (size_t i = 0; i < kInputs; ++i) {
+    for (size_t r = 0; r < kCount; ++r) {
+      ASSERT_NEAR(some[i * kCount + r], all[i * rows + kFirst + r], 1e-3) << i << ", " << r;
+    }
+  }
+}
+
 TEST_P(PromptWeightTest, StaysWithinItsRounding) {
   PromptWeight weight;
   weight.convert(linear_, GetParam());

@@ -1,0 +1,24 @@
+#include "attention/mask.h"
+
+#include <fmt/format.h>
+
+#include "restkv/error.h"
+
+namespace restkv {
+
+void check_mask(std::string_view function, const TileMask& mask, size_t heads, size_t rows,
+                size_t first, const AttentionOptions& options) {
+  if (mask.data == nullptr) return;
+  const auto tiles = [](size_t count) { return (count + kMaskTile - 1) / kMaskTile; };
+  if (options.causal && mask.heads == heads && mask.rows >= tiles(rows) &&
+      mask.dim >= tiles(first + rows)) {
+    return;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{}: the mask [{}, {}, {}] does not fit {} causal queries of {} heads at "
+                          "position {}: it must be [{}, >= {}, >= {}]",
+                          function, mask.heads, mask.rows, mask.dim, rows, heads, first, heads,
+                          tiles(rows), tiles(first + rows)));
+}
+
+}  // namespace restkv

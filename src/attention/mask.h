@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "restkv/attention.h"
+
+namespace restkv {
+
+/// Throws `Error` (kInvalidArgument), naming `function`, unless the mask is empty or covers queries
+/// [heads, rows] from position `first` on.
+void check_mask(std::string_view function, const TileMask& mask, size_t heads, size_t rows,
+                size_t first, const AttentionOptions& options);
+
+}  // namespace restkv

@@ -1,0 +1,169 @@
+#include "engine/sparse_prefill.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/threads.h"
+
+namespace restkv {
+namespace {
+
+double seconds_between(std::chrono::steady_clock::time_point begin,
+                       std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+/// Key row, among those of a part, of a new token.
+size_t row_of(const LayerKv::Part& part, size_t prefix, size_t token) {
+  return prefix - part.hidden + token;
+}
+
+}  // namespace
+
+void SparsePrefill::set(const SparseOptions& options) {
+  validate(options);
+  options_ = options;
+  pattern_ = options.pattern == "dense" ? nullptr : &find_sparse_pattern(options.pattern);
+  report_ = {};
+  report_.layers = config_.layers;
+  report_.query_heads = config_.query_heads;
+  report_.heads.resize(config_.layers * config_.query_heads);
+}
+
+bool SparsePrefill::begin_layer(size_t layer, const AttentionOptions& attention, size_t n,
+                                size_t dense_rows, LayerKv& kv) {
+  // Methods that observe every query have no window that could stay dense.
+  const size_t window = std::max(kMaskTile, dense_rows < n ? dense_rows : 0);
+  if (pattern_ == nullptr || n <= window + kMaskTile) return false;
+  start_ = Clock::now();
+  layer_ = layer;
+  attention_ = attention;
+  dense_from_ = (n - window) / kMaskTile * kMaskTile;
+  parts_.resize(kv.parts().size());
+  for (Part& part : parts_) {
+    part.pattern =
+        pattern_->looks_ahead
+            ? nullptr
+            : pattern_->make(options_, {.attention = attention, .keys = {}, .last_queries = {}});
+  }
+  return true;
+}
+
+void SparsePrefill::look_ahead(Heads<const float> last_queries, LayerKv& kv) {
+  const size_t group = last_queries.heads / kv.heads();
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const LayerKv::Part& part = kv.parts()[i];
+    parts_[i].pattern = pattern_->make(options_, {.attention = attention_,
+                                                  .keys = kv.visible(part, kv.keys()),
+                                                  .last_queries = last_queries.slice_heads(
+                                                      part.head * group, part.heads * group)});
+  }
+  report_.search_seconds += seconds_between(start_, Clock::now());
+}
+
+Matrix<float> SparsePrefill::begin_block(Heads<const float> queries, LayerKv& kv, size_t first,
+                                         Matrix<float> log_sums) {
+  start_ = Clock::now();
+  const size_t group = queries.heads / kv.heads();
+  const size_t sparse_rows = first < dense_from_ ? std::min(queries.rows, dense_from_ - first) : 0;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    LayerKv::Part& part = kv.parts()[i];
+    part.mask = {};
+    if (sparse_rows > 0) {
+      const size_t heads = part.heads * group;
+      const size_t row = row_of(part, kv.prefix(), first);
+      const size_t blocks = tiles_of(queries.rows);
+      const size_t tiles = tiles_of(row + queries.rows);
+      std::vector<uint8_t>& storage = parts_[i].marks;
+      storage.assign(heads * blocks * tiles, 0);
+      const TileMarks marks(storage.data(), heads, blocks, tiles);
+      parts_[i].pattern->mark(
+          queries.slice_heads(part.head * group, heads).slice_rows(0, sparse_rows),
+          kv.visible(part, kv.keys()), row, marks.slice_rows(0, tiles_of(sparse_rows)));
+      mark_always(part, kv.prefix(), first, queries.rows, marks);
+      part.mask = marks;
+    }
+    count(part.head * group, part.heads * group, row_of(part, kv.prefix(), first), queries.rows,
+          part.mask);
+  }
+  if (options_.measure_recall && log_sums.data == nullptr) {
+    log_sums_.resize(queries.heads * queries.rows);
+    log_sums = {log_sums_.data(), queries.heads, queries.rows};
+  }
+  attention_start_ = Clock::now();
+  report_.search_seconds += seconds_between(start_, attention_start_);
+  return log_sums;
+}
+
+void SparsePrefill::end_block(Heads<const float> queries, LayerKv& kv, size_t first,
+                              Matrix<const float> log_sums) {
+  report_.attention_seconds += seconds_between(attention_start_, Clock::now());
+  if (options_.measure_recall) measure(queries, kv, first, log_sums);
+}
+
+void SparsePrefill::mark_always(const LayerKv::Part& part, size_t prefix, size_t first, size_t rows,
+                                TileMarks marks) const {
+  const size_t first_tiles = std::max<size_t>(1, tiles_of(prefix - part.hidden));
+  for (size_t h = 0; h < marks.heads; ++h) {
+    for (size_t b = 0; b < tiles_of(rows); ++b) {
+      const size_t token = first + b * kMaskTile;
+      uint8_t* row = marks.row(h, b);
+      if (token >= dense_from_) {
+        std::fill_n(row, marks.dim, uint8_t{1});
+        continue;
+      }
+      std::fill_n(row, std::min(first_tiles, marks.dim), uint8_t{1});
+      const size_t own = row_of(part, prefix, token) / kMaskTile;
+      if (own > 0) row[own - 1] = 1;
+    }
+  }
+}
+
+void SparsePrefill::count(size_t head, size_t heads, size_t row, size_t rows,
+                          const TileMask& mask) {
+  for (size_t h = 0; h < heads; ++h) {
+    SparseReport::Head& counts = entry(head + h);
+    for (size_t b = 0; b < tiles_of(rows); ++b) {
+      const size_t begin = b * kMaskTile;
+      const size_t visible = tiles_of(row + std::min(begin + kMaskTile, rows));
+      const size_t own = (row + begin) / kMaskTile;  // from here on all tiles are computed
+      counts.visible_tiles += visible;
+      counts.kept_tiles +=
+          mask.data == nullptr
+              ? visible
+              : visible - own +
+                    static_cast<size_t>(std::count(mask.row(h, b), mask.row(h, b) + own, 1));
+    }
+  }
+}
+
+void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t first,
+                            Matrix<const float> log_sums) {
+  const size_t group = queries.heads / kv.heads();
+  const size_t value_dim = kv.values().dim;
+  AlignedVector<float> out(queries.heads * value_dim);
+  AlignedVector<float> exact(queries.heads);
+  const size_t end = std::min(first + queries.rows, dense_from_);
+  for (size_t block = first / kMaskTile; block * kMaskTile < end; ++block) {
+    // One query of each block, at changing places: 29 is prime to 64.
+    const size_t row = block * kMaskTile + block * 29 % kMaskTile - first;
+    for (const LayerKv::Part& part : kv.parts()) {
+      const size_t begin = part.head * group;
+      const size_t heads = part.heads * group;
+      prefill_attention(queries.slice_heads(begin, heads).slice_rows(row, 1),
+                        kv.visible(part, kv.keys()), kv.visible(part, kv.values()),
+                        row_of(part, kv.prefix(), first + row), attention_,
+                        {out.data(), heads, 1, value_dim}, {exact.data(), heads, 1});
+      for (size_t h = 0; h < heads; ++h) {
+        const double share =
+            std::min(1.0, std::exp(double{log_sums.row(begin + h)[row]} - exact[h]));
+        SparseReport::Head& head = entry(begin + h);
+        ++head.sampled;
+        head.recall_sum += share;
+        head.lowest_recall = std::min(head.lowest_recall, share);
+      }
+    }
+  }
+}
+
+}  // namespace restkv
