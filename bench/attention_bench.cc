@@ -10,8 +10,8 @@
 #include <numeric>
 #include <vector>
 
+#include "bench/machine.h"
 #include "hwy/highway.h"
-#include "machine.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/kv_cache.h"

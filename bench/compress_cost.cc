@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/threads.h"
-#include "machine.h"
+#include "bench/machine.h"
 #include "restkv/attention.h"
 #include "restkv/compress.h"
 #include "restkv/query_statistics.h"

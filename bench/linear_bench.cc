@@ -23,11 +23,11 @@
 #include <thread>
 #include <vector>
 
+#include "bench/machine.h"
 #include "ggml_product.h"
 #include "linear/linear.h"
 #include "linear/linear_precision.h"
 #include "linear/prompt_weight.h"
-#include "machine.h"
 #include "model/ggml_log.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"

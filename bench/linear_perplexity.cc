@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "linear/linear_precision.h"
-#include "machine.h"
+#include "bench/machine.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"

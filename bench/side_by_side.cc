@@ -1,36 +1,34 @@
-// The same prompts through restkv and through libllama: speed of reading the prompt, speed of
-// decoding, peak memory of the process. docs/performance.md explains the method.
+// The same prompts through restkv, libllama and, if it is there, OpenVINO GenAI: speed of reading
+// the prompt, speed of decoding, peak memory of the process. docs/performance.md explains the
+// method.
 
-#include <dnnl_version.h>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <ggml.h>
-#include <llama.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <ctime>
 #include <exception>
 #include <functional>
+#include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/threads.h"
-#include "child.h"
+#include "bench/child.h"
+#include "bench/environment.h"
+#include "bench/machine.h"
+#include "bench/measure.h"
+#include "bench/prompt.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
-#include "eval/needle.h"
-#include "machine.h"
+#include "llama_side.h"
 #include "restkv/error.h"
 #include "restkv/model.h"
 #include "restkv/tokenizer.h"
@@ -42,17 +40,19 @@ namespace {
 using Json = nlohmann::ordered_json;
 using cli::print;
 
-constexpr const char* kMachine = "machine";  // --only: the machine's limits instead of a side
-
 struct Flags {
-  std::string model, text, json;
+  std::string model, text, json, openvino;
+  std::vector<std::string> sides;
   std::vector<size_t> lengths{512, 2048, 8000};
   size_t decode = 64;
   int runs = 3;
+  double seconds = 0;
   int threads = 0;
   uint64_t seed = 42;
+  double rope_scale = 1;
+  bool synthetic = false, memory = false;
   cli::CompressionFlags compression;
-  std::string only;
+  bool job = false;  // how the program starts itself
 };
 
 /// All runs of one side with one prompt.
@@ -63,8 +63,7 @@ struct SideResult {
   /// The run in which this figure is least.
   template <class T>
   [[nodiscard]] const Measurement& best(T Measurement::*figure) const {
-    return *std::min_element(runs.begin(), runs.end(),
-                             [&](const auto& a, const auto& b) { return a.*figure < b.*figure; });
+    return *std::ranges::min_element(runs, {}, figure);
   }
   [[nodiscard]] double prefill_seconds() const {
     return best(&Measurement::prefill_seconds).prefill_seconds;
@@ -78,281 +77,271 @@ struct SideResult {
   /// Share of the fastest prefill that went into choosing tokens.
   [[nodiscard]] double compress_share() const {
     const Measurement& m = best(&Measurement::prefill_seconds);
-    return m.compress_seconds / m.prefill_seconds;
+    return m.prefill_seconds > 0 ? m.compress_seconds / m.prefill_seconds : 0;
   }
 };
 
-/// One prompt length. The best libllama of each column may be another setting: what a user could
-/// reach with the best choice for that column alone.
+/// One prompt length. The best of another runtime may be another setting in each column: what a
+/// user could reach with the best choice for that column alone.
 struct LengthResult {
   size_t tokens = 0;
   std::vector<SideResult> sides;
 
+  /// The least of a figure over a runtime's settings; none if it was not measured.
   template <class Figure>
-  [[nodiscard]] double best_llama(Figure figure) const {
-    double best = 0;
+  [[nodiscard]] std::optional<double> best(RuntimeName runtime, Figure figure) const {
+    std::optional<double> best;
     for (const SideResult& s : sides) {
-      if (s.side->llama && (best == 0 || std::invoke(figure, s) < best))
-        best = std::invoke(figure, s);
+      if (s.side->runtime != runtime || s.runs.empty()) continue;
+      const double value = std::invoke(figure, s);
+      if (value > 0 && (!best || value < *best)) best = value;
     }
     return best;
   }
   /// How many of the first decoded tokens are those of libllama's default setting.
   [[nodiscard]] size_t same_tokens(const SideResult& s) const {
-    const auto llama =
-        std::find_if(sides.begin(), sides.end(), [](const SideResult& r) { return r.side->llama; });
+    const auto llama = std::ranges::find(sides, RuntimeName::kLlama,
+                                         [](const SideResult& r) { return r.side->runtime; });
+    if (llama == sides.end() || llama->runs.empty()) return 0;
     const auto& a = s.runs.front().decoded;
     const auto& b = llama->runs.front().decoded;
-    return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin());
+    return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
   }
 };
-
-// --- The prompt ----------------------------------------------------------------------------------
-
-/// As many token ids as the longest prompt needs; shorter prompts are its beginning.
-std::vector<int32_t> make_prompt(const Flags& flags, const Tokenizer& tokenizer) {
-  const size_t wanted = *std::max_element(flags.lengths.begin(), flags.lengths.end());
-  std::string text;
-  if (flags.text.empty()) {
-    constexpr size_t kSpare = 256;  // the haystack ends before the question and in a whole sentence
-    text = eval::make_needle_prompt(
-               {.seed = flags.seed, .target_tokens = wanted + kSpare},
-               [&](std::string_view part) { return tokenizer.encode(part, true, false).size(); })
-               .text;
-  } else {
-    text = read_file(flags.text);
-  }
-  std::vector<int32_t> tokens = tokenizer.encode(text, true, false);
-  if (tokens.size() < wanted) {
-    throw Error(
-        ErrorCode::kInput,
-        fmt::format("{} has {} tokens, but --lengths asks for {}; give a longer text or "
-                    "shorter lengths",
-                    flags.text.empty() ? "the generated text" : flags.text, tokens.size(), wanted));
-  }
-  tokens.resize(wanted);
-  return tokens;
-}
-
-// --- In a process of its own ---------------------------------------------------------------------
-
-std::vector<int32_t> read_tokens() {
-  const std::string bytes(std::istreambuf_iterator<char>(std::cin), {});
-  std::vector<int32_t> tokens(bytes.size() / sizeof(int32_t));
-  std::copy_n(bytes.data(), tokens.size() * sizeof(int32_t),
-              reinterpret_cast<char*>(tokens.data()));
-  if (tokens.empty()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "--only expects token ids (32-bit, binary) on standard input; leave it out");
-  }
-  return tokens;
-}
-
-void run_child(const Flags& flags) {
-  if (flags.only == kMachine) {
-    print(Json{{"sgemm_flops_per_second", gemm_rate()}, {"read_bytes_per_second", read_bandwidth()}}
-              .dump());
-    return;
-  }
-  const Side& side = find_side(flags.only);
-  const Measurement m = measure(side, {.model = flags.model,
-                                       .prompt = read_tokens(),
-                                       .decode = flags.decode,
-                                       .threads = num_threads(),
-                                       .compression = flags.compression.resolve()});
-  print(nlohmann::json(m).dump());
-}
 
 // --- Measuring -----------------------------------------------------------------------------------
 
-/// Starts this program again with the same options and --only.
-class Children {
- public:
-  explicit Children(std::span<char* const> arguments)
-      : arguments_(arguments.begin(), arguments.end()) {
-    arguments_.insert(arguments_.end(), {"--only", ""});
-  }
-  ChildResult run(std::string_view only, std::span<const int32_t> tokens, std::string_view what) {
-    arguments_.back() = only;
-    return run_again(
-        arguments_, {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(int32_t)},
-        what);
-  }
+const std::array<std::string, 1> kChildArguments{"--job"};
 
- private:
-  std::vector<std::string> arguments_;
-};
+/// Whether this side is to be measured, and is unlike the others, for such a prompt.
+bool applies(const Side& side, size_t tokens, const Flags& flags,
+             const CompressionOptions& compression) {
+  if (!flags.sides.empty()) return std::ranges::find(flags.sides, side.name) != flags.sides.end();
+  switch (side.runtime) {
+    case RuntimeName::kLlama:
+      // Only the largest ubatch that prompts fill differs, and decoding does not depend on it.
+      return side.ubatch == kLlamaUbatch ||
+             (tokens > kLlamaUbatch && !flags.synthetic && !flags.memory);
+    case RuntimeName::kOpenVino:
+      return !flags.openvino.empty() && !flags.synthetic;
+    case RuntimeName::kRestkv:
+      return side.full_cache || compression.method != "full";
+  }
+  return false;
+}
 
 /// Whether another ubatch of libllama was faster in the first round. Such a setting is not measured
 /// again: at 8000 tokens a run takes more than a minute.
 bool beaten(const SideResult& s, std::span<const SideResult> all) {
-  return s.side->llama && std::any_of(all.begin(), all.end(), [&](const SideResult& other) {
-           return other.side->llama && other.side->flash_attention == s.side->flash_attention &&
+  return s.side->runtime == RuntimeName::kLlama &&
+         std::ranges::any_of(all, [&](const SideResult& other) {
+           return other.side->runtime == RuntimeName::kLlama &&
+                  other.side->flash_attention == s.side->flash_attention &&
                   other.runs.front().prefill_seconds < s.runs.front().prefill_seconds;
          });
 }
 
+Measurement measure_one(const Flags& flags, const Side& side, const Job& job,
+                        const std::string& title) {
+  if (side.runtime != RuntimeName::kOpenVino) {
+    return measure_in_process(kChildArguments, job, title, cli::interrupted);
+  }
+  const std::vector<std::string> arguments{RESTKV_OPENVINO_SIDE};
+  const ChildResult child =
+      run_program(flags.openvino, arguments, to_text(job), title, cli::interrupted);
+  auto m = nlohmann::json::parse(child.output).get<Measurement>();
+  m.peak_resident_bytes = child.peak_resident_bytes;
+  return m;
+}
+
+Job make_job(const Flags& flags, const Side& side, const CompressionOptions& compression,
+             std::span<const int32_t> prompt) {
+  Job job;
+  job.side = side.name;
+  job.model = flags.model;
+  if (flags.rope_scale > 1) {
+    job.model_options = {.rope_scaling = "linear", .rope_factor = flags.rope_scale};
+  }
+  job.prompt.assign(prompt.begin(), prompt.end());
+  job.decode = flags.decode;
+  job.threads = num_threads();
+  job.compression = side.full_cache ? default_options("full") : compression;
+  job.synthetic = flags.synthetic;
+  if (flags.memory && side.runtime == RuntimeName::kLlama) {
+    job.synthetic = true;
+    job.tail = side.ubatch;
+  }
+  return job;
+}
+
+/// Round after round, until there were enough or the time is up.
 LengthResult measure_length(const Flags& flags, const CompressionOptions& compression,
-                            std::span<const int32_t> prompt, Children& children) {
+                            std::span<const int32_t> prompt) {
   LengthResult result{prompt.size(), {}};
   for (const Side& side : sides()) {
-    if (side.applies(prompt.size(), compression)) result.sides.push_back({&side, {}});
+    if (applies(side, prompt.size(), flags, compression)) result.sides.push_back({&side, {}});
   }
   Progress progress(stderr, fmt::format("measuring {} tokens", prompt.size()));
   const double steps = static_cast<double>(flags.runs) * static_cast<double>(result.sides.size());
+  const double start = Progress::steady_seconds();
   double step = 0;
   for (int run = 0; run < flags.runs; ++run) {
+    if (run > 0 && flags.seconds > 0 && Progress::steady_seconds() - start > flags.seconds) break;
     for (SideResult& s : result.sides) {
       const std::string title = s.side->title(compression);
       progress.update(step++ / steps, title);
       if (run > 0 && beaten(s, result.sides)) continue;
-      const ChildResult child = children.run(s.side->name, prompt, title);
-      auto m = nlohmann::json::parse(child.output).get<Measurement>();
-      m.peak_resident_bytes = child.peak_resident_bytes;
-      s.runs.push_back(std::move(m));
+      s.runs.push_back(
+          measure_one(flags, *s.side, make_job(flags, *s.side, compression, prompt), title));
     }
   }
   return result;
 }
 
-double load_average() {
-  double load = 0;
-  return getloadavg(&load, 1) == 1 ? load : 0;
+// --- Reporting -----------------------------------------------------------------------------------
+
+/// Tokens per second, or nothing where no time was taken.
+std::string rate(size_t tokens, double seconds) {
+  return seconds > 0 ? fmt::format("{:.1f}", static_cast<double>(tokens) / seconds) : "";
 }
 
-// --- Reporting -----------------------------------------------------------------------------------
+/// How much better than another runtime's best; memory: how much larger.
+struct Ratios {
+  std::optional<double> prefill, decode, memory;
+};
+
+Ratios ratios(const LengthResult& r, const SideResult& s, RuntimeName other) {
+  const auto over = [](std::optional<double> theirs, double ours) {
+    return theirs && ours > 0 ? std::optional(*theirs / ours) : std::nullopt;
+  };
+  const auto memory = r.best(other, &SideResult::peak_bytes);
+  return {over(r.best(other, &SideResult::prefill_seconds), s.prefill_seconds()),
+          over(r.best(other, &SideResult::decode_seconds), s.decode_seconds()),
+          memory ? std::optional(s.peak_bytes() / *memory) : std::nullopt};
+}
+
+constexpr std::array kOthers{std::pair{RuntimeName::kLlama, "llama.cpp"},
+                             std::pair{RuntimeName::kOpenVino, "OpenVINO"}};
 
 std::string table(const LengthResult& r, const Flags& flags,
                   const CompressionOptions& compression) {
-  const std::string heading = fmt::format("{} prompt tokens, {} decoded", r.tokens, flags.decode);
+  const std::string heading = fmt::format("{} prompt tokens{}, {} decoded", r.tokens,
+                                          flags.synthetic ? " (synthetic)" : "", flags.decode);
   std::string text = fmt::format("\n{:<44}{:>10}{:>10}{:>10}{:>13}{:>11}\n", heading, "prefill/s",
                                  "decode/s", "peak MiB", "compression", "same text");
   for (const SideResult& s : r.sides) {
-    text += fmt::format(
-        "{:<44}{:>10.1f}{:>10.1f}{:>10.1f}{:>13}{:>11}\n", s.side->title(compression),
-        static_cast<double>(r.tokens) / s.prefill_seconds(),
-        static_cast<double>(flags.decode) / s.decode_seconds(), s.peak_bytes() / (1 << 20),
-        s.side->llama ? "" : fmt::format("{:.2f}%", 100 * s.compress_share()),
-        fmt::format("{}/{}", r.same_tokens(s), flags.decode));
-    if (s.side->llama) continue;
-    text += fmt::format("{:<44}{:>9.2f}x{:>9.2f}x{:>9.2f}x\n", "  to the best of llama.cpp",
-                        r.best_llama(&SideResult::prefill_seconds) / s.prefill_seconds(),
-                        r.best_llama(&SideResult::decode_seconds) / s.decode_seconds(),
-                        s.peak_bytes() / r.best_llama(&SideResult::peak_bytes));
+    text +=
+        fmt::format("{:<44}{:>10}{:>10}{:>10.1f}{:>13}{:>11}\n", s.side->title(compression),
+                    rate(r.tokens, s.prefill_seconds()), rate(flags.decode, s.decode_seconds()),
+                    s.peak_bytes() / (1 << 20),
+                    s.side->is_restkv() ? fmt::format("{:.2f}%", 100 * s.compress_share()) : "",
+                    flags.synthetic ? "" : fmt::format("{}/{}", r.same_tokens(s), flags.decode));
+    if (!s.side->is_restkv()) continue;
+    for (const auto& [runtime, name] : kOthers) {
+      const Ratios ratio = ratios(r, s, runtime);
+      if (!ratio.decode) continue;
+      const auto column = [](std::optional<double> value) {
+        return value ? fmt::format("{:.2f}x", *value) : "";
+      };
+      text += fmt::format("{:<44}{:>10}{:>10}{:>10}\n", fmt::format("  to the best of {}", name),
+                          column(ratio.prefill), column(ratio.decode), column(ratio.memory));
+    }
   }
   return text;
+}
+
+Json to_json(const Ratios& ratio) {
+  Json json = Json::object();
+  if (ratio.prefill) json["prefill"] = *ratio.prefill;
+  if (ratio.decode) json["decode"] = *ratio.decode;
+  if (ratio.memory) json["peak_resident_bytes"] = *ratio.memory;
+  return json;
 }
 
 Json to_json(const LengthResult& r, const Flags& flags, const CompressionOptions& compression) {
   Json sides_json = Json::array();
   for (const SideResult& s : r.sides) {
-    Json entry{{"side", s.side->name},
-               {"title", s.side->title(compression)},
-               {"prefill_tokens_per_second", static_cast<double>(r.tokens) / s.prefill_seconds()},
-               {"decode_tokens_per_second", static_cast<double>(flags.decode) / s.decode_seconds()},
-               {"peak_resident_bytes", s.peak_bytes()},
-               {"same_tokens_as_llama", r.same_tokens(s)},
-               {"runs", nlohmann::json(s.runs)}};
-    if (!s.side->llama) {
+    Json entry{{"side", s.side->name}, {"title", s.side->title(compression)}};
+    if (s.prefill_seconds() > 0) {
+      entry["prefill_tokens_per_second"] = static_cast<double>(r.tokens) / s.prefill_seconds();
+    }
+    entry["decode_tokens_per_second"] = static_cast<double>(flags.decode) / s.decode_seconds();
+    entry["peak_resident_bytes"] = s.peak_bytes();
+    if (!flags.synthetic) entry["same_tokens_as_llama"] = r.same_tokens(s);
+    entry["runs"] = nlohmann::json(s.runs);
+    if (s.side->is_restkv()) {
       entry["compress_share_of_prefill"] = s.compress_share();
-      entry["ratio_to_best_llama"] = {
-          {"prefill", r.best_llama(&SideResult::prefill_seconds) / s.prefill_seconds()},
-          {"decode", r.best_llama(&SideResult::decode_seconds) / s.decode_seconds()},
-          {"peak_resident_bytes", s.peak_bytes() / r.best_llama(&SideResult::peak_bytes)}};
+      entry["ratio_to_best_llama"] = to_json(ratios(r, s, RuntimeName::kLlama));
+      if (!flags.openvino.empty()) {
+        entry["ratio_to_openvino"] = to_json(ratios(r, s, RuntimeName::kOpenVino));
+      }
     }
     sides_json.push_back(std::move(entry));
   }
   return {{"prompt_tokens", r.tokens}, {"sides", std::move(sides_json)}};
 }
 
-Json describe_machine(double load_before, const Json& limits) {
-  utsname system{};
-  uname(&system);
-  return {{"description", cli::machine_description()},
-          {"processors", std::thread::hardware_concurrency()},
-          {"memory_bytes", sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE)},
-          {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)},
-          {"compiler", __VERSION__},
-          {"load_average_before", load_before},
-          {"load_average_after", load_average()},
-          {"limits", limits}};
-}
-
-Json describe_software() {
-  return {{"restkv", RESTKV_VERSION},
-          {"libllama", llama_version()},
-          {"ggml", ggml_version()},
-          {"ggml_features", llama_print_system_info()},
-          {"onednn",
-           fmt::format("{}.{}.{}", DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH)}};
-}
-
-void require_context(const Flags& flags, const ModelConfig& config) {
-  for (const size_t length : flags.lengths) {
-    if (length + flags.decode > config.context_length) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("--lengths {} and --decode {} do not fit into the model's context of "
-                              "{} tokens; lower one of them or use a model with a longer context",
-                              length, flags.decode, config.context_length));
-    }
-  }
-}
-
-void compare(const Flags& flags, std::span<char* const> arguments) {
+void compare(const Flags& flags) {
   const CompressionOptions compression = flags.compression.resolve();
+  if (!flags.json.empty()) const AtomicFile probe(flags.json, 0);
   // Only the vocabulary stays in memory here: see run_again.
-  const ModelConfig config = Model(flags.model).config();
-  require_context(flags, config);
-  const std::vector<int32_t> prompt = make_prompt(flags, Tokenizer(flags.model));
+  const ModelConfig config =
+      Model(flags.model,
+            {.rope_scaling = flags.rope_scale > 1 ? "linear" : "", .rope_factor = flags.rope_scale})
+          .config();
+  require_context(flags.lengths, flags.decode + 1, config);
+  const std::vector<int32_t> prompt = make_prompt(Tokenizer(flags.model), flags.text, flags.seed,
+                                                  *std::ranges::max_element(flags.lengths));
 
   const double load_before = load_average();
-  if (load_before > 0.5) {
-    std::fputs(fmt::format("side_by_side: the load average is {:.2f}; figures of a busy machine "
-                           "mean little\n",
-                           load_before)
-                   .c_str(),
-               stderr);
-  }
-  Children children(arguments);
-  const Json limits = Json::parse(children.run(kMachine, {}, "the machine's limits").output);
+  warn_if_busy(load_before, "side_by_side");
+  cli::catch_interrupts();
+  const Limits limits = limits_in_process(kChildArguments, num_threads(), cli::interrupted);
   print(fmt::format("{} ({}), {}\n{}; reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s in f32\n",
                     config.name, config.weight_types, flags.model, cli::machine_description(),
-                    limits["read_bytes_per_second"].get<double>() * 1e-9,
-                    limits["sgemm_flops_per_second"].get<double>() * 1e-9));
+                    limits.read_bytes_per_second * 1e-9, limits.sgemm_flops_per_second * 1e-9));
 
   Json results = Json::array();
-  for (const size_t length : flags.lengths) {
-    const LengthResult r = measure_length(flags, compression, {prompt.data(), length}, children);
-    print(table(r, flags, compression));
-    results.push_back(to_json(r, flags, compression));
+  bool interrupted = false;
+  try {
+    for (const size_t length : flags.lengths) {
+      const LengthResult r = measure_length(flags, compression, {prompt.data(), length});
+      print(table(r, flags, compression));
+      results.push_back(to_json(r, flags, compression));
+    }
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInterrupted) throw;
+    interrupted = true;
   }
-  if (flags.json.empty()) return;
-  const Json report{{"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
-                    {"machine", describe_machine(load_before, limits)},
-                    {"software", describe_software()},
-                    {"model",
-                     {{"name", config.name},
-                      {"architecture", config.architecture},
-                      {"weight_types", config.weight_types},
-                      {"file_bytes", config.file_bytes},
-                      {"context_length", config.context_length},
-                      {"kv_bytes_per_token", config.kv_bytes(1)}}},
-                    {"prompt", flags.text.empty() ? "generated stories" : flags.text},
-                    {"decoded_tokens", flags.decode},
-                    {"threads", num_threads()},
-                    {"method", compression.method},
-                    {"budget", compression.budget},
-                    {"results", results}};
-  write_file_atomically(flags.json, report.dump(2) + "\n");
+  if (!flags.json.empty() && !results.empty()) {
+    Json machine = describe_machine(cli::machine_description(), load_before);
+    machine["limits"] = nlohmann::json(limits);
+    const Json report{{"date", utc_time()},
+                      {"machine", machine},
+                      {"software", describe_software()},
+                      {"model", describe_model(config)},
+                      {"prompt", flags.text.empty() ? "generated stories" : flags.text},
+                      {"synthetic", flags.synthetic},
+                      {"memory_only", flags.memory},
+                      {"decoded_tokens", flags.decode},
+                      {"threads", num_threads()},
+                      {"method", compression.method},
+                      {"budget", compression.budget},
+                      {"results", results}};
+    write_file_atomically(flags.json, report.dump(2) + "\n");
+  }
+  if (interrupted) {
+    throw Error(ErrorCode::kInterrupted, "interrupted; lengths that were finished are kept");
+  }
 }
 
 int run(int argc, char** argv) {
   Flags flags;
   CLI::App app(
-      "Runs the same prompts through restkv and through libllama (llama.cpp), every run in a "
-      "process of its own, and compares speed and peak memory.");
+      "Runs the same prompts through restkv, libllama (llama.cpp) and OpenVINO GenAI, every run in "
+      "a process of its own, and compares speed and peak memory.");
   app.name("side_by_side");
-  app.add_option("-m,--model", flags.model, "GGUF model file")->required()->type_name("FILE");
+  app.add_option("-m,--model", flags.model, "GGUF model file")->type_name("FILE");
   app.add_option("--lengths", flags.lengths, "prompt lengths in tokens, separated by commas")
       ->delimiter(',')
       ->capture_default_str()
@@ -369,6 +358,12 @@ int run(int argc, char** argv) {
   app.add_option("-t,--threads", flags.threads, "threads; 0 is one per processor")
       ->capture_default_str()
       ->type_name("N");
+  std::vector<std::string> names;
+  for (const Side& side : sides()) names.emplace_back(side.name);
+  app.add_option("--sides", flags.sides, fmt::format("only some of {}", fmt::join(names, ", ")))
+      ->delimiter(',')
+      ->check(CLI::IsMember(names).description(""))
+      ->type_name("NAME,...");
   app.add_option("--text", flags.text,
                  "text to make the prompts from, instead of generated stories")
       ->type_name("FILE");
@@ -376,22 +371,43 @@ int run(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--json", flags.json, "write everything measured as JSON")->type_name("FILE");
-  app.add_option("--only", flags.only)->group("");  // how the program starts itself
+  app.add_option("--seconds", flags.seconds,
+                 "begin no further round of a length after so many seconds; 0: never stop early")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6).description(""))
+      ->type_name("S");
+  app.add_option("--rope-scale", flags.rope_scale,
+                 "divide positions by this, so that contexts can be longer, on all sides")
+      ->capture_default_str()
+      ->check(CLI::Range(1.0, 1024.0).description(""))
+      ->type_name("X");
+  app.add_flag("--synthetic", flags.synthetic,
+               "read no prompts: decode after caches that are filled without computing them");
+  app.add_flag("--memory", flags.memory,
+               "for peak memory: llama.cpp's cache is filled without computing but for the last "
+               "512 tokens, restkv reads the prompt")
+      ->excludes("--synthetic");
+  app.add_option("--openvino", flags.openvino,
+                 "measure OpenVINO GenAI, too, with this Python, which has openvino-genai")
+      ->type_name("PYTHON");
+  app.add_flag("--job", flags.job)->group("");
   flags.compression.declare(app);
   app.footer(
       "Example: side_by_side -m model.gguf --lengths 512,2048 --budget 256 --json out.json\n"
-      "Exit codes: 0 done, 1 input or output failed, 2 wrong options.");
+      "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? cli::kSuccess : cli::kUsage;
   }
-  cli::use_threads(flags.threads);
-  if (flags.only.empty()) {
-    compare(flags, {argv + 1, static_cast<size_t>(argc - 1)});
-  } else {
-    run_child(flags);
+  if (flags.job) {
+    const std::string input(std::istreambuf_iterator<char>(std::cin), {});
+    print(run_job(input, measure_side));
+    return cli::kSuccess;
   }
+  if (flags.model.empty()) throw Error(ErrorCode::kInvalidArgument, "--model is required");
+  cli::use_threads(flags.threads);
+  compare(flags);
   return cli::kSuccess;
 }
 
@@ -400,11 +416,14 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using restkv::ErrorCode;
+  restkv::cli::take_signals();
   try {
     return restkv::bench::run(argc, argv);
   } catch (const restkv::Error& e) {
     std::fputs(fmt::format("side_by_side: {}\n", e.what()).c_str(), stderr);
-    return e.code() == ErrorCode::kInvalidArgument ? restkv::cli::kUsage : restkv::cli::kFailure;
+    return e.code() == ErrorCode::kInvalidArgument ? restkv::cli::kUsage
+           : e.code() == ErrorCode::kInterrupted   ? restkv::cli::kInterruptedExit
+                                                   : restkv::cli::kFailure;
   } catch (const std::exception& e) {
     std::fputs(fmt::format("side_by_side: {}\n", e.what()).c_str(), stderr);
     return restkv::cli::kFailure;

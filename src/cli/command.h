@@ -25,5 +25,6 @@ std::function<int()> declare_methods(CLI::App& app);
 std::function<int()> declare_demo(CLI::App& app);
 std::function<int()> declare_eval(CLI::App& app);
 std::function<int()> declare_report(CLI::App& app);
+std::function<int()> declare_bench(CLI::App& app);
 
 }  // namespace restkv::cli

@@ -75,17 +75,20 @@ size_t peak_resident_bytes() {
   return static_cast<size_t>(usage.ru_maxrss) * 1024;
 }
 
-std::string machine_description() {
-  std::string name = "CPU";
+std::string processor_name() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
     const size_t colon = line.find(':');
     if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
-      name = line.substr(colon + 2);
-      break;
+      return line.substr(colon + 2);
     }
   }
-  return fmt::format("{}, {} thread{}", name, num_threads(), num_threads() == 1 ? "" : "s");
+  return "CPU";
+}
+
+std::string machine_description() {
+  return fmt::format("{}, {} thread{}", processor_name(), num_threads(),
+                     num_threads() == 1 ? "" : "s");
 }
 
 std::string human_bytes(double bytes) {

@@ -37,7 +37,9 @@ void use_threads(int threads);
 /// Largest resident memory of this process so far.
 size_t peak_resident_bytes();
 
-/// "AMD EPYC ..., 2 threads"
+/// "AMD EPYC ..."
+std::string processor_name();
+/// The same with "..., 2 threads".
 std::string machine_description();
 
 /// 1536 -> "1.5 KiB"

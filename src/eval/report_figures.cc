@@ -7,6 +7,7 @@
 #include <set>
 #include <string_view>
 
+#include "eval/line_chart.h"
 #include "eval/report.h"
 #include "eval/svg.h"
 
@@ -15,23 +16,11 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// Okabe and Ito's colours, which colour-blind readers can tell apart; after them, dashes.
-constexpr size_t kColours = 7;
-constexpr size_t kShades = 10;  // of a heat map
+constexpr size_t kShades = 10;
 
-std::string style() {
-  std::string css = R"(
-text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#1f2328}
-.title{font-size:19px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}.small{font-size:11px}
-.middle{text-anchor:middle}.end{text-anchor:end}
-.paper{fill:#ffffff}.axis{stroke:#8c959f;fill:none}.grid{stroke:#d8dee4;fill:none}
-.curve{fill:none;stroke-width:2.2;stroke-linejoin:round}.dashed{stroke-dasharray:6 4}
-.full{fill:none;stroke:#1f2328;stroke-width:1.8;stroke-dasharray:2 4}
-.s0{stroke:#0072b2}.s1{stroke:#d55e00}.s2{stroke:#009e73}.s3{stroke:#cc79a7}.s4{stroke:#e69f00}
-.s5{stroke:#56b4e9}.s6{stroke:#7a5195}
-.hit{fill:none;stroke:none;pointer-events:all}
-.cell{stroke:#ffffff;stroke-width:1}.absent{fill:#f1f3f5}.on-dark{fill:#ffffff}
-)";
+std::string heat_map_style() {
+  std::string css(kChartStyle);
+  css += ".cell{stroke:#ffffff;stroke-width:1}.absent{fill:#f1f3f5}.on-dark{fill:#ffffff}\n";
   for (size_t i = 0; i <= kShades; ++i) {
     const double share = static_cast<double>(i) / kShades;
     const auto mix = [&](double low, double high) {
@@ -42,123 +31,9 @@ text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-seri
   }
   css += R"(
 @media(prefers-color-scheme:dark){
-text{fill:#e6edf3}.muted{fill:#9da7b3}.paper{fill:#0d1117}.axis{stroke:#6e7681}.grid{stroke:#21262d}
-.full{stroke:#e6edf3}.cell{stroke:#0d1117}.absent{fill:#161b22}.on-light{fill:#1f2328}
+.cell{stroke:#0d1117}.absent{fill:#161b22}.on-light{fill:#1f2328}
 })";
   return css;
-}
-
-struct Series {
-  std::string name;
-  std::vector<double> values;  // like the x axis; NaN where there is none
-};
-
-struct LineChart {
-  std::string title, subtitle, x_label;
-  std::vector<std::string> x;
-  std::vector<Series> series;
-  Series full;  // no name: none
-};
-
-/// 1, 2 or 5 times a power of ten: about six steps for the range.
-double round_step(double range) {
-  const double rough = range / 6;
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  for (const double digit : {1.0, 2.0, 5.0}) {
-    if (digit * power >= rough) return digit * power;
-  }
-  return 10 * power;
-}
-
-std::string line_chart(const LineChart& chart) {
-  constexpr double kLeft = 66;
-  constexpr double kTop = 84;
-  constexpr double kPlotWidth = 520;
-  constexpr double kPlotHeight = 300;
-  constexpr double kLegend = kLeft + kPlotWidth + 28;
-  constexpr double kLegendLine = 21;
-
-  double low = std::numeric_limits<double>::infinity();
-  double high = -low;
-  size_t longest = chart.full.name.size();
-  const auto include = [&](const Series& series) {
-    for (const double value : series.values) {
-      if (!std::isfinite(value)) continue;
-      low = std::min(low, value);
-      high = std::max(high, value);
-    }
-  };
-  include(chart.full);
-  for (const Series& series : chart.series) {
-    include(series);
-    longest = std::max(longest, series.name.size());
-  }
-  if (!(low <= high)) low = high = 0;
-  const double step = round_step(std::max(high - low, std::max(std::abs(high), 1.0) * 0.02));
-  low = std::floor(low / step) * step;
-  high = std::max(std::ceil(high / step) * step, low + step);
-
-  const double legend_height =
-      kLegendLine * static_cast<double>(chart.series.size() + (chart.full.name.empty() ? 0 : 1));
-  const double height = kTop + std::max(kPlotHeight, legend_height) + 62;
-  const double width = kLegend + 44 + 7.4 * static_cast<double>(longest);
-  const auto x_of = [&](size_t i) {
-    const auto count = static_cast<double>(chart.x.size());
-    return kLeft + kPlotWidth * (static_cast<double>(i) + 0.5) / count;
-  };
-  const auto y_of = [&](double value) {
-    return kTop + kPlotHeight * (high - value) / (high - low);
-  };
-
-  Svg svg(width, height, chart.title, style());
-  svg.rect(0, 0, width, height, "paper");
-  svg.text(20, 34, chart.title, "title");
-  svg.text(20, 58, chart.subtitle, "muted");
-  const auto ticks = static_cast<int>(std::lround((high - low) / step));
-  for (int t = 0; t <= ticks; ++t) {
-    const double value = low + step * t;
-    svg.line(kLeft, y_of(value), kLeft + kPlotWidth, y_of(value), "grid");
-    svg.text(kLeft - 8, y_of(value) + 4, fmt::format("{:.4g}", std::abs(value) < 1e-9 ? 0 : value),
-             "end muted");
-  }
-  const double axis = kTop + kPlotHeight;
-  svg.line(kLeft, axis, kLeft + kPlotWidth, axis, "axis");
-  for (size_t i = 0; i < chart.x.size(); ++i) {
-    svg.line(x_of(i), axis, x_of(i), axis + 5, "axis");
-    svg.text(x_of(i), axis + 21, chart.x[i], "middle");
-  }
-  svg.text(kLeft + kPlotWidth / 2, axis + 44, chart.x_label, "middle muted");
-
-  double legend = kTop + 8;
-  const auto draw = [&](const Series& series, const std::string& looks) {
-    std::string path;
-    bool pen_down = false;
-    for (size_t i = 0; i < series.values.size(); ++i) {
-      if (!std::isfinite(series.values[i])) {
-        pen_down = false;
-        continue;
-      }
-      path += fmt::format("{}{:g} {:g}", pen_down ? "L" : "M", x_of(i), y_of(series.values[i]));
-      pen_down = true;
-    }
-    if (!path.empty()) svg.path(path, looks);
-    for (size_t i = 0; i < series.values.size(); ++i) {
-      if (!std::isfinite(series.values[i])) continue;
-      const double x = x_of(i);
-      const double y = y_of(series.values[i]);
-      svg.path(fmt::format("M{:g} {:g}l4 4l-4 4l-4 -4z", x, y - 4), looks);
-      svg.rect(x - 8, y - 8, 16, 16, "hit",
-               fmt::format("{}, {}: {:.2f}", series.name, chart.x[i], series.values[i]));
-    }
-    svg.line(kLegend, legend, kLegend + 30, legend, looks);
-    svg.text(kLegend + 38, legend + 4, series.name, "");
-    legend += kLegendLine;
-  };
-  if (!chart.full.name.empty()) draw(chart.full, "full");
-  for (size_t s = 0; s < chart.series.size(); ++s) {
-    draw(chart.series[s], fmt::format("curve s{}{}", s % kColours, s >= kColours ? " dashed" : ""));
-  }
-  return svg.str();
 }
 
 std::vector<int> budgets_of(const RunReport& report) {
@@ -272,7 +147,8 @@ std::string heat_map_svg(const RunReport& report) {
   }
   if (most <= 100) most = 100;  // scores; the scale is then the same in every report
 
-  Svg svg(kWidth, height, fmt::format("{}: score by length and depth", report.title()), style());
+  Svg svg(kWidth, height, fmt::format("{}: score by length and depth", report.title()),
+          heat_map_style());
   svg.rect(0, 0, kWidth, height, "paper");
   svg.text(20, 34, fmt::format("{}: score by length and depth", report.title()), "title");
   svg.text(20, 58,

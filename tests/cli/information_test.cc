@@ -26,8 +26,8 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST(CliHelp, EveryCommandHasUsageAndExamples) {
-  const std::vector<std::vector<std::string>> commands{
-      {}, {"run"}, {"inspect"}, {"methods"}, {"demo"}};
+  const std::vector<std::vector<std::string>> commands{{},          {"run"},  {"inspect"},
+                                                       {"methods"}, {"demo"}, {"bench"}};
   for (std::vector<std::string> arguments : commands) {
     arguments.emplace_back("--help");
     const Outcome help = restkv_process(arguments);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <nlohmann/json.hpp>
 
 #include "restkv/aligned.h"
 
@@ -28,10 +29,18 @@ double best_of(int runs, F&& f) {
   return best;
 }
 
-/// oneDNN's f32 matrix product of 1024^3, in FLOP/s.
+/// oneDNN's f32 matrix product of 1024^3 on `num_threads()` threads, in FLOP/s.
 double gemm_rate();
 
 /// Bytes per second when all threads sum a 512 MB buffer.
 double read_bandwidth();
+
+/// Both of them.
+struct Limits {
+  double sgemm_flops_per_second = 0;
+  double read_bytes_per_second = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Limits, sgemm_flops_per_second, read_bytes_per_second)
+Limits measure_limits();
 
 }  // namespace restkv::bench

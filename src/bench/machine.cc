@@ -1,8 +1,13 @@
-#include "machine.h"
+#include "bench/machine.h"
 
 #include <oneapi/dnnl/dnnl.h>
 
 #include <random>
+
+#include "base/threads.h"
+
+// The one function needed of the OpenMP runtime under oneDNN (not every compiler has its header).
+extern "C" void omp_set_num_threads(int threads);
 
 namespace restkv::bench {
 
@@ -18,11 +23,16 @@ double gemm_rate() {
   const auto a = random_floats(kSize * kSize);
   const auto b = random_floats(kSize * kSize);
   AlignedVector<float> c(kSize * kSize);
+  omp_set_num_threads(num_threads());
   const double t = best_of(10, [&] {
     dnnl_sgemm('N', 'T', kSize, kSize, kSize, 1.0F, a.data(), kSize, b.data(), kSize, 0.0F,
                c.data(), kSize);
   });
   return 2.0 * kSize * kSize * kSize / t;
+}
+
+Limits measure_limits() {
+  return {.sgemm_flops_per_second = gemm_rate(), .read_bytes_per_second = read_bandwidth()};
 }
 
 }  // namespace restkv::bench

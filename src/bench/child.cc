@@ -1,15 +1,19 @@
-#include "child.h"
+#include "bench/child.h"
 
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "restkv/error.h"
@@ -42,6 +46,10 @@ std::string read_all(std::FILE* file) {
 
 void require_success(int status, std::string_view what) {
   if (WIFSIGNALED(status)) {
+    // Ctrl-C at a terminal reaches both.
+    if (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGTERM) {
+      throw Error(ErrorCode::kInterrupted, "interrupted");
+    }
     const char* hint = WTERMSIG(status) == SIGKILL ? "; probably too little memory, use a smaller "
                                                      "model or shorter --lengths"
                                                    : "";
@@ -56,36 +64,54 @@ void require_success(int status, std::string_view what) {
 
 }  // namespace
 
-ChildResult run_again(std::span<const std::string> arguments, std::string_view input,
-                      std::string_view what) {
+ChildResult run_program(const std::string& program, std::span<const std::string> arguments,
+                        std::string_view input, std::string_view what,
+                        const std::function<bool()>& stopped) {
   const File in = temporary_file(what);
   const File out = temporary_file(what);
   if (std::fwrite(input.data(), 1, input.size(), in.get()) != input.size() ||
       std::fflush(in.get()) != 0 || std::fseek(in.get(), 0, SEEK_SET) != 0) {
     fail(what, "cannot write a temporary file");
   }
-  std::string program = "side_by_side";
-  std::vector<std::string> copies(arguments.begin(), arguments.end());
-  std::vector<char*> argv{program.data()};
+  std::vector<std::string> copies{program};
+  copies.insert(copies.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  argv.reserve(copies.size() + 1);
   for (std::string& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
 
   const pid_t child = fork();
   if (child < 0) fail(what, "cannot start a process");
   if (child == 0) {
-    // Only functions that are safe after fork() in a program with threads.
+    // Only functions that are safe after fork() in a program with threads. Nobody would read the
+    // result of a process that outlives its caller.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (dup2(fileno(in.get()), STDIN_FILENO) >= 0 && dup2(fileno(out.get()), STDOUT_FILENO) >= 0) {
-      execv("/proc/self/exe", argv.data());
+      execvp(argv.front(), argv.data());
     }
     _exit(127);
   }
   int status = 0;
   rusage usage{};
-  while (wait4(child, &status, 0, &usage) < 0) {
-    if (errno != EINTR) fail(what, "cannot wait for its process");
+  bool killed = false;
+  for (pid_t ended = 0; ended != child;) {
+    ended = wait4(child, &status, stopped ? WNOHANG : 0, &usage);
+    if (ended < 0 && errno != EINTR) fail(what, "cannot wait for its process");
+    if (ended != 0) continue;
+    if (!killed && stopped()) {
+      kill(child, SIGKILL);
+      killed = true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+  if (killed) throw Error(ErrorCode::kInterrupted, "interrupted");
   require_success(status, what);
   return {read_all(out.get()), static_cast<size_t>(usage.ru_maxrss) * 1024};
+}
+
+ChildResult run_again(std::span<const std::string> arguments, std::string_view input,
+                      std::string_view what, const std::function<bool()>& stopped) {
+  return run_program("/proc/self/exe", arguments, input, what, stopped);
 }
 
 }  // namespace restkv::bench

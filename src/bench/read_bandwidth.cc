@@ -3,10 +3,10 @@
 #include <vector>
 
 #include "base/threads.h"
-#include "machine.h"
+#include "bench/machine.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "read_bandwidth.cc"
+#define HWY_TARGET_INCLUDE "bench/read_bandwidth.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 

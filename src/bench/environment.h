@@ -1,0 +1,24 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "restkv/model.h"
+
+/// Where figures come from, for the files that hold them.
+namespace restkv::bench {
+
+/// Of the last minute; 0 if the system does not tell.
+double load_average();
+/// Says on standard error that figures of a busy machine mean little, if it is one.
+void warn_if_busy(double load, std::string_view program);
+
+/// "2026-11-22T17:00:00Z"
+std::string utc_time();
+/// `description`: the processor's name. `load_before`: when measuring began.
+nlohmann::ordered_json describe_machine(std::string_view description, double load_before);
+nlohmann::ordered_json describe_software();
+nlohmann::ordered_json describe_model(const ModelConfig& config);
+
+}  // namespace restkv::bench

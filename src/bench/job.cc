@@ -1,0 +1,66 @@
+#include "bench/job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+
+namespace restkv::bench {
+
+std::string to_text(const Job& job) {
+  nlohmann::json options = nlohmann::json::object();
+  for (const CompressionOption& option : compression_options()) {
+    options[std::string(option.name)] = option.get(job.compression);
+  }
+  std::string text = nlohmann::json{{"side", job.side},
+                                    {"model", job.model},
+                                    {"rope_scaling", job.model_options.rope_scaling},
+                                    {"rope_factor", job.model_options.rope_factor},
+                                    {"decode", job.decode},
+                                    {"threads", job.threads},
+                                    {"method", job.compression.method},
+                                    {"options", std::move(options)},
+                                    {"kv_type", kv_type_name(job.kv_type)},
+                                    {"synthetic", job.synthetic},
+                                    {"tail", job.tail}}
+                         .dump() +
+                     "\n";
+  text.append(reinterpret_cast<const char*>(job.prompt.data()),
+              job.prompt.size() * sizeof(int32_t));
+  return text;
+}
+
+Job parse_job(std::string_view text) {
+  try {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const auto json = nlohmann::json::parse(text.substr(0, end));
+    Job job{.side = json.at("side"),
+            .model = json.at("model"),
+            .model_options = {.rope_scaling = json.at("rope_scaling"),
+                              .rope_factor = json.at("rope_factor")},
+            .prompt = {},
+            .decode = json.at("decode"),
+            .threads = json.at("threads"),
+            .compression = default_options(json.at("method").get<std::string>()),
+            .kv_type = find_kv_type(json.at("kv_type").get<std::string>()),
+            .synthetic = json.at("synthetic"),
+            .tail = json.at("tail")};
+    for (const auto& [name, value] : json.at("options").items()) {
+      find_compression_option(name).set(job.compression, value.get<std::string>());
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+    job.prompt.resize(text.size() / sizeof(int32_t));
+    std::copy_n(text.data(), job.prompt.size() * sizeof(int32_t),
+                reinterpret_cast<char*>(job.prompt.data()));
+    return job;
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("standard input describes no measurement ({}); this is how the program "
+                            "starts itself, leave --job out",
+                            e.what()));
+  }
+}
+
+}  // namespace restkv::bench

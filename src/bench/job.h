@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "restkv/attention.h"
+#include "restkv/compress.h"
+#include "restkv/model.h"
+
+namespace restkv::bench {
+
+/// One measurement, as a process of its own is told to make it.
+struct Job {
+  std::string side;   ///< Which runtime and setting; `kMachine`: the machine's limits instead.
+  std::string model;  ///< GGUF file.
+  ModelOptions model_options;
+  std::vector<int32_t> prompt;  ///< Token ids.
+  size_t decode = 0;            ///< Tokens decoded greedily after the prompt.
+  int threads = 1;
+  CompressionOptions compression;  ///< Of the side that compresses.
+  KvType kv_type = KvType::kF16;
+  /// The prompt is not read: the cache holds random rows in its place, and only decoding counts.
+  bool synthetic = false;
+  size_t tail = 0;  ///< libllama: of a synthetic prompt, so many last tokens are read after all.
+};
+
+inline constexpr std::string_view kMachine = "machine";
+
+/// A line of JSON, then the token ids as they lie in memory.
+std::string to_text(const Job& job);
+/// Throws `Error` (kInvalidArgument) on what `to_text` cannot have written.
+Job parse_job(std::string_view text);
+
+/// What a job found out. Times are 0 where nothing was timed.
+struct Measurement {
+  double prefill_seconds = 0;        ///< From the call to the first token.
+  double decode_seconds = 0;         ///< For `Job::decode` tokens.
+  double compress_seconds = 0;       ///< Scoring, selection and gathering: part of prefill_seconds.
+  double output_factor_seconds = 0;  ///< Once per model, before the clock starts.
+  double prefill_flops = 0;          ///< Multiplications and additions that the prompt needs.
+  double decode_bytes = 0;           ///< Weights and cache that one decoded token reads.
+  size_t kv_bytes = 0;               ///< Keys and values kept of the prompt.
+  std::vector<int32_t> decoded;
+  size_t peak_resident_bytes = 0;  ///< Filled by whoever runs the process.
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measurement, prefill_seconds, decode_seconds,
+                                                compress_seconds, output_factor_seconds,
+                                                prefill_flops, decode_bytes, kv_bytes, decoded,
+                                                peak_resident_bytes)
+
+}  // namespace restkv::bench

@@ -1,0 +1,180 @@
+#include "bench/sweep_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <set>
+#include <vector>
+
+#include "eval/line_chart.h"
+
+namespace restkv::bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kMiB = 1 << 20;
+
+Json figures_of(const Sweep& sweep, const CaseResult& r) {
+  const Case& c = r.point;
+  const Limits& limits = sweep.limits.at(c.threads);
+  Json json{{"prompt_tokens", c.tokens},
+            {"method", c.method},
+            {"budget", c.full() ? c.tokens : static_cast<size_t>(c.compression.budget)},
+            {"kv_type", kv_type_name(c.kv_type)},
+            {"threads", c.threads},
+            {"runs", r.runs.size()}};
+  if (!sweep.plan.synthetic) {
+    const double seconds = r.least(&Measurement::prefill_seconds);
+    const double flops = r.runs.front().prefill_flops / seconds;
+    json["time_to_first_token_seconds"] = seconds;
+    json["prefill_tokens_per_second"] = static_cast<double>(c.tokens) / seconds;
+    json["prefill_flops_per_second"] = flops;
+    json["prefill_share_of_sgemm"] = flops / limits.sgemm_flops_per_second;
+    json["compress_seconds"] = r.least(&Measurement::compress_seconds);
+    json["compress_share_of_prefill"] = r.least(&Measurement::compress_seconds) / seconds;
+    json["peak_resident_bytes"] = r.least(&Measurement::peak_resident_bytes);
+  }
+  const double per_token =
+      r.least(&Measurement::decode_seconds) / static_cast<double>(sweep.plan.decode);
+  const double bytes = r.runs.front().decode_bytes / per_token;
+  json["decode_tokens_per_second"] = 1 / per_token;
+  json["decode_bytes_per_second"] = bytes;
+  json["decode_share_of_read_bandwidth"] = bytes / limits.read_bytes_per_second;
+  json["kv_bytes"] = r.runs.front().kv_bytes;
+  return json;
+}
+
+/// What tells the lines of a chart apart: all that varies besides its x axis.
+std::string series_name(const Sweep& sweep, const Case& c, bool budget_is_axis,
+                        bool threads_are_axis) {
+  const auto varies = [&](auto&& of) {
+    return std::ranges::any_of(sweep.results,
+                               [&](const CaseResult& r) { return of(r.point) != of(c); });
+  };
+  std::string name = c.full() ? "full cache" : c.method;
+  if (!c.full() && !budget_is_axis) name += fmt::format(", {} kept", c.compression.budget);
+  if (varies([](const Case& p) { return p.kv_type; })) {
+    name += fmt::format(", {}", kv_type_name(c.kv_type));
+  }
+  if (!threads_are_axis && varies([](const Case& p) { return p.threads; })) {
+    name += fmt::format(", {} threads", c.threads);
+  }
+  return name;
+}
+
+}  // namespace
+
+Json figures(const Sweep& sweep) {
+  Json list = Json::array();
+  for (const CaseResult& r : sweep.results) list.push_back(figures_of(sweep, r));
+  return list;
+}
+
+std::string table(const Sweep& sweep) {
+  std::string text =
+      fmt::format("{:>8} {:<24} {:>7} {:>5} {:>3}", "tokens", "method", "budget", "kv", "thr");
+  if (!sweep.plan.synthetic) {
+    text += fmt::format(" {:>10} {:>8} {:>8}", "prefill/s", "of sgemm", "compress");
+  }
+  text += fmt::format(" {:>9} {:>8} {:>10}", "decode/s", "of read", "cache MiB");
+  if (!sweep.plan.synthetic) text += fmt::format(" {:>9}", "peak MiB");
+  text += "\n";
+  for (const CaseResult& r : sweep.results) {
+    const Json f = figures_of(sweep, r);
+    const auto number = [&](const char* key) { return f.at(key).get<double>(); };
+    text += fmt::format("{:>8} {:<24} {:>7} {:>5} {:>3}", r.point.tokens, r.point.method,
+                        r.point.full() ? "-" : fmt::format("{}", r.point.compression.budget),
+                        kv_type_name(r.point.kv_type), r.point.threads);
+    if (!sweep.plan.synthetic) {
+      text += fmt::format(" {:>10.1f} {:>7.1f}% {:>7.2f}%", number("prefill_tokens_per_second"),
+                          100 * number("prefill_share_of_sgemm"),
+                          100 * number("compress_share_of_prefill"));
+    }
+    text += fmt::format(" {:>9.1f} {:>7.1f}% {:>10.1f}", number("decode_tokens_per_second"),
+                        100 * number("decode_share_of_read_bandwidth"), number("kv_bytes") / kMiB);
+    if (!sweep.plan.synthetic)
+      text += fmt::format(" {:>9.1f}", number("peak_resident_bytes") / kMiB);
+    text += "\n";
+  }
+  return text;
+}
+
+std::string csv(const Sweep& sweep) {
+  std::string text;
+  for (const CaseResult& r : sweep.results) {
+    const Json f = figures_of(sweep, r);
+    std::string line;
+    std::string heading;
+    for (const auto& [key, value] : f.items()) {
+      heading += (heading.empty() ? "" : ",") + key;
+      line += line.empty() ? "" : ",";
+      line += value.is_string() ? value.get<std::string>() : value.dump();
+    }
+    if (text.empty()) text = heading + "\n";
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string svg(const Sweep& sweep, std::string_view subtitle) {
+  std::set<size_t> lengths;
+  std::set<size_t> budgets;
+  std::set<size_t> threads;
+  for (const CaseResult& r : sweep.results) {
+    lengths.insert(r.point.tokens);
+    if (!r.point.full()) budgets.insert(static_cast<size_t>(r.point.compression.budget));
+    threads.insert(static_cast<size_t>(r.point.threads));
+  }
+  const bool by_budget = lengths.size() == 1 && budgets.size() > 1;
+  const bool by_threads = lengths.size() == 1 && !by_budget && threads.size() > 1;
+  const std::set<size_t>& axis = by_budget ? budgets : by_threads ? threads : lengths;
+  const char* label = by_budget    ? "tokens kept per layer and KV head"
+                      : by_threads ? "threads"
+                                   : "prompt length in tokens";
+
+  std::vector<eval::LineChart> charts;
+  const auto add = [&](const char* title, const char* key, double unit, bool logarithmic) {
+    eval::LineChart chart{.title = title,
+                          .subtitle = logarithmic ? "logarithmic scale" : "",
+                          .x_label = label,
+                          .x = {},
+                          .series = {},
+                          .full = {},
+                          .logarithmic = logarithmic};
+    const std::vector<size_t> xs(axis.begin(), axis.end());
+    for (const size_t x : xs) chart.x.push_back(fmt::format("{}", x));
+    for (const CaseResult& r : sweep.results) {
+      const std::string name = series_name(sweep, r.point, by_budget, by_threads);
+      auto line = std::ranges::find(chart.series, name, &eval::Series::name);
+      if (line == chart.series.end()) {
+        const double none = std::numeric_limits<double>::quiet_NaN();
+        line = chart.series.insert(line, {name, std::vector(xs.size(), none)});
+      }
+      const size_t x = by_budget    ? static_cast<size_t>(r.point.compression.budget)
+                       : by_threads ? static_cast<size_t>(r.point.threads)
+                                    : r.point.tokens;
+      const double value = figures_of(sweep, r).at(key).get<double>() / unit;
+      if (by_budget && r.point.full()) {
+        std::ranges::fill(line->values, value);  // whatever the budget
+      } else {
+        line->values[static_cast<size_t>(std::ranges::lower_bound(xs, x) - xs.begin())] = value;
+      }
+    }
+    charts.push_back(std::move(chart));
+  };
+  if (!sweep.plan.synthetic)
+    add("Time to the first token, seconds", "time_to_first_token_seconds", 1, true);
+  add("Decoded tokens per second", "decode_tokens_per_second", 1, false);
+  if (sweep.plan.synthetic) {
+    add("Keys and values kept, MiB", "kv_bytes", kMiB, true);
+  } else {
+    add("Peak memory, MiB", "peak_resident_bytes", kMiB, false);
+  }
+  return eval::line_charts("restkv bench", subtitle, charts);
+}
+
+}  // namespace restkv::bench

@@ -1,0 +1,55 @@
+#include "bench/work.h"
+
+#include <algorithm>
+
+#include "model/weights.h"
+
+namespace restkv::bench {
+namespace {
+
+double flops(const Linear& linear) {
+  return 2.0 * static_cast<double>(linear.rows()) * static_cast<double>(linear.cols());
+}
+
+size_t bytes(const Linear& linear) {
+  size_t total = 0;
+  for (const Weight& part : linear.parts()) total += part.rows * part.row_bytes();
+  return total;
+}
+
+/// Pairs of a query and a key it sees, over queries [first, end).
+double visible_pairs(size_t first, size_t end, size_t window) {
+  const auto up_to = [&](size_t n) {
+    const auto full = static_cast<double>(window > 0 ? std::min(n, window) : n);
+    return full * (full + 1) / 2 + (static_cast<double>(n) - full) * full;
+  };
+  return up_to(end) - up_to(first);
+}
+
+}  // namespace
+
+double prefill_flops(const Model& model, size_t tokens, const CompressionOptions& options) {
+  const ModelConfig& c = model.config();
+  double total = flops(model.weights().unembedding);
+  for (size_t l = 0; l < c.layers; ++l) {
+    const LayerWeights& layer = model.weights().layers[l];
+    const bool all_rows = l + 1 < c.layers || (c.windows[l] == 0 && needs_attention_sums(options));
+    const size_t outputs = all_rows ? tokens : 1;
+    total += flops(layer.qkv) * static_cast<double>(tokens);
+    total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) *
+             static_cast<double>(outputs);
+    total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
+             visible_pairs(tokens - outputs, tokens, c.windows[l]);
+  }
+  return total;
+}
+
+size_t weight_bytes(const Model& model) {
+  size_t total = bytes(model.weights().unembedding) + model.weights().token_embedding.row_bytes();
+  for (const LayerWeights& layer : model.weights().layers) {
+    total += bytes(layer.qkv) + bytes(layer.output) + bytes(layer.gate_up) + bytes(layer.down);
+  }
+  return total;
+}
+
+}  // namespace restkv::bench

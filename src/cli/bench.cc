@@ -1,0 +1,244 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "bench/environment.h"
+#include "bench/measure.h"
+#include "bench/prompt.h"
+#include "bench/sweep.h"
+#include "bench/sweep_report.h"
+#include "cli/command.h"
+#include "cli/compression_flags.h"
+#include "cli/process.h"
+#include "restkv/error.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchFlags {
+  std::string model, text, json, csv, svg, rope_scaling;
+  double rope_scale = 1;
+  std::vector<size_t> lengths{512, 2048, 8000};
+  std::vector<std::string> methods{"full", "restkv"};
+  std::vector<int> budgets{1024};
+  std::vector<std::string> kv_types{"f16"};
+  std::vector<int> threads;
+  size_t decode = 64;
+  int runs = 3;
+  uint64_t seed = 42;
+  bool synthetic = false;
+  bool job = false;  // how the program starts itself
+};
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorCode::kInvalidArgument, message);
+}
+
+int processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+std::vector<int> thread_counts(const BenchFlags& flags) {
+  if (flags.threads.empty()) return {processors()};
+  for (const int threads : flags.threads) {
+    if (threads < 1 || threads > processors()) {
+      refuse(fmt::format("--threads is {}; expected 1 to {}, the processors of this machine",
+                         threads, processors()));
+    }
+  }
+  return flags.threads;
+}
+
+std::vector<std::pair<std::string, CompressionOptions>> methods(const BenchFlags& flags) {
+  std::vector<std::pair<std::string, CompressionOptions>> list;
+  for (const std::string& text : flags.methods) {
+    const CompressionOptions options = parse_compression(text);
+    if (flags.synthetic && (options.allocation != "uniform" || options.per_query_head)) {
+      refuse(
+          fmt::format("--synthetic fills all heads alike, which {} would not; leave one of them "
+                      "out",
+                      text));
+    }
+    list.emplace_back(text, options);
+  }
+  return list;
+}
+
+/// A cache that does not fit is better refused now than killed later.
+void require_memory(const std::vector<bench::Case>& cases, const ModelConfig& config) {
+  const auto memory =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  for (const bench::Case& c : cases) {
+    const size_t kept =
+        c.full() ? c.tokens : std::min(c.tokens, static_cast<size_t>(c.compression.budget));
+    const double least =
+        static_cast<double>(config.kv_bytes(c.tokens, kept)) * (c.kv_type == KvType::kF32   ? 2.0
+                                                                : c.kv_type == KvType::kF16 ? 1.0
+                                                                                            : 0.25);
+    if (least < memory) continue;
+    refuse(
+        fmt::format("the cache of {} tokens under {} would take {}, and this machine has {} of "
+                    "memory; use fewer --lengths or a --budget",
+                    c.tokens, c.method, human_bytes(least), human_bytes(memory)));
+  }
+}
+
+/// Whether results can be written, before there are any.
+void require_writable(const BenchFlags& flags) {
+  for (const std::string& path : {flags.json, flags.csv, flags.svg}) {
+    if (!path.empty()) const AtomicFile probe(path, 0);
+  }
+}
+
+bench::SweepPlan make_plan(const BenchFlags& flags) {
+  if (flags.model.empty()) refuse("--model is required");
+  require_writable(flags);
+  std::vector<KvType> kv_types;
+  for (const std::string& name : flags.kv_types) kv_types.push_back(find_kv_type(name));
+  if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
+    refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
+  }
+  bench::SweepPlan plan{
+      .model = flags.model,
+      .model_options = {.rope_scaling = flags.rope_scaling, .rope_factor = flags.rope_scale},
+      .prompt = {},
+      .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets, kv_types,
+                                 thread_counts(flags)),
+      .decode = flags.decode,
+      .runs = flags.runs,
+      .synthetic = flags.synthetic};
+  const ModelConfig config = Model(flags.model, plan.model_options).config();
+  // A synthetic cache is followed by one more token that is not timed.
+  bench::require_context(flags.lengths, flags.decode + (flags.synthetic ? 1 : 0), config);
+  require_memory(plan.cases, config);
+  // Only the token ids stay in memory: see run_again.
+  plan.prompt = bench::make_prompt(Tokenizer(flags.model), flags.text, flags.seed,
+                                   *std::ranges::max_element(flags.lengths));
+  return plan;
+}
+
+int run_sweep(const BenchFlags& flags) {
+  const bench::SweepPlan plan = make_plan(flags);
+  const ModelConfig config = Model(plan.model, plan.model_options).config();
+  const double load = bench::load_average();
+  bench::warn_if_busy(load, "restkv bench");
+
+  catch_interrupts();
+  const bench::Sweep sweep = bench::run_sweep(plan, interrupted);
+  release_interrupts();
+  if (sweep.results.empty())
+    throw Error(ErrorCode::kInterrupted, "interrupted; nothing was measured");
+
+  const std::string heading =
+      fmt::format("{} ({}), {}", config.name, config.weight_types, processor_name());
+  std::string text = heading + "\n";
+  for (const auto& [threads, limits] : sweep.limits) {
+    text += fmt::format("limits with {} thread{}: sgemm {:.0f} GFLOP/s, read {:.1f} GB/s\n",
+                        threads, threads == 1 ? "" : "s", limits.sgemm_flops_per_second * 1e-9,
+                        limits.read_bytes_per_second * 1e-9);
+  }
+  print(text + "\n" + bench::table(sweep));
+
+  if (!flags.json.empty()) {
+    Json limits = Json::array();
+    for (const auto& [threads, l] : sweep.limits) {
+      limits.push_back({{"threads", threads},
+                        {"sgemm_flops_per_second", l.sgemm_flops_per_second},
+                        {"read_bytes_per_second", l.read_bytes_per_second}});
+    }
+    const Json report{{"date", bench::utc_time()},
+                      {"machine", bench::describe_machine(processor_name(), load)},
+                      {"limits", limits},
+                      {"software", bench::describe_software()},
+                      {"model", bench::describe_model(config)},
+                      {"prompt", flags.synthetic      ? "random cache"
+                                 : flags.text.empty() ? "generated stories"
+                                                      : flags.text},
+                      {"decoded_tokens", flags.decode},
+                      {"interrupted", sweep.interrupted},
+                      {"results", bench::figures(sweep)}};
+    write_file_atomically(flags.json, report.dump(2) + "\n");
+  }
+  if (!flags.csv.empty()) write_file_atomically(flags.csv, bench::csv(sweep));
+  if (!flags.svg.empty()) write_file_atomically(flags.svg, bench::svg(sweep, heading));
+  if (sweep.interrupted) {
+    throw Error(ErrorCode::kInterrupted, "interrupted; the figures are those of the runs before");
+  }
+  return kSuccess;
+}
+
+int run_one_job() {
+  const std::string input(std::istreambuf_iterator<char>(std::cin), {});
+  print(bench::run_job(input));
+  return kSuccess;
+}
+
+}  // namespace
+
+std::function<int()> declare_bench(CLI::App& app) {
+  auto flags = std::make_shared<BenchFlags>();
+  const auto positive = CLI::Range(1, 1 << 30).description("");
+  const auto list = [&](const char* name, auto& values, const char* help, const char* type) {
+    return app.add_option(name, values, help)
+        ->delimiter(',')
+        ->capture_default_str()
+        ->type_name(type);
+  };
+  app.add_option("-m,--model", flags->model, "GGUF model file")->type_name("FILE");
+  list("--lengths", flags->lengths, "prompt lengths in tokens", "N,...")->check(positive);
+  list("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
+       "NAME,...");
+  list("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
+  list("--kv-type", flags->kv_types, "how kept keys and values are stored: f16, f32, q8, q4",
+       "TYPE,...");
+  list("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
+  app.add_option("--decode", flags->decode, "tokens to decode after each prompt")
+      ->capture_default_str()
+      ->check(positive)
+      ->type_name("N");
+  app.add_option("--runs", flags->runs, "runs of which the best counts")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000).description(""))
+      ->type_name("N");
+  app.add_flag("--synthetic", flags->synthetic,
+               "read no prompt: decode after a cache of random rows, which takes seconds at any "
+               "length");
+  app.add_option("--rope-scaling", flags->rope_scaling,
+                 "stretch the model's context: linear, ntk or yarn")
+      ->type_name("KIND");
+  app.add_option("--rope-scale", flags->rope_scale, "so many times")
+      ->capture_default_str()
+      ->type_name("X");
+  app.add_option("--text", flags->text, "text to make prompts from, instead of generated stories")
+      ->type_name("FILE");
+  app.add_option("--seed", flags->seed, "seed of the generated stories")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--json", flags->json, "write everything measured as JSON")->type_name("FILE");
+  app.add_option("--csv", flags->csv, "write the table as CSV")->type_name("FILE");
+  app.add_option("--svg", flags->svg, "draw the figures as curves")->type_name("FILE");
+  app.add_flag("--job", flags->job)->group("");
+  app.footer(
+      "Every combination is measured, each run in a process of its own, and the best of all runs "
+      "counts.\n\n"
+      "Examples:\n"
+      "  restkv bench -m model.gguf --lengths 512,2048 --method full,snapkv,restkv:kernel=21\n"
+      "  restkv bench -m model.gguf --lengths 4096 --budget 128,512,2048 --svg budgets.svg\n"
+      "  restkv bench -m model.gguf --synthetic --lengths 32768,131072 --rope-scaling linear "
+      "--rope-scale 17 --decode 16 --csv decode.csv");
+  return [flags] { return flags->job ? run_one_job() : run_sweep(*flags); };
+}
+
+}  // namespace restkv::cli

@@ -1,0 +1,153 @@
+// `restkv bench`: what it measures, what it refuses before it measures, and what Ctrl-C leaves.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "cli/spawn.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+using ::restkv::testing::Outcome;
+using ::restkv::testing::restkv_process;
+using ::restkv::testing::Spawn;
+using ::restkv::testing::TemporaryFolder;
+using ::restkv::testing::TinyModel;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class CliBench : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    suite_folder_ = std::make_unique<TemporaryFolder>();
+    tiny_ = suite_folder_->file("tiny.gguf");
+    TinyModel model;
+    model.tokenizer = testing::test_model_path();
+    model.vocabulary = 0;
+    model.tied = true;
+    model.type = GGML_TYPE_Q8_0;
+    model.context = 1024;
+    model.write(tiny_);
+  }
+  static void TearDownTestSuite() { suite_folder_.reset(); }
+
+  static std::vector<std::string> arguments(const std::vector<std::string>& more) {
+    std::vector<std::string> list{"bench", "-m", tiny_, "-t", "1", "--runs", "1", "--decode", "4"};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  /// The message of a call that must end with `exit_code` before anything is measured.
+  static std::string refusal(int exit_code, const std::vector<std::string>& more) {
+    const Outcome outcome = restkv_process(arguments(more));
+    EXPECT_EQ(outcome.exit_code, exit_code);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, StartsWith("restkv: "));  // no progress came first
+    return outcome.err;
+  }
+
+  static inline std::unique_ptr<TemporaryFolder> suite_folder_;
+  static inline std::string tiny_;
+  TemporaryFolder folder_;
+};
+
+TEST_F(CliBench, MeasuresEveryCombination) {
+  const Outcome outcome = restkv_process(
+      arguments({"--lengths", "64,200", "--method", "full,snapkv:kernel=7", "--budget", "48,96",
+                 "--kv-type", "f16,q8", "--json", folder_.file("b.json"), "--csv",
+                 folder_.file("b.csv"), "--svg", folder_.file("b.svg")}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("limits with 1 thread: sgemm "));
+  EXPECT_THAT(outcome.out, HasSubstr("snapkv:kernel=7"));
+
+  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto& results = json.at("results");
+  ASSERT_EQ(results.size(), 2U * 2U * 3U);  // types x lengths x (full, two budgets)
+  EXPECT_GT(json.at("limits").at(0).at("read_bytes_per_second"), 0);
+  const double read = json.at("limits").at(0).at("read_bytes_per_second");
+  const double sgemm = json.at("limits").at(0).at("sgemm_flops_per_second");
+  for (const auto& r : results) {
+    EXPECT_EQ(r.at("runs"), 1);
+    EXPECT_GT(r.at("peak_resident_bytes"), 1 << 20);
+    EXPECT_DOUBLE_EQ(r.at("prefill_share_of_sgemm"),
+                     r.at("prefill_flops_per_second").get<double>() / sgemm);
+    EXPECT_DOUBLE_EQ(r.at("decode_share_of_read_bandwidth"),
+                     r.at("decode_bytes_per_second").get<double>() / read);
+  }
+  // f16, 200 tokens: the full cache against 48 and 96 kept rows of each head.
+  const auto bytes = [&](size_t i) { return results.at(i).at("kv_bytes").get<size_t>(); };
+  EXPECT_EQ(results.at(3).at("prompt_tokens"), 200);
+  EXPECT_EQ(bytes(3) * 48, bytes(4) * 200);
+  EXPECT_EQ(bytes(3) * 96, bytes(5) * 200);
+
+  const std::string csv = read_file(folder_.file("b.csv"));
+  EXPECT_THAT(csv, StartsWith("prompt_tokens,method,budget,kv_type,threads,runs,"));
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 13);
+  const std::string svg = read_file(folder_.file("b.svg"));
+  EXPECT_THAT(svg, StartsWith("<svg "));
+  EXPECT_THAT(svg, HasSubstr("snapkv:kernel=7, 48 kept, q8"));
+  EXPECT_THAT(svg, HasSubstr("Peak memory, MiB"));
+}
+
+TEST_F(CliBench, DecodesAfterSyntheticCachesOfAnyLength) {
+  const Outcome outcome = restkv_process(
+      arguments({"--synthetic", "--lengths", "5000", "--budget", "64", "--rope-scaling", "linear",
+                 "--rope-scale", "5", "--json", folder_.file("b.json")}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto& results = json.at("results");
+  ASSERT_EQ(results.size(), 2U);
+  EXPECT_EQ(results.at(0).at("kv_bytes").get<size_t>() * 64,
+            results.at(1).at("kv_bytes").get<size_t>() * 5000);
+  EXPECT_GT(results.at(1).at("decode_tokens_per_second"), 0);
+  EXPECT_FALSE(results.at(1).contains("time_to_first_token_seconds"));  // nothing was read
+}
+
+TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
+  const std::string processors = std::to_string(std::thread::hardware_concurrency());
+  EXPECT_THAT(refusal(2, {"--threads", "0"}),
+              HasSubstr("--threads is 0; expected 1 to " + processors));
+  EXPECT_THAT(refusal(2, {"--threads", "1,4096"}), HasSubstr("--threads is 4096"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64,2000"}),
+              HasSubstr("do not fit into the model's context of 1024 tokens"));
+  EXPECT_THAT(refusal(2, {"--lengths", "2000"}), HasSubstr("--rope-scaling linear --rope-scale 2"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--budget", "0"}), HasSubstr("budget"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--budget", "16"}), HasSubstr("window"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--method", "magic"}), HasSubstr("magic"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--kv-type", "f8"}), HasSubstr("f8"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--rope-scale", "2"}), HasSubstr("--rope-scaling"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--synthetic", "--method", "snapkv:allocation=ada"}),
+              HasSubstr("fills all heads alike"));
+  EXPECT_THAT(refusal(2, {"--lengths", "0"}), HasSubstr("--lengths"));
+  EXPECT_THAT(refusal(1, {"--lengths", "64", "--json", folder_.file("no/such/folder/b.json")}),
+              HasSubstr("b.json"));
+  EXPECT_THAT(refusal(1, {"--lengths", "64", "--text", folder_.file("absent.txt")}),
+              HasSubstr("absent.txt"));
+  EXPECT_THAT(restkv_process({"bench"}).err, HasSubstr("--model is required"));
+  EXPECT_THAT(restkv_process({"bench", "--job"}).err, HasSubstr("leave --job out"));
+}
+
+TEST_F(CliBench, CtrlCKeepsWhatWasMeasured) {
+  // The second case has begun when it is named; a thousand of its rounds would take long.
+  const Outcome outcome = restkv_process(Spawn{
+      .arguments = {"bench", "-m", tiny_, "-t", "1", "--runs", "1000", "--decode", "4", "--lengths",
+                    "64,900", "--method", "full", "--csv", folder_.file("b.csv")},
+      .interrupt_when = [](const Outcome& o) {
+        return o.err.find("900 tokens, full") != std::string::npos;
+      }});
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
+  EXPECT_THAT(outcome.out, HasSubstr("64 full"));
+  EXPECT_THAT(read_file(folder_.file("b.csv")), HasSubstr("\n64,full,"));
+}
+
+}  // namespace
+}  // namespace restkv
