@@ -1,0 +1,175 @@
+"""Tables from the JSON files that script/bench leaves.
+
+tables.py FOLDER           writes README.md and docs/performance.md, between <!-- bench:NAME --> and
+                           <!-- /bench:NAME -->; a table whose figures are missing stays as it is
+tables.py FOLDER --memory  prints the table of memory
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+MIB = 1 << 20
+
+
+def load(folder, name):
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def sides(result):
+    return {side["side"]: side for side in result["sides"]}
+
+
+def best_llama(result, key, least=False):
+    figures = [s[key] for s in result["sides"] if s["side"].startswith("llama") and key in s]
+    if not figures:
+        return None
+    return min(figures) if least else max(figures)
+
+
+def ratio(ours, theirs):
+    """Bold where restkv is ahead."""
+    value = ours / theirs
+    return f"**{value:.1f}x**" if value > 1 else f"{value:.2f}x"
+
+
+def table(heading, rows):
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---:|" * len(heading)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def prompts_table(report):
+    with_openvino = any("openvino" in sides(r) for r in report["results"])
+    heading = ["prompt tokens", "prefill tokens/s", "llama.cpp"]
+    heading += ["OpenVINO"] if with_openvino else []
+    heading += ["decode tokens/s, budget {}".format(report["budget"]), "full cache", "llama.cpp"]
+    heading += ["OpenVINO"] if with_openvino else []
+    heading += ["peak memory, budget {}".format(report["budget"]), "full cache", "llama.cpp"]
+    heading += ["OpenVINO"] if with_openvino else []
+    rows = []
+    for result in report["results"]:
+        by_name = sides(result)
+        ours, full, openvino = by_name["restkv"], by_name["restkv-full"], by_name.get("openvino")
+        row = [str(result["prompt_tokens"])]
+        for key in ("prefill_tokens_per_second", "decode_tokens_per_second"):
+            theirs = best_llama(result, key)
+            row.append(f"{ours[key]:.0f} ({ratio(ours[key], theirs)})")
+            if key.startswith("decode"):
+                row.append(f"{full[key]:.0f} ({ratio(full[key], theirs)})")
+            row.append(f"{theirs:.0f}")
+            if with_openvino:
+                row.append(f"{openvino[key]:.0f} ({ours[key] / openvino[key]:.1f}x)")
+        key = "peak_resident_bytes"
+        theirs = best_llama(result, key, least=True)
+        for side in (ours, full):
+            row.append(f"{side[key] / MIB:.0f} MiB ({side[key] / theirs:.2f}x)")
+        row.append(f"{theirs / MIB:.0f} MiB")
+        if with_openvino:
+            row.append(f"{openvino[key] / MIB:.0f} MiB ({ours[key] / openvino[key]:.2f}x)")
+        rows.append(row)
+    return table(heading, rows)
+
+
+def long_table(report):
+    key = "decode_tokens_per_second"
+    rows = []
+    for result in report["results"]:
+        by_name = sides(result)
+        ours, full, theirs = by_name["restkv"][key], by_name["restkv-full"][key], best_llama(result, key)
+        rows.append(
+            [
+                str(result["prompt_tokens"]),
+                f"{ours:.1f} ({ratio(ours, theirs)})",
+                f"{full:.1f} ({ratio(full, theirs)})",
+                f"{theirs:.2f}",
+                f"{ours / full:.1f}x",
+            ]
+        )
+    budget = report["budget"]
+    heading = ["tokens before", f"decode tokens/s, budget {budget}", "full cache", "llama.cpp"]
+    return table(heading + [f"budget {budget} / own full cache"], rows)
+
+
+def peak(folder, name, side):
+    report = load(folder, name)
+    if report is None:
+        return None, None
+    result = report["results"][0]
+    return sides(result)[side]["peak_resident_bytes"], result["prompt_tokens"]
+
+
+def memory_table(folder):
+    heading = ["model", "prompt tokens", "restkv, budget 1024", "llama.cpp (best setting)", "ratio"]
+    rows = []
+    small = load(folder, "memory-smollm2")
+    if small is not None:
+        result = small["results"][0]
+        ours = sides(result)["restkv"]["peak_resident_bytes"]
+        theirs = best_llama(result, "peak_resident_bytes", least=True)
+        rows.append(["SmolLM2-135M, whole", str(result["prompt_tokens"]), f"{ours / MIB:.0f} MiB",
+                     f"{theirs / MIB:.0f} MiB", f"{ours / theirs:.2f}"])
+    names = ("memory-restkv-1", "memory-restkv-short-1", "memory-restkv-short-4")
+    one, short_1, short_4 = (peak(folder, name, "restkv")[0] for name in names)
+    llama_1, tokens = peak(folder, "memory-llama-1", "llama-fa")
+    llama_4, _ = peak(folder, "memory-llama-4", "llama-fa")
+    if None not in (one, short_1, short_4, llama_1, llama_4):
+        ours_layer, llama_layer = (short_4 - short_1) / 3, (llama_4 - llama_1) / 3
+        for layers in (1, 4, 32):
+            ours = one + (layers - 1) * ours_layer
+            theirs = llama_1 + (layers - 1) * llama_layer
+            how = {1: "measured", 4: "llama.cpp measured", 32: "extrapolated"}[layers]
+            rows.append([f"Llama 3.1 8B's shape, {layers} layer{'s' * (layers > 1)} ({how})", str(tokens),
+                         f"{ours / MIB:.0f} MiB", f"{theirs / MIB:.0f} MiB", f"{ours / theirs:.2f}"])
+    return table(heading, rows) if rows else None
+
+
+def machine_line(report):
+    machine, software = report["machine"], report["software"]
+    limits = machine["limits"]
+    return (
+        f"{machine['description']}; reads {limits['read_bytes_per_second'] / 1e9:.0f} GB/s, multiplies "
+        f"{limits['sgemm_flops_per_second'] / 1e9:.0f} GFLOP/s in f32; load average "
+        f"{machine['load_average_before']:.1f} before. {report['model']['name']} "
+        f"({report['model']['weight_types']}); libllama {software['libllama']}, ggml {software['ggml']}; "
+        f"{report['date'][:10]}."
+    )
+
+
+def replace(path, name, text):
+    begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    old = path.read_text()
+    new, count = re.subn(re.escape(begin) + ".*?" + re.escape(end),
+                         lambda _: f"{begin}\n\n{text}\n\n{end}", old, flags=re.DOTALL)
+    if count != 1:
+        sys.exit(f"{path}: expected one place between {begin} and {end}, found {count}")
+    if new != old:
+        path.write_text(new)
+    print(f"{path}: {name}", file=sys.stderr)
+
+
+def main():
+    if len(sys.argv) < 2 or len(sys.argv) > 3 or (len(sys.argv) == 3 and sys.argv[2] != "--memory"):
+        sys.exit(__doc__)
+    folder = pathlib.Path(sys.argv[1])
+    memory = memory_table(folder)
+    if len(sys.argv) == 3:
+        print(memory or "no figures of memory")
+        return
+    root = pathlib.Path(__file__).resolve().parent.parent
+    readme, performance = root / "README.md", root / "docs" / "performance.md"
+    prompts, long = load(folder, "prompts"), load(folder, "long")
+    if prompts is None and long is None and memory is None:
+        sys.exit(f"{folder}: there are no figures; run script/bench first")
+    if prompts is not None:
+        replace(readme, "prompts", prompts_table(prompts) + "\n\n" + machine_line(prompts))
+    if long is not None:
+        replace(readme, "long", long_table(long))
+        replace(performance, "long", long_table(long) + "\n\n" + machine_line(long))
+    if memory is not None:
+        replace(performance, "memory", memory)
+
+
+if __name__ == "__main__":
+    main()
