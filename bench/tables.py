@@ -167,6 +167,14 @@ def main():
     if long is not None:
         replace(readme, "long", long_table(long))
         replace(performance, "long", long_table(long) + "\n\n" + machine_line(long))
+    pictures = [
+        f"![{alt}](images/{name}.svg)"
+        for name, alt in (("growth-prefill", "Prompts from 1K to 128K tokens"),
+                          ("growth-decode", "Decoding after 1K to 128K tokens"))
+        if (folder / f"{name}.json").exists() and (root / "docs" / "images" / f"{name}.svg").exists()
+    ]
+    if pictures:
+        replace(performance, "growth", "\n\n".join(pictures))
     if memory is not None:
         replace(performance, "memory", memory)
 
