@@ -82,7 +82,7 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
     const std::span<const int32_t> window = std::span(tokens).subspan(w * kWindow, kWindow + 1);
     std::vector<restkv::CacheRequest> requests(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
-      requests[i].options = restkv::default_options(rows[i].budget == 0 ? "full" : "restkv");
+      requests[i].options = restkv::paper_options(rows[i].budget == 0 ? "full" : "restkv");
       if (rows[i].budget > 0) requests[i].options.budget = rows[i].budget;
       requests[i].kv_type = rows[i].type;
     }

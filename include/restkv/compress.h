@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,8 +53,12 @@ enum class AdaVariant {
   kKvpress,   ///< NVIDIA kvpress: the best of each head are taken first.
 };
 
-/// Everything that selects and parametrises a method. `default_options(name)` gives the authors'
-/// values; fields that a method does not read are ignored by it (see `Method::options`).
+/// A pooling width that needs no choice: see `smooth_two_scales` in stages.h.
+inline constexpr int kAutoKernel = -1;
+
+/// Everything that selects and parametrises a method. `default_options(name)` gives the values to
+/// begin with, `paper_options(name)` the authors'; fields that a method does not read are ignored
+/// by it (see `Method::options`).
 struct CompressionOptions {
   std::string method = "restkv";
   std::string allocation = "uniform";  ///< How the budget is shared out over layers and heads.
@@ -71,7 +76,7 @@ struct CompressionOptions {
   bool normalize = false;  ///< Order `before`: divide by the norm of the output.
 
   Pooling pooling = Pooling::kAdaptive;
-  int kernel = 5;             ///< Pooling width in positions, odd.
+  int kernel = kAutoKernel;   ///< Pooling width in positions, odd; or `kAutoKernel`.
   double drift_scale = 2000;  ///< beta: positions of drift per step of the adaptive window.
 
   GroupReduce group_reduce = GroupReduce::kMean;
@@ -212,6 +217,8 @@ struct Method {
   std::string_view paper;                 ///< Title and identifier of the source.
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   CompressionOptions defaults;
+  /// What the authors use, where that differs.
+  std::optional<CompressionOptions> paper_defaults;
   ScoreKind score_kind = ScoreKind::kMass;
   bool allocates = true;  ///< Reads the allocation's options and `critical` too.
   bool needs_query_statistics = false;
@@ -260,6 +267,9 @@ std::span<const Method> methods();
 const Method& find_method(std::string_view name);
 /// The defaults of a method; throws like `find_method`.
 CompressionOptions default_options(std::string_view method);
+/// The values of the method's authors, for comparisons with published figures: those of restkv set
+/// kernel 5. Throws like `find_method`.
+CompressionOptions paper_options(std::string_view method);
 /// Throws `Error` (kInvalidArgument) naming option, value and remedy if the options are unusable
 /// for any prompt (budget <= window, even kernel, alpha outside (0, 1], ...).
 void validate(const CompressionOptions& options);

@@ -74,6 +74,18 @@ PoolingWindow adaptive_window(float drift, int kernel, double scale);
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
+/// The pooling width of `kAutoKernel`'s neighbourhoods, and what their mean is multiplied by.
+inline constexpr int kNeighbourhood = 21;
+inline constexpr float kNeighbourhoodWeight = 2.5F;
+
+/// What `kAutoKernel` does: a position counts for itself or for its neighbourhood, whichever is
+/// more, out = max(raw, kNeighbourhoodWeight * smooth(raw)). Wide pooling alone keeps long answers
+/// whole but spends small budgets on a few places; no pooling does the reverse. docs/methods.md has
+/// the figures. `window` is at least kNeighbourhood wide; the methods here pass exactly that or
+/// `adaptive_window(drift, kNeighbourhood, scale)`.
+void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
+                       std::span<float> out);
+
 /// One score per position for a whole group: mean, maximum or sum over the rows of `scores`.
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out);
 

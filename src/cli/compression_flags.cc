@@ -16,13 +16,26 @@ std::string flag_name(std::string_view option) {
   return flag;
 }
 
-/// The defaults of a method with some options (by name) changed. Throws `Error`
-/// (kInvalidArgument) for an option that the method would ignore.
+/// Not an option of any method but what the options are before any is given.
+constexpr const char* kPreset = "preset";
+
+CompressionOptions preset_options(const std::string& method, std::string_view preset) {
+  if (preset == "default") return default_options(method);
+  if (preset == "paper") return paper_options(method);
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("preset is \"{}\"; expected default or paper", preset));
+}
+
+/// The preset of a method with some options (by name) changed. Throws `Error` (kInvalidArgument)
+/// for an option that the method would ignore.
 CompressionOptions with_options(const std::string& name,
                                 const std::map<std::string, std::string>& values) {
   const Method& method = find_method(name);
-  CompressionOptions options = method.defaults;
+  const auto preset = values.find(kPreset);
+  CompressionOptions options =
+      preset_options(name, preset == values.end() ? "default" : preset->second);
   for (const auto& [option, value] : values) {
+    if (option == kPreset) continue;
     const CompressionOption& row = find_compression_option(option);
     // `full` may be given a budget: it is what the others are compared with.
     const bool read = option == "budget" || std::find(method.options.begin(), method.options.end(),
@@ -45,6 +58,12 @@ CompressionOptions with_options(const std::string& name,
 void CompressionFlags::declare(CLI::App& app) {
   constexpr const char* kGroup = "Compression (restkv methods shows which method reads what)";
   app.add_option("--method", method_, "compression method")->capture_default_str()->group(kGroup);
+  app.add_option_function<std::string>(
+         std::string("--") + kPreset,
+         [this](const std::string& value) { values_[kPreset] = value; },
+         "what options are unless they are given: default, or paper (the method's authors' values)")
+      ->type_name("default|paper")
+      ->group(kGroup);
   for (const CompressionOption& option : compression_options()) {
     const std::string name(option.name);
     auto* flag = app.add_option_function<std::string>(

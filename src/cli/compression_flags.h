@@ -9,8 +9,8 @@
 
 namespace restkv::cli {
 
-/// `--method` and one flag per compression option (`--drift-scale` for `drift_scale`). What is not
-/// given keeps the default of the method.
+/// `--method`, `--preset` and one flag per compression option (`--drift-scale` for `drift_scale`).
+/// What is not given has the value of the preset.
 class CompressionFlags {
  public:
   void declare(CLI::App& app);
@@ -23,7 +23,8 @@ class CompressionFlags {
   std::map<std::string, std::string> values_;  // option name -> text from the command line
 };
 
-/// "snapkv:kernel=21:allocation=ada": a method and options by name. Throws like `resolve`, but does
+/// "snapkv:kernel=21:allocation=ada", "restkv:preset=paper": a method and options by name, the
+/// preset first wherever it stands. Throws like `resolve`, but does
 /// not `validate`: the budget may follow.
 CompressionOptions parse_compression(std::string_view text);
 

@@ -28,7 +28,8 @@ Method cur_method();
 void check_window(const CompressionOptions& options);
 /// What methods with an observation window observe: its queries.
 size_t observe_window(const CompressionOptions& options);
-/// kernel odd and positive; drift_scale positive if the adaptive window is asked for.
+/// kernel odd and positive, or kAutoKernel; drift_scale positive if the adaptive window is asked
+/// for.
 void check_pooling(const CompressionOptions& options);
 
 /// How many cache heads a layer gets: its KV heads, or its query heads with `per_query_head`.

@@ -105,6 +105,19 @@ std::string get(const CompressionOptions& options) {
   return print(options.*kField);
 }
 
+void set_kernel(std::string_view name, CompressionOptions& options, std::string_view value) {
+  int kernel = 0;
+  if (value == "auto") {
+    kernel = kAutoKernel;
+  } else if (!parse_number(value, kernel) || kernel < 0) {
+    refuse(name, value, "a whole number or auto");
+  }
+  options.kernel = kernel;
+}
+std::string get_kernel(const CompressionOptions& options) {
+  return options.kernel == kAutoKernel ? "auto" : print(options.kernel);
+}
+
 using Options = CompressionOptions;
 
 template <auto kField>
@@ -130,8 +143,8 @@ constexpr std::array kOptions{
                                 "divide the error by the norm of the output (order before)"),
     option<&Options::pooling>("pooling", "none|average|max|adaptive",
                               "how scores are smoothed along positions"),
-    option<&Options::kernel>("kernel", "N",
-                             "pooling width, odd; 21 suits retrieval of long answers"),
+    CompressionOption{"kernel", "N|auto", "pooling width, odd; auto: each token and 21 around it",
+                      set_kernel, get_kernel},
     option<&Options::drift_scale>("drift_scale", "X",
                                   "positions of drift per step of the adaptive window (beta)"),
     option<&Options::group_reduce>("group_reduce", "mean|max|sum",

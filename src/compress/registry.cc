@@ -87,6 +87,11 @@ const Allocation& find_allocation(std::string_view name) {
 
 CompressionOptions default_options(std::string_view method) { return find_method(method).defaults; }
 
+CompressionOptions paper_options(std::string_view method) {
+  const Method& row = find_method(method);
+  return row.paper_defaults.value_or(row.defaults);
+}
+
 void validate(const CompressionOptions& options) {
   const Method& method = find_method(options.method);
   const Allocation& allocation = find_allocation(options.allocation);
@@ -137,9 +142,10 @@ void check_window(const CompressionOptions& options) {
 }
 
 void check_pooling(const CompressionOptions& options) {
-  if (options.kernel < 1 || options.kernel % 2 == 0) {
-    refuse(fmt::format("kernel is {}; the pooling width must be odd and positive, for instance {}",
-                       options.kernel, std::max(options.kernel, 0) / 2 * 2 + 1));
+  if (options.kernel != kAutoKernel && (options.kernel < 1 || options.kernel % 2 == 0)) {
+    refuse(fmt::format(
+        "kernel is {}; the pooling width must be odd and positive, for instance {}, or auto",
+        options.kernel, std::max(options.kernel, 0) / 2 * 2 + 1));
   }
   if (options.pooling == Pooling::kAdaptive &&
       !(options.drift_scale > 0.0 && std::isfinite(options.drift_scale))) {

@@ -92,6 +92,12 @@ void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
   }
 }
 
+void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
+                       std::span<float> out) {
+  smooth(raw, pooling, window, out);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(raw[i], kNeighbourhoodWeight * out[i]);
+}
+
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out) {
   std::copy_n(scores.row(0), out.size(), out.begin());
   for (size_t g = 1; g < scores.rows; ++g) {

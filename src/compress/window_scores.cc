@@ -92,11 +92,12 @@ class Scorer {
   void smooth_rows(Matrix<const float> raw, const std::vector<float>& drift, Matrix<float> out,
                    size_t first_head) {
     parallel_for(raw.rows, [&](size_t h, size_t) {
-      PoolingWindow window{.kernel = options_.kernel};
-      if (!drift.empty()) {
-        window = adaptive_window(drift[h], options_.kernel, options_.drift_scale);
-      }
-      smooth(raw.row_span(h), options_.pooling, window, out.row_span(h));
+      const bool two_scales = options_.kernel == kAutoKernel && options_.pooling != Pooling::kNone;
+      const int kernel = two_scales ? kNeighbourhood : options_.kernel;
+      PoolingWindow window{.kernel = kernel};
+      if (!drift.empty()) window = adaptive_window(drift[h], kernel, options_.drift_scale);
+      (two_scales ? smooth_two_scales : smooth)(raw.row_span(h), options_.pooling, window,
+                                                out.row_span(h));
       if (trace_ == nullptr) return;
       const size_t head = first_head + h;
       trace_->raw[head].assign(raw.row(h), raw.row(h) + raw.cols);

@@ -313,6 +313,10 @@ TEST_F(CliRun, RefusesBadCompressionOptions) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "many"}),
               HasSubstr("budget is \"many\"; expected a whole number"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--kernel", "4"}), HasSubstr("kernel is 4"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--preset", "paper", "--kernel", "6"}),
+              HasSubstr("kernel is 6"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--preset", "mine"}), HasSubstr("expected default or paper"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--kernel", "-1"}), HasSubstr("a whole number or auto"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--pooling", "soft"}), HasSubstr("expected one of none"));
   const std::string ignored = refusal(2, {"-p", "x", "--method", "snapkv", "--alpha", "0.5"});
   EXPECT_THAT(ignored, HasSubstr("--alpha has no effect on method snapkv"));

@@ -226,7 +226,8 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
     }
     Rows pooled;
     for (size_t h = 0; h < raw.size(); ++h) {
-      int kernel = options.kernel;
+      const bool two_scales = options.kernel == kAutoKernel && options.pooling != Pooling::kNone;
+      int kernel = two_scales ? 21 : options.kernel;
       int shift = 0;
       if (options.pooling == Pooling::kAdaptive) {
         const double steps = drift[h] / options.drift_scale;
@@ -237,6 +238,10 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
         result.shift.push_back(shift);
       }
       pooled.push_back(smoothed(raw[h], options.pooling, kernel, shift));
+      if (!two_scales) continue;
+      for (size_t i = 0; i < raw[h].size(); ++i) {
+        pooled.back()[i] = std::max(raw[h][i], 2.5 * pooled.back()[i]);
+      }
     }
     result.raw.insert(result.raw.end(), raw.begin(), raw.end());
     result.smoothed.insert(result.smoothed.end(), pooled.begin(), pooled.end());

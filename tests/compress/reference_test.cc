@@ -144,7 +144,7 @@ TEST(ReferenceTest, EveryWayToSmoothAndReduce) {
                                           << static_cast<int>(reduce) << ", where " << where);
         CompressionOptions options = small_options(8, 50);
         options.pooling = pooling;
-        options.kernel = 7;
+        options.kernel = where == 2 ? kAutoKernel : 7;
         options.group_reduce = reduce;
         options.reduce_before_pooling = where == 1;
         options.per_query_head = where == 2;

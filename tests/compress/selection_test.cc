@@ -10,6 +10,7 @@
 
 #include "compress/reference.h"
 #include "restkv/compress.h"
+#include "restkv/compression_options.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -232,6 +233,8 @@ TEST(ValidateTest, NamesOptionValueAndRemedy) {
   EXPECT_THAT(refused("restkv", [](auto& o) { o.kernel = 4; }),
               AllOf(HasSubstr("kernel is 4"), HasSubstr("odd"), HasSubstr("5")));
   EXPECT_THAT(refused("snapkv", [](auto& o) { o.kernel = 0; }), HasSubstr("kernel is 0"));
+  EXPECT_THAT(refused("snapkv", [](auto& o) { o.kernel = -3; }), HasSubstr("kernel is -3"));
+  EXPECT_EQ(refused("snapkv", [](auto& o) { o.kernel = kAutoKernel; }), "accepted");
   for (const double alpha : {0.0, -0.1, 1.1, std::nan("")}) {
     EXPECT_THAT(refused("restkv", [&](auto& o) { o.alpha = alpha; }), HasSubstr("alpha is"));
   }
@@ -248,6 +251,19 @@ TEST(ValidateTest, NamesOptionValueAndRemedy) {
     EXPECT_EQ(refused(method.name, [](auto&) {}), "accepted") << method.name;
     EXPECT_EQ(method.defaults.method, method.name);
   }
+}
+
+TEST(MethodTest, HasTheAuthorsValuesBesideItsOwn) {
+  const CompressionOption& kernel = find_compression_option("kernel");
+  EXPECT_EQ(kernel.get(default_options("restkv")), "auto");
+  EXPECT_EQ(kernel.get(paper_options("restkv")), "5");
+  EXPECT_EQ(kernel.get(default_options("snapkv")), "5");
+  EXPECT_EQ(kernel.get(paper_options("snapkv")), "5");
+  CompressionOptions options = paper_options("restkv");
+  kernel.set(options, "auto");
+  EXPECT_EQ(options.kernel, kAutoKernel);
+  EXPECT_THROW(kernel.set(options, "-1"), Error);
+  EXPECT_THROW(kernel.set(options, "wide"), Error);
 }
 
 TEST(MethodTest, SaysWhatItLooksAt) {

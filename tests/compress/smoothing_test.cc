@@ -56,6 +56,27 @@ TEST(SmoothTest, WindowsWiderThanTheRow) {
   EXPECT_FLOAT_EQ(out[0], 3 / 7.0F);
 }
 
+TEST(SmoothTest, TwoScalesKeepAPeakAndTheNeighbourhoodOfAGroup) {
+  std::vector<float> raw(100, 0.0F);
+  raw[10] = 21;                      // alone: its neighbours get 2.5 of it
+  raw[50] = raw[52] = raw[54] = 21;  // a group: 7.5 for all that see it whole
+  std::vector<float> out(raw.size());
+  smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, out);
+  EXPECT_FLOAT_EQ(out[10], 21);
+  EXPECT_FLOAT_EQ(out[9], 2.5F);
+  EXPECT_FLOAT_EQ(out[20], 2.5F);
+  EXPECT_FLOAT_EQ(out[21], 0);
+  EXPECT_FLOAT_EQ(out[54], 21);
+  EXPECT_FLOAT_EQ(out[51], 7.5F);
+  EXPECT_FLOAT_EQ(out[60], 7.5F);
+  EXPECT_FLOAT_EQ(out[61], 5);
+  // More than two fifths of a neighbourhood's peaks: it counts for more than each of them.
+  std::fill(raw.begin(), raw.end(), 1.0F);
+  smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, out);
+  EXPECT_FLOAT_EQ(out[50], 2.5F);
+  EXPECT_FLOAT_EQ(out[0], 2.5F * 11 / 21);
+}
+
 /// By sorting, as the words say it.
 std::vector<int32_t> sorted_top(const std::vector<float>& values, size_t count) {
   std::vector<int32_t> order(values.size());

@@ -28,10 +28,8 @@ TEST(NeedleTest, ReStKvFindsTheNeedleInAnEighthOfTheCache) {
         needle.answer_prefix.substr(needle.answer_prefix.find_first_not_of(' '));
     const auto tokens = tokenizer.encode(text, true, true);
 
-    // The kernel of 21 is the authors' choice for retrieval.
     std::vector<CacheRequest> requests(2);
     requests[0].options = default_options("restkv");
-    requests[0].options.kernel = 21;
     requests[0].options.budget = 256;
     requests[1].options = requests[0].options;
     requests[1].options.budget = 512;

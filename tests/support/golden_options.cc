@@ -92,7 +92,7 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
     return std::nullopt;
   }
   const auto& params = golden.params();
-  CompressionOptions options = default_options(kMethods.at(method));
+  CompressionOptions options = paper_options(kMethods.at(method));
   options.budget = params.at("capacity");
   options.per_query_head = params.at("granularity") == "query_head";
   if (method == "l2norm") {

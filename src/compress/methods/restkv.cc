@@ -116,6 +116,9 @@ Method restkv_method() {
                     "reduce_before_pooling",
                     "per_query_head"};
   method.defaults.method = method.name;
+  method.defaults.kernel = kAutoKernel;
+  method.paper_defaults = method.defaults;
+  method.paper_defaults->kernel = 5;
   method.observed_queries = observe_window;
   method.check = check;
   method.needs_output = needs_output;

@@ -36,6 +36,7 @@ Method snapkv_method() {
                     "per_query_head"};
   method.defaults.method = method.name;
   method.defaults.pooling = Pooling::kAverage;
+  method.defaults.kernel = 5;
   method.defaults.reduce_before_pooling = true;
   method.observed_queries = observe_window;
   method.check = check;

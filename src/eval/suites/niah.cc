@@ -104,6 +104,16 @@ class EssayTokens {
   std::vector<int32_t> full_stops_;
 };
 
+std::vector<size_t> published_lengths() {
+  const json& range = facts().at("context_lengths");
+  std::vector<size_t> lengths;
+  for (auto length = range.at("min").get<size_t>(); length <= range.at("max").get<size_t>();
+       length += range.at("step").get<size_t>()) {
+    lengths.push_back(length);
+  }
+  return lengths;
+}
+
 class NiahTask : public Task {
  public:
   NiahTask(const Tokenizer& tokenizer, Essays essays, const std::vector<size_t>& lengths,
@@ -112,7 +122,7 @@ class NiahTask : public Task {
         notes_(std::move(essays.notes)),
         files_(std::move(essays.files)),
         places_(grid(lengths, limit)),
-        published_(grid(lengths, 0).size()) {
+        published_(grid(published_lengths(), 0).size()) {
     for (const size_t length : lengths) {
       const size_t needed =
           haystack_.needle_tokens() + facts().at("final_context_length_buffer").get<size_t>();
@@ -164,11 +174,9 @@ class NiahTask : public Task {
 
 std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
   if (!options.lengths.empty()) return options.lengths;
-  const json& range = facts().at("context_lengths");
-  std::vector<size_t> lengths;
-  for (auto length = range.at("min").get<size_t>(); length <= range.at("max").get<size_t>();
-       length += range.at("step").get<size_t>()) {
-    if (options.context == 0 || length <= options.context) lengths.push_back(length);
+  std::vector<size_t> lengths = published_lengths();
+  if (options.context > 0) {
+    std::erase_if(lengths, [&](size_t length) { return length > options.context; });
   }
   if (lengths.empty()) {
     throw Error(ErrorCode::kInvalidArgument,

@@ -127,7 +127,7 @@ TEST(Niah, ThePublishedGridIsCutToTheModel) {
   }
   EXPECT_EQ(some->size(), 6U);
   EXPECT_EQ(lengths.size(), 3U) << "a subset is spread over the grid";
-  EXPECT_EQ(some->published_size(), 30U);
+  EXPECT_EQ(some->published_size(), 1560U);
 }
 
 TEST(Niah, AnswersAreScoredByWordsInCommon) {
