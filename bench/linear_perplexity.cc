@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "linear/linear_precision.h"
 #include "bench/machine.h"
+#include "linear/linear_precision.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
