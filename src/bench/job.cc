@@ -18,6 +18,7 @@ std::string to_text(const Job& job) {
                                     {"model", job.model},
                                     {"rope_scaling", job.model_options.rope_scaling},
                                     {"rope_factor", job.model_options.rope_factor},
+                                    {"linear", linear_precision_name(job.model_options.linear)},
                                     {"decode", job.decode},
                                     {"threads", job.threads},
                                     {"method", job.compression.method},
@@ -36,17 +37,19 @@ Job parse_job(std::string_view text) {
   try {
     const size_t end = std::min(text.find('\n'), text.size());
     const auto json = nlohmann::json::parse(text.substr(0, end));
-    Job job{.side = json.at("side"),
-            .model = json.at("model"),
-            .model_options = {.rope_scaling = json.at("rope_scaling"),
-                              .rope_factor = json.at("rope_factor")},
-            .prompt = {},
-            .decode = json.at("decode"),
-            .threads = json.at("threads"),
-            .compression = default_options(json.at("method").get<std::string>()),
-            .kv_type = find_kv_type(json.at("kv_type").get<std::string>()),
-            .synthetic = json.at("synthetic"),
-            .tail = json.at("tail")};
+    Job job{
+        .side = json.at("side"),
+        .model = json.at("model"),
+        .model_options = {.rope_scaling = json.at("rope_scaling"),
+                          .rope_factor = json.at("rope_factor"),
+                          .linear = find_linear_precision(json.at("linear").get<std::string>())},
+        .prompt = {},
+        .decode = json.at("decode"),
+        .threads = json.at("threads"),
+        .compression = default_options(json.at("method").get<std::string>()),
+        .kv_type = find_kv_type(json.at("kv_type").get<std::string>()),
+        .synthetic = json.at("synthetic"),
+        .tail = json.at("tail")};
     for (const auto& [name, value] : json.at("options").items()) {
       find_compression_option(name).set(job.compression, value.get<std::string>());
     }

@@ -21,6 +21,7 @@
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "cli/session_flags.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
 
@@ -32,6 +33,7 @@ using Json = nlohmann::ordered_json;
 struct BenchFlags {
   std::string model, text, json, csv, svg, rope_scaling;
   double rope_scale = 1;
+  std::string linear = "f32";
   std::vector<size_t> lengths{512, 2048, 8000};
   std::vector<std::string> methods{"full", "restkv"};
   std::vector<int> budgets{1024};
@@ -110,15 +112,16 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
     refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
   }
-  bench::SweepPlan plan{
-      .model = flags.model,
-      .model_options = {.rope_scaling = flags.rope_scaling, .rope_factor = flags.rope_scale},
-      .prompt = {},
-      .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets, kv_types,
-                                 thread_counts(flags)),
-      .decode = flags.decode,
-      .runs = flags.runs,
-      .synthetic = flags.synthetic};
+  bench::SweepPlan plan{.model = flags.model,
+                        .model_options = {.rope_scaling = flags.rope_scaling,
+                                          .rope_factor = flags.rope_scale,
+                                          .linear = find_linear_precision(flags.linear)},
+                        .prompt = {},
+                        .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets,
+                                                   kv_types, thread_counts(flags)),
+                        .decode = flags.decode,
+                        .runs = flags.runs,
+                        .synthetic = flags.synthetic};
   const ModelConfig config = Model(flags.model, plan.model_options).config();
   // A synthetic cache is followed by one more token that is not timed.
   bench::require_context(flags.lengths, flags.decode + (flags.synthetic ? 1 : 0), config);
@@ -163,6 +166,7 @@ int run_sweep(const BenchFlags& flags) {
                       {"limits", limits},
                       {"software", bench::describe_software()},
                       {"model", bench::describe_model(config)},
+                      {"linear", linear_precision_name(plan.model_options.linear)},
                       {"prompt", flags.synthetic      ? "random cache"
                                  : flags.text.empty() ? "generated stories"
                                                       : flags.text},
@@ -215,6 +219,9 @@ std::function<int()> declare_bench(CLI::App& app) {
   app.add_flag("--synthetic", flags->synthetic,
                "read no prompt: decode after a cache of random rows, which takes seconds at any "
                "length");
+  app.add_option("--linear", flags->linear, kLinearHelp)
+      ->capture_default_str()
+      ->type_name("f32|bf16|int8|auto");
   app.add_option("--rope-scaling", flags->rope_scaling,
                  "stretch the model's context: linear, ntk or yarn")
       ->type_name("KIND");
