@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <string>
 
+#include "bench/machine.h"
 #include "engine/layer_kv.h"
 #include "engine/sparse_prefill.h"
-#include "machine.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/sparse.h"
