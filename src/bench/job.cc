@@ -24,6 +24,7 @@ std::string to_text(const Job& job) {
                                     {"method", job.compression.method},
                                     {"options", std::move(options)},
                                     {"kv_type", kv_type_name(job.kv_type)},
+                                    {"sparse", job.sparse},
                                     {"synthetic", job.synthetic},
                                     {"tail", job.tail}}
                          .dump() +
@@ -48,6 +49,7 @@ Job parse_job(std::string_view text) {
         .threads = json.at("threads"),
         .compression = default_options(json.at("method").get<std::string>()),
         .kv_type = find_kv_type(json.at("kv_type").get<std::string>()),
+        .sparse = json.at("sparse"),
         .synthetic = json.at("synthetic"),
         .tail = json.at("tail")};
     for (const auto& [name, value] : json.at("options").items()) {

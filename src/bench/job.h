@@ -23,6 +23,7 @@ struct Job {
   int threads = 1;
   CompressionOptions compression;  ///< Of the side that compresses.
   KvType kv_type = KvType::kF16;
+  std::string sparse = "dense";  ///< restkv: pattern of the prefill, see `parse_sparse`.
   /// The prompt is not read: the cache holds random rows in its place, and only decoding counts.
   bool synthetic = false;
   size_t tail = 0;  ///< libllama: of a synthetic prompt, so many last tokens are read after all.
@@ -41,6 +42,7 @@ struct Measurement {
   double decode_seconds = 0;         ///< For `Job::decode` tokens.
   double compress_seconds = 0;       ///< Scoring, selection and gathering: part of prefill_seconds.
   double output_factor_seconds = 0;  ///< Once per model, before the clock starts.
+  double sparse_density = 1;         ///< Part of the attention that a sparse prefill computes.
   double prefill_flops = 0;          ///< Multiplications and additions that the prompt needs.
   double decode_bytes = 0;           ///< Weights and cache that one decoded token reads.
   size_t kv_bytes = 0;               ///< Keys and values kept of the prompt.
@@ -49,7 +51,7 @@ struct Measurement {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measurement, prefill_seconds, decode_seconds,
                                                 compress_seconds, output_factor_seconds,
-                                                prefill_flops, decode_bytes, kv_bytes, decoded,
-                                                peak_resident_bytes)
+                                                sparse_density, prefill_flops, decode_bytes,
+                                                kv_bytes, decoded, peak_resident_bytes)
 
 }  // namespace restkv::bench

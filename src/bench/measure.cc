@@ -11,6 +11,7 @@
 #include "bench/work.h"
 #include "restkv/engine.h"
 #include "restkv/model.h"
+#include "restkv/sparse.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::bench {
@@ -81,11 +82,13 @@ Measurement measure_restkv(const Job& job) {
     }
   });
   const bool full = request.options.method == "full";
+  const SparseOptions sparse = parse_sparse(job.sparse);
   std::vector<float> logits;
   size_t kv_bytes = 0;
   Measurement m = time_runtime(
       {.prefill =
            [&](std::span<const int32_t> prompt) {
+             engine.set_sparse(sparse);  // and begin its report anew
              logits = engine.prefill(prompt, {&request, 1});
              kv_bytes = request.cache.kept_bytes();
              return std::span<const float>(logits);
@@ -102,7 +105,11 @@ Measurement measure_restkv(const Job& job) {
   m.compress_seconds = job.synthetic ? 0 : request.compress_seconds;
   m.output_factor_seconds = output_factor_seconds;
   m.kv_bytes = kv_bytes;
-  if (!job.synthetic) m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options);
+  if (!job.synthetic) {
+    const SparseReport::Head seen = engine.sparse_report().total();
+    if (seen.visible_tiles > 0) m.sparse_density = seen.density();
+    m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
+  }
   // The cache grows while it is read: the mean of before and after.
   m.decode_bytes = static_cast<double>(weight_bytes(model)) +
                    static_cast<double>(kv_bytes + request.cache.kept_bytes()) / 2;

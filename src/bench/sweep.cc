@@ -18,9 +18,10 @@ namespace {
 const std::array<std::string, 2> kChildArguments{"bench", "--job"};
 
 std::string title(const Case& c) {
-  return fmt::format("{} tokens, {}{}, {}, {} threads", c.tokens, c.method,
+  return fmt::format("{} tokens, {}{}, {}{}, {} threads", c.tokens, c.method,
                      c.full() ? "" : fmt::format(", budget {}", c.compression.budget),
-                     kv_type_name(c.kv_type), c.threads);
+                     kv_type_name(c.kv_type), c.sparse == "dense" ? "" : ", " + c.sparse,
+                     c.threads);
 }
 
 /// Roughly how the time of a case grows, for the progress bar.
@@ -36,21 +37,24 @@ double weight(const SweepPlan& plan, const Case& c) {
 std::vector<Case> make_cases(const std::vector<size_t>& lengths,
                              const std::vector<std::pair<std::string, CompressionOptions>>& methods,
                              const std::vector<int>& budgets, const std::vector<KvType>& kv_types,
-                             const std::vector<int>& threads) {
+                             const std::vector<int>& threads,
+                             const std::vector<std::string>& sparse) {
   std::vector<Case> cases;
   for (const int thread_count : threads) {
     for (const KvType kv_type : kv_types) {
       for (const size_t tokens : lengths) {
         for (const auto& [name, options] : methods) {
-          Case point{tokens, name, options, kv_type, thread_count};
-          if (point.full()) {
-            cases.push_back(point);
-            continue;
-          }
-          for (const int budget : budgets) {
-            point.compression.budget = budget;
-            validate(point.compression);
-            cases.push_back(point);
+          for (const std::string& pattern : sparse) {
+            Case point{tokens, name, options, kv_type, thread_count, pattern};
+            if (point.full()) {
+              cases.push_back(point);
+              continue;
+            }
+            for (const int budget : budgets) {
+              point.compression.budget = budget;
+              validate(point.compression);
+              cases.push_back(point);
+            }
           }
         }
       }
@@ -90,6 +94,7 @@ Sweep run_sweep(SweepPlan plan, const std::function<bool()>& stopped) {
         job.threads = c.threads;
         job.compression = c.compression;
         job.kv_type = c.kv_type;
+        job.sparse = c.sparse;
         job.synthetic = p.synthetic;
         result.runs.push_back(measure_in_process(kChildArguments, job, title(c), stopped));
         done += weight(p, c);

@@ -19,6 +19,7 @@ struct Case {
   CompressionOptions compression;
   KvType kv_type = KvType::kF16;
   int threads = 1;
+  std::string sparse = "dense";  ///< As the user named it.
 
   [[nodiscard]] bool full() const { return compression.method == "full"; }
 };
@@ -54,12 +55,14 @@ struct Sweep {
   bool interrupted = false;
 };
 
-/// Lengths x methods x budgets x storage types x threads. A full cache has no budget and appears
-/// once for all of them. Throws `Error` (kInvalidArgument) on a budget that a method cannot have.
+/// Lengths x methods x budgets x storage types x threads x sparse patterns. A full cache has no
+/// budget and appears once for all of them. Throws `Error` (kInvalidArgument) on a budget that a
+/// method cannot have.
 std::vector<Case> make_cases(const std::vector<size_t>& lengths,
                              const std::vector<std::pair<std::string, CompressionOptions>>& methods,
                              const std::vector<int>& budgets, const std::vector<KvType>& kv_types,
-                             const std::vector<int>& threads);
+                             const std::vector<int>& threads,
+                             const std::vector<std::string>& sparse);
 
 /// Measures the machine, then every case in a process of its own, round after round, with a
 /// progress bar on standard error. `stopped` ends it early; what was measured until then is

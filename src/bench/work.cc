@@ -28,7 +28,8 @@ double visible_pairs(size_t first, size_t end, size_t window) {
 
 }  // namespace
 
-double prefill_flops(const Model& model, size_t tokens, const CompressionOptions& options) {
+double prefill_flops(const Model& model, size_t tokens, const CompressionOptions& options,
+                     double density) {
   const ModelConfig& c = model.config();
   double total = flops(model.weights().unembedding);
   for (size_t l = 0; l < c.layers; ++l) {
@@ -39,7 +40,8 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
     total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) *
              static_cast<double>(outputs);
     total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
-             visible_pairs(tokens - outputs, tokens, c.windows[l]);
+             visible_pairs(tokens - outputs, tokens, c.windows[l]) *
+             (c.windows[l] == 0 ? density : 1);
   }
   return total;
 }

@@ -23,6 +23,7 @@
 #include "cli/process.h"
 #include "cli/session_flags.h"
 #include "restkv/error.h"
+#include "restkv/sparse.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::cli {
@@ -39,6 +40,7 @@ struct BenchFlags {
   std::vector<int> budgets{1024};
   std::vector<std::string> kv_types{"f16"};
   std::vector<int> threads;
+  std::vector<std::string> sparse{"dense"};
   size_t decode = 64;
   int runs = 3;
   uint64_t seed = 42;
@@ -109,6 +111,12 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   require_writable(flags);
   std::vector<KvType> kv_types;
   for (const std::string& name : flags.kv_types) kv_types.push_back(find_kv_type(name));
+  for (const std::string& pattern : flags.sparse) {
+    if (parse_sparse(pattern).pattern != "dense" && flags.synthetic) {
+      refuse(
+          fmt::format("--sparse {} is about reading prompts, which --synthetic does not", pattern));
+    }
+  }
   if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
     refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
   }
@@ -118,7 +126,7 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
                                           .linear = find_linear_precision(flags.linear)},
                         .prompt = {},
                         .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets,
-                                                   kv_types, thread_counts(flags)),
+                                                   kv_types, thread_counts(flags), flags.sparse),
                         .decode = flags.decode,
                         .runs = flags.runs,
                         .synthetic = flags.synthetic};
@@ -207,6 +215,8 @@ std::function<int()> declare_bench(CLI::App& app) {
   list("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
   list("--kv-type", flags->kv_types, "how kept keys and values are stored: f16, f32, q8, q4",
        "TYPE,...");
+  list("--sparse", flags->sparse, "patterns that leave out tiles of a prompt's attention, or dense",
+       "PATTERN,...");
   list("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
   app.add_option("--decode", flags->decode, "tokens to decode after each prompt")
       ->capture_default_str()

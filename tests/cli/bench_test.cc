@@ -89,12 +89,29 @@ TEST_F(CliBench, MeasuresEveryCombination) {
   EXPECT_EQ(bytes(3) * 96, bytes(5) * 200);
 
   const std::string csv = read_file(folder_.file("b.csv"));
-  EXPECT_THAT(csv, StartsWith("prompt_tokens,method,budget,kv_type,threads,runs,"));
+  EXPECT_THAT(csv, StartsWith("prompt_tokens,method,budget,kv_type,threads,sparse,runs,"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 13);
   const std::string svg = read_file(folder_.file("b.svg"));
   EXPECT_THAT(svg, StartsWith("<svg "));
   EXPECT_THAT(svg, HasSubstr("snapkv:kernel=7, 48 kept, q8"));
   EXPECT_THAT(svg, HasSubstr("Peak memory, MiB"));
+}
+
+TEST_F(CliBench, CountsOnlyTheAttentionThatASparsePrefillComputes) {
+  const Outcome outcome = restkv_process(
+      arguments({"--lengths", "900", "--method", "full", "--sparse",
+                 "dense,a-shape:sinks=64:local=64", "--json", folder_.file("b.json")}));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto& results = json.at("results");
+  ASSERT_EQ(results.size(), 2U);
+  const auto work = [&](size_t i) {
+    return results.at(i).at("prefill_flops_per_second").get<double>() *
+           results.at(i).at("time_to_first_token_seconds").get<double>();
+  };
+  EXPECT_EQ(results.at(0).at("sparse_density"), 1);
+  EXPECT_LT(results.at(1).at("sparse_density"), 0.6);
+  EXPECT_LT(work(1), work(0));
 }
 
 TEST_F(CliBench, DecodesAfterSyntheticCachesOfAnyLength) {
@@ -123,6 +140,7 @@ TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--budget", "16"}), HasSubstr("window"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--method", "magic"}), HasSubstr("magic"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--kv-type", "f8"}), HasSubstr("f8"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--sparse", "lace"}), HasSubstr("lace"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--rope-scale", "2"}), HasSubstr("--rope-scaling"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--synthetic", "--method", "snapkv:allocation=ada"}),
               HasSubstr("fills all heads alike"));
