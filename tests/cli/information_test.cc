@@ -65,12 +65,13 @@ TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_EQ(none.out, "");
   EXPECT_THAT(none.err,
-              HasSubstr("commands are run, chat, inspect, methods, demo, eval, report\n"));
+              HasSubstr("commands are run, chat, inspect, methods, demo, eval, report, bench\n"));
   const Outcome unknown = restkv_process({"frobnicate"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(
       unknown.err,
-      HasSubstr("frobnicate; commands are run, chat, inspect, methods, demo, eval, report\n"));
+      HasSubstr(
+          "frobnicate; commands are run, chat, inspect, methods, demo, eval, report, bench\n"));
 }
 
 TEST(CliUsage, NamesUnknownAndMissingOptions) {

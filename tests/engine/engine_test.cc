@@ -187,7 +187,7 @@ TEST_F(EngineTest, CachesDecodedTogetherDoNotDependOnEachOther) {
       ASSERT_TRUE(std::ranges::equal(logits, expected)) << "step " << step << ", cache " << i;
       // The function for one cache differs by its rounding.
       const std::span<const float> single = engine.decode(now[i], single_caches[i]);
-      for (size_t t = 0; t < single.size(); ++t) ASSERT_NEAR(logits[t], single[t], 1e-4F);
+      for (size_t t = 0; t < single.size(); ++t) ASSERT_NEAR(logits[t], single[t], 1e-3F);
     }
   }
   EXPECT_THROW(engine.decode(std::vector<int32_t>(4), together), Error);
