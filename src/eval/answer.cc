@@ -216,8 +216,8 @@ void Answerer::finish(std::span<Work> works, std::span<const float> logits,
       ++begun;
       const std::optional<int32_t> token = work.line->next(logits);
       if (!token) continue;
-      Active& added = active.emplace_back(&work, std::nullopt, bytes, *token);
-      if (!work.last_of_cache) added.copy = *work.cache;
+      active.push_back({&work, std::nullopt, bytes, *token});
+      if (!work.last_of_cache) active.back().copy = *work.cache;
       copied += bytes;
     }
   };
