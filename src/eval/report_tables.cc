@@ -235,13 +235,15 @@ std::vector<Table> difference_tables(const RunReport& report) {
 }
 
 Table cost_table(const RunReport& report) {
-  Table table{.title = "Cost",
-              .note = fmt::format(
-                  "Means of a sample. One prefill of {:.2f} s served all methods and budgets.",
-                  report.prefill_seconds),
-              .labels = 2,
-              .header = {"budget", "method", "cache MiB", "compress s", "decode tokens/s"},
-              .rows = {}};
+  Table table{
+      .title = "Cost",
+      .note = fmt::format(
+          "Means of a sample. One prefill of {:.2f} s served all methods and budgets, which "
+          "then decoded together: tokens/s is what all of them shared.",
+          report.prefill_seconds),
+      .labels = 2,
+      .header = {"budget", "method", "cache MiB", "compress s", "decode tokens/s"},
+      .rows = {}};
   for (const size_t c : by_budget(report)) {
     const ReportColumn& column = report.columns[c];
     table.rows.push_back({{budget_name(column.budget)},
