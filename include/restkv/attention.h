@@ -82,7 +82,11 @@ struct CachedHead {
 /// h / (query_heads / heads.size()). The rows are all visible (the caller drops what a sliding
 /// window no longer sees), so `options.sliding_window` is not read. A head with no rows gives 0.
 /// Allocates nothing once a thread has called it with shapes as large.
+/// If `weights` [query_heads, >= most rows of a head] is given, it receives the softmax weights
+/// that the rows of each query head's cache head got; beyond them it stays as it was. Throws
+/// `Error` (kInvalidArgument) if shapes do not fit.
 void decode_attention(Matrix<const float> queries, std::span<const CachedHead> heads,
-                      const AttentionOptions& options, Matrix<float> out);
+                      const AttentionOptions& options, Matrix<float> out,
+                      Matrix<float> weights = {});
 
 }  // namespace restkv

@@ -164,6 +164,9 @@ struct LayerObservation {
   /// Which query head `queries` begin with, where an observation shows a part of a layer's heads:
   /// `output` and `query_statistics` are those of the whole layer.
   size_t first_query_head = 0;
+  /// lacache, whose ladder goes on where the last selection in this layer of a stream ended: how
+  /// many rows that was, 0 before the first. Moved on by each selection. Null: there is only one.
+  size_t* ladder_cursor = nullptr;
 };
 
 /// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with

@@ -28,6 +28,7 @@ struct CacheRequest {
 struct CacheStream;
 enum class StoredProduct;
 class LayerObserver;
+class TokenObserver;
 
 /// Share of the work done, 0 to 1; returning false stops with `Error` (kInterrupted).
 using ProgressCallback = std::function<bool(double)>;
@@ -92,7 +93,6 @@ class Engine {
 
  private:
   struct State;
-  using ObserveQueries = std::function<void(size_t layer, Heads<const float> queries)>;
 
   void run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
                   CacheStream* stream, size_t wanted_rows, const ProgressCallback& progress);
@@ -101,7 +101,7 @@ class Engine {
   LayerObservation observe(LayerObserver& observer, size_t request, size_t layer);
   std::vector<float> last_logits(size_t tokens);
   Matrix<const float> decode_rows(std::span<const int32_t> tokens, std::span<KvCache* const> caches,
-                                  StoredProduct product, const ObserveQueries& observe);
+                                  StoredProduct product, TokenObserver* observer);
 
   /// Puts what is to stay of the layer in the works into a stream's cache.
   void keep_in_stream(CacheStream& stream, size_t layer, size_t added, LayerObserver& observer);

@@ -54,6 +54,12 @@ struct Problem {
   size_t group;  // query heads per cache head
   KvLayout layout;
   float scale, softcap;
+  Matrix<float> weights;  // [query heads, rows] if wanted; logits until the parts are merged
+};
+
+/// Rows [begin, end) of a group, the visible ones, are the head's from `row` on.
+struct VisibleRows {
+  size_t begin, end, row;
 };
 
 /// Memory of one thread.
@@ -285,10 +291,10 @@ HWY_INLINE void AddGroup(const float* HWY_RESTRICT weights, const std::byte* val
 }
 
 /// Turns the logits of a group into weights, and rescales what was summed before where the maximum
-/// rises. Rows outside [begin, end) get weight 0.
+/// rises. Rows outside [begin, end) get weight 0. `kept`, if not null, receives the scaled logits.
 HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t end,
                              const Problem& problem, float& maximum, float* HWY_RESTRICT sum,
-                             float* HWY_RESTRICT out) {
+                             float* HWY_RESTRICT out, float* HWY_RESTRICT kept) {
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
   constexpr size_t kVectors = kGroupRows / kLanes;
@@ -306,6 +312,7 @@ HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t en
       const auto cap = hn::Set(d, problem.softcap);
       z[j] = hn::Mul(cap, Tanh(d, hn::Mul(z[j], hn::Set(d, 1.0F / problem.softcap))));
     }
+    if (kept != nullptr) hn::StoreU(z[j], d, kept + j * kLanes);
     if (masked) z[j] = hn::IfThenElse(visible(j), z[j], hn::Set(d, kNoLogit));
     top = hn::Max(top, z[j]);
   }
@@ -326,19 +333,24 @@ HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t en
   hn::StoreU(total, d, sum);
 }
 
-/// Adds a group to the partial softmax of kGroup query heads, from head `h` of the part's on. Of
-/// its rows only [begin, end) are visible.
+/// Adds a group to the partial softmax of kGroup query heads, from head `h` of the part's on.
 template <size_t kGroup, KvType kType>
 void AttendHeads(const Problem& problem, const KvLayout& layout, const Part& part, size_t h,
-                 const std::byte* group, size_t begin, size_t end, const TaskMemory& memory) {
+                 const std::byte* group, const VisibleRows& visible, const TaskMemory& memory) {
   HWY_ALIGN std::array<float, kGroup * kGroupRows> weights;
+  HWY_ALIGN std::array<float, kGroupRows> logits;
+  const bool keep = problem.weights.data != nullptr;
   const float* q = problem.queries.row(part.head * problem.group + h);
   GroupLogits<kGroup, kType>(q, problem.queries.stride, group, layout, memory.folded,
                              weights.data());
   float* out = part.out + h * layout.value_dim;
   for (size_t i = 0; i < kGroup; ++i) {
-    SoftmaxGroup(weights.data() + i * kGroupRows, begin, end, problem, part.maximum[h + i],
-                 part.sum + (h + i) * kSumLanes, out + i * layout.value_dim);
+    SoftmaxGroup(weights.data() + i * kGroupRows, visible.begin, visible.end, problem,
+                 part.maximum[h + i], part.sum + (h + i) * kSumLanes, out + i * layout.value_dim,
+                 keep ? logits.data() : nullptr);
+    if (!keep) continue;
+    std::copy(logits.data() + visible.begin, logits.data() + visible.end,
+              problem.weights.row(part.head * problem.group + h + i) + visible.row);
   }
   AddGroup<kGroup, kType>(weights.data(), group + layout.key_bytes(), layout, out);
 }
@@ -346,14 +358,14 @@ void AttendHeads(const Problem& problem, const KvLayout& layout, const Part& par
 /// The same for all query heads of the part.
 template <KvType kType>
 void AttendGroup(const Problem& problem, const KvLayout& layout, const Part& part,
-                 const std::byte* group, size_t begin, size_t end, const TaskMemory& memory) {
+                 const std::byte* group, const VisibleRows& visible, const TaskMemory& memory) {
   for (size_t h = 0; h < problem.group;) {
     const size_t heads = std::min(kMaxGroup, problem.group - h);
     const auto attend = heads == 1   ? AttendHeads<1, kType>
                         : heads == 2 ? AttendHeads<2, kType>
                         : heads == 3 ? AttendHeads<3, kType>
                                      : AttendHeads<4, kType>;
-    attend(problem, layout, part, h, group, begin, end, memory);
+    attend(problem, layout, part, h, group, visible, memory);
     h += heads;
   }
 }
@@ -412,21 +424,36 @@ void AttendPart(const Problem& problem, const CachedHead& head, const Part& part
   }();
   for (size_t g = part.begin; g < part.end; ++g) {
     const size_t begin = g == 0 ? head.first : 0;
+    const VisibleRows visible{begin, std::min(kGroupRows, rows - g * kGroupRows),
+                              g * kGroupRows + begin - head.first};
     if (g < closed) {
-      attend_closed(problem, layout, part, head.data + g * layout.group_bytes(), begin, kGroupRows,
-                    memory);
+      attend_closed(problem, layout, part, head.data + g * layout.group_bytes(), visible, memory);
       continue;
     }
-    const size_t end = std::min(kGroupRows, rows - g * kGroupRows);
     const std::byte* open = head.data + closed * layout.group_bytes();
-    GroupOfRows(layout, open + (g - closed) * kGroupRows * layout.row_bytes(), end, memory.group);
+    GroupOfRows(layout, open + (g - closed) * kGroupRows * layout.row_bytes(), visible.end,
+                memory.group);
     AttendGroup<KvType::kF32>(problem, {KvType::kF32, layout.key_dim, layout.value_dim}, part,
-                              reinterpret_cast<const std::byte*>(memory.group), begin, end, memory);
+                              reinterpret_cast<const std::byte*>(memory.group), visible, memory);
   }
 }
 
+/// row[i] <- factor * exp(row[i] - maximum)
+void ExpRow(std::span<float> row, float maximum, float factor) {
+  const VectorTag d;
+  const hn::CappedTag<float, 1> d1;
+  const auto apply = [&](auto tag, float* x) HWY_ATTR {
+    const auto difference = hn::Sub(hn::LoadU(tag, x), hn::Set(tag, maximum));
+    hn::StoreU(hn::Mul(hn::Set(tag, factor), Exp(tag, difference)), tag, x);
+  };
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= row.size(); i += hn::Lanes(d)) apply(d, row.data() + i);
+  for (; i < row.size(); ++i) apply(d1, row.data() + i);
+}
+
 /// Merges the parts of one head: softmax is associative once maxima are aligned.
-void MergeParts(std::span<const Part> parts, const Problem& problem, const Matrix<float>& out) {
+void MergeParts(std::span<const Part> parts, const CachedHead& head, const Problem& problem,
+                const Matrix<float>& out) {
   const size_t value_dim = problem.layout.value_dim;
   for (size_t h = 0; h < problem.group; ++h) {
     float maximum = kNoMaximum;
@@ -444,16 +471,21 @@ void MergeParts(std::span<const Part> parts, const Problem& problem, const Matri
     }
     const float inverse = total > 0 ? 1.0F / total : 0.0F;
     for (size_t c = 0; c < value_dim; ++c) target[c] *= inverse;
+    if (problem.weights.data == nullptr) continue;
+    float* weights = problem.weights.row(parts[0].head * problem.group + h);
+    ExpRow({weights, head.count}, maximum, inverse);
   }
 }
 
 void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedHead> heads,
-                     float scale, float softcap, const Matrix<float>& out) {
+                     float scale, float softcap, const Matrix<float>& out,
+                     const Matrix<float>& weights) {
   const Problem problem{.queries = queries,
                         .group = queries.rows / heads.size(),
                         .layout = {heads[0].type, queries.cols, out.cols},
                         .scale = scale,
-                        .softcap = softcap};
+                        .softcap = softcap,
+                        .weights = weights};
   const size_t group = problem.group;
   const KvLayout floats{KvType::kF32, queries.cols, out.cols};
 
@@ -510,7 +542,7 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
   for (size_t i = 0; i < parts.size();) {
     size_t last = i;
     while (last < parts.size() && parts[last].head == parts[i].head) ++last;
-    MergeParts(all.subspan(i, last - i), problem, out);
+    MergeParts(all.subspan(i, last - i), heads[parts[i].head], problem, out);
     i = last;
   }
 }
@@ -524,7 +556,7 @@ namespace restkv {
 HWY_EXPORT(DecodeAttention);
 
 void decode_attention(Matrix<const float> queries, std::span<const CachedHead> heads,
-                      const AttentionOptions& options, Matrix<float> out) {
+                      const AttentionOptions& options, Matrix<float> out, Matrix<float> weights) {
   if (heads.empty() || queries.rows % heads.size() != 0 || out.rows != queries.rows) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("decode_attention: shapes do not fit: queries [{}, {}], {} cache "
@@ -537,9 +569,18 @@ void decode_attention(Matrix<const float> queries, std::span<const CachedHead> h
                 fmt::format("decode_attention: heads of types {} and {} in one cache",
                             kv_type_name(heads[0].type), kv_type_name(head.type)));
   }
+  for (const CachedHead& head : heads) {
+    if (weights.data == nullptr || (weights.rows == queries.rows && weights.cols >= head.count)) {
+      continue;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("decode_attention: weights are [{}, {}], but there are {} query heads "
+                            "and {} rows",
+                            weights.rows, weights.cols, queries.rows, head.count));
+  }
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(queries.cols));
-  HWY_DYNAMIC_DISPATCH(DecodeAttention)(queries, heads, scale, options.softcap, out);
+  HWY_DYNAMIC_DISPATCH(DecodeAttention)(queries, heads, scale, options.softcap, out, weights);
 }
 
 }  // namespace restkv

@@ -29,7 +29,11 @@ std::vector<int32_t> LadderCut::apply(size_t layer, const std::vector<int32_t>& 
 }
 
 LadderPlanner::LadderPlanner(const Shape& shape)
-    : layers_(shape.layers), size_(shape.size), sinks_(shape.sinks), cursor_(shape.sinks) {
+    : layers_(shape.layers),
+      size_(shape.size),
+      sinks_(shape.sinks),
+      cursor_(std::max(shape.sinks, shape.cursor)),
+      cut_(shape.cursor > 0) {
   if (shape.span == 0 || shape.span >= shape.layers) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("span is {}; the layers that keep the same token must be at least 1 "

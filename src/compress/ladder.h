@@ -34,6 +34,7 @@ class LadderPlanner {
     size_t sinks = 128;  ///< First entries, which always stay.
     size_t span = 1;     ///< Layers that keep the same entry; less than `layers`.
     size_t overlap = 0;  ///< Entries that neighbouring rungs share; less than `span`.
+    size_t cursor = 0;   ///< Where earlier cuts of this cache have left it; 0: there were none.
   };
 
   /// Throws `Error` (kInvalidArgument) naming the value and the remedy.
@@ -45,7 +46,7 @@ class LadderPlanner {
   std::vector<LadderCut> compact(size_t length);
 
   [[nodiscard]] size_t cursor() const { return cursor_; }
-  /// Entries that a layer may hold: the authors' code raises it a little at the first cut.
+  /// Entries that a layer may hold: the authors' code raises it a little at the very first cut.
   [[nodiscard]] size_t size() const { return size_; }
 
  private:
@@ -53,7 +54,7 @@ class LadderPlanner {
   size_t before_;  ///< Entries of a rung before a cut,
   size_t after_;   ///< and after it.
   size_t cursor_;
-  bool cut_ = false;
+  bool cut_;
 };
 
 }  // namespace restkv

@@ -33,14 +33,17 @@ void QueryStatistics::add(Heads<const float> queries) {
       for (size_t c = 0; c < dim_; ++c) block_mean[c] += double{queries.row(h, i)[c]};
     }
     for (double& x : block_mean) x /= rows;
-    std::vector<float> deviations(queries.rows * dim_);
-    for (size_t i = 0; i < queries.rows; ++i) {
-      for (size_t c = 0; c < dim_; ++c) {
-        deviations[i * dim_ + c] = static_cast<float>(double{queries.row(h, i)[c]} - block_mean[c]);
+    std::vector<float> gram(dim_ * dim_);  // of a single row: zeros
+    if (queries.rows > 1) {
+      std::vector<float> deviations(queries.rows * dim_);
+      for (size_t i = 0; i < queries.rows; ++i) {
+        for (size_t c = 0; c < dim_; ++c) {
+          deviations[i * dim_ + c] =
+              static_cast<float>(double{queries.row(h, i)[c]} - block_mean[c]);
+        }
       }
+      gram_matrix({deviations.data(), queries.rows, dim_}, {gram.data(), dim_, dim_});
     }
-    std::vector<float> gram(dim_ * dim_);
-    gram_matrix({deviations.data(), queries.rows, dim_}, {gram.data(), dim_, dim_});
 
     double* mean = &means_[h * dim_];
     double* scatter = &scatters_[h * dim_ * dim_];

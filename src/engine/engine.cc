@@ -235,7 +235,7 @@ void Engine::score(std::span<const int32_t> tokens,
 
 Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
                                         std::span<KvCache* const> caches, StoredProduct product,
-                                        const ObserveQueries& observe) {
+                                        TokenObserver* observer) {
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t rows = tokens.size();
@@ -252,15 +252,19 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
     run_layer(
         model_, layer, nullptr, product, s.rope_of(c.windows[layer]), positions, rows, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
-          observe(layer, q);
+          if (observer != nullptr) observer->add_query(layer, q);
           for (size_t r = 0; r < rows; ++r) {
             KvCache& cache = *caches[r];
             cache.append(layer, across_heads(k, r), across_heads(v, r),
                          static_cast<int32_t>(positions[r]));
             // A layer with a sliding window holds nothing else: no further mask is needed.
-            decode_attention(across_heads(q, r), cache.heads(layer),
+            const auto heads = cache.heads(layer);
+            const Matrix<float> weights =
+                observer != nullptr ? observer->weights(layer, heads) : Matrix<float>();
+            decode_attention(across_heads(q, r), heads,
                              {.scale = c.attention_scale, .softcap = c.attention_softcap},
-                             across_heads(out, r));
+                             across_heads(out, r), weights);
+            if (observer != nullptr) observer->add_weights(layer, heads, weights);
           }
         });
   }
@@ -274,7 +278,7 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
 
 std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
   KvCache* const caches[] = {&cache};
-  return decode_rows({&token, 1}, caches, kDecoding, [](size_t, Heads<const float>) {}).row_span(0);
+  return decode_rows({&token, 1}, caches, kDecoding, nullptr).row_span(0);
 }
 
 Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
@@ -285,7 +289,7 @@ Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
                             "each cache",
                             tokens.size(), caches.size(), kMostTogether));
   }
-  return decode_rows(tokens, caches, kDecodingTogether, [](size_t, Heads<const float>) {});
+  return decode_rows(tokens, caches, kDecodingTogether, nullptr);
 }
 
 }  // namespace restkv

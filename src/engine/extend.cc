@@ -34,23 +34,6 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   return result;
 }
 
-/// Sums of the rows that stay, right-aligned as the cache's rows will be read again.
-void keep_sums(LayerMemory& memory, const Selection& kept, size_t query_heads, size_t rows) {
-  if (memory.sums.empty()) return;
-  size_t longest = 0;
-  for (const auto& head : kept.keep) longest = std::max(longest, head.size());
-  AlignedVector<float> sums(query_heads * longest, 0.0F);
-  const size_t group = query_heads / kept.keep.size();
-  for (size_t q = 0; q < query_heads; ++q) {
-    const std::vector<int32_t>& keep = kept.keep[q / group];
-    float* out = sums.data() + (q + 1) * longest - keep.size();
-    for (size_t i = 0; i < keep.size(); ++i) {
-      out[i] = memory.sums[q * rows + static_cast<size_t>(keep[i])];
-    }
-  }
-  memory.sums = std::move(sums);
-}
-
 }  // namespace
 
 void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
@@ -76,6 +59,7 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
   } else {
     LayerObservation whole = observe(observer, 0, layer);
     whole.tokens = stream.held + added;
+    whole.ladder_cursor = &stream.layers[layer].ladder_cursor;
     std::vector<LayerObservation> parts;
     for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
     kept = select_ragged(parts, stream.request.options);
@@ -86,7 +70,7 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
         for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.hidden);
       }
     }
-    keep_sums(stream.layers[layer], kept, c.query_heads, kv.rows());
+    stream.layers[layer].sums.keep(kept);
   }
   const std::vector<std::vector<int32_t>> positions =
       compress && stream.compact_positions ? compact(stream, layer, added, kept) : kv.positions();
@@ -124,8 +108,15 @@ void Engine::finish_stream(CacheStream& stream, size_t added) {
     stream.held += added;
     return;
   }
-  stream.held = static_cast<size_t>(stream.request.options.budget);
-  if (stream.compact_positions) stream.request.cache.next_position = stream.held;
+  const auto budget = static_cast<size_t>(stream.request.options.budget);
+  KvCache& cache = stream.request.cache;
+  size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
+  for (size_t layer = 0; layer < cache.layers(); ++layer) {
+    if (model_.config().windows[layer] > 0) continue;
+    for (const CachedHead& head : cache.heads(layer)) longest = std::max(longest, head.count);
+  }
+  stream.held = std::min(budget, longest);
+  if (stream.compact_positions) cache.next_position = budget;
 }
 
 void Engine::start(CacheStream& stream) const {
@@ -155,36 +146,21 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens, CacheStream& 
 }
 
 std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
-  State& s = *state_;
-  const ModelConfig& c = model_.config();
-  const CompressionOptions& options = stream.request.options;
-  if (needs_attention_sums(options) || needs_query_statistics(options)) {
-    // These look at more than the last queries: take the way of prompts.
-    stream.postponed = true;
-    s.logits = extend({&token, 1}, stream);
-    stream.postponed = false;
-    return s.logits;
-  }
-  const size_t observed = observed_queries(options);
   KvCache* const caches[] = {&stream.request.cache};
-  const auto logits = decode_rows(
-      {&token, 1}, caches, StoredProduct::kRounded, [&](size_t layer, Heads<const float> q) {
-        if (observed == 0 || c.windows[layer] > 0) return;
-        const Heads<float> room =
-            stream.layers[layer].make_room(c.query_heads, c.key_dim, observed - 1, 1);
-        for (size_t h = 0; h < c.query_heads; ++h) std::copy_n(q.row(h, 0), q.dim, room.row(h, 0));
-      });
+  TokenObserver observer(model_, stream.request.options, stream.layers, state_->rope,
+                         stream.request.cache.next_position);
+  const auto logits = decode_rows({&token, 1}, caches, StoredProduct::kRounded, &observer);
   ++stream.held;
   return logits.row_span(0);
 }
 
 void Engine::compress(CacheStream& stream) {
+  if (!stream.compressing(0)) return;
   const auto start = std::chrono::steady_clock::now();
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t position = stream.request.cache.next_position;
   LayerObserver observer(model_, {&stream.request, 1}, 0, s.rope, position, true);
-  if (!stream.compressing(0)) return;
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (c.windows[layer] > 0 && !stream.compact_positions) continue;
     s.kv.begin(c, &stream.request.cache, layer, 0, position);

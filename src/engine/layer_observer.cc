@@ -2,67 +2,28 @@
 
 #include <algorithm>
 
-#include "base/bytes.h"
 #include "base/threads.h"
 #include "model/weights.h"
 #include "restkv/attention.h"
 
 namespace restkv {
+namespace {
 
-Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
-  kept = std::min(kept, end_ - begin_);
-  begin_ = end_ - kept;
-  if (heads_ != heads || dim_ != dim || end_ + added > capacity_) {
-    // Twice the room: single tokens then move the others only every now and then.
-    const size_t capacity = 2 * (kept + added);
-    AlignedVector<float> queries(heads * capacity * dim);
-    const Heads<float> grown(queries.data(), heads, capacity, dim);
-    for (size_t h = 0; h < heads && kept > 0; ++h) {
-      std::copy_n(all().row(h, begin_), kept * dim, grown.row(h, 0));
+/// Queries at positions from `position` on as they were before rotary embedding; in `memory`.
+Heads<const float> unrotated(Heads<const float> queries, const RopeTable& rope, size_t position,
+                             AlignedVector<float>& memory) {
+  memory.resize(queries.heads * queries.rows * queries.dim);
+  const Heads<float> rows(memory.data(), queries.heads, queries.rows, queries.dim);
+  parallel_for(queries.heads, [&](size_t h, size_t) {
+    for (size_t r = 0; r < queries.rows; ++r) {
+      std::copy_n(queries.row(h, r), queries.dim, rows.row(h, r));
     }
-    queries_ = std::move(queries);
-    heads_ = heads;
-    capacity_ = capacity;
-    dim_ = dim;
-    begin_ = 0;
-    end_ = kept;
-  }
-  end_ += added;
-  return all().slice_rows(end_ - added, added);
+  });
+  rope.rotate_back(rows, position);
+  return rows;
 }
 
-void LayerMemory::save(ByteWriter& out) const {
-  const size_t rows = end_ - begin_;
-  out.number<uint64_t>(rows);
-  for (size_t h = 0; h < heads_ && rows > 0; ++h) {
-    out.array(std::span(queries_).subspan((h * capacity_ + begin_) * dim_, rows * dim_));
-  }
-  out.array(std::span(sums));
-  out.number<uint64_t>(statistics.size());
-  for (const QueryStatistics& s : statistics) s.save(out);
-}
-
-void LayerMemory::load(ByteReader& in, const ModelConfig& config, size_t rows) {
-  const auto queries = in.number<uint64_t>();
-  std::vector<AlignedVector<float>> heads(queries > 0 ? config.query_heads : 0);
-  for (AlignedVector<float>& head : heads) {
-    in.array(head);
-    in.expect(head.size() / config.key_dim == queries && head.size() % config.key_dim == 0,
-              "the last queries do not fit the model");
-  }
-  forget_queries();
-  if (queries > 0) {
-    const Heads<float> room = make_room(config.query_heads, config.key_dim, 0, queries);
-    for (size_t h = 0; h < heads.size(); ++h) std::ranges::copy(heads[h], room.row(h, 0));
-  }
-  in.array(sums);
-  in.expect(sums.empty() || sums.size() == config.query_heads * rows,
-            "sums of attention do not fit the rows");
-  const auto count = in.number<uint64_t>();
-  in.expect(count <= 1, "a layer has more than one set of query statistics");
-  statistics.assign(count, QueryStatistics(config.query_heads, config.key_dim));
-  for (QueryStatistics& s : statistics) s.load(in);
-}
+}  // namespace
 
 LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
                              RopeTable& rope, size_t position, bool remember)
@@ -102,11 +63,8 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory)
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
 
   if (!sums_) return;
-  AlignedVector<float> sums(c.query_heads * rows, 0.0F);
-  for (size_t h = 0; h < c.query_heads && memory != nullptr && !m.sums.empty(); ++h) {
-    std::copy_n(m.sums.data() + h * prefix, prefix, sums.data() + h * rows);
-  }
-  m.sums = std::move(sums);
+  m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
+  m.sums.resize(c.query_heads, rows);
 }
 
 Matrix<float> LayerObserver::log_sums(size_t rows) {
@@ -128,7 +86,7 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
   }
   if (sums_) {
     const Matrix<float> denominators = log_sums(queries.rows);
-    const Matrix<float> sums(memory_->sums.data(), c.query_heads, rows_);
+    const Matrix<float> sums = memory_->sums.all();
     const size_t group = c.query_heads / kv.heads();
     for (const LayerKv::Part& part : kv.parts()) {
       const size_t heads = part.heads * group;
@@ -146,18 +104,10 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
 }
 
 void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
-  unrotated_.resize(queries.heads * queries.rows * queries.dim);
-  const Heads<float> rows(unrotated_.data(), queries.heads, queries.rows, queries.dim);
-  parallel_for(queries.heads, [&](size_t h, size_t) {
-    for (size_t r = 0; r < queries.rows; ++r) {
-      std::copy_n(queries.row(h, r), queries.dim, rows.row(h, r));
-    }
-  });
-  const size_t position = position_ + first;
-  rope_.rotate_back(rows, position);
+  const Heads<const float> rows = unrotated(queries, rope_, position_ + first, unrotated_);
   for (size_t i = 0; i < moments_.size(); ++i) {
     const size_t skipped = moments_[i].skipped;
-    const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position));
+    const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position_ + first));
     memory_->statistics[i].add(rows.slice_rows(skip, rows.rows - skip));
   }
 }
@@ -173,7 +123,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.layer = static_cast<size_t>(
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();
-  if (sums_) result.attention_sums = {memory_->sums.data(), c.query_heads, rows_};
+  if (sums_) result.attention_sums = memory_->sums.all();
   for (size_t m = 0; m < moments_.size(); ++m) {
     if (moments_[m].request != i) continue;
     result.query_statistics = &memory_->statistics[m];
@@ -186,6 +136,52 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
     result.output_weights = model_.weights().layers[layer].output.densify(output_weights_);
   }
   return result;
+}
+
+TokenObserver::TokenObserver(const Model& model, const CompressionOptions& options,
+                             std::span<LayerMemory> layers, const RopeTable& rope, size_t position)
+    : config_(model.config()),
+      layers_(layers),
+      rope_(rope),
+      position_(position),
+      observed_(observed_queries(options)),
+      sums_(needs_attention_sums(options)),
+      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)) {}
+
+void TokenObserver::add_query(size_t layer, Heads<const float> query) {
+  if (config_.windows[layer] > 0) return;
+  LayerMemory& memory = layers_[layer];
+  if (observed_ > 0) {
+    const Heads<float> room = memory.make_room(query.heads, query.dim, observed_ - 1, 1);
+    for (size_t h = 0; h < query.heads; ++h)
+      std::copy_n(query.row(h, 0), query.dim, room.row(h, 0));
+  }
+  if (moments_) {
+    memory.statistics.resize(1, QueryStatistics(query.heads, query.dim));
+    memory.statistics[0].add(unrotated(query, rope_, position_, unrotated_));
+  }
+}
+
+Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> heads) {
+  if (!sums_ || config_.windows[layer] > 0) return {};
+  size_t rows = 0;
+  for (const CachedHead& head : heads) rows = std::max(rows, head.count);
+  weights_.resize(config_.query_heads * rows);
+  return {weights_.data(), config_.query_heads, rows};
+}
+
+void TokenObserver::add_weights(size_t layer, std::span<const CachedHead> heads,
+                                Matrix<const float> weights) {
+  if (weights.data == nullptr) return;
+  AttentionSums& sums = layers_[layer].sums;
+  sums.resize(weights.rows, weights.cols);
+  const size_t group = weights.rows / heads.size();
+  for (size_t h = 0; h < weights.rows; ++h) {
+    const size_t count = heads[h / group].count;
+    const float* in = weights.row(h);
+    float* out = sums.all().row(h) + (weights.cols - count);
+    for (size_t i = 0; i < count; ++i) out[i] += in[i];
+  }
 }
 
 }  // namespace restkv

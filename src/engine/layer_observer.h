@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/layer_kv.h"
+#include "engine/layer_memory.h"
 #include "model/ops.h"
 #include "restkv/aligned.h"
 #include "restkv/compress.h"
@@ -13,34 +14,6 @@
 #include "restkv/views.h"
 
 namespace restkv {
-
-class ByteReader;
-class ByteWriter;
-
-/// What is remembered of a layer besides keys and values: for methods to look at, now or when the
-/// cache is compressed again.
-struct LayerMemory {
-  AlignedVector<float> sums;  ///< Attention that each row received: [query_heads, rows].
-  std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
-
-  /// The last queries, oldest first: [query_heads, rows, d].
-  [[nodiscard]] Heads<float> queries() { return all().slice_rows(begin_, end_ - begin_); }
-  /// Makes room for `added` queries behind the last `kept` ones; returns where they go.
-  Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
-  void forget_queries() { begin_ = end_ = 0; }
-
-  /// For snapshots. `load` expects a layer of `rows` rows; throws `Error` (kInput) on what does not
-  /// fit it or the model.
-  void save(ByteWriter& out) const;
-  void load(ByteReader& in, const ModelConfig& config, size_t rows);
-
- private:
-  [[nodiscard]] Heads<float> all() { return {queries_.data(), heads_, capacity_, dim_}; }
-
-  AlignedVector<float> queries_;
-  size_t heads_ = 0, capacity_ = 0, dim_ = 0;
-  size_t begin_ = 0, end_ = 0;
-};
 
 /// Gathers, block by block of a prompt, what the methods of all requests look at in a layer besides
 /// keys and values, and nothing else: the last queries, the attention that positions receive, and
@@ -98,6 +71,33 @@ class LayerObserver {
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;
+};
+
+/// The same for one token that a stream decodes: it goes through all layers at once, attends to the
+/// cache as it lies, and what was seen of it joins the layers' memory.
+class TokenObserver {
+ public:
+  /// `options` of the stream whose layers these are; the token stands at `position`.
+  TokenObserver(const Model& model, const CompressionOptions& options,
+                std::span<LayerMemory> layers, const RopeTable& rope, size_t position);
+
+  /// Takes the token's queries [query_heads, 1, d] in.
+  void add_query(size_t layer, Heads<const float> query);
+  /// Where `decode_attention` over these heads is to leave its weights; empty if nobody needs them.
+  Matrix<float> weights(size_t layer, std::span<const CachedHead> heads);
+  /// Takes them in.
+  void add_weights(size_t layer, std::span<const CachedHead> heads, Matrix<const float> weights);
+
+ private:
+  const ModelConfig& config_;
+  std::span<LayerMemory> layers_;
+  const RopeTable& rope_;
+  size_t position_;
+  size_t observed_;
+  bool sums_;
+  bool moments_;
+  AlignedVector<float> unrotated_;
+  AlignedVector<float> weights_;
 };
 
 }  // namespace restkv

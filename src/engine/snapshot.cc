@@ -20,7 +20,7 @@ namespace restkv {
 namespace {
 
 constexpr std::string_view kMagic = "rkv-snap";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
 
@@ -184,9 +184,15 @@ Snapshot load_snapshot(const Model& model, const std::string& path) {
   const auto version = header.number<uint32_t>();
   if (version > kVersion) {
     refuse(ErrorCode::kUnsupported,
-           fmt::format("has format {}, of a newer version of restkv; this one reads formats up to "
-                       "{}",
+           fmt::format("has format {}, of a newer version of restkv; this one reads format {}",
                        version, kVersion));
+  }
+  if (version < kVersion) {
+    refuse(
+        ErrorCode::kUnsupported,
+        fmt::format("has format {}, of an older version of restkv, and this one reads format {}; "
+                    "read the text again",
+                    version, kVersion));
   }
   const auto reserved = header.number<uint32_t>();
   const auto expected = header.number<uint64_t>();
@@ -201,7 +207,7 @@ Snapshot load_snapshot(const Model& model, const std::string& path) {
   if (XXH3_64bits(content.data(), content.size()) != checksum.number<uint64_t>()) {
     header.fail("its checksum does not match its contents");
   }
-  header.expect(version == kVersion && reserved == 0, "its header is not one of this format");
+  header.expect(reserved == 0, "its header is not one of this format");
   ByteReader body(path, content.substr(kHeaderBytes));
   const std::string description = body.text();
   if (made_for != fingerprint(model)) {

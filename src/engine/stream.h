@@ -17,12 +17,10 @@ struct CacheStream {
   bool compact_positions = false;
   /// Tokens per head that a layer of average budget holds.
   size_t held = 0;
-  /// Single tokens: compression waits until the caller asks for it.
-  bool postponed = false;
 
   /// Whether the cache must be cut once `added` tokens have joined it.
   [[nodiscard]] bool compressing(size_t added) const {
-    return !postponed && held + added > static_cast<size_t>(request.options.budget) &&
+    return held + added > static_cast<size_t>(request.options.budget) &&
            request.options.method != "full";
   }
 };

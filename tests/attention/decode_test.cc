@@ -63,6 +63,37 @@ struct Token {
     return packed;
   }
 
+  /// Query `r`'s weights for the rows of its cache head. `rows_apart` floats lie between two
+  /// queries' weights; what is beyond a head's rows must stay untouched.
+  [[nodiscard]] std::vector<std::vector<float>> weights(const AttentionOptions& options,
+                                                        size_t rows_apart) const {
+    std::vector<float> out(rows() * value_dim_);
+    std::vector<float> weights(rows() * rows_apart, -12345.0F);
+    decode_attention({queries_.data(), rows(), dim_}, cache_.heads(0), options,
+                     {out.data(), rows(), value_dim_}, {weights.data(), rows(), rows_apart});
+    std::vector<std::vector<float>> result;
+    for (size_t r = 0; r < rows(); ++r) {
+      const float* row = &weights[r * rows_apart];
+      const size_t count = cache_.heads(0)[r / group_].count;
+      result.emplace_back(row, row + count);
+      for (size_t i = count; i < rows_apart; ++i) EXPECT_EQ(row[i], -12345.0F);
+    }
+    return result;
+  }
+
+  /// Those weights in float64: attention over values that are the rows of an identity matrix.
+  [[nodiscard]] Expected expect_weights(const AttentionOptions& options, size_t r) const {
+    const size_t h = r / group_;
+    const size_t count = cache_.heads(0)[h].count;
+    std::vector<float> keys(count * dim_), values(count * value_dim_), identity(count * count);
+    cache_.read(0, h, {keys.data(), count, dim_}, {values.data(), count, value_dim_});
+    for (size_t i = 0; i < count; ++i) identity[i * (count + 1)] = 1;
+    Expected expected;
+    testing::expect_attention(queries_.data() + r * dim_, {keys.data(), count, dim_},
+                              {identity.data(), count, count}, options, expected);
+    return expected;
+  }
+
   /// In float64, on what the cache holds.
   [[nodiscard]] Expected expect(const AttentionOptions& options) const {
     Expected expected;
@@ -198,6 +229,33 @@ TEST(DecodeAttention, HiddenRowsHaveNoWeight) {
   }
 }
 
+TEST(DecodeAttention, HandsOutItsWeights) {
+  const std::vector<size_t> counts = {1, 31, 32, 33, 97, 300};
+  for (const KvType type : kTypes) {
+    Token token(counts, 3, 40, 24, 2, 1, type);
+    token.cache().limit(0, 300);
+    const std::vector<float> row(counts.size() * 40, 0.3F);
+    for (size_t i = 0; i < 10; ++i) {  // the longest head hides its first rows
+      token.cache().append(0, {row.data(), counts.size(), 40}, {row.data(), counts.size(), 24},
+                           static_cast<int32_t>(300 + i));
+    }
+    for (const AttentionOptions& options : {AttentionOptions{}, AttentionOptions{.softcap = 5}}) {
+      for (const int64_t target : testing::simd_targets()) {
+        const testing::ForcedSimdTarget forced(target);
+        const auto actual = token.weights(options, 311);
+        for (size_t r = 0; r < token.rows(); ++r) {
+          const Expected expected = token.expect_weights(options, r);
+          ASSERT_EQ(actual[r].size(), expected.cols);
+          EXPECT_LE(testing::worst_error(expected, 0, actual[r].data()), 4.0)
+              << testing::simd_target_name(target) << ", " << kv_type_name(type) << ", query head "
+              << r;
+          EXPECT_NEAR(std::accumulate(actual[r].begin(), actual[r].end(), 0.0), 1.0, 1e-5);
+        }
+      }
+    }
+  }
+}
+
 TEST(DecodeAttention, RefusesShapesThatDoNotFit) {
   std::vector<float> memory(64);
   const std::vector<CachedHead> heads(2);
@@ -218,6 +276,10 @@ TEST(DecodeAttention, RefusesShapesThatDoNotFit) {
   const std::vector<CachedHead> mixed = {{.type = KvType::kF16}, {.type = KvType::kQ8}};
   EXPECT_THROW(decode_attention({memory.data(), 2, 8}, mixed, {}, {memory.data() + 32, 2, 8}),
                Error);
+  EXPECT_THROW(decode_attention({memory.data(), 2, 8}, heads, {}, {memory.data() + 32, 2, 8},
+                                {memory.data() + 16, 1, 8}),
+               Error)
+      << "weights of one query head of two";
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/threads.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"
 
@@ -40,6 +41,18 @@ SessionOptions session_options(const char* method, int budget) {
   options.kv_type = KvType::kF32;
   return options;
 }
+
+/// Thousands of tiny steps are done sooner by one thread than by several that wait for each other.
+class OneThread {
+ public:
+  OneThread() { set_num_threads(1); }
+  ~OneThread() { set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_ = num_threads();
+};
 
 class SessionTest : public ::testing::Test {
  protected:
@@ -168,8 +181,10 @@ TEST_F(SessionTest, EveryAllocationKeepsTheBudgetOverTurnsAndTokens) {
 
 // The promise of decode-time eviction, over a generation longer than the model's context.
 TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
-  for (const char* method : {"restkv", "snapkv", "streaming-llm", "tova", "knorm"}) {
-    SessionOptions options = session_options(method, 64);
+  const OneThread quick;
+  for (const Method& method : methods()) {
+    if (method.name == "full") continue;
+    SessionOptions options = session_options(std::string(method.name).c_str(), 64);
     options.interval = 16;
     options.compact_positions = true;
     options.kv_type = KvType::kF16;
@@ -178,20 +193,139 @@ TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
     for (int i = 0; i < 5000; ++i) {
       const auto logits = session.append((i * 53 + 7) % 256);
       ASSERT_TRUE(std::isfinite(logits[0]));
-      ASSERT_LE(longest_head(session.cache()), 80U) << method << " token " << i;
+      ASSERT_LE(longest_head(session.cache()), 80U) << method.name << " token " << i;
       ASSERT_LE(session.cache().next_position, 81U);
     }
     EXPECT_EQ(session.tokens(), 5100U);
   }
 }
 
-TEST_F(SessionTest, HeavyHittersAreCountedWhileDecoding) {
-  SessionOptions options = session_options("h2o", 64);
-  options.interval = 8;
-  Session session(*model_, options);
-  session.append(tokens_of(120));
-  for (int i = 0; i < 100; ++i) session.append((i * 31) % 256);
-  EXPECT_LE(longest_head(session.cache()), 72U);
+/// LaCache's repeated compaction, rung by rung: what each layer holds, and the cursor they share.
+struct SlowLadder {
+  size_t layers, budget, sinks, span;
+  size_t cursor = sinks;
+  bool cut_before = false;
+  size_t rounds = 0;  ///< How often the cursor has started over.
+  std::vector<std::vector<int32_t>> held = std::vector<std::vector<int32_t>>(layers);
+
+  /// Keeps, of every `period` rows from `begin` on, one, `rungs` times.
+  void thin(size_t begin, size_t period, size_t rungs) {
+    for (size_t layer = 0; layer < layers; ++layer) {
+      std::vector<int32_t> kept;
+      for (size_t i = 0; i < held[layer].size(); ++i) {
+        const bool inside = i >= begin && i < begin + period * rungs;
+        if (!inside || (i - begin) % period == layer % period) kept.push_back(held[layer][i]);
+      }
+      held[layer] = kept;
+    }
+  }
+  void cut() {
+    const size_t period = 1 + (layers - 1) / span;  // ceil(layers / span)
+    const size_t lost = period - 1;
+    const size_t size = budget + (cut_before ? 0 : lost / 2);
+    cut_before = true;
+    const size_t length = held[0].size();
+    const size_t need = length > size ? length - size : 0;
+    const size_t rungs = (need + lost - 1) / lost;
+    const size_t room = size - std::min(size, cursor + layers);
+    if (need <= room * lost) {
+      thin(cursor, period, rungs);
+      cursor += rungs;
+    } else {
+      thin(cursor, period, room);
+      const size_t rest = need - room * lost;
+      const size_t most = (size - sinks - layers) * lost;
+      const size_t times = (rest + most - 1) / most;
+      const size_t wider = period + (times - 1) * (period - 1);
+      const size_t again = (rest + wider - 2) / (wider - 1);
+      thin(sinks, wider, again);
+      cursor = sinks + again;
+      ++rounds;
+    }
+    while (held[0].size() > budget) {
+      for (auto& rows : held) rows.erase(rows.begin() + static_cast<ptrdiff_t>(sinks));
+      cursor = std::max(sinks, cursor - 1);
+    }
+  }
+};
+
+TEST_F(SessionTest, LadderGoesOnWhereItStands) {
+  const OneThread quick;
+  testing::TinyModel description;
+  description.layers = 8;
+  description.context = 3000;
+  description.write(folder_.file("ladder.gguf"));
+  const Model model(folder_.file("ladder.gguf"));
+  for (const int span : {2, 4}) {
+    for (const size_t interval : {1, 16, 50}) {
+      SCOPED_TRACE("span " + std::to_string(span) + ", interval " + std::to_string(interval));
+      SessionOptions options = session_options("lacache", 60);
+      options.compression.ladder_span = span;
+      options.interval = interval;
+      Session session(model, options);
+      SlowLadder ladder{.layers = 8, .budget = 60, .sinks = 4, .span = static_cast<size_t>(span)};
+      int32_t position = 0;
+      const auto add = [&](size_t count) {
+        for (size_t i = 0; i < count; ++i, ++position) {
+          for (auto& rows : ladder.held) rows.push_back(position);
+        }
+      };
+      const auto compare = [&] {
+        for (size_t layer = 0; layer < 8; ++layer) {
+          ASSERT_TRUE(std::ranges::equal(session.cache().positions(layer, 0), ladder.held[layer]))
+              << "layer " << layer << " after " << position << " tokens";
+        }
+      };
+      session.append(tokens_of(200));
+      add(200);
+      ladder.cut();
+      compare();
+      for (int i = 0; i < 600; ++i) {
+        session.append(i % 256);
+        add(1);
+        if (ladder.held[0].size() >= 60 + interval) ladder.cut();
+        compare();
+      }
+      EXPECT_GT(ladder.rounds, 2U);
+      session.append(tokens_of(90));  // a turn
+      add(90);
+      ladder.cut();
+      compare();
+    }
+  }
+}
+
+// What methods look at is gathered in one way from prompts and in another from single tokens.
+TEST_F(SessionTest, TokensOneByOneAreObservedLikeAPrompt) {
+  for (const char* method : {"h2o", "observed-attention", "expected-attention", "tova", "restkv"}) {
+    for (const char* allocation : {"uniform", "ada"}) {
+      if (std::string(method) == "tova" && std::string(allocation) == "ada") continue;
+      SCOPED_TRACE(std::string(method) + ", " + allocation);
+      SessionOptions options = session_options(method, 90);
+      options.compression.allocation = allocation;
+      Session prompt(*model_, options);
+      prompt.append(tokens_of(150));  // cut: with ada, heads of different lengths
+      Session single = prompt.fork();
+      for (Session* session : {&prompt, &single}) session->set_budget(400);
+      for (size_t turn = 0; turn < 2; ++turn) {
+        const auto text = tokens_of(100, 3 + turn);
+        prompt.append(text);
+        for (const int32_t token : text) single.append(token);
+        for (Session* session : {&prompt, &single}) {
+          session->set_budget(90);
+          session->compress();
+          session->set_budget(400);
+        }
+        for (size_t layer = 0; layer < single.cache().layers(); ++layer) {
+          for (size_t h = 0; h < single.cache().heads(layer).size(); ++h) {
+            EXPECT_TRUE(std::ranges::equal(single.cache().positions(layer, h),
+                                           prompt.cache().positions(layer, h)))
+                << "turn " << turn << ", layer " << layer << ", head " << h;
+          }
+        }
+      }
+    }
+  }
 }
 
 // Only distances matter to rotary embeddings: where a contiguous stretch is kept, numbering it anew

@@ -175,6 +175,9 @@ TEST_F(SnapshotTest, SaysWhatIsWrong) {
   std::string newer = good;
   newer[8] = 9;
   expect(newer, "has format 9, of a newer version");
+  std::string older = good;
+  older[8] = 1;
+  expect(older, "has format 1, of an older version");
   std::string changed = good;
   changed[good.size() / 2] = static_cast<char>(changed[good.size() / 2] + 1);
   expect(changed, "its checksum does not match");

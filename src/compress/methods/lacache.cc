@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "compress/kv_scores.h"
@@ -28,9 +29,20 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// Which positions the ladder leaves this layer, in one go from an empty cache. The order of the
-/// cache and repeated entries (possible if rungs overlap) are lost: attention over a position
-/// twice would count it twice.
+/// Where a cursor at `cursor` stands once repeated entries are gone and, of more than the budget,
+/// the oldest behind the sinks.
+size_t cursor_among_kept(const std::vector<int32_t>& entries, size_t cursor,
+                         const CompressionOptions& options) {
+  const auto end = entries.begin() + static_cast<ptrdiff_t>(std::min(cursor, entries.size()));
+  const size_t before = std::set<int32_t>(entries.begin(), end).size();
+  const size_t all = std::set<int32_t>(entries.begin(), entries.end()).size();
+  const size_t gone = all - std::min(all, static_cast<size_t>(options.budget));
+  return std::max(before - std::min(before, gone), static_cast<size_t>(options.sinks));
+}
+
+/// Which rows the ladder leaves this layer, going on from where it stands. The order of the cache
+/// and repeated entries (possible if rungs overlap) are lost: attention over a row twice would
+/// count it twice.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   const size_t n = layer.keys.rows;
@@ -39,10 +51,15 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                          .size = static_cast<size_t>(options.budget),
                          .sinks = static_cast<size_t>(options.sinks),
                          .span = span > 0 ? span : layer.layers / 2,
-                         .overlap = static_cast<size_t>(options.ladder_overlap)});
+                         .overlap = static_cast<size_t>(options.ladder_overlap),
+                         .cursor = layer.ladder_cursor != nullptr ? *layer.ladder_cursor : 0});
   std::vector<int32_t> entries(n);
   std::iota(entries.begin(), entries.end(), 0);
-  for (const LadderCut& cut : planner.compact(n)) entries = cut.apply(layer.layer, entries);
+  const std::vector<LadderCut> cuts = planner.compact(n);
+  for (const LadderCut& cut : cuts) entries = cut.apply(layer.layer, entries);
+  if (layer.ladder_cursor != nullptr && !cuts.empty()) {
+    *layer.ladder_cursor = cursor_among_kept(entries, planner.cursor(), options);
+  }
   return score_kv_heads(layer, options, n, [&](size_t, std::span<float> row) {
     std::fill(row.begin(), row.end(), -std::numeric_limits<float>::infinity());
     // The authors' ladder may pass the budget by half a rung: then the oldest of it go.

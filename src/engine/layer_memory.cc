@@ -1,0 +1,120 @@
+#include "engine/layer_memory.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+
+namespace restkv {
+
+void AttentionSums::resize(size_t heads, size_t rows) {
+  const size_t before = heads == heads_ ? std::min(rows, rows_) : 0;
+  if (heads != heads_ || rows > capacity_) {
+    // Some room: single tokens then move the others only every now and then.
+    const size_t capacity = std::max(rows, before + before / 2);
+    AlignedVector<float> grown(heads * capacity);
+    for (size_t h = 0; h < heads && before > 0; ++h) {
+      std::copy_n(sums_.data() + h * capacity_, before, grown.data() + h * capacity);
+    }
+    sums_ = std::move(grown);
+    heads_ = heads;
+    capacity_ = capacity;
+  }
+  rows_ = rows;
+  for (size_t h = 0; h < heads_; ++h) {
+    std::fill_n(sums_.data() + h * capacity_ + before, rows - before, 0.0F);
+  }
+}
+
+void AttentionSums::keep(const Selection& kept) {
+  if (rows_ == 0) return;
+  size_t longest = 0;
+  for (const auto& head : kept.keep) longest = std::max(longest, head.size());
+  AttentionSums result;
+  result.resize(heads_, longest);
+  const size_t group = heads_ / kept.keep.size();
+  for (size_t h = 0; h < heads_; ++h) {
+    const std::vector<int32_t>& keep = kept.keep[h / group];
+    float* out = result.all().row(h) + (longest - keep.size());
+    for (size_t i = 0; i < keep.size(); ++i) out[i] = all().row(h)[static_cast<size_t>(keep[i])];
+  }
+  *this = std::move(result);
+}
+
+void AttentionSums::save(ByteWriter& out) const {
+  out.number<uint64_t>(rows_);
+  for (size_t h = 0; h < heads_ && rows_ > 0; ++h) {
+    out.array(std::span(sums_).subspan(h * capacity_, rows_));
+  }
+}
+
+void AttentionSums::load(ByteReader& in, size_t heads, size_t rows) {
+  const auto count = in.number<uint64_t>();
+  in.expect(count == 0 || count == rows, "sums of attention do not fit the rows");
+  *this = {};
+  if (count == 0) return;
+  resize(heads, rows);
+  std::vector<float> head;
+  for (size_t h = 0; h < heads; ++h) {
+    in.array(head);
+    in.expect(head.size() == rows, "sums of attention do not fit the rows");
+    std::ranges::copy(head, all().row(h));
+  }
+}
+
+Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
+  kept = std::min(kept, end_ - begin_);
+  begin_ = end_ - kept;
+  if (heads_ != heads || dim_ != dim || end_ + added > capacity_) {
+    // Twice the room: single tokens then move the others only every now and then.
+    const size_t capacity = 2 * (kept + added);
+    AlignedVector<float> queries(heads * capacity * dim);
+    const Heads<float> grown(queries.data(), heads, capacity, dim);
+    for (size_t h = 0; h < heads && kept > 0; ++h) {
+      std::copy_n(all().row(h, begin_), kept * dim, grown.row(h, 0));
+    }
+    queries_ = std::move(queries);
+    heads_ = heads;
+    capacity_ = capacity;
+    dim_ = dim;
+    begin_ = 0;
+    end_ = kept;
+  }
+  end_ += added;
+  return all().slice_rows(end_ - added, added);
+}
+
+void LayerMemory::save(ByteWriter& out) const {
+  const size_t rows = end_ - begin_;
+  out.number<uint64_t>(rows);
+  for (size_t h = 0; h < heads_ && rows > 0; ++h) {
+    out.array(std::span(queries_).subspan((h * capacity_ + begin_) * dim_, rows * dim_));
+  }
+  sums.save(out);
+  out.number<uint64_t>(statistics.size());
+  for (const QueryStatistics& s : statistics) s.save(out);
+  out.number<uint64_t>(ladder_cursor);
+}
+
+void LayerMemory::load(ByteReader& in, const ModelConfig& config, size_t rows) {
+  const auto queries = in.number<uint64_t>();
+  std::vector<AlignedVector<float>> heads(queries > 0 ? config.query_heads : 0);
+  for (AlignedVector<float>& head : heads) {
+    in.array(head);
+    in.expect(head.size() / config.key_dim == queries && head.size() % config.key_dim == 0,
+              "the last queries do not fit the model");
+  }
+  forget_queries();
+  if (queries > 0) {
+    const Heads<float> room = make_room(config.query_heads, config.key_dim, 0, queries);
+    for (size_t h = 0; h < heads.size(); ++h) std::ranges::copy(heads[h], room.row(h, 0));
+  }
+  sums.load(in, config.query_heads, rows);
+  const auto count = in.number<uint64_t>();
+  in.expect(count <= 1, "a layer has more than one set of query statistics");
+  statistics.assign(count, QueryStatistics(config.query_heads, config.key_dim));
+  for (QueryStatistics& s : statistics) s.load(in);
+  ladder_cursor = in.number<uint64_t>();
+  in.expect(ladder_cursor <= rows, "a ladder stands beyond its rows");
+}
+
+}  // namespace restkv

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "restkv/aligned.h"
+#include "restkv/compress.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+class ByteReader;
+class ByteWriter;
+
+/// Attention that each row of a layer has received, per query head: [query_heads, rows]. Heads of a
+/// cache may hold different numbers of rows: all end at the last column, as in `LayerKv`.
+class AttentionSums {
+ public:
+  [[nodiscard]] Matrix<float> all() { return {sums_.data(), heads_, rows_, capacity_}; }
+  /// Keeps the sums of the first `rows` rows; further ones begin with 0.
+  void resize(size_t heads, size_t rows);
+  /// Keeps the sums of the selected rows, if there are any.
+  void keep(const Selection& kept);
+
+  void save(ByteWriter& out) const;
+  /// Expects sums of `rows` rows, or none.
+  void load(ByteReader& in, size_t heads, size_t rows);
+
+ private:
+  AlignedVector<float> sums_;
+  size_t heads_ = 0, rows_ = 0, capacity_ = 0;
+};
+
+/// What is remembered of a layer besides keys and values: for methods to look at, now or when the
+/// cache is compressed again.
+struct LayerMemory {
+  AttentionSums sums;                       ///< Rows if a request needs them, else none.
+  std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
+  size_t ladder_cursor = 0;                 ///< See `LayerObservation`.
+
+  /// The last queries, oldest first: [query_heads, rows, d].
+  [[nodiscard]] Heads<float> queries() { return all().slice_rows(begin_, end_ - begin_); }
+  /// Makes room for `added` queries behind the last `kept` ones; returns where they go.
+  Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
+  void forget_queries() { begin_ = end_ = 0; }
+
+  /// For snapshots. `load` expects a layer of `rows` rows; throws `Error` (kInput) on what does not
+  /// fit it or the model.
+  void save(ByteWriter& out) const;
+  void load(ByteReader& in, const ModelConfig& config, size_t rows);
+
+ private:
+  [[nodiscard]] Heads<float> all() { return {queries_.data(), heads_, capacity_, dim_}; }
+
+  AlignedVector<float> queries_;
+  size_t heads_ = 0, capacity_ = 0, dim_ = 0;
+  size_t begin_ = 0, end_ = 0;
+};
+
+}  // namespace restkv
