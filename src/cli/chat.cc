@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -9,29 +8,19 @@
 #include <string_view>
 #include <utility>
 
-#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
+#include "cli/turn.h"
 #include "engine/conversation.h"
-#include "engine/generate.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Reading that is done sooner shows no progress.
-constexpr double kQuietSeconds = 2;
 
 constexpr std::string_view kHelp =
     "Type what you want to say, or\n"
@@ -73,17 +62,20 @@ class Chat {
         model_(flags.model, flags.session.model()),
         tokenizer_(flags.model),
         conversation_(tokenizer_, flags.system),
-        session_(model_, flags.session.session()) {
+        session_(model_, flags.load.empty() ? flags.session.session() : SessionOptions()) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
                   flags.model + ": has no chat template (a base model?); use restkv run --raw");
     }
     sampler_.emplace(flags.sampling, model_.config().vocabulary);
-    if (!flags.load.empty()) load(flags.load);
+    if (flags.load.empty()) return;
+    load(flags.load);
+    flags.session.change(session_);
   }
 
   void run() {
     LineReader lines;
+    if (lines.at_terminal()) note("/help lists what can be typed besides questions; Ctrl-D ends.");
     while (!ended_) {
       const std::optional<std::string> line = lines.next();
       if (!line) return;
@@ -121,32 +113,15 @@ class Chat {
   }
 
   void answer(const std::string& text) {
-    const auto start = Clock::now();
     const double compressed_before = session_.compress_seconds();
     const Conversation::Turn turn = conversation_.ask(text);
     if (turn.from_the_start) {
       note("(the chat template rewrites what was said: reading the whole conversation again)");
       session_ = Session(model_, session_.options());
     }
-    {
-      Progress progress(stderr, "reading");
-      session_.append(turn.tokens, [&](double done) {
-        if (seconds_since(start) > kQuietSeconds) progress.update(done);
-        return !interrupted();
-      });
-    }
-    const double read_seconds = seconds_since(start);
-    const size_t read = session_.tokens();
-    Generation generation = generate([&](int32_t token) { return session_.append(token); },
-                                     tokenizer_, session_.logits(), *sampler_, flags_.max_tokens,
-                                     [](const std::string& part) {
-                                       print(part);
-                                       return !interrupted();
-                                     });
-    if (!generation.text.ends_with('\n')) print("\n");
-    const auto fed = static_cast<std::ptrdiff_t>(session_.tokens() - read);
-    conversation_.answer(generation.text,
-                         {generation.tokens.begin() + fed, generation.tokens.end()});
+    const double read_seconds = read_tokens(session_, turn.tokens, "reading");
+    const Generation generation =
+        cli::answer(session_, conversation_, tokenizer_, *sampler_, flags_.max_tokens);
     session_.compress();
     ++turns_;
     note(
@@ -209,20 +184,18 @@ class Chat {
   }
 
   void load(const std::string& path) {
-    const auto start = Clock::now();
-    std::string said;
-    Session session = Session::load(model_, path, &said);
+    const Stopwatch watch;
     Conversation conversation(tokenizer_);
-    try {
-      conversation.from_json(said);
-    } catch (const Error& e) {
-      throw Error(e.code(), fmt::format("{}: {}", path, e.what()));
+    Session session = load_session(model_, path, conversation);
+    if (conversation.is_plain_text()) {
+      throw Error(ErrorCode::kInput,
+                  path + ": holds a text without turns; go on with restkv run --load-cache");
     }
     session.set_sparse(session_.options().sparse);
     session_ = std::move(session);
     conversation_ = std::move(conversation);
     note(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
-                     seconds_since(start), session_.tokens(), session_.options().compression.method,
+                     watch.seconds(), session_.tokens(), session_.options().compression.method,
                      session_.options().compression.budget));
   }
 

@@ -81,6 +81,14 @@ CompressionOptions CompressionFlags::resolve() const {
   return options;
 }
 
+std::optional<int> CompressionFlags::budget() const {
+  const auto given = values_.find("budget");
+  if (given == values_.end()) return std::nullopt;
+  CompressionOptions options;
+  find_compression_option("budget").set(options, given->second);
+  return options.budget;
+}
+
 CompressionOptions parse_compression(std::string_view text) {
   const std::string_view method = text.substr(0, text.find(':'));
   std::map<std::string, std::string> values;

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,8 @@ class CompressionFlags {
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
   [[nodiscard]] CompressionOptions resolve() const;
+  /// `--budget`, if it was given.
+  [[nodiscard]] std::optional<int> budget() const;
 
  private:
   std::string method_ = "restkv";

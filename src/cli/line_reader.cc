@@ -50,7 +50,10 @@ std::optional<std::string> LineReader::next() {
   }
   int length = 0;
   const char* line = el_gets(editor_->line.get(), &length);
-  if (line == nullptr || length <= 0) return std::nullopt;
+  if (line == nullptr || length <= 0) {
+    std::fputs("\n", stderr);  // what the shell prints next begins a line
+    return std::nullopt;
+  }
   text.assign(line, static_cast<size_t>(length));
   history(editor_->history.get(), &editor_->event, H_ENTER, line);
   if (text.ends_with('\n')) text.pop_back();

@@ -12,6 +12,8 @@ class LineReader {
   LineReader();
   ~LineReader();
 
+  /// Whether a person types the lines at a terminal.
+  [[nodiscard]] bool at_terminal() const { return editor_ != nullptr; }
   /// The next line without its end; nothing at the end of the input. At a terminal Ctrl-C empties
   /// the line and Ctrl-D ends the input.
   std::optional<std::string> next();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -33,6 +34,17 @@ void print(std::string_view text);
 /// Sets the number of threads: 0 means one per processor. Throws `Error` (kInvalidArgument) outside
 /// [0, 4 x processors].
 void use_threads(int threads);
+
+/// Measures time from its construction on.
+class Stopwatch {
+ public:
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 /// Largest resident memory of this process so far.
 size_t peak_resident_bytes();

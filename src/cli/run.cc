@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -11,12 +10,12 @@
 #include <vector>
 
 #include "base/file.h"
-#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
-#include "engine/generate.h"
+#include "cli/turn.h"
+#include "engine/conversation.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -24,20 +23,12 @@
 namespace restkv::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Work that is done sooner shows no progress.
-constexpr double kQuietSeconds = 2;
-
 struct RunFlags {
   std::string model;
   std::optional<std::string> prompt;
   std::string file, system;
   bool raw = false;
+  std::string load_cache, save_cache;
   size_t max_tokens = 256;
   int threads = 0;
   SamplingOptions sampling;
@@ -54,7 +45,9 @@ struct RunStats {
   size_t layers = 0;
   size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget
   size_t prompt_tokens = 0;
+  size_t cached_tokens = 0;  // read by an earlier run
   double load_seconds = 0;
+  double cache_load_seconds = 0;
   double prefill_seconds = 0;  // up to the first token
   double compress_seconds = 0;
   size_t generated_tokens = 0;
@@ -127,6 +120,10 @@ struct RunStats {
     }
     row("prompt tokens", fmt::format("{}", prompt_tokens));
     row("model loaded in", fmt::format("{:.3f} s", load_seconds));
+    if (cached_tokens > 0) {
+      row("cache loaded in",
+          fmt::format("{:.3f} s ({} tokens were read before)", cache_load_seconds, cached_tokens));
+    }
     if (prefill_seconds > 0) {  // otherwise the prompt was not read to its end
       row("time to first token",
           fmt::format("{:.3f} s ({:.0f} tokens/s; compression {:.3f} s)", prefill_seconds,
@@ -158,7 +155,9 @@ struct RunStats {
                                   {"layers", layers},
                                   {"window_layers", window_layers},
                                   {"prompt_tokens", prompt_tokens},
+                                  {"cached_tokens", cached_tokens},
                                   {"load_seconds", load_seconds},
+                                  {"cache_load_seconds", cache_load_seconds},
                                   {"time_to_first_token_seconds", prefill_seconds},
                                   {"prefill_tokens_per_second", prefill_tokens_per_second()},
                                   {"compress_seconds", compress_seconds},
@@ -184,33 +183,40 @@ std::string read_prompt(const RunFlags& flags) {
   return {std::istreambuf_iterator<char>(std::cin), {}};
 }
 
-std::vector<int32_t> encode_prompt(const RunFlags& flags, const Tokenizer& tokenizer,
-                                   const std::string& prompt) {
-  if (flags.raw || !tokenizer.has_chat_template()) {
-    if (!flags.system.empty()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  flags.raw ? "--system has no effect with --raw"
-                            : "--system needs a chat template, which this model does not have");
-    }
-    if (!flags.raw) {
-      fmt::print(stderr,
-                 "restkv: {} has no chat template (a base model?); the prompt is fed as it is\n",
-                 flags.model);
-    }
-    return tokenizer.encode(prompt, true, flags.raw);
+/// A conversation of one turn, or a plain text where there is no template or none is wanted.
+Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer) {
+  if (!flags.raw && tokenizer.has_chat_template()) return Conversation(tokenizer, flags.system);
+  if (!flags.system.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                flags.raw ? "--system has no effect with --raw"
+                          : "--system needs a chat template, which this model does not have");
   }
-  std::vector<ChatMessage> messages;
-  if (!flags.system.empty()) messages.push_back({"system", flags.system});
-  messages.push_back({"user", prompt});
-  return tokenizer.encode(tokenizer.apply_chat_template(messages), true, true);
+  if (!flags.raw) {
+    fmt::print(stderr,
+               "restkv: {} has no chat template (a base model?); the prompt is fed as it is\n",
+               flags.model);
+  }
+  return Conversation::plain_text(tokenizer, flags.raw);
+}
+
+void check_flags(const RunFlags& flags) {
+  const auto refuse = [](const char* message) {
+    throw Error(ErrorCode::kInvalidArgument, message);
+  };
+  if (flags.max_tokens == 0 && flags.save_cache.empty()) {
+    refuse("--max-tokens 0 only reads the prompt; keep what was read with --save-cache FILE");
+  }
+  if (flags.load_cache.empty()) return;
+  if (flags.raw) refuse("--raw has no effect with --load-cache, which goes on as it was begun");
+  if (!flags.system.empty()) {
+    refuse("--system has no effect with --load-cache: the conversation has begun already");
+  }
 }
 
 void run_model(const RunFlags& flags, RunStats& stats) {
-  const SessionOptions options = flags.session.session();
-  stats.method = options.compression.method;
-  stats.budget = options.compression.budget;
-  stats.kv_type = kv_type_name(options.kv_type);
-  stats.sparse_options = options.sparse;
+  check_flags(flags);
+  std::optional<SessionOptions> options;  // of a loaded session: those it was made with
+  if (flags.load_cache.empty()) options = flags.session.session();
   const std::string prompt = read_prompt(flags);
   if (prompt.empty()) {
     const bool from_file = !flags.file.empty() && flags.file != "-";
@@ -221,53 +227,62 @@ void run_model(const RunFlags& flags, RunStats& stats) {
                                          : "standard input"));
   }
 
-  const auto load_start = Clock::now();
+  const Stopwatch loading;
   const Model model(flags.model, flags.session.model());
   const Tokenizer tokenizer(flags.model);
   Sampler sampler(flags.sampling, model.config().vocabulary);
-  Session session(model, options);
-  stats.load_seconds = seconds_since(load_start);
+  stats.load_seconds = loading.seconds();
   stats.layers = model.config().layers;
   stats.window_layers = stats.layers - model.config().global_layers();
 
-  const std::vector<int32_t> tokens = encode_prompt(flags, tokenizer, prompt);
-  stats.prompt_tokens = tokens.size();
-  stats.kv_bytes_full = model.config().kv_bytes(tokens.size());
-  if (!options.compact_positions &&
-      tokens.size() + flags.max_tokens > model.config().context_length) {
+  Conversation conversation =
+      options ? new_conversation(flags, tokenizer) : Conversation(tokenizer);
+  const Stopwatch watch;
+  Session session =
+      options ? Session(model, *options) : load_session(model, flags.load_cache, conversation);
+  if (!options) {
+    stats.cache_load_seconds = watch.seconds();
+    flags.session.change(session);
+  }
+  const CompressionOptions& compression = session.options().compression;
+  stats.method = compression.method;
+  stats.budget = compression.budget;
+  stats.kv_type = kv_type_name(session.options().kv_type);
+  stats.sparse_options = session.options().sparse;
+
+  const Conversation::Turn turn = conversation.ask(prompt);
+  if (turn.from_the_start && session.tokens() > 0) {
+    fmt::print(stderr, "restkv: the chat template rewrites what was said: reading it all again\n");
+    session = Session(model, session.options());
+  }
+  stats.cached_tokens = session.tokens();
+  stats.prompt_tokens = turn.tokens.size();
+  stats.kv_bytes_full = model.config().kv_bytes(stats.cached_tokens + stats.prompt_tokens);
+  const size_t end = session.cache().next_position + turn.tokens.size();
+  if (!session.options().compact_positions &&
+      end + flags.max_tokens > model.config().context_length) {
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format("{} prompt tokens and --max-tokens {} do not fit into the model's context of "
                     "{}; shorten the prompt, lower --max-tokens, stretch the context with "
                     "--rope-scaling, or read on with --prefill chunked --positions compact",
-                    tokens.size(), flags.max_tokens, model.config().context_length));
+                    end, flags.max_tokens, model.config().context_length));
   }
 
   catch_interrupts();
-  const auto start = Clock::now();
-  {
-    Progress progress(stderr, "reading the prompt");
-    session.append(tokens, [&](double done) {
-      // A prompt that takes a moment only needs no bar.
-      if (seconds_since(start) > kQuietSeconds) progress.update(done);
-      return !interrupted();
-    });
-  }
-  stats.prefill_seconds = seconds_since(start);
-  stats.compress_seconds = session.compress_seconds();
+  const double compressed_before = session.compress_seconds();
+  stats.prefill_seconds = read_tokens(session, turn.tokens, "reading the prompt");
+  stats.compress_seconds = session.compress_seconds() - compressed_before;
   stats.sparse = session.sparse_report();
   stats.kv_bytes_kept = session.cache().kept_bytes();
 
-  const Generation generation = generate([&](int32_t token) { return session.append(token); },
-                                         tokenizer, session.logits(), sampler, flags.max_tokens,
-                                         [](const std::string& text) {
-                                           print(text);
-                                           return !interrupted();
-                                         });
-  if (generation.text.empty() || generation.text.back() != '\n') print("\n");
+  const Generation generation = answer(session, conversation, tokenizer, sampler, flags.max_tokens);
   stats.generated_tokens = generation.tokens.size();
   stats.decode_tokens_per_second = generation.tokens_per_second();
   if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+  if (flags.save_cache.empty()) return;
+  session.compress();  // as after every turn of a chat
+  session.save(flags.save_cache, conversation.to_json());
 }
 
 int run(const RunFlags& flags) {
@@ -299,9 +314,15 @@ std::function<int()> declare_run(CLI::App& app) {
   app.add_option("--system", flags->system, "system message of the chat template")
       ->type_name("TEXT");
   app.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
-  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens to generate")
+  app.add_option("--save-cache", flags->save_cache,
+                 "save the conversation with its cache, after the answer")
+      ->type_name("FILE");
+  app.add_option("--load-cache", flags->load_cache,
+                 "go on with a saved one: the prompt is its next turn")
+      ->type_name("FILE");
+  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->check(CLI::Range(0, 1 << 30).description(""))
       ->type_name("N");
   app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
       ->capture_default_str()
@@ -317,6 +338,8 @@ std::function<int()> declare_run(CLI::App& app) {
       "  cat report.txt | restkv run -m model.gguf --method snapkv --kernel 21 --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
       "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"
+      "  restkv run -m model.gguf -f report.txt -n 0 --save-cache report.rkv\n"
+      "  restkv run -m model.gguf --load-cache report.rkv -p 'Who wrote it?'\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return run(*flags); };
 }

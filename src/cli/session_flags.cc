@@ -7,6 +7,7 @@
 namespace restkv::cli {
 
 void SessionFlags::declare(CLI::App& app) {
+  const size_t others = app.get_options().size();
   compression_.declare(app);
   constexpr const char* kGroup = "Cache";
   const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
@@ -23,6 +24,8 @@ void SessionFlags::declare(CLI::App& app) {
       "compact: number kept tokens anew after each cut, so that a text may be longer than the "
       "model's context",
       "original|compact");
+  const std::vector<CLI::Option*> all = app.get_options();
+  saved_.assign(all.begin() + static_cast<std::ptrdiff_t>(others), all.end());
   add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
   add("--rope-scale", rope_scale_, "so many times", "X");
   add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
@@ -32,6 +35,15 @@ void SessionFlags::declare(CLI::App& app) {
   app.add_flag("--sparse-recall", sparse_recall_,
                "measure how much attention the kept tiles hold, for --stats")
       ->group(kGroup);
+}
+
+SparseOptions SessionFlags::sparse() const {
+  SparseOptions options = parse_sparse(sparse_);
+  options.measure_recall = sparse_recall_;
+  if (sparse_recall_ && options.pattern == "dense") {
+    throw Error(ErrorCode::kInvalidArgument, "--sparse-recall has no effect without --sparse");
+  }
+  return options;
 }
 
 SessionOptions SessionFlags::session() const {
@@ -50,11 +62,7 @@ SessionOptions SessionFlags::session() const {
   if (decode_budget_ != 0 && interval_ == 0) {
     refuse("--decode-budget has no effect without --decode-interval");
   }
-  options.sparse = parse_sparse(sparse_);
-  options.sparse.measure_recall = sparse_recall_;
-  if (sparse_recall_ && options.sparse.pattern == "dense") {
-    refuse("--sparse-recall has no effect without --sparse");
-  }
+  options.sparse = sparse();
   options.interval = interval_;
   options.decode_budget = decode_budget_;
   options.compact_positions = positions_ == "compact";
@@ -62,6 +70,19 @@ SessionOptions SessionFlags::session() const {
     refuse(fmt::format("--positions is '{}'; expected original or compact", positions_));
   }
   return options;
+}
+
+void SessionFlags::change(Session& loaded) const {
+  for (const CLI::Option* option : saved_) {
+    if (option->count() == 0 || option->get_name() == "--budget") continue;
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} has no effect on a loaded cache, which keeps the options that it was "
+                    "made with but for the budget; leave it out",
+                    option->get_name()));
+  }
+  if (const std::optional<int> budget = compression_.budget()) loaded.set_budget(*budget);
+  loaded.set_sparse(sparse());
 }
 
 ModelOptions SessionFlags::model() const {

@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <cstddef>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/compression_flags.h"
 #include "restkv/model.h"
@@ -21,9 +23,16 @@ class SessionFlags {
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const;
+  /// Applies what was given to a session from a file, which has options of its own: the budget and
+  /// the sparse pattern may be others. Throws `Error` (kInvalidArgument) if anything else was
+  /// given.
+  void change(Session& loaded) const;
 
  private:
+  [[nodiscard]] SparseOptions sparse() const;
+
   CompressionFlags compression_;
+  std::vector<const CLI::Option*> saved_;  ///< Options that snapshots hold.
   std::string kv_type_ = "f16";
   std::string prefill_ = "whole";
   size_t chunk_ = 2048;

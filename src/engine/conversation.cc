@@ -40,7 +40,21 @@ Conversation::Conversation(const Tokenizer& tokenizer, const std::string& system
   if (!system.empty()) messages_.push_back({"system", system});
 }
 
+Conversation Conversation::plain_text(const Tokenizer& tokenizer, bool parse_special) {
+  Conversation conversation(tokenizer);
+  conversation.plain_text_ = true;
+  conversation.parse_special_ = parse_special;
+  return conversation;
+}
+
 Conversation::Turn Conversation::ask(const std::string& text) {
+  if (plain_text_) {
+    Turn turn{.tokens = std::exchange(unread_, {})};
+    const std::vector<int32_t> tokens = tokenizer_->encode(text, read_.empty(), parse_special_);
+    turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+    read_ += text;
+    return turn;
+  }
   const std::string answer =
       !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
   messages_.push_back({"user", text});
@@ -61,7 +75,7 @@ Conversation::Turn Conversation::ask(const std::string& text) {
 }
 
 void Conversation::answer(const std::string& text, std::vector<int32_t> unread) {
-  messages_.push_back({"assistant", text});
+  if (!plain_text_) messages_.push_back({"assistant", text});
   read_ += text;
   unread_ = std::move(unread);
 }
@@ -72,8 +86,12 @@ std::string Conversation::to_json() const {
     messages.push_back({{"role", m.role}, {"content", m.content}});
   }
   // An answer that was cut off may end within a character.
-  return nlohmann::ordered_json{{"messages", messages}, {"read", read_}, {"unread", unread_}}.dump(
-      -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return nlohmann::ordered_json{{"plain_text", plain_text_},
+                                {"parse_special", parse_special_},
+                                {"messages", messages},
+                                {"read", read_},
+                                {"unread", unread_}}
+      .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 void Conversation::from_json(const std::string& json) {
@@ -84,6 +102,8 @@ void Conversation::from_json(const std::string& json) {
       messages.push_back({m.at("role").get<std::string>(), m.at("content").get<std::string>()});
     }
     std::string read = object.at("read").get<std::string>();
+    const bool plain_text = object.at("plain_text").get<bool>();
+    const bool parse_special = object.at("parse_special").get<bool>();
     auto unread = object.at("unread").get<std::vector<int32_t>>();
     if (!messages.empty() && messages.back().role == "assistant" &&
         !read.ends_with(messages.back().content)) {
@@ -92,6 +112,8 @@ void Conversation::from_json(const std::string& json) {
     messages_ = std::move(messages);
     read_ = std::move(read);
     unread_ = std::move(unread);
+    plain_text_ = plain_text;
+    parse_special_ = parse_special;
   } catch (const nlohmann::json::exception& e) {
     throw Error(ErrorCode::kInput, fmt::format("holds no conversation: {}", e.what()));
   }

@@ -14,6 +14,10 @@ class Conversation {
  public:
   /// `tokenizer` must outlive the conversation. An empty system message is none.
   explicit Conversation(const Tokenizer& tokenizer, const std::string& system = {});
+  /// One text without turns or template: what is asked is appended as it is, the answer behind it.
+  /// `parse_special` as in `Tokenizer::encode`.
+  static Conversation plain_text(const Tokenizer& tokenizer, bool parse_special);
+  [[nodiscard]] bool is_plain_text() const { return plain_text_; }
 
   struct Turn {
     std::vector<int32_t> tokens;
@@ -36,6 +40,8 @@ class Conversation {
   std::vector<ChatMessage> messages_;
   std::string read_;  ///< The conversation as the cache has read it, `unread_` included.
   std::vector<int32_t> unread_;
+  bool plain_text_ = false;
+  bool parse_special_ = true;
 };
 
 }  // namespace restkv

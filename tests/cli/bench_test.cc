@@ -1,6 +1,4 @@
 // `restkv bench`: what it measures, what it refuses before it measures, and what Ctrl-C leaves.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <cstddef>
 #include <filesystem>
@@ -11,19 +9,10 @@
 #include <vector>
 
 #include "base/file.h"
-#include "cli/spawn.h"
-#include "support/tiny_model.h"
+#include "cli/cli_test.h"
 
 namespace restkv {
 namespace {
-
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::TinyModel;
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 class CliBench : public ::testing::Test {
  protected:

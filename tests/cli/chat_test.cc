@@ -1,26 +1,14 @@
 // `restkv chat` over a pipe: turns, commands, snapshots and Ctrl-C.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <memory>
 #include <regex>
 #include <string>
 #include <vector>
 
-#include "cli/spawn.h"
-#include "support/tiny_model.h"
+#include "cli/cli_test.h"
 
 namespace restkv {
 namespace {
-
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::test_model_path;
-using ::restkv::testing::TinyModel;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 /// What a turn's line on standard error says.
 struct TurnCost {

@@ -1,6 +1,4 @@
 // `restkv demo`: the report it writes, and what it refuses before minutes of work.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,18 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/spawn.h"
-#include "support/tiny_model.h"
+#include "cli/cli_test.h"
 
 namespace restkv {
 namespace {
-
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::TinyModel;
-using ::testing::HasSubstr;
 
 class CliDemo : public ::testing::Test {
  protected:

@@ -1,7 +1,5 @@
 // `restkv eval` and `restkv report`: runs that are killed, shared, repeated and refused.
 #include <fmt/format.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -10,20 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/spawn.h"
+#include "cli/cli_test.h"
 #include "eval/results.h"
-#include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
-
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::TinyModel;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr size_t kSamples = 12;
 

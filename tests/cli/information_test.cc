@@ -1,29 +1,18 @@
 // Commands that only tell something: help, version, methods, inspect.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "cli/spawn.h"
+#include "cli/cli_test.h"
 #include "restkv/compression_options.h"
 #include "restkv/sparse.h"
-#include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::test_model_path;
-using ::restkv::testing::TinyModel;
 using ::testing::ContainsRegex;
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 TEST(CliHelp, EveryCommandHasUsageAndExamples) {
   const std::vector<std::vector<std::string>> commands{{},          {"run"},  {"inspect"},

@@ -1,6 +1,4 @@
 // `restkv run`: what it prints, what it refuses, and how it ends.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <csignal>
@@ -13,24 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "cli/spawn.h"
+#include "cli/cli_test.h"
 #include "make_model/presets.h"
 #include "restkv/tokenizer.h"
-#include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
-
-using ::restkv::testing::Outcome;
-using ::restkv::testing::restkv_process;
-using ::restkv::testing::Spawn;
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::test_model_path;
-using ::restkv::testing::TinyModel;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Not;
-using ::testing::StartsWith;
 
 std::string read_bytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

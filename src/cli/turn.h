@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "engine/conversation.h"
+#include "engine/generate.h"
+#include "restkv/sampler.h"
+#include "restkv/session.h"
+#include "restkv/tokenizer.h"
+
+namespace restkv::cli {
+
+/// The two halves of a turn, which `run` has once and `chat` again and again.
+
+/// Appends tokens to a session and returns the seconds that it took. Shows a progress bar, called
+/// `title`, if that is more than a moment. Throws `Error` (kInterrupted) on Ctrl-C.
+double read_tokens(Session& session, std::span<const int32_t> tokens, const char* title);
+
+/// Prints the model's answer as it comes, ended by a line feed, and tells the conversation. Ctrl-C
+/// ends it early. A limit of 0 tokens means that no answer is wanted: nothing is printed.
+Generation answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
+                  Sampler& sampler, size_t max_tokens);
+
+/// The session in a snapshot and the conversation that was saved with it. Throws `Error` as
+/// `Session::load` does.
+Session load_session(const Model& model, const std::string& path, Conversation& conversation);
+
+}  // namespace restkv::cli
