@@ -25,6 +25,7 @@ std::string to_text(const Job& job) {
                                     {"options", std::move(options)},
                                     {"kv_type", kv_type_name(job.kv_type)},
                                     {"sparse", job.sparse},
+                                    {"sparse_recall", job.sparse_recall},
                                     {"synthetic", job.synthetic},
                                     {"tail", job.tail}}
                          .dump() +
@@ -50,6 +51,7 @@ Job parse_job(std::string_view text) {
         .compression = default_options(json.at("method").get<std::string>()),
         .kv_type = find_kv_type(json.at("kv_type").get<std::string>()),
         .sparse = json.at("sparse"),
+        .sparse_recall = json.at("sparse_recall"),
         .synthetic = json.at("synthetic"),
         .tail = json.at("tail")};
     for (const auto& [name, value] : json.at("options").items()) {

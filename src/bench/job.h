@@ -24,6 +24,7 @@ struct Job {
   CompressionOptions compression;  ///< Of the side that compresses.
   KvType kv_type = KvType::kF16;
   std::string sparse = "dense";  ///< restkv: pattern of the prefill, see `parse_sparse`.
+  bool sparse_recall = false;    ///< Measure the attention mass that the pattern keeps; costs time.
   /// The prompt is not read: the cache holds random rows in its place, and only decoding counts.
   bool synthetic = false;
   size_t tail = 0;  ///< libllama: of a synthetic prompt, so many last tokens are read after all.
@@ -43,6 +44,7 @@ struct Measurement {
   double compress_seconds = 0;       ///< Scoring, selection and gathering: part of prefill_seconds.
   double output_factor_seconds = 0;  ///< Once per model, before the clock starts.
   double sparse_density = 1;         ///< Part of the attention that a sparse prefill computes.
+  double sparse_recall = 1;          ///< Attention mass in it, if that was asked for.
   double prefill_flops = 0;          ///< Multiplications and additions that the prompt needs.
   double decode_bytes = 0;           ///< Weights and cache that one decoded token reads.
   size_t kv_bytes = 0;               ///< Keys and values kept of the prompt.
@@ -51,7 +53,8 @@ struct Measurement {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measurement, prefill_seconds, decode_seconds,
                                                 compress_seconds, output_factor_seconds,
-                                                sparse_density, prefill_flops, decode_bytes,
-                                                kv_bytes, decoded, peak_resident_bytes)
+                                                sparse_density, sparse_recall, prefill_flops,
+                                                decode_bytes, kv_bytes, decoded,
+                                                peak_resident_bytes)
 
 }  // namespace restkv::bench

@@ -82,7 +82,8 @@ Measurement measure_restkv(const Job& job) {
     }
   });
   const bool full = request.options.method == "full";
-  const SparseOptions sparse = parse_sparse(job.sparse);
+  SparseOptions sparse = parse_sparse(job.sparse);
+  sparse.measure_recall = job.sparse_recall;
   std::vector<float> logits;
   size_t kv_bytes = 0;
   Measurement m = time_runtime(
@@ -108,6 +109,7 @@ Measurement measure_restkv(const Job& job) {
   if (!job.synthetic) {
     const SparseReport::Head seen = engine.sparse_report().total();
     if (seen.visible_tiles > 0) m.sparse_density = seen.density();
+    if (job.sparse_recall && seen.visible_tiles > 0) m.sparse_recall = seen.recall();
     m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
   }
   // The cache grows while it is read: the mean of before and after.

@@ -95,6 +95,7 @@ Sweep run_sweep(SweepPlan plan, const std::function<bool()>& stopped) {
         job.compression = c.compression;
         job.kv_type = c.kv_type;
         job.sparse = c.sparse;
+        job.sparse_recall = p.sparse_recall && c.sparse != "dense";
         job.synthetic = p.synthetic;
         result.runs.push_back(measure_in_process(kChildArguments, job, title(c), stopped));
         done += weight(p, c);

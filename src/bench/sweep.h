@@ -32,7 +32,8 @@ struct SweepPlan {
   std::vector<Case> cases;
   size_t decode = 0;
   int runs = 1;
-  bool synthetic = false;  ///< See `Job::synthetic`.
+  bool synthetic = false;      ///< See `Job::synthetic`.
+  bool sparse_recall = false;  ///< See `Job::sparse_recall`.
 };
 
 struct CaseResult {

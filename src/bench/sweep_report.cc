@@ -34,6 +34,7 @@ Json figures_of(const Sweep& sweep, const CaseResult& r) {
     json["time_to_first_token_seconds"] = seconds;
     json["prefill_tokens_per_second"] = static_cast<double>(c.tokens) / seconds;
     json["sparse_density"] = r.runs.front().sparse_density;
+    if (sweep.plan.sparse_recall) json["sparse_recall"] = r.runs.front().sparse_recall;
     json["prefill_flops_per_second"] = flops;
     json["prefill_share_of_sgemm"] = flops / limits.sgemm_flops_per_second;
     json["compress_seconds"] = r.least(&Measurement::compress_seconds);
@@ -81,8 +82,9 @@ std::string table(const Sweep& sweep) {
   std::string text =
       fmt::format("{:>8} {:<24} {:>7} {:>5} {:>3}", "tokens", "method", "budget", "kv", "thr");
   if (!sweep.plan.synthetic) {
-    text += fmt::format(" {:<14} {:>7} {:>10} {:>8} {:>8}", "sparse", "density", "prefill/s",
-                        "of sgemm", "compress");
+    text += fmt::format(" {:<14} {:>7}", "sparse", "density");
+    if (sweep.plan.sparse_recall) text += fmt::format(" {:>7}", "recall");
+    text += fmt::format(" {:>10} {:>8} {:>8}", "prefill/s", "of sgemm", "compress");
   }
   text += fmt::format(" {:>9} {:>8} {:>10}", "decode/s", "of read", "cache MiB");
   if (!sweep.plan.synthetic) text += fmt::format(" {:>9}", "peak MiB");
@@ -94,8 +96,11 @@ std::string table(const Sweep& sweep) {
                         r.point.full() ? "-" : fmt::format("{}", r.point.compression.budget),
                         kv_type_name(r.point.kv_type), r.point.threads);
     if (!sweep.plan.synthetic) {
-      text += fmt::format(" {:<14} {:>6.1f}% {:>10.1f} {:>7.1f}% {:>7.2f}%", r.point.sparse,
-                          100 * number("sparse_density"), number("prefill_tokens_per_second"),
+      text += fmt::format(" {:<14} {:>6.1f}%", r.point.sparse, 100 * number("sparse_density"));
+      if (sweep.plan.sparse_recall) {
+        text += fmt::format(" {:>6.1f}%", 100 * number("sparse_recall"));
+      }
+      text += fmt::format(" {:>10.1f} {:>7.1f}% {:>7.2f}%", number("prefill_tokens_per_second"),
                           100 * number("prefill_share_of_sgemm"),
                           100 * number("compress_share_of_prefill"));
     }

@@ -44,6 +44,7 @@ struct BenchFlags {
   size_t decode = 64;
   int runs = 3;
   uint64_t seed = 42;
+  bool sparse_recall = false;
   bool synthetic = false;
   bool job = false;  // how the program starts itself
 };
@@ -117,6 +118,9 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
           fmt::format("--sparse {} is about reading prompts, which --synthetic does not", pattern));
     }
   }
+  if (flags.sparse_recall && flags.sparse == std::vector<std::string>{"dense"}) {
+    refuse("--sparse-recall has no effect without --sparse");
+  }
   if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
     refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
   }
@@ -129,7 +133,8 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
                                                    kv_types, thread_counts(flags), flags.sparse),
                         .decode = flags.decode,
                         .runs = flags.runs,
-                        .synthetic = flags.synthetic};
+                        .synthetic = flags.synthetic,
+                        .sparse_recall = flags.sparse_recall};
   const ModelConfig config = Model(flags.model, plan.model_options).config();
   // A synthetic cache is followed by one more token that is not timed.
   bench::require_context(flags.lengths, flags.decode + (flags.synthetic ? 1 : 0), config);
@@ -217,6 +222,8 @@ std::function<int()> declare_bench(CLI::App& app) {
        "TYPE,...");
   list("--sparse", flags->sparse, "patterns that leave out tiles of a prompt's attention, or dense",
        "PATTERN,...");
+  app.add_flag("--sparse-recall", flags->sparse_recall,
+               "measure the attention mass in the tiles that patterns keep (some percent slower)");
   list("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
   app.add_option("--decode", flags->decode, "tokens to decode after each prompt")
       ->capture_default_str()
@@ -254,7 +261,9 @@ std::function<int()> declare_bench(CLI::App& app) {
       "  restkv bench -m model.gguf --lengths 512,2048 --method full,snapkv,restkv:kernel=21\n"
       "  restkv bench -m model.gguf --lengths 4096 --budget 128,512,2048 --svg budgets.svg\n"
       "  restkv bench -m model.gguf --synthetic --lengths 32768,131072 --rope-scaling linear "
-      "--rope-scale 17 --decode 16 --csv decode.csv");
+      "--rope-scale 17 --decode 16 --csv decode.csv\n"
+      "  restkv bench -m model.gguf --text book.txt --lengths 8192 --sparse dense,xattention "
+      "--sparse-recall");
   return [flags] { return flags->job ? run_one_job() : run_sweep(*flags); };
 }
 

@@ -87,9 +87,9 @@ TEST_F(CliBench, MeasuresEveryCombination) {
 }
 
 TEST_F(CliBench, CountsOnlyTheAttentionThatASparsePrefillComputes) {
-  const Outcome outcome = restkv_process(
-      arguments({"--lengths", "900", "--method", "full", "--sparse",
-                 "dense,a-shape:sinks=64:local=64", "--json", folder_.file("b.json")}));
+  const Outcome outcome = restkv_process(arguments(
+      {"--lengths", "900", "--method", "full", "--sparse", "dense,a-shape:sinks=64:local=64",
+       "--sparse-recall", "--json", folder_.file("b.json")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
   const auto& results = json.at("results");
@@ -101,6 +101,9 @@ TEST_F(CliBench, CountsOnlyTheAttentionThatASparsePrefillComputes) {
   EXPECT_EQ(results.at(0).at("sparse_density"), 1);
   EXPECT_LT(results.at(1).at("sparse_density"), 0.6);
   EXPECT_LT(work(1), work(0));
+  EXPECT_EQ(results.at(0).at("sparse_recall"), 1);
+  EXPECT_LT(results.at(1).at("sparse_recall"), 1);
+  EXPECT_GT(results.at(1).at("sparse_recall"), 0);
 }
 
 TEST_F(CliBench, DecodesAfterSyntheticCachesOfAnyLength) {
@@ -130,6 +133,7 @@ TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--method", "magic"}), HasSubstr("magic"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--kv-type", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--sparse", "lace"}), HasSubstr("lace"));
+  EXPECT_THAT(refusal(2, {"--lengths", "64", "--sparse-recall"}), HasSubstr("--sparse"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--rope-scale", "2"}), HasSubstr("--rope-scaling"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--synthetic", "--method", "snapkv:allocation=ada"}),
               HasSubstr("fills all heads alike"));

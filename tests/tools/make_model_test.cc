@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "make_model/first_layers.h"
 #include "make_model/presets.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
@@ -233,6 +234,44 @@ TEST(MakeModel, LeavesNothingBehindWhenStopped) {
   EXPECT_EQ(std::distance(begin(files), end(files)), 1);
 }
 
+TEST(FirstLayers, AreThoseOfTheWholeModel) {
+  const TemporaryFolder folder;
+  RandomModel model = small();
+  model.layers = 4;
+  model.tokenizer = testing::test_model_path();
+  model.write(folder.file("whole.gguf"));
+  write_first_layers(folder.file("whole.gguf"), 2, folder.file("part.gguf"));
+  // The same, made the other way round: by never writing the last two.
+  model.edit_metadata = [](gguf_context* gguf) { gguf_set_val_u32(gguf, "llama.block_count", 2); };
+  model.edit_tensor = [](RandomTensor& tensor) {
+    return !tensor.name.starts_with("blk.2.") && !tensor.name.starts_with("blk.3.");
+  };
+  model.write(folder.file("expected.gguf"));
+
+  LlamaReference part(folder.file("part.gguf"));
+  LlamaReference expected(folder.file("expected.gguf"));
+  part.feed(tokens(8));
+  expected.feed(tokens(8));
+  EXPECT_EQ(std::vector<float>(part.logits(7).begin(), part.logits(7).end()),
+            std::vector<float>(expected.logits(7).begin(), expected.logits(7).end()));
+}
+
+TEST(FirstLayers, SaysWhatCannotBe) {
+  const TemporaryFolder folder;
+  const std::string whole = folder.file("whole.gguf");
+  const std::string path = folder.file("part.gguf");
+  small().write(whole);
+  const auto take = [&](const std::string& source, size_t layers) {
+    return error_of([&] { write_first_layers(source, layers, path); });
+  };
+  expect_error(take(whole, 0), ErrorCode::kInvalidArgument, "choose 1 to");
+  expect_error(take(whole, 99), ErrorCode::kInvalidArgument, "layers, not 99");
+  expect_error(take(folder.file("absent.gguf"), 1), ErrorCode::kInput, "absent.gguf");
+  std::filesystem::resize_file(whole, std::filesystem::file_size(whole) - 4096);
+  expect_error(take(whole, 1), ErrorCode::kInput, "whole.gguf");
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
 TEST(MakeModelProgram, WritesWhatWasAskedForAndExplainsMistakes) {
   const TemporaryFolder folder;
   const std::string path = folder.file("model.gguf");
@@ -254,6 +293,8 @@ TEST(MakeModelProgram, WritesWhatWasAskedForAndExplainsMistakes) {
   for (const Preset& preset : presets()) {
     EXPECT_NE(text.find(preset.name), std::string::npos) << preset.name;
   }
+  EXPECT_EQ(run(path + " " + folder.file("first.gguf") + " --layers 1").first, 0);
+  EXPECT_EQ(run(path + " " + folder.file("first.gguf")).first, 2);
   EXPECT_EQ(run("").first, 2);
   EXPECT_EQ(run("tiny-llama").first, 2);
   EXPECT_EQ(run("tiny-lama " + path).first, 2);

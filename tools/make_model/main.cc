@@ -15,6 +15,7 @@
 
 #include "base/progress.h"
 #include "cli/process.h"
+#include "make_model/first_layers.h"
 #include "make_model/presets.h"
 #include "make_model/random_model.h"
 #include "restkv/error.h"
@@ -105,11 +106,26 @@ void make(const Flags& flags) {
       human_bytes(static_cast<double>(size.bytes)), model.vocabulary, flags.tokenizer));
 }
 
+/// Whether the shape is a model in a file, whose first layers are wanted.
+bool is_file(const std::string& shape) { return shape.ends_with(".gguf"); }
+
+void copy_first_layers(const Flags& flags) {
+  if (flags.layers == 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("how many layers of {} are wanted? Give --layers N", flags.shape));
+  }
+  write_first_layers(flags.shape, flags.layers, flags.file);
+  cli::print(fmt::format("{}: the first {} layers of {}\n", flags.file, flags.layers, flags.shape));
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Writes a GGUF model with random weights that restkv and libllama load");
   app.name("script/make-model");
   Flags flags;
-  app.add_option("shape", flags.shape, "a name that --list shows");
+  app.add_option(
+      "shape", flags.shape,
+      "a name that --list shows; or a GGUF file, whose first --layers are copied as they "
+      "are");
   app.add_option("file", flags.file, "the GGUF file to write")->type_name("FILE");
   app.add_option("--type", flags.type, "of the matrices; norms and biases stay F32")
       ->capture_default_str();
@@ -130,7 +146,8 @@ int run(int argc, char** argv) {
       "  script/make-model --list\n"
       "  script/make-model Llama-3.1-8B llama.gguf --type Q4_K\n"
       "  script/make-model Gemma-2-9B gemma.gguf --type Q4_0 --layers 4\n"
-      "  script/make-model tiny-qwen3 tiny.gguf --type F32 --seed 7");
+      "  script/make-model tiny-qwen3 tiny.gguf --type F32 --seed 7\n"
+      "  script/make-model smollm2.gguf first-four.gguf --layers 4");
   try {
     app.parse(argc, argv);
     if (!flags.list && (flags.shape.empty() || flags.file.empty())) {
@@ -150,7 +167,11 @@ int run(int argc, char** argv) {
     return cli::kSuccess;
   }
   cli::use_threads(flags.threads);
-  make(flags);
+  if (is_file(flags.shape)) {
+    copy_first_layers(flags);
+  } else {
+    make(flags);
+  }
   return cli::kSuccess;
 }
 
