@@ -4,6 +4,7 @@
 #include <ctime>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "cli/recipe_flags.h"
 #include "cli/session_flags.h"
+#include "eval/recipe.h"
 #include "eval/results.h"
 #include "eval/runner.h"
 #include "eval/suites/find_file.h"
@@ -23,8 +26,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The options that say what is asked, not where or on which machine: a recipe may hold them.
+constexpr const char* kAsked = "What is asked (also in recipes)";
+
 struct EvalFlags {
   bool list = false;
+  std::string recipe;
   std::string suite, model, data, output, profile;
   std::vector<std::string> methods{"snapkv", "restkv"};
   std::vector<int> budgets{128, 512};
@@ -114,6 +121,14 @@ std::string_view state_of(const eval::TaskInfo& task, const fs::path& data) {
   return data.empty() ? "needs" : "missing";
 }
 
+std::string recipe_list() {
+  std::string text = "\nRecipes, ready runs (restkv eval --recipe NAME):\n";
+  for (const eval::Recipe& recipe : eval::recipes()) {
+    text += fmt::format("  {:<24} {}\n", recipe.name, recipe.title);
+  }
+  return text;
+}
+
 int list(const EvalFlags& flags) {
   std::string text;
   for (const eval::Suite& suite : eval::suites()) {
@@ -129,11 +144,12 @@ int list(const EvalFlags& flags) {
     }
   }
   if (text.empty()) eval::find_suite(flags.suite);  // throws, naming those that there are
+  if (flags.suite.empty()) text += recipe_list();
   print(text);
   return kSuccess;
 }
 
-int evaluate(const EvalFlags& flags) {
+int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) {
   for (const auto& [flag, value] :
        {std::pair("SUITE", flags.suite), {"--model", flags.model}, {"--output", flags.output}}) {
     if (value.empty()) {
@@ -183,8 +199,11 @@ int evaluate(const EvalFlags& flags) {
     fmt::print(stderr, "restkv: {}:{}: left out: {}\n", line.file.string(), line.line, line.reason);
   }
 
+  nlohmann::ordered_json settings =
+      run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
+  if (recipe) settings["recipe"] = about(*recipe);
   eval::open_run(
-      run.folder, run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION),
+      run.folder, settings,
       {{"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
        {"machine", machine_description()}});
   catch_interrupts();
@@ -218,16 +237,51 @@ int evaluate(const EvalFlags& flags) {
   return kSuccess;
 }
 
+/// Takes the values of the recipe, if one is asked for, where the command line gives none.
+int run_eval(EvalFlags& flags, CLI::App& app) {
+  if (flags.recipe.empty()) return flags.list ? list(flags) : evaluate(flags, std::nullopt);
+  const eval::Recipe recipe = eval::find_recipe(flags.recipe);
+  if (flags.list) {
+    print(eval::to_json(recipe).dump(2) + "\n");
+    return kSuccess;
+  }
+  apply_recipe(recipe, app, kAsked);
+  try {
+    return evaluate(flags, recipe);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+    throw Error(e.code(), fmt::format("recipe {}: {}", recipe.name, e.what()));
+  }
+}
+
 }  // namespace
 
 std::function<int()> declare_eval(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
-  app.add_option("suite", flags->suite, "benchmark suite; --list names them")->type_name("SUITE");
-  app.add_flag("--list", flags->list, "show suites, their tasks and the files they need");
+  app.add_flag("--list", flags->list,
+               "show suites, their tasks and the files they need, and recipes; with --recipe: what "
+               "it holds");
+  app.add_option("--recipe", flags->recipe,
+                 "a ready run by name, or your own from a file; options given here win over its "
+                 "own")
+      ->type_name("NAME|FILE.json");
   app.add_option("-m,--model", flags->model, "GGUF model file")->type_name("FILE");
   app.add_option("-o,--output", flags->output,
                  "folder of the run; started again, a run goes on where it ended")
       ->type_name("DIR");
+  app.add_option("--data", flags->data, "folder (or file) of the benchmark's data")
+      ->type_name("DIR");
+  app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
+      ->capture_default_str()
+      ->type_name("I/N");
+  app.add_flag("--allow-code-execution", flags->allow_code_execution,
+               "let suites run code that the model wrote, in a sandbox");
+  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
+      ->capture_default_str()
+      ->type_name("N");
+
+  app.option_defaults()->group(kAsked);
+  app.add_option("suite", flags->suite, "benchmark suite; --list names them")->type_name("SUITE");
   app.add_option("--method", flags->methods, "methods with options, for instance restkv:kernel=21")
       ->delimiter(',')
       ->capture_default_str();
@@ -236,8 +290,6 @@ std::function<int()> declare_eval(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N,...");
   app.add_flag("--no-full", flags->no_full, "leave out the full cache, which others compare with");
-  app.add_option("--data", flags->data, "folder (or file) of the benchmark's data")
-      ->type_name("DIR");
   app.add_option("--tasks", flags->tasks, "only these tasks")
       ->delimiter(',')
       ->type_name("NAME,...");
@@ -274,11 +326,6 @@ std::function<int()> declare_eval(CLI::App& app) {
                  "patterns)")
       ->capture_default_str()
       ->type_name("PATTERN[:option=value...]");
-  app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
-      ->capture_default_str()
-      ->type_name("I/N");
-  app.add_flag("--allow-code-execution", flags->allow_code_execution,
-               "let suites run code that the model wrote, in a sandbox");
   app.add_option("--samples", flags->draws, "texts per problem, for pass@k")
       ->check(CLI::Range(1, 1000).description(""))
       ->capture_default_str()
@@ -286,16 +333,14 @@ std::function<int()> declare_eval(CLI::App& app) {
   app.add_option("--temperature", flags->temperature, "0: always the most likely token")
       ->capture_default_str()
       ->type_name("T");
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
   app.footer(
       "Examples:\n"
       "  restkv eval --list --data benchmarks\n"
+      "  restkv eval --recipe indicator -m model.gguf -o runs/indicator\n"
       "  restkv eval ruler -m model.gguf --lengths 4096 --limit 20 -o runs/ruler\n"
       "  restkv eval longbench -m model.gguf --data benchmarks --method snapkv,restkv:kernel=21 "
       "--budget 128,512 -o runs/longbench");
-  return [flags] { return flags->list ? list(*flags) : evaluate(*flags); };
+  return [flags, &app] { return run_eval(*flags, app); };
 }
 
 }  // namespace restkv::cli

@@ -112,6 +112,7 @@ std::string markdown(std::span<const RunReport> reports,
   }
   for (size_t r = 0; r < reports.size(); ++r) {
     text += fmt::format("\n## {}\n", heading(reports[r]));
+    if (!reports[r].question().empty()) text += fmt::format("\n{}\n", reports[r].question());
     const auto list = warnings(reports[r]);
     if (!list.empty()) text += '\n';
     for (const std::string& warning : list) text += "- " + warning + "\n";
@@ -138,6 +139,9 @@ std::string page(std::span<const RunReport> reports, std::span<const std::vector
   }
   for (size_t r = 0; r < reports.size(); ++r) {
     text += fmt::format("<h2>{}</h2>\n", escape(heading(reports[r])));
+    if (!reports[r].question().empty()) {
+      text += fmt::format("<p>{}</p>\n", escape(reports[r].question()));
+    }
     const auto list = warnings(reports[r]);
     if (!list.empty()) {
       text += "<ul>\n";

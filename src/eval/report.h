@@ -94,6 +94,8 @@ struct RunReport {
   size_t peak_bytes = 0;
 
   [[nodiscard]] std::string title() const;
+  /// What the run's recipe asks; empty without one.
+  [[nodiscard]] std::string question() const;
   [[nodiscard]] std::string model() const;
   /// Whether a smaller figure is better in all rows.
   [[nodiscard]] bool lower_is_better() const;

@@ -367,8 +367,17 @@ RunReport report_of(const Run& run) {
 
 std::string RunReport::title() const {
   const auto profile = settings.value("profile", std::string("default"));
-  return settings.at("benchmark").get<std::string>() +
-         (profile == "default" ? "" : fmt::format(" (profile {})", profile));
+  std::string text = settings.at("benchmark").get<std::string>() +
+                     (profile == "default" ? "" : fmt::format(" (profile {})", profile));
+  if (const auto recipe = settings.find("recipe"); recipe != settings.end()) {
+    text += fmt::format(", {}", recipe->at("title").get<std::string>());
+  }
+  return text;
+}
+
+std::string RunReport::question() const {
+  const auto recipe = settings.find("recipe");
+  return recipe == settings.end() ? "" : recipe->at("question").get<std::string>();
 }
 
 std::string RunReport::model() const { return settings.at("model").at("file").get<std::string>(); }

@@ -187,6 +187,10 @@ Table settings_table(const RunReport& report) {
   };
   add("benchmark", text_of(s.at("benchmark")));
   add("profile", text_of(s.at("profile")));
+  if (const auto recipe = s.find("recipe"); recipe != s.end()) {
+    add("recipe", text_of(recipe->at("name")));
+    add("source of the recipe", text_of(recipe->at("source")));
+  }
   const auto& model = s.at("model");
   add("model", fmt::format("{} ({}, {})", text_of(model.at("file")), text_of(model.at("name")),
                            text_of(model.at("weights"))));

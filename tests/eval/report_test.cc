@@ -103,6 +103,21 @@ Run two_tasks() {
   return run;
 }
 
+TEST(Report, SaysWhatTheRecipeAsks) {
+  eval::Run run = two_tasks();
+  EXPECT_EQ(report_of(run).question(), "");
+  run.settings["recipe"] = {
+      {"name", "mine"}, {"title", "Ours or theirs"}, {"question", "Which?"}, {"source", "a paper"}};
+  const std::vector reports{report_of(run)};
+  const std::vector<std::vector<Picture>> no_pictures(1);
+  EXPECT_EQ(reports[0].title(), "handmade (profile official), Ours or theirs");
+  for (const std::string& text : {markdown(reports, no_pictures), page(reports, no_pictures)}) {
+    EXPECT_THAT(text, HasSubstr("Ours or theirs: m.gguf"));
+    EXPECT_THAT(text, HasSubstr("Which?"));
+    EXPECT_THAT(text, HasSubstr("a paper"));
+  }
+}
+
 TEST(Report, FiguresAreMeansOfTheSamples) {
   const RunReport report = report_of(two_tasks());
   EXPECT_EQ(report.title(), "handmade (profile official)");

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace restkv::eval {
+
+struct RecipeFile {
+  std::string_view name;  ///< Without folder and ending.
+  std::string_view content;
+};
+
+/// The files of eval/recipes as they were when the program was built, by name.
+std::span<const RecipeFile> recipe_files();
+
+}  // namespace restkv::eval

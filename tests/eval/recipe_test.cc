@@ -1,0 +1,102 @@
+#include "eval/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "eval/suite.h"
+#include "restkv/error.h"
+#include "support/tiny_model.h"
+
+namespace restkv::eval {
+namespace {
+
+using ::restkv::testing::TemporaryFolder;
+using ::testing::HasSubstr;
+
+TEST(Recipes, HoldTheAblationsAndComparisonsOfThePaper) {
+  std::vector<std::string> names;
+  for (const Recipe& recipe : recipes()) names.push_back(recipe.name);
+  EXPECT_TRUE(std::ranges::is_sorted(names));
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"indicator", "temporal", "alpha", "spatial", "beta", "order",
+                                       "gqa", "budgets", "niah", "ruler", "longbench"}));
+}
+
+TEST(Recipes, SayWhatTheyAskAndAskWhatSuitesHave) {
+  for (const Recipe& recipe : recipes()) {
+    SCOPED_TRACE(recipe.name);
+    EXPECT_NE(recipe.title, "");
+    EXPECT_NE(recipe.question, "");
+    EXPECT_NE(recipe.source, "");
+    const Suite& suite = find_suite(recipe.options.at("suite").get<std::string>());
+    const std::vector<TaskInfo> known = suite.tasks();
+    for (const std::string task : recipe.options.value("tasks", nlohmann::json::array())) {
+      EXPECT_TRUE(std::ranges::any_of(known, [&](const auto& t) { return t.name == task; }))
+          << task;
+    }
+    EXPECT_GE(recipe.options.at("method").size(), 2U) << "nothing is compared";
+  }
+}
+
+TEST(Recipes, ComeFromFilesToo) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("mine.json");
+  std::ofstream(path) << R"({"title": "Mine", "suite": "niah",
+                             "budget": [64]})";
+  const Recipe recipe = find_recipe(path);
+  EXPECT_EQ(recipe.name, path);
+  EXPECT_EQ(recipe.title, "Mine");
+  EXPECT_EQ(recipe.question, "");
+  EXPECT_EQ(recipe.options, (nlohmann::json{{"suite", "niah"}, {"budget", {64}}}));
+}
+
+TEST(Recipes, CanBeWrittenToAFileAndReadAgain) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("copy.json");
+  const Recipe recipe = find_recipe("indicator");
+  std::ofstream(path) << to_json(recipe).dump(2);
+  const Recipe copy = find_recipe(path);
+  EXPECT_EQ(copy.title, recipe.title);
+  EXPECT_EQ(copy.question, recipe.question);
+  EXPECT_EQ(copy.source, recipe.source);
+  EXPECT_EQ(copy.options, recipe.options);
+}
+
+TEST(Recipes, RefuseWhatIsNone) {
+  const TemporaryFolder folder;
+  const auto refusal = [&](const std::string& content) {
+    const std::string path = folder.file("bad.json");
+    std::ofstream(path) << content;
+    try {
+      find_recipe(path);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInput);
+      EXPECT_THAT(error.what(), HasSubstr(path + ": "));
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(refusal("{\n\"title\": \"x\",\n}"), HasSubstr("line 3"));
+  EXPECT_THAT(refusal("[]"), HasSubstr("not a JSON object but array"));
+  EXPECT_THAT(refusal("{}"), HasSubstr("field 'title' is missing"));
+  EXPECT_THAT(refusal(R"({"title": 5})"), HasSubstr("field 'title' must be a text, not 5"));
+  EXPECT_THAT(refusal(R"({"title": "x", "question": []})"),
+              HasSubstr("field 'question' must be a text"));
+  EXPECT_THROW(find_recipe(folder.file("absent.json")), Error);
+  try {
+    find_recipe("none");
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(error.what(), HasSubstr("there is no recipe 'none'; known: "));
+    EXPECT_THAT(error.what(), HasSubstr("indicator"));
+  }
+}
+
+}  // namespace
+}  // namespace restkv::eval
