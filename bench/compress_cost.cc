@@ -1,5 +1,6 @@
 // What each method costs per layer beside the layer it compresses: a table over head shapes and
-// prompt lengths with the ratio to SnapKV and to the layer's prefill, all measured in one run.
+// prompt lengths with the ratio to SnapKV and to the layer's prefill, all measured in one run, and
+// what the factors of W_O cost that ReST-KV needs, once per model and layer.
 //
 // Usage: compress_cost [threads] [longest prompt]
 
@@ -38,6 +39,7 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {{"SmolLM2-135M", 9, 3, 64, 576, 1536},
+                             {"Gemma-3-270M", 4, 1, 256, 640, 2048},
                              {"Llama-3-8B", 32, 8, 128, 4096, 14336}};
 constexpr size_t kBlock = 512;
 
@@ -46,6 +48,7 @@ class Layer {
  public:
   Layer(const Shape& s, size_t n)
       : n_(n),
+        blocks_(static_cast<double>(n) / static_cast<double>(kBlock)),
         q_(random_floats(s.heads * kBlock * s.dim)),
         k_(random_floats(s.kv_heads * n * s.dim)),
         v_(random_floats(s.kv_heads * n * s.dim)),
@@ -88,19 +91,22 @@ class Layer {
                              {sums.data(), queries_.heads, n_});
     }));
   }
+  [[nodiscard]] double output_factor_seconds() const {
+    return best_of(
+        3, [&] { (void)restkv::OutputFactor(view_.output_weights, queries_.heads, queries_.dim); });
+  }
   double query_statistics_seconds() {
     restkv::QueryStatistics statistics(queries_.heads, queries_.dim);
-    return best_of(3, [&] { statistics.add(queries_); }) * static_cast<double>(n_ / kBlock);
+    return best_of(3, [&] { statistics.add(queries_); }) * blocks_;
   }
 
  private:
-  [[nodiscard]] double over_prompt(double last_block) const {
-    return last_block * static_cast<double>(n_ / kBlock) / 2;
-  }
+  [[nodiscard]] double over_prompt(double last_block) const { return last_block * blocks_ / 2; }
   Heads<float> out() { return {out_.data(), queries_.heads, kBlock, queries_.dim}; }
   Matrix<float> log_sums() { return {log_sums_.data(), queries_.heads, kBlock}; }
 
   size_t n_;
+  double blocks_;
   AlignedVector<float> q_, k_, v_, wo_, out_, log_sums_, sums_;
   restkv::OutputFactor factor_;
   restkv::QueryStatistics statistics_;
@@ -134,8 +140,11 @@ void measure(const Shape& shape, size_t n, double gemm_rate) {
   const double sums = layer.attention_sums_seconds();
   const double statistics = layer.query_statistics_seconds();
   const double prefill = attention + shape.linear_flops() * static_cast<double>(n) / gemm_rate;
-  std::printf("\n%s, n = %zu, budget 1024: one layer's prefill %.1f ms (attention %.1f ms)\n",
-              shape.name, n, prefill * 1e3, attention * 1e3);
+  std::printf(
+      "\n%s, n = %zu, budget 1024: one layer's prefill %.1f ms (attention %.1f ms); factors of "
+      "W_O, "
+      "once per model, %.1f ms\n",
+      shape.name, n, prefill * 1e3, attention * 1e3, layer.output_factor_seconds() * 1e3);
   std::printf("%-24s %12s %12s %10s %11s\n", "method", "during ms", "select ms", "x snapkv",
               "of prefill");
   double snapkv = 0;

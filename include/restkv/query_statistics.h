@@ -35,6 +35,11 @@ class QueryStatistics {
   void load(ByteReader& in);
 
  private:
+  /// Takes a block of rows in by its mean [d] and its scatter [d, d] (none: zeros).
+  template <class T>
+  void merge(size_t head, size_t rows, std::span<const T> block_mean,
+             std::span<const float> scatter);
+
   size_t heads_ = 0;
   size_t dim_ = 0;
   size_t count_ = 0;

@@ -23,40 +23,49 @@ void QueryStatistics::add(Heads<const float> queries) {
                             heads_, dim_, queries.heads, queries.dim));
   }
   if (queries.rows == 0) return;
-  const auto rows = static_cast<double>(queries.rows);
-  const auto before = static_cast<double>(count_);
   parallel_for(heads_, [&](size_t h, size_t) {
+    if (queries.rows == 1) {  // its own mean, without deviations
+      merge(h, 1, std::span<const float>(queries.row(h, 0), dim_), {});
+      return;
+    }
     // Deviations from the block's own mean: sums of plain products would lose what the covariance
     // is about where means are large. Blocks are merged as in Chan, Golub and LeVeque (1983).
     std::vector<double> block_mean(dim_, 0.0);
     for (size_t i = 0; i < queries.rows; ++i) {
       for (size_t c = 0; c < dim_; ++c) block_mean[c] += double{queries.row(h, i)[c]};
     }
-    for (double& x : block_mean) x /= rows;
-    std::vector<float> gram(dim_ * dim_);  // of a single row: zeros
-    if (queries.rows > 1) {
-      std::vector<float> deviations(queries.rows * dim_);
-      for (size_t i = 0; i < queries.rows; ++i) {
-        for (size_t c = 0; c < dim_; ++c) {
-          deviations[i * dim_ + c] =
-              static_cast<float>(double{queries.row(h, i)[c]} - block_mean[c]);
-        }
-      }
-      gram_matrix({deviations.data(), queries.rows, dim_}, {gram.data(), dim_, dim_});
-    }
-
-    double* mean = &means_[h * dim_];
-    double* scatter = &scatters_[h * dim_ * dim_];
-    const double weight = before * rows / (before + rows);
-    for (size_t a = 0; a < dim_; ++a) {
-      const double moved = (block_mean[a] - mean[a]) * weight;
-      for (size_t b = 0; b < dim_; ++b) {
-        scatter[a * dim_ + b] += double{gram[a * dim_ + b]} + moved * (block_mean[b] - mean[b]);
+    for (double& x : block_mean) x /= static_cast<double>(queries.rows);
+    std::vector<float> deviations(queries.rows * dim_);
+    for (size_t i = 0; i < queries.rows; ++i) {
+      for (size_t c = 0; c < dim_; ++c) {
+        deviations[i * dim_ + c] = static_cast<float>(double{queries.row(h, i)[c]} - block_mean[c]);
       }
     }
-    for (size_t c = 0; c < dim_; ++c) mean[c] += (block_mean[c] - mean[c]) * rows / (before + rows);
+    std::vector<float> gram(dim_ * dim_);
+    gram_matrix({deviations.data(), queries.rows, dim_}, {gram.data(), dim_, dim_});
+    merge(h, queries.rows, std::span<const double>(block_mean), gram);
   });
   count_ += queries.rows;
+}
+
+template <class T>
+void QueryStatistics::merge(size_t head, size_t rows, std::span<const T> block_mean,
+                            std::span<const float> scatter) {
+  double* mean = &means_[head * dim_];
+  double* sums = &scatters_[head * dim_ * dim_];
+  const auto before = static_cast<double>(count_);
+  const auto added = static_cast<double>(rows);
+  const double weight = before * added / (before + added);
+  for (size_t a = 0; a < dim_; ++a) {
+    const double moved = (double{block_mean[a]} - mean[a]) * weight;
+    for (size_t b = 0; b < dim_; ++b) {
+      const float own = scatter.empty() ? 0.0F : scatter[a * dim_ + b];
+      sums[a * dim_ + b] += double{own} + moved * (double{block_mean[b]} - mean[b]);
+    }
+  }
+  for (size_t c = 0; c < dim_; ++c) {
+    mean[c] += (double{block_mean[c]} - mean[c]) * added / (before + added);
+  }
 }
 
 std::vector<float> QueryStatistics::mean(size_t head) const {

@@ -22,11 +22,11 @@ namespace {
 /// The row of a table that is called `name`.
 template <class Row>
 const Row& find(std::span<const Row> table, std::string_view what, std::string_view name) {
-  std::vector<std::string_view> names;
   for (const Row& row : table) {
     if (row.name == name) return row;
-    names.push_back(row.name);
   }
+  std::vector<std::string_view> names;
+  for (const Row& row : table) names.push_back(row.name);
   refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 

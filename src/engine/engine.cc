@@ -206,7 +206,7 @@ std::vector<float> Engine::last_logits(size_t tokens) {
   const ModelConfig& c = model_.config();
   std::vector<float> logits(c.vocabulary);
   unembed(model_, {state_->hidden.data() + (tokens - 1) * c.width, 1, c.width}, kDecoding,
-          {logits.data(), 1, c.vocabulary});
+          {logits.data(), 1, c.vocabulary}, state_->scratch);
   require_finite(model_, logits);
   // A prompt's working memory is large and rarely needed again soon.
   state_->hidden = {};
@@ -225,7 +225,7 @@ void Engine::score(std::span<const int32_t> tokens,
   for (size_t first = 0; first < tokens.size(); first += kRows) {
     const size_t rows = std::min(kRows, tokens.size() - first);
     const Matrix<float> block(logits.data(), rows, c.vocabulary);
-    unembed(model_, hidden.slice(first, rows), StoredProduct::kFastest, block);
+    unembed(model_, hidden.slice(first, rows), StoredProduct::kFastest, block, state_->scratch);
     require_finite(model_, {logits.data(), rows * c.vocabulary});
     sink(first, block);
   }
@@ -239,7 +239,8 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t rows = tokens.size();
-  std::vector<size_t> positions(rows);
+  std::vector<size_t>& positions = s.positions;
+  positions.resize(rows);
   for (size_t r = 0; r < rows; ++r) {
     positions[r] = caches[r]->next_position;
     check_length(c, positions[r], 1);
@@ -271,7 +272,7 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   for (size_t r = 0; r < rows; ++r) caches[r]->next_position = positions[r] + 1;
   s.logits.resize(rows * c.vocabulary);
   const Matrix<float> logits(s.logits.data(), rows, c.vocabulary);
-  unembed(model_, x, product, logits);
+  unembed(model_, x, product, logits, s.scratch);
   require_finite(model_, s.logits);
   return logits;
 }

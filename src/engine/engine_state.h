@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/layer_kv.h"
+#include "engine/layer_observer.h"
 #include "engine/sparse_prefill.h"
 #include "model/forward.h"
 #include "restkv/aligned.h"
@@ -17,7 +18,8 @@ Matrix<T> across_heads(const Heads<T>& x, size_t r) {
   return {x.row(0, r), x.heads, x.dim, x.head_stride};
 }
 
-/// Working memory of an engine.
+/// Working memory of an engine, kept from call to call: decoding a token allocates nothing once the
+/// first one has made the room that it takes.
 struct Engine::State {
   explicit State(const Model& model)
       : rope(model.config().rope, model.weights().rope_factors, model.weights().architecture->rope),
@@ -44,8 +46,10 @@ struct Engine::State {
   DenseLayer dense;
   LayerKv kv;  // of the layer that is being computed
   SparsePrefill sparse;
-  AlignedVector<float> hidden;   // [n, C]
-  AlignedVector<float> decoded;  // hidden states of decoded tokens, [rows, C]
+  AlignedVector<float> hidden;    // [n, C]
+  AlignedVector<float> decoded;   // hidden states of decoded tokens, [rows, C]
+  std::vector<size_t> positions;  // of decoded tokens, [rows]
+  TokenObserver::Memory observer;
   std::vector<float> logits;
 };
 

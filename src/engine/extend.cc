@@ -148,7 +148,7 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens, CacheStream& 
 std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
   KvCache* const caches[] = {&stream.request.cache};
   TokenObserver observer(model_, stream.request.options, stream.layers, state_->rope,
-                         stream.request.cache.next_position);
+                         stream.request.cache.next_position, state_->observer);
   const auto logits = decode_rows({&token, 1}, caches, StoredProduct::kRounded, &observer);
   ++stream.held;
   return logits.row_span(0);

@@ -64,9 +64,9 @@ void AttentionSums::load(ByteReader& in, size_t heads, size_t rows) {
 Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
   kept = std::min(kept, end_ - begin_);
   begin_ = end_ - kept;
-  if (heads_ != heads || dim_ != dim || end_ + added > capacity_) {
-    // Twice the room: single tokens then move the others only every now and then.
-    const size_t capacity = 2 * (kept + added);
+  // Twice the room: single tokens then move the others only every now and then.
+  const size_t capacity = 2 * (kept + added);
+  if (heads_ != heads || dim_ != dim || capacity_ < capacity) {
     AlignedVector<float> queries(heads * capacity * dim);
     const Heads<float> grown(queries.data(), heads, capacity, dim);
     for (size_t h = 0; h < heads && kept > 0; ++h) {
@@ -76,6 +76,12 @@ Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_
     heads_ = heads;
     capacity_ = capacity;
     dim_ = dim;
+    begin_ = 0;
+    end_ = kept;
+  } else if (end_ + added > capacity_) {
+    for (size_t h = 0; h < heads && kept > 0; ++h) {
+      std::copy_n(all().row(h, begin_), kept * dim, all().row(h, 0));
+    }
     begin_ = 0;
     end_ = kept;
   }

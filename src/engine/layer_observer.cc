@@ -139,14 +139,16 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
 }
 
 TokenObserver::TokenObserver(const Model& model, const CompressionOptions& options,
-                             std::span<LayerMemory> layers, const RopeTable& rope, size_t position)
+                             std::span<LayerMemory> layers, const RopeTable& rope, size_t position,
+                             Memory& memory)
     : config_(model.config()),
       layers_(layers),
       rope_(rope),
       position_(position),
       observed_(observed_queries(options)),
       sums_(needs_attention_sums(options)),
-      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)) {}
+      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)),
+      memory_(memory) {}
 
 void TokenObserver::add_query(size_t layer, Heads<const float> query) {
   if (config_.windows[layer] > 0) return;
@@ -157,8 +159,8 @@ void TokenObserver::add_query(size_t layer, Heads<const float> query) {
       std::copy_n(query.row(h, 0), query.dim, room.row(h, 0));
   }
   if (moments_) {
-    memory.statistics.resize(1, QueryStatistics(query.heads, query.dim));
-    memory.statistics[0].add(unrotated(query, rope_, position_, unrotated_));
+    if (memory.statistics.empty()) memory.statistics.emplace_back(query.heads, query.dim);
+    memory.statistics[0].add(unrotated(query, rope_, position_, memory_.unrotated));
   }
 }
 
@@ -166,8 +168,8 @@ Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> h
   if (!sums_ || config_.windows[layer] > 0) return {};
   size_t rows = 0;
   for (const CachedHead& head : heads) rows = std::max(rows, head.count);
-  weights_.resize(config_.query_heads * rows);
-  return {weights_.data(), config_.query_heads, rows};
+  memory_.weights.resize(config_.query_heads * rows);
+  return {memory_.weights.data(), config_.query_heads, rows};
 }
 
 void TokenObserver::add_weights(size_t layer, std::span<const CachedHead> heads,

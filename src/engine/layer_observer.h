@@ -77,9 +77,15 @@ class LayerObserver {
 /// cache as it lies, and what was seen of it joins the layers' memory.
 class TokenObserver {
  public:
+  /// What a token needs for a moment; worth keeping for the next one.
+  struct Memory {
+    AlignedVector<float> unrotated, weights;
+  };
+
   /// `options` of the stream whose layers these are; the token stands at `position`.
   TokenObserver(const Model& model, const CompressionOptions& options,
-                std::span<LayerMemory> layers, const RopeTable& rope, size_t position);
+                std::span<LayerMemory> layers, const RopeTable& rope, size_t position,
+                Memory& memory);
 
   /// Takes the token's queries [query_heads, 1, d] in.
   void add_query(size_t layer, Heads<const float> query);
@@ -96,8 +102,7 @@ class TokenObserver {
   size_t observed_;
   bool sums_;
   bool moments_;
-  AlignedVector<float> unrotated_;
-  AlignedVector<float> weights_;
+  Memory& memory_;
 };
 
 }  // namespace restkv

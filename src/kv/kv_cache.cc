@@ -81,14 +81,12 @@ void KvCache::close_group(Head& head) const {
   const KvLayout layout = this->layout();
   const size_t begin = (layout.closed_groups(head.positions.size()) - 1) * layout.group_bytes();
   const size_t rows_bytes = kGroupRows * layout.row_bytes();
-  AlignedVector<std::byte> group(layout.group_bytes());
-  pack_group(layout, head.data.data() + begin, group.data());
-  std::copy(group.begin(), group.end(), head.data.begin() + static_cast<ptrdiff_t>(begin));
-  if (group.size() == rows_bytes) return;
+  std::byte* group = head.data.data() + begin;
+  pack_group(layout, group, group);
+  if (layout.group_bytes() == rows_bytes) return;
   const size_t rest = head.data.size() - begin - rows_bytes;
-  std::memmove(head.data.data() + begin + group.size(), head.data.data() + begin + rows_bytes,
-               rest);
-  head.data.resize(begin + group.size() + rest);
+  std::memmove(group + layout.group_bytes(), group + rows_bytes, rest);
+  head.data.resize(begin + layout.group_bytes() + rest);
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,

@@ -116,7 +116,8 @@ void quantize(KvType type, const float* rows, size_t row_count, size_t count,
               std::vector<uint8_t>& codes, uint16_t* steps, uint16_t* minima) {
   const float levels = type == KvType::kQ8 ? 255.0F : 15.0F;
   codes.resize(row_count * count);
-  std::vector<float> low(row_count), high(row_count), step(row_count), minimum(row_count);
+  thread_local std::vector<float> low, high, step, minimum;  // kept like the memory of pack_group
+  for (std::vector<float>* x : {&low, &high, &step, &minimum}) x->resize(row_count);
   HWY_DYNAMIC_DISPATCH(Ranges)(rows, row_count, count, low.data(), high.data());
   to_half(low.data(), row_count, minima);
   from_half(minima, row_count, minimum.data());
@@ -178,11 +179,14 @@ void unpack_rows(const KvLayout& layout, const std::byte* rows, Matrix<float> ke
 void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group) {
   const size_t key_dim = layout.key_dim;
   const size_t value_dim = layout.value_dim;
-  AlignedVector<float> keys(kGroupRows * key_dim), values(kGroupRows * value_dim);
-  AlignedVector<float> turned(std::max(kGroupRows * key_dim, kGroupRows * value_dim));
+  // Kept from call to call: a decoded token may close a group in every head.
+  thread_local AlignedVector<float> keys, values, turned;
+  thread_local std::vector<uint8_t> codes;
+  keys.resize(kGroupRows * key_dim);
+  values.resize(kGroupRows * value_dim);
+  turned.resize(std::max(kGroupRows * key_dim, kGroupRows * value_dim));
   unpack_rows(layout, rows, {keys.data(), kGroupRows, key_dim},
               {values.data(), kGroupRows, value_dim});
-  std::vector<uint8_t> codes;
   const auto store = [&](const float* from, size_t count, std::byte* to) {
     if (layout.type == KvType::kF32) {
       std::memcpy(to, from, count * sizeof(float));

@@ -103,7 +103,8 @@ struct KvLayout {
 /// Writes an open row. `key` has key_dim, `value` value_dim elements.
 void pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to);
 
-/// Makes a closed group of `kGroupRows` open rows. `rows` and `group` do not overlap.
+/// Makes a closed group of `kGroupRows` open rows. All of them are read before the group is
+/// written: both may lie at the same place.
 ///
 /// Quantised elements are off by at most half a step, a step being the range of the 32 elements of
 /// a channel (keys) or of the up to 64 elements of a slice (values), divided by 255 or 15, and

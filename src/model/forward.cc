@@ -134,12 +134,11 @@ Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dens
                  model.weights().layers[layer].key_norm, scratch);
 }
 
-void unembed(const Model& model, Matrix<const float> x, StoredProduct stored,
-             Matrix<float> logits) {
+void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits,
+             Activations& scratch) {
   const ModelConfig& c = model.config();
   const Linear& table = model.weights().unembedding;
-  AlignedVector<float> storage(x.rows * c.width);
-  const Matrix<float> normed(storage.data(), x.rows, c.width);
+  const auto normed = room(scratch.normed, x.rows, c.width);
   rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
   if (x.rows < kDenseFromRows) {
     table.multiply_stored(normed, logits, stored);

@@ -57,6 +57,7 @@ Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dens
                         Matrix<const float> x, Activations& scratch);
 
 /// logits [n, V] of hidden rows x [n, C]. Few rows are multiplied as `stored` says.
-void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits);
+void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits,
+             Activations& scratch);
 
 }  // namespace restkv

@@ -86,20 +86,23 @@ void SiluMultiplyRow(float* gate, const float* up, size_t count) {
   });
 }
 
-/// (a, b) <- (a cos - b sin, a sin + b cos) for pairs (i, i + pairs).
-void RotateHalves(float* x, const float* cosine, const float* sine, size_t pairs) {
+/// (a, b) <- (a cos - b sin, a sin + b cos) for pairs (i, i + pairs); cos and sin are those of a
+/// row of the table, times factors.
+void RotateHalves(float* x, const float* cosine, float cosine_factor, const float* sine,
+                  float sine_factor, size_t pairs) {
   ForEachVector(pairs, [&](auto d, size_t i) HWY_ATTR {
     const auto a = hn::LoadU(d, x + i);
     const auto b = hn::LoadU(d, x + pairs + i);
-    const auto c = hn::LoadU(d, cosine + i);
-    const auto s = hn::LoadU(d, sine + i);
+    const auto c = hn::Mul(hn::LoadU(d, cosine + i), hn::Set(d, cosine_factor));
+    const auto s = hn::Mul(hn::LoadU(d, sine + i), hn::Set(d, sine_factor));
     hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, x + i);
     hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, x + pairs + i);
   });
 }
 
 /// The same for pairs (2i, 2i + 1).
-void RotateNeighbours(float* x, const float* cosine, const float* sine, size_t pairs) {
+void RotateNeighbours(float* x, const float* cosine, float cosine_factor, const float* sine,
+                      float sine_factor, size_t pairs) {
   size_t i = 0;
 #if HWY_TARGET != HWY_SCALAR  // which has no interleaved loads
   const Lanes16 d;
@@ -107,8 +110,8 @@ void RotateNeighbours(float* x, const float* cosine, const float* sine, size_t p
     hn::Vec<decltype(d)> a;
     hn::Vec<decltype(d)> b;
     hn::LoadInterleaved2(d, x + 2 * i, a, b);
-    const auto c = hn::LoadU(d, cosine + i);
-    const auto s = hn::LoadU(d, sine + i);
+    const auto c = hn::Mul(hn::LoadU(d, cosine + i), hn::Set(d, cosine_factor));
+    const auto s = hn::Mul(hn::LoadU(d, sine + i), hn::Set(d, sine_factor));
     hn::StoreInterleaved2(hn::NegMulAdd(b, s, hn::Mul(a, c)), hn::MulAdd(a, s, hn::Mul(b, c)), d,
                           x + 2 * i);
   }
@@ -116,8 +119,10 @@ void RotateNeighbours(float* x, const float* cosine, const float* sine, size_t p
   for (; i < pairs; ++i) {
     const float a = x[2 * i];
     const float b = x[2 * i + 1];
-    x[2 * i] = a * cosine[i] - b * sine[i];
-    x[2 * i + 1] = a * sine[i] + b * cosine[i];
+    const float c = cosine[i] * cosine_factor;
+    const float s = sine[i] * sine_factor;
+    x[2 * i] = a * c - b * s;
+    x[2 * i + 1] = a * s + b * c;
   }
 }
 
@@ -247,50 +252,37 @@ std::vector<size_t> consecutive(size_t first, size_t count) {
   return positions;
 }
 
-void RopeTable::rotate_row(Heads<float> x, size_t row, const float* cosine,
-                           const float* sine) const {
+void RopeTable::rotate_row(Heads<float> x, size_t row, size_t position, float cosine_factor,
+                           float sine_factor) const {
+  const float* cosine = table_.data() + position * 2 * pairs_;
+  const float* sine = cosine + pairs_;
   for (size_t h = 0; h < x.heads; ++h) {
     if (style_ == RopeStyle::kHalves) {
-      HWY_DYNAMIC_DISPATCH(RotateHalves)(x.row(h, row), cosine, sine, pairs_);
+      HWY_DYNAMIC_DISPATCH(RotateHalves)
+      (x.row(h, row), cosine, cosine_factor, sine, sine_factor, pairs_);
     } else {
-      HWY_DYNAMIC_DISPATCH(RotateNeighbours)(x.row(h, row), cosine, sine, pairs_);
+      HWY_DYNAMIC_DISPATCH(RotateNeighbours)
+      (x.row(h, row), cosine, cosine_factor, sine, sine_factor, pairs_);
     }
   }
 }
 
 void RopeTable::rotate(Heads<float> x, std::span<const size_t> positions) const {
   if (pairs_ == 0) return;
-  for_each_row(x.rows, [&](size_t r) {
-    const float* cosine = table_.data() + positions[r] * 2 * pairs_;
-    rotate_row(x, r, cosine, cosine + pairs_);
-  });
+  for_each_row(x.rows, [&](size_t r) { rotate_row(x, r, positions[r], 1.0F, 1.0F); });
 }
 
 void RopeTable::rotate_back(Heads<float> x, size_t first) const {
   if (pairs_ == 0) return;
   // The inverse of m R is R^T / m, and the table holds m cos and m sin.
   const auto undo = static_cast<float>(1 / (magnitude_ * magnitude_));
-  for_each_row(x.rows, [&](size_t r) {
-    const float* row = table_.data() + (first + r) * 2 * pairs_;
-    std::vector<float> inverse(row, row + 2 * pairs_);
-    for (size_t i = 0; i < pairs_; ++i) {
-      inverse[i] *= undo;
-      inverse[pairs_ + i] *= -undo;
-    }
-    rotate_row(x, r, inverse.data(), inverse.data() + pairs_);
-  });
+  for_each_row(x.rows, [&](size_t r) { rotate_row(x, r, first + r, undo, -undo); });
 }
 
 void RopeTable::move(Heads<float> x, size_t from, size_t to) const {
   if (pairs_ == 0 || from == to) return;
-  const float* row = table_.data() + (from > to ? from - to : to - from) * 2 * pairs_;
-  std::vector<float> turn(row, row + 2 * pairs_);
   const auto undo = static_cast<float>(1 / magnitude_);
-  for (size_t i = 0; i < pairs_; ++i) {
-    turn[i] *= undo;
-    turn[pairs_ + i] *= from > to ? -undo : undo;
-  }
-  rotate_row(x, 0, turn.data(), turn.data() + pairs_);
+  rotate_row(x, 0, from > to ? from - to : to - from, undo, from > to ? -undo : undo);
 }
 
 MeanRotation RopeTable::mean(size_t first, size_t count) const {

@@ -57,7 +57,9 @@ class RopeTable {
   [[nodiscard]] MeanRotation mean(size_t first, size_t count) const;
 
  private:
-  void rotate_row(Heads<float> x, size_t row, const float* cosine, const float* sine) const;
+  /// By the angles of `position`; factors of the table's values.
+  void rotate_row(Heads<float> x, size_t row, size_t position, float cosine_factor,
+                  float sine_factor) const;
 
   size_t pairs_;
   RopeStyle style_;
