@@ -43,6 +43,8 @@ struct EvalFlags {
   size_t max_prompt = 0;
   bool chat = false;
   std::string choices = "compressed";
+  size_t shots = 0;
+  bool bos = false;
   std::string kv_type = "f16";
   std::string linear = "f32";
   std::string sparse = "dense";
@@ -149,6 +151,20 @@ int list(const EvalFlags& flags) {
   return kSuccess;
 }
 
+/// They would be ignored.
+void refuse_choice_options(const EvalFlags& flags, const eval::Suite& suite) {
+  if (suite.multiple_choice) return;
+  for (const auto& [flag, given] : {std::pair("--choices", flags.choices != "compressed"),
+                                    {"--shots", flags.shots > 0},
+                                    {"--bos", flags.bos}}) {
+    if (!given) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} has no effect on the suite {}, which has no multiple choice; leave "
+                            "it out",
+                            flag, suite.name));
+  }
+}
+
 int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) {
   for (const auto& [flag, value] :
        {std::pair("SUITE", flags.suite), {"--model", flags.model}, {"--output", flags.output}}) {
@@ -165,7 +181,8 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   set_shard(flags.shard, run);
   run.kv_type = find_kv_type(flags.kv_type);
   run.sparse = parse_sparse(flags.sparse);
-  run.choices = flags.choices == "joint" ? eval::ChoiceMode::kJoint : eval::ChoiceMode::kCompressed;
+  refuse_choice_options(flags, suite);
+  run.choices = eval::find_choice_mode(flags.choices);
 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
@@ -179,6 +196,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                               ? eval::published_prompt_limit(flags.model)
                               : flags.max_prompt;
   run.prompt.context = model.config().context_length;
+  run.prompt.choices_with_bos = flags.bos;
 
   eval::SuiteOptions options;
   options.tokenizer = &tokenizer;
@@ -191,6 +209,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   options.context = model.config().context_length;
   options.reserved = eval::tokens_around(tokenizer, run.prompt);
   options.allow_code_execution = flags.allow_code_execution;
+  options.shots = flags.shots;
   options.draws = flags.draws;
   options.temperature = flags.temperature;
   std::vector<eval::SkippedLine> skipped;
@@ -313,9 +332,15 @@ std::function<int()> declare_eval(CLI::App& app) {
       ->type_name("N");
   app.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
   app.add_option("--choices", flags->choices,
-                 "score choices on the compressed cache, or joint with their context")
-      ->check(CLI::IsMember({"compressed", "joint"}).description(""))
-      ->capture_default_str();
+                 "score choices on the compressed cache, on it with the context's last token held "
+                 "back until then, or joint with their context")
+      ->check(CLI::IsMember({"compressed", "held-back", "joint"}).description(""))
+      ->capture_default_str()
+      ->type_name("MODE");
+  app.add_option("--shots", flags->shots, "solved examples before each question of multiple choice")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--bos", flags->bos, "put begin-of-text before the context of choices");
   app.add_option("--linear", flags->linear, kLinearHelp)
       ->capture_default_str()
       ->type_name("f32|bf16|int8|auto");

@@ -91,7 +91,8 @@ std::string valid_utf8(std::string_view bytes) {
 
 }  // namespace
 
-ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample, size_t model_context) {
+ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample,
+                     const PromptOptions& options) {
   ChoiceSet set;
   size_t longest = 0;
   for (const std::string& choice : sample.choices) {
@@ -108,16 +109,25 @@ ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample, size_t mo
     set.continuations.push_back(std::move(tokens.continuation));
   }
   if (set.continuations.empty()) throw Error(ErrorCode::kInput, "the sample has no choices");
-  if (model_context > 0 && set.context.size() + longest > model_context) {
-    if (longest >= model_context) {
+  if (options.choices_with_bos && set.context.front() != tokenizer.prefix_token()) {
+    set.context.insert(set.context.begin(), tokenizer.prefix_token());
+  }
+  if (options.context > 0 && set.context.size() + longest > options.context) {
+    if (longest >= options.context) {
       throw Error(ErrorCode::kInput, fmt::format("a choice of {} tokens does not fit into the "
                                                  "model's context of {}",
-                                                 longest, model_context));
+                                                 longest, options.context));
     }
-    const size_t room = model_context - longest;
+    const size_t room = options.context - longest;
     set.context.erase(set.context.begin(), set.context.end() - static_cast<std::ptrdiff_t>(room));
   }
   return set;
+}
+
+void hold_back(ChoiceSet& choices) {
+  if (choices.context.size() < 2) return;
+  choices.held_back = choices.context.back();
+  choices.context.pop_back();
 }
 
 Answerer::Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<bool()> interrupted)
@@ -190,13 +200,13 @@ class Answerer::Text : public Line {
 /// A line and the cache it goes on.
 struct Answerer::Work {
   Line* line;
+  std::span<const float> logits;  ///< After what the cache holds.
   KvCache* cache;
   bool last_of_cache;  ///< The lines before it go on copies.
   TimedAnswer* timed;
 };
 
-void Answerer::finish(std::span<Work> works, std::span<const float> logits,
-                      const AnswerProgress& progress) {
+void Answerer::finish(std::span<Work> works, const AnswerProgress& progress) {
   /// Copies of long caches would need much memory: then lines wait for those before them.
   constexpr size_t kMostCopied = size_t{1} << 30;
   struct Active {
@@ -214,7 +224,7 @@ void Answerer::finish(std::span<Work> works, std::span<const float> logits,
       const size_t bytes = work.last_of_cache ? 0 : work.cache->kept_bytes();
       if (!active.empty() && copied + bytes > kMostCopied) return;
       ++begun;
-      const std::optional<int32_t> token = work.line->next(logits);
+      const std::optional<int32_t> token = work.line->next(work.logits);
       if (!token) continue;
       active.push_back({&work, std::nullopt, bytes, *token});
       if (!work.last_of_cache) active.back().copy = *work.cache;
@@ -252,6 +262,30 @@ void Answerer::finish(std::span<Work> works, std::span<const float> logits,
   }
 }
 
+std::vector<std::vector<float>> Answerer::feed(int32_t token, std::span<KvCache> caches,
+                                               std::span<TimedAnswer> answers) {
+  std::vector<std::vector<float>> logits;
+  std::vector<KvCache*> together;
+  for (size_t first = 0; first < caches.size(); first += together.size()) {
+    if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
+    together.clear();
+    for (size_t i = first; i < std::min(first + Engine::kMostTogether, caches.size()); ++i) {
+      together.push_back(&caches[i]);
+    }
+    const auto start = Clock::now();
+    const Matrix<const float> after =
+        engine_.decode(std::vector<int32_t>(together.size(), token), together);
+    const double share = seconds_since(start) / static_cast<double>(together.size());
+    for (size_t row = 0; row < together.size(); ++row) {
+      const std::span<const float> of_cache = after.row_span(row);
+      logits.emplace_back(of_cache.begin(), of_cache.end());
+      answers[first + row].decode_seconds += share;
+      ++answers[first + row].decode_steps;
+    }
+  }
+  return logits;
+}
+
 Draw Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
                     const std::function<std::span<const float>(int32_t token)>& feed) const {
   Text text(*this, sample, seed);
@@ -268,11 +302,11 @@ std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<cons
   for (size_t i = 0; i < caches.size(); ++i) {
     for (size_t draw = 0; draw < sample.draws; ++draw) {
       const auto seed = sample.sampling.seed + static_cast<uint32_t>(draw);
-      works.push_back({&texts.emplace_back(*this, sample, seed), &caches[i],
+      works.push_back({&texts.emplace_back(*this, sample, seed), logits, &caches[i],
                        draw + 1 == sample.draws, &answers[i]});
     }
   }
-  finish(works, logits, progress);
+  finish(works, progress);
   auto text = texts.begin();
   for (TimedAnswer& timed : answers) {
     timed.answer.text = (text++)->result().text;
@@ -287,15 +321,18 @@ std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, std::span<co
                                           std::span<KvCache> caches,
                                           const AnswerProgress& progress) {
   std::vector<TimedAnswer> answers(caches.size());
+  std::vector<std::vector<float>> after_held_back;
+  if (choices.held_back) after_held_back = feed(*choices.held_back, caches, answers);
   std::list<GivenTokens> lines;
   std::vector<Work> works;
   for (size_t i = 0; i < caches.size(); ++i) {
+    if (choices.held_back) logits = after_held_back[i];
     for (const std::vector<int32_t>& choice : choices.continuations) {
-      works.push_back({&lines.emplace_back(choice), &caches[i],
+      works.push_back({&lines.emplace_back(choice), logits, &caches[i],
                        &choice == &choices.continuations.back(), &answers[i]});
     }
   }
-  finish(works, logits, progress);
+  finish(works, progress);
   for (auto line = lines.begin(); TimedAnswer & timed : answers) {
     for (size_t i = 0; i < choices.continuations.size(); ++i, ++line) {
       timed.answer.log_likelihoods.push_back(line->log_likelihood());
@@ -343,9 +380,10 @@ std::vector<TimedAnswer> Answerer::follow(const Sample& sample, std::span<const 
   std::list<GivenTokens> lines;
   std::vector<Work> works;
   for (size_t i = 0; i < caches.size() && !sample.continuation.empty(); ++i) {
-    works.push_back({&lines.emplace_back(sample.continuation), &caches[i], true, &answers[i]});
+    works.push_back(
+        {&lines.emplace_back(sample.continuation), logits, &caches[i], true, &answers[i]});
   }
-  finish(works, logits, progress);
+  finish(works, progress);
   for (size_t i = 0; i < works.size(); ++i) {
     answers[i].answer.token_losses =
         std::next(lines.begin(), static_cast<std::ptrdiff_t>(i))->losses();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/prompt_tokens.h"
 #include "eval/suite.h"
 #include "restkv/engine.h"
 #include "restkv/kv_cache.h"
@@ -18,13 +19,19 @@ namespace restkv::eval {
 /// The choices of a kChoose sample as tokens: one context, a continuation for each.
 struct ChoiceSet {
   std::vector<int32_t> context;
+  /// Follows the context, but is fed to the compressed cache.
+  std::optional<int32_t> held_back = std::nullopt;
   std::vector<std::vector<int32_t>> continuations;
 };
 
 /// Throws `Error`: kInput (a choice without tokens, choices that share no context). A context that
-/// leaves no room for the longest choice within `model_context` tokens (0: any number) loses its
+/// leaves no room for the longest choice within `options.context` tokens (0: any number) loses its
 /// beginning.
-ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample, size_t model_context);
+ChoiceSet choice_set(const Tokenizer& tokenizer, const Sample& sample,
+                     const PromptOptions& options);
+
+/// Moves the last token of the context to `held_back`, if the context has others.
+void hold_back(ChoiceSet& choices);
 
 /// An answer and what it cost.
 struct TimedAnswer {
@@ -70,8 +77,9 @@ class Answerer {
   Draw draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
             const std::function<std::span<const float>(int32_t token)>& feed) const;
 
-  /// Log-likelihoods of the choices: the first token of each is predicted by `logits`, the others
-  /// on the cache; every choice begins with the cache as it is.
+  /// Log-likelihoods of the choices: the first token of each is predicted by `logits` or, if there
+  /// is one, by the token held back, the others on the cache; every choice begins with the same
+  /// cache.
   std::vector<TimedAnswer> choose(const ChoiceSet& choices, std::span<const float> logits,
                                   std::span<KvCache> caches, const AnswerProgress& progress = {});
 
@@ -87,7 +95,10 @@ class Answerer {
   struct Work;
 
   /// Carries all lines to their ends.
-  void finish(std::span<Work> works, std::span<const float> logits, const AnswerProgress& progress);
+  void finish(std::span<Work> works, const AnswerProgress& progress);
+  /// Appends a token to every cache; what each predicts after it.
+  std::vector<std::vector<float>> feed(int32_t token, std::span<KvCache> caches,
+                                       std::span<TimedAnswer> answers);
 
   const Tokenizer& tokenizer_;
   Engine& engine_;

@@ -15,6 +15,8 @@ struct PromptOptions {
   bool chat = false;      ///< Put the model's chat template around prompts that allow it.
   size_t max_prompt = 0;  ///< Longer prompts lose their middle; 0: only what the context demands.
   size_t context = 0;     ///< Tokens that the model holds, those of the answer included.
+  /// Begin-of-text before the context of choices, which has no special tokens otherwise.
+  bool choices_with_bos = false;
 };
 
 /// A prompt as the model reads it.

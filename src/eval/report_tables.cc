@@ -202,6 +202,9 @@ Table settings_table(const RunReport& report) {
   add("chat template", s.at("chat_template").get<bool>() ? "yes" : "no");
   add("decoding", text_of(s.at("decoding")));
   add("choices scored", text_of(s.at("choices")));
+  const auto shots = s.value("shots", size_t{0});
+  if (shots > 0) add("examples before a question", fmt::format("{}", shots));
+  if (s.value("bos", false)) add("begin-of-text before choices", "yes");
   add("cache type", text_of(s.at("kv_type")));
   add("prompt attention", s.value("sparse", std::string("dense")));
   add("seed", text_of(s.at("seed")));

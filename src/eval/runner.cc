@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
 #include <new>
@@ -25,6 +26,11 @@ using Json = nlohmann::ordered_json;
 
 /// Of the time that a sample takes, for the progress bar: reading the prompt.
 constexpr double kPrefillShare = 0.7;
+
+constexpr std::array<std::pair<std::string_view, ChoiceMode>, 3> kChoiceModes = {
+    std::pair{"compressed", ChoiceMode::kCompressed},
+    {"held-back", ChoiceMode::kHeldBack},
+    {"joint", ChoiceMode::kJoint}};
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -166,7 +172,8 @@ class Runner {
     std::optional<ChoiceSet> choices;
     PromptTokens prompt;
     if (sample.mode == SampleMode::kChoose) {
-      choices = choice_set(tokenizer_, sample, options_.prompt.context);
+      choices = choice_set(tokenizer_, sample, options_.prompt);
+      if (options_.choices == ChoiceMode::kHeldBack) hold_back(*choices);
       prompt.tokens = choices->context;
     } else {
       prompt = prompt_tokens(tokenizer_, sample, options_.prompt);
@@ -264,6 +271,20 @@ class Runner {
 
 }  // namespace
 
+std::string_view choice_mode_name(ChoiceMode mode) {
+  return std::ranges::find(kChoiceModes, mode, [](const auto& m) { return m.second; })->first;
+}
+
+ChoiceMode find_choice_mode(std::string_view name) {
+  std::string known;
+  for (const auto& [known_name, mode] : kChoiceModes) {
+    if (known_name == name) return mode;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", known_name);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("choices cannot be scored '{}'; known: {}", name, known));
+}
+
 Json run_settings(const Suite& suite, const SuiteOptions& options,
                   std::span<const std::unique_ptr<Task>> tasks,
                   std::span<const SkippedLine> skipped, const Model& model, const RunOptions& run,
@@ -297,7 +318,9 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
           {"decoding", options.temperature > 0 ? fmt::format("temperature {}, {} texts",
                                                              options.temperature, options.draws)
                                                : std::string("greedy")},
-          {"choices", run.choices == ChoiceMode::kJoint ? "joint" : "compressed"},
+          {"choices", choice_mode_name(run.choices)},
+          {"shots", options.shots},
+          {"bos", run.prompt.choices_with_bos},
           {"kv_type", kv_type_name(run.kv_type)},
           {"linear", linear_precision_name(model.linear_precision())},
           {"sparse", describe_sparse(run.sparse)},

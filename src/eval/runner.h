@@ -29,11 +29,19 @@ struct Cell {
   CompressionOptions options;
 };
 
-/// How the choices of kChoose samples are scored.
+/// How the choices of kChoose samples are scored: on what cache.
 enum class ChoiceMode {
-  kCompressed,  ///< On the compressed cache of their context.
+  kCompressed,  ///< On the compressed cache of their context, but for their first tokens: those are
+                ///< predicted by the context's last position, before anything is evicted.
+  kHeldBack,    ///< The same with the context's last token fed to the compressed cache, so that
+                ///< this predicts the first tokens.
   kJoint,       ///< In one prefill with their context: what the uncompressed model says.
 };
+
+/// Modes by name: "compressed", "held-back", "joint".
+std::string_view choice_mode_name(ChoiceMode mode);
+/// Throws `Error` (kInvalidArgument) naming those that there are.
+ChoiceMode find_choice_mode(std::string_view name);
 
 struct RunOptions {
   std::filesystem::path folder;

@@ -126,8 +126,9 @@ struct SuiteOptions {
   size_t reserved = 0;
 
   bool allow_code_execution = false;  ///< Code written by the model may be run (in a sandbox).
-  size_t draws = 1;                   ///< Texts per sample, where a suite makes use of several.
-  float temperature = 0;              ///< 0: greedy; suites that draw several texts need more.
+  size_t shots = 0;       ///< Solved questions before each one, in suites of multiple choice.
+  size_t draws = 1;       ///< Texts per sample, where a suite makes use of several.
+  float temperature = 0;  ///< 0: greedy; suites that draw several texts need more.
 };
 
 /// What `restkv eval --list` says of a task.
@@ -155,6 +156,7 @@ struct Suite {
   Scores (*summarize)(std::string_view task, std::span<const Scores> samples) = nullptr;
   /// What reports must say (which variant of a metric, for instance).
   std::string_view remark = {};
+  bool multiple_choice = false;  ///< All its samples are kChoose.
 };
 
 /// The mean of each figure times 100.

@@ -172,6 +172,11 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--shard", "2"}), HasSubstr("expected i/n"));
   EXPECT_THAT(refusal(2, run_, {"--budget", "8"}), HasSubstr("budget 8 leaves no room"));
   EXPECT_THAT(refusal(2, run_, {"--choices", "joint"}), HasSubstr("--method full"));
+  for (const std::vector<std::string>& only_for_choices : std::vector<std::vector<std::string>>{
+           {"--choices", "held-back"}, {"--shots", "2"}, {"--bos"}}) {
+    EXPECT_THAT(refusal(2, run_, only_for_choices),
+                HasSubstr(only_for_choices[0] + " has no effect on the suite prompts"));
+  }
   EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}), HasSubstr("asked for twice"));
   EXPECT_THAT(refusal(2, run_, {"--kv-type", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--linear", "f8"}), HasSubstr("f8"));

@@ -29,7 +29,8 @@ using nlohmann::json;
 std::vector<std::string> small(const std::string& suite) {
   if (suite == "ruler") return {"--lengths", "384", "--tasks", "niah_single_1"};
   if (suite == "niah") return {"--lengths", "512"};
-  return {"--tasks", suite == "longbench" ? "hotpotqa" : "anli_r1"};
+  if (suite == "anli") return {"--tasks", "anli_r1_dev", "--shots", "1"};
+  return {"--tasks", "hotpotqa"};
 }
 
 class EveryRecipe : public ::testing::TestWithParam<eval::Recipe> {};

@@ -240,6 +240,59 @@ TEST_F(RunnerTest, ScoresChoicesOnTheCacheOrInOnePrefill) {
   EXPECT_NE(snapkv.log_likelihoods[1], full.log_likelihoods[1]) << "read from the evicted cache";
 }
 
+TEST_F(RunnerTest, ATokenHeldBackReadsTheEvictedCacheBeforeEveryChoice) {
+  options_.choices = ChoiceMode::kHeldBack;
+  options_.kv_type = KvType::kF32;
+  const SampleResult held_back = result_of(choice_sample());
+  options_.cells = {cell("full", 0)};
+  options_.choices = ChoiceMode::kJoint;
+  const Answer joint = result_of(choice_sample()).cells.at(0).answer;
+  const Answer& full = held_back.cells.at(0).answer;
+  const Answer& snapkv = held_back.cells.at(2).answer;
+  ASSERT_EQ(full.log_likelihoods.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(full.log_likelihoods[i], joint.log_likelihoods[i], 0.02) << "nothing was evicted";
+    EXPECT_EQ(full.greedy[i], joint.greedy[i]);
+    EXPECT_GT(std::abs(snapkv.log_likelihoods[i] - full.log_likelihoods[i]), 0.0001) << i;
+  }
+  // Of the tokens of all choices (1, 3 and 6 or so) the last ones are never fed; the one held back
+  // is, once for all choices.
+  const Sample sample = choice_sample();
+  size_t fed = 1;
+  for (const std::string& choice : sample.choices) {
+    fed += tokenizer->encode(choice, false, false).size() - 1;
+  }
+  EXPECT_EQ(held_back.cells.at(0).decode_steps, fed);
+}
+
+TEST_F(RunnerTest, AContextOfOneTokenIsNotHeldBack) {
+  Sample sample = choice_sample();
+  sample.prompt = "";
+  const Answer compressed = result_of(sample).cells.at(1).answer;
+  options_.choices = ChoiceMode::kHeldBack;
+  EXPECT_EQ(result_of(sample).cells.at(1).answer.log_likelihoods, compressed.log_likelihoods);
+}
+
+TEST_F(RunnerTest, BeginOfTextStandsBeforeChoicesWhereAskedFor) {
+  const SampleResult without = result_of(choice_sample());
+  options_.prompt.choices_with_bos = true;
+  const SampleResult with = result_of(choice_sample());
+  EXPECT_EQ(with.prompt_tokens, without.prompt_tokens + 1);
+  // The same as if it stood in the text, where it is not put twice.
+  Sample sample = choice_sample();
+  sample.prompt = "<|im_start|>" + sample.prompt;
+  ASSERT_EQ(tokenizer->encode("<|im_start|>", false, true).at(0), tokenizer->prefix_token());
+  EXPECT_EQ(result_of(sample).cells.at(0).answer.log_likelihoods,
+            with.cells.at(0).answer.log_likelihoods);
+}
+
+TEST(ChoiceModes, HaveNames) {
+  for (const char* name : {"compressed", "held-back", "joint"}) {
+    EXPECT_EQ(choice_mode_name(find_choice_mode(name)), name);
+  }
+  EXPECT_THROW(find_choice_mode("apart"), Error);
+}
+
 TEST_F(RunnerTest, LosesOfAContinuationAreThoseOfTheWholeText) {
   const Sample sample = continuation_sample();
   std::vector<int32_t> whole = sample.tokens;

@@ -26,12 +26,11 @@ Suite choice_suite(std::string_view name, std::string_view summary) {
           .open =
               [](const SuiteOptions& options, std::vector<SkippedLine>& skipped) {
                 choose_profile(options.profile, kHarnessProfile);
-                return open_record_tasks(kRecordTasks(), options, skipped);
+                return open_choice_tasks(kRecordTasks(), options, skipped);
               },
           .summarize = summarize_choices,
-          .remark =
-              "prompts and rules of lm-evaluation-harness 0.4.13, zero-shot; choices are scored as "
-              "continuations of the compressed context"};
+          .remark = "prompts and rules of lm-evaluation-harness 0.4.13",
+          .multiple_choice = true};
 }
 
 }  // namespace restkv::eval

@@ -9,6 +9,8 @@
 #include "eval/jsonl.h"
 #include "eval/metrics/agreement.h"
 #include "eval/metrics/multiple_choice.h"
+#include "eval/suites/few_shot.h"
+#include "eval/suites/find_file.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -64,6 +66,7 @@ RecordTask choice_task(ChoiceTask task) {
   const json& rules = harness().at("tasks").at(task.harness_task);
   RecordTask made;
   made.info = std::move(task.info);
+  made.examples = std::move(task.examples);
   made.info.metric = rules.at("metrics").at(0);
   made.published_size = task.published_size;
   made.samples = [&rules, questions = std::move(task.questions)](const json& record) {
@@ -91,6 +94,34 @@ RecordTask choice_task(ChoiceTask task) {
                   {"predicted", static_cast<double>(most_likely(answer.log_likelihoods))}};
   };
   return made;
+}
+
+std::vector<std::unique_ptr<Task>> open_choice_tasks(std::span<const RecordTask> tasks,
+                                                     const SuiteOptions& options,
+                                                     std::vector<SkippedLine>& skipped) {
+  std::vector<std::unique_ptr<Task>> opened = open_record_tasks(tasks, options, skipped);
+  if (options.shots == 0) return opened;
+  const FewShot few_shot{
+      .shots = options.shots, .seed = options.seed, .delimiter = harness().at("fewshot_delimiter")};
+  for (std::unique_ptr<Task>& task : opened) {
+    const RecordTask& rules = *std::ranges::find(
+        tasks, task->name(), [](const RecordTask& each) { return each.info.name; });
+    std::vector<SkippedLine> known;  // those of its own file are in `skipped` already
+    if (rules.examples.file.empty()) {
+      auto all = open_record_task(rules, task->files().at(0), 0, known);
+      task = with_examples(std::move(task), std::move(all), few_shot);
+      continue;
+    }
+    const auto file = find_task_file(rules.examples, options.data);
+    if (!file) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("examples for {} are missing: there is no {} in {}; get it from {}",
+                              rules.info.name, rules.examples.file, options.data.string(),
+                              rules.examples.source));
+    }
+    task = with_examples(std::move(task), open_record_task(rules, *file, 0, skipped), few_shot);
+  }
+  return opened;
 }
 
 size_t most_likely(std::span<const double> log_likelihoods) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ struct Question {
 
 /// One of the harness's tasks on one file.
 struct ChoiceTask {
-  TaskInfo info;  ///< Its metric is filled in by `choice_task`.
+  TaskInfo info;           ///< Its metric is filled in by `choice_task`.
+  TaskInfo examples = {};  ///< As in `RecordTask`.
   size_t published_size = 0;
   std::string harness_task;  ///< The name in prompts.json, "anli_r1".
   /// The questions of one record. Throws `Error` (kInput) if it cannot be used.
@@ -35,6 +37,13 @@ struct ChoiceTask {
 };
 
 RecordTask choice_task(ChoiceTask task);
+
+/// `open_record_tasks`, with `options.shots` examples before every question: those of the task's
+/// file of examples, or others of its own file. Throws `Error` (kInput) also if the former is
+/// missing, and kInvalidArgument if there are not enough.
+std::vector<std::unique_ptr<Task>> open_choice_tasks(std::span<const RecordTask> tasks,
+                                                     const SuiteOptions& options,
+                                                     std::vector<SkippedLine>& skipped);
 
 /// The record's `label`: a number, false or true for 0 and 1, or one of `names`, which stand for
 /// their positions. Throws `Error` (kInput) for anything else and beyond `count` labels.

@@ -17,6 +17,7 @@ namespace restkv::eval {
 /// What a suite makes of the records of one task.
 struct RecordTask {
   TaskInfo info;
+  TaskInfo examples = {};  ///< Solved questions for few-shot prompts; without a file: its own.
   size_t published_size = 0;
   bool lower_is_better = false;
   /// The samples of one record, usually one; their `id` may be empty or not unique. Throws `Error`

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <set>
 #include <string>
 #include <string_view>
@@ -215,6 +216,11 @@ std::vector<Sample> record_samples(const json& record) {
     Sample sample = choice_sample(context, choices, 0);
     sample.id = fmt::format("{}-{}", id_of(record), id_of(question));
     sample.reference = {{"entities", entities}, {"answers", answers}};
+    const auto gold = std::ranges::find_if(
+        entities, [&](const std::string& entity) { return answers.contains(entity); });
+    if (gold != entities.end()) {  // the first right one, for examples
+      sample.reference["gold"] = std::distance(entities.begin(), gold);
+    }
     samples.push_back(std::move(sample));
   }
   return samples;
@@ -236,6 +242,8 @@ Scores record_score(const Sample& sample, const Answer& answer) {
 
 constexpr std::string_view kSource =
     "https://dl.fbaipublicfiles.com/glue/superglue/data/v2/combined.zip (<task>/val.jsonl)";
+constexpr std::string_view kExampleSource =
+    "https://github.com/THUDM/P-tuning (FewGLUE_32dev/<task>/train.jsonl)";
 
 struct Dataset {
   std::string_view name;
@@ -265,16 +273,31 @@ TaskInfo info_of(std::string_view name, std::string_view folder, std::string_vie
                           fmt::format("combined/{}/val.jsonl", folder)}};
 }
 
+/// FewGLUE's 32 training examples, else SuperGLUE's own training set.
+TaskInfo examples_of(std::string_view folder) {
+  return {.name = {},
+          .category = {},
+          .metric = {},
+          .file = fmt::format("superglue/{}/train32.jsonl", folder),
+          .source = std::string(kExampleSource),
+          .other_files = {fmt::format("superglue/{}/train.jsonl", folder),
+                          fmt::format("FewGLUE_32dev/{}/train.jsonl", folder),
+                          fmt::format("SuperGLUE/{}/train.jsonl", folder),
+                          fmt::format("combined/{}/train.jsonl", folder)}};
+}
+
 std::vector<RecordTask> record_tasks() {
   std::vector<RecordTask> tasks;
   tasks.reserve(kDatasets.size() + 1);
   for (const Dataset& dataset : kDatasets) {
     tasks.push_back(choice_task({.info = info_of(dataset.name, dataset.folder, dataset.category),
+                                 .examples = examples_of(dataset.folder),
                                  .published_size = dataset.size,
                                  .harness_task = std::string(dataset.name),
                                  .questions = dataset.questions}));
   }
   tasks.push_back({.info = info_of("record", "ReCoRD", "question_answering"),
+                   .examples = examples_of("ReCoRD"),
                    .published_size = kRecordSize,
                    .samples = record_samples,
                    .score = record_score});

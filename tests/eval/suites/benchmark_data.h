@@ -23,7 +23,7 @@ inline std::optional<std::filesystem::path> folder_from_environment(const char* 
 #define RESTKV_FOLDER_OR_SKIP(folder, variable)                                     \
   const auto optional_##folder = ::restkv::test::folder_from_environment(variable); \
   if (!optional_##folder) GTEST_SKIP() << "set " << (variable) << " to check";      \
-  const std::filesystem::path folder = *optional_##folder
+  const std::filesystem::path& folder = *optional_##folder
 
 inline std::vector<nlohmann::json> read_jsonl(const std::filesystem::path& path) {
   std::vector<nlohmann::json> records;
