@@ -5,11 +5,13 @@
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <numeric>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "bench/machine.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
@@ -19,12 +21,45 @@
 namespace {
 
 using restkv::AlignedVector;
+using restkv::Heads;
 using restkv::bench::gemm_rate;
 using restkv::bench::random_floats;
 using restkv::bench::read_bandwidth;
 using restkv::bench::seconds;
 
-void prefill(benchmark::State& state) {
+/// Root mean square of a block's error, as a share of that of the exact result, from a row of each
+/// head computed in float64.
+double relative_error(Heads<const float> queries, Heads<const float> keys,
+                      Heads<const float> values, size_t first, Heads<const float> out) {
+  double error = 0;
+  double magnitude = 0;
+  const double scale = 1 / std::sqrt(static_cast<double>(keys.dim));
+  for (size_t h = 0; h < queries.heads; ++h) {
+    const size_t kv_head = h * keys.heads / queries.heads;
+    const size_t row = h * 29 % queries.rows;
+    std::vector<double> exact(values.dim);
+    double total = 0;
+    for (size_t j = 0; j <= first + row; ++j) {
+      const float* q = queries.row(h, row);
+      const double weight =
+          std::exp(scale * std::inner_product(q, q + keys.dim, keys.row(kv_head, j), 0.0));
+      total += weight;
+      for (size_t c = 0; c < values.dim; ++c) exact[c] += weight * values.row(kv_head, j)[c];
+    }
+    for (size_t c = 0; c < values.dim; ++c) {
+      const double x = exact[c] / total;
+      error += std::pow(x - out.row(h, row)[c], 2);
+      magnitude += x * x;
+    }
+  }
+  return std::sqrt(error / magnitude);
+}
+
+void prefill(benchmark::State& state, restkv::AttentionPrecision precision) {
+  if (!restkv::supports(precision)) {
+    state.SkipWithError("this processor has no instructions for it");
+    return;
+  }
   const auto heads = static_cast<size_t>(state.range(0));
   const auto kv_heads = static_cast<size_t>(state.range(1));
   const auto dim = static_cast<size_t>(state.range(2));
@@ -34,13 +69,17 @@ void prefill(benchmark::State& state) {
   const auto k = random_floats(kv_heads * n * dim);
   const auto v = random_floats(kv_heads * n * dim);
   AlignedVector<float> out(heads * kBlock * dim);
+  const Heads<const float> queries(q.data(), heads, kBlock, dim);
+  const Heads<const float> keys(k.data(), kv_heads, n, dim);
+  const Heads<const float> values(v.data(), kv_heads, n, dim);
+  restkv::AttentionOptions options;
+  options.precision = precision;
   const double limit = gemm_rate();
   double best = 1e30;
   for (auto _ : state) {
     const double t = seconds([&] {
       for (size_t first = 0; first < n; first += kBlock) {
-        restkv::prefill_attention({q.data(), heads, kBlock, dim}, {k.data(), kv_heads, n, dim},
-                                  {v.data(), kv_heads, n, dim}, first, {},
+        restkv::prefill_attention(queries, keys, values, first, options,
                                   {out.data(), heads, kBlock, dim});
       }
     });
@@ -51,13 +90,18 @@ void prefill(benchmark::State& state) {
   state.counters["GFLOPS"] = flops / best * 1e-9;
   state.counters["sgemm"] = limit * 1e-9;
   state.counters["ratio"] = flops / best / limit;
+  state.counters["error"] =
+      relative_error(queries, keys, values, n - kBlock, {out.data(), heads, kBlock, dim});
 }
-BENCHMARK(prefill)
-    ->Args({9, 3, 64, 8192})
-    ->Args({32, 8, 128, 8192})
-    ->Args({8, 4, 256, 4096})
-    ->Iterations(3)
-    ->Unit(benchmark::kMillisecond);
+void prefill_shapes(benchmark::internal::Benchmark* bench) {
+  bench->Args({9, 3, 64, 8192})
+      ->Args({32, 8, 128, 8192})
+      ->Args({8, 4, 256, 4096})
+      ->Iterations(3)
+      ->Unit(benchmark::kMillisecond);
+}
+BENCHMARK_CAPTURE(prefill, f32, restkv::AttentionPrecision::kF32)->Apply(prefill_shapes);
+BENCHMARK_CAPTURE(prefill, bf16, restkv::AttentionPrecision::kBf16)->Apply(prefill_shapes);
 
 /// The second pass that h2o needs, as a share of the attention it comes after.
 void column_sums(benchmark::State& state) {
@@ -70,8 +114,8 @@ void column_sums(benchmark::State& state) {
   const auto k = random_floats(kv_heads * n * dim);
   const auto v = random_floats(kv_heads * n * dim);
   AlignedVector<float> out(heads * kBlock * dim), log_sums(heads * kBlock), sums(heads * n);
-  const restkv::Heads<const float> queries(q.data(), heads, kBlock, dim);
-  const restkv::Heads<const float> keys(k.data(), kv_heads, n, dim);
+  const Heads<const float> queries(q.data(), heads, kBlock, dim);
+  const Heads<const float> keys(k.data(), kv_heads, n, dim);
   const restkv::Matrix<float> rows(log_sums.data(), heads, kBlock);
   double attention = 1e30;
   double second = 1e30;
@@ -112,7 +156,7 @@ void decode(benchmark::State& state, restkv::KvType type) {
     const auto rows = random_floats(kv_heads * n * dim);
     std::vector<int32_t> all(n);
     std::iota(all.begin(), all.end(), 0);
-    const restkv::Heads<const float> view(rows.data(), kv_heads, n, dim);
+    const Heads<const float> view(rows.data(), kv_heads, n, dim);
     cache.gather(0, view, view, {std::vector(kv_heads, all)});
   }
   AlignedVector<float> out(heads * dim);

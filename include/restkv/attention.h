@@ -11,11 +11,23 @@
 /// Instruction sets are chosen at run time; results do not depend on the number of threads.
 namespace restkv {
 
+/// The precision in which the attention of prompts multiplies: queries with keys, and weights with
+/// values. Sums and softmax are in float32, and so is everything about single tokens.
+enum class AttentionPrecision : uint8_t {
+  kF32,   ///< Every processor.
+  kBf16,  ///< Factors rounded to bfloat16: AVX512-BF16.
+};
+std::string_view attention_precision_name(AttentionPrecision precision);
+/// "f32", "bf16", or "auto": bf16 where the processor has it, otherwise f32. Throws `Error`
+/// (kInvalidArgument).
+AttentionPrecision find_attention_precision(std::string_view name);
+
 struct AttentionOptions {
   float scale = 0.0F;         ///< Softmax scale; 0 means 1/sqrt(head_dim).
   float softcap = 0.0F;       ///< c in c * tanh(z / c) on the scaled logits (Gemma 2); 0: none.
   size_t sliding_window = 0;  ///< Position i sees j iff i - W < j <= i; 0: all earlier positions.
   bool causal = true;         ///< false: every row sees every key, and there is no sliding window.
+  AttentionPrecision precision = AttentionPrecision::kF32;  ///< Read by `prefill_attention` only.
 };
 
 /// Side of the tiles that a `TileMask` speaks of.
@@ -32,11 +44,13 @@ using TileMask = Heads<const uint8_t>;
 /// queries [query_heads, m, d]: row i stands at position `first + i`; keys [kv_heads, >= first + m,
 /// d]; values [kv_heads, >= first + m, dv]; out [query_heads, m, dv]. Query head h reads KV head
 /// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
+/// With `AttentionPrecision::kBf16` a logit is off by about 2^-9 sum over c of |q_c k_c| times the
+/// scale, a weight and a value by 2^-9 of it.
 /// If `log_sums` [query_heads, m] is given, it receives the logarithm of each row's softmax
 /// denominator: log(sum over j of exp(z_j)), z the logits.
 /// With a `mask`, softmax and denominator are those of the keys in kept tiles. A mask that keeps
-/// all tiles changes no bit of the result. Needs `causal`. Throws `Error` (kInvalidArgument) if
-/// shapes do not fit.
+/// all tiles changes no bit of the result. Needs `causal`. Throws `Error`: kInvalidArgument if
+/// shapes do not fit, kUnsupported if the processor has no instructions for the precision.
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
                        Heads<float> out, Matrix<float> log_sums = {}, const TileMask& mask = {});

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/attention_precision.h"
 #include "attention/mask.h"
 #include "base/threads.h"
 #include "fmt/format.h"
@@ -11,6 +12,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/prefill_attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "attention/prefill_operands-inl.h"
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
@@ -28,13 +30,13 @@ constexpr float kMaxSlack = 8.0F;
 constexpr float kNoMaximum = -1.0e30F;
 
 /// Working memory of one thread.
+template <class Operands>
 struct PrefillScratch {
-  AlignedVector<float> queries, keys, values, out, logits, maximum, sum;
+  Operands operands;
+  AlignedVector<float> out, logits, maximum, sum;
+  std::vector<size_t> positions;
 
-  void Resize(size_t rows, size_t dim, size_t padded_value_dim, size_t lanes) {
-    queries.resize(rows * dim);
-    keys.resize(dim * kTilePositions);
-    values.resize(kTilePositions * padded_value_dim);
+  void Resize(size_t rows, size_t padded_value_dim, size_t lanes) {
     out.resize(rows * padded_value_dim);
     logits.resize(kTileRows * kTilePositions);
     maximum.resize(rows);
@@ -45,7 +47,7 @@ struct PrefillScratch {
 /// Turns one row of logits (in units of log2) into weights; keeps the row's maximum and its
 /// per-lane partial sums, and rescales what was summed so far when the maximum rises.
 /// Keys outside [visible_begin, visible_end) of the tile get weight 0.
-template <class D>
+template <int kExpDegree, class D>
 HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t visible_begin,
                            size_t visible_end, float& maximum, float* HWY_RESTRICT sum,
                            float* HWY_RESTRICT out, size_t out_cols) {
@@ -77,7 +79,7 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
   const auto lowest = hn::Set(d, -126.0F);
   for (size_t j = 0; j < kVectors; ++j) {
     const auto x = hn::Sub(s[j], offset);
-    auto weight = Exp2(d, x);
+    auto weight = Exp2<kExpDegree>(d, x);
     if (HWY_UNLIKELY(masked)) weight = hn::IfThenElseZero(hn::Gt(x, lowest), weight);
     total = hn::Add(total, weight);
     hn::Store(weight, d, logits + j * kLanes);
@@ -90,10 +92,12 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
 /// Its rows come in spans that meet the same keys: a single one of all heads, or, with a mask, one
 /// per head. Row j of span s is position begin + j / share, head s * share + j % share of the
 /// group.
+template <class Operands>
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
                  float scale, size_t kv_head, size_t begin, size_t end, const Heads<float>& out,
-                 const Matrix<float>& log_sums, const TileMask& mask, PrefillScratch& scratch) {
+                 const Matrix<float>& log_sums, const TileMask& mask,
+                 PrefillScratch<Operands>& scratch) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const size_t group = queries.heads / keys.heads;
@@ -104,7 +108,9 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t spans = group / share;
   const size_t rows = (end - begin) * share;  // of a span
   const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
-  scratch.Resize(spans * padded_rows, dim, padded_dim, kLanes);
+  Operands& operands = scratch.operands;
+  operands.Resize(spans * padded_rows, dim, value_dim, padded_dim);
+  scratch.Resize(spans * padded_rows, padded_dim, kLanes);
   const auto head_of = [&](size_t span, size_t row) {
     return kv_head * group + span * share + row % share;
   };
@@ -112,21 +118,22 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   // With soft-capping the logits are needed in natural units first.
   const float query_scale = options.softcap > 0 ? scale : scale * kLog2E;
   for (size_t span = 0; span < spans; ++span) {
-    float* packed = scratch.queries.data() + span * padded_rows * dim;
+    const size_t base = span * padded_rows;
     for (size_t i = 0; i < rows; ++i) {
-      const float* q = queries.row(head_of(span, i), begin + i / share);
-      for (size_t c = 0; c < dim; ++c) packed[i * dim + c] = q[c] * query_scale;
+      operands.SetQuery(base + i, queries.row(head_of(span, i), begin + i / share), query_scale);
     }
-    std::fill(packed + rows * dim, packed + padded_rows * dim, 0.0F);
+    operands.ClearQueries(base + rows, base + padded_rows);
   }
   std::fill(scratch.out.begin(), scratch.out.end(), 0.0F);
   std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
 
-  // The last position that a row of a span sees.
-  const auto position_of = [&](size_t row) {
-    return options.causal ? first + begin + row / share : keys.rows - 1;
-  };
+  // The last position that a row of a span sees. (A division for each use would be felt.)
+  scratch.positions.resize(rows);
+  for (size_t i = 0; i < rows; ++i) {
+    scratch.positions[i] = options.causal ? first + begin + i / share : keys.rows - 1;
+  }
+  const auto position_of = [&](size_t row) { return scratch.positions[row]; };
   const size_t window = options.causal ? options.sliding_window : 0;
   const size_t first_key =
       window > 0 && position_of(0) + 1 > window ? position_of(0) + 1 - window : 0;
@@ -141,20 +148,8 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     while (next < spans && !kept(next)) ++next;
     if (next == spans) continue;  // nobody meets these keys
     const size_t tile_keys = std::min(kTilePositions, key_end - k0);
-    TransposePadded(keys.row(kv_head, k0), tile_keys, dim, keys.row_stride, scratch.keys.data(),
-                    kTilePositions, kTilePositions);
-    // Values are used where they lie, unless their rows must be padded to whole vectors.
-    const float* tile_values = values.row(kv_head, k0);
-    size_t value_stride = values.row_stride;
-    if (padded_dim != value_dim) {
-      for (size_t k = 0; k < tile_keys; ++k) {
-        float* row = scratch.values.data() + k * padded_dim;
-        std::copy_n(values.row(kv_head, k0 + k), value_dim, row);
-        std::fill(row + value_dim, row + padded_dim, 0.0F);
-      }
-      tile_values = scratch.values.data();
-      value_stride = padded_dim;
-    }
+    operands.SetKeys(keys.row(kv_head, k0), tile_keys, keys.row_stride);
+    operands.SetValues(values.row(kv_head, k0), tile_keys, values.row_stride);
     for (size_t span = next; span < spans; ++span) {
       if (!kept(span)) continue;
       const size_t base = span * padded_rows;
@@ -165,9 +160,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         const size_t strip_position = position_of(i);
         if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
         float* logits = scratch.logits.data();
-        StripProduct<kTileRows, false>(d, kTilePositions, dim,
-                                       scratch.queries.data() + (base + i) * dim, dim,
-                                       scratch.keys.data(), kTilePositions, logits, kTilePositions);
+        operands.Logits(base + i, logits);
         if (options.softcap > 0) {
           const auto inverse = hn::Set(d, 1.0F / options.softcap);
           const auto cap = hn::Set(d, options.softcap * kLog2E);
@@ -179,21 +172,23 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         const bool masked = k0 + kTilePositions > strip_position + 1 ||
                             (window > 0 && last_position >= k0 + window);
         for (size_t r = 0; r < kTileRows; ++r) {
-          // Padding rows repeat the last row's visibility; nobody reads them.
-          const size_t position = position_of(std::min(i + r, last));
-          const size_t visible_end =
-              position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
-          const size_t visible_begin =
-              window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
+          size_t visible_begin = 0;
+          size_t visible_end = kTilePositions;
+          if (masked) {
+            // Padding rows repeat the last row's visibility; nobody reads them.
+            const size_t position = position_of(std::min(i + r, last));
+            visible_end = position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
+            visible_begin =
+                window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
+          }
           const size_t row = base + i + r;
-          SoftmaxRow(d, logits + r * kTilePositions, masked, visible_begin, visible_end,
-                     scratch.maximum[row], scratch.sum.data() + row * kLanes,
-                     scratch.out.data() + row * padded_dim, padded_dim);
+          SoftmaxRow<Operands::kExpDegree>(d, logits + r * kTilePositions, masked, visible_begin,
+                                           visible_end, scratch.maximum[row],
+                                           scratch.sum.data() + row * kLanes,
+                                           scratch.out.data() + row * padded_dim, padded_dim);
         }
         const size_t depth = std::min(tile_keys, last_position - k0 + 1);
-        StripProduct<kTileRows, true>(d, padded_dim, depth, logits, kTilePositions, tile_values,
-                                      value_stride, scratch.out.data() + (base + i) * padded_dim,
-                                      padded_dim);
+        operands.AddValues(logits, depth, scratch.out.data() + (base + i) * padded_dim);
       }
     }
   }
@@ -214,16 +209,17 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   }
 }
 
-void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
-                      const Heads<const float>& values, size_t first,
-                      const AttentionOptions& options, float scale, const Heads<float>& out,
-                      const Matrix<float>& log_sums, const TileMask& mask) {
+template <class Operands>
+void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& keys,
+                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
+                  float scale, const Heads<float>& out, const Matrix<float>& log_sums,
+                  const TileMask& mask) {
   static_assert(kTilePositions == kMaskTile);
   const size_t group = queries.heads / keys.heads;
   const size_t positions =
       mask.data != nullptr ? kMaskTile : std::max<size_t>(1, kTileQueryRows / group);
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
-  std::vector<PrefillScratch> scratch(static_cast<size_t>(num_threads()));
+  std::vector<PrefillScratch<Operands>> scratch(static_cast<size_t>(num_threads()));
   parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
     // Later tiles see more keys: starting with them balances the threads.
     const size_t tile = tiles - 1 - task / keys.heads;
@@ -231,6 +227,19 @@ void PrefillAttention(const Heads<const float>& queries, const Heads<const float
     PrefillTile(queries, keys, values, first, options, scale, task % keys.heads, begin,
                 std::min(begin + positions, queries.rows), out, log_sums, mask, scratch[thread]);
   });
+}
+
+void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
+                      const Heads<const float>& values, size_t first,
+                      const AttentionOptions& options, float scale, const Heads<float>& out,
+                      const Matrix<float>& log_sums, const TileMask& mask) {
+#if RESTKV_BF16_PRODUCTS
+  if (options.precision == AttentionPrecision::kBf16) {
+    PrefillTiles<Bf16Operands>(queries, keys, values, first, options, scale, out, log_sums, mask);
+    return;
+  }
+#endif
+  PrefillTiles<F32Operands>(queries, keys, values, first, options, scale, out, log_sums, mask);
 }
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -259,6 +268,7 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                     keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
                     log_sums.rows, log_sums.cols));
   }
+  require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
   const float scale =
       options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));

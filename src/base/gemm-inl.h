@@ -9,6 +9,7 @@
 #endif
 
 #include <cstddef>
+#include <cstdint>
 
 #include "hwy/highway.h"
 
@@ -98,11 +99,66 @@ HWY_NOINLINE void SmallProduct(D d, size_t rows, size_t cols, size_t depth, cons
   }
 }
 
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+/// Transposes 16 x 16 elements of 32 bits: each vector is a row, then a column.
+HWY_INLINE void Transpose16(hn::Vec512<uint32_t> (&rows)[16]) {
+  const hn::Full512<uint32_t> d;
+  const hn::Full512<uint64_t> d2;
+  using V = hn::Vec512<uint32_t>;
+  // Of four rows, lane 4 b + i of column j becomes what row i has in lane 4 b + j.
+  V four[4][4];
+#pragma GCC unroll 4
+  for (size_t q = 0; q < 4; ++q) {
+    const V* row = rows + 4 * q;
+    const auto low01 = hn::BitCast(d2, hn::InterleaveLower(d, row[0], row[1]));
+    const auto low23 = hn::BitCast(d2, hn::InterleaveLower(d, row[2], row[3]));
+    const auto high01 = hn::BitCast(d2, hn::InterleaveUpper(d, row[0], row[1]));
+    const auto high23 = hn::BitCast(d2, hn::InterleaveUpper(d, row[2], row[3]));
+    four[q][0] = hn::BitCast(d, hn::InterleaveLower(d2, low01, low23));
+    four[q][1] = hn::BitCast(d, hn::InterleaveUpper(d2, low01, low23));
+    four[q][2] = hn::BitCast(d, hn::InterleaveLower(d2, high01, high23));
+    four[q][3] = hn::BitCast(d, hn::InterleaveUpper(d2, high01, high23));
+  }
+  // Blocks of 4 lanes: those with the same number in the four quadruples make a column.
+#pragma GCC unroll 4
+  for (size_t j = 0; j < 4; ++j) {
+    const auto even01 = _mm512_shuffle_i32x4(four[0][j].raw, four[1][j].raw, 0x88);
+    const auto even23 = _mm512_shuffle_i32x4(four[2][j].raw, four[3][j].raw, 0x88);
+    const auto odd01 = _mm512_shuffle_i32x4(four[0][j].raw, four[1][j].raw, 0xdd);
+    const auto odd23 = _mm512_shuffle_i32x4(four[2][j].raw, four[3][j].raw, 0xdd);
+    rows[j] = V{_mm512_shuffle_i32x4(even01, even23, 0x88)};
+    rows[4 + j] = V{_mm512_shuffle_i32x4(odd01, odd23, 0x88)};
+    rows[8 + j] = V{_mm512_shuffle_i32x4(even01, even23, 0xdd)};
+    rows[12 + j] = V{_mm512_shuffle_i32x4(odd01, odd23, 0xdd)};
+  }
+}
+#endif
+
 /// dst[c][r] = src[r][c] for `rows` x `cols`; columns rows..padded_rows-1 of dst become zero.
 HWY_INLINE void TransposePadded(const float* HWY_RESTRICT src, size_t rows, size_t cols,
                                 size_t src_stride, float* HWY_RESTRICT dst, size_t dst_stride,
                                 size_t padded_rows) {
   size_t r = 0;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if (cols % 16 == 0) {
+    const hn::Full512<float> d16;
+    const hn::Full512<uint32_t> du16;
+    for (; r + 16 <= rows; r += 16) {
+      for (size_t c = 0; c < cols; c += 16) {
+        hn::Vec512<uint32_t> block[16];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < 16; ++i) {
+          block[i] = hn::BitCast(du16, hn::LoadU(d16, src + (r + i) * src_stride + c));
+        }
+        Transpose16(block);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < 16; ++i) {
+          hn::StoreU(hn::BitCast(d16, block[i]), d16, dst + (c + i) * dst_stride + r);
+        }
+      }
+    }
+  }
+#endif
 #if HWY_TARGET != HWY_SCALAR
   // Blocks of 4 x 4: pairs of rows are interleaved, then pairs of pairs.
   const hn::Full128<float> d4;

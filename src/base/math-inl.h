@@ -17,23 +17,32 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr float kLog2E = 1.44269504088896340736F;
 
-/// 2^x for x <= 127; relative error below 3e-7. Below -126 it stays at 2^-126.
+/// 2^x for x <= 127; relative error below 3e-7 or, with degree 3, 1.1e-4. Below -126 it stays at
+/// 2^-126.
 ///
 /// Adding 1.5 * 2^23 rounds x to an integer n and leaves n in the low mantissa bits, so 2^n is a
-/// shift and an integer addition; 2^(x - n) is a degree-6 polynomial (Taylor coefficients ln(2)^k
-/// / k! are within 3e-8 on [-0.5, 0.5] and keep 2^0 = 1 exact).
-template <class D, class V = hn::Vec<D>>
+/// shift and an integer addition; 2^(x - n) is a polynomial: of degree 6 (Taylor coefficients
+/// ln(2)^k / k! are within 3e-8 on [-0.5, 0.5]) or 3 (interpolated for the least relative error),
+/// both of which keep 2^0 = 1 exact.
+template <int kDegree = 6, class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x) {
   const hn::RebindToSigned<D> di;
   const auto magic = hn::Set(d, 12582912.0F);
   x = hn::Max(x, hn::Set(d, -126.0F));
   const auto shifted = hn::Add(x, magic);
   const auto f = hn::Sub(x, hn::Sub(shifted, magic));
-  auto p = hn::MulAdd(hn::Set(d, 1.5403530e-4F), f, hn::Set(d, 1.3333558e-3F));
-  p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3F));
-  p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2F));
-  p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1F));
-  p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1F));
+  V p;
+  if constexpr (kDegree == 6) {
+    p = hn::MulAdd(hn::Set(d, 1.5403530e-4F), f, hn::Set(d, 1.3333558e-3F));
+    p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3F));
+    p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2F));
+    p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1F));
+    p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1F));
+  } else {
+    static_assert(kDegree == 3);
+    p = hn::MulAdd(hn::Set(d, 5.5069931e-2F), f, hn::Set(d, 2.4219439e-1F));
+    p = hn::MulAdd(p, f, hn::Set(d, 6.9326476e-1F));
+  }
   p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
   const auto n = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), n));

@@ -1,0 +1,46 @@
+#include "attention/attention_precision.h"
+
+#include <fmt/format.h>
+
+#include "hwy/targets.h"
+#include "restkv/error.h"
+
+namespace restkv {
+
+std::string_view attention_precision_name(AttentionPrecision precision) {
+  return precision == AttentionPrecision::kF32 ? "f32" : "bf16";
+}
+
+AttentionPrecision find_attention_precision(std::string_view name) {
+  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+    if (name == attention_precision_name(precision)) return precision;
+  }
+  if (name == "auto") {
+    return supports(AttentionPrecision::kBf16) ? AttentionPrecision::kBf16
+                                               : AttentionPrecision::kF32;
+  }
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("attention precision '{}' is unknown; choose one of f32, bf16, auto", name));
+}
+
+bool supports(AttentionPrecision precision) {
+  if (precision == AttentionPrecision::kF32) return true;
+#if HWY_ARCH_X86
+  // Kernels exist for AVX-512 (see base/bf16-inl.h), which tests can switch off.
+  return (hwy::SupportedTargets() & (HWY_AVX3 | HWY_AVX3_DL)) != 0 &&
+         __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+void require_support(AttentionPrecision precision) {
+  if (supports(precision)) return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("attention precision {} needs a processor with AVX512-BF16, which this "
+                          "one has not; use f32 or auto",
+                          attention_precision_name(precision)));
+}
+
+}  // namespace restkv

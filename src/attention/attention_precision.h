@@ -1,0 +1,12 @@
+#pragma once
+
+#include "restkv/attention.h"
+
+namespace restkv {
+
+/// Whether this processor has instructions for it.
+bool supports(AttentionPrecision precision);
+/// Throws `Error` (kUnsupported, with the remedy) if not.
+void require_support(AttentionPrecision precision);
+
+}  // namespace restkv
