@@ -14,6 +14,7 @@
 #include "attention/sparse/antidiagonal.h"
 #include "attention/sparse/lines.h"
 #include "attention/sparse/pattern.h"
+#include "restkv/aligned.h"
 #include "restkv/error.h"
 #include "support/simd.h"
 
@@ -279,8 +280,9 @@ TEST(SparsePatterns, AntidiagonalLogitsAreSumsOfTheLogits) {
         const testing::ForcedSimdTarget forced(target);
         std::vector<float> logits(layer.heads * query_groups * key_groups);
         const Heads<float> out(logits.data(), layer.heads, query_groups, key_groups);
+        AlignedVector<float> packed(7, 5.0F);  // used before
         antidiagonal_logits(layer.queries().slice_rows(first, rows - first), layer.keys(), first,
-                            stride, layer.attention, out);
+                            stride, layer.attention, packed, out);
         for (size_t h = 0; h < layer.heads; ++h) {
           for (size_t g = 0; g < query_groups; ++g) {
             const size_t last = std::min(first + (g + 1) * stride, rows) - 1;

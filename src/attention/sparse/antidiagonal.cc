@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -35,7 +36,13 @@ void AntidiagonalTile(const float* packed, size_t rows, const Heads<const float>
     TransposePadded(keys.row(kv_head, begin), count, dim, keys.row_stride * stride,
                     transposed.data(), kTilePositions, kTilePositions);
     const float* queries = packed + (stride - 1 - i) * rows * dim;
+    size_t fetched = 0;
     for (size_t r = 0; r < rows; r += kTileRows) {
+      // The next rows lie far apart, as the processor does not expect: they are asked for here.
+      for (const size_t end = count * (r + kTileRows) / rows; fetched < end; ++fetched) {
+        const float* row = keys.row(kv_head, std::min(begin + 1 + fetched * stride, seen - 1));
+        for (size_t c = 0; c < dim; c += 16) hwy::Prefetch(row + c);
+      }
       StripProduct<kTileRows, true>(d, kTilePositions, dim, queries + r * dim, dim,
                                     transposed.data(), kTilePositions,
                                     logits.data() + r * kTilePositions, kTilePositions);
@@ -55,7 +62,8 @@ namespace restkv {
 HWY_EXPORT(AntidiagonalTile);
 
 void antidiagonal_logits(Heads<const float> queries, Heads<const float> keys, size_t first,
-                         size_t stride, const AttentionOptions& options, Heads<float> out) {
+                         size_t stride, const AttentionOptions& options,
+                         AlignedVector<float>& packed, Heads<float> out) {
   constexpr size_t kTile = 64;        // groups of keys per task
   constexpr size_t kRowMultiple = 6;  // rows of the register tile
   const size_t dim = keys.dim;
@@ -66,17 +74,21 @@ void antidiagonal_logits(Heads<const float> queries, Heads<const float> keys, si
   const float scale =
       (options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(dim))) /
       static_cast<float>(stride);
-  // [kv_heads][stride][group * query_groups, padded][d]; rows that are not there are 0.
+  // [kv_heads][stride][group * query_groups, padded][d]; rows that are not there are 0, padding is
+  // whatever it is.
   const size_t used_rows = group * query_groups;
   const size_t rows = (used_rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
-  AlignedVector<float> packed(keys.heads * stride * rows * dim, 0.0F);
+  packed.resize(keys.heads * stride * rows * dim);
   parallel_for(queries.heads, [&](size_t h, size_t) {
     for (size_t i = 0; i < stride; ++i) {
       float* to =
           packed.data() + ((h / group * stride + i) * rows + h % group * query_groups) * dim;
       for (size_t g = 0; g < query_groups; ++g, to += dim) {
         const size_t row = g * stride + i;
-        if (row >= queries.rows) break;
+        if (row >= queries.rows) {
+          std::fill_n(to, dim, 0.0F);
+          continue;
+        }
         for (size_t c = 0; c < dim; ++c) to[c] = queries.row(h, row)[c] * scale;
       }
     }

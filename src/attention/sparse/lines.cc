@@ -17,9 +17,22 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Adds the weights of one head's last queries, `log_sums` being their denominators' logarithms.
-void HeadVotes(const SparseLayer& layer, size_t head, float scale, const float* log_sums,
-               std::vector<float>& columns, std::vector<float>& diagonals) {
+/// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two),
+/// so that most tiles of a row share one.
+constexpr float kMaxSlack = 8.0F;
+constexpr float kNoMaximum = -1.0e30F;
+
+/// What one query gives to one tile of keys: sums of 2^(logit - offset).
+struct RowVotes {
+  float offset = kNoMaximum;
+  float far = 0;   ///< To keys on the farther of the two diagonals of tiles that it meets here.
+  float near = 0;  ///< To keys on the nearer one.
+};
+
+/// Adds the weights of one head's last queries. Each tile's weights are summed as soon as its
+/// logits are there; what the rows' sums over all tiles make of them is known at the end.
+void HeadVotes(const SparseLayer& layer, size_t head, float scale, std::vector<float>& columns,
+               std::vector<float>& diagonals) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const Heads<const float>& keys = layer.keys;
@@ -32,6 +45,8 @@ void HeadVotes(const SparseLayer& layer, size_t head, float scale, const float* 
   AlignedVector<float> packed(padded_rows * keys.dim);
   AlignedVector<float> tile(keys.dim * kTilePositions);
   AlignedVector<float> logits(padded_rows * kTilePositions);
+  std::vector<RowVotes> votes(columns.size() * queries.rows);
+  std::vector<float> maximum(queries.rows, kNoMaximum);
   for (size_t r = 0; r < queries.rows; ++r) {
     const float* q = queries.row(r);
     for (size_t c = 0; c < keys.dim; ++c) packed[r * keys.dim + c] = q[c] * query_scale;
@@ -53,26 +68,54 @@ void HeadVotes(const SparseLayer& layer, size_t head, float scale, const float* 
       const size_t distance = first + r - k0;
       const auto visible = hn::Set(d, static_cast<float>(std::min(distance, kTilePositions)));
       const auto split = hn::Set(d, static_cast<float>(distance % kTilePositions));
-      const auto offset = hn::Set(d, log_sums[r] * kLog2E);
+      float* HWY_RESTRICT row = logits.data() + r * kTilePositions;
+      auto top = hn::Set(d, kNoMaximum);
+      for (size_t j = 0; j < kTilePositions; j += kLanes) {
+        auto x = hn::Load(d, row + j);
+        if (softcap > 0) {
+          x = hn::Mul(hn::Set(d, softcap * kLog2E),
+                      Tanh(d, hn::Mul(x, hn::Set(d, 1.0F / softcap))));
+          hn::Store(x, d, row + j);
+        }
+        const auto index = hn::Iota(d, static_cast<float>(j));
+        top = hn::IfThenElse(hn::Le(index, visible), hn::Max(top, x), top);
+      }
+      if (!hn::AllFalse(d, hn::Gt(top, hn::Set(d, maximum[r] + kMaxSlack)))) {
+        maximum[r] = hn::GetLane(hn::MaxOfLanes(d, top));
+      }
+      const auto offset = hn::Set(d, maximum[r]);
       auto far = hn::Zero(d);
       auto near = hn::Zero(d);
       for (size_t j = 0; j < kTilePositions; j += kLanes) {
         const auto index = hn::Iota(d, static_cast<float>(j));
-        auto x = hn::Load(d, logits.data() + r * kTilePositions + j);
-        if (softcap > 0) {
-          x = hn::Mul(hn::Set(d, softcap * kLog2E),
-                      Tanh(d, hn::Mul(x, hn::Set(d, 1.0F / softcap))));
-        }
-        const auto weight = hn::IfThenElseZero(hn::Le(index, visible), Exp2(d, hn::Sub(x, offset)));
+        const auto x = hn::Sub(hn::Load(d, row + j), offset);
+        const auto weight = hn::IfThenElseZero(hn::Le(index, visible), Exp2(d, x));
         const auto is_far = hn::Le(index, split);
         far = hn::Add(far, hn::IfThenElseZero(is_far, weight));
         near = hn::Add(near, hn::IfThenZeroElse(is_far, weight));
       }
-      const float far_sum = hn::GetLane(hn::SumOfLanes(d, far));
-      const float near_sum = hn::GetLane(hn::SumOfLanes(d, near));
-      columns[k0 / kTilePositions] += far_sum + near_sum;
-      diagonals[distance / kTilePositions] += far_sum;
-      if (distance >= kTilePositions) diagonals[distance / kTilePositions - 1] += near_sum;
+      votes[k0 / kTilePositions * queries.rows + r] = {
+          maximum[r], hn::GetLane(hn::SumOfLanes(d, far)), hn::GetLane(hn::SumOfLanes(d, near))};
+    }
+  }
+  for (size_t r = 0; r < queries.rows; ++r) {
+    const size_t tiles = (first + r) / kTilePositions + 1;  // that it sees
+    const auto factor = [&](const RowVotes& v) {
+      return v.offset == maximum[r] ? 1.0F : std::exp2(v.offset - maximum[r]);
+    };
+    double total = 0;
+    for (size_t t = 0; t < tiles; ++t) {
+      const RowVotes& v = votes[t * queries.rows + r];
+      total += double{factor(v)} * (v.far + v.near);
+    }
+    const auto inverse = static_cast<float>(1 / total);
+    for (size_t t = 0; t < tiles; ++t) {
+      const RowVotes& v = votes[t * queries.rows + r];
+      const float share = factor(v) * inverse;
+      const size_t diagonal = (first + r - t * kTilePositions) / kTilePositions;
+      columns[t] += share * (v.far + v.near);
+      diagonals[diagonal] += share * v.far;
+      if (diagonal > 0) diagonals[diagonal - 1] += share * v.near;
     }
   }
 }
@@ -87,15 +130,6 @@ HWY_EXPORT(HeadVotes);
 
 LineVotes line_votes(const SparseLayer& layer) {
   const Heads<const float>& queries = layer.last_queries;
-  // Attention gives the denominators of the softmax; what it makes of the values, for which a few
-  // channels of the keys stand in, is of no interest.
-  Heads<const float> values = layer.keys;
-  values.dim = std::min<size_t>(values.dim, 16);
-  AlignedVector<float> out(queries.heads * queries.rows * values.dim);
-  AlignedVector<float> log_sums(queries.heads * queries.rows);
-  const Matrix<float> denominators(log_sums.data(), queries.heads, queries.rows);
-  prefill_attention(queries, layer.keys, values, layer.keys.rows - queries.rows, layer.attention,
-                    {out.data(), queries.heads, queries.rows, values.dim}, denominators);
   const float scale = layer.attention.scale > 0
                           ? layer.attention.scale
                           : 1.0F / std::sqrt(static_cast<float>(layer.keys.dim));
@@ -105,7 +139,7 @@ LineVotes line_votes(const SparseLayer& layer) {
   votes.diagonals.assign(queries.heads, zeros);
   parallel_for(queries.heads, [&](size_t h, size_t) {
     HWY_DYNAMIC_DISPATCH(HeadVotes)
-    (layer, h, scale, denominators.row(h), votes.columns[h], votes.diagonals[h]);
+    (layer, h, scale, votes.columns[h], votes.diagonals[h]);
   });
   return votes;
 }
