@@ -1,11 +1,13 @@
-// What multiplying prompts in fewer bits costs and gains: perplexity of real text, divergence from
-// the float32 path and time, for every precision that this processor has.
+// What reading prompts in fewer bits costs and gains: perplexity of real text, divergence from the
+// float32 path and time, for every precision of matrix products and attention that this processor
+// has.
 //
 //   linear_perplexity MODEL TEXT [WINDOWS]
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,8 +15,10 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "bench/machine.h"
 #include "linear/linear_precision.h"
 #include "restkv/engine.h"
@@ -23,6 +27,7 @@
 
 namespace {
 
+using restkv::AttentionPrecision;
 using restkv::LinearPrecision;
 using restkv::Matrix;
 
@@ -31,7 +36,7 @@ constexpr size_t kWindow = 1024;
 constexpr size_t kFirstScored = 256;
 
 struct Row {
-  LinearPrecision precision;
+  std::string name;
   std::unique_ptr<restkv::Model> model;
   std::unique_ptr<restkv::Engine> engine;
   double surprise = 0, divergence = 0, agreement = 0, seconds = 0;
@@ -54,16 +59,24 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
   std::ifstream file(text_path);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   std::vector<Row> rows;
-  for (const auto precision :
-       {LinearPrecision::kF32, LinearPrecision::kBf16, LinearPrecision::kInt8}) {
-    if (!restkv::supports(precision)) {
-      fmt::print("{}: not on this processor\n", linear_precision_name(precision));
+  constexpr std::array kPrecisions{
+      std::pair{LinearPrecision::kF32, AttentionPrecision::kF32},  // what the others are held to
+      std::pair{LinearPrecision::kF32, AttentionPrecision::kBf16},
+      std::pair{LinearPrecision::kBf16, AttentionPrecision::kF32},
+      std::pair{LinearPrecision::kBf16, AttentionPrecision::kBf16},
+      std::pair{LinearPrecision::kInt8, AttentionPrecision::kF32}};
+  for (const auto& [linear, attention] : kPrecisions) {
+    const std::string name =
+        fmt::format("{} / {}", linear_precision_name(linear), attention_precision_name(attention));
+    if (!restkv::supports(linear) || !restkv::supports(attention)) {
+      fmt::print("{}: not on this processor\n", name);
       continue;
     }
     Row& row = rows.emplace_back();
-    row.precision = precision;
+    row.name = name;
     restkv::ModelOptions options;
-    options.linear = precision;
+    options.linear = linear;
+    options.attention = attention;
     row.model = std::make_unique<restkv::Model>(model_path, options);
     row.engine = std::make_unique<restkv::Engine>(*row.model);
   }
@@ -88,7 +101,7 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
           row.surprise -= scored[static_cast<size_t>(window[position + 1])];
           const std::span<float> reference =
               std::span(exact).subspan((position - kFirstScored) * vocabulary, vocabulary);
-          if (row.precision == LinearPrecision::kF32) std::ranges::copy(scored, reference.begin());
+          if (&row == rows.data()) std::ranges::copy(scored, reference.begin());
           double divergence = 0;
           for (size_t i = 0; i < vocabulary; ++i) {
             divergence += std::exp(double{reference[i]}) * (reference[i] - scored[i]);
@@ -105,11 +118,12 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
       });
     }
     const auto count = static_cast<double>((w + 1) * (kWindow - kFirstScored));
-    fmt::print("{} windows, {} scored tokens\n{:>6} {:>12} {:>12} {:>12} {:>12} {:>12}\n", w + 1,
-               count, "", "perplexity", "against f32", "KL to f32", "same token", "prefill/s");
+    fmt::print("{} windows, {} scored tokens\n{:>18} {:>12} {:>12} {:>12} {:>12} {:>12}\n", w + 1,
+               count, "linear / attention", "perplexity", "against f32", "KL to f32", "same token",
+               "prefill/s");
     for (const Row& row : rows) {
-      fmt::print("{:>6} {:>12.4f} {:>+11.3f}% {:>12.2e} {:>11.2f}% {:>12.0f}\n",
-                 linear_precision_name(row.precision), std::exp(row.surprise / count),
+      fmt::print("{:>18} {:>12.4f} {:>+11.3f}% {:>12.2e} {:>11.2f}% {:>12.0f}\n", row.name,
+                 std::exp(row.surprise / count),
                  100 * std::expm1((row.surprise - rows[0].surprise) / count),
                  row.divergence / count, 100 * row.agreement / count,
                  static_cast<double>((w + 1) * kWindow) / row.seconds);

@@ -125,6 +125,10 @@ bool applies(const Side& side, size_t tokens, const Flags& flags,
     case RuntimeName::kOpenVino:
       return !flags.openvino.empty() && !flags.synthetic;
     case RuntimeName::kRestkv:
+      if (side.bf16) {
+        return find_linear_precision("auto") == LinearPrecision::kBf16 &&
+               find_attention_precision("auto") == AttentionPrecision::kBf16;
+      }
       return side.full_cache || compression.method != "full";
   }
   return false;
@@ -161,6 +165,10 @@ Job make_job(const Flags& flags, const Side& side, const CompressionOptions& com
   job.model = flags.model;
   if (flags.rope_scale > 1) {
     job.model_options = {.rope_scaling = "linear", .rope_factor = flags.rope_scale};
+  }
+  if (side.bf16) {
+    job.model_options.linear = LinearPrecision::kBf16;
+    job.model_options.attention = AttentionPrecision::kBf16;
   }
   job.prompt.assign(prompt.begin(), prompt.end());
   job.decode = flags.decode;

@@ -18,6 +18,7 @@ struct Side {
   std::string_view name;
   RuntimeName runtime = RuntimeName::kRestkv;
   bool full_cache = false;       ///< restkv: keep everything instead of compressing.
+  bool bf16 = false;             ///< restkv: prompts multiply and attend in bfloat16.
   bool flash_attention = false;  ///< libllama.
   uint32_t ubatch = 0;           ///< libllama: tokens computed together.
 

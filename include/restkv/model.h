@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "restkv/attention.h"
 #include "restkv/compress.h"
 
 namespace restkv {
@@ -78,6 +79,7 @@ struct ModelOptions {
   std::string rope_scaling;
   double rope_factor = 1;  ///< The context becomes so many times longer; above 1, at most 1024.
   LinearPrecision linear = LinearPrecision::kF32;
+  AttentionPrecision attention = AttentionPrecision::kF32;
 };
 
 struct ModelWeights;
@@ -96,6 +98,7 @@ class Model {
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::string& path() const;
   [[nodiscard]] LinearPrecision linear_precision() const;
+  [[nodiscard]] AttentionPrecision attention_precision() const;
   [[nodiscard]] const ModelWeights& weights() const { return *weights_; }
 
   /// R factors of one layer's output projection; computed at first use, then kept.

@@ -221,10 +221,12 @@ void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& k
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
   std::vector<PrefillScratch<Operands>> scratch(static_cast<size_t>(num_threads()));
   parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
-    // Later tiles see more keys: starting with them balances the threads.
-    const size_t tile = tiles - 1 - task / keys.heads;
+    // Tiles of one KV head follow each other, so that its keys and values stay in the cache. Later
+    // tiles see more keys: starting with them balances the threads.
+    const size_t kv_head = task / tiles;
+    const size_t tile = tiles - 1 - task % tiles;
     const size_t begin = tile * positions;
-    PrefillTile(queries, keys, values, first, options, scale, task % keys.heads, begin,
+    PrefillTile(queries, keys, values, first, options, scale, kv_head, begin,
                 std::min(begin + positions, queries.rows), out, log_sums, mask, scratch[thread]);
   });
 }

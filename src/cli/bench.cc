@@ -35,6 +35,7 @@ struct BenchFlags {
   std::string model, text, json, csv, svg, rope_scaling;
   double rope_scale = 1;
   std::string linear = "f32";
+  std::string attention = "f32";
   std::vector<size_t> lengths{512, 2048, 8000};
   std::vector<std::string> methods{"full", "restkv"};
   std::vector<int> budgets{1024};
@@ -127,7 +128,8 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   bench::SweepPlan plan{.model = flags.model,
                         .model_options = {.rope_scaling = flags.rope_scaling,
                                           .rope_factor = flags.rope_scale,
-                                          .linear = find_linear_precision(flags.linear)},
+                                          .linear = find_linear_precision(flags.linear),
+                                          .attention = find_attention_precision(flags.attention)},
                         .prompt = {},
                         .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets,
                                                    kv_types, thread_counts(flags), flags.sparse),
@@ -180,6 +182,7 @@ int run_sweep(const BenchFlags& flags) {
                       {"software", bench::describe_software()},
                       {"model", bench::describe_model(config)},
                       {"linear", linear_precision_name(plan.model_options.linear)},
+                      {"attention", attention_precision_name(plan.model_options.attention)},
                       {"prompt", flags.synthetic      ? "random cache"
                                  : flags.text.empty() ? "generated stories"
                                                       : flags.text},
@@ -239,6 +242,9 @@ std::function<int()> declare_bench(CLI::App& app) {
   app.add_option("--linear", flags->linear, kLinearHelp)
       ->capture_default_str()
       ->type_name("f32|bf16|int8|auto");
+  app.add_option("--attention", flags->attention, kAttentionHelp)
+      ->capture_default_str()
+      ->type_name("f32|bf16|auto");
   app.add_option("--rope-scaling", flags->rope_scaling,
                  "stretch the model's context: linear, ntk or yarn")
       ->type_name("KIND");

@@ -47,6 +47,7 @@ struct EvalFlags {
   bool bos = false;
   std::string kv_type = "f16";
   std::string linear = "f32";
+  std::string attention = "f32";
   std::string sparse = "dense";
   std::string shard = "1/1";
   bool allow_code_execution = false;
@@ -186,6 +187,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
+  model_options.attention = find_attention_precision(flags.attention);
   const Model model(flags.model, model_options);
   const Tokenizer tokenizer(flags.model);
   if (flags.chat && !tokenizer.has_chat_template()) {
@@ -344,6 +346,9 @@ std::function<int()> declare_eval(CLI::App& app) {
   app.add_option("--linear", flags->linear, kLinearHelp)
       ->capture_default_str()
       ->type_name("f32|bf16|int8|auto");
+  app.add_option("--attention", flags->attention, kAttentionHelp)
+      ->capture_default_str()
+      ->type_name("f32|bf16|auto");
   app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
       ->capture_default_str();
   app.add_option("--sparse", flags->sparse,

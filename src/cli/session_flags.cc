@@ -29,6 +29,7 @@ void SessionFlags::declare(CLI::App& app) {
   add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
   add("--rope-scale", rope_scale_, "so many times", "X");
   add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
+  add("--attention", attention_, kAttentionHelp, "f32|bf16|auto");
   add("--sparse", sparse_,
       "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
       "PATTERN[:option=value...]");
@@ -92,7 +93,8 @@ ModelOptions SessionFlags::model() const {
   }
   return {.rope_scaling = rope_scaling_,
           .rope_factor = rope_scale_,
-          .linear = find_linear_precision(linear_)};
+          .linear = find_linear_precision(linear_),
+          .attention = find_attention_precision(attention_)};
 }
 
 }  // namespace restkv::cli

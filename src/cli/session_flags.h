@@ -15,6 +15,9 @@ namespace restkv::cli {
 inline constexpr const char* kLinearHelp =
     "precision in which prompts are multiplied with weights; auto: bf16 where the processor has it";
 
+inline constexpr const char* kAttentionHelp =
+    "precision in which prompts attend; auto: bf16 where the processor has it";
+
 /// What `run` and `chat` share: how the cache is compressed and stored, when, how far positions
 /// reach, and how exactly prompts are computed.
 class SessionFlags {
@@ -42,6 +45,7 @@ class SessionFlags {
   std::string rope_scaling_;
   double rope_scale_ = 1;
   std::string linear_ = "f32";
+  std::string attention_ = "f32";
   std::string sparse_ = "dense";
   bool sparse_recall_ = false;
 };

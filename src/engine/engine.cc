@@ -28,10 +28,12 @@ constexpr auto kDecoding = StoredProduct::kRounded;
 constexpr auto kDecodingTogether = StoredProduct::kUnpacked;
 static_assert(Engine::kMostTogether < kDenseFromRows);
 
-AttentionOptions attention_options(const ModelConfig& c, size_t layer) {
+AttentionOptions attention_options(const Model& model, size_t layer) {
+  const ModelConfig& c = model.config();
   return {.scale = c.attention_scale,
           .softcap = c.attention_softcap,
-          .sliding_window = c.windows[layer]};
+          .sliding_window = c.windows[layer],
+          .precision = model.attention_precision()};
 }
 
 void check_length(const ModelConfig& c, size_t position, size_t n) {
@@ -112,9 +114,9 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     // The last layer's outputs matter only where logits are wanted.
     const bool all_rows = layer + 1 < c.layers || (observed && observer.needs_all_rows());
     const size_t outputs = all_rows ? n : wanted_rows;
-    const bool sparse =
-        observed && convert && outputs == n &&
-        s.sparse.begin_layer(layer, attention_options(c, layer), n, observer.observed_rows(), s.kv);
+    const bool sparse = observed && convert && outputs == n &&
+                        s.sparse.begin_layer(layer, attention_options(model_, layer), n,
+                                             observer.observed_rows(), s.kv);
     if (sparse && s.sparse.looks_ahead()) look_ahead(layer, positions, hidden);
     for (size_t first = 0; first < n; first += kBlockTokens) {
       const size_t end = std::min(n, first + kBlockTokens);
@@ -129,7 +131,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
             Matrix<float> log_sums = observed ? observer.log_sums(out.rows) : Matrix<float>();
             if (sparse) log_sums = s.sparse.begin_block(q, s.kv, first, log_sums);
             s.kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
-                        attention_options(c, layer), out, log_sums);
+                        attention_options(model_, layer), out, log_sums);
             if (sparse) s.sparse.end_block(q, s.kv, first, log_sums);
             if (observed) observer.add(q, s.kv, first);
           });

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "attention/attention_precision.h"
 #include "linear/linear_precision.h"
 #include "model/weights.h"
 #include "restkv/aligned.h"
@@ -339,6 +340,8 @@ Model::Model(const std::string& path, const ModelOptions& options)
   ModelWeights& w = *weights_;
   require_support(options.linear);
   w.linear = options.linear;
+  require_support(options.attention);
+  w.attention = options.attention;
   try {
     w.architecture = &find_architecture(file.string("general.architecture"));
   } catch (const Error& e) {
@@ -366,6 +369,8 @@ Model::~Model() = default;
 const std::string& Model::path() const { return weights_->file.path(); }
 
 LinearPrecision Model::linear_precision() const { return weights_->linear; }
+
+AttentionPrecision Model::attention_precision() const { return weights_->attention; }
 
 const OutputFactor& Model::output_factor(size_t layer) const {
   const LayerWeights& w = weights_->layers.at(layer);

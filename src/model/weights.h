@@ -34,7 +34,8 @@ struct ModelWeights {
   GgufFile file;
   const Architecture* architecture = nullptr;
   LinearPrecision linear = LinearPrecision::kF32;  // of prompts
-  Weight token_embedding;                          // [V, C]
+  AttentionPrecision attention = AttentionPrecision::kF32;
+  Weight token_embedding;  // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]
   Linear unembedding;               // [V, C]

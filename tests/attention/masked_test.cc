@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "attention/reference.h"
 #include "base/threads.h"
 #include "restkv/attention.h"
@@ -81,7 +82,8 @@ Outputs run(const Case& c, const TileMask& mask) {
   return result;
 }
 
-void compare_with_plain_loops(const Case& c) {
+void compare_with_plain_loops(Case c, AttentionPrecision precision) {
+  c.options.precision = precision;
   testing::Expected expected;
   std::vector<double> sums(c.heads * c.seen(), 0.0);
   const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
@@ -114,8 +116,11 @@ void compare_with_plain_loops(const Case& c) {
       }
     }
   }
+  // Sums are made of float32 logits, but of the denominators that attention found.
+  const double sum_error = precision == AttentionPrecision::kBf16 ? 1e-2 : 2e-5;
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
+    if (!supports(precision)) continue;
     SCOPED_TRACE(testing::simd_target_name(target) + ": " + c.describe());
     const Outputs actual = run(c, c.mask());
     for (size_t r = 0; r < c.heads * c.rows; ++r) {
@@ -123,9 +128,14 @@ void compare_with_plain_loops(const Case& c) {
           << "row " << r;
     }
     for (size_t x = 0; x < sums.size(); ++x) {
-      ASSERT_NEAR(actual.sums[x], sums[x], 2e-5 * sums[x] + 1e-6) << "sum " << x;
+      ASSERT_NEAR(actual.sums[x], sums[x], sum_error * sums[x] + 1e-6) << "sum " << x;
     }
   }
+}
+
+void compare_with_plain_loops(const Case& c) {
+  compare_with_plain_loops(c, AttentionPrecision::kF32);
+  compare_with_plain_loops(c, AttentionPrecision::kBf16);
 }
 
 TEST(MaskedAttention, EqualsPlainLoopsOverTheKeptKeys) {
@@ -164,11 +174,15 @@ TEST(MaskedAttention, AFullMaskChangesNoBit) {
       c.fill();
       for (const int64_t target : testing::simd_targets()) {
         const testing::ForcedSimdTarget forced(target);
-        const Outputs dense = run(c, {});
-        const Outputs masked = run(c, c.mask());
-        EXPECT_EQ(dense.out, masked.out) << c.describe();
-        EXPECT_EQ(dense.log_sums, masked.log_sums) << c.describe();
-        EXPECT_EQ(dense.sums, masked.sums) << c.describe();
+        for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+          if (!supports(precision)) continue;
+          c.options.precision = precision;
+          const Outputs dense = run(c, {});
+          const Outputs masked = run(c, c.mask());
+          EXPECT_EQ(dense.out, masked.out) << c.describe();
+          EXPECT_EQ(dense.log_sums, masked.log_sums) << c.describe();
+          EXPECT_EQ(dense.sums, masked.sums) << c.describe();
+        }
       }
     }
   }

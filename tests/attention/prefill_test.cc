@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "attention/reference.h"
 #include "base/threads.h"
+#include "fmt/format.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
 #include "support/simd.h"
@@ -93,16 +95,20 @@ void compare(const Expected& expected, const std::vector<float>& actual, const s
   EXPECT_LE(worst, 1.0) << what << ": row " << worst_row << " is wrong by that many tolerances";
 }
 
-/// Compares with float64 on every instruction set.
-void check(Prompt p, const AttentionOptions& options = {},
-           const std::vector<size_t>& blocks = {512}) {
+/// Compares with float64 on every instruction set, in every precision that it has.
+void check(Prompt p, AttentionOptions options = {}, const std::vector<size_t>& blocks = {512}) {
   if (p.storage.empty()) p.fill_randomly();
-  const Expected expected =
-      testing::causal_attention(p.queries(), p.keys(), p.values(), 0, options);
-  for (const int64_t target : testing::simd_targets()) {
-    const testing::ForcedSimdTarget forced(target);
-    compare(expected, run(p, options, blocks),
-            testing::simd_target_name(target) + ": " + describe(p, options));
+  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+    options.precision = precision;
+    const Expected expected =
+        testing::causal_attention(p.queries(), p.keys(), p.values(), 0, options);
+    for (const int64_t target : testing::simd_targets()) {
+      const testing::ForcedSimdTarget forced(target);
+      if (!supports(precision)) continue;
+      compare(expected, run(p, options, blocks),
+              fmt::format("{}, {}: {}", testing::simd_target_name(target),
+                          attention_precision_name(precision), describe(p, options)));
+    }
   }
 }
 
@@ -187,32 +193,72 @@ TEST(PrefillAttention, NegativeZeros) {
 TEST(PrefillAttention, DoesNotLookAtLaterRows) {
   Prompt p{.n = 130};
   p.fill_randomly();
+  const Prompt untouched = p;
   const size_t m = 67;
-  Prompt shorter = p;
-  shorter.n = m;  // token-major, so that the first rows are the same
-  const auto expected = run(shorter, {}, {512});
   for (size_t i = m; i < p.n; ++i) {
     std::fill_n(p.keys().row(0, i), p.dim, std::numeric_limits<float>::quiet_NaN());
     std::fill_n(p.values().row(0, i), p.value_dim, std::numeric_limits<float>::quiet_NaN());
   }
-  std::vector<float> out(p.query_heads * m * p.value_dim);
-  prefill_attention(p.queries().slice_rows(0, m), p.keys(), p.values(), 0, {},
-                    {out.data(), p.query_heads, m, p.value_dim});
-  EXPECT_EQ(out, expected);
+  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+    if (!supports(precision)) continue;
+    Prompt shorter = untouched;
+    shorter.n = m;  // token-major, so that the first rows are the same
+    const auto expected = run(shorter, {.precision = precision}, {512});
+    std::vector<float> out(p.query_heads * m * p.value_dim);
+    prefill_attention(p.queries().slice_rows(0, m), p.keys(), p.values(), 0,
+                      {.precision = precision}, {out.data(), p.query_heads, m, p.value_dim});
+    EXPECT_EQ(out, expected);
+  }
 }
 
 TEST(PrefillAttention, ThreadsDoNotChangeABit) {
   const int before = num_threads();
   Prompt p{.query_heads = 6, .kv_heads = 2, .dim = 80, .value_dim = 80, .n = 300};
   p.fill_randomly();
-  std::vector<std::vector<float>> results;
-  for (const int threads : {1, 2, 3}) {
-    set_num_threads(threads);
-    results.push_back(run(p, {.sliding_window = 100}, {5, 512}));
+  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+    if (!supports(precision)) continue;
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      results.push_back(run(p, {.sliding_window = 100, .precision = precision}, {5, 512}));
+    }
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
   }
   set_num_threads(before);
-  EXPECT_EQ(results[0], results[1]);
-  EXPECT_EQ(results[0], results[2]);
+}
+
+TEST(AttentionPrecisions, AreFoundByName) {
+  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+    EXPECT_EQ(find_attention_precision(attention_precision_name(precision)), precision);
+  }
+  EXPECT_EQ(find_attention_precision("auto"), supports(AttentionPrecision::kBf16)
+                                                  ? AttentionPrecision::kBf16
+                                                  : AttentionPrecision::kF32);
+  try {
+    find_attention_precision("fp8");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(e.what()).find("'fp8'"), std::string::npos);
+  }
+}
+
+TEST(AttentionPrecisions, AreRefusedWhereTheProcessorLacksThem) {
+  const auto targets = testing::simd_targets();
+  const int64_t least = *std::ranges::max_element(targets);  // the best is the lowest bit
+  const testing::ForcedSimdTarget forced(least);
+  ASSERT_FALSE(supports(AttentionPrecision::kBf16)) << testing::simd_target_name(least);
+  EXPECT_EQ(find_attention_precision("auto"), AttentionPrecision::kF32);
+  Prompt p;
+  p.fill_randomly();
+  try {
+    run(p, {.precision = AttentionPrecision::kBf16}, {512});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(e.what()).find("use f32 or auto"), std::string::npos) << e.what();
+  }
 }
 
 TEST(PrefillAttention, RefusesShapesThatDoNotFit) {

@@ -9,7 +9,9 @@ namespace restkv::testing {
 void expect_attention(const float* query, Matrix<const float> visible_keys,
                       Matrix<const float> visible_values, const AttentionOptions& options,
                       Expected& expected) {
-  constexpr double kUnit = 0x1p-24;  // rounding error of float32
+  const bool halves = options.precision == AttentionPrecision::kBf16;
+  const double unit = halves ? 0x1p-9 : 0x1p-24;       // rounding error of a factor
+  const double weight_error = halves ? 0x1p-8 : 5e-7;  // of weights, values and sums
   const size_t rows = visible_keys.rows;
   const double scale = options.scale > 0 ? static_cast<double>(options.scale)
                                          : 1.0 / std::sqrt(static_cast<double>(visible_keys.cols));
@@ -25,7 +27,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
       magnitude += std::abs(product);
     }
     weights[j] = cap > 0 ? cap * std::tanh(scale * sum / cap) : scale * sum;
-    logit_error = std::max(logit_error, kUnit * scale * magnitude);
+    logit_error = std::max(logit_error, unit * scale * magnitude);
   }
   if (cap > 0) logit_error = std::min(logit_error, 2 * cap) + 3e-7 * cap;
 
@@ -46,7 +48,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
       largest_value = std::max(largest_value, std::abs(v));
     }
   }
-  expected.tolerances.push_back((5e-7 + 2 * logit_error) * largest_value);
+  expected.tolerances.push_back((weight_error + 2 * logit_error) * largest_value);
 }
 
 Expected causal_attention(Heads<const float> queries, Heads<const float> keys,

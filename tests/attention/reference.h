@@ -8,7 +8,7 @@
 
 namespace restkv::testing {
 
-/// Rows of float64 results beside the error that float32 arithmetic may make in each row.
+/// Rows of float64 results beside the error that a kernel's arithmetic may make in each row.
 struct Expected {
   size_t cols = 0;
   std::vector<double> values;      ///< [rows, cols].
@@ -23,7 +23,7 @@ struct Expected {
 /// sum_c q_c k_c is off by less than 2^-24 sum_c |q_c k_c|; a logit off by e changes its weight by
 /// a factor of 1 + e and the output, an average of values, by at most 2 e max |v|; the soft cap
 /// adds c times the error of tanh; weights and sums add 5e-7 max |v|. Kernels that are right use up
-/// about a third of it.
+/// about a third of it. With bfloat16 factors 2^-9 and 2^-8 take the places of 2^-24 and 5e-7.
 void expect_attention(const float* query, Matrix<const float> visible_keys,
                       Matrix<const float> visible_values, const AttentionOptions& options,
                       Expected& expected);

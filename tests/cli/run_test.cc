@@ -159,11 +159,12 @@ TEST_F(CliRun, KvTypeChoosesTheStorage) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--kv-type", "q5"}), HasSubstr("choose one of f16, f32, q8"));
 }
 
-TEST_F(CliRun, LinearChoosesThePrecisionOfPrompts) {
-  const nlohmann::json stats =
-      stats_of({"-n", "4", "--raw", "-p", long_text(300), "--linear", "auto"});
+TEST_F(CliRun, LinearAndAttentionChooseThePrecisionOfPrompts) {
+  const nlohmann::json stats = stats_of(
+      {"-n", "4", "--raw", "-p", long_text(300), "--linear", "auto", "--attention", "auto"});
   EXPECT_GT(stats.at("prompt_tokens"), 128);
   EXPECT_THAT(refusal(2, {"-p", "x", "--linear", "fp8"}), HasSubstr("'fp8' is unknown"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--attention", "fp8"}), HasSubstr("'fp8' is unknown"));
 }
 
 TEST_F(CliRun, FeedsBaseModelsThePromptAsItIsAndSaysSo) {
