@@ -15,7 +15,15 @@ void SoftmaxWeights(float* HWY_RESTRICT logits, size_t n) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const size_t whole = n / kLanes * kLanes;
-  const auto top = hn::Set(d, *std::max_element(logits, logits + n));
+  float largest = logits[0];
+  if (whole > 0) {
+    auto lanes = hn::LoadU(d, logits);
+    for (size_t j = kLanes; j < whole; j += kLanes)
+      lanes = hn::Max(lanes, hn::LoadU(d, logits + j));
+    largest = hn::GetLane(hn::MaxOfLanes(d, lanes));
+  }
+  for (size_t j = whole; j < n; ++j) largest = std::max(largest, logits[j]);
+  const auto top = hn::Set(d, largest);
   auto total = hn::Zero(d);
   for (size_t j = 0; j < whole; j += kLanes) {
     const auto weight = Exp(d, hn::Sub(hn::LoadU(d, logits + j), top));

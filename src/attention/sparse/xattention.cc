@@ -34,27 +34,24 @@ class XAttention : public LayerPattern {
     parallel_for(queries.heads * marks.rows, [&](size_t task, size_t) {
       const size_t h = task / marks.rows;
       const size_t b = task % marks.rows;
-      std::vector<float> scores(marks.dim, 0.0F);
+      // The softmax of each group of queries, added up; then what lies in each tile.
+      std::vector<float> weights(marks.dim * per_block, 0.0F);
       for (size_t g = b * per_block; g < std::min((b + 1) * per_block, query_groups); ++g) {
         const size_t last = std::min(first + (g + 1) * stride_, first + queries.rows) - 1;
-        add_softmax({logits.row(h, g), last / stride_ + 1}, scores);
+        const std::span<float> row(logits.row(h, g), last / stride_ + 1);
+        softmax_weights(row);
+        for (size_t j = 0; j < row.size(); ++j) weights[j] += row[j];
+      }
+      std::vector<float> scores(marks.dim);
+      for (size_t tile = 0; tile < marks.dim; ++tile) {
+        const float* part = weights.data() + tile * per_block;
+        scores[tile] = std::accumulate(part, part + per_block, 0.0F);
       }
       mark_fewest(scores, threshold_, 0, marks.row(h, b));
     });
   }
 
  private:
-  /// Adds the softmax of one row of logits to the scores of the tiles that its groups lie in.
-  void add_softmax(std::span<float> logits, std::vector<float>& scores) const {
-    softmax_weights(logits);
-    const size_t per_tile = kMaskTile / stride_;
-    for (size_t begin = 0, tile = 0; begin < logits.size(); begin += per_tile, ++tile) {
-      const std::span<float> part =
-          logits.subspan(begin, std::min(per_tile, logits.size() - begin));
-      scores[tile] = std::accumulate(part.begin(), part.end(), scores[tile]);
-    }
-  }
-
   size_t stride_;
   double threshold_;
   AttentionOptions attention_;
