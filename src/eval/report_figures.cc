@@ -129,9 +129,15 @@ std::string heat_map_svg(const RunReport& report) {
   constexpr double kPanelFoot = 46;
   constexpr double kGap = 30;
   constexpr double kRow = 20;
+  constexpr double kCharacter = 7.5;  // of a panel's name, about
   const auto columns = static_cast<double>(map.lengths.size());
   const double cell = std::clamp(260 / columns, 3.0, 46.0);
-  const double panel_width = std::max(cell * columns, 150.0);
+  size_t longest_name = 0;
+  for (const ReportColumn& column : report.columns) {
+    longest_name = std::max(longest_name, column.name.size());
+  }
+  const double panel_width = std::max(
+      {cell * columns, 150.0, std::min(kCharacter * static_cast<double>(longest_name), kWidth)});
   const double panel_height = kRow * static_cast<double>(map.depths.size());
   const auto per_line =
       std::max<size_t>(1, static_cast<size_t>((kWidth - kLeft + kGap) / (panel_width + kGap)));

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eval/markup.h"
@@ -293,6 +295,24 @@ TEST(Report, PicturesAreWellFormed) {
   const std::string budget = pictures(report, "p")[0].svg;
   EXPECT_THAT(budget, HasSubstr("restkv, 64: 62.50"));
   EXPECT_THAT(pictures(report_of(empty_run()), "p"), IsEmpty());
+}
+
+TEST(Report, LongNamesHaveRoomAboveTheirHeatMaps) {
+  RunReport report = report_of(with_lengths());
+  report.columns[1].name = std::string(60, 'x');
+  report.columns[2].name = std::string(60, 'y');
+  const std::string heat = pictures(report, "p")[2].svg;
+  // A character of a name takes at least 6 pixels.
+  const auto place = [&](const std::string& name) {
+    const size_t begin = heat.rfind("<text x=\"", heat.find(">" + name + "<"));
+    double x = 0;
+    double y = 0;
+    EXPECT_EQ(std::sscanf(heat.c_str() + begin, "<text x=\"%lf\" y=\"%lf\"", &x, &y), 2);
+    return std::pair(x, y);
+  };
+  const auto [x1, y1] = place(report.columns[1].name);
+  const auto [x2, y2] = place(report.columns[2].name);
+  EXPECT_TRUE(y1 != y2 || x2 - x1 > 60 * 6) << x1 << " " << x2;
 }
 
 TEST(Report, LowerCanBeBetter) {
