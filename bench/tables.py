@@ -29,10 +29,11 @@ def best_llama(result, key, least=False):
     return min(figures) if least else max(figures)
 
 
-def ratio(ours, theirs):
+def ratio(ours, theirs, less_is_better=False):
     """Bold where restkv is ahead."""
     value = ours / theirs
-    return f"**{value:.1f}x**" if value > 1 else f"{value:.2f}x"
+    text = f"{value:.1f}x" if value >= 1.95 else f"{value:.2f}x"
+    return f"**{text}**" if (value < 1) == less_is_better and value != 1 else text
 
 
 def table(heading, rows):
@@ -41,35 +42,36 @@ def table(heading, rows):
 
 
 def prompts_table(report):
-    with_openvino = any("openvino" in sides(r) for r in report["results"])
-    heading = ["prompt tokens", "prefill tokens/s", "llama.cpp"]
-    heading += ["OpenVINO"] if with_openvino else []
-    heading += ["decode tokens/s, budget {}".format(report["budget"]), "full cache", "llama.cpp"]
-    heading += ["OpenVINO"] if with_openvino else []
-    heading += ["peak memory, budget {}".format(report["budget"]), "full cache", "llama.cpp"]
-    heading += ["OpenVINO"] if with_openvino else []
-    rows = []
-    for result in report["results"]:
-        by_name = sides(result)
-        ours, full, openvino = by_name["restkv"], by_name["restkv-full"], by_name.get("openvino")
-        row = [str(result["prompt_tokens"])]
-        for key in ("prefill_tokens_per_second", "decode_tokens_per_second"):
-            theirs = best_llama(result, key)
-            row.append(f"{ours[key]:.0f} ({ratio(ours[key], theirs)})")
-            if key.startswith("decode"):
-                row.append(f"{full[key]:.0f} ({ratio(full[key], theirs)})")
-            row.append(f"{theirs:.0f}")
-            if with_openvino:
-                row.append(f"{openvino[key]:.0f} ({ours[key] / openvino[key]:.1f}x)")
-        key = "peak_resident_bytes"
-        theirs = best_llama(result, key, least=True)
-        for side in (ours, full):
-            row.append(f"{side[key] / MIB:.0f} MiB ({side[key] / theirs:.2f}x)")
-        row.append(f"{theirs / MIB:.0f} MiB")
-        if with_openvino:
-            row.append(f"{openvino[key] / MIB:.0f} MiB ({ours[key] / openvino[key]:.2f}x)")
-        rows.append(row)
-    return table(heading, rows)
+    """Three tables: reading, decoding, memory. In brackets: ratios to llama.cpp and OpenVINO."""
+    budget = report["budget"]
+    speed = ("prefill_tokens_per_second", "decode_tokens_per_second")
+    tables = []
+    for title, key, columns in (
+        ("reading the prompt, tokens/s", speed[0],
+         [("restkv", "restkv"), ("restkv, bf16", "restkv-bf16"), ("restkv, bf16, sparse", "restkv-sparse")]),
+        ("decoding, tokens/s", speed[1],
+         [(f"restkv, budget {budget}", "restkv"), ("restkv, full cache", "restkv-full")]),
+        ("peak memory, MiB", "peak_resident_bytes",
+         [(f"restkv, budget {budget}", "restkv"), ("restkv, full cache", "restkv-full")]),
+    ):
+        memory = key not in speed
+        unit = MIB if memory else 1
+        columns = [c for c in columns if all(c[1] in sides(r) for r in report["results"])]
+        with_openvino = all("openvino" in sides(r) for r in report["results"])
+        heading = [title] + [c[0] for c in columns] + ["llama.cpp"] + ["OpenVINO"] * with_openvino
+        rows = []
+        for result in report["results"]:
+            by_name = sides(result)
+            rivals = [best_llama(result, key, least=memory)]
+            rivals += [by_name["openvino"][key]] if with_openvino else []
+            row = [f"{result['prompt_tokens']} tokens"]
+            for _, side in columns:
+                ours = by_name[side][key]
+                ratios = ", ".join(ratio(ours, theirs, memory) for theirs in rivals)
+                row.append(f"{ours / unit:.0f} ({ratios})")
+            rows.append(row + [f"{theirs / unit:.0f}" for theirs in rivals])
+        tables.append(table(heading, rows))
+    return "\n\n".join(tables)
 
 
 def long_table(report):
