@@ -31,6 +31,7 @@
 #include "llama_side.h"
 #include "restkv/error.h"
 #include "restkv/model.h"
+#include "restkv/sparse.h"
 #include "restkv/tokenizer.h"
 #include "sides.h"
 
@@ -41,7 +42,7 @@ using Json = nlohmann::ordered_json;
 using cli::print;
 
 struct Flags {
-  std::string model, text, json, openvino;
+  std::string model, text, json, openvino, sparse;
   std::vector<std::string> sides;
   std::vector<size_t> lengths{512, 2048, 8000};
   size_t decode = 64;
@@ -125,6 +126,7 @@ bool applies(const Side& side, size_t tokens, const Flags& flags,
     case RuntimeName::kOpenVino:
       return !flags.openvino.empty() && !flags.synthetic;
     case RuntimeName::kRestkv:
+      if (side.sparse) return !flags.sparse.empty() && !flags.synthetic;
       if (side.bf16) {
         return find_linear_precision("auto") == LinearPrecision::kBf16 &&
                find_attention_precision("auto") == AttentionPrecision::kBf16;
@@ -167,9 +169,10 @@ Job make_job(const Flags& flags, const Side& side, const CompressionOptions& com
     job.model_options = {.rope_scaling = "linear", .rope_factor = flags.rope_scale};
   }
   if (side.bf16) {
-    job.model_options.linear = LinearPrecision::kBf16;
-    job.model_options.attention = AttentionPrecision::kBf16;
+    job.model_options.linear = find_linear_precision("auto");
+    job.model_options.attention = find_attention_precision("auto");
   }
+  if (side.sparse) job.sparse = flags.sparse;
   job.prompt.assign(prompt.begin(), prompt.end());
   job.decode = flags.decode;
   job.threads = num_threads();
@@ -335,6 +338,7 @@ void compare(const Flags& flags) {
                       {"threads", num_threads()},
                       {"method", compression.method},
                       {"budget", compression.budget},
+                      {"sparse", flags.sparse},
                       {"results", results}};
     write_file_atomically(flags.json, report.dump(2) + "\n");
   }
@@ -395,6 +399,11 @@ int run(int argc, char** argv) {
                "for peak memory: llama.cpp's cache is filled without computing but for the last "
                "512 tokens, restkv reads the prompt")
       ->excludes("--synthetic");
+  app.add_option(
+         "--sparse", flags.sparse,
+         "measure restkv with this pattern of sparse prefill, too (and with bfloat16, where "
+         "that is fast)")
+      ->type_name("PATTERN");
   app.add_option("--openvino", flags.openvino,
                  "measure OpenVINO GenAI, too, with this Python, which has openvino-genai")
       ->type_name("PYTHON");
@@ -414,6 +423,7 @@ int run(int argc, char** argv) {
     return cli::kSuccess;
   }
   if (flags.model.empty()) throw Error(ErrorCode::kInvalidArgument, "--model is required");
+  if (!flags.sparse.empty()) static_cast<void>(parse_sparse(flags.sparse));  // Throws early.
   cli::use_threads(flags.threads);
   compare(flags);
   return cli::kSuccess;

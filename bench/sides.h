@@ -17,8 +17,9 @@ enum class RuntimeName : uint8_t { kRestkv, kLlama, kOpenVino };
 struct Side {
   std::string_view name;
   RuntimeName runtime = RuntimeName::kRestkv;
-  bool full_cache = false;       ///< restkv: keep everything instead of compressing.
-  bool bf16 = false;             ///< restkv: prompts multiply and attend in bfloat16.
+  bool full_cache = false;  ///< restkv: keep everything instead of compressing.
+  bool bf16 = false;    ///< restkv: prompts multiply and attend in bfloat16, where that is fast.
+  bool sparse = false;  ///< restkv: and leave out tiles of attention.
   bool flash_attention = false;  ///< libllama.
   uint32_t ubatch = 0;           ///< libllama: tokens computed together.
 
