@@ -41,37 +41,39 @@ def table(heading, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def figures_table(report, title, key, columns):
+    """A row per prompt length. In brackets: ratios to the best of llama.cpp and to OpenVINO."""
+    memory = key == "peak_resident_bytes"
+    unit = MIB if memory else 1
+    columns = [c for c in columns if all(c[1] in sides(r) for r in report["results"])]
+    with_openvino = all("openvino" in sides(r) for r in report["results"])
+    heading = [title] + [c[0] for c in columns] + ["llama.cpp"] + ["OpenVINO"] * with_openvino
+    rows = []
+    for result in report["results"]:
+        by_name = sides(result)
+        rivals = [best_llama(result, key, least=memory)]
+        rivals += [by_name["openvino"][key]] if with_openvino else []
+        row = [f"{result['prompt_tokens']} tokens"]
+        for _, side in columns:
+            ours = by_name[side][key]
+            ratios = ", ".join(ratio(ours, theirs, memory) for theirs in rivals)
+            row.append(f"{ours / unit:.0f} ({ratios})")
+        rows.append(row + [f"{theirs / unit:.0f}" for theirs in rivals])
+    return table(heading, rows)
+
+
+def reading_table(report):
+    columns = [("restkv", "restkv"), ("restkv, bf16", "restkv-bf16"), ("restkv, bf16, sparse", "restkv-sparse")]
+    return figures_table(report, "reading the prompt, tokens/s", "prefill_tokens_per_second", columns)
+
+
 def prompts_table(report):
-    """Three tables: reading, decoding, memory. In brackets: ratios to llama.cpp and OpenVINO."""
-    budget = report["budget"]
-    speed = ("prefill_tokens_per_second", "decode_tokens_per_second")
-    tables = []
-    for title, key, columns in (
-        ("reading the prompt, tokens/s", speed[0],
-         [("restkv", "restkv"), ("restkv, bf16", "restkv-bf16"), ("restkv, bf16, sparse", "restkv-sparse")]),
-        ("decoding, tokens/s", speed[1],
-         [(f"restkv, budget {budget}", "restkv"), ("restkv, full cache", "restkv-full")]),
-        ("peak memory, MiB", "peak_resident_bytes",
-         [(f"restkv, budget {budget}", "restkv"), ("restkv, full cache", "restkv-full")]),
-    ):
-        memory = key not in speed
-        unit = MIB if memory else 1
-        columns = [c for c in columns if all(c[1] in sides(r) for r in report["results"])]
-        with_openvino = all("openvino" in sides(r) for r in report["results"])
-        heading = [title] + [c[0] for c in columns] + ["llama.cpp"] + ["OpenVINO"] * with_openvino
-        rows = []
-        for result in report["results"]:
-            by_name = sides(result)
-            rivals = [best_llama(result, key, least=memory)]
-            rivals += [by_name["openvino"][key]] if with_openvino else []
-            row = [f"{result['prompt_tokens']} tokens"]
-            for _, side in columns:
-                ours = by_name[side][key]
-                ratios = ", ".join(ratio(ours, theirs, memory) for theirs in rivals)
-                row.append(f"{ours / unit:.0f} ({ratios})")
-            rows.append(row + [f"{theirs / unit:.0f}" for theirs in rivals])
-        tables.append(table(heading, rows))
-    return "\n\n".join(tables)
+    columns = [(f"restkv, budget {report['budget']}", "restkv"), ("restkv, full cache", "restkv-full")]
+    return "\n\n".join([
+        reading_table(report),
+        figures_table(report, "decoding, tokens/s", "decode_tokens_per_second", columns),
+        figures_table(report, "peak memory, MiB", "peak_resident_bytes", columns),
+    ])
 
 
 def long_table(report):
@@ -92,6 +94,23 @@ def long_table(report):
     budget = report["budget"]
     heading = ["tokens before", f"decode tokens/s, budget {budget}", "full cache", "llama.cpp"]
     return table(heading + [f"budget {budget} / own full cache"], rows)
+
+
+def sparse_table(report, layers):
+    tables = []
+    if report is not None:
+        tables.append(reading_table(report))
+    if layers is not None:
+        dense = layers["results"][0]["time_to_first_token_seconds"]
+        rows = []
+        for result in layers["results"]:
+            seconds = result["time_to_first_token_seconds"]
+            rows.append([str(result["prompt_tokens"]), f"`{result['sparse']}`", f"{100 * result['sparse_density']:.1f}%",
+                         f"{100 * result['sparse_recall']:.1f}%", f"{seconds:.1f} s", f"{dense / seconds:.1f}x"])
+        heading = ["prompt tokens, four layers", "pattern", "tiles computed", "attention mass in them",
+                   "time to first token", "against dense"]
+        tables.append(table(heading, rows))
+    return "\n\n".join(tables)
 
 
 def peak(folder, name, side):
@@ -177,6 +196,9 @@ def main():
     ]
     if pictures:
         replace(performance, "growth", "\n\n".join(pictures))
+    sparse, layers = load(folder, "sparse"), load(folder, "sparse-layers")
+    if sparse is not None or layers is not None:
+        replace(performance, "sparse", sparse_table(sparse, layers))
     if memory is not None:
         replace(performance, "memory", memory)
 
