@@ -98,18 +98,15 @@ class Chat {
   void turn(const std::string& text) {
     Session session_before = session_.fork();
     Conversation conversation_before = conversation_;
-    catch_interrupts();
+    catch_interrupts();  // until the next line is read
     try {
       answer(text);
     } catch (const Error& e) {
-      release_interrupts();
       session_ = std::move(session_before);
       conversation_ = std::move(conversation_before);
       if (e.code() != ErrorCode::kInterrupted) throw;
       note("interrupted while reading: nothing was said");
-      return;
     }
-    release_interrupts();
   }
 
   void answer(const std::string& text) {

@@ -8,6 +8,8 @@
 #include <iostream>
 #include <string_view>
 
+#include "cli/process.h"
+
 namespace restkv::cli {
 
 struct LineReader::Editor {
@@ -44,10 +46,13 @@ LineReader::~LineReader() = default;
 std::optional<std::string> LineReader::next() {
   std::string text;
   if (!editor_) {
+    release_interrupts();
     if (!std::getline(std::cin, text)) return std::nullopt;
     if (text.ends_with('\r')) text.pop_back();
     return text;
   }
+  el_set(editor_->line.get(), EL_PREP_TERM, 1);  // before the prompt invites to type
+  release_interrupts();
   int length = 0;
   const char* line = el_gets(editor_->line.get(), &length);
   if (line == nullptr || length <= 0) {

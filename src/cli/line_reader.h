@@ -15,7 +15,9 @@ class LineReader {
   /// Whether a person types the lines at a terminal.
   [[nodiscard]] bool at_terminal() const { return editor_ != nullptr; }
   /// The next line without its end; nothing at the end of the input. At a terminal Ctrl-C empties
-  /// the line and Ctrl-D ends the input.
+  /// the line and Ctrl-D ends the input. Calls `release_interrupts`, at a terminal once Ctrl-C is a
+  /// character like others: one that comes a moment too late for an answer must not end the
+  /// program.
   std::optional<std::string> next();
 
  private:
