@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/threads.h"
@@ -28,6 +29,7 @@
 #include "bench/prompt.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "linear/linear_precision.h"
 #include "llama_side.h"
 #include "restkv/error.h"
 #include "restkv/model.h"
@@ -126,11 +128,12 @@ bool applies(const Side& side, size_t tokens, const Flags& flags,
     case RuntimeName::kOpenVino:
       return !flags.openvino.empty() && !flags.synthetic;
     case RuntimeName::kRestkv:
-      if (side.sparse) return !flags.sparse.empty() && !flags.synthetic;
-      if (side.bf16) {
-        return find_linear_precision("auto") == LinearPrecision::kBf16 &&
-               find_attention_precision("auto") == AttentionPrecision::kBf16;
-      }
+      // These differ in how they read prompts.
+      if (side.bf16 && (flags.synthetic || flags.memory)) return false;
+      if (side.sparse) return !flags.sparse.empty();
+      if (side.bf16 && !supports(AttentionPrecision::kBf16)) return false;
+      if (side.int8) return supports(LinearPrecision::kInt8);
+      if (side.bf16) return supports(LinearPrecision::kBf16);
       return side.full_cache || compression.method != "full";
   }
   return false;
@@ -169,7 +172,7 @@ Job make_job(const Flags& flags, const Side& side, const CompressionOptions& com
     job.model_options = {.rope_scaling = "linear", .rope_factor = flags.rope_scale};
   }
   if (side.bf16) {
-    job.model_options.linear = find_linear_precision("auto");
+    job.model_options.linear = find_linear_precision(side.int8 ? "int8" : "auto");
     job.model_options.attention = find_attention_precision("auto");
   }
   if (side.sparse) job.sparse = flags.sparse;

@@ -20,6 +20,7 @@ constexpr std::array kSides{
     Side{.name = "openvino", .runtime = kOpenVino},
     Side{.name = "restkv-full", .full_cache = true},
     Side{.name = "restkv-bf16", .bf16 = true},
+    Side{.name = "restkv-int8", .bf16 = true, .int8 = true},
     Side{.name = "restkv-sparse", .bf16 = true, .sparse = true},
     Side{.name = "llama-fa", .runtime = kLlama, .flash_attention = true, .ubatch = kLlamaUbatch},
     Side{.name = "llama-ubatch2048", .runtime = kLlama, .ubatch = kLlamaBatch},
@@ -39,7 +40,10 @@ std::string Side::title(const CompressionOptions& compression) const {
   if (runtime == kOpenVino) return "OpenVINO GenAI";
   if (full_cache) return "restkv (full cache)";
   return fmt::format("restkv ({}, budget {}{}{})", compression.method, compression.budget,
-                     bf16 ? ", bf16" : "", sparse ? ", sparse" : "");
+                     int8   ? ", int8 and bf16"
+                     : bf16 ? ", bf16"
+                            : "",
+                     sparse ? ", sparse" : "");
 }
 
 std::span<const Side> sides() { return kSides; }

@@ -19,6 +19,7 @@ struct Side {
   RuntimeName runtime = RuntimeName::kRestkv;
   bool full_cache = false;  ///< restkv: keep everything instead of compressing.
   bool bf16 = false;    ///< restkv: prompts multiply and attend in bfloat16, where that is fast.
+  bool int8 = false;    ///< restkv: with `bf16`, products in 8 bits instead.
   bool sparse = false;  ///< restkv: and leave out tiles of attention.
   bool flash_attention = false;  ///< libllama.
   uint32_t ubatch = 0;           ///< libllama: tokens computed together.
