@@ -85,7 +85,7 @@ void prefill(benchmark::State& state, restkv::AttentionPrecision precision) {
     });
     best = std::min(best, t);
   }
-  const double nn = static_cast<double>(n);
+  const auto nn = static_cast<double>(n);
   const double flops = 2.0 * static_cast<double>(heads * dim) * nn * (nn + 1);
   state.counters["GFLOPS"] = flops / best * 1e-9;
   state.counters["sgemm"] = limit * 1e-9;
@@ -160,7 +160,7 @@ void decode(benchmark::State& state, restkv::KvType type) {
     cache.gather(0, view, view, {std::vector(kv_heads, all)});
   }
   AlignedVector<float> out(heads * dim);
-  const double bytes = static_cast<double>(cache.kept_bytes());
+  const auto bytes = static_cast<double>(cache.kept_bytes());
   double limit = 0;
   double best = 1e30;
   for (auto _ : state) {
