@@ -14,8 +14,8 @@ namespace restkv::cli {
 
 struct LineReader::Editor {
   struct End {
-    void operator()(EditLine* line) const { el_end(line); }
-    void operator()(History* history) const { history_end(history); }
+    void operator()(EditLine* editor) const { el_end(editor); }
+    void operator()(History* lines) const { history_end(lines); }
   };
   std::unique_ptr<History, End> history{history_init()};
   // On standard error: standard output is for answers.
