@@ -149,7 +149,7 @@ TEST_F(CliSavedCache, RefusesWhatCannotBeGoneOnFrom) {
 
   std::ifstream in(file, std::ios::binary);
   const std::string good{std::istreambuf_iterator<char>(in), {}};
-  const auto damaged = [&](std::string bytes) {
+  const auto damaged = [&](const std::string& bytes) {
     std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
     return refusal(1, loading);
   };

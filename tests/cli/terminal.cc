@@ -29,6 +29,7 @@ std::vector<std::string> environment() {
 
 std::vector<char*> pointers(std::vector<std::string>& texts) {
   std::vector<char*> result;
+  result.reserve(texts.size() + 1);
   for (std::string& text : texts) result.push_back(text.data());
   result.push_back(nullptr);
   return result;
@@ -89,7 +90,7 @@ std::string Terminal::wait_for(std::string_view text) {
   while (true) {
     const size_t at = shown_.find(text);
     if (at != std::string::npos) {
-      const std::string result = shown_.substr(0, at + text.size());
+      std::string result = shown_.substr(0, at + text.size());
       shown_.erase(0, result.size());
       return result;
     }

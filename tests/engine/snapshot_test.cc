@@ -184,7 +184,7 @@ TEST_F(SnapshotTest, SaysWhatIsWrong) {
   EXPECT_THROW((void)Session::load(*model_, folder_.file("absent")), Error);
 
   write_file_atomically(path_, good);
-  const auto foreign = [&](testing::TinyModel description, const char* what) {
+  const auto foreign = [&](const testing::TinyModel& description, const char* what) {
     description.write(folder_.file("foreign.gguf"));
     const Model model(folder_.file("foreign.gguf"));
     try {
