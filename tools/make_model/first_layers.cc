@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "model/ggml_log.h"
+#include "model/gguf_index.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -35,24 +36,6 @@ bool is_left_out(std::string_view tensor, size_t layers) {
   return layer >= layers;
 }
 
-size_t size_of(gguf_type type) {
-  switch (type) {
-    case GGUF_TYPE_UINT8:
-    case GGUF_TYPE_INT8:
-    case GGUF_TYPE_BOOL:
-      return 1;
-    case GGUF_TYPE_UINT16:
-    case GGUF_TYPE_INT16:
-      return 2;
-    case GGUF_TYPE_UINT64:
-    case GGUF_TYPE_INT64:
-    case GGUF_TYPE_FLOAT64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
 /// Cuts the arrays that have an entry for each layer (counts of heads, widths).
 void cut_arrays(gguf_context* gguf, const std::string& prefix, size_t all, size_t layers) {
   for (int64_t key = 0; key < gguf_get_n_kv(gguf); ++key) {
@@ -63,7 +46,7 @@ void cut_arrays(gguf_context* gguf, const std::string& prefix, size_t all, size_
     }
     const gguf_type type = gguf_get_arr_type(gguf, key);
     const auto* data = static_cast<const char*>(gguf_get_arr_data(gguf, key));
-    const std::vector<char> kept(data, data + layers * size_of(type));
+    const std::vector<char> kept(data, data + layers * gguf_number_size(type));
     gguf_set_arr_data(gguf, name.c_str(), type, kept.data(), layers);
   }
 }
