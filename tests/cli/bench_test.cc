@@ -19,13 +19,7 @@ class CliBench : public ::testing::Test {
   static void SetUpTestSuite() {
     suite_folder_ = std::make_unique<TemporaryFolder>();
     tiny_ = suite_folder_->file("tiny.gguf");
-    TinyModel model;
-    model.tokenizer = testing::test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.context = 1024;
-    model.write(tiny_);
+    chat_model(1024).write(tiny_);
   }
   static void TearDownTestSuite() { suite_folder_.reset(); }
 

@@ -18,13 +18,7 @@ constexpr const char* kLeft = "\x1b[D";
 
 TEST(CliChatTerminal, EditsRecallsStopsAndEnds) {
   TemporaryFolder folder;
-  TinyModel model;
-  model.tokenizer = test_model_path();
-  model.vocabulary = 0;
-  model.tied = true;
-  model.type = GGML_TYPE_Q8_0;
-  model.context = 32768;
-  model.write(folder.file("tiny.gguf"));
+  chat_model(32768).write(folder.file("tiny.gguf"));
   Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "--budget", "64", "-n",
                      "30000", "--temp", "1", "--decode-interval", "16"});
   terminal.wait_for("/help lists");

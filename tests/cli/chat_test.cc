@@ -32,13 +32,7 @@ class CliChat : public ::testing::Test {
   static void SetUpTestSuite() {
     suite_folder_ = std::make_unique<TemporaryFolder>();
     tiny_ = suite_folder_->file("tiny.gguf");
-    TinyModel model;
-    model.tokenizer = test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.context = 32768;
-    model.write(tiny_);
+    chat_model(32768).write(tiny_);
   }
   static void TearDownTestSuite() { suite_folder_.reset(); }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
+
 #include "cli/spawn.h"
 #include "support/tiny_model.h"
 
@@ -20,5 +22,17 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
+
+/// A tiny random model with a real tokenizer and its chat template: its words mean nothing, but it
+/// is fast.
+inline TinyModel chat_model(size_t context = 4096) {
+  TinyModel model;
+  model.tokenizer = test_model_path();
+  model.vocabulary = 0;
+  model.tied = true;
+  model.type = GGML_TYPE_Q8_0;
+  model.context = context;
+  return model;
+}
 
 }  // namespace restkv

@@ -14,14 +14,7 @@ namespace {
 
 class CliDemo : public ::testing::Test {
  protected:
-  CliDemo() {
-    TinyModel model;
-    model.tokenizer = testing::test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.write(model_);
-  }
+  CliDemo() { chat_model().write(model_); }
   [[nodiscard]] std::vector<std::string> arguments(const std::vector<std::string>& more) const {
     std::vector<std::string> list{"demo",     "-m",  model_,      "-t",    "1",
                                   "--tokens", "300", "--budgets", "64,128"};

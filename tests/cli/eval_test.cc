@@ -19,12 +19,7 @@ constexpr size_t kSamples = 12;
 class CliEval : public ::testing::Test {
  protected:
   CliEval() {
-    TinyModel model;
-    model.tokenizer = testing::test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.write(model_);
+    chat_model().write(model_);
     std::ofstream data(data_);
     for (size_t i = 0; i < kSamples; ++i) {
       std::string text;

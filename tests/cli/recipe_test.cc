@@ -82,11 +82,7 @@ INSTANTIATE_TEST_SUITE_P(Recipes, EveryRecipe,
 class OwnRecipe : public ::testing::Test {
  protected:
   OwnRecipe() {
-    TinyModel model;
-    model.tokenizer = test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.write(model_);
+    chat_model().write(model_);
     std::ofstream data(data_);
     for (const char* word : {"one", "two", "three"}) {
       std::string text;

@@ -53,15 +53,7 @@ class CliRun : public ::testing::Test {
   }
   static void TearDownTestSuite() { suite_folder_.reset(); }
 
-  static TinyModel description() {
-    TinyModel model;
-    model.tokenizer = testing::test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.context = 32768;
-    return model;
-  }
+  static TinyModel description() { return chat_model(32768); }
   /// `restkv run` on the tiny model with one thread and `more` arguments.
   static std::vector<std::string> arguments(const std::vector<std::string>& more) {
     std::vector<std::string> list{"run", "-m", tiny_, "-t", "1"};

@@ -21,15 +21,7 @@ class CliSavedCache : public ::testing::Test {
     description().write(tiny_);
   }
   static void TearDownTestSuite() { suite_folder_.reset(); }
-  static TinyModel description() {
-    TinyModel model;
-    model.tokenizer = test_model_path();
-    model.vocabulary = 0;
-    model.tied = true;
-    model.type = GGML_TYPE_Q8_0;
-    model.context = 4096;
-    return model;
-  }
+  static TinyModel description() { return chat_model(); }
 
   static Outcome run(std::vector<std::string> more, const std::string& model = tiny_) {
     std::vector<std::string> list{"run", "-m", model, "-t", "1"};
