@@ -10,30 +10,35 @@
 
 #include "base/threads.h"
 #include "linear/few_rows.h"
+#include "linear/nibble_product.h"
 #include "linear/onednn_task.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
 
-/// x in the types that the stored weights want to be multiplied with, one buffer per type.
+/// x in the types that the stored weights want to be multiplied with, one buffer per type, and one
+/// for our own product.
 class PartnerInputs {
  public:
   void begin(Matrix<const float> x) {
     x_ = x;
     done_ = {};
   }
-  void convert(ggml_type type) {
-    if (type == GGML_TYPE_F32 || done_[type]) return;
-    done_[type] = true;
-    const auto from_float = ggml_get_type_traits_cpu(type)->from_float;
-    const size_t bytes = row_bytes(type);
-    if (converted_[type].size() < x_.rows * bytes) converted_[type].resize(x_.rows * bytes);
-    for (size_t i = 0; i < x_.rows; ++i) {
-      from_float(x_.row(i), converted_[type].data() + i * bytes, static_cast<int64_t>(x_.cols));
+  void convert(ggml_type weights) {
+    if (const NibbleProduct* nibbles = find_nibble_product(weights)) {
+      convert(kNibbles, nibbles->row_bytes(x_.cols),
+              [&](const float* row, char* to) { nibbles->round(row, x_.cols, to); });
+      return;
     }
+    const ggml_type partner = ggml_get_type_traits_cpu(weights)->vec_dot_type;
+    if (partner == GGML_TYPE_F32) return;
+    const auto from_float = ggml_get_type_traits_cpu(partner)->from_float;
+    convert(partner, row_bytes(partner), [&](const float* row, char* to) {
+      from_float(row, to, static_cast<int64_t>(x_.cols));
+    });
   }
-  /// The rows in a type, one every `row_bytes(type)`.
+  /// The rows in a type of ggml's, one every `row_bytes(type)`.
   [[nodiscard]] const char* rows(ggml_type type) const {
     return type == GGML_TYPE_F32 ? reinterpret_cast<const char*>(x_.data) : converted_[type].data();
   }
@@ -41,17 +46,35 @@ class PartnerInputs {
     return type == GGML_TYPE_F32 ? x_.stride * sizeof(float)
                                  : ggml_row_size(type, static_cast<int64_t>(x_.cols));
   }
+  /// The rows for `NibbleProduct`.
+  [[nodiscard]] const char* for_nibbles() const { return converted_[kNibbles].data(); }
 
  private:
+  static constexpr size_t kNibbles = GGML_TYPE_COUNT;
+
+  template <class Convert>
+  void convert(size_t kind, size_t bytes, const Convert& convert_row) {
+    if (done_[kind]) return;
+    done_[kind] = true;
+    AlignedVector<char>& rows = converted_[kind];
+    if (rows.size() < x_.rows * bytes) rows.resize(x_.rows * bytes);
+    for (size_t i = 0; i < x_.rows; ++i) convert_row(x_.row(i), rows.data() + i * bytes);
+  }
+
   Matrix<const float> x_;
-  std::array<AlignedVector<char>, GGML_TYPE_COUNT> converted_;
-  std::array<bool, GGML_TYPE_COUNT> done_{};
+  std::array<AlignedVector<char>, GGML_TYPE_COUNT + 1> converted_;
+  std::array<bool, GGML_TYPE_COUNT + 1> done_{};
 };
 
-/// Rows [begin, end) of a stored weight times x by ggml's dot products. A dot product takes some
-/// hundred cycles: even asking ggml for the size of a row each time would show.
+/// Rows [begin, end) of a stored weight times x, both as they are: by our product or by ggml's dot
+/// products. A dot product takes some hundred cycles: even asking ggml for the size of a row each
+/// time would show.
 void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
                       Matrix<float> y) {
+  if (const NibbleProduct* nibbles = find_nibble_product(weight.type)) {
+    nibbles->multiply(weight, begin, end, inputs.for_nibbles(), y);
+    return;
+  }
   const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
   const auto dot = traits.vec_dot;
   const int n = static_cast<int>(weight.cols);
@@ -132,7 +155,7 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
   thread_local PartnerInputs inputs;  // kept from call to call
   inputs.begin(x);
   for (const Weight& part : parts_) {
-    if (!unpacks(part)) inputs.convert(ggml_get_type_traits_cpu(part.type)->vec_dot_type);
+    if (!unpacks(part)) inputs.convert(part.type);
   }
   // Chunks never cross parts. They are small, so that no thread waits long for the last one.
   const size_t chunk =
