@@ -34,8 +34,8 @@ using Json = nlohmann::ordered_json;
 struct BenchFlags {
   std::string model, text, json, csv, svg, rope_scaling;
   double rope_scale = 1;
-  std::string linear = "f32";
-  std::string attention = "f32";
+  std::string linear = "auto";
+  std::string attention = "auto";
   std::vector<size_t> lengths{512, 2048, 8000};
   std::vector<std::string> methods{"full", "restkv"};
   std::vector<int> budgets{1024};

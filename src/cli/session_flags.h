@@ -44,8 +44,8 @@ class SessionFlags {
   std::string positions_ = "original";
   std::string rope_scaling_;
   double rope_scale_ = 1;
-  std::string linear_ = "f32";
-  std::string attention_ = "f32";
+  std::string linear_ = "auto";
+  std::string attention_ = "auto";
   std::string sparse_ = "dense";
   bool sparse_recall_ = false;
 };
