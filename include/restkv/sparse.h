@@ -90,6 +90,7 @@ struct SparseReport {
   std::vector<Head> heads;       ///< [layers, query_heads]; no tiles in layers that stay dense.
   double search_seconds = 0;     ///< Choosing tiles, keys ahead of time included.
   double attention_seconds = 0;  ///< Attention of the layers that are sparse, search excluded.
+  double recall_seconds = 0;     ///< Comparing with exact attention, which is not part of the work.
 
   [[nodiscard]] const Head& head(size_t layer, size_t h) const {
     return heads[layer * query_heads + h];

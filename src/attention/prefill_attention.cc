@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
+#include <vector>
 
 #include "attention/attention_precision.h"
 #include "attention/mask.h"
@@ -15,6 +18,7 @@
 #include "attention/prefill_operands-inl.h"
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,11 +27,20 @@ namespace restkv::HWY_NAMESPACE {
 /// Rows (positions x query heads of one group) that share every key tile; large enough to hide the
 /// cost of transposing the tile, small enough for queries and outputs to stay in L2.
 constexpr size_t kTileQueryRows = 192;
+/// With a mask, only some of the rows meet a key tile. So there are more of them, as many as L2 has
+/// room for.
+constexpr size_t kMaskedTileBytes = 512UL << 10U;
 /// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two).
 /// Weights then stay below 2^8, far from overflow, and outputs are rarely rescaled.
 constexpr float kMaxSlack = 8.0F;
 /// Start of the running maximum: finite, so that differences never become NaN.
 constexpr float kNoMaximum = -1.0e30F;
+
+/// Rows of a tile of queries that meet the same keys. Row i is position begin + i / share of the
+/// block, head `head` + i % share, share being rows / positions.
+struct Span {
+  size_t head, begin, rows;
+};
 
 /// Working memory of one thread.
 template <class Operands>
@@ -35,8 +48,10 @@ struct PrefillScratch {
   Operands operands;
   AlignedVector<float> out, logits, maximum, sum;
   std::vector<size_t> positions;
+  std::vector<Span> spans;
 
   void Resize(size_t rows, size_t padded_value_dim, size_t lanes) {
+    positions.resize(rows);
     out.resize(rows * padded_value_dim);
     logits.resize(kTileRows * kTilePositions);
     maximum.resize(rows);
@@ -87,11 +102,27 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
   hn::Store(total, d, sum);
 }
 
+/// The spans of a tile of queries, positions [begin, end) of the block and all query heads of KV
+/// head `kv_head`: a single one, or, with a mask, one for each head and block of the mask.
+void MakeSpans(size_t group, size_t kv_head, size_t begin, size_t end, bool masked,
+               std::vector<Span>& spans) {
+  spans.clear();
+  if (!masked) {
+    spans.push_back({kv_head * group, begin, (end - begin) * group});
+    return;
+  }
+  for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (size_t i = begin; i < end; i += kMaskTile) {
+      spans.push_back({head, i, std::min(kMaskTile, end - i)});
+    }
+  }
+}
+
+HWY_INLINE void FetchRow(const float* row, size_t n) {
+  for (size_t c = 0; c < n; c += 16) hwy::Prefetch(row + c);
+}
+
 /// One tile of queries: positions [begin, end) of the block, all query heads of KV head `kv_head`.
-///
-/// Its rows come in spans that meet the same keys: a single one of all heads, or, with a mask, one
-/// per head. Row j of span s is position begin + j / share, head s * share + j % share of the
-/// group.
 template <class Operands>
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
@@ -105,59 +136,71 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t value_dim = values.dim;
   const size_t padded_dim = hwy::RoundUpTo(value_dim, kLanes);
   const size_t share = mask.data != nullptr ? 1 : group;
-  const size_t spans = group / share;
-  const size_t rows = (end - begin) * share;  // of a span
-  const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
+  std::vector<Span>& spans = scratch.spans;
+  MakeSpans(group, kv_head, begin, end, mask.data != nullptr, spans);
+  const size_t padded_rows = hwy::RoundUpTo(spans.front().rows, kTileRows);  // of a span
   Operands& operands = scratch.operands;
-  operands.Resize(spans * padded_rows, dim, value_dim, padded_dim);
-  scratch.Resize(spans * padded_rows, padded_dim, kLanes);
-  const auto head_of = [&](size_t span, size_t row) {
-    return kv_head * group + span * share + row % share;
-  };
+  operands.Resize(spans.size() * padded_rows, dim, value_dim, padded_dim);
+  scratch.Resize(spans.size() * padded_rows, padded_dim, kLanes);
 
   // With soft-capping the logits are needed in natural units first.
   const float query_scale = options.softcap > 0 ? scale : scale * kLog2E;
-  for (size_t span = 0; span < spans; ++span) {
-    const size_t base = span * padded_rows;
-    for (size_t i = 0; i < rows; ++i) {
-      operands.SetQuery(base + i, queries.row(head_of(span, i), begin + i / share), query_scale);
+  for (size_t s = 0; s < spans.size(); ++s) {
+    const Span& span = spans[s];
+    const size_t base = s * padded_rows;
+    for (size_t i = 0; i < span.rows; ++i) {
+      operands.SetQuery(base + i, queries.row(span.head + i % share, span.begin + i / share),
+                        query_scale);
+      // The last position that the row sees. (A division for each use would be felt.)
+      scratch.positions[base + i] = options.causal ? first + span.begin + i / share : keys.rows - 1;
     }
-    operands.ClearQueries(base + rows, base + padded_rows);
+    operands.ClearQueries(base + span.rows, base + padded_rows);
   }
   std::fill(scratch.out.begin(), scratch.out.end(), 0.0F);
   std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
 
-  // The last position that a row of a span sees. (A division for each use would be felt.)
-  scratch.positions.resize(rows);
-  for (size_t i = 0; i < rows; ++i) {
-    scratch.positions[i] = options.causal ? first + begin + i / share : keys.rows - 1;
-  }
-  const auto position_of = [&](size_t row) { return scratch.positions[row]; };
   const size_t window = options.causal ? options.sliding_window : 0;
+  const size_t first_position = options.causal ? first + begin : keys.rows - 1;
   const size_t first_key =
-      window > 0 && position_of(0) + 1 > window ? position_of(0) + 1 - window : 0;
-  const size_t key_end = position_of(rows - 1) + 1;
-  for (size_t k0 = first_key / kTilePositions * kTilePositions; k0 < key_end;
-       k0 += kTilePositions) {
-    const bool open = mask.data == nullptr || k0 + kTilePositions > first + begin;
-    const auto kept = [&](size_t span) {
-      return open || mask.row(kv_head * group + span, begin / kMaskTile)[k0 / kTilePositions] != 0;
-    };
-    size_t next = 0;
-    while (next < spans && !kept(next)) ++next;
-    if (next == spans) continue;  // nobody meets these keys
+      window > 0 && first_position + 1 > window ? first_position + 1 - window : 0;
+  const size_t key_end = options.causal ? first + end : keys.rows;
+  const auto kept = [&](const Span& span, size_t k0) {
+    if (mask.data == nullptr) return true;
+    if (k0 + kTilePositions > first + span.begin) return k0 < first + span.begin + span.rows;
+    return mask.row(span.head, span.begin / kMaskTile)[k0 / kTilePositions] != 0;
+  };
+  const auto next_tile = [&](size_t k0) {  // that anybody meets
+    const auto meets = [&](const Span& span) { return kept(span, k0); };
+    while (k0 < key_end && std::ranges::none_of(spans, meets)) k0 += kTilePositions;
+    return k0;
+  };
+  size_t next = 0;
+  for (size_t k0 = next_tile(first_key / kTilePositions * kTilePositions); k0 < key_end;
+       k0 = next) {
+    next = next_tile(k0 + kTilePositions);
     const size_t tile_keys = std::min(kTilePositions, key_end - k0);
     operands.SetKeys(keys.row(kv_head, k0), tile_keys, keys.row_stride);
     operands.SetValues(values.row(kv_head, k0), tile_keys, values.row_stride);
-    for (size_t span = next; span < spans; ++span) {
-      if (!kept(span)) continue;
-      const size_t base = span * padded_rows;
+    size_t fetched = next;
+    for (size_t s = 0; s < spans.size(); ++s) {
+      if (!kept(spans[s], k0)) continue;
+      // The processor does not foresee which tile comes next.
+      if (mask.data != nullptr) {
+        const size_t part = next + kTilePositions * (s + 1) / spans.size();
+        for (; fetched < std::min(part, key_end); ++fetched) {
+          FetchRow(keys.row(kv_head, fetched), dim);
+          FetchRow(values.row(kv_head, fetched), value_dim);
+        }
+      }
+      const size_t rows = spans[s].rows;
+      const size_t base = s * padded_rows;
+      const size_t* positions = scratch.positions.data() + base;
       for (size_t i = 0; i < rows; i += kTileRows) {
         const size_t last = std::min(i + kTileRows, rows) - 1;
-        const size_t last_position = position_of(last);
+        const size_t last_position = positions[last];
         if (last_position < k0) continue;  // this strip lies before the tile
-        const size_t strip_position = position_of(i);
+        const size_t strip_position = positions[i];
         if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
         float* logits = scratch.logits.data();
         operands.Logits(base + i, logits);
@@ -176,7 +219,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
           size_t visible_end = kTilePositions;
           if (masked) {
             // Padding rows repeat the last row's visibility; nobody reads them.
-            const size_t position = position_of(std::min(i + r, last));
+            const size_t position = positions[std::min(i + r, last)];
             visible_end = position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
             visible_begin =
                 window > 0 && position + 1 > k0 + window ? position + 1 - window - k0 : 0;
@@ -192,21 +235,51 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
       }
     }
   }
-  for (size_t span = 0; span < spans; ++span) {
-    for (size_t i = 0; i < rows; ++i) {
-      const size_t row = span * padded_rows + i;
+  for (size_t s = 0; s < spans.size(); ++s) {
+    const Span& span = spans[s];
+    for (size_t i = 0; i < span.rows; ++i) {
+      const size_t row = s * padded_rows + i;
       const float total =
           hn::GetLane(hn::SumOfLanes(d, hn::Load(d, scratch.sum.data() + row * kLanes)));
       const float inverse = 1.0F / total;
       const float* weighted = scratch.out.data() + row * padded_dim;
-      const size_t head = head_of(span, i);
-      float* target = out.row(head, begin + i / share);
+      const size_t head = span.head + i % share;
+      float* target = out.row(head, span.begin + i / share);
       for (size_t c = 0; c < value_dim; ++c) target[c] = weighted[c] * inverse;
       if (log_sums.data != nullptr) {
-        log_sums.row(head)[begin + i / share] = scratch.maximum[row] / kLog2E + std::log(total);
+        log_sums.row(head)[span.begin + i / share] =
+            scratch.maximum[row] / kLog2E + std::log(total);
       }
     }
   }
+}
+
+/// Puts the tiles first that meet the most keys, so that threads end together. Tile i has the
+/// query heads of KV head i / tiles and the blocks of positions from i % tiles * positions on.
+void SortByWork(const TileMask& mask, size_t group, size_t positions, size_t tiles,
+                std::vector<size_t>& order) {
+  std::vector<size_t> work(order.size(), 0);
+  for (size_t head = 0; head < mask.heads; ++head) {
+    for (size_t block = 0; block < mask.rows; ++block) {
+      const uint8_t* row = mask.row(head, block);
+      const auto kept = mask.dim - static_cast<size_t>(std::count(row, row + mask.dim, 0));
+      work[head / group * tiles + block * kMaskTile / positions] += kept;
+    }
+  }
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return work[i]; });
+}
+
+/// Positions of a tile of queries.
+size_t TilePositions(const Heads<const float>& queries, const Heads<const float>& keys,
+                     const Heads<const float>& values, bool masked) {
+  const size_t group = queries.heads / keys.heads;
+  if (!masked) return std::max<size_t>(1, kTileQueryRows / group);
+  const size_t bytes = group * (keys.dim + values.dim + 16) * sizeof(float);  // of a position
+  const size_t room = std::max<size_t>(1, kMaskedTileBytes / (bytes * kMaskTile));
+  // No more than leave several tiles to each thread.
+  const size_t blocks = hwy::DivCeil(queries.rows, kMaskTile) * keys.heads;
+  const size_t most = std::max<size_t>(1, blocks / (3 * static_cast<size_t>(num_threads())));
+  return std::bit_floor(std::min(room, most)) * kMaskTile;
 }
 
 template <class Operands>
@@ -215,17 +288,17 @@ void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& k
                   float scale, const Heads<float>& out, const Matrix<float>& log_sums,
                   const TileMask& mask) {
   static_assert(kTilePositions == kMaskTile);
-  const size_t group = queries.heads / keys.heads;
-  const size_t positions =
-      mask.data != nullptr ? kMaskTile : std::max<size_t>(1, kTileQueryRows / group);
+  const size_t positions = TilePositions(queries, keys, values, mask.data != nullptr);
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
+  // Tiles of one KV head follow each other, so that its keys and values stay in the cache. Later
+  // tiles see more keys: starting with them balances the threads.
+  std::vector<size_t> order(tiles * keys.heads);
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i / tiles * tiles + tiles - 1 - i % tiles;
+  if (mask.data != nullptr) SortByWork(mask, queries.heads / keys.heads, positions, tiles, order);
   std::vector<PrefillScratch<Operands>> scratch(static_cast<size_t>(num_threads()));
-  parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
-    // Tiles of one KV head follow each other, so that its keys and values stay in the cache. Later
-    // tiles see more keys: starting with them balances the threads.
-    const size_t kv_head = task / tiles;
-    const size_t tile = tiles - 1 - task % tiles;
-    const size_t begin = tile * positions;
+  parallel_for(order.size(), [&](size_t task, size_t thread) {
+    const size_t kv_head = order[task] / tiles;
+    const size_t begin = order[task] % tiles * positions;
     PrefillTile(queries, keys, values, first, options, scale, kv_head, begin,
                 std::min(begin + positions, queries.rows), out, log_sums, mask, scratch[thread]);
   });

@@ -28,12 +28,19 @@ class F32Operands {
   /// Room for so many queries, and key tiles of kTilePositions rows; `padded_value_dim` is a
   /// multiple of the vector length.
   HWY_INLINE void Resize(size_t rows, size_t dim, size_t value_dim, size_t padded_value_dim) {
-    dim_ = dim;
+    ResizeQueries(rows, dim);
+    ResizeKeys(dim);
     value_dim_ = value_dim;
     padded_value_dim_ = padded_value_dim;
-    queries_.resize(rows * dim);
-    keys_.resize(dim * kTilePositions);
     values_.resize(kTilePositions * padded_value_dim);
+  }
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
+    dim_ = dim;
+    queries_.resize(rows * dim);
+  }
+  HWY_INLINE void ResizeKeys(size_t dim) {
+    dim_ = dim;
+    keys_.resize(dim * kTilePositions);
   }
   HWY_INLINE void SetQuery(size_t row, const float* query, float scale) {
     float* to = queries_.data() + row * dim_;
@@ -58,11 +65,18 @@ class F32Operands {
     tile_values_ = values_.data();
     value_stride_ = padded_value_dim_;
   }
-  /// logits [kTileRows, kTilePositions] of the queries from `row` on.
+  /// logits [kTileRows, kTilePositions] of the queries from `row` on (kAccumulate: added).
+  template <bool kAccumulate = false>
   HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
+    Logits<kAccumulate>(*this, row, logits);
+  }
+  /// The same for the queries that other operands hold.
+  template <bool kAccumulate>
+  HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits) const {
     const hn::CappedTag<float, 16> d;
-    StripProduct<kTileRows, false>(d, kTilePositions, dim_, queries_.data() + row * dim_, dim_,
-                                   keys_.data(), kTilePositions, logits, kTilePositions);
+    StripProduct<kTileRows, kAccumulate>(d, kTilePositions, dim_,
+                                         other.queries_.data() + row * dim_, dim_, keys_.data(),
+                                         kTilePositions, logits, kTilePositions);
   }
   /// out [kTileRows, padded_value_dim] += weights [kTileRows, kTilePositions] times the first
   /// `depth` values.
@@ -90,14 +104,22 @@ class Bf16Operands {
   static constexpr int kExpDegree = 3;
 
   HWY_INLINE void Resize(size_t rows, size_t dim, size_t value_dim, size_t padded_value_dim) {
-    dim_ = dim;
-    pairs_ = (dim + 1) / 2;
+    ResizeQueries(rows, dim);
+    ResizeKeys(dim);
     value_dim_ = value_dim;
     padded_value_dim_ = padded_value_dim;
-    queries_.resize(rows * pairs_);
-    keys_.resize(pairs_ * kTilePositions);
     values_.resize(kTilePositions / 2 * padded_value_dim);
     weights_.resize(kTileRows * kTilePositions / 2);
+  }
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
+    dim_ = dim;
+    pairs_ = (dim + 1) / 2;
+    queries_.resize(rows * pairs_);
+  }
+  HWY_INLINE void ResizeKeys(size_t dim) {
+    dim_ = dim;
+    pairs_ = (dim + 1) / 2;
+    keys_.resize(pairs_ * kTilePositions);
   }
   HWY_INLINE void SetQuery(size_t row, const float* query, float scale) {
     PackBf16Row(query, dim_, scale, queries_.data() + row * pairs_, pairs_);
@@ -111,9 +133,14 @@ class Bf16Operands {
   HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
     PackBf16Columns(values, count, value_dim_, stride, values_.data(), padded_value_dim_);
   }
+  template <bool kAccumulate = false>
   HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
-    Bf16StripProduct<false>(kTilePositions, pairs_, queries_.data() + row * pairs_, pairs_,
-                            keys_.data(), kTilePositions, logits, kTilePositions);
+    Logits<kAccumulate>(*this, row, logits);
+  }
+  template <bool kAccumulate>
+  HWY_INLINE void Logits(const Bf16Operands& other, size_t row, float* HWY_RESTRICT logits) const {
+    Bf16StripProduct<kAccumulate>(kTilePositions, pairs_, other.queries_.data() + row * pairs_,
+                                  pairs_, keys_.data(), kTilePositions, logits, kTilePositions);
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in pairs.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,

@@ -48,8 +48,8 @@ HWY_INLINE __m512i RoundToBf16(__m512 low, __m512 high) {
 }
 
 /// to[pairs] = pairs of neighbours in a row of n numbers, times `factor`; beyond its end 0.
-HWY_NOINLINE void PackBf16Row(const float* HWY_RESTRICT row, size_t n, float factor,
-                              Bf16Pair* HWY_RESTRICT to, size_t pairs) {
+inline HWY_NOINLINE void PackBf16Row(const float* HWY_RESTRICT row, size_t n, float factor,
+                                     Bf16Pair* HWY_RESTRICT to, size_t pairs) {
   const __m512 scale = _mm512_set1_ps(factor);
   for (size_t p = 0; p < pairs; p += 16) {
     const __m512 low = _mm512_mul_ps(LoadPart(row, 2 * p, n), scale);
@@ -60,8 +60,9 @@ HWY_NOINLINE void PackBf16Row(const float* HWY_RESTRICT row, size_t n, float fac
 
 /// to[pairs of columns][stride]: pairs of neighbours in the rows of src [rows, cols], transposed.
 /// Up to `stride`, a multiple of 16, and for the half of a pair beyond `cols` there are zeros.
-HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_t rows, size_t cols,
-                                     size_t src_stride, Bf16Pair* HWY_RESTRICT to, size_t stride) {
+inline HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_t rows, size_t cols,
+                                            size_t src_stride, Bf16Pair* HWY_RESTRICT to,
+                                            size_t stride) {
   const hn::Full512<uint32_t> d;
   const size_t pairs = (cols + 1) / 2;
   for (size_t r = 0; r < stride; r += 16) {
@@ -84,8 +85,9 @@ HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_t rows,
 
 /// to[ceil(rows / 2)][stride]: rows 2 i and 2 i + 1 of src [rows, cols] become pairs column by
 /// column; a row that is missing counts as 0. Up to `stride`, a multiple of 16, columns are 0.
-HWY_NOINLINE void PackBf16Columns(const float* HWY_RESTRICT src, size_t rows, size_t cols,
-                                  size_t src_stride, Bf16Pair* HWY_RESTRICT to, size_t stride) {
+inline HWY_NOINLINE void PackBf16Columns(const float* HWY_RESTRICT src, size_t rows, size_t cols,
+                                         size_t src_stride, Bf16Pair* HWY_RESTRICT to,
+                                         size_t stride) {
   // Number 2 i of the result is i of the first row, number 2 i + 1 is i of the second.
   const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i order =
@@ -138,9 +140,9 @@ HWY_INLINE void Bf16TileProduct(size_t pairs, const Bf16Pair* HWY_RESTRICT a, si
 /// kTileRows rows of C = A * B (+ C): A [kTileRows, pairs], B [pairs, cols], both of pairs of what
 /// is summed over, C [kTileRows, cols] in float32; `cols` is a multiple of 16.
 template <bool kAccumulate>
-HWY_NOINLINE void Bf16StripProduct(size_t cols, size_t pairs, const Bf16Pair* HWY_RESTRICT a,
-                                   size_t a_stride, const Bf16Pair* HWY_RESTRICT b, size_t b_stride,
-                                   float* HWY_RESTRICT c, size_t c_stride) {
+inline HWY_NOINLINE void Bf16StripProduct(size_t cols, size_t pairs, const Bf16Pair* HWY_RESTRICT a,
+                                          size_t a_stride, const Bf16Pair* HWY_RESTRICT b,
+                                          size_t b_stride, float* HWY_RESTRICT c, size_t c_stride) {
   constexpr size_t kColumns = kTileVectors * 16;
   size_t j = 0;
   for (; j + kColumns <= cols; j += kColumns) {

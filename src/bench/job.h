@@ -39,7 +39,7 @@ Job parse_job(std::string_view text);
 
 /// What a job found out. Times are 0 where nothing was timed.
 struct Measurement {
-  double prefill_seconds = 0;        ///< From the call to the first token.
+  double prefill_seconds = 0;        ///< From the call to the first token; no recall.
   double decode_seconds = 0;         ///< For `Job::decode` tokens.
   double compress_seconds = 0;       ///< Scoring, selection and gathering: part of prefill_seconds.
   double output_factor_seconds = 0;  ///< Once per model, before the clock starts.

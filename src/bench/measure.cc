@@ -109,7 +109,10 @@ Measurement measure_restkv(const Job& job) {
   if (!job.synthetic) {
     const SparseReport::Head seen = engine.sparse_report().total();
     if (seen.visible_tiles > 0) m.sparse_density = seen.density();
-    if (job.sparse_recall && seen.visible_tiles > 0) m.sparse_recall = seen.recall();
+    if (job.sparse_recall && seen.visible_tiles > 0) {
+      m.sparse_recall = seen.recall();
+      m.prefill_seconds -= engine.sparse_report().recall_seconds;
+    }
     m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
   }
   // The cache grows while it is read: the mean of before and after.

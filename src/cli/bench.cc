@@ -225,8 +225,9 @@ std::function<int()> declare_bench(CLI::App& app) {
        "TYPE,...");
   list("--sparse", flags->sparse, "patterns that leave out tiles of a prompt's attention, or dense",
        "PATTERN,...");
-  app.add_flag("--sparse-recall", flags->sparse_recall,
-               "measure the attention mass in the tiles that patterns keep (some percent slower)");
+  app.add_flag(
+      "--sparse-recall", flags->sparse_recall,
+      "measure the attention mass in the tiles that patterns keep; the time it takes is left out");
   list("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
   app.add_option("--decode", flags->decode, "tokens to decode after each prompt")
       ->capture_default_str()

@@ -101,6 +101,7 @@ struct RunStats {
         {"density", sparse.total().density()},
         {"density_of_layers_and_heads", heads(&SparseReport::Head::density)}};
     if (sparse_options.measure_recall) {
+      json["recall_seconds"] = sparse.recall_seconds;
       json["recall"] = sparse.total().recall();
       json["recall_of_layers_and_heads"] = heads(&SparseReport::Head::recall);
     }
@@ -135,6 +136,7 @@ struct RunStats {
         row("  density", per_layer(&SparseReport::Head::density));
         if (sparse_options.measure_recall) {
           row("  recall", per_layer(&SparseReport::Head::recall));
+          row("  recall measured in", fmt::format("{:.3f} s", sparse.recall_seconds));
         }
       }
       row("generated tokens",

@@ -97,8 +97,11 @@ Matrix<float> SparsePrefill::begin_block(Heads<const float> queries, LayerKv& kv
 
 void SparsePrefill::end_block(Heads<const float> queries, LayerKv& kv, size_t first,
                               Matrix<const float> log_sums) {
-  report_.attention_seconds += seconds_between(attention_start_, Clock::now());
-  if (options_.measure_recall) measure(queries, kv, first, log_sums);
+  const auto end = Clock::now();
+  report_.attention_seconds += seconds_between(attention_start_, end);
+  if (!options_.measure_recall) return;
+  measure(queries, kv, first, log_sums);
+  report_.recall_seconds += seconds_between(end, Clock::now());
 }
 
 void SparsePrefill::mark_always(const LayerKv::Part& part, size_t prefix, size_t first, size_t rows,

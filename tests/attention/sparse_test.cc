@@ -9,12 +9,13 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "attention/attention_precision.h"
 #include "attention/sparse/antidiagonal.h"
 #include "attention/sparse/lines.h"
 #include "attention/sparse/pattern.h"
-#include "restkv/aligned.h"
 #include "restkv/error.h"
 #include "support/simd.h"
 
@@ -124,6 +125,31 @@ std::set<size_t> fewest(const std::vector<double>& scores, double share, size_t 
     sum += scores[i];
   }
   return kept;
+}
+
+TEST(SparsePatterns, FewestAndLargestAreThoseOfSorting) {
+  std::mt19937 rng(9);
+  for (const size_t n : {1, 31, 33, 200, 3001}) {
+    for (const bool ties : {false, true}) {
+      std::vector<float> scores(n);
+      std::exponential_distribution<float> draw;
+      for (float& x : scores) x = ties ? std::floor(4 * draw(rng)) : draw(rng) * draw(rng);
+      const std::vector<double> exact(scores.begin(), scores.end());
+      const auto as_set = [](const std::vector<uint32_t>& indices) {
+        return std::set<size_t>(indices.begin(), indices.end());
+      };
+      for (const double share : {0.01, 0.5, 0.9, 1.0}) {
+        for (const size_t least : {size_t{0}, n / 3, n}) {
+          const auto expected = fewest(exact, share, share == 1 ? n : least);
+          EXPECT_EQ(as_set(fewest_reaching(scores, share, least)), expected)
+              << n << ", " << share << ", at least " << least;
+        }
+      }
+      for (const size_t count : {size_t{0}, n / 2, n, n + 5}) {
+        EXPECT_EQ(as_set(largest(scores, count)), fewest(exact, 0, std::min(n, count))) << n;
+      }
+    }
+  }
 }
 
 /// Column and diagonal sums, in tiles, of the last queries' attention.
@@ -269,6 +295,18 @@ double antidiagonal(const Layer& layer, size_t h, size_t first, size_t g, size_t
   return layer.capped(sum / static_cast<double>(stride));
 }
 
+/// Every SIMD target with the precisions that it has.
+std::vector<std::pair<int64_t, AttentionPrecision>> targets_and_precisions() {
+  std::vector<std::pair<int64_t, AttentionPrecision>> all;
+  for (const int64_t target : testing::simd_targets()) {
+    const testing::ForcedSimdTarget forced(target);
+    for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+      if (supports(precision)) all.emplace_back(target, precision);
+    }
+  }
+  return all;
+}
+
 TEST(SparsePatterns, AntidiagonalLogitsAreSumsOfTheLogits) {
   for (const size_t stride : {8, 16, 32}) {
     for (const size_t rows : {333, 512}) {
@@ -276,19 +314,22 @@ TEST(SparsePatterns, AntidiagonalLogitsAreSumsOfTheLogits) {
       const size_t first = 128;
       const size_t query_groups = (rows - first + stride - 1) / stride;
       const size_t key_groups = (rows + stride - 1) / stride;
-      for (const int64_t target : testing::simd_targets()) {
+      for (const auto& [target, precision] : targets_and_precisions()) {
         const testing::ForcedSimdTarget forced(target);
         std::vector<float> logits(layer.heads * query_groups * key_groups);
         const Heads<float> out(logits.data(), layer.heads, query_groups, key_groups);
-        AlignedVector<float> packed(7, 5.0F);  // used before
+        AttentionOptions options = layer.attention;
+        options.precision = precision;
         antidiagonal_logits(layer.queries().slice_rows(first, rows - first), layer.keys(), first,
-                            stride, layer.attention, packed, out);
+                            stride, options, out);
+        const double error = precision == AttentionPrecision::kF32 ? 1e-4 : 1e-2;
         for (size_t h = 0; h < layer.heads; ++h) {
           for (size_t g = 0; g < query_groups; ++g) {
             const size_t last = std::min(first + (g + 1) * stride, rows) - 1;
             for (size_t j = 0; j <= last / stride; ++j) {
               if (j == last / stride) continue;  // holds keys behind the queries
-              ASSERT_NEAR(out.row(h, g)[j], antidiagonal(layer, h, first, g, j, stride), 1e-4);
+              ASSERT_NEAR(out.row(h, g)[j], antidiagonal(layer, h, first, g, j, stride), error)
+                  << attention_precision_name(precision);
             }
           }
         }

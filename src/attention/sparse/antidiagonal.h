@@ -2,7 +2,6 @@
 
 #include <cstddef>
 
-#include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/views.h"
 
@@ -13,10 +12,9 @@ namespace restkv {
 ///
 /// out [query_heads, groups of queries, groups of keys] for queries [query_heads, m, d] whose row i
 /// stands at key row first + i; a group that is cut off at the end counts with the rows it has.
-/// Groups of keys behind the last query of a group of queries are left undefined. `packed` is
-/// working memory, which the next call may use again.
+/// Groups of keys behind the last query of a group of queries are left undefined. Products are in
+/// the precision of attention. Throws `Error` (kUnsupported) if the processor has not that.
 void antidiagonal_logits(Heads<const float> queries, Heads<const float> keys, size_t first,
-                         size_t stride, const AttentionOptions& options,
-                         AlignedVector<float>& packed, Heads<float> out);
+                         size_t stride, const AttentionOptions& options, Heads<float> out);
 
 }  // namespace restkv

@@ -1,54 +1,78 @@
 #include <algorithm>
 #include <bit>
+#include <functional>
+#include <numeric>
+#include <vector>
 
 #include "attention/sparse/pattern.h"
 
 namespace restkv {
 namespace {
 
-/// Hands out indices, largest score first. Scores, which are not negative, order like their bits.
-class Ranking {
- public:
-  explicit Ranking(std::span<const float> scores) {
-    heap_.reserve(scores.size());
-    for (size_t i = 0; i < scores.size(); ++i) {
-      heap_.push_back(uint64_t{std::bit_cast<uint32_t>(scores[i])} << 32U |
+/// Scores with their indices, so that they order by score, and of equal ones the first is the
+/// largest. Scores, which are not negative, order like their bits.
+std::vector<uint64_t> ranked(std::span<const float> scores) {
+  std::vector<uint64_t> entries;
+  entries.reserve(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    entries.push_back(uint64_t{std::bit_cast<uint32_t>(scores[i])} << 32U |
                       (~static_cast<uint32_t>(i)));
-    }
-    std::make_heap(heap_.begin(), heap_.end());
   }
-  [[nodiscard]] bool empty() const { return heap_.empty(); }
-  uint32_t next() {
-    std::pop_heap(heap_.begin(), heap_.end());
-    const uint32_t index = ~static_cast<uint32_t>(heap_.back());
-    heap_.pop_back();
-    return index;
-  }
+  return entries;
+}
 
- private:
-  std::vector<uint64_t> heap_;  // score, then the index inverted: earlier ones win
-};
+uint32_t index_of(uint64_t entry) { return ~static_cast<uint32_t>(entry); }
+double score_of(uint64_t entry) {
+  return std::bit_cast<float>(static_cast<uint32_t>(entry >> 32U));
+}
+
+/// Below so many, sorting is quicker than splitting.
+constexpr ptrdiff_t kFew = 32;
+
+/// Moves the fewest entries, and at least `least`, whose sum reaches `wanted` to the front, in no
+/// order; returns how many. Halves are split off as long as the limit lies in one of them.
+size_t split_off(std::vector<uint64_t>& entries, double wanted, size_t least) {
+  auto begin = entries.begin();  // the first of the entries that may or may not be among them
+  auto end = entries.end();
+  const auto count = [&](auto position) { return static_cast<size_t>(position - entries.begin()); };
+  double sum = 0;  // of those before
+  while (end - begin > kFew) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, std::greater());
+    const double with =
+        std::accumulate(begin, middle, sum, [](double s, uint64_t e) { return s + score_of(e); });
+    if (with < wanted || count(middle) < least) {
+      begin = middle;
+      sum = with;
+    } else {
+      end = middle;
+    }
+  }
+  std::sort(begin, end, std::greater());
+  while (begin != end && (sum < wanted || count(begin) < least)) sum += score_of(*begin++);
+  return count(begin);
+}
+
+std::vector<uint32_t> front(const std::vector<uint64_t>& entries, size_t count) {
+  std::vector<uint32_t> indices(count);
+  for (size_t i = 0; i < count; ++i) indices[i] = index_of(entries[i]);
+  return indices;
+}
 
 }  // namespace
 
 std::vector<uint32_t> largest(std::span<const float> scores, size_t count) {
-  Ranking ranking(scores);
-  std::vector<uint32_t> best;
-  while (best.size() < count && !ranking.empty()) best.push_back(ranking.next());
-  return best;
+  std::vector<uint64_t> entries = ranked(scores);
+  return front(entries, split_off(entries, 0, std::min(count, scores.size())));
 }
 
 std::vector<uint32_t> fewest_reaching(std::span<const float> scores, double share, size_t least) {
+  // A sum of all in another order might miss a share of 1 by its rounding.
+  if (share >= 1) least = scores.size();
   double wanted = 0;
   for (const float x : scores) wanted += share * double{x};
-  Ranking ranking(scores);
-  std::vector<uint32_t> best;
-  double sum = 0;
-  while (!ranking.empty() && (sum < wanted || best.size() < least)) {
-    best.push_back(ranking.next());
-    sum += double{scores[best.back()]};
-  }
-  return best;
+  std::vector<uint64_t> entries = ranked(scores);
+  return front(entries, split_off(entries, wanted, least));
 }
 
 void mark_fewest(std::span<const float> scores, double share, size_t least, uint8_t* marks) {

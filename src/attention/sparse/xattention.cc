@@ -29,7 +29,7 @@ class XAttention : public LayerPattern {
     const size_t key_groups = (first + queries.rows + stride_ - 1) / stride_;
     logits_.resize(queries.heads * query_groups * key_groups);
     const Heads<float> logits(logits_.data(), queries.heads, query_groups, key_groups);
-    antidiagonal_logits(queries, keys, first, stride_, attention_, packed_, logits);
+    antidiagonal_logits(queries, keys, first, stride_, attention_, logits);
     const size_t per_block = kMaskTile / stride_;
     parallel_for(queries.heads * marks.rows, [&](size_t task, size_t) {
       const size_t h = task / marks.rows;
@@ -55,7 +55,7 @@ class XAttention : public LayerPattern {
   size_t stride_;
   double threshold_;
   AttentionOptions attention_;
-  AlignedVector<float> packed_, logits_;
+  AlignedVector<float> logits_;
 };
 
 }  // namespace
