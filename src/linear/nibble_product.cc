@@ -1,9 +1,19 @@
 #include "linear/nibble_product.h"
 
-#include "hwy/targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "linear/nibble_product.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
 
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+/// Asked for every product: `hwy::SupportedTargets` would ask the processor anew each time.
+bool IsAvx512() { return HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL; }
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #if HWY_ARCH_X86
-#include "hwy/base.h"
 HWY_DIAGNOSTICS(push)
 // GCC takes the vectors that its header leaves undefined for a mistake.
 HWY_DIAGNOSTICS_OFF(disable : 4701, ignored "-Wmaybe-uninitialized")
@@ -204,11 +214,12 @@ HWY_POP_ATTRIBUTES
 
 namespace restkv {
 
+HWY_EXPORT(IsAvx512);
+
 const NibbleProduct* find_nibble_product(ggml_type type) {
   if (type != GGML_TYPE_Q4_0 && type != GGML_TYPE_Q4_1) return nullptr;
-  const bool avx512 =
-      (hwy::SupportedTargets() & (HWY_AVX3 | HWY_AVX3_DL)) != 0;  // or in a test not
-  if (!avx512 || __builtin_cpu_supports("avx512vnni") == 0) return nullptr;
+  if (!HWY_DYNAMIC_DISPATCH(IsAvx512)() || __builtin_cpu_supports("avx512vnni") == 0)
+    return nullptr;
   return type == GGML_TYPE_Q4_0 ? &kWithoutMinimum : &kWithMinimum;
 }
 
@@ -221,3 +232,4 @@ const NibbleProduct* find_nibble_product(ggml_type) { return nullptr; }
 }  // namespace restkv
 
 #endif
+#endif  // HWY_ONCE
