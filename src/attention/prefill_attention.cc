@@ -24,12 +24,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Rows (positions x query heads of one group) that share every key tile; large enough to hide the
-/// cost of transposing the tile, small enough for queries and outputs to stay in L2.
-constexpr size_t kTileQueryRows = 192;
-/// With a mask, only some of the rows meet a key tile. So there are more of them, as many as L2 has
-/// room for.
-constexpr size_t kMaskedTileBytes = 512UL << 10U;
+/// Memory of the queries and outputs that share every key tile: large enough to hide the cost of
+/// packing the tile (with a mask, only some of them meet it), small enough to stay in L2.
+constexpr size_t kTileBytes = 512UL << 10U;
 /// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two).
 /// Weights then stay below 2^8, far from overflow, and outputs are rarely rescaled.
 constexpr float kMaxSlack = 8.0F;
@@ -269,17 +266,16 @@ void SortByWork(const TileMask& mask, size_t group, size_t positions, size_t til
   std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return work[i]; });
 }
 
-/// Positions of a tile of queries.
+/// Positions of a tile of queries: as many as fit, but several tiles for each thread. With a mask
+/// whole blocks of it.
 size_t TilePositions(const Heads<const float>& queries, const Heads<const float>& keys,
                      const Heads<const float>& values, bool masked) {
   const size_t group = queries.heads / keys.heads;
-  if (!masked) return std::max<size_t>(1, kTileQueryRows / group);
   const size_t bytes = group * (keys.dim + values.dim + 16) * sizeof(float);  // of a position
-  const size_t room = std::max<size_t>(1, kMaskedTileBytes / (bytes * kMaskTile));
-  // No more than leave several tiles to each thread.
-  const size_t blocks = hwy::DivCeil(queries.rows, kMaskTile) * keys.heads;
-  const size_t most = std::max<size_t>(1, blocks / (3 * static_cast<size_t>(num_threads())));
-  return std::bit_floor(std::min(room, most)) * kMaskTile;
+  const size_t share = queries.rows * keys.heads / (3 * static_cast<size_t>(num_threads()));
+  const size_t positions = std::max<size_t>(1, std::min(kTileBytes / bytes, share));
+  if (masked) return std::max<size_t>(1, std::bit_floor(positions / kMaskTile)) * kMaskTile;
+  return hwy::DivCeil(queries.rows, hwy::DivCeil(queries.rows, positions));  // all as long
 }
 
 template <class Operands>
