@@ -15,9 +15,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #if HWY_ARCH_X86
 HWY_DIAGNOSTICS(push)
-// GCC takes the vectors that its header leaves undefined for a mistake.
+#if HWY_COMPILER_GCC_ACTUAL  // takes the vectors that its header leaves undefined for a mistake
 HWY_DIAGNOSTICS_OFF(disable : 4701, ignored "-Wmaybe-uninitialized")
 HWY_DIAGNOSTICS_OFF(disable : 4703, ignored "-Wuninitialized")
+#endif
 #include <immintrin.h>
 HWY_DIAGNOSTICS(pop)
 

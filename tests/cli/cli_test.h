@@ -18,6 +18,7 @@ using ::restkv::testing::Spawn;
 using ::restkv::testing::TemporaryFolder;
 using ::restkv::testing::test_model_path;
 using ::restkv::testing::TinyModel;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;

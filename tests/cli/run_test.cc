@@ -96,7 +96,8 @@ TEST_F(CliRun, TheRealModelAnswers) {
       "run", "-m", test_model_path(), "-p", "What is the capital of France?", "-n", "16"};
   const Outcome greedy = restkv_process(question);
   EXPECT_EQ(greedy.exit_code, 0);
-  EXPECT_EQ(greedy.err, "");
+  // On a slow machine (under a sanitizer, say) reading takes long enough to be reported.
+  EXPECT_THAT(greedy.err, AnyOf(IsEmpty(), StartsWith("reading the prompt")));
   EXPECT_THAT(greedy.out, HasSubstr("Paris"));
   EXPECT_EQ(greedy.out.back(), '\n');
 }
