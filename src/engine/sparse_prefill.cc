@@ -142,31 +142,71 @@ void SparsePrefill::count(size_t head, size_t heads, size_t row, size_t rows,
 
 void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t first,
                             Matrix<const float> log_sums) {
-  const size_t group = queries.heads / kv.heads();
-  const size_t value_dim = kv.values().dim;
-  AlignedVector<float> out(queries.heads * value_dim);
-  AlignedVector<float> exact(queries.heads);
   const size_t end = std::min(first + queries.rows, dense_from_);
+  std::vector<size_t> rows;  // one query of each block, at changing places: 29 is prime to 64
   for (size_t block = first / kMaskTile; block * kMaskTile < end; ++block) {
-    // One query of each block, at changing places: 29 is prime to 64.
-    const size_t row = block * kMaskTile + block * 29 % kMaskTile - first;
-    for (const LayerKv::Part& part : kv.parts()) {
-      const size_t begin = part.head * group;
-      const size_t heads = part.heads * group;
-      prefill_attention(queries.slice_heads(begin, heads).slice_rows(row, 1),
-                        kv.visible(part, kv.keys()), kv.visible(part, kv.values()),
-                        row_of(part, kv.prefix(), first + row), attention_,
-                        {out.data(), heads, 1, value_dim}, {exact.data(), heads, 1});
-      for (size_t h = 0; h < heads; ++h) {
-        const double share =
-            std::min(1.0, std::exp(double{log_sums.row(begin + h)[row]} - exact[h]));
-        SparseReport::Head& head = entry(begin + h);
+    rows.push_back(block * kMaskTile + block * 29 % kMaskTile - first);
+  }
+  const size_t group = queries.heads / kv.heads();
+  for (const LayerKv::Part& part : kv.parts()) {
+    const size_t begin = part.head * group;
+    const size_t heads = part.heads * group;
+    const AlignedVector<float> exact =
+        exact_log_sums(queries.slice_heads(begin, heads), rows, kv.visible(part, kv.keys()),
+                       kv.visible(part, kv.values()), row_of(part, kv.prefix(), first));
+    for (size_t h = 0; h < heads; ++h) {
+      SparseReport::Head& head = entry(begin + h);
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const double share = std::min(
+            1.0, std::exp(double{log_sums.row(begin + h)[rows[i]]} - exact[h * rows.size() + i]));
         ++head.sampled;
         head.recall_sum += share;
         head.lowest_recall = std::min(head.lowest_recall, share);
       }
     }
   }
+}
+
+AlignedVector<float> SparsePrefill::exact_log_sums(Heads<const float> queries,
+                                                   std::span<const size_t> rows,
+                                                   Heads<const float> keys,
+                                                   Heads<const float> values, size_t first) const {
+  const size_t heads = queries.heads;
+  AlignedVector<float> log_sums(heads * rows.size());
+  AlignedVector<float> out(heads * rows.size() * values.dim);  // that nobody reads
+  // All of them see the keys before the block, and so all at once.
+  if (first > 0) {
+    AlignedVector<float> sampled(heads * rows.size() * queries.dim);
+    for (size_t h = 0; h < heads; ++h) {
+      for (size_t i = 0; i < rows.size(); ++i) {
+        std::copy_n(queries.row(h, rows[i]), queries.dim,
+                    sampled.data() + (h * rows.size() + i) * queries.dim);
+      }
+    }
+    AttentionOptions all = attention_;
+    all.causal = false;
+    prefill_attention({sampled.data(), heads, rows.size(), queries.dim}, keys.slice_rows(0, first),
+                      values.slice_rows(0, first), 0, all,
+                      {out.data(), heads, rows.size(), values.dim},
+                      {log_sums.data(), heads, rows.size()});
+  }
+  AlignedVector<float> within(heads);  // the block
+  const size_t block = keys.rows - first;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    prefill_attention(queries.slice_rows(rows[i], 1), keys.slice_rows(first, block),
+                      values.slice_rows(first, block), rows[i], attention_,
+                      {out.data(), heads, 1, values.dim}, {within.data(), heads, 1});
+    for (size_t h = 0; h < heads; ++h) {
+      float& sum = log_sums[h * rows.size() + i];
+      if (first == 0) {
+        sum = within[h];
+      } else {
+        const float larger = std::max(sum, within[h]);
+        sum = larger + std::log1p(std::exp(std::min(sum, within[h]) - larger));
+      }
+    }
+  }
+  return log_sums;
 }
 
 }  // namespace restkv

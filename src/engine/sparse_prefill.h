@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "attention/sparse/pattern.h"
@@ -59,6 +60,12 @@ class SparsePrefill {
   /// Counts the tiles of query heads [head, head + heads) for queries from key row `row` on.
   void count(size_t head, size_t heads, size_t row, size_t rows, const TileMask& mask);
   void measure(Heads<const float> queries, LayerKv& kv, size_t first, Matrix<const float> log_sums);
+  /// Logarithms of the softmax denominators over all keys, [query_heads, rows], for these rows of a
+  /// block of queries whose row 0 stands at key row `first`.
+  [[nodiscard]] AlignedVector<float> exact_log_sums(Heads<const float> queries,
+                                                    std::span<const size_t> rows,
+                                                    Heads<const float> keys,
+                                                    Heads<const float> values, size_t first) const;
   /// The report's entry for query head h of the layer in the works.
   SparseReport::Head& entry(size_t h) { return report_.heads[layer_ * config_.query_heads + h]; }
 

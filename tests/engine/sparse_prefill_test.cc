@@ -10,6 +10,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/generate.h"
@@ -179,10 +180,14 @@ TEST_F(SparsePrefillTest, RecallIsTheAttentionInKeptTiles) {
   options.measure_recall = true;
   sparse.set(options);
   ASSERT_TRUE(sparse.begin_layer(0, {}, kRows, 32, kv));
-  const Matrix<float> log_sums = sparse.begin_block(queries, kv, 0, {});
   std::vector<float> out(q.size());
-  kv.attend(queries, 0, {}, {out.data(), c.query_heads, kRows, c.key_dim}, log_sums);
-  sparse.end_block(queries, kv, 0, log_sums);
+  const Heads<float> all_out(out.data(), c.query_heads, kRows, c.key_dim);
+  for (const auto& [first, rows] : {std::pair<size_t, size_t>{0, 192}, {192, kRows - 192}}) {
+    const Heads<const float> block = queries.slice_rows(first, rows);
+    const Matrix<float> log_sums = sparse.begin_block(block, kv, first, {});
+    kv.attend(block, first, {}, all_out.slice_rows(first, rows), log_sums);
+    sparse.end_block(block, kv, first, log_sums);
+  }
 
   // Of 8 blocks the first 6 lie before the last 64 tokens' own block. One query of each is sampled.
   constexpr size_t kSparseBlocks = 6;
