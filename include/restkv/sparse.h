@@ -23,6 +23,7 @@ struct SparseOptions {
   double tau = 0.1;               ///< Largest distance of an estimate that is trusted.
   int min_tokens = 1024;          ///< Tokens that a query sees at least.
   int stride = 16;                ///< Width of the antidiagonals: 8, 16 or 32.
+  int samples = 2;                ///< Queries of each block of 64 that are asked.
   double threshold = 0.9;         ///< Share of the estimated attention that is kept.
   /// Compare with exact attention on a sample of the queries; costs a few percent of it.
   bool measure_recall = false;

@@ -16,6 +16,7 @@
 #include "attention/sparse/antidiagonal.h"
 #include "attention/sparse/lines.h"
 #include "attention/sparse/pattern.h"
+#include "attention/sparse/sampled_attention.h"
 #include "restkv/error.h"
 #include "support/simd.h"
 
@@ -361,9 +362,66 @@ TEST(SparsePatterns, XAttentionKeepsTheFewestTilesByAntidiagonals) {
   }
 }
 
+/// Attention of some queries of a block, summed per tile.
+std::vector<double> sampled(const Layer& layer, size_t h, size_t b, size_t samples) {
+  std::vector<double> scores(layer.tiles(), 0.0);
+  for (size_t s = 0; s < samples; ++s) {
+    const size_t row = std::min(b * kTile + (2 * s + 1) * kTile / (2 * samples), layer.rows - 1);
+    const std::vector<double> weights = layer.weights(h, row);
+    for (size_t j = 0; j < weights.size(); ++j) scores[j / kTile] += weights[j];
+  }
+  return scores;
+}
+
+TEST(SparsePatterns, SampledAttentionIsThatOfSomeQueries) {
+  for (const size_t rows : {64, 130, 500}) {
+    for (const float softcap : {0.0F, 3.0F}) {
+      const Layer layer =
+          Layer{.heads = 6, .dim = 40, .rows = rows, .attention = {.softcap = softcap}}.fill(10);
+      for (const size_t samples : {1, 3, 4, 64}) {
+        for (const auto& [target, precision] : targets_and_precisions()) {
+          const testing::ForcedSimdTarget forced(target);
+          AttentionOptions options = layer.attention;
+          options.precision = precision;
+          const size_t first = rows > 200 ? 192 : 0;
+          const size_t blocks = tiles_of(rows - first);
+          std::vector<float> scores(layer.heads * blocks * layer.tiles(), 7.0F);  // used before
+          const Heads<float> out(scores.data(), layer.heads, blocks, layer.tiles());
+          sampled_attention(layer.queries().slice_rows(first, rows - first), layer.keys(), first,
+                            samples, options, out);
+          const double error = precision == AttentionPrecision::kF32 ? 1e-4 : 2e-2;
+          for (size_t h = 0; h < layer.heads; ++h) {
+            for (size_t b = 0; b < blocks; ++b) {
+              const auto expected = sampled(layer, h, first / kTile + b, samples);
+              for (size_t t = 0; t < layer.tiles(); ++t) {
+                ASSERT_NEAR(out.row(h, b)[t], expected[t], error * static_cast<double>(samples))
+                    << rows << " rows, head " << h << ", block " << b << ", tile " << t;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(SparsePatterns, SampledKeepsTheFewestTilesByASample) {
+  const Layer layer = Layer{.rows = 620}.fill(11);
+  const auto marks = marks_of(layer, "sampled:samples=3:threshold=0.7", 256);
+  for (size_t h = 0; h < layer.heads; ++h) {
+    for (size_t b = 0; b < layer.tiles(); ++b) {
+      const auto kept = fewest(sampled(layer, h, b, 3), 0.7, 0);
+      for (size_t t = 0; t < b; ++t) {
+        EXPECT_EQ(marked(marks, layer, h, b, t), kept.contains(t)) << h << ", " << b << ", " << t;
+      }
+    }
+  }
+}
+
 TEST(SparsePatterns, AFullShareKeepsAllTiles) {
   const Layer layer = Layer{.rows = 300}.fill(8);
-  for (const char* text : {"xattention:threshold=1", "flexprefill:gamma=1", "a-shape:sinks=300"}) {
+  for (const char* text : {"xattention:threshold=1", "flexprefill:gamma=1", "a-shape:sinks=300",
+                           "sampled:threshold=1"}) {
     const auto marks = marks_of(layer, text);
     for (size_t b = 0; b < layer.tiles(); ++b) {
       for (size_t t = 0; t < b; ++t) EXPECT_TRUE(marked(marks, layer, 1, b, t)) << text;
@@ -388,11 +446,12 @@ TEST(SparseOptionsTest, NamesValuesAndRefusals) {
   };
   EXPECT_EQ(message("striped"),
             "there is no sparse pattern \"striped\"; known are dense, a-shape, vertical-slash, "
-            "flexprefill, xattention");
+            "flexprefill, xattention, sampled");
   EXPECT_NE(message("a-shape:gamma=1").find("reads sinks, local"), std::string::npos);
   EXPECT_NE(message("a-shape:sinks").find("has no value"), std::string::npos);
   EXPECT_NE(message("a-shape:sinks=x").find("whole number"), std::string::npos);
   EXPECT_NE(message("a-shape:local=-1").find("local is -1"), std::string::npos);
+  EXPECT_NE(message("sampled:samples=65").find("samples is 65"), std::string::npos);
   EXPECT_NE(message("xattention:stride=12").find("8, 16 or 32"), std::string::npos);
   EXPECT_NE(message("xattention:threshold=0").find("threshold is 0"), std::string::npos);
   EXPECT_NE(message("xattention:threshold=nan").find("threshold is nan"), std::string::npos);

@@ -34,7 +34,7 @@ std::vector<int32_t> tokens_of(size_t count, size_t seed = 1) {
 /// Few tokens for prompts that are short enough for tests.
 constexpr const char* kPatterns[] = {
     "a-shape:sinks=64:local=64", "vertical-slash:vertical=64:slash=64",
-    "flexprefill:gamma=0.5:min_tokens=64", "xattention:threshold=0.5"};
+    "flexprefill:gamma=0.5:min_tokens=64", "xattention:threshold=0.5", "sampled:threshold=0.5"};
 
 class SparsePrefillTest : public ::testing::Test {
  protected:

@@ -16,6 +16,7 @@ SparsePattern a_shape_pattern();
 SparsePattern vertical_slash_pattern();
 SparsePattern flexprefill_pattern();
 SparsePattern xattention_pattern();
+SparsePattern sampled_pattern();
 
 /// Where tiles are marked: [query_heads, blocks, tiles], as `TileMask`.
 using TileMarks = Heads<uint8_t>;

@@ -34,6 +34,7 @@ constexpr std::array kOptions{
                  &Options::tau},
     SparseOption{"min_tokens", "N", "tokens that a query sees at least", &Options::min_tokens},
     SparseOption{"stride", "N", "width of the antidiagonals: 8, 16 or 32", &Options::stride},
+    SparseOption{"samples", "N", "queries of each block of 64 that are asked", &Options::samples},
     SparseOption{"threshold", "X", "share of the estimated attention that is kept", nullptr,
                  &Options::threshold},
 };
@@ -59,10 +60,8 @@ const SparseOption& find_option(const SparsePattern& pattern, std::string_view n
 
 std::span<const SparsePattern> sparse_patterns() {
   static const std::array table = {
-      a_shape_pattern(),
-      vertical_slash_pattern(),
-      flexprefill_pattern(),
-      xattention_pattern(),
+      a_shape_pattern(),    vertical_slash_pattern(), flexprefill_pattern(),
+      xattention_pattern(), sampled_pattern(),
   };
   return table;
 }
