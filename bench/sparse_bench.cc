@@ -132,6 +132,7 @@ BENCHMARK_CAPTURE(sparse, a_shape, "a-shape")->Apply(shapes);
 BENCHMARK_CAPTURE(sparse, vertical_slash, "vertical-slash")->Apply(shapes);
 BENCHMARK_CAPTURE(sparse, flexprefill, "flexprefill")->Apply(shapes);
 BENCHMARK_CAPTURE(sparse, xattention, "xattention")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, sampled, "sampled")->Apply(shapes);
 
 }  // namespace
 
