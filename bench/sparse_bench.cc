@@ -51,7 +51,9 @@ void add_structure(Heads<float> rows, const AlignedVector<float>& topics, bool k
   }
 }
 
-void sparse(benchmark::State& state, const char* pattern) {
+void sparse(benchmark::State& state, const char* pattern, const char* precision) {
+  restkv::AttentionOptions options;
+  options.precision = restkv::find_attention_precision(precision);
   restkv::ModelConfig config;
   config.layers = 1;
   config.query_heads = static_cast<size_t>(state.range(0));
@@ -80,13 +82,13 @@ void sparse(benchmark::State& state, const char* pattern) {
     }
   };
   const auto masked = [&](restkv::SparsePrefill& prefill) {
-    prefill.begin_layer(0, {}, n, 32, kv);
+    prefill.begin_layer(0, options, n, 32, kv);
     if (prefill.looks_ahead()) {
       prefill.look_ahead(queries.slice_rows(n - restkv::kMaskTile, restkv::kMaskTile), kv);
     }
     each_block([&](Heads<const float> block, size_t first, Heads<float> to) {
       const auto log_sums = prefill.begin_block(block, kv, first, {});
-      kv.attend(block, first, {}, to, log_sums);
+      kv.attend(block, first, options, to, log_sums);
       prefill.end_block(block, kv, first, log_sums);
     });
   };
@@ -100,7 +102,7 @@ void sparse(benchmark::State& state, const char* pattern) {
     kv.store(keys, {v.data(), config.kv_heads, n, dim}, 0);
     dense = std::min(dense, seconds([&] {
                        each_block([&](Heads<const float> block, size_t first, Heads<float> to) {
-                         kv.attend(block, first, {}, to, {});
+                         kv.attend(block, first, options, to, {});
                        });
                      }));
     prefill.set(restkv::parse_sparse(pattern));
@@ -108,9 +110,9 @@ void sparse(benchmark::State& state, const char* pattern) {
     attention = std::min(attention, prefill.report().attention_seconds);
     search = std::min(search, prefill.report().search_seconds);
   }
-  restkv::SparseOptions options = restkv::parse_sparse(pattern);
-  options.measure_recall = true;
-  prefill.set(options);
+  restkv::SparseOptions measured = restkv::parse_sparse(pattern);
+  measured.measure_recall = true;
+  prefill.set(measured);
   masked(prefill);
   state.counters["dense_ms"] = dense * 1e3;
   state.counters["sparse_ms"] = attention * 1e3;
@@ -128,11 +130,17 @@ void shapes(benchmark::internal::Benchmark* bench) {
       ->Iterations(1)
       ->Unit(benchmark::kMillisecond);
 }
-BENCHMARK_CAPTURE(sparse, a_shape, "a-shape")->Apply(shapes);
-BENCHMARK_CAPTURE(sparse, vertical_slash, "vertical-slash")->Apply(shapes);
-BENCHMARK_CAPTURE(sparse, flexprefill, "flexprefill")->Apply(shapes);
-BENCHMARK_CAPTURE(sparse, xattention, "xattention")->Apply(shapes);
-BENCHMARK_CAPTURE(sparse, sampled, "sampled")->Apply(shapes);
+// In float32, and in bfloat16 where the processor has it.
+BENCHMARK_CAPTURE(sparse, a_shape, "a-shape", "f32")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, vertical_slash, "vertical-slash", "f32")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, flexprefill, "flexprefill", "f32")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, xattention, "xattention", "f32")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, sampled, "sampled", "f32")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, a_shape_auto, "a-shape", "auto")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, vertical_slash_auto, "vertical-slash", "auto")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, flexprefill_auto, "flexprefill", "auto")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, xattention_auto, "xattention", "auto")->Apply(shapes);
+BENCHMARK_CAPTURE(sparse, sampled_auto, "sampled", "auto")->Apply(shapes);
 
 }  // namespace
 

@@ -58,8 +58,8 @@ HWY_INLINE void AddUp(const float* HWY_RESTRICT logits, size_t visible, float& t
   for (size_t j = 1; j < kVectors; ++j) largest = hn::Max(largest, x[j]);
   largest = hn::MaxOfLanes(d, largest);
   auto total = hn::Zero(d);
-  for (size_t j = 0; j < kVectors; ++j) {
-    total = hn::Add(total, Exp2<kExpDegree>(d, hn::Sub(x[j], largest)));
+  for (const auto& logit : x) {
+    total = hn::Add(total, Exp2<kExpDegree>(d, hn::Sub(logit, largest)));
   }
   top = hn::GetLane(largest);
   sum = hn::GetLane(hn::SumOfLanes(d, total));
