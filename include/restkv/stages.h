@@ -69,26 +69,20 @@ std::vector<float> attention_drift(const WindowAttention& attention, size_t coun
 PoolingWindow adaptive_window(float drift, int kernel, double scale);
 
 /// Smooths scores along positions; `out` has the size of `raw`. Average: zeros outside, always
-/// divided by the kernel. Max: the outside never wins. Adaptive: average with edge values repeated.
-/// All look at positions around i + shift.
+/// divided by the kernel. Max: the outside never wins. Adaptive: average around i + shift, edge
+/// values repeated. The shift is read by the adaptive window only.
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
-/// The two scales of `kAutoKernel`: a position and the two next to it, and a neighbourhood with its
-/// centre 4 positions earlier (so that 14 positions behind a peak count by it and 6 before: what is
-/// asked for mostly follows the words that the question repeats), whose mean is weighed.
-inline constexpr int kAdjacent = 3;
+/// The pooling width of `kAutoKernel`'s neighbourhoods, and what their mean is multiplied by.
 inline constexpr int kNeighbourhood = 21;
-inline constexpr int kNeighbourhoodShift = -4;
-inline constexpr float kNeighbourhoodWeight = 1.8F;
+inline constexpr float kNeighbourhoodWeight = 2.5F;
 
 /// What `kAutoKernel` does: a position counts for itself or for its neighbourhood, whichever is
-/// more, out = max(mean of kAdjacent, kNeighbourhoodWeight * mean of kNeighbourhood). Wide pooling
-/// alone keeps long answers whole but spends small budgets on a few places; narrow pooling does the
-/// reverse. The first token draws attention whatever it says (it is the model's attention sink): it
-/// counts for itself alone, or every head would keep the tokens behind it. docs/methods.md has the
-/// figures. `window` is at least kNeighbourhood wide; the methods here pass exactly that or
-/// `adaptive_window(drift, kNeighbourhood, scale)`; both scales follow its shift.
+/// more, out = max(raw, kNeighbourhoodWeight * smooth(raw)). Wide pooling alone keeps long answers
+/// whole but spends small budgets on a few places; no pooling does the reverse. docs/methods.md has
+/// the figures. `window` is at least kNeighbourhood wide; the methods here pass exactly that or
+/// `adaptive_window(drift, kNeighbourhood, scale)`.
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        std::span<float> out);
 

@@ -13,12 +13,13 @@ namespace {
 /// raw as seen through the pooling windows: entry x stands for position x + shift - kernel / 2.
 std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWindow window) {
   const auto size = static_cast<ptrdiff_t>(raw.size());
-  const ptrdiff_t first = window.shift - window.kernel / 2;
+  const bool adaptive = pooling == Pooling::kAdaptive;
+  const ptrdiff_t first = (adaptive ? window.shift : 0) - window.kernel / 2;
   const float outside = pooling == Pooling::kMax ? std::numeric_limits<float>::lowest() : 0.0F;
   std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1, outside);
   for (ptrdiff_t x = 0; x < std::ssize(out); ++x) {
     const ptrdiff_t position = first + x;
-    if (pooling == Pooling::kAdaptive) {
+    if (adaptive) {
       out[x] = raw[std::clamp<ptrdiff_t>(position, 0, size - 1)];
     } else if (position >= 0 && position < size) {
       out[x] = raw[position];
@@ -93,15 +94,8 @@ void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
 
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        std::span<float> out) {
-  if (raw.empty()) return;
-  std::vector<float> without_sink(raw.begin(), raw.end());
-  without_sink.front() = 0.0F;
-  smooth(without_sink, pooling, {.kernel = kAdjacent, .shift = window.shift}, out);
-  std::vector<float> wide(raw.size());
-  window.shift += kNeighbourhoodShift;
-  smooth(without_sink, pooling, window, wide);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(out[i], kNeighbourhoodWeight * wide[i]);
-  out.front() = std::max(out.front(), raw.front());
+  smooth(raw, pooling, window, out);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(raw[i], kNeighbourhoodWeight * out[i]);
 }
 
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out) {

@@ -156,12 +156,12 @@ std::vector<double> smoothed(const std::vector<double>& raw, Pooling pooling, in
     double sum = 0.0;
     double largest = -1e300;
     for (int j = -(kernel / 2); j <= kernel / 2; ++j) {
-      const int seen = i + shift + j;
+      const bool inside = i + j >= 0 && i + j < size;
       if (pooling == Pooling::kAdaptive) {
-        sum += raw[static_cast<size_t>(std::clamp(seen, 0, size - 1))];
-      } else if (seen >= 0 && seen < size) {
-        sum += raw[static_cast<size_t>(seen)];
-        largest = std::max(largest, raw[static_cast<size_t>(seen)]);
+        sum += raw[static_cast<size_t>(std::clamp(i + shift + j, 0, size - 1))];
+      } else if (inside) {
+        sum += raw[static_cast<size_t>(i + j)];
+        largest = std::max(largest, raw[static_cast<size_t>(i + j)]);
       }
     }
     const auto at = static_cast<size_t>(i);
@@ -237,16 +237,11 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
         result.kernel.push_back(kernel);
         result.shift.push_back(shift);
       }
-      std::vector<double> neighbours = raw[h];
-      if (two_scales) neighbours[0] = 0.0;
-      pooled.push_back(
-          smoothed(neighbours, options.pooling, kernel, two_scales ? shift - 4 : shift));
+      pooled.push_back(smoothed(raw[h], options.pooling, kernel, shift));
       if (!two_scales) continue;
-      const std::vector<double> adjacent = smoothed(neighbours, options.pooling, 3, shift);
       for (size_t i = 0; i < raw[h].size(); ++i) {
-        pooled.back()[i] = std::max(adjacent[i], 1.8 * pooled.back()[i]);
+        pooled.back()[i] = std::max(raw[h][i], 2.5 * pooled.back()[i]);
       }
-      pooled.back()[0] = std::max(pooled.back()[0], raw[h][0]);
     }
     result.raw.insert(result.raw.end(), raw.begin(), raw.end());
     result.smoothed.insert(result.smoothed.end(), pooled.begin(), pooled.end());
