@@ -89,8 +89,8 @@ void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t 
   }
 }
 
-/// From how many rows of x on unpacking each stored row once for all of them is faster than products
-/// that unpack it for each (`linear_bench few` prints both).
+/// From how many rows of x on unpacking each stored row once for all of them is faster than
+/// products that unpack it for each (`linear_bench few` prints both).
 size_t unpack_from_rows(ggml_type type) {
   if (find_nibble_product(type) != nullptr) return 8;
   switch (type) {
