@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "hwy/targets.h"
+#include "base/avx512.h"
+#include "hwy/base.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -28,8 +29,7 @@ bool supports(AttentionPrecision precision) {
   if (precision == AttentionPrecision::kF32) return true;
 #if HWY_ARCH_X86
   // Kernels exist for AVX-512 (see base/bf16-inl.h), which tests can switch off.
-  return (hwy::SupportedTargets() & (HWY_AVX3 | HWY_AVX3_DL)) != 0 &&
-         __builtin_cpu_supports("avx512bf16") != 0;
+  return runs_avx512() && __builtin_cpu_supports("avx512bf16") != 0;
 #else
   return false;
 #endif

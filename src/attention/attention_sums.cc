@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "attention/mask.h"
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "restkv/aligned.h"
@@ -39,13 +40,7 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
   StripProduct<kRows, false>(d, kTilePositions, queries.dim, queries.row(head, i),
                              queries.row_stride, tile.keys.data(), kTilePositions, logits,
                              kTilePositions);
-  if (options.softcap > 0) {
-    const auto inverse = hn::Set(d, 1.0F / options.softcap);
-    const auto cap = hn::Set(d, options.softcap * kLog2E);
-    for (size_t j = 0; j < kRows * kTilePositions; j += kLanes) {
-      hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d, logits + j);
-    }
-  }
+  if (options.softcap > 0) SoftCap(options.softcap, logits, kRows * kTilePositions);
   const size_t window = options.sliding_window;
   const bool masked = options.causal && (first + i + 1 < tile.begin + kTilePositions ||
                                          (window > 0 && first + i + kRows > tile.begin + window));
@@ -154,8 +149,7 @@ void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t 
                             keys.dim, log_sums.rows, log_sums.cols, sums.rows, sums.cols));
   }
   check_mask("attention_sums", mask, queries.heads, queries.rows, first, options);
-  const float scale =
-      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
+  const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(AttentionSums)
   (queries, keys, first, options, scale, log_sums, sums, mask);
 }

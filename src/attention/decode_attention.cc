@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "kv/kv_layout.h"
@@ -578,8 +579,7 @@ void decode_attention(Matrix<const float> queries, std::span<const CachedHead> h
                             "and {} rows",
                             weights.rows, weights.cols, queries.rows, head.count));
   }
-  const float scale =
-      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(queries.cols));
+  const float scale = softmax_scale(options.scale, queries.cols);
   HWY_DYNAMIC_DISPATCH(DecodeAttention)(queries, heads, scale, options.softcap, out, weights);
 }
 

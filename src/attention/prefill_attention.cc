@@ -2,10 +2,12 @@
 #include <bit>
 #include <cmath>
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "attention/attention_precision.h"
 #include "attention/mask.h"
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "restkv/aligned.h"
@@ -201,14 +203,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
         float* logits = scratch.logits.data();
         operands.Logits(base + i, logits);
-        if (options.softcap > 0) {
-          const auto inverse = hn::Set(d, 1.0F / options.softcap);
-          const auto cap = hn::Set(d, options.softcap * kLog2E);
-          for (size_t j = 0; j < kTileRows * kTilePositions; j += kLanes) {
-            hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d,
-                      logits + j);
-          }
-        }
+        if (options.softcap > 0) SoftCap(options.softcap, logits, kTileRows * kTilePositions);
         const bool masked = k0 + kTilePositions > strip_position + 1 ||
                             (window > 0 && last_position >= k0 + window);
         for (size_t r = 0; r < kTileRows; ++r) {
@@ -304,13 +299,10 @@ void PrefillAttention(const Heads<const float>& queries, const Heads<const float
                       const Heads<const float>& values, size_t first,
                       const AttentionOptions& options, float scale, const Heads<float>& out,
                       const Matrix<float>& log_sums, const TileMask& mask) {
-#if RESTKV_BF16_PRODUCTS
-  if (options.precision == AttentionPrecision::kBf16) {
-    PrefillTiles<Bf16Operands>(queries, keys, values, first, options, scale, out, log_sums, mask);
-    return;
-  }
-#endif
-  PrefillTiles<F32Operands>(queries, keys, values, first, options, scale, out, log_sums, mask);
+  WithOperands(options.precision, [&](auto* operands) HWY_ATTR {
+    PrefillTiles<std::remove_pointer_t<decltype(operands)>>(queries, keys, values, first, options,
+                                                            scale, out, log_sums, mask);
+  });
 }
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -341,8 +333,7 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
   }
   require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
-  const float scale =
-      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
+  const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(PrefillAttention)
   (queries, keys, values, first, options, scale, out, log_sums, mask);
 }

@@ -15,6 +15,7 @@
 #include "base/gemm-inl.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
+#include "restkv/attention.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
@@ -158,6 +159,17 @@ class Bf16Operands {
   AlignedVector<Bf16Pair> weights_;  // [kTileRows, pairs of positions]
 };
 #endif
+
+/// Calls `run` with an empty pointer to the operands of a precision, which has been found
+/// supported.
+template <class Run>
+HWY_INLINE void WithOperands(AttentionPrecision precision, const Run& run) {
+#if RESTKV_BF16_PRODUCTS
+  if (precision == AttentionPrecision::kBf16) return run(static_cast<Bf16Operands*>(nullptr));
+#endif
+  (void)precision;
+  run(static_cast<F32Operands*>(nullptr));
+}
 
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -61,6 +61,16 @@ HWY_INLINE V Tanh(D d, V x) {
   return hn::Sub(hn::Set(d, 1.0F), hn::Div(hn::Set(d, 2.0F), hn::Add(e, hn::Set(d, 1.0F))));
 }
 
+/// Soft-caps n logits, whole vectors of aligned memory: c tanh(z / c), in units of log2.
+HWY_INLINE void SoftCap(float softcap, float* HWY_RESTRICT logits, size_t n) {
+  const hn::CappedTag<float, 16> d;
+  const auto inverse = hn::Set(d, 1.0F / softcap);
+  const auto cap = hn::Set(d, softcap * kLog2E);
+  for (size_t j = 0; j < n; j += hn::Lanes(d)) {
+    hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d, logits + j);
+  }
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -1,18 +1,8 @@
 #include "linear/nibble_product.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "linear/nibble_product.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "hwy/highway.h"
+#include "base/avx512.h"
+#include "hwy/base.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace restkv::HWY_NAMESPACE {
-/// Asked for every product: `hwy::SupportedTargets` would ask the processor anew each time.
-bool IsAvx512() { return HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL; }
-}  // namespace restkv::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 #if HWY_ARCH_X86
 HWY_DIAGNOSTICS(push)
 #if HWY_COMPILER_GCC_ACTUAL  // takes the vectors that its header leaves undefined for a mistake
@@ -215,12 +205,9 @@ HWY_POP_ATTRIBUTES
 
 namespace restkv {
 
-HWY_EXPORT(IsAvx512);
-
 const NibbleProduct* find_nibble_product(ggml_type type) {
   if (type != GGML_TYPE_Q4_0 && type != GGML_TYPE_Q4_1) return nullptr;
-  if (!HWY_DYNAMIC_DISPATCH(IsAvx512)() || __builtin_cpu_supports("avx512vnni") == 0)
-    return nullptr;
+  if (!runs_avx512() || __builtin_cpu_supports("avx512vnni") == 0) return nullptr;
   return type == GGML_TYPE_Q4_0 ? &kWithoutMinimum : &kWithMinimum;
 }
 
@@ -233,4 +220,3 @@ const NibbleProduct* find_nibble_product(ggml_type) { return nullptr; }
 }  // namespace restkv
 
 #endif
-#endif  // HWY_ONCE

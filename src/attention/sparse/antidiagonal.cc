@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "attention/attention_precision.h"
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -109,13 +111,10 @@ void AntidiagonalTiles(const Heads<const float>& queries, const Heads<const floa
 void AntidiagonalLogits(const Heads<const float>& queries, const Heads<const float>& keys,
                         size_t first, size_t stride, const AttentionOptions& options, float scale,
                         const Heads<float>& out) {
-#if RESTKV_BF16_PRODUCTS
-  if (options.precision == AttentionPrecision::kBf16) {
-    AntidiagonalTiles<Bf16Operands>(queries, keys, first, stride, scale, options.softcap, out);
-    return;
-  }
-#endif
-  AntidiagonalTiles<F32Operands>(queries, keys, first, stride, scale, options.softcap, out);
+  WithOperands(options.precision, [&](auto* operands) HWY_ATTR {
+    AntidiagonalTiles<std::remove_pointer_t<decltype(operands)>>(queries, keys, first, stride,
+                                                                 scale, options.softcap, out);
+  });
 }
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -129,9 +128,7 @@ HWY_EXPORT(AntidiagonalLogits);
 void antidiagonal_logits(Heads<const float> queries, Heads<const float> keys, size_t first,
                          size_t stride, const AttentionOptions& options, Heads<float> out) {
   require_support(options.precision);
-  const float scale =
-      (options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim))) /
-      static_cast<float>(stride);
+  const float scale = softmax_scale(options.scale, keys.dim) / static_cast<float>(stride);
   HWY_DYNAMIC_DISPATCH(AntidiagonalLogits)(queries, keys, first, stride, options, scale, out);
 }
 

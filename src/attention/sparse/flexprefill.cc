@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "attention/softmax_scale.h"
 #include "attention/sparse/lines.h"
 #include "attention/sparse/pattern.h"
 #include "base/threads.h"
@@ -56,8 +57,7 @@ class FlexPrefill : public LayerPattern {
       : gamma_(options.gamma),
         least_(tiles_of(static_cast<size_t>(options.min_tokens))),
         softcap_(layer.attention.softcap),
-        scale_(layer.attention.scale > 0 ? layer.attention.scale
-                                         : 1.0F / std::sqrt(static_cast<float>(layer.keys.dim))),
+        scale_(softmax_scale(layer.attention.scale, layer.keys.dim)),
         dim_(layer.keys.dim),
         tiles_(tiles_of(layer.keys.rows)),
         pooled_keys_(layer.keys.heads * tiles_ * dim_),

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "attention/attention_precision.h"
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "restkv/aligned.h"
 
@@ -78,8 +80,6 @@ void SampleTile(const Operands& queries, const std::vector<size_t>& sampled,
                 const Heads<const float>& keys, size_t kv_head, size_t group, size_t tile,
                 size_t first, size_t seen, float softcap, SampleScratch<Operands>& scratch,
                 const TileWeights& weights) {
-  const hn::CappedTag<float, 16> d;
-  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   const size_t begin = tile * kTilePositions;
   const size_t rows = group * sampled.size();
   scratch.keys.ResizeKeys(keys.dim);
@@ -88,13 +88,7 @@ void SampleTile(const Operands& queries, const std::vector<size_t>& sampled,
   float* HWY_RESTRICT logits = scratch.logits.data();
   for (size_t r = 0; r < rows; r += kTileRows) {
     scratch.keys.template Logits<false>(queries, r, logits);
-    if (softcap > 0) {
-      const auto inverse = hn::Set(d, 1.0F / softcap);
-      const auto cap = hn::Set(d, softcap * kLog2E);
-      for (size_t j = 0; j < kTileRows * kTilePositions; j += kLanes) {
-        hn::Store(hn::Mul(cap, Tanh(d, hn::Mul(hn::Load(d, logits + j), inverse))), d, logits + j);
-      }
-    }
+    if (softcap > 0) SoftCap(softcap, logits, kTileRows * kTilePositions);
     for (size_t i = r; i < std::min(r + kTileRows, rows); ++i) {
       const size_t head = kv_head * group + i / sampled.size();
       const size_t sample = i % sampled.size();
@@ -174,13 +168,10 @@ void SampledTiles(const Heads<const float>& queries, const Heads<const float>& k
 void SampledAttention(const Heads<const float>& queries, const Heads<const float>& keys,
                       size_t first, size_t samples, const AttentionOptions& options, float scale,
                       const Heads<float>& out) {
-#if RESTKV_BF16_PRODUCTS
-  if (options.precision == AttentionPrecision::kBf16) {
-    SampledTiles<Bf16Operands>(queries, keys, first, samples, scale, options.softcap, out);
-    return;
-  }
-#endif
-  SampledTiles<F32Operands>(queries, keys, first, samples, scale, options.softcap, out);
+  WithOperands(options.precision, [&](auto* operands) HWY_ATTR {
+    SampledTiles<std::remove_pointer_t<decltype(operands)>>(queries, keys, first, samples, scale,
+                                                            options.softcap, out);
+  });
 }
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -194,8 +185,7 @@ HWY_EXPORT(SampledAttention);
 void sampled_attention(Heads<const float> queries, Heads<const float> keys, size_t first,
                        size_t samples, const AttentionOptions& options, Heads<float> out) {
   require_support(options.precision);
-  const float scale =
-      options.scale > 0 ? options.scale : 1.0F / std::sqrt(static_cast<float>(keys.dim));
+  const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(SampledAttention)(queries, keys, first, samples, options, scale, out);
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "attention/softmax_scale.h"
 #include "compress/expected_queries.h"
 #include "compress/kv_scores.h"
 #include "compress/method.h"
@@ -42,8 +43,7 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
   const size_t group = layer.queries.heads / layer.keys.heads;
   const auto tail = layer.keys.head(kv_head).slice(sinks, layer.keys.rows - sinks);
   const auto out = scores.subspan(sinks);
-  const float scale =
-      layer.scale > 0 ? layer.scale : 1.0F / std::sqrt(static_cast<float>(layer.keys.dim));
+  const float scale = softmax_scale(layer.scale, layer.keys.dim);
   std::vector<float> logits(tail.rows), spread(tail.rows);
   std::fill(out.begin(), out.end(), 0.0F);
   for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
