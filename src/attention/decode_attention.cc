@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention/softmax_scale.h"
+#include "base/prefetch.h"
 #include "base/threads.h"
 #include "fmt/format.h"
 #include "kv/kv_layout.h"
@@ -75,16 +76,6 @@ HWY_INLINE size_t BytesAhead(const KvLayout& layout) {
   return hwy::RoundUpTo(kLeast, layout.group_bytes());
 }
 
-/// Asks for memory that is read next: `bytes` at `p` on their way to the second-level cache.
-/// Decoding is bound by memory, and the arithmetic between two loads keeps the processor from
-/// looking far enough ahead by itself.
-template <size_t kBytes>
-HWY_INLINE void PrefetchNext(const std::byte* p) {
-  constexpr size_t kLine = 64;
-#pragma GCC unroll 8
-  for (size_t i = 0; i < kBytes; i += kLine) __builtin_prefetch(p + i, 0, 2);
-}
-
 template <class D>
 HWY_INLINE hn::Vec<D> LoadHalves(D d, const void* p) {
   const hn::Rebind<hwy::float16_t, D> dh;
@@ -127,7 +118,7 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
       for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::Set(d, bias[h]);
     }
     for (size_t c = 0; c < dim; ++c) {
-      if (row == 0) PrefetchNext<kChannelBytes>(keys + c * kChannelBytes + ahead);
+      if (row == 0) prefetch(keys + c * kChannelBytes + ahead, kChannelBytes);
       hn::Vec<VectorTag> k[kVectors];
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
@@ -213,8 +204,7 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
   constexpr size_t kApart = kGroupRows / kTogether;
   for (size_t row = 0; row < kApart; ++row) {
     const size_t index = row * channels + column;
-    PrefetchNext<kColumnBytes * kTogether>(slice + index * code_bits(kType) * kTogether / 8 +
-                                           ahead);
+    prefetch(slice + index * code_bits(kType) * kTogether / 8 + ahead, kColumnBytes * kTogether);
 #pragma GCC unroll 2
     for (size_t t = 0; t < kTogether; ++t) {
       hn::Vec<D> v[kVectors];
@@ -538,7 +528,7 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
   if (bytes < kSerialBytes) {
     for (size_t task = 0; task < parts.size(); ++task) attend(task, 0);
   } else {
-    parallel_for(parts.size(), attend);
+    parallel_for(parts.size(), attend, Sharing::kRuns);
   }
   for (size_t i = 0; i < parts.size();) {
     size_t last = i;

@@ -35,7 +35,7 @@ constexpr int kSpins = 2000;
 /// get a processor is simply not missed, where a barrier over all threads would cost a time slice.
 class Pool {
  public:
-  explicit Pool(size_t helpers) {
+  explicit Pool(size_t helpers) : ranges_(helpers + 1) {
     for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { help(i + 1); });
   }
   ~Pool() {
@@ -48,11 +48,14 @@ class Pool {
 
   [[nodiscard]] size_t threads() const { return threads_.size() + 1; }
 
-  void run(size_t tasks, const FunctionRef<void(size_t, size_t)>& body) {
+  void run(size_t tasks, const FunctionRef<void(size_t, size_t)>& body, Sharing sharing) {
     // No helper looks at these while open_ is false and active_ is 0.
     body_ = &body;
-    tasks_ = tasks;
-    next_ = 0;
+    runs_ = sharing == Sharing::kRuns ? ranges_.size() : 1;
+    for (size_t i = 0; i < runs_; ++i) {
+      ranges_[i].next = tasks * i / runs_;
+      ranges_[i].end = tasks * (i + 1) / runs_;
+    }
     failed_ = false;
     error_ = nullptr;
     open_ = true;
@@ -70,6 +73,12 @@ class Pool {
   }
 
  private:
+  /// Tasks [next, end) are left; on a pair of cache lines of their own.
+  struct alignas(128) Range {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+  };
+
   void wake_all() {
     epoch_.fetch_add(1);
     epoch_.notify_all();
@@ -77,7 +86,12 @@ class Pool {
 
   void work(size_t thread) {
     try {
-      for (size_t task; !failed_ && (task = next_.fetch_add(1)) < tasks_;) (*body_)(task, thread);
+      for (size_t i = 0; i < runs_; ++i) {
+        Range& range = ranges_[(thread + i) % runs_];
+        for (size_t task; !failed_ && (task = range.next.fetch_add(1)) < range.end;) {
+          (*body_)(task, thread);
+        }
+      }
     } catch (...) {
       const std::scoped_lock lock(error_mutex_);
       if (!error_) error_ = std::current_exception();
@@ -96,8 +110,8 @@ class Pool {
   std::atomic<bool> stopping_{false};
 
   const FunctionRef<void(size_t, size_t)>* body_ = nullptr;
-  size_t tasks_ = 0;
-  std::atomic<size_t> next_{0};
+  std::vector<Range> ranges_;
+  size_t runs_ = 1;  ///< How many of the ranges are in use.
   std::atomic<bool> failed_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;
@@ -145,7 +159,7 @@ int num_threads() {
   return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body) {
+void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body, Sharing sharing) {
   std::unique_lock lock(g_mutex, std::defer_lock);
   // Nested and concurrent calls run on the calling thread: every processor is busy already.
   if (tasks <= 1 || num_threads() == 1 || t_in_parallel || !lock.try_lock()) {
@@ -157,7 +171,7 @@ void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body) {
   struct Reset {
     ~Reset() { t_in_parallel = false; }
   } reset;
-  g_pool->run(tasks, body);
+  g_pool->run(tasks, body, sharing);
 }
 
 }  // namespace restkv

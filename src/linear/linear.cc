@@ -8,6 +8,7 @@
 #include <array>
 #include <utility>
 
+#include "base/prefetch.h"
 #include "base/threads.h"
 #include "linear/few_rows.h"
 #include "linear/nibble_product.h"
@@ -82,6 +83,7 @@ void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t 
   const size_t input_bytes = inputs.row_bytes(traits.vec_dot_type);
   const auto* row = static_cast<const char*>(weight.row(begin));
   for (size_t r = begin; r < end; ++r, row += weight_bytes) {
+    prefetch(row + kWeightsAhead, weight_bytes);
     const char* input = inputs.rows(traits.vec_dot_type);
     for (size_t i = 0; i < y.rows; ++i, input += input_bytes) {
       dot(n, y.row(i) + (r - begin), 0, row, 0, input, 0, 1);
@@ -164,8 +166,8 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
   const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
   size_t tasks = 0;
   for (const Weight& part : parts_) tasks += chunks(part);
-  const PartnerInputs& shared = inputs;  // the tasks' own thread_locals are others
-  parallel_for(tasks, [&](size_t task, size_t) {
+  const PartnerInputs& shared = inputs;  // the threads' own thread_locals are others
+  const auto multiply_chunk = [&](size_t task, size_t) {
     const Weight* part = parts_.data();
     size_t output = 0;
     for (; task >= chunks(*part); ++part) {
@@ -180,7 +182,8 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
     } else {
       multiply_rounded(shared, *part, begin, end, columns);
     }
-  });
+  };
+  parallel_for(tasks, multiply_chunk, Sharing::kRuns);
 }
 
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y) {

@@ -1,6 +1,7 @@
 #include "linear/nibble_product.h"
 
 #include "base/avx512.h"
+#include "base/prefetch.h"
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86
@@ -188,6 +189,7 @@ void multiply(const Weight& weight, size_t begin, size_t end, const char* x, Mat
   const size_t careful_from = weight.rows - std::min(weight.rows, last_rows);
   const auto* w = static_cast<const uint16_t*>(weight.data) + begin * row_words;
   for (size_t r = begin; r < end; ++r, w += row_words) {
+    prefetch(reinterpret_cast<const char*>(w) + kWeightsAhead, row_words * sizeof(uint16_t));
     for (size_t i = 0; i < y.rows; ++i) {
       const RoundedRow row(x + i * RoundedRow::bytes(weight.cols), weight.cols);
       y.row(i)[r - begin] =

@@ -28,12 +28,40 @@ class ThreadsTest : public ::testing::TestWithParam<int> {
 TEST_P(ThreadsTest, RunsEachTaskOnce) {
   ASSERT_EQ(num_threads(), GetParam());
   for (const size_t tasks : {0, 1, 2, 3, 1000}) {
-    for (int repeat = 0; repeat < 50; ++repeat) {
+    for (int repeat = 0; repeat < 100; ++repeat) {
       std::vector<std::atomic<int>> runs(tasks);
-      parallel_for(tasks, [&](size_t task, size_t) { ++runs[task]; });
+      const auto count = [&](size_t task, size_t) { ++runs[task]; };
+      parallel_for(tasks, count, repeat % 2 == 0 ? Sharing::kInOrder : Sharing::kRuns);
       for (size_t i = 0; i < tasks; ++i) ASSERT_EQ(runs[i], 1) << "task " << i << " of " << tasks;
     }
   }
+}
+
+TEST_P(ThreadsTest, RunsBelongToThreads) {
+  const auto threads = static_cast<size_t>(GetParam());
+  std::vector<size_t> ran_on(threads);
+  std::atomic<size_t> begun{0};
+  const auto wait_for_the_others = [&](size_t task, size_t thread) {
+    ran_on[task] = thread;
+    if (threads == 1) return;
+    ++begun;
+    while (begun < threads) std::this_thread::yield();
+  };
+  parallel_for(threads, wait_for_the_others, Sharing::kRuns);
+  for (size_t i = 0; i < threads; ++i) EXPECT_EQ(ran_on[i], i);
+}
+
+TEST_P(ThreadsTest, ThreadsHelpWithTheRunsOfOthers) {
+  // The first task of the caller's run lasts until all others are done.
+  const auto threads = static_cast<size_t>(GetParam());
+  const size_t tasks = 10 * threads;
+  std::atomic<size_t> done{0};
+  const auto hold_the_first = [&](size_t task, size_t) {
+    while (task == 0 && threads > 1 && done + 1 < tasks) std::this_thread::yield();
+    ++done;
+  };
+  parallel_for(tasks, hold_the_first, Sharing::kRuns);
+  EXPECT_EQ(done, tasks);
 }
 
 TEST_P(ThreadsTest, TellsConcurrentTasksApart) {
