@@ -6,9 +6,9 @@
 
 namespace restkv {
 
-/// Asks for memory that is read soon: `bytes` at `p`, which need not belong to anybody, on their way
-/// to the second-level cache. What streams from memory gains by it, because the arithmetic between
-/// two loads keeps the processor from looking far enough ahead by itself.
+/// Asks for memory that is read soon: `bytes` at `p`, which need not belong to anybody, on their
+/// way to the second-level cache. What streams from memory gains by it, because the arithmetic
+/// between two loads keeps the processor from looking far enough ahead by itself.
 HWY_INLINE void prefetch(const void* p, size_t bytes) {
   constexpr size_t kLine = 64;
   const char* line = static_cast<const char*>(p);

@@ -25,8 +25,9 @@ struct Weight {
   }
 };
 
-/// How far ahead of the row being multiplied the next ones are asked for: some microseconds of what a
-/// thread reads from memory. Beyond a thread's chunk lies the next chunk, beyond a matrix nothing bad.
+/// How far ahead of the row being multiplied the next ones are asked for: some microseconds of what
+/// a thread reads from memory. Beyond a thread's chunk lies the next chunk, beyond a matrix nothing
+/// bad.
 inline constexpr size_t kWeightsAhead = size_t{8} * 1024;
 
 /// Whether rows of this type can be converted to float32 and multiplied in place.
