@@ -178,7 +178,8 @@ struct Selection {
 /// Intermediate results of a selection, for tests and pictures. `raw` and `smoothed` are
 /// [head][past position], where a head is a KV head if the group is reduced before pooling and a
 /// query head otherwise; drift, kernel and shift belong to the adaptive window. Empty where a
-/// method has no such stage, and if n < budget.
+/// method has no such stage, if n < budget, and where `kAutoKernel` meets a prompt too short for a
+/// drift of `drift_scale` positions.
 struct SelectionTrace {
   std::vector<std::vector<float>> raw;
   std::vector<std::vector<float>> smoothed;

@@ -69,22 +69,33 @@ std::vector<float> attention_drift(const WindowAttention& attention, size_t coun
 PoolingWindow adaptive_window(float drift, int kernel, double scale);
 
 /// Smooths scores along positions; `out` has the size of `raw`. Average: zeros outside, always
-/// divided by the kernel. Max: the outside never wins. Adaptive: average around i + shift, edge
-/// values repeated. The shift is read by the adaptive window only.
+/// divided by the kernel. Max: the outside never wins. Adaptive: average with edge values repeated.
+/// All look at positions around i + shift.
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
-/// The pooling width of `kAutoKernel`'s neighbourhoods, and what their mean is multiplied by.
+/// The two scales of `kAutoKernel`: a position and the two next to it, and a neighbourhood with its
+/// centre 4 positions earlier (so that 14 positions behind a peak count by it and 6 before: what is
+/// asked for mostly follows the words that the question repeats), whose mean is weighed.
+inline constexpr int kAdjacent = 3;
 inline constexpr int kNeighbourhood = 21;
-inline constexpr float kNeighbourhoodWeight = 2.5F;
+inline constexpr int kNeighbourhoodShift = -4;
+inline constexpr float kNeighbourhoodWeight = 1.8F;
+
+/// How many positions may have a prompt's first token among their neighbours: an eighth of what
+/// `budget` leaves beside the `window`, and no more than lie behind any other peak.
+size_t sink_reach(int budget, int window);
 
 /// What `kAutoKernel` does: a position counts for itself or for its neighbourhood, whichever is
-/// more, out = max(raw, kNeighbourhoodWeight * smooth(raw)). Wide pooling alone keeps long answers
-/// whole but spends small budgets on a few places; no pooling does the reverse. docs/methods.md has
-/// the figures. `window` is at least kNeighbourhood wide; the methods here pass exactly that or
-/// `adaptive_window(drift, kNeighbourhood, scale)`.
+/// more, out = max(mean of kAdjacent, kNeighbourhoodWeight * mean of kNeighbourhood). Wide pooling
+/// alone keeps long answers whole but spends small budgets on a few places; narrow pooling does the
+/// reverse. The first token draws attention whatever it says (it is the model's attention sink):
+/// for positions beyond the next `sink_reach` it is none of their neighbours, or small budgets
+/// would go to those behind it in every head. docs/methods.md has the figures. `window` is at least
+/// kNeighbourhood wide; the methods here pass exactly that or `adaptive_window(drift,
+/// kNeighbourhood, scale)`; both scales follow its shift.
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
-                       std::span<float> out);
+                       size_t sink_reach, std::span<float> out);
 
 /// One score per position for a whole group: mean, maximum or sum over the rows of `scores`.
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out);

@@ -143,7 +143,7 @@ constexpr std::array kOptions{
                                 "divide the error by the norm of the output (order before)"),
     option<&Options::pooling>("pooling", "none|average|max|adaptive",
                               "how scores are smoothed along positions"),
-    CompressionOption{"kernel", "N|auto", "pooling width, odd; auto: each token and 21 around it",
+    CompressionOption{"kernel", "N|auto", "pooling width, odd; auto: 3 and 21 wide at once",
                       set_kernel, get_kernel},
     option<&Options::drift_scale>("drift_scale", "X",
                                   "positions of drift per step of the adaptive window (beta)"),

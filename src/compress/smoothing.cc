@@ -13,13 +13,12 @@ namespace {
 /// raw as seen through the pooling windows: entry x stands for position x + shift - kernel / 2.
 std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWindow window) {
   const auto size = static_cast<ptrdiff_t>(raw.size());
-  const bool adaptive = pooling == Pooling::kAdaptive;
-  const ptrdiff_t first = (adaptive ? window.shift : 0) - window.kernel / 2;
+  const ptrdiff_t first = window.shift - window.kernel / 2;
   const float outside = pooling == Pooling::kMax ? std::numeric_limits<float>::lowest() : 0.0F;
   std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1, outside);
   for (ptrdiff_t x = 0; x < std::ssize(out); ++x) {
     const ptrdiff_t position = first + x;
-    if (adaptive) {
+    if (pooling == Pooling::kAdaptive) {
       out[x] = raw[std::clamp<ptrdiff_t>(position, 0, size - 1)];
     } else if (position >= 0 && position < size) {
       out[x] = raw[position];
@@ -92,10 +91,37 @@ void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
   }
 }
 
+size_t sink_reach(int budget, int window) {
+  constexpr int kMost = kNeighbourhood / 2 - kNeighbourhoodShift;
+  return static_cast<size_t>(std::clamp((budget - window) / 8, 0, kMost));
+}
+
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
-                       std::span<float> out) {
-  smooth(raw, pooling, window, out);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(raw[i], kNeighbourhoodWeight * out[i]);
+                       size_t sink_reach, std::span<float> out) {
+  if (raw.empty()) return;
+  const PoolingWindow narrow{.kernel = kAdjacent, .shift = window.shift};
+  const PoolingWindow wide{.kernel = window.kernel, .shift = window.shift + kNeighbourhoodShift};
+  std::vector<float> neighbourhood(raw.size());
+  const auto both = [&](std::span<const float> scores, std::span<float> result) {
+    smooth(scores, pooling, narrow, result);
+    smooth(scores, pooling, wide, neighbourhood);
+    for (size_t i = 0; i < result.size(); ++i) {
+      result[i] = std::max(result[i], kNeighbourhoodWeight * neighbourhood[i]);
+    }
+  };
+  std::vector<float> without_sink(raw.begin(), raw.end());
+  without_sink.front() = 0.0F;
+  both(without_sink, out);
+
+  // Those that may see the first token, and whatever else they see.
+  const auto reached = static_cast<ptrdiff_t>(std::min(raw.size(), sink_reach + 1));
+  const auto seen = sink_reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
+  const auto beginning = raw.first(std::min(raw.size(), seen));
+  std::vector<float> with_sink(beginning.size());
+  neighbourhood.resize(beginning.size());
+  both(beginning, with_sink);
+  std::copy_n(with_sink.begin(), reached, out.begin());
+  out.front() = std::max(out.front(), raw.front());
 }
 
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out) {

@@ -156,12 +156,12 @@ std::vector<double> smoothed(const std::vector<double>& raw, Pooling pooling, in
     double sum = 0.0;
     double largest = -1e300;
     for (int j = -(kernel / 2); j <= kernel / 2; ++j) {
-      const bool inside = i + j >= 0 && i + j < size;
+      const int seen = i + shift + j;
       if (pooling == Pooling::kAdaptive) {
-        sum += raw[static_cast<size_t>(std::clamp(i + shift + j, 0, size - 1))];
-      } else if (inside) {
-        sum += raw[static_cast<size_t>(i + j)];
-        largest = std::max(largest, raw[static_cast<size_t>(i + j)]);
+        sum += raw[static_cast<size_t>(std::clamp(seen, 0, size - 1))];
+      } else if (seen >= 0 && seen < size) {
+        sum += raw[static_cast<size_t>(seen)];
+        largest = std::max(largest, raw[static_cast<size_t>(seen)]);
       }
     }
     const auto at = static_cast<size_t>(i);
@@ -229,7 +229,10 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
       const bool two_scales = options.kernel == kAutoKernel && options.pooling != Pooling::kNone;
       int kernel = two_scales ? 21 : options.kernel;
       int shift = 0;
-      if (options.pooling == Pooling::kAdaptive) {
+      // A drift that cannot reach a step is not looked for.
+      const bool still =
+          two_scales && static_cast<double>(layer.keys.rows) - options.budget < options.drift_scale;
+      if (options.pooling == Pooling::kAdaptive && !still) {
         const double steps = drift[h] / options.drift_scale;
         kernel = std::max(kernel, 2 * static_cast<int>(std::abs(steps)) + 1);
         shift = static_cast<int>(std::floor(steps)) + (drift[h] > 0 ? 0 : 1);
@@ -237,11 +240,25 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
         result.kernel.push_back(kernel);
         result.shift.push_back(shift);
       }
-      pooled.push_back(smoothed(raw[h], options.pooling, kernel, shift));
-      if (!two_scales) continue;
-      for (size_t i = 0; i < raw[h].size(); ++i) {
-        pooled.back()[i] = std::max(raw[h][i], 2.5 * pooled.back()[i]);
+      if (!two_scales) {
+        pooled.push_back(smoothed(raw[h], options.pooling, kernel, shift));
+        continue;
       }
+      const auto both = [&](const std::vector<double>& scores) {
+        std::vector<double> out = smoothed(scores, options.pooling, 3, shift);
+        const auto wide = smoothed(scores, options.pooling, kernel, shift - 4);
+        for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(out[i], 1.8 * wide[i]);
+        return out;
+      };
+      std::vector<double> without_first = raw[h];
+      without_first[0] = 0.0;
+      pooled.push_back(both(without_first));
+      const auto with_first = both(raw[h]);
+      const int reach = std::min(14, std::max(0, options.budget - options.window) / 8);
+      for (size_t i = 0; i < raw[h].size() && static_cast<int>(i) <= reach; ++i) {
+        pooled.back()[i] = with_first[i];
+      }
+      pooled.back()[0] = std::max(with_first[0], raw[h][0]);
     }
     result.raw.insert(result.raw.end(), raw.begin(), raw.end());
     result.smoothed.insert(result.smoothed.end(), pooled.begin(), pooled.end());

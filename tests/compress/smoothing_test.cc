@@ -37,6 +37,10 @@ TEST(SmoothTest, TreatsTheEdgesAsEachKindDoes) {
   EXPECT_EQ(out, (std::vector<float>{1, 1, 2, 5, 5}));
   smooth(raw, Pooling::kMax, {3, 0}, out);
   EXPECT_EQ(out, (std::vector<float>{3, 3, 6, 9, 9}));
+  smooth(raw, Pooling::kAverage, {3, 2}, out);
+  EXPECT_EQ(out, (std::vector<float>{2, 5, 5, 3, 0}));
+  smooth(raw, Pooling::kMax, {3, -1}, out);
+  EXPECT_EQ(out, (std::vector<float>{3, 3, 3, 6, 9}));
   smooth(raw, Pooling::kAdaptive, {3, 0}, out);
   EXPECT_EQ(out, (std::vector<float>{2, 1, 2, 5, 8}));
   smooth(raw, Pooling::kAdaptive, {3, 2}, out);
@@ -58,23 +62,73 @@ TEST(SmoothTest, WindowsWiderThanTheRow) {
 
 TEST(SmoothTest, TwoScalesKeepAPeakAndTheNeighbourhoodOfAGroup) {
   std::vector<float> raw(100, 0.0F);
-  raw[10] = 21;                      // alone: its neighbours get 2.5 of it
-  raw[50] = raw[52] = raw[54] = 21;  // a group: 7.5 for all that see it whole
+  raw[10] = 21;                      // alone: 7 for it and those beside it, 1.8 around
+  raw[50] = raw[52] = raw[54] = 21;  // a group: 5.4 for all that see it whole
   std::vector<float> out(raw.size());
-  smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, out);
-  EXPECT_FLOAT_EQ(out[10], 21);
-  EXPECT_FLOAT_EQ(out[9], 2.5F);
-  EXPECT_FLOAT_EQ(out[20], 2.5F);
-  EXPECT_FLOAT_EQ(out[21], 0);
-  EXPECT_FLOAT_EQ(out[54], 21);
-  EXPECT_FLOAT_EQ(out[51], 7.5F);
-  EXPECT_FLOAT_EQ(out[60], 7.5F);
-  EXPECT_FLOAT_EQ(out[61], 5);
-  // More than two fifths of a neighbourhood's peaks: it counts for more than each of them.
+  smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, 0, out);
+  EXPECT_FLOAT_EQ(out[3], 0);
+  EXPECT_FLOAT_EQ(out[4], 1.8F);
+  EXPECT_FLOAT_EQ(out[8], 1.8F);
+  EXPECT_FLOAT_EQ(out[9], 7);
+  EXPECT_FLOAT_EQ(out[11], 7);
+  EXPECT_FLOAT_EQ(out[12], 1.8F);
+  EXPECT_FLOAT_EQ(out[24], 1.8F);
+  EXPECT_FLOAT_EQ(out[25], 0);
+  EXPECT_FLOAT_EQ(out[53], 14);
+  EXPECT_FLOAT_EQ(out[54], 7);
+  EXPECT_FLOAT_EQ(out[48], 5.4F);
+  EXPECT_FLOAT_EQ(out[64], 5.4F);
+  EXPECT_FLOAT_EQ(out[65], 3.6F);
+  // The shift of the adaptive window moves both scales.
+  smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 2}, 0, out);
+  EXPECT_FLOAT_EQ(out[1], 0);
+  EXPECT_FLOAT_EQ(out[2], 1.8F);
+  EXPECT_FLOAT_EQ(out[7], 7);
+  EXPECT_FLOAT_EQ(out[9], 7);
+  EXPECT_FLOAT_EQ(out[22], 1.8F);
+  EXPECT_FLOAT_EQ(out[23], 0);
+  // A level neighbourhood counts for more than each of its positions; outside there is nothing.
   std::fill(raw.begin(), raw.end(), 1.0F);
-  smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, out);
-  EXPECT_FLOAT_EQ(out[50], 2.5F);
-  EXPECT_FLOAT_EQ(out[0], 2.5F * 11 / 21);
+  smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, 0, out);
+  EXPECT_FLOAT_EQ(out[50], 1.8F);
+  EXPECT_FLOAT_EQ(out[99], 1.8F * 15 / 21);
+}
+
+TEST(SmoothTest, TheFirstTokenIsANeighbourOnlyAsFarAsItMayReach) {
+  std::vector<float> raw(100, 0.0F);
+  raw[0] = 2100;
+  raw[1] = 21;
+  std::vector<float> out(raw.size());
+  for (const Pooling pooling : {Pooling::kAdaptive, Pooling::kAverage}) {
+    smooth_two_scales(raw, pooling, {kNeighbourhood, 0}, 0, out);
+    EXPECT_FLOAT_EQ(out[0], pooling == Pooling::kAdaptive ? 1.8F * (15 * 2100 + 21) / 21 : 2100);
+    EXPECT_FLOAT_EQ(out[1], 7);
+    EXPECT_FLOAT_EQ(out[2], 7);
+    EXPECT_FLOAT_EQ(out[3], 1.8F);
+    EXPECT_FLOAT_EQ(out[15], 1.8F);
+    EXPECT_FLOAT_EQ(out[16], 0);
+  }
+  smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, 2, out);
+  EXPECT_FLOAT_EQ(out[0], 2100);
+  EXPECT_FLOAT_EQ(out[1], 2121.0F / 3);
+  EXPECT_FLOAT_EQ(out[2], 1.8F * 2121 / 21);
+  EXPECT_FLOAT_EQ(out[3], 1.8F);
+  // Beyond the edge, the adaptive window sees the first token again and again.
+  smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, 14, out);
+  EXPECT_FLOAT_EQ(out[1], 1.8F * (14 * 2100 + 21) / 21);
+  EXPECT_FLOAT_EQ(out[14], 1.8F * (2100 + 21) / 21);
+  EXPECT_FLOAT_EQ(out[15], 1.8F);
+  EXPECT_FLOAT_EQ(out[16], 0);
+
+  const std::span<const float> first(raw.data(), 1);
+  smooth_two_scales(first, Pooling::kAverage, {kNeighbourhood, 0}, 14, std::span(out).first(1));
+  EXPECT_FLOAT_EQ(out[0], 2100);
+  smooth_two_scales({}, Pooling::kAdaptive, {kNeighbourhood, 0}, 14, {});
+
+  EXPECT_EQ(sink_reach(64, 32), 4U);
+  EXPECT_EQ(sink_reach(128, 32), 12U);
+  EXPECT_EQ(sink_reach(1024, 32), 14U);
+  EXPECT_EQ(sink_reach(16, 32), 0U);
 }
 
 /// By sorting, as the words say it.
