@@ -188,16 +188,14 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
 
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y) {
   const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
-  parallel_for((w.rows + kOneDnnColumns - 1) / kOneDnnColumns, [&](size_t task, size_t) {
-    const size_t begin = task * kOneDnnColumns;
-    const size_t columns = std::min(kOneDnnColumns, w.rows - begin);
+  for_each_tile(x.rows, w.rows, [&](size_t row, size_t rows, size_t column, size_t columns) {
     const OneDnnTask alone;
-    const dnnl_status_t status = dnnl_sgemm('N', 'T', size(x.rows), size(columns), size(x.cols),
-                                            1.0F, x.data, size(x.stride), w.row(begin),
-                                            size(w.stride), 0.0F, y.data + begin, size(y.stride));
+    const dnnl_status_t status = dnnl_sgemm(
+        'N', 'T', size(rows), size(columns), size(x.cols), 1.0F, x.row(row), size(x.stride),
+        w.row(column), size(w.stride), 0.0F, y.row(row) + column, size(y.stride));
     if (status != dnnl_success) {
       throw Error(ErrorCode::kUnsupported,
-                  fmt::format("oneDNN refused a {} x {} x {} matrix product (status {})", x.rows,
+                  fmt::format("oneDNN refused a {} x {} x {} matrix product (status {})", rows,
                               columns, x.cols, static_cast<int>(status)));
     }
   });

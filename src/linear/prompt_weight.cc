@@ -115,19 +115,18 @@ void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first
       x_steps[r] = round_to_int8(x.row(r), cols_, &x_bytes[r * cols_]);
     }
   });
-  parallel_for((y.cols + kOneDnnColumns - 1) / kOneDnnColumns, [&](size_t task, size_t) {
-    const size_t begin = task * kOneDnnColumns;
-    const size_t columns = std::min(kOneDnnColumns, y.cols - begin);
-    const Matrix<float> part(y.data + begin, x.rows, columns, y.stride);
+  for_each_tile(x.rows, y.cols, [&](size_t row, size_t rows, size_t column, size_t columns) {
+    const Matrix<float> tile(y.row(row) + column, rows, columns, y.stride);
+    const size_t w = first + column;
     if (halves) {
-      multiply_task(Type::bf16, Type::f32, x_halves.data(), x.rows,
-                    &halves_[(first + begin) * cols_], columns, cols_, part);
+      multiply_task(Type::bf16, Type::f32, &x_halves[row * cols_], rows, &halves_[w * cols_],
+                    columns, cols_, tile);
       return;
     }
-    multiply_task(Type::s8, Type::s32, x_bytes.data(), x.rows, &bytes_[(first + begin) * cols_],
-                  columns, cols_, part);
-    for (size_t r = 0; r < x.rows; ++r) {
-      scale_sums(part.row(r), columns, x_steps[r], &steps_[first + begin]);
+    multiply_task(Type::s8, Type::s32, &x_bytes[row * cols_], rows, &bytes_[w * cols_], columns,
+                  cols_, tile);
+    for (size_t r = 0; r < rows; ++r) {
+      scale_sums(tile.row(r), columns, x_steps[row + r], &steps_[w]);
     }
   });
 }
