@@ -100,7 +100,7 @@ void draw_chart(Svg& svg, double y, const LineChart& chart) {
   svg.text(20, y + 58, chart.subtitle, "muted");
   for (const double value : axis.ticks) {
     svg.line(kLeft, y_of(value), kLeft + kPlotWidth, y_of(value), "grid");
-    svg.text(kLeft - 8, y_of(value) + 4, fmt::format("{:.4g}", std::abs(value) < 1e-9 ? 0 : value),
+    svg.text(kLeft - 8, y_of(value) + 4, fmt::format("{:.6g}", std::abs(value) < 1e-9 ? 0 : value),
              "end muted");
   }
   svg.line(kLeft, bottom, kLeft + kPlotWidth, bottom, "axis");
