@@ -6,6 +6,8 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/threads.h"
@@ -112,19 +114,38 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     }
   }
   const size_t repeat = cache_heads / keys.heads;
+  const KvLayout layout = this->layout();
   target.heads.clear();  // first, or there would be two caches at once
   target.heads.resize(cache_heads);
-  parallel_for(cache_heads, [&](size_t h, size_t) {
-    const std::vector<int32_t>& keep = selection.keep[h];
+  std::vector<std::pair<size_t, size_t>> groups;  // head, first row
+  for (size_t h = 0; h < cache_heads; ++h) {
+    const size_t rows = selection.keep[h].size();
     Head& head = target.heads[h];
     // Long heads get a little room at once: moving all of them at the first token after the prompt
     // would need the memory of the cache twice.
-    reserve(head, keep.size() + keep.size() / 64);
-    for (const int32_t kept : keep) {
-      const auto row = static_cast<size_t>(kept);
-      append_row(head, keys.row(h / repeat, row), values.row(h / repeat, row),
-                 positions.empty() ? kept : positions[h / repeat][row]);
+    reserve(head, rows + rows / 64);
+    head.data.resize(layout.bytes(rows));
+    head.positions.resize(rows);
+    for (size_t row = 0; row < rows; row += kGroupRows) groups.emplace_back(h, row);
+  }
+  const size_t open_bytes = kGroupRows * layout.row_bytes();
+  AlignedVector<std::byte> open(static_cast<size_t>(num_threads()) * open_bytes);
+  parallel_for(groups.size(), [&](size_t task, size_t thread) {
+    const auto [h, begin] = groups[task];
+    Head& head = target.heads[h];
+    const std::span<const int32_t> keep(selection.keep[h]);
+    const size_t group = begin / kGroupRows;
+    const size_t closed = layout.closed_groups(keep.size());
+    std::byte* const place = head.data.data() + std::min(group, closed) * layout.group_bytes() +
+                             (group - std::min(group, closed)) * open_bytes;
+    std::byte* to = group < closed ? open.data() + thread * open_bytes : place;
+    for (size_t i = begin; i < std::min(keep.size(), begin + kGroupRows); ++i) {
+      const auto row = static_cast<size_t>(keep[i]);
+      pack_row(layout, keys.row(h / repeat, row), values.row(h / repeat, row), to);
+      head.positions[i] = positions.empty() ? keep[i] : positions[h / repeat][row];
+      to += layout.row_bytes();
     }
+    if (group < closed) pack_group(layout, open.data() + thread * open_bytes, place);
   });
   refresh_views(target);
 }
