@@ -417,13 +417,12 @@ void AttendPart(const Problem& problem, const CachedHead& head, const Part& part
     const size_t begin = g == 0 ? head.first : 0;
     const VisibleRows visible{begin, std::min(kGroupRows, rows - g * kGroupRows),
                               g * kGroupRows + begin - head.first};
+    const std::byte* group = head.data + layout.group_offset(g, rows);
     if (g < closed) {
-      attend_closed(problem, layout, part, head.data + g * layout.group_bytes(), visible, memory);
+      attend_closed(problem, layout, part, group, visible, memory);
       continue;
     }
-    const std::byte* open = head.data + closed * layout.group_bytes();
-    GroupOfRows(layout, open + (g - closed) * kGroupRows * layout.row_bytes(), visible.end,
-                memory.group);
+    GroupOfRows(layout, group, visible.end, memory.group);
     AttendGroup<KvType::kF32>(problem, {KvType::kF32, layout.key_dim, layout.value_dim}, part,
                               reinterpret_cast<const std::byte*>(memory.group), visible, memory);
   }

@@ -135,17 +135,17 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     Head& head = target.heads[h];
     const std::span<const int32_t> keep(selection.keep[h]);
     const size_t group = begin / kGroupRows;
-    const size_t closed = layout.closed_groups(keep.size());
-    std::byte* const place = head.data.data() + std::min(group, closed) * layout.group_bytes() +
-                             (group - std::min(group, closed)) * open_bytes;
-    std::byte* to = group < closed ? open.data() + thread * open_bytes : place;
+    const bool closed = group < layout.closed_groups(keep.size());
+    std::byte* const place = head.data.data() + layout.group_offset(group, keep.size());
+    std::byte* const rows = closed ? open.data() + thread * open_bytes : place;
+    std::byte* to = rows;
     for (size_t i = begin; i < std::min(keep.size(), begin + kGroupRows); ++i) {
       const auto row = static_cast<size_t>(keep[i]);
       pack_row(layout, keys.row(h / repeat, row), values.row(h / repeat, row), to);
       head.positions[i] = positions.empty() ? keep[i] : positions[h / repeat][row];
       to += layout.row_bytes();
     }
-    if (group < closed) pack_group(layout, open.data() + thread * open_bytes, place);
+    if (closed) pack_group(layout, rows, place);
   });
   refresh_views(target);
 }
@@ -211,13 +211,11 @@ void KvCache::read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> 
     const Matrix<float> k(some_keys.data(), count, key_dim_);
     const Matrix<float> v(some_values.data(), count, value_dim_);
     const size_t group = begin / kGroupRows;
+    const std::byte* data = from.data.data() + layout.group_offset(group, rows);
     if (group < groups) {
-      unpack_group(layout, from.data.data() + group * layout.group_bytes(), k, v);
+      unpack_group(layout, data, k, v);
     } else {
-      unpack_rows(layout,
-                  from.data.data() + groups * layout.group_bytes() +
-                      (group - groups) * kGroupRows * layout.row_bytes(),
-                  k, v);
+      unpack_rows(layout, data, k, v);
     }
     for (size_t r = std::max(begin, from.first) - begin; r < count; ++r) {
       std::copy_n(k.row(r), key_dim_, keys.row(begin + r - from.first));

@@ -84,6 +84,11 @@ struct KvLayout {
   [[nodiscard]] constexpr size_t open_rows(size_t rows) const {
     return rows - closed_groups(rows) * kGroupRows;
   }
+  /// Where a group begins in a head of `rows` rows, open rows counted as groups.
+  [[nodiscard]] constexpr size_t group_offset(size_t group, size_t rows) const {
+    const size_t closed = std::min(group, closed_groups(rows));
+    return closed * group_bytes() + (group - closed) * kGroupRows * row_bytes();
+  }
   /// Bytes of a head of `rows` rows.
   [[nodiscard]] constexpr size_t bytes(size_t rows) const {
     return closed_groups(rows) * group_bytes() + open_rows(rows) * row_bytes();
