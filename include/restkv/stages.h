@@ -90,12 +90,12 @@ size_t sink_reach(int budget, int window);
 /// more, out = max(mean of kAdjacent, kNeighbourhoodWeight * mean of kNeighbourhood). Wide pooling
 /// alone keeps long answers whole but spends small budgets on a few places; narrow pooling does the
 /// reverse. The first token draws attention whatever it says (it is the model's attention sink):
-/// for positions beyond the next `sink_reach` it is none of their neighbours, or small budgets
+/// for positions beyond the next `reach` it is none of their neighbours, or small budgets
 /// would go to those behind it in every head. docs/methods.md has the figures. `window` is at least
 /// kNeighbourhood wide; the methods here pass exactly that or `adaptive_window(drift,
 /// kNeighbourhood, scale)`; both scales follow its shift.
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
-                       size_t sink_reach, std::span<float> out);
+                       size_t reach, std::span<float> out);
 
 /// One score per position for a whole group: mean, maximum or sum over the rows of `scores`.
 void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<float> out);

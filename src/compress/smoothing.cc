@@ -97,7 +97,7 @@ size_t sink_reach(int budget, int window) {
 }
 
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
-                       size_t sink_reach, std::span<float> out) {
+                       size_t reach, std::span<float> out) {
   if (raw.empty()) return;
   const PoolingWindow narrow{.kernel = kAdjacent, .shift = window.shift};
   const PoolingWindow wide{.kernel = window.kernel, .shift = window.shift + kNeighbourhoodShift};
@@ -114,8 +114,8 @@ void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindo
   both(without_sink, out);
 
   // Those that may see the first token, and whatever else they see.
-  const auto reached = static_cast<ptrdiff_t>(std::min(raw.size(), sink_reach + 1));
-  const auto seen = sink_reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
+  const auto reached = static_cast<ptrdiff_t>(std::min(raw.size(), reach + 1));
+  const auto seen = reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
   const auto beginning = raw.first(std::min(raw.size(), seen));
   std::vector<float> with_sink(beginning.size());
   neighbourhood.resize(beginning.size());

@@ -91,7 +91,7 @@ class Scorer {
 
   /// Whether windows follow the attention. Means of as many positions as the budget has lie no
   /// further apart than `room`, so short prompts move no window by a step, and finding the
-  /// positions would take a third of the time. Kernels other than `auto` do as published, where a
+  /// positions would take a fifth of the time. Kernels other than `auto` do as published, where a
   /// drift of exactly 0 shifts by 1.
   [[nodiscard]] bool follows_attention() const {
     if (options_.pooling != Pooling::kAdaptive) return false;
@@ -102,14 +102,14 @@ class Scorer {
   /// Smooths every row; the trace's entries begin at `first_head`.
   void smooth_rows(Matrix<const float> raw, const std::vector<float>& drift, Matrix<float> out,
                    size_t first_head) {
+    const bool two_scales = options_.kernel == kAutoKernel && options_.pooling != Pooling::kNone;
+    const int kernel = two_scales ? kNeighbourhood : options_.kernel;
+    const size_t reach = sink_reach(options_.budget, options_.window);
     parallel_for(raw.rows, [&](size_t h, size_t) {
-      const bool two_scales = options_.kernel == kAutoKernel && options_.pooling != Pooling::kNone;
-      const int kernel = two_scales ? kNeighbourhood : options_.kernel;
       PoolingWindow window{.kernel = kernel};
       if (adaptive_) window = adaptive_window(drift[h], kernel, options_.drift_scale);
       if (two_scales) {
-        smooth_two_scales(raw.row_span(h), options_.pooling, window,
-                          sink_reach(options_.budget, options_.window), out.row_span(h));
+        smooth_two_scales(raw.row_span(h), options_.pooling, window, reach, out.row_span(h));
       } else {
         smooth(raw.row_span(h), options_.pooling, window, out.row_span(h));
       }

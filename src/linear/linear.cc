@@ -166,7 +166,7 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
   const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
   size_t tasks = 0;
   for (const Weight& part : parts_) tasks += chunks(part);
-  const PartnerInputs& shared = inputs;  // the threads' own thread_locals are others
+  const PartnerInputs& shared = inputs;  // the tasks' own thread_locals are others
   const auto multiply_chunk = [&](size_t task, size_t) {
     const Weight* part = parts_.data();
     size_t output = 0;
