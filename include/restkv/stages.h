@@ -45,10 +45,12 @@ class WindowAttention {
   AlignedVector<float> weights_;
 };
 
-/// Combines the window's rows into one per query head: out[g][n] = sum over window rows r of
-/// coefficients[r] * A[g, r, n], for the columns of `out` ([group, past]).
+/// Combines the window's rows from `first_row` on, one for each coefficient, into one per query
+/// head: out[g][n] = sum over r of coefficients[r] * A[g, first_row + r, n], for the columns of
+/// `out`
+/// ([group, past] or [group, n]).
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
-                  Matrix<float> out);
+                  Matrix<float> out, size_t first_row = 0);
 
 // --- Smooth ---
 
@@ -62,6 +64,10 @@ struct PoolingWindow {
 /// weights of a window row lie, averaged over the first window / 2 rows, minus the same over the
 /// other rows. The window's own columns take part. 0 for a window of one row.
 std::vector<float> attention_drift(const WindowAttention& attention, size_t count);
+
+/// The same between two rows only, the sums of the older and of the newer half of the window: what
+/// `kAutoKernel` follows. A window of 32 rows is searched 16 times as fast.
+std::vector<float> half_window_drift(const WindowAttention& attention, size_t count);
 
 /// ReST-KV's adaptive window: kernel 2 * floor(|t| / scale) + 1 but at least `kernel`; shift t /
 /// scale rounded as the authors' code does it: towards zero, except that t = 0 shifts by 1 and an

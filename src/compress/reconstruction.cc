@@ -21,7 +21,7 @@ namespace restkv {
 struct AfterBlock {
   Matrix<const float> combined;  ///< [group, positions]
   Matrix<const float> values;    ///< [positions, d]
-  Matrix<const float> outputs;   ///< [group, d]
+  Matrix<const float> outputs;   ///< [group, d], R applied
   const float* output_norms;     ///< [group]
   const OutputFactor* factor;
   size_t first_head;
@@ -48,25 +48,33 @@ namespace restkv::HWY_NAMESPACE {
 /// Rows of R per product: R is upper triangular, so rows from i on need inputs from i on only.
 constexpr size_t kTriangleRows = 2 * kTileRows;
 
-/// norms[p] = sum over k of (R x_p)[k]^2 for the first `width` positions (whole vectors) of a tile
-/// x [d, kTilePositions]; `strip` is scratch of kTriangleRows * kTilePositions.
-HWY_INLINE void TriangleSquaredNorms(Matrix<const float> r, size_t width,
-                                     const float* HWY_RESTRICT x, float* HWY_RESTRICT strip,
-                                     float* HWY_RESTRICT norms) {
+/// squares[p] += sum over `rows` rows k of (point[k] - u[k][p])^2, for the first `width` positions
+/// (whole vectors) of a tile u [rows, kTilePositions].
+HWY_INLINE void AddSquaredDistances(const float* HWY_RESTRICT point, size_t rows, size_t width,
+                                    const float* HWY_RESTRICT u, float* HWY_RESTRICT squares) {
   const hn::ScalableTag<float> d;
-  std::fill(norms, norms + kTilePositions, 0.0F);
+  for (size_t p = 0; p < width; p += hn::Lanes(d)) {
+    auto sum = hn::LoadU(d, squares + p);
+    for (size_t k = 0; k < rows; ++k) {
+      const auto difference =
+          hn::Sub(hn::Set(d, point[k]), hn::LoadU(d, u + k * kTilePositions + p));
+      sum = hn::MulAdd(difference, difference, sum);
+    }
+    hn::StoreU(sum, d, squares + p);
+  }
+}
+
+/// squares[p] = ||point - R x_p||^2 for the first `width` positions (whole vectors) of a tile
+/// x [d, kTilePositions]; `strip` is scratch of kTriangleRows * kTilePositions.
+HWY_INLINE void TriangleSquaredDistances(Matrix<const float> r, const float* HWY_RESTRICT point,
+                                         size_t width, const float* HWY_RESTRICT x,
+                                         float* HWY_RESTRICT strip, float* HWY_RESTRICT squares) {
+  const hn::ScalableTag<float> d;
   for (size_t i = 0; i < r.rows; i += kTriangleRows) {
     const size_t rows = HWY_MIN(kTriangleRows, r.rows - i);
     SmallProduct<false>(d, rows, width, r.cols - i, r.row(i) + i, r.stride, x + i * kTilePositions,
                         kTilePositions, strip, kTilePositions);
-    for (size_t p = 0; p < width; p += hn::Lanes(d)) {
-      auto sum = hn::LoadU(d, norms + p);
-      for (size_t k = 0; k < rows; ++k) {
-        const auto y = hn::LoadU(d, strip + k * kTilePositions + p);
-        sum = hn::MulAdd(y, y, sum);
-      }
-      hn::StoreU(sum, d, norms + p);
-    }
+    AddSquaredDistances(point + i, rows, width, strip, squares);
   }
 }
 
@@ -101,7 +109,6 @@ void ScoreAfter(const AfterBlock& block) {
   const size_t lanes = hn::Lanes(d);
   const size_t dim = block.values.cols;
   AlignedVector<float> values(dim * kTilePositions);
-  AlignedVector<float> errors(dim * kTilePositions);
   AlignedVector<float> strip(kTriangleRows * kTilePositions);
   HWY_ALIGN float squares[kTilePositions];
   HWY_ALIGN float scores[kTilePositions];
@@ -115,26 +122,12 @@ void ScoreAfter(const AfterBlock& block) {
     TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
                     kTilePositions, kTilePositions);
     for (size_t g = 0; g < block.combined.rows; ++g) {
-      const float* HWY_RESTRICT output = block.outputs.row(g);
-      for (size_t k = 0; k < dim; ++k) {
-        const auto o = hn::Set(d, output[k]);
-        const size_t row = k * kTilePositions;
-        for (size_t p = 0; p < width; p += lanes) {
-          hn::StoreU(hn::Sub(o, hn::LoadU(d, values.data() + row + p)), d, errors.data() + row + p);
-        }
-      }
+      std::fill(squares, squares + kTilePositions, 0.0F);
       if (block.factor != nullptr) {
-        TriangleSquaredNorms(block.factor->head(block.first_head + g), width, errors.data(),
-                             strip.data(), squares);
+        TriangleSquaredDistances(block.factor->head(block.first_head + g), block.outputs.row(g),
+                                 width, values.data(), strip.data(), squares);
       } else {
-        for (size_t p = 0; p < width; p += lanes) {
-          auto sum = hn::Zero(d);
-          for (size_t k = 0; k < dim; ++k) {
-            const auto e = hn::LoadU(d, errors.data() + k * kTilePositions + p);
-            sum = hn::MulAdd(e, e, sum);
-          }
-          hn::StoreU(sum, d, squares + p);
-        }
+        AddSquaredDistances(block.outputs.row(g), dim, width, values.data(), squares);
       }
       std::copy_n(block.combined.row(g) + c, positions, weights);
       const auto least = LeastSquare(d, block.output_norms[g]);
@@ -366,11 +359,11 @@ float norm(std::span<const float> x) {
 
 void reconstruction_after(Matrix<const float> combined, Matrix<const float> values,
                           ErrorSpace space, double tau, Matrix<float> raw) {
-  const auto outputs = weighted_values(combined, values);
-  const Matrix<const float> outputs_view(outputs.data(), combined.rows, values.cols);
+  auto outputs = weighted_values(combined, values);
+  const Matrix<float> outputs_view(outputs.data(), combined.rows, values.cols);
   std::vector<float> output_norms(combined.rows);
   for (size_t g = 0; g < combined.rows; ++g) {
-    std::vector<float> output(outputs_view.row(g), outputs_view.row(g) + values.cols);
+    const auto output = outputs_view.row_span(g);
     if (space.factor != nullptr) project(space.factor->head(space.first_head + g), output);
     output_norms[g] = norm(output);
   }

@@ -5,6 +5,7 @@
 
 #include "base/threads.h"
 #include "compress/top_positions.h"
+#include "restkv/aligned.h"
 #include "restkv/stages.h"
 
 namespace restkv {
@@ -27,10 +28,8 @@ std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWi
   return out;
 }
 
-}  // namespace
-
-std::vector<float> attention_drift(const WindowAttention& attention, size_t count) {
-  const Matrix<const float> rows = attention.rows();
+/// `attention_drift` of the rows [group * window, n].
+std::vector<float> drift_of(Matrix<const float> rows, size_t group, size_t count) {
   std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
   std::vector<double> sums(rows.rows);  // of positions: exact integers in double
   parallel_for(rows.rows, [&](size_t row, size_t thread) {
@@ -39,11 +38,11 @@ std::vector<float> attention_drift(const WindowAttention& attention, size_t coun
     sums[row] = static_cast<double>(sum);
   });
 
-  const size_t window = attention.window();
+  const size_t window = rows.rows / group;
   const size_t older = window / 2;
-  std::vector<float> drift(attention.group(), 0.0F);
+  std::vector<float> drift(group, 0.0F);
   if (older == 0 || count == 0) return drift;
-  for (size_t g = 0; g < drift.size(); ++g) {
+  for (size_t g = 0; g < group; ++g) {
     double old_sum = 0.0;
     double new_sum = 0.0;
     for (size_t r = 0; r < window; ++r) (r < older ? old_sum : new_sum) += sums[g * window + r];
@@ -54,6 +53,25 @@ std::vector<float> attention_drift(const WindowAttention& attention, size_t coun
                                   (olds * news * static_cast<double>(count)));
   }
   return drift;
+}
+
+}  // namespace
+
+std::vector<float> attention_drift(const WindowAttention& attention, size_t count) {
+  return drift_of(attention.rows(), attention.group(), count);
+}
+
+std::vector<float> half_window_drift(const WindowAttention& attention, size_t count) {
+  const size_t group = attention.group();
+  const size_t length = attention.length();
+  const size_t older = attention.window() / 2;
+  if (older == 0) return std::vector<float>(group, 0.0F);
+  // Sums in place of means: a row's best positions are the same.
+  const std::vector<float> ones(attention.window() - older, 1.0F);
+  AlignedVector<float> halves(group * 2 * length);
+  combine_rows(attention, std::span(ones).first(older), {halves.data(), group, length, 2 * length});
+  combine_rows(attention, ones, {halves.data() + length, group, length, 2 * length}, older);
+  return drift_of({halves.data(), group * 2, length}, group, count);
 }
 
 PoolingWindow adaptive_window(float drift, int kernel, double scale) {

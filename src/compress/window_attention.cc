@@ -43,22 +43,24 @@ bool ExpBlock(Matrix<const float> queries, Matrix<const float> keys, size_t begi
   auto poison = zero;  // becomes NaN as soon as one logit is not finite: inf * 0 = NaN
   for (size_t row = 0; row < queries.rows; ++row) {
     float* HWY_RESTRICT w = weights.row(row);
+    // Row r of the window sees positions up to past + r.
+    const size_t visible_end = past + row % window + 1;
+    const size_t visible = visible_end <= begin ? 0 : HWY_MIN(visible_end - begin, columns);
+    auto largest = hn::Set(d, kHidden);
     for (size_t c = 0; c < padded; c += lanes) {
       auto logit = hn::LoadU(d, w + c);
       poison = hn::MulAdd(logit, zero, poison);
       if (softcap > 0.0F) {
         const auto cap = hn::Set(d, softcap);
         logit = hn::Mul(cap, hn::Tanh(d, hn::Div(logit, cap)));
-        hn::StoreU(logit, d, w + c);
       }
+      if (c + lanes > visible) {
+        const auto seen = hn::FirstN(d, visible - HWY_MIN(visible, c));
+        logit = hn::IfThenElse(seen, logit, hn::Set(d, kHidden));
+      }
+      hn::StoreU(logit, d, w + c);
+      largest = hn::Max(largest, logit);
     }
-    // Row r of the window sees positions up to past + r.
-    const size_t visible_end = past + row % window + 1;
-    const size_t visible = visible_end <= begin ? 0 : HWY_MIN(visible_end - begin, columns);
-    std::fill(w + visible, w + padded, kHidden);
-
-    auto largest = hn::Set(d, kHidden);
-    for (size_t c = 0; c < padded; c += lanes) largest = hn::Max(largest, hn::LoadU(d, w + c));
     maxima[row] = hn::GetLane(hn::MaxOfLanes(d, largest));
     // A block that the row does not see at all has no maximum; any base gives exp(-inf) = 0.
     const auto base = hn::Set(d, visible == 0 ? 0.0F : maxima[row]);
@@ -195,12 +197,13 @@ void WindowAttention::observe(const LayerObservation& layer, size_t kv_head, siz
 }
 
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
-                  Matrix<float> out) {
+                  Matrix<float> out, size_t first_row) {
   const size_t blocks = (out.cols + kBlock - 1) / kBlock;
   parallel_for(blocks * out.rows, [&](size_t task, size_t) {
     const size_t g = task / blocks;
     const size_t begin = task % blocks * kBlock;
-    const auto rows = attention.rows().slice(g * attention.window(), attention.window());
+    const auto rows =
+        attention.rows().slice(g * attention.window() + first_row, coefficients.size());
     HWY_DYNAMIC_DISPATCH(CombineBlock)
     ({rows.data + begin, rows.rows, std::min(kBlock, out.cols - begin), rows.stride},
      coefficients.data(), out.row(g) + begin);

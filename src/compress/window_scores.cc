@@ -69,7 +69,9 @@ class Scorer {
 
     std::vector<float> drift;
     if (adaptive_) {
-      drift = attention_drift(scratch.attention, static_cast<size_t>(options_.budget) - window_);
+      const size_t count = static_cast<size_t>(options_.budget) - window_;
+      drift = options_.kernel == kAutoKernel ? half_window_drift(scratch.attention, count)
+                                             : attention_drift(scratch.attention, count);
     }
     if (reduce_first_) {
       // One window for the group: it follows the mean drift of its query heads.

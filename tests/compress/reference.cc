@@ -148,6 +148,17 @@ double window_drift(const Rows& weights, size_t count) {
   return half[0] - half[1];
 }
 
+/// The sums of the older and of the newer half of a window's rows.
+Rows half_windows(const Rows& weights) {
+  const size_t older = weights.size() / 2;
+  if (older == 0) return weights;
+  Rows halves(2, std::vector<double>(weights[0].size(), 0.0));
+  for (size_t r = 0; r < weights.size(); ++r) {
+    for (size_t j = 0; j < weights[r].size(); ++j) halves[r < older ? 0 : 1][j] += weights[r][j];
+  }
+  return halves;
+}
+
 std::vector<double> smoothed(const std::vector<double>& raw, Pooling pooling, int kernel,
                              int shift) {
   const auto size = static_cast<int>(raw.size());
@@ -218,7 +229,8 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
     for (size_t head = kv * group; head < (kv + 1) * group; ++head) {
       const Rows weights = window_weights(layer, head, window);
       raw.push_back(raw_scores(layer, wo, head, weights, options));
-      drift.push_back(window_drift(weights, static_cast<size_t>(options.budget) - window));
+      drift.push_back(window_drift(options.kernel == kAutoKernel ? half_windows(weights) : weights,
+                                   static_cast<size_t>(options.budget) - window));
     }
     if (options.reduce_before_pooling && !options.per_query_head) {
       raw = {reduced(raw, options.group_reduce)};
