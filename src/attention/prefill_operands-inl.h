@@ -24,7 +24,7 @@ namespace restkv::HWY_NAMESPACE {
 class F32Operands {
  public:
   /// Degree of the polynomial with which weights are computed.
-  static constexpr int kExpDegree = 6;
+  static constexpr int kExpDegree = 5;
 
   /// Room for so many queries, and key tiles of kTilePositions rows; `padded_value_dim` is a
   /// multiple of the vector length.

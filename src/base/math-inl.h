@@ -17,35 +17,38 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr float kLog2E = 1.44269504088896340736F;
 
-/// 2^x for x <= 127; relative error below 3e-7 or, with degree 3, 1.1e-4. Below -126 it stays at
-/// 2^-126.
+/// 2^x for x <= 127; relative error below 3e-7 or, with degree 3, 1.1e-4. Below -126 the result is
+/// at most 2^-126 and not negative.
 ///
-/// Adding 1.5 * 2^23 rounds x to an integer n and leaves n in the low mantissa bits, so 2^n is a
-/// shift and an integer addition; 2^(x - n) is a polynomial: of degree 6 (Taylor coefficients
-/// ln(2)^k / k! are within 3e-8 on [-0.5, 0.5]) or 3 (interpolated for the least relative error),
-/// both of which keep 2^0 = 1 exact.
-template <int kDegree = 6, class D, class V = hn::Vec<D>>
+/// x is split into its floor, which goes into the exponent, and the rest f; 2^f is a polynomial
+/// fitted to [0, 1] for the least relative error, with 2^0 = 1 exact.
+template <int kDegree = 5, class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const auto magic = hn::Set(d, 12582912.0F);
-  x = hn::Max(x, hn::Set(d, -126.0F));
-  const auto shifted = hn::Add(x, magic);
-  const auto f = hn::Sub(x, hn::Sub(shifted, magic));
-  V p;
-  if constexpr (kDegree == 6) {
-    p = hn::MulAdd(hn::Set(d, 1.5403530e-4F), f, hn::Set(d, 1.3333558e-3F));
-    p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3F));
-    p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2F));
-    p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1F));
-    p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1F));
-  } else {
-    static_assert(kDegree == 3);
-    p = hn::MulAdd(hn::Set(d, 5.5069931e-2F), f, hn::Set(d, 2.4219439e-1F));
-    p = hn::MulAdd(p, f, hn::Set(d, 6.9326476e-1F));
+  const auto power = [&](V f) HWY_ATTR {
+    V p;
+    if constexpr (kDegree == 5) {
+      p = hn::MulAdd(hn::Set(d, 1.8671316e-3F), f, hn::Set(d, 9.017027e-3F));
+      p = hn::MulAdd(p, f, hn::Set(d, 5.5799916e-2F));
+      p = hn::MulAdd(p, f, hn::Set(d, 2.4016444e-1F));
+      p = hn::MulAdd(p, f, hn::Set(d, 6.931513e-1F));
+    } else {
+      static_assert(kDegree == 3);
+      p = hn::MulAdd(hn::Set(d, 7.7067144e-2F), f, hn::Set(d, 2.2764489e-1F));
+      p = hn::MulAdd(p, f, hn::Set(d, 6.951168e-1F));
+    }
+    return hn::MulAdd(p, f, hn::Set(d, 1.0F));
+  };
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) == 16) {  // one instruction for the rest, one for the exponent
+    constexpr int kFromFloor = 9;
+    return V{_mm512_scalef_ps(power(V{_mm512_reduce_ps(x.raw, kFromFloor)}).raw, x.raw)};
   }
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
-  const auto n = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), n));
+#endif
+  const hn::RebindToSigned<D> di;
+  x = hn::Max(x, hn::Set(d, -126.0F));
+  const auto whole = hn::Floor(x);
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, whole));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, power(hn::Sub(x, whole))), exponent));
 }
 
 template <class D, class V = hn::Vec<D>>

@@ -12,7 +12,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include "base/gemm-inl.h"
-#include "hwy/contrib/math/math-inl.h"
+#include "base/math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -46,27 +46,27 @@ bool ExpBlock(Matrix<const float> queries, Matrix<const float> keys, size_t begi
     // Row r of the window sees positions up to past + r.
     const size_t visible_end = past + row % window + 1;
     const size_t visible = visible_end <= begin ? 0 : HWY_MIN(visible_end - begin, columns);
+    const auto seen = [&](size_t c)
+                          HWY_ATTR { return hn::FirstN(d, visible - HWY_MIN(visible, c)); };
     auto largest = hn::Set(d, kHidden);
     for (size_t c = 0; c < padded; c += lanes) {
       auto logit = hn::LoadU(d, w + c);
       poison = hn::MulAdd(logit, zero, poison);
       if (softcap > 0.0F) {
         const auto cap = hn::Set(d, softcap);
-        logit = hn::Mul(cap, hn::Tanh(d, hn::Div(logit, cap)));
+        logit = hn::Mul(cap, Tanh(d, hn::Div(logit, cap)));
       }
-      if (c + lanes > visible) {
-        const auto seen = hn::FirstN(d, visible - HWY_MIN(visible, c));
-        logit = hn::IfThenElse(seen, logit, hn::Set(d, kHidden));
-      }
+      if (c + lanes > visible) logit = hn::IfThenElse(seen(c), logit, hn::Set(d, kHidden));
       hn::StoreU(logit, d, w + c);
       largest = hn::Max(largest, logit);
     }
     maxima[row] = hn::GetLane(hn::MaxOfLanes(d, largest));
-    // A block that the row does not see at all has no maximum; any base gives exp(-inf) = 0.
+    // A block that the row does not see at all has no maximum, and any base will do.
     const auto base = hn::Set(d, visible == 0 ? 0.0F : maxima[row]);
     auto sum = zero;
     for (size_t c = 0; c < padded; c += lanes) {
-      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, w + c), base));
+      auto e = Exp(d, hn::Sub(hn::LoadU(d, w + c), base));
+      if (c + lanes > visible) e = hn::IfThenElseZero(seen(c), e);
       sum = hn::Add(sum, e);
       hn::StoreU(e, d, w + c);
     }

@@ -103,7 +103,8 @@ TEST_P(VectorTest, Exp2) {
     EXPECT_EQ(apply('2', {static_cast<float>(n)})[0], std::ldexp(1.0F, n)) << "2^" << n;
   }
   for (const float low : {-127.0F, -1e4F, -1e30F, -std::numeric_limits<float>::infinity()}) {
-    EXPECT_EQ(apply('2', {low})[0], 0x1p-126F) << "2^" << low;
+    const float tiny = apply('2', {low})[0];
+    EXPECT_TRUE(tiny >= 0 && tiny <= 0x1p-126F) << "2^" << low << " = " << tiny;
   }
 }
 
