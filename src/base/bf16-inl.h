@@ -51,7 +51,13 @@ HWY_INLINE __m512i RoundToBf16(__m512 low, __m512 high) {
 inline HWY_NOINLINE void PackBf16Row(const float* HWY_RESTRICT row, size_t n, float factor,
                                      Bf16Pair* HWY_RESTRICT to, size_t pairs) {
   const __m512 scale = _mm512_set1_ps(factor);
-  for (size_t p = 0; p < pairs; p += 16) {
+  size_t p = 0;
+  for (; p + 16 <= n / 2; p += 16) {
+    const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(row + 2 * p), scale);
+    const __m512 high = _mm512_mul_ps(_mm512_loadu_ps(row + 2 * p + 16), scale);
+    _mm512_storeu_si512(to + p, RoundToBf16(low, high));
+  }
+  for (; p < pairs; p += 16) {
     const __m512 low = _mm512_mul_ps(LoadPart(row, 2 * p, n), scale);
     const __m512 high = _mm512_mul_ps(LoadPart(row, 2 * p + 16, n), scale);
     _mm512_mask_storeu_epi32(to + p, FirstLanes(pairs - p), RoundToBf16(low, high));
