@@ -80,25 +80,27 @@ PoolingWindow adaptive_window(float drift, int kernel, double scale);
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
-/// The two scales of `kAutoKernel`: a position and the two next to it, and a neighbourhood with its
-/// centre 4 positions earlier (so that 14 positions behind a peak count by it and 6 before: what is
-/// asked for mostly follows the words that the question repeats), whose mean is weighed.
+/// The two scales of `kAutoKernel`: a position with the two next to it, and a neighbourhood with
+/// its centre 4 positions earlier (so that 14 positions behind a peak count by it and 6 before:
+/// what is asked for mostly follows the words that the question repeats), whose mean is weighed.
 inline constexpr int kAdjacent = 3;
 inline constexpr int kNeighbourhood = 21;
 inline constexpr int kNeighbourhoodShift = -4;
-inline constexpr float kNeighbourhoodWeight = 1.8F;
+inline constexpr float kNeighbourhoodWeight = 2.0F;
 
 /// How many positions may have a prompt's first token among their neighbours: an eighth of what
 /// `budget` leaves beside the `window`, and no more than lie behind any other peak.
 size_t sink_reach(int budget, int window);
 
-/// What `kAutoKernel` does: a position counts for itself or for its neighbourhood, whichever is
-/// more, out = max(mean of kAdjacent, kNeighbourhoodWeight * mean of kNeighbourhood). Wide pooling
-/// alone keeps long answers whole but spends small budgets on a few places; narrow pooling does the
-/// reverse. The first token draws attention whatever it says (it is the model's attention sink):
-/// for positions beyond the next `reach` it is none of their neighbours, or small budgets
-/// would go to those behind it in every head. docs/methods.md has the figures. `window` is at least
-/// kNeighbourhood wide; the methods here pass exactly that or `adaptive_window(drift,
+/// What `kAutoKernel` does: a position counts for itself, with the two next to it, or for its
+/// neighbourhood, whichever is more,
+///   out[i] = max((raw[i-1] + 2 raw[i] + raw[i+1]) / 4, kNeighbourhoodWeight * mean of
+///   kNeighbourhood).
+/// Wide pooling alone keeps long answers whole but spends small budgets on a few places; narrow
+/// pooling does the reverse. The first token draws attention whatever it says (it is the model's
+/// attention sink): for positions beyond the next `reach` it is none of their neighbours, or small
+/// budgets would go to those behind it in every head. docs/methods.md has the figures. `window` is
+/// at least kNeighbourhood wide; the methods here pass exactly that or `adaptive_window(drift,
 /// kNeighbourhood, scale)`; both scales follow its shift.
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        size_t reach, std::span<float> out);

@@ -117,14 +117,17 @@ size_t sink_reach(int budget, int window) {
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        size_t reach, std::span<float> out) {
   if (raw.empty()) return;
-  const PoolingWindow narrow{.kernel = kAdjacent, .shift = window.shift};
+  const PoolingWindow alone{.kernel = 1, .shift = window.shift};
+  const PoolingWindow adjacent{.kernel = 3, .shift = window.shift};
   const PoolingWindow wide{.kernel = window.kernel, .shift = window.shift + kNeighbourhoodShift};
-  std::vector<float> neighbourhood(raw.size());
+  std::vector<float> means(raw.size());
   const auto both = [&](std::span<const float> scores, std::span<float> result) {
-    smooth(scores, pooling, narrow, result);
-    smooth(scores, pooling, wide, neighbourhood);
+    smooth(scores, pooling, alone, result);
+    smooth(scores, pooling, adjacent, means);
+    for (size_t i = 0; i < result.size(); ++i) result[i] = (result[i] + 3 * means[i]) / 4;
+    smooth(scores, pooling, wide, means);
     for (size_t i = 0; i < result.size(); ++i) {
-      result[i] = std::max(result[i], kNeighbourhoodWeight * neighbourhood[i]);
+      result[i] = std::max(result[i], kNeighbourhoodWeight * means[i]);
     }
   };
   std::vector<float> without_sink(raw.begin(), raw.end());
@@ -136,7 +139,7 @@ void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindo
   const auto seen = reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
   const auto beginning = raw.first(std::min(raw.size(), seen));
   std::vector<float> with_sink(beginning.size());
-  neighbourhood.resize(beginning.size());
+  means.resize(beginning.size());
   both(beginning, with_sink);
   std::copy_n(with_sink.begin(), reached, out.begin());
   out.front() = std::max(out.front(), raw.front());

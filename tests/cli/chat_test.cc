@@ -121,10 +121,10 @@ TEST_F(CliChat, ATurnThatDoesNotFitIsForgotten) {
 // SmolLM2, nine turns later, with 256 of 370 tokens kept.
 TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
   const std::string input =
-      "My dog is called Biscuit and he is seven years old. Please remember this.\n"
+      "I play the violin and my teacher is called Martin. Please remember this.\n"
       "What is the capital of France?\nName three fruits.\nHow many days does a week have?\n"
       "Write one sentence about the sea.\nWhat do bees make?\nWhat is two plus three?\n"
-      "Name a planet.\nWhat language do people speak in Spain?\nWhat is my dog called?\n";
+      "Name a planet.\nWhat language do people speak in Spain?\nWhich instrument do I play?\n";
   const auto last_answer = [&](const std::vector<std::string>& method) {
     std::vector<std::string> list{"chat", "-m", test_model_path(), "-n", "32", "--budget", "256"};
     list.insert(list.end(), method.begin(), method.end());
@@ -133,8 +133,8 @@ TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
     for (const TurnCost& turn : costs(outcome.err)) EXPECT_LE(turn.held, 256U);
     return outcome.out.substr(outcome.out.rfind('\n', outcome.out.size() - 2) + 1);
   };
-  EXPECT_THAT(last_answer({}), HasSubstr("Biscuit"));
-  EXPECT_THAT(last_answer({"--method", "streaming-llm"}), Not(HasSubstr("Biscuit")));
+  EXPECT_THAT(last_answer({}), HasSubstr("violin"));
+  EXPECT_THAT(last_answer({"--method", "streaming-llm"}), Not(HasSubstr("violin")));
 }
 
 }  // namespace

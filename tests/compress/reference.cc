@@ -257,9 +257,11 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
         continue;
       }
       const auto both = [&](const std::vector<double>& scores) {
-        std::vector<double> out = smoothed(scores, options.pooling, 3, shift);
+        std::vector<double> out = smoothed(scores, options.pooling, 1, shift);
+        const auto adjacent = smoothed(scores, options.pooling, 3, shift);
         const auto wide = smoothed(scores, options.pooling, kernel, shift - 4);
-        for (size_t i = 0; i < out.size(); ++i) out[i] = std::max(out[i], 1.8 * wide[i]);
+        for (size_t i = 0; i < out.size(); ++i)
+          out[i] = std::max((out[i] + 3 * adjacent[i]) / 4, 2 * wide[i]);
         return out;
       };
       std::vector<double> without_first = raw[h];

@@ -62,36 +62,38 @@ TEST(SmoothTest, WindowsWiderThanTheRow) {
 
 TEST(SmoothTest, TwoScalesKeepAPeakAndTheNeighbourhoodOfAGroup) {
   std::vector<float> raw(100, 0.0F);
-  raw[10] = 21;                      // alone: 7 for it and those beside it, 1.8 around
-  raw[50] = raw[52] = raw[54] = 21;  // a group: 5.4 for all that see it whole
+  raw[10] = 21;                      // alone: 10.5, 5.25 beside it, 2 around
+  raw[50] = raw[52] = raw[54] = 21;  // a group: 6 for all that see it whole
   std::vector<float> out(raw.size());
   smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, 0, out);
   EXPECT_FLOAT_EQ(out[3], 0);
-  EXPECT_FLOAT_EQ(out[4], 1.8F);
-  EXPECT_FLOAT_EQ(out[8], 1.8F);
-  EXPECT_FLOAT_EQ(out[9], 7);
-  EXPECT_FLOAT_EQ(out[11], 7);
-  EXPECT_FLOAT_EQ(out[12], 1.8F);
-  EXPECT_FLOAT_EQ(out[24], 1.8F);
+  EXPECT_FLOAT_EQ(out[4], 2);
+  EXPECT_FLOAT_EQ(out[8], 2);
+  EXPECT_FLOAT_EQ(out[9], 5.25F);
+  EXPECT_FLOAT_EQ(out[10], 10.5F);
+  EXPECT_FLOAT_EQ(out[11], 5.25F);
+  EXPECT_FLOAT_EQ(out[12], 2);
+  EXPECT_FLOAT_EQ(out[24], 2);
   EXPECT_FLOAT_EQ(out[25], 0);
-  EXPECT_FLOAT_EQ(out[53], 14);
-  EXPECT_FLOAT_EQ(out[54], 7);
-  EXPECT_FLOAT_EQ(out[48], 5.4F);
-  EXPECT_FLOAT_EQ(out[64], 5.4F);
-  EXPECT_FLOAT_EQ(out[65], 3.6F);
+  EXPECT_FLOAT_EQ(out[53], 10.5F);
+  EXPECT_FLOAT_EQ(out[54], 10.5F);
+  EXPECT_FLOAT_EQ(out[48], 6);
+  EXPECT_FLOAT_EQ(out[64], 6);
+  EXPECT_FLOAT_EQ(out[65], 4);
   // The shift of the adaptive window moves both scales.
   smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 2}, 0, out);
   EXPECT_FLOAT_EQ(out[1], 0);
-  EXPECT_FLOAT_EQ(out[2], 1.8F);
-  EXPECT_FLOAT_EQ(out[7], 7);
-  EXPECT_FLOAT_EQ(out[9], 7);
-  EXPECT_FLOAT_EQ(out[22], 1.8F);
+  EXPECT_FLOAT_EQ(out[2], 2);
+  EXPECT_FLOAT_EQ(out[7], 5.25F);
+  EXPECT_FLOAT_EQ(out[8], 10.5F);
+  EXPECT_FLOAT_EQ(out[10], 2);
+  EXPECT_FLOAT_EQ(out[22], 2);
   EXPECT_FLOAT_EQ(out[23], 0);
   // A level neighbourhood counts for more than each of its positions; outside there is nothing.
   std::fill(raw.begin(), raw.end(), 1.0F);
   smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, 0, out);
-  EXPECT_FLOAT_EQ(out[50], 1.8F);
-  EXPECT_FLOAT_EQ(out[99], 1.8F * 15 / 21);
+  EXPECT_FLOAT_EQ(out[50], 2);
+  EXPECT_FLOAT_EQ(out[99], 2 * 15 / 21.0F);
 }
 
 TEST(SmoothTest, TheFirstTokenIsANeighbourOnlyAsFarAsItMayReach) {
@@ -101,23 +103,23 @@ TEST(SmoothTest, TheFirstTokenIsANeighbourOnlyAsFarAsItMayReach) {
   std::vector<float> out(raw.size());
   for (const Pooling pooling : {Pooling::kAdaptive, Pooling::kAverage}) {
     smooth_two_scales(raw, pooling, {kNeighbourhood, 0}, 0, out);
-    EXPECT_FLOAT_EQ(out[0], pooling == Pooling::kAdaptive ? 1.8F * (15 * 2100 + 21) / 21 : 2100);
-    EXPECT_FLOAT_EQ(out[1], 7);
-    EXPECT_FLOAT_EQ(out[2], 7);
-    EXPECT_FLOAT_EQ(out[3], 1.8F);
-    EXPECT_FLOAT_EQ(out[15], 1.8F);
+    EXPECT_FLOAT_EQ(out[0], pooling == Pooling::kAdaptive ? 2 * (15 * 2100 + 21) / 21.0F : 2100);
+    EXPECT_FLOAT_EQ(out[1], 10.5F);
+    EXPECT_FLOAT_EQ(out[2], 5.25F);
+    EXPECT_FLOAT_EQ(out[3], 2);
+    EXPECT_FLOAT_EQ(out[15], 2);
     EXPECT_FLOAT_EQ(out[16], 0);
   }
   smooth_two_scales(raw, Pooling::kAverage, {kNeighbourhood, 0}, 2, out);
   EXPECT_FLOAT_EQ(out[0], 2100);
-  EXPECT_FLOAT_EQ(out[1], 2121.0F / 3);
-  EXPECT_FLOAT_EQ(out[2], 1.8F * 2121 / 21);
-  EXPECT_FLOAT_EQ(out[3], 1.8F);
+  EXPECT_FLOAT_EQ(out[1], (2100 + 2 * 21) / 4.0F);
+  EXPECT_FLOAT_EQ(out[2], 2 * 2121 / 21.0F);
+  EXPECT_FLOAT_EQ(out[3], 2);
   // Beyond the edge, the adaptive window sees the first token again and again.
   smooth_two_scales(raw, Pooling::kAdaptive, {kNeighbourhood, 0}, 14, out);
-  EXPECT_FLOAT_EQ(out[1], 1.8F * (14 * 2100 + 21) / 21);
-  EXPECT_FLOAT_EQ(out[14], 1.8F * (2100 + 21) / 21);
-  EXPECT_FLOAT_EQ(out[15], 1.8F);
+  EXPECT_FLOAT_EQ(out[1], 2 * (14 * 2100 + 21) / 21.0F);
+  EXPECT_FLOAT_EQ(out[14], 2 * (2100 + 21) / 21.0F);
+  EXPECT_FLOAT_EQ(out[15], 2);
   EXPECT_FLOAT_EQ(out[16], 0);
 
   const std::span<const float> first(raw.data(), 1);
