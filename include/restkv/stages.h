@@ -46,9 +46,8 @@ class WindowAttention {
 };
 
 /// Combines the window's rows from `first_row` on, one for each coefficient, into one per query
-/// head: out[g][n] = sum over r of coefficients[r] * A[g, first_row + r, n], for the columns of
-/// `out`
-/// ([group, past] or [group, n]).
+/// head, for the columns of `out` ([group, past] or [group, n]):
+/// out[g][n] = sum over r of coefficients[r] * A[g, first_row + r, n].
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
                   Matrix<float> out, size_t first_row = 0);
 
@@ -80,10 +79,9 @@ PoolingWindow adaptive_window(float drift, int kernel, double scale);
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
-/// The two scales of `kAutoKernel`: a position with the two next to it, and a neighbourhood with
-/// its centre 4 positions earlier (so that 14 positions behind a peak count by it and 6 before:
-/// what is asked for mostly follows the words that the question repeats), whose mean is weighed.
-inline constexpr int kAdjacent = 3;
+/// The wider one of the two scales of `kAutoKernel`: a neighbourhood with its centre 4 positions
+/// earlier (so that 14 positions behind a peak count by it and 6 before: what is asked for mostly
+/// follows the words that the question repeats), and what its mean weighs.
 inline constexpr int kNeighbourhood = 21;
 inline constexpr int kNeighbourhoodShift = -4;
 inline constexpr float kNeighbourhoodWeight = 2.0F;
@@ -94,8 +92,7 @@ size_t sink_reach(int budget, int window);
 
 /// What `kAutoKernel` does: a position counts for itself, with the two next to it, or for its
 /// neighbourhood, whichever is more,
-///   out[i] = max((raw[i-1] + 2 raw[i] + raw[i+1]) / 4, kNeighbourhoodWeight * mean of
-///   kNeighbourhood).
+///   max((raw[i-1] + 2 raw[i] + raw[i+1]) / 4, kNeighbourhoodWeight * mean of kNeighbourhood).
 /// Wide pooling alone keeps long answers whole but spends small budgets on a few places; narrow
 /// pooling does the reverse. The first token draws attention whatever it says (it is the model's
 /// attention sink): for positions beyond the next `reach` it is none of their neighbours, or small
