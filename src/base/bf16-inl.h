@@ -73,10 +73,16 @@ inline HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_
   const size_t pairs = (cols + 1) / 2;
   for (size_t r = 0; r < stride; r += 16) {
     for (size_t p = 0; p < pairs; p += 16) {
+      const bool whole = r + 16 <= rows && 2 * p + 32 <= cols;  // no masks needed
       hn::Vec512<uint32_t> block[16];
 #pragma GCC unroll 16
       for (size_t i = 0; i < 16; ++i) {
         const float* row = src + std::min(r + i, rows - 1) * src_stride;
+        if (whole) {
+          block[i] = hn::Vec512<uint32_t>{
+              RoundToBf16(_mm512_loadu_ps(row + 2 * p), _mm512_loadu_ps(row + 2 * p + 16))};
+          continue;
+        }
         const size_t there = r + i < rows ? cols : 0;
         block[i] = hn::Vec512<uint32_t>{
             RoundToBf16(LoadPart(row, 2 * p, there), LoadPart(row, 2 * p + 16, there))};
@@ -101,7 +107,13 @@ inline HWY_NOINLINE void PackBf16Columns(const float* HWY_RESTRICT src, size_t r
   for (size_t r = 0; r < rows; r += 2, to += stride) {
     const float* first = src + r * src_stride;
     const bool paired = r + 1 < rows;
-    for (size_t c = 0; c < stride; c += 16) {
+    size_t c = 0;
+    for (; paired && c + 16 <= cols; c += 16) {
+      const __m512i rounded =
+          RoundToBf16(_mm512_loadu_ps(first + c), _mm512_loadu_ps(first + src_stride + c));
+      _mm512_storeu_si512(to + c, _mm512_permutexvar_epi16(order, rounded));
+    }
+    for (; c < stride; c += 16) {
       const __m512 high = paired ? LoadPart(first + src_stride, c, cols) : _mm512_setzero_ps();
       _mm512_storeu_si512(
           to + c, _mm512_permutexvar_epi16(order, RoundToBf16(LoadPart(first, c, cols), high)));
