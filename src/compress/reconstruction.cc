@@ -48,45 +48,19 @@ namespace restkv::HWY_NAMESPACE {
 /// Rows of R per product: R is upper triangular, so rows from i on need inputs from i on only.
 constexpr size_t kTriangleRows = 2 * kTileRows;
 
-/// squares[p] += sum over `rows` rows k of (point[k] - u[k][p])^2, for the first `width` positions
-/// (whole vectors) of a tile u [rows, kTilePositions].
-HWY_INLINE void AddSquaredDistances(const float* HWY_RESTRICT point, size_t rows, size_t width,
-                                    const float* HWY_RESTRICT u, float* HWY_RESTRICT squares) {
+/// R x for the first `width` positions (whole vectors) of a tile x [d, kTilePositions], written to
+/// `out`; x itself without a factor.
+HWY_INLINE const float* Project(const OutputFactor* factor, size_t head, size_t width,
+                                const float* HWY_RESTRICT x, float* HWY_RESTRICT out) {
+  if (factor == nullptr) return x;
   const hn::ScalableTag<float> d;
-  for (size_t p = 0; p < width; p += hn::Lanes(d)) {
-    auto sum = hn::LoadU(d, squares + p);
-    for (size_t k = 0; k < rows; ++k) {
-      const auto difference =
-          hn::Sub(hn::Set(d, point[k]), hn::LoadU(d, u + k * kTilePositions + p));
-      sum = hn::MulAdd(difference, difference, sum);
-    }
-    hn::StoreU(sum, d, squares + p);
-  }
-}
-
-/// squares[p] = ||point - R x_p||^2 for the first `width` positions (whole vectors) of a tile
-/// x [d, kTilePositions]; `strip` is scratch of kTriangleRows * kTilePositions.
-HWY_INLINE void TriangleSquaredDistances(Matrix<const float> r, const float* HWY_RESTRICT point,
-                                         size_t width, const float* HWY_RESTRICT x,
-                                         float* HWY_RESTRICT strip, float* HWY_RESTRICT squares) {
-  const hn::ScalableTag<float> d;
-  for (size_t i = 0; i < r.rows; i += kTriangleRows) {
-    const size_t rows = HWY_MIN(kTriangleRows, r.rows - i);
-    SmallProduct<false>(d, rows, width, r.cols - i, r.row(i) + i, r.stride, x + i * kTilePositions,
-                        kTilePositions, strip, kTilePositions);
-    AddSquaredDistances(point + i, rows, width, strip, squares);
-  }
-}
-
-/// out = R x for the first `width` positions (whole vectors) of a tile x [d, kTilePositions].
-HWY_INLINE void TriangleProduct(Matrix<const float> r, size_t width, const float* HWY_RESTRICT x,
-                                float* HWY_RESTRICT out) {
-  const hn::ScalableTag<float> d;
+  const Matrix<const float> r = factor->head(head);
   for (size_t i = 0; i < r.rows; i += kTriangleRows) {
     SmallProduct<false>(d, HWY_MIN(kTriangleRows, r.rows - i), width, r.cols - i, r.row(i) + i,
                         r.stride, x + i * kTilePositions, kTilePositions, out + i * kTilePositions,
                         kTilePositions);
   }
+  return out;
 }
 
 /// a / (1 - a), and with it a lower bound of squared norms where 1 - a vanishes: see kSmallestRest.
@@ -102,51 +76,6 @@ HWY_INLINE V BoundedOdds(D d, V a, V least_square, V& squares) {
 template <class D>
 HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
   return hn::Set(d, (kSmallestRest * norm) * (kSmallestRest * norm));
-}
-
-void ScoreAfter(const AfterBlock& block) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t dim = block.values.cols;
-  AlignedVector<float> values(dim * kTilePositions);
-  AlignedVector<float> strip(kTriangleRows * kTilePositions);
-  HWY_ALIGN float squares[kTilePositions];
-  HWY_ALIGN float scores[kTilePositions];
-  HWY_ALIGN float weights[kTilePositions] = {};
-  // The authors' code raises to tau after the projection only.
-  const bool square_root = block.factor == nullptr || block.tau == 1.0;
-  const auto half_tau = static_cast<float>(block.tau / 2);
-  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
-    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
-    const size_t width = (positions + lanes - 1) / lanes * lanes;
-    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
-                    kTilePositions, kTilePositions);
-    for (size_t g = 0; g < block.combined.rows; ++g) {
-      std::fill(squares, squares + kTilePositions, 0.0F);
-      if (block.factor != nullptr) {
-        TriangleSquaredDistances(block.factor->head(block.first_head + g), block.outputs.row(g),
-                                 width, values.data(), strip.data(), squares);
-      } else {
-        AddSquaredDistances(block.outputs.row(g), dim, width, values.data(), squares);
-      }
-      std::copy_n(block.combined.row(g) + c, positions, weights);
-      const auto least = LeastSquare(d, block.output_norms[g]);
-      for (size_t p = 0; p < width; p += lanes) {
-        auto square = hn::LoadU(d, squares + p);
-        const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
-        if (square_root) {
-          hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
-        } else {
-          hn::StoreU(square, d, squares + p);
-          hn::StoreU(odds, d, scores + p);
-        }
-      }
-      if (!square_root) {
-        for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
-      }
-      std::copy_n(scores, positions, block.raw.row(g) + c);
-    }
-  }
 }
 
 /// squares[r][p] = ||points[r] - u_p||^2 for kRows rows of points and kVectors vectors of
@@ -208,6 +137,47 @@ HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HW
   }
 }
 
+void ScoreAfter(const AfterBlock& block) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t dim = block.values.cols;
+  AlignedVector<float> values(dim * kTilePositions);
+  AlignedVector<float> projected(block.factor != nullptr ? dim * kTilePositions : 0);
+  HWY_ALIGN float squares[kTilePositions];
+  HWY_ALIGN float scores[kTilePositions];
+  HWY_ALIGN float weights[kTilePositions] = {};
+  // The authors' code raises to tau after the projection only.
+  const bool square_root = block.factor == nullptr || block.tau == 1.0;
+  const auto half_tau = static_cast<float>(block.tau / 2);
+  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
+    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
+    const size_t width = (positions + lanes - 1) / lanes * lanes;
+    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
+                    kTilePositions, kTilePositions);
+    for (size_t g = 0; g < block.combined.rows; ++g) {
+      const float* u =
+          Project(block.factor, block.first_head + g, width, values.data(), projected.data());
+      TileSquaredDistances(block.outputs.slice(g, 1), u, squares);
+      std::copy_n(block.combined.row(g) + c, positions, weights);
+      const auto least = LeastSquare(d, block.output_norms[g]);
+      for (size_t p = 0; p < width; p += lanes) {
+        auto square = hn::LoadU(d, squares + p);
+        const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+        if (square_root) {
+          hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
+        } else {
+          hn::StoreU(square, d, squares + p);
+          hn::StoreU(odds, d, scores + p);
+        }
+      }
+      if (!square_root) {
+        for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
+      }
+      std::copy_n(scores, positions, block.raw.row(g) + c);
+    }
+  }
+}
+
 void ScoreBefore(const BeforeBlock& block) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -225,12 +195,8 @@ void ScoreBefore(const BeforeBlock& block) {
     TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
                     kTilePositions, kTilePositions);
     for (size_t g = 0; g < group; ++g) {
-      const float* u = values.data();
-      if (block.factor != nullptr) {
-        TriangleProduct(block.factor->head(block.first_head + g), width, values.data(),
-                        projected.data());
-        u = projected.data();
-      }
+      const float* u =
+          Project(block.factor, block.first_head + g, width, values.data(), projected.data());
       TileSquaredDistances(block.outputs.slice(g * window, window), u, squares.data());
       std::fill(sums, sums + kTilePositions, 0.0F);
       for (size_t r = 0; r < window; ++r) {
