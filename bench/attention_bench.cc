@@ -102,6 +102,7 @@ void prefill_shapes(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK_CAPTURE(prefill, f32, restkv::AttentionPrecision::kF32)->Apply(prefill_shapes);
 BENCHMARK_CAPTURE(prefill, bf16, restkv::AttentionPrecision::kBf16)->Apply(prefill_shapes);
+BENCHMARK_CAPTURE(prefill, int8, restkv::AttentionPrecision::kInt8)->Apply(prefill_shapes);
 
 /// The second pass that h2o needs, as a share of the attention it comes after.
 void column_sums(benchmark::State& state) {

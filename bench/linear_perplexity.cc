@@ -64,7 +64,9 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
       std::pair{LinearPrecision::kF32, AttentionPrecision::kBf16},
       std::pair{LinearPrecision::kBf16, AttentionPrecision::kF32},
       std::pair{LinearPrecision::kBf16, AttentionPrecision::kBf16},
-      std::pair{LinearPrecision::kInt8, AttentionPrecision::kF32}};
+      std::pair{LinearPrecision::kF32, AttentionPrecision::kInt8},
+      std::pair{LinearPrecision::kInt8, AttentionPrecision::kF32},
+      std::pair{LinearPrecision::kInt8, AttentionPrecision::kInt8}};
   for (const auto& [linear, attention] : kPrecisions) {
     const std::string name =
         fmt::format("{} / {}", linear_precision_name(linear), attention_precision_name(attention));

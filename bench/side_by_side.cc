@@ -128,12 +128,12 @@ bool applies(const Side& side, size_t tokens, const Flags& flags,
     case RuntimeName::kOpenVino:
       return !flags.openvino.empty() && !flags.synthetic;
     case RuntimeName::kRestkv:
-      // These differ in how they read prompts.
-      if (side.bf16 && (flags.synthetic || flags.memory)) return false;
-      if (side.sparse) return !flags.sparse.empty();
-      if (side.bf16 && !supports(AttentionPrecision::kBf16)) return false;
-      if (side.int8) return supports(LinearPrecision::kInt8);
-      if (side.bf16) return supports(LinearPrecision::kBf16);
+      if (side.precision != "f32") {  // they differ in how they read prompts
+        if (flags.synthetic || flags.memory) return false;
+        if (side.sparse) return !flags.sparse.empty();
+        return supports(find_linear_precision(side.precision)) &&
+               supports(find_attention_precision(side.precision));
+      }
       return side.full_cache || compression.method != "full";
   }
   return false;
@@ -171,10 +171,8 @@ Job make_job(const Flags& flags, const Side& side, const CompressionOptions& com
   if (flags.rope_scale > 1) {
     job.model_options = {.rope_scaling = "linear", .rope_factor = flags.rope_scale};
   }
-  if (side.bf16) {
-    job.model_options.linear = find_linear_precision(side.int8 ? "int8" : "auto");
-    job.model_options.attention = find_attention_precision("auto");
-  }
+  job.model_options.linear = find_linear_precision(side.precision);
+  job.model_options.attention = find_attention_precision(side.precision);
   if (side.sparse) job.sparse = flags.sparse;
   job.prompt.assign(prompt.begin(), prompt.end());
   job.decode = flags.decode;

@@ -19,9 +19,9 @@ constexpr std::array kSides{
     Side{.name = "llama", .runtime = kLlama, .ubatch = kLlamaUbatch},
     Side{.name = "openvino", .runtime = kOpenVino},
     Side{.name = "restkv-full", .full_cache = true},
-    Side{.name = "restkv-bf16", .bf16 = true},
-    Side{.name = "restkv-int8", .bf16 = true, .int8 = true},
-    Side{.name = "restkv-sparse", .bf16 = true, .sparse = true},
+    Side{.name = "restkv-bf16", .precision = "bf16"},
+    Side{.name = "restkv-int8", .precision = "int8"},
+    Side{.name = "restkv-sparse", .precision = "auto", .sparse = true},
     Side{.name = "llama-fa", .runtime = kLlama, .flash_attention = true, .ubatch = kLlamaUbatch},
     Side{.name = "llama-ubatch2048", .runtime = kLlama, .ubatch = kLlamaBatch},
     Side{.name = "llama-fa-ubatch2048",
@@ -39,11 +39,10 @@ std::string Side::title(const CompressionOptions& compression) const {
   }
   if (runtime == kOpenVino) return "OpenVINO GenAI";
   if (full_cache) return "restkv (full cache)";
-  return fmt::format("restkv ({}, budget {}{}{})", compression.method, compression.budget,
-                     int8   ? ", int8 and bf16"
-                     : bf16 ? ", bf16"
-                            : "",
-                     sparse ? ", sparse" : "");
+  return fmt::format(
+      "restkv ({}, budget {}{}{})", compression.method, compression.budget,
+      precision == "bf16" || precision == "int8" ? fmt::format(", {}", precision) : "",
+      sparse ? ", sparse" : "");
 }
 
 std::span<const Side> sides() { return kSides; }

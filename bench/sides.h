@@ -17,12 +17,11 @@ enum class RuntimeName : uint8_t { kRestkv, kLlama, kOpenVino };
 struct Side {
   std::string_view name;
   RuntimeName runtime = RuntimeName::kRestkv;
-  bool full_cache = false;  ///< restkv: keep everything instead of compressing.
-  bool bf16 = false;    ///< restkv: prompts multiply and attend in bfloat16, where that is fast.
-  bool int8 = false;    ///< restkv: with `bf16`, products in 8 bits instead.
-  bool sparse = false;  ///< restkv: and leave out tiles of attention.
-  bool flash_attention = false;  ///< libllama.
-  uint32_t ubatch = 0;           ///< libllama: tokens computed together.
+  bool full_cache = false;             ///< restkv: keep everything instead of compressing.
+  std::string_view precision = "f32";  ///< restkv: in which prompts multiply and attend.
+  bool sparse = false;                 ///< restkv: leave out tiles of attention.
+  bool flash_attention = false;        ///< libllama.
+  uint32_t ubatch = 0;                 ///< libllama: tokens computed together.
 
   [[nodiscard]] bool is_restkv() const { return runtime == RuntimeName::kRestkv; }
   [[nodiscard]] std::string title(const CompressionOptions& compression) const;

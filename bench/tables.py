@@ -64,7 +64,7 @@ def figures_table(report, title, key, columns):
 
 def reading_table(report):
     columns = [("restkv", "restkv"), ("restkv, bf16", "restkv-bf16"),
-               ("restkv, int8", "restkv-int8"), ("restkv, bf16, sparse", "restkv-sparse")]
+               ("restkv, int8", "restkv-int8"), ("restkv, sparse", "restkv-sparse")]
     return figures_table(report, "reading the prompt, tokens/s", "prefill_tokens_per_second", columns)
 
 

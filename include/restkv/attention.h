@@ -16,9 +16,10 @@ namespace restkv {
 enum class AttentionPrecision : uint8_t {
   kF32,   ///< Every processor.
   kBf16,  ///< Factors rounded to bfloat16: AVX512-BF16.
+  kInt8,  ///< Factors rounded to 8 bits with steps of their own: VNNI.
 };
 std::string_view attention_precision_name(AttentionPrecision precision);
-/// "f32", "bf16", or "auto": bf16 where the processor has it, otherwise f32. Throws `Error`
+/// "f32", "bf16", "int8", or "auto": int8 where the processor has it, otherwise f32. Throws `Error`
 /// (kInvalidArgument).
 AttentionPrecision find_attention_precision(std::string_view name);
 

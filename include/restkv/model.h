@@ -65,11 +65,11 @@ struct ModelConfig {
 enum class LinearPrecision {
   kF32,   ///< Every processor.
   kBf16,  ///< Weights and activations rounded to bfloat16, sums in float32: AVX512-BF16 or AMX.
-  kInt8,  ///< 8 bits with a step for each token and each output, exact sums: VNNI or AMX.
+  kInt8,  ///< Weights and activations in 8 bits, a step for 32 neighbours, exact sums: VNNI.
 };
 std::string_view linear_precision_name(LinearPrecision precision);
-/// "f32", "bf16", "int8", or "auto": bf16 where the processor has it, otherwise f32. Throws `Error`
-/// (kInvalidArgument).
+/// "f32", "bf16", "int8", or "auto": bf16 where the processor has AMX, int8 where it has VNNI,
+/// otherwise f32. Throws `Error` (kInvalidArgument).
 LinearPrecision find_linear_precision(std::string_view name);
 
 /// How a model is to be used, where that differs from what its file says.

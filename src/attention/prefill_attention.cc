@@ -164,6 +164,10 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t first_key =
       window > 0 && first_position + 1 > window ? first_position + 1 - window : 0;
   const size_t key_end = options.causal ? first + end : keys.rows;
+  // Tiles of keys are packed as far as the block of queries reaches, not only this tile of it: in 8
+  // bits the result depends on all that is packed together, and must not on how queries are shared
+  // out.
+  const size_t packed_end = options.causal ? first + queries.rows : keys.rows;
   const auto kept = [&](const Span& span, size_t k0) {
     if (mask.data == nullptr) return true;
     if (k0 + kTilePositions > first + span.begin) return k0 < first + span.begin + span.rows;
@@ -178,7 +182,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   for (size_t k0 = next_tile(first_key / kTilePositions * kTilePositions); k0 < key_end;
        k0 = next) {
     next = next_tile(k0 + kTilePositions);
-    const size_t tile_keys = std::min(kTilePositions, key_end - k0);
+    const size_t tile_keys = std::min(kTilePositions, packed_end - k0);
     operands.SetKeys(keys.row(kv_head, k0), tile_keys, keys.row_stride);
     operands.SetValues(values.row(kv_head, k0), tile_keys, values.row_stride);
     size_t fetched = next;

@@ -12,6 +12,7 @@
 #include <cstddef>
 
 #include "base/bf16-inl.h"
+#include "base/byte_products-inl.h"
 #include "base/gemm-inl.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
@@ -160,12 +161,171 @@ class Bf16Operands {
 };
 #endif
 
+#if RESTKV_BYTE_PRODUCTS
+/// The same in 8 bits with exact sums of products: a step for each query and key, for each channel
+/// of a tile's values, and for each row of weights in a tile.
+class Int8Operands {
+ public:
+  /// Weights are rounded to 8 bits.
+  static constexpr int kExpDegree = 3;
+
+  HWY_INLINE void Resize(size_t rows, size_t dim, size_t value_dim, size_t padded_value_dim) {
+    ResizeQueries(rows, dim);
+    ResizeKeys(dim);
+    value_dim_ = value_dim;
+    padded_value_dim_ = padded_value_dim;
+    values_.resize(kTilePositions * padded_value_dim);
+    value_steps_.resize(padded_value_dim);
+  }
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
+    SetDim(dim);
+    queries_.resize(rows * bytes_);
+    query_steps_.resize(rows);
+    query_sums_.resize(rows);
+  }
+  HWY_INLINE void ResizeKeys(size_t dim) {
+    SetDim(dim);
+    key_codes_.resize(kTilePositions * bytes_);
+    keys_.resize(kTilePositions * bytes_);
+  }
+  HWY_INLINE void SetQuery(size_t row, const float* query, float scale) {
+    query_steps_[row] = scale * Round(query, queries_.data() + row * bytes_, &query_sums_[row]);
+  }
+  HWY_INLINE void ClearQueries(size_t begin, size_t end) {
+    std::fill(queries_.data() + begin * bytes_, queries_.data() + end * bytes_, int8_t{0});
+    std::fill(query_steps_.data() + begin, query_steps_.data() + end, 0.0F);
+    std::fill(query_sums_.data() + begin, query_sums_.data() + end, 0);
+  }
+  HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
+    for (size_t k = 0; k < count; ++k) {
+      key_steps_[k] = Round(keys + k * stride, key_codes_.data() + k * bytes_, nullptr);
+    }
+    std::fill(key_codes_.data() + count * bytes_, key_codes_.data() + kTilePositions * bytes_,
+              int8_t{0});
+    std::fill(key_steps_ + count, key_steps_ + kTilePositions, 0.0F);
+    PackOffsetBytes<kTilePositions>(key_codes_.data(), bytes_, keys_.data());
+  }
+  HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
+    const hn::ScalableTag<float> d;
+    size_t c = 0;
+    for (; c + hn::Lanes(d) <= value_dim_; c += hn::Lanes(d)) {
+      SetChannels(d, values + c, count, stride, c);
+    }
+    for (; c < value_dim_; ++c)
+      SetChannels(hn::CappedTag<float, 1>(), values + c, count, stride, c);
+    std::fill(value_steps_.data() + c, value_steps_.data() + padded_value_dim_, 0.0F);
+  }
+  template <bool kAccumulate = false>
+  HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
+    Logits<kAccumulate>(*this, row, logits);
+  }
+  template <bool kAccumulate>
+  HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits) const {
+    const ByteFactors f{.fours = bytes_ / 4,
+                        .a = reinterpret_cast<const uint8_t*>(other.queries_.data()) + row * bytes_,
+                        .a_stride = bytes_,
+                        .a_steps = other.query_steps_.data() + row,
+                        .a_sums = other.query_sums_.data() + row,
+                        .steps_stride = 1,
+                        .b = keys_.data(),
+                        .b_stride = kTilePositions * 4,
+                        .b_steps = key_steps_};
+    ByteStripProduct<OffsetSide::kB, kAccumulate, kTileRows>(f, kTilePositions, logits,
+                                                             kTilePositions);
+  }
+  /// Weights beyond `depth` must be 0, since values are multiplied in fours.
+  HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,
+                            float* HWY_RESTRICT out) {
+    HWY_ALIGN uint8_t codes[kTileRows * kTilePositions];
+    float steps[kTileRows];
+    for (size_t r = 0; r < kTileRows; ++r) {
+      steps[r] = RoundWeights(weights + r * kTilePositions, codes + r * kTilePositions);
+    }
+    const ByteFactors f{.fours = (depth + 3) / 4,
+                        .a = codes,
+                        .a_stride = kTilePositions,
+                        .a_steps = steps,
+                        .a_sums = nullptr,
+                        .steps_stride = 1,
+                        .b = values_.data(),
+                        .b_stride = padded_value_dim_ * 4,
+                        .b_steps = value_steps_.data()};
+    ByteStripProduct<OffsetSide::kA, true, kTileRows>(f, padded_value_dim_, out, padded_value_dim_);
+  }
+
+ private:
+  HWY_INLINE void SetDim(size_t dim) {
+    dim_ = dim;
+    bytes_ = hwy::RoundUpTo(dim, 4);
+  }
+  /// A query or a key; returns its step.
+  HWY_INLINE float Round(const float* row, int8_t* codes, int32_t* sum) const {
+    std::fill(codes + dim_, codes + bytes_, int8_t{0});
+    return RoundToBytes(row, dim_, codes, sum);
+  }
+  /// Some channels of a tile's values, from channel `c` on.
+  template <class D>
+  HWY_INLINE void SetChannels(D d, const float* HWY_RESTRICT values, size_t count, size_t stride,
+                              size_t c) {
+    const hn::RebindToSigned<D> di;
+    auto top = hn::Zero(d);
+    for (size_t k = 0; k < count; ++k)
+      top = hn::Max(top, hn::Abs(hn::LoadU(d, values + k * stride)));
+    hn::StoreU(hn::Mul(top, hn::Set(d, 1.0F / 127)), d, value_steps_.data() + c);
+    const auto inverse =
+        hn::IfThenElseZero(hn::Gt(top, hn::Zero(d)), hn::Div(hn::Set(d, 127.0F), top));
+    for (size_t k = 0; k < kTilePositions; k += 4) {
+      auto four = hn::Zero(di);
+      for (size_t i = 0; i < HWY_MIN(size_t{4}, count - HWY_MIN(count, k)); ++i) {
+        const auto code = hn::NearestInt(hn::Mul(hn::LoadU(d, values + (k + i) * stride), inverse));
+        four = hn::Or(four,
+                      hn::ShiftLeftSame(hn::And(code, hn::Set(di, 255)), static_cast<int>(8 * i)));
+      }
+      hn::StoreU(four, di,
+                 reinterpret_cast<int32_t*>(values_.data() + k * padded_value_dim_ + c * 4));
+    }
+  }
+  /// A row of a tile's weights, none of which is negative; returns its step.
+  static HWY_INLINE float RoundWeights(const float* HWY_RESTRICT weights,
+                                       uint8_t* HWY_RESTRICT codes) {
+    const hn::ScalableTag<float> d;
+    const hn::Rebind<uint8_t, decltype(d)> d8;
+    constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<float>());
+    constexpr float kLargest = 255.0F;
+    auto tops = hn::Load(d, weights);
+    for (size_t j = kLanes; j < kTilePositions; j += kLanes) {
+      tops = hn::Max(tops, hn::Load(d, weights + j));
+    }
+    const float top = hn::GetLane(hn::MaxOfLanes(d, tops));
+    const auto inverse = hn::Set(d, top > 0 ? kLargest / top : 0.0F);
+    for (size_t j = 0; j < kTilePositions; j += kLanes) {
+      const auto code = hn::NearestInt(hn::Mul(hn::Load(d, weights + j), inverse));
+      hn::StoreU(hn::DemoteTo(d8, code), d8, codes + j);
+    }
+    return top / kLargest;
+  }
+
+  size_t dim_ = 0, bytes_ = 0, value_dim_ = 0, padded_value_dim_ = 0;
+  AlignedVector<int8_t> queries_;  // [rows, bytes]
+  AlignedVector<float> query_steps_;
+  AlignedVector<int32_t> query_sums_;
+  AlignedVector<int8_t> key_codes_;  // [kTilePositions, bytes]
+  AlignedVector<uint8_t> keys_;      // [bytes / 4][kTilePositions][4], offset
+  AlignedVector<uint8_t> values_;    // [kTilePositions / 4][padded_value_dim][4]
+  AlignedVector<float> value_steps_;
+  HWY_ALIGN float key_steps_[kTilePositions] = {};
+};
+#endif
+
 /// Calls `run` with an empty pointer to the operands of a precision, which has been found
 /// supported.
 template <class Run>
 HWY_INLINE void WithOperands(AttentionPrecision precision, const Run& run) {
 #if RESTKV_BF16_PRODUCTS
   if (precision == AttentionPrecision::kBf16) return run(static_cast<Bf16Operands*>(nullptr));
+#endif
+#if RESTKV_BYTE_PRODUCTS
+  if (precision == AttentionPrecision::kInt8) return run(static_cast<Int8Operands*>(nullptr));
 #endif
   (void)precision;
   run(static_cast<F32Operands*>(nullptr));

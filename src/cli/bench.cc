@@ -245,7 +245,7 @@ std::function<int()> declare_bench(CLI::App& app) {
       ->type_name("f32|bf16|int8|auto");
   app.add_option("--attention", flags->attention, kAttentionHelp)
       ->capture_default_str()
-      ->type_name("f32|bf16|auto");
+      ->type_name("f32|bf16|int8|auto");
   app.add_option("--rope-scaling", flags->rope_scaling,
                  "stretch the model's context: linear, ntk or yarn")
       ->type_name("KIND");

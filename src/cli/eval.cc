@@ -348,7 +348,7 @@ std::function<int()> declare_eval(CLI::App& app) {
       ->type_name("f32|bf16|int8|auto");
   app.add_option("--attention", flags->attention, kAttentionHelp)
       ->capture_default_str()
-      ->type_name("f32|bf16|auto");
+      ->type_name("f32|bf16|int8|auto");
   app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
       ->capture_default_str();
   app.add_option("--sparse", flags->sparse,

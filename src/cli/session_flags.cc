@@ -29,7 +29,7 @@ void SessionFlags::declare(CLI::App& app) {
   add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
   add("--rope-scale", rope_scale_, "so many times", "X");
   add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
-  add("--attention", attention_, kAttentionHelp, "f32|bf16|auto");
+  add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto");
   add("--sparse", sparse_,
       "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
       "PATTERN[:option=value...]");

@@ -13,10 +13,11 @@
 namespace restkv::cli {
 
 inline constexpr const char* kLinearHelp =
-    "precision in which prompts are multiplied with weights; auto: bf16 where the processor has it";
+    "precision in which prompts are multiplied with weights; auto: bf16 with AMX, int8 with VNNI, "
+    "otherwise f32";
 
 inline constexpr const char* kAttentionHelp =
-    "precision in which prompts attend; auto: bf16 where the processor has it";
+    "precision in which prompts attend; auto: int8 with VNNI, otherwise f32";
 
 /// What `run` and `chat` share: how the cache is compressed and stored, when, how far positions
 /// reach, and how exactly prompts are computed.

@@ -13,6 +13,7 @@
 #include "linear/few_rows.h"
 #include "linear/nibble_product.h"
 #include "linear/onednn_task.h"
+#include "linear/tiles.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -122,18 +123,15 @@ bool is_supported(ggml_type type) {
 
 void dequantize_row(const Weight& weight, size_t r, float* out) { unpack_row(weight, r, out); }
 
-void dequantize(const Weight& weight, Matrix<float> out) {
-  constexpr size_t kChunk = 16;
-  parallel_for((weight.rows + kChunk - 1) / kChunk, [&](size_t task, size_t) {
-    for (size_t r = task * kChunk; r < std::min(weight.rows, (task + 1) * kChunk); ++r) {
-      dequantize_row(weight, r, out.row(r));
-    }
-  });
-}
-
 Linear::Linear(std::vector<Weight> parts, std::vector<float> bias)
     : parts_(std::move(parts)), bias_(std::move(bias)) {
   for (const Weight& part : parts_) rows_ += part.rows;
+}
+
+void Linear::unpack(size_t r, float* out) const {
+  const Weight* part = parts_.data();
+  for (; r >= part->rows; ++part) r -= part->rows;
+  unpack_row(*part, r, out);
 }
 
 Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
@@ -141,13 +139,8 @@ Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
     return {static_cast<const float*>(parts_[0].data), rows_, cols()};
   }
   storage.resize(rows_ * cols());
-  const Matrix<float> dense(storage.data(), rows_, cols());
-  size_t row = 0;
-  for (const Weight& part : parts_) {
-    dequantize(part, dense.slice(row, part.rows));
-    row += part.rows;
-  }
-  return dense;
+  for_each_row(rows_, [&](size_t r) { unpack(r, storage.data() + r * cols()); });
+  return {storage.data(), rows_, cols()};
 }
 
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {

@@ -35,8 +35,6 @@ bool is_supported(ggml_type type);
 
 /// Row `r` of `weight` as float32.
 void dequantize_row(const Weight& weight, size_t r, float* out);
-/// All rows of `weight` as float32: out is [rows, cols].
-void dequantize(const Weight& weight, Matrix<float> out);
 
 /// How to multiply weights as they are stored.
 enum class StoredProduct {
@@ -58,6 +56,9 @@ class Linear {
   [[nodiscard]] size_t cols() const { return parts_.empty() ? 0 : parts_.front().cols; }
   [[nodiscard]] const std::vector<Weight>& parts() const { return parts_; }
   [[nodiscard]] std::span<const float> bias() const { return bias_; }
+
+  /// Row `r` of all parts as float32.
+  void unpack(size_t r, float* out) const;
 
   /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
   Matrix<const float> densify(AlignedVector<float>& storage) const;

@@ -3,9 +3,18 @@
 #include <fmt/format.h>
 #include <oneapi/dnnl/dnnl.h>
 
+#include "base/byte_products.h"
 #include "restkv/error.h"
 
 namespace restkv {
+namespace {
+
+/// Whether oneDNN generates code for such a processor.
+bool believes_in(dnnl_cpu_isa_t isa) {
+  return (dnnl_get_effective_cpu_isa() & isa) == isa;  // they are sets of bits
+}
+
+}  // namespace
 
 std::string_view linear_precision_name(LinearPrecision precision) {
   return precision == LinearPrecision::kF32    ? "f32"
@@ -19,7 +28,10 @@ LinearPrecision find_linear_precision(std::string_view name) {
     if (name == linear_precision_name(precision)) return precision;
   }
   if (name == "auto") {
-    return supports(LinearPrecision::kBf16) ? LinearPrecision::kBf16 : LinearPrecision::kF32;
+    if (believes_in(dnnl_cpu_isa_avx512_core_amx)) return LinearPrecision::kBf16;
+    // Without AMX, products in bfloat16 are nowhere faster than in 8 bits, and on some processors
+    // (Sapphire Rapids and its heirs) slower than in float32.
+    return supports(LinearPrecision::kInt8) ? LinearPrecision::kInt8 : LinearPrecision::kF32;
   }
   throw Error(
       ErrorCode::kInvalidArgument,
@@ -27,14 +39,11 @@ LinearPrecision find_linear_precision(std::string_view name) {
 }
 
 bool supports(LinearPrecision precision) {
-  const auto has = [](dnnl_cpu_isa_t isa) {
-    return (dnnl_get_effective_cpu_isa() & isa) == isa;  // they are sets of bits
-  };
   switch (precision) {
     case LinearPrecision::kBf16:
-      return has(dnnl_cpu_isa_avx512_core_bf16);
+      return believes_in(dnnl_cpu_isa_avx512_core_bf16);
     case LinearPrecision::kInt8:
-      return has(dnnl_cpu_isa_avx512_core_vnni) || has(dnnl_cpu_isa_avx2_vnni);
+      return has_byte_products();
     case LinearPrecision::kF32:
       break;
   }

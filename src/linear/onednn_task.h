@@ -2,11 +2,7 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <csignal>
-#include <cstddef>
-
-#include "base/threads.h"
 
 // What is needed of the OpenMP runtime under oneDNN (not every compiler has its header).
 extern "C" void omp_set_num_threads(int threads);
@@ -37,20 +33,5 @@ class OneDnnTask {
   int threads_;
   sigset_t signals_{};
 };
-
-/// Shares a product y [rows, columns] out: calls `body(row, rows, column, columns)` for every tile
-/// of y, in parallel. Tiles do not depend on the number of threads, so neither does the result;
-/// they are small enough that a matrix of a few hundred columns leaves no thread without work.
-template <class Body>
-void for_each_tile(size_t rows, size_t columns, const Body& body) {
-  constexpr size_t kRows = 256;
-  constexpr size_t kColumns = 192;
-  const size_t row_tiles = (rows + kRows - 1) / kRows;
-  parallel_for((columns + kColumns - 1) / kColumns * row_tiles, [&](size_t task, size_t) {
-    const size_t column = task / row_tiles * kColumns;
-    const size_t row = task % row_tiles * kRows;
-    body(row, std::min(kRows, rows - row), column, std::min(kColumns, columns - column));
-  });
-}
 
 }  // namespace restkv

@@ -2,8 +2,7 @@
 
 #include <ggml.h>
 
-#include <cstdint>
-
+#include "linear/int8_weight.h"
 #include "linear/linear.h"
 #include "restkv/aligned.h"
 #include "restkv/model.h"
@@ -29,8 +28,7 @@ class PromptWeight {
   size_t cols_ = 0;
   AlignedVector<float> storage_;       // of floats_
   AlignedVector<ggml_bf16_t> halves_;  // [rows, cols]
-  AlignedVector<int8_t> bytes_;        // [rows, cols]
-  AlignedVector<float> steps_;         // [rows], of bytes_
+  Int8Weight bytes_;
 };
 
 }  // namespace restkv

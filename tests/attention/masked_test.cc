@@ -117,7 +117,9 @@ void compare_with_plain_loops(Case c, AttentionPrecision precision) {
     }
   }
   // Sums are made of float32 logits, but of the denominators that attention found.
-  const double sum_error = precision == AttentionPrecision::kBf16 ? 1e-2 : 2e-5;
+  const double sum_error = precision == AttentionPrecision::kInt8   ? 5e-2
+                           : precision == AttentionPrecision::kBf16 ? 1e-2
+                                                                    : 2e-5;
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
     if (!supports(precision)) continue;
@@ -134,8 +136,7 @@ void compare_with_plain_loops(Case c, AttentionPrecision precision) {
 }
 
 void compare_with_plain_loops(const Case& c) {
-  compare_with_plain_loops(c, AttentionPrecision::kF32);
-  compare_with_plain_loops(c, AttentionPrecision::kBf16);
+  for (const auto precision : testing::kAttentionPrecisions) compare_with_plain_loops(c, precision);
 }
 
 TEST(MaskedAttention, EqualsPlainLoopsOverTheKeptKeys) {
@@ -174,7 +175,7 @@ TEST(MaskedAttention, AFullMaskChangesNoBit) {
       c.fill();
       for (const int64_t target : testing::simd_targets()) {
         const testing::ForcedSimdTarget forced(target);
-        for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+        for (const auto precision : testing::kAttentionPrecisions) {
           if (!supports(precision)) continue;
           c.options.precision = precision;
           const Outputs dense = run(c, {});

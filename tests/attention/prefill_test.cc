@@ -98,7 +98,7 @@ void compare(const Expected& expected, const std::vector<float>& actual, const s
 /// Compares with float64 on every instruction set, in every precision that it has.
 void check(Prompt p, AttentionOptions options = {}, const std::vector<size_t>& blocks = {512}) {
   if (p.storage.empty()) p.fill_randomly();
-  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+  for (const auto precision : testing::kAttentionPrecisions) {
     options.precision = precision;
     const Expected expected =
         testing::causal_attention(p.queries(), p.keys(), p.values(), 0, options);
@@ -199,7 +199,7 @@ TEST(PrefillAttention, DoesNotLookAtLaterRows) {
     std::fill_n(p.keys().row(0, i), p.dim, std::numeric_limits<float>::quiet_NaN());
     std::fill_n(p.values().row(0, i), p.value_dim, std::numeric_limits<float>::quiet_NaN());
   }
-  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+  for (const auto precision : testing::kAttentionPrecisions) {
     if (!supports(precision)) continue;
     Prompt shorter = untouched;
     shorter.n = m;  // token-major, so that the first rows are the same
@@ -211,11 +211,39 @@ TEST(PrefillAttention, DoesNotLookAtLaterRows) {
   }
 }
 
+/// Tolerances allow for roundings that all point in one direction. They do not: together, errors
+/// are far smaller.
+TEST(PrefillAttention, RoundingsMostlyCancel) {
+  for (const size_t dim : {64, 128}) {
+    Prompt p{.query_heads = 4, .kv_heads = 2, .dim = dim, .value_dim = dim, .n = 777};
+    p.fill_randomly();
+    const Expected expected = testing::causal_attention(p.queries(), p.keys(), p.values(), 0, {});
+    for (const auto precision : testing::kAttentionPrecisions) {
+      for (const int64_t target : testing::simd_targets()) {
+        const testing::ForcedSimdTarget forced(target);
+        if (!supports(precision)) continue;
+        const auto actual = run(p, {.precision = precision}, {512});
+        double error = 0;
+        double square = 0;
+        for (size_t i = 0; i < actual.size(); ++i) {
+          error += (actual[i] - expected.values[i]) * (actual[i] - expected.values[i]);
+          square += expected.values[i] * expected.values[i];
+        }
+        const double largest = precision == AttentionPrecision::kF32    ? 2e-6
+                               : precision == AttentionPrecision::kBf16 ? 5e-3
+                                                                        : 1.5e-2;
+        EXPECT_LE(std::sqrt(error / square), largest)
+            << testing::simd_target_name(target) << ", " << attention_precision_name(precision);
+      }
+    }
+  }
+}
+
 TEST(PrefillAttention, ThreadsDoNotChangeABit) {
   const int before = num_threads();
   Prompt p{.query_heads = 6, .kv_heads = 2, .dim = 80, .value_dim = 80, .n = 300};
   p.fill_randomly();
-  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+  for (const auto precision : testing::kAttentionPrecisions) {
     if (!supports(precision)) continue;
     std::vector<std::vector<float>> results;
     for (const int threads : {1, 2, 3}) {
@@ -229,11 +257,11 @@ TEST(PrefillAttention, ThreadsDoNotChangeABit) {
 }
 
 TEST(AttentionPrecisions, AreFoundByName) {
-  for (const auto precision : {AttentionPrecision::kF32, AttentionPrecision::kBf16}) {
+  for (const auto precision : testing::kAttentionPrecisions) {
     EXPECT_EQ(find_attention_precision(attention_precision_name(precision)), precision);
   }
-  EXPECT_EQ(find_attention_precision("auto"), supports(AttentionPrecision::kBf16)
-                                                  ? AttentionPrecision::kBf16
+  EXPECT_EQ(find_attention_precision("auto"), supports(AttentionPrecision::kInt8)
+                                                  ? AttentionPrecision::kInt8
                                                   : AttentionPrecision::kF32);
   try {
     find_attention_precision("fp8");
@@ -248,16 +276,18 @@ TEST(AttentionPrecisions, AreRefusedWhereTheProcessorLacksThem) {
   const auto targets = testing::simd_targets();
   const int64_t least = *std::ranges::max_element(targets);  // the best is the lowest bit
   const testing::ForcedSimdTarget forced(least);
-  ASSERT_FALSE(supports(AttentionPrecision::kBf16)) << testing::simd_target_name(least);
   EXPECT_EQ(find_attention_precision("auto"), AttentionPrecision::kF32);
   Prompt p;
   p.fill_randomly();
-  try {
-    run(p, {.precision = AttentionPrecision::kBf16}, {512});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
-    EXPECT_NE(std::string(e.what()).find("use f32 or auto"), std::string::npos) << e.what();
+  for (const auto precision : {AttentionPrecision::kBf16, AttentionPrecision::kInt8}) {
+    ASSERT_FALSE(supports(precision)) << testing::simd_target_name(least);
+    try {
+      run(p, {.precision = precision}, {512});
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+      EXPECT_NE(std::string(e.what()).find("use f32 or auto"), std::string::npos) << e.what();
+    }
   }
 }
 

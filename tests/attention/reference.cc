@@ -6,12 +6,26 @@
 
 namespace restkv::testing {
 
+namespace {
+
+double largest_of(const float* row, size_t n) {
+  double largest = 0;
+  for (size_t c = 0; c < n; ++c) largest = std::max(largest, std::abs(double{row[c]}));
+  return largest;
+}
+
+}  // namespace
+
 void expect_attention(const float* query, Matrix<const float> visible_keys,
                       Matrix<const float> visible_values, const AttentionOptions& options,
                       Expected& expected) {
   const bool halves = options.precision == AttentionPrecision::kBf16;
-  const double unit = halves ? 0x1p-9 : 0x1p-24;       // rounding error of a factor
-  const double weight_error = halves ? 0x1p-8 : 5e-7;  // of weights, values and sums
+  const double unit = halves ? 0x1p-9 : 0x1p-24;  // rounding error of a factor
+  const bool bytes = options.precision == AttentionPrecision::kInt8;
+  const double weight_error = bytes    ? 64 * 0.5 / 255 + 0.5 / 127 + 1e-4
+                              : halves ? 0x1p-8
+                                       : 5e-7;  // of weights, values and sums
+  const double query_error = bytes ? 0.5001 / 127 * largest_of(query, visible_keys.cols) : 0;
   const size_t rows = visible_keys.rows;
   const double scale = options.scale > 0 ? static_cast<double>(options.scale)
                                          : 1.0 / std::sqrt(static_cast<double>(visible_keys.cols));
@@ -21,13 +35,18 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
   for (size_t j = 0; j < rows; ++j) {
     double sum = 0;
     double magnitude = 0;
+    double rounding = 0;
+    const double key_error =
+        bytes ? 0.5001 / 127 * largest_of(visible_keys.row(j), visible_keys.cols) : 0;
     for (size_t c = 0; c < visible_keys.cols; ++c) {
       const double product = static_cast<double>(query[c]) * visible_keys.row(j)[c];
       sum += product;
       magnitude += std::abs(product);
+      rounding += std::abs(query[c]) * key_error +
+                  query_error * (std::abs(visible_keys.row(j)[c]) + key_error);
     }
     weights[j] = cap > 0 ? cap * std::tanh(scale * sum / cap) : scale * sum;
-    logit_error = std::max(logit_error, unit * scale * magnitude);
+    logit_error = std::max(logit_error, scale * (unit * magnitude + rounding));
   }
   if (cap > 0) logit_error = std::min(logit_error, 2 * cap) + 3e-7 * cap;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -7,6 +8,10 @@
 #include "restkv/views.h"
 
 namespace restkv::testing {
+
+/// Those that a processor can have.
+inline constexpr std::array kAttentionPrecisions{
+    AttentionPrecision::kF32, AttentionPrecision::kBf16, AttentionPrecision::kInt8};
 
 /// Rows of float64 results beside the error that a kernel's arithmetic may make in each row.
 struct Expected {
@@ -23,7 +28,10 @@ struct Expected {
 /// sum_c q_c k_c is off by less than 2^-24 sum_c |q_c k_c|; a logit off by e changes its weight by
 /// a factor of 1 + e and the output, an average of values, by at most 2 e max |v|; the soft cap
 /// adds c times the error of tanh; weights and sums add 5e-7 max |v|. Kernels that are right use up
-/// about a third of it. With bfloat16 factors 2^-9 and 2^-8 take the places of 2^-24 and 5e-7.
+/// about a third of it. With bfloat16 factors 2^-9 and 2^-8 take the places of 2^-24 and 5e-7. In 8
+/// bits each factor of a logit is off by up to half a step of 1/127 of its row's largest, a value
+/// by as much of its channel's, and each of 64 weights by half a step of 1/255 of the largest of
+/// them.
 void expect_attention(const float* query, Matrix<const float> visible_keys,
                       Matrix<const float> visible_values, const AttentionOptions& options,
                       Expected& expected);

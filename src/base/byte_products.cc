@@ -1,0 +1,41 @@
+#include "base/byte_products.h"
+
+#include "hwy/base.h"
+
+#if HWY_ARCH_X86
+#include <cpuid.h>
+#endif
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "base/byte_products.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+bool HasByteProducts() {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#elif HWY_TARGET == HWY_AVX2
+  // AVX-VNNI has no name in older compilers.
+  constexpr unsigned kAvxVnni = 1U << 4U;
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+HWY_EXPORT(HasByteProducts);
+bool has_byte_products() { return HWY_DYNAMIC_DISPATCH(HasByteProducts)(); }
+}  // namespace restkv
+#endif  // HWY_ONCE

@@ -1,0 +1,214 @@
+#include "linear/int8_weight.h"
+
+#include <algorithm>
+
+#include "base/threads.h"
+#include "linear/tiles.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "linear/int8_weight.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "base/byte_products-inl.h"
+#include "hwy/highway.h"
+
+#ifndef RESTKV_LINEAR_INT8_WEIGHT_TYPES_
+#define RESTKV_LINEAR_INT8_WEIGHT_TYPES_
+namespace restkv {
+
+/// Rows of x in 8 bits, or a part of them: some rows, some blocks.
+struct Int8Inputs {
+  const int8_t* codes;  ///< Row i from i * blocks * kBlock on.
+  const float* steps;   ///< Row i from i * blocks on.
+  const int32_t* sums;  ///< Likewise: of a block's codes, times -kByteOffset.
+  size_t rows;
+  size_t blocks;  ///< Of a whole row.
+
+  [[nodiscard]] Int8Inputs slice(size_t row, size_t count, size_t block) const {
+    return {codes + (row * blocks + block) * Int8Weight::kBlock, steps + row * blocks + block,
+            sums + row * blocks + block, count, blocks};
+  }
+};
+
+/// Some blocks of a panel of weights.
+struct Int8Panel {
+  const uint8_t* codes;
+  const float* steps;
+  size_t blocks;
+};
+
+}  // namespace restkv
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+#if RESTKV_BYTE_PRODUCTS
+/// Rounds a row of n floats in blocks; numbers that are missing in the last one count as 0. `sums`
+/// may be null.
+void RoundBlocks(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
+                 float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
+  constexpr size_t kBlock = Int8Weight::kBlock;
+  size_t b = 0;
+  const auto round = [&](const float* block) HWY_ATTR {
+    steps[b] =
+        RoundToBytes(block, kBlock, codes + b * kBlock, sums != nullptr ? sums + b : nullptr);
+  };
+  for (; (b + 1) * kBlock <= n; ++b) round(x + b * kBlock);
+  if (b * kBlock == n) return;
+  HWY_ALIGN float last[kBlock] = {};
+  std::copy(x + b * kBlock, x + n, last);
+  round(last);
+}
+
+/// Puts the codes [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
+void PackPanel(const int8_t* HWY_RESTRICT codes, size_t bytes, uint8_t* HWY_RESTRICT out) {
+  PackOffsetBytes<Int8Weight::kPanel>(codes, bytes, out);
+}
+
+/// y [kRows or what x has left, kPanel] (+)= x times some blocks of a panel.
+template <size_t kRows = kTileRows>
+HWY_INLINE void MultiplyStrip(const Int8Inputs& x, const Int8Panel& w, bool accumulate,
+                              const Matrix<float>& y) {
+  if constexpr (kRows > 1) {
+    if (x.rows < kRows) return MultiplyStrip<kRows - 1>(x, w, accumulate, y);
+  }
+  constexpr size_t kBlock = Int8Weight::kBlock;
+  constexpr size_t kPanel = Int8Weight::kPanel;
+  // Sums of blocks. Rows of y may be a multiple of 4096 bytes apart, and then a processor takes
+  // what is read for what has just been written.
+  HWY_ALIGN float sums[kRows * kPanel];
+  ByteFactors f{.fours = kBlock / 4,
+                .a = reinterpret_cast<const uint8_t*>(x.codes),
+                .a_stride = x.blocks * kBlock,
+                .a_steps = x.steps,
+                .a_sums = x.sums,
+                .steps_stride = x.blocks,
+                .b = w.codes,
+                .b_stride = kPanel * 4,
+                .b_steps = w.steps};
+  ByteStripProduct<OffsetSide::kB, false, kRows>(f, kPanel, sums, kPanel);
+  for (size_t b = 1; b < w.blocks; ++b) {
+    f.a += kBlock;
+    ++f.a_steps;
+    ++f.a_sums;
+    f.b += kBlock * kPanel;
+    f.b_steps += kPanel;
+    ByteStripProduct<OffsetSide::kB, true, kRows>(f, kPanel, sums, kPanel);
+  }
+  const hn::ScalableTag<float> d;
+  for (size_t i = 0; i < kRows; ++i) {
+    for (size_t c = 0; c < kPanel; c += hn::Lanes(d)) {
+      auto sum = hn::Load(d, sums + i * kPanel + c);
+      if (accumulate) sum = hn::Add(sum, hn::LoadU(d, y.row(i) + c));
+      hn::StoreU(sum, d, y.row(i) + c);
+    }
+  }
+}
+
+/// y [x.rows, kPanel] = x times a whole panel, whose blocks pass through the first-level cache in
+/// parts, each of which meets all rows.
+void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>& y) {
+  constexpr size_t kBlocks = 12;
+  constexpr size_t kBlock = Int8Weight::kBlock;
+  constexpr size_t kPanel = Int8Weight::kPanel;
+  for (size_t b = 0; b < w.blocks; b += kBlocks) {
+    const Int8Panel part{w.codes + b * kBlock * kPanel, w.steps + b * kPanel,
+                         std::min(kBlocks, w.blocks - b)};
+    for (size_t i = 0; i < x.rows; i += kTileRows) {
+      const size_t rows = std::min(kTileRows, x.rows - i);
+      MultiplyStrip(x.slice(i, rows, b), part, b > 0, y.slice(i, rows));
+    }
+  }
+}
+
+#else
+void RoundBlocks(const float*, size_t, int8_t*, float*, int32_t*) {}
+void PackPanel(const int8_t*, size_t, uint8_t*) {}
+void MultiplyPanel(const Int8Inputs&, const Int8Panel&, const Matrix<float>&) {}
+#endif
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+
+HWY_EXPORT(RoundBlocks);
+HWY_EXPORT(PackPanel);
+HWY_EXPORT(MultiplyPanel);
+
+void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, float* out)> row) {
+  rows_ = rows;
+  cols_ = cols;
+  const size_t panels = (rows + kPanel - 1) / kPanel;
+  const size_t bytes = blocks() * kBlock;
+  codes_.resize(panels * kPanel * bytes);
+  steps_.resize(panels * kPanel * blocks());
+  parallel_for(panels, [&](size_t panel, size_t) {
+    thread_local AlignedVector<float> floats;  // kept from call to call
+    thread_local AlignedVector<int8_t> codes;
+    thread_local AlignedVector<float> steps;
+    floats.resize(cols);
+    codes.resize(kPanel * bytes);
+    steps.resize(blocks());
+    // Outputs that are not there are computed, too: from no matter what.
+    std::fill(codes.begin(), codes.end(), int8_t{0});
+    float* panel_steps = steps_.data() + panel * kPanel * blocks();
+    std::fill_n(panel_steps, kPanel * blocks(), 0.0F);
+    for (size_t lane = 0; lane < std::min(kPanel, rows - panel * kPanel); ++lane) {
+      row(panel * kPanel + lane, floats.data());
+      HWY_DYNAMIC_DISPATCH(RoundBlocks)
+      (floats.data(), cols, &codes[lane * bytes], steps.data(), nullptr);
+      for (size_t b = 0; b < blocks(); ++b) panel_steps[b * kPanel + lane] = steps[b];
+    }
+    HWY_DYNAMIC_DISPATCH(PackPanel)(codes.data(), bytes, &codes_[panel * kPanel * bytes]);
+  });
+}
+
+void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
+  thread_local AlignedVector<int8_t> own_codes;  // kept from call to call
+  thread_local AlignedVector<float> own_steps;
+  thread_local AlignedVector<int32_t> own_sums;
+  auto& codes = own_codes;  // the tasks' own thread_locals are others
+  auto& steps = own_steps;
+  auto& sums = own_sums;
+  codes.resize(x.rows * blocks() * kBlock);
+  steps.resize(x.rows * blocks());
+  sums.resize(x.rows * blocks());
+  for_each_row(x.rows, [&](size_t r) {
+    HWY_DYNAMIC_DISPATCH(RoundBlocks)
+    (x.row(r), cols_, &codes[r * blocks() * kBlock], &steps[r * blocks()], &sums[r * blocks()]);
+  });
+  const Int8Inputs inputs{codes.data(), steps.data(), sums.data(), x.rows, blocks()};
+
+  // Columns of whole panels; those of y begin `skipped` after the first one.
+  static_assert(kTileColumns % kPanel == 0);
+  const size_t skipped = first % kPanel;
+  const size_t first_panel = first / kPanel;
+  for_each_tile(
+      x.rows, skipped + y.cols, [&](size_t row, size_t rows, size_t column, size_t columns) {
+        thread_local AlignedVector<float> broken;  // a panel of which y gets a part
+        for (size_t c = column; c < column + columns; c += kPanel) {
+          const size_t panel = first_panel + c / kPanel;
+          const Int8Panel weights{codes_.data() + panel * blocks() * kBlock * kPanel,
+                                  steps_.data() + panel * blocks() * kPanel, blocks()};
+          const size_t begin = std::max(c, skipped);
+          const size_t end = std::min(c + kPanel, skipped + y.cols);
+          float* target = y.row(row) + begin - skipped;
+          if (end - begin == kPanel) {
+            HWY_DYNAMIC_DISPATCH(MultiplyPanel)
+            (inputs.slice(row, rows, 0), weights, {target, rows, kPanel, y.stride});
+            continue;
+          }
+          broken.resize(rows * kPanel);
+          HWY_DYNAMIC_DISPATCH(MultiplyPanel)
+          (inputs.slice(row, rows, 0), weights, {broken.data(), rows, kPanel});
+          for (size_t i = 0; i < rows; ++i) {
+            std::copy_n(&broken[i * kPanel + begin - c], end - begin, target + i * y.stride);
+          }
+        }
+      });
+}
+
+}  // namespace restkv
+#endif  // HWY_ONCE
