@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "restkv/query_statistics.h"
+#include "restkv/attention.h"
 #include "restkv/views.h"
 
 /// KV-cache compression on plain arrays, independent of any model or engine.
@@ -156,6 +157,9 @@ struct LayerObservation {
   const MeanRotation* future_rotation = nullptr;
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
+  /// In which products with keys and W_O are computed where the observation window scores positions;
+  /// softmax and sums are in float32.
+  AttentionPrecision precision = AttentionPrecision::kF32;
   size_t layer = 0;
   size_t layers = 1;
   /// Tokens that a layer of average budget would choose from: where earlier selections left layers

@@ -32,17 +32,19 @@ class WindowAttention {
   [[nodiscard]] size_t length() const { return length_; }
   /// Positions before the window, the ones a method has to choose from.
   [[nodiscard]] size_t past() const { return length_ - window_; }
-  /// All rows: [group * window, n].
-  [[nodiscard]] Matrix<const float> rows() const {
-    return {weights_.data(), group_ * window_, length_, stride_};
-  }
+  /// All rows: [group * window, n]. Made at the first call, for those that need them one by one.
+  [[nodiscard]] Matrix<const float> rows();
 
  private:
+  friend void combine_rows(const WindowAttention&, std::span<const float>, Matrix<float>, size_t);
+
   size_t group_ = 0;
   size_t window_ = 0;
   size_t length_ = 0;
   size_t stride_ = 0;
-  AlignedVector<float> weights_;
+  AlignedVector<float> weights_;  ///< exp(logit - block maximum), block by block of positions.
+  std::vector<float> factors_;    ///< [blocks, rows]: what turns them into one softmax; 1 when done.
+  bool scaled_ = false;
 };
 
 /// Combines the window's rows from `first_row` on, one for each coefficient, into one per query
@@ -62,7 +64,7 @@ struct PoolingWindow {
 /// ReST-KV's drift t of every query head of a group, in positions: where the `count` largest
 /// weights of a window row lie, averaged over the first window / 2 rows, minus the same over the
 /// other rows. The window's own columns take part. 0 for a window of one row.
-std::vector<float> attention_drift(const WindowAttention& attention, size_t count);
+std::vector<float> attention_drift(WindowAttention& attention, size_t count);
 
 /// The same between two rows only, the sums of the older and of the newer half of the window: what
 /// `kAutoKernel` follows. A window of 32 rows is searched 16 times as fast.

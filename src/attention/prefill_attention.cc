@@ -290,12 +290,12 @@ void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& k
   std::vector<size_t> order(tiles * keys.heads);
   for (size_t i = 0; i < order.size(); ++i) order[i] = i / tiles * tiles + tiles - 1 - i % tiles;
   if (mask.data != nullptr) SortByWork(mask, queries.heads / keys.heads, positions, tiles, order);
-  std::vector<PrefillScratch<Operands>> scratch(static_cast<size_t>(num_threads()));
-  parallel_for(order.size(), [&](size_t task, size_t thread) {
+  parallel_for(order.size(), [&](size_t task, size_t) {
+    thread_local PrefillScratch<Operands> scratch;  // kept from call to call
     const size_t kv_head = order[task] / tiles;
     const size_t begin = order[task] % tiles * positions;
     PrefillTile(queries, keys, values, first, options, scale, kv_head, begin,
-                std::min(begin + positions, queries.rows), out, log_sums, mask, scratch[thread]);
+                std::min(begin + positions, queries.rows), out, log_sums, mask, scratch);
   });
 }
 

@@ -72,13 +72,16 @@ class F32Operands {
   HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
     Logits<kAccumulate>(*this, row, logits);
   }
-  /// The same for the queries that other operands hold.
+  /// The same for the queries that other operands hold, with rows of logits `stride` apart; of the
+  /// queries all channels before `first`, a multiple of 4, are 0.
   template <bool kAccumulate>
-  HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits) const {
+  HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits,
+                         size_t stride = kTilePositions, size_t first = 0) const {
     const hn::CappedTag<float, 16> d;
-    StripProduct<kTileRows, kAccumulate>(d, kTilePositions, dim_,
-                                         other.queries_.data() + row * dim_, dim_, keys_.data(),
-                                         kTilePositions, logits, kTilePositions);
+    StripProduct<kTileRows, kAccumulate>(d, kTilePositions, dim_ - first,
+                                         other.queries_.data() + row * dim_ + first, dim_,
+                                         keys_.data() + first * kTilePositions, kTilePositions,
+                                         logits, stride);
   }
   /// out [kTileRows, padded_value_dim] += weights [kTileRows, kTilePositions] times the first
   /// `depth` values.
@@ -140,9 +143,12 @@ class Bf16Operands {
     Logits<kAccumulate>(*this, row, logits);
   }
   template <bool kAccumulate>
-  HWY_INLINE void Logits(const Bf16Operands& other, size_t row, float* HWY_RESTRICT logits) const {
-    Bf16StripProduct<kAccumulate>(kTilePositions, pairs_, other.queries_.data() + row * pairs_,
-                                  pairs_, keys_.data(), kTilePositions, logits, kTilePositions);
+  HWY_INLINE void Logits(const Bf16Operands& other, size_t row, float* HWY_RESTRICT logits,
+                         size_t stride = kTilePositions, size_t first = 0) const {
+    const size_t skipped = first / 2;
+    Bf16StripProduct<kAccumulate>(
+        kTilePositions, pairs_ - skipped, other.queries_.data() + row * pairs_ + skipped, pairs_,
+        keys_.data() + skipped * kTilePositions, kTilePositions, logits, stride);
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in pairs.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,
@@ -220,18 +226,19 @@ class Int8Operands {
     Logits<kAccumulate>(*this, row, logits);
   }
   template <bool kAccumulate>
-  HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits) const {
-    const ByteFactors f{.fours = bytes_ / 4,
-                        .a = reinterpret_cast<const uint8_t*>(other.queries_.data()) + row * bytes_,
+  HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
+                         size_t stride = kTilePositions, size_t first = 0) const {
+    const int8_t* queries = other.queries_.data() + row * bytes_ + first;
+    const ByteFactors f{.fours = (bytes_ - first) / 4,
+                        .a = reinterpret_cast<const uint8_t*>(queries),
                         .a_stride = bytes_,
                         .a_steps = other.query_steps_.data() + row,
                         .a_sums = other.query_sums_.data() + row,
                         .steps_stride = 1,
-                        .b = keys_.data(),
+                        .b = keys_.data() + first * kTilePositions,
                         .b_stride = kTilePositions * 4,
                         .b_steps = key_steps_};
-    ByteStripProduct<OffsetSide::kB, kAccumulate, kTileRows>(f, kTilePositions, logits,
-                                                             kTilePositions);
+    ByteStripProduct<OffsetSide::kB, kAccumulate, kTileRows>(f, kTilePositions, logits, stride);
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in fours.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,

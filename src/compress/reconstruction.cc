@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "base/threads.h"
@@ -10,6 +11,7 @@
 #define HWY_TARGET_INCLUDE "compress/reconstruction.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include "attention/prefill_operands-inl.h"
 #include "base/gemm-inl.h"
 #include "hwy/highway.h"
 
@@ -17,27 +19,28 @@
 #define RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
 namespace restkv {
 
-/// One block of positions, for all heads of a group.
-struct AfterBlock {
+/// One KV head: how its query heads' outputs change if a position leaves.
+struct AfterTask {
   Matrix<const float> combined;  ///< [group, positions]
   Matrix<const float> values;    ///< [positions, d]
   Matrix<const float> outputs;   ///< [group, d], R applied
   const float* output_norms;     ///< [group]
-  const OutputFactor* factor;
-  size_t first_head;
+  ErrorSpace space;
   double tau;
   Matrix<float> raw;  ///< [group, positions]
 };
-struct BeforeBlock {
+struct BeforeTask {
   Matrix<const float> attention;  ///< [group * window, positions]
   Matrix<const float> values;     ///< [positions, d]
   Matrix<const float> outputs;    ///< [group * window, d], R applied
   const float* output_norms;      ///< [group * window]
-  const OutputFactor* factor;
-  size_t first_head;
+  ErrorSpace space;
   const float* coefficients;  ///< [group * window]
   Matrix<float> raw;          ///< [group, positions]
 };
+
+/// Positions that a thread takes at a time.
+constexpr size_t kScoreBlock = 512;
 
 }  // namespace restkv
 #endif
@@ -45,23 +48,58 @@ struct BeforeBlock {
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Rows of R per product: R is upper triangular, so rows from i on need inputs from i on only.
-constexpr size_t kTriangleRows = 2 * kTileRows;
-
-/// R x for the first `width` positions (whole vectors) of a tile x [d, kTilePositions], written to
-/// `out`; x itself without a factor.
-HWY_INLINE const float* Project(const OutputFactor* factor, size_t head, size_t width,
-                                const float* HWY_RESTRICT x, float* HWY_RESTRICT out) {
-  if (factor == nullptr) return x;
-  const hn::ScalableTag<float> d;
-  const Matrix<const float> r = factor->head(head);
-  for (size_t i = 0; i < r.rows; i += kTriangleRows) {
-    SmallProduct<false>(d, HWY_MIN(kTriangleRows, r.rows - i), width, r.cols - i, r.row(i) + i,
-                        r.stride, x + i * kTilePositions, kTilePositions, out + i * kTilePositions,
-                        kTilePositions);
+/// R of each query head of a group, packed to be multiplied with values: u = R v. Without a factor u
+/// is v itself.
+template <class Operands>
+class Projections {
+ public:
+  Projections(ErrorSpace space, size_t group, size_t dim)
+      : padded_rows_(hwy::RoundUpTo(dim, kTileRows)) {
+    if (space.factor == nullptr) return;
+    rows_.resize(group);
+    for (size_t g = 0; g < group; ++g) {
+      const Matrix<const float> r = space.factor->head(space.first_head + g);
+      rows_[g].ResizeQueries(padded_rows_, dim);
+      for (size_t i = 0; i < dim; ++i) rows_[g].SetQuery(i, r.row(i), 1.0F);
+      rows_[g].ClearQueries(dim, padded_rows_);
+    }
   }
-  return out;
-}
+
+  /// A tile of up to kTilePositions values, as one thread holds it.
+  class Tile {
+   public:
+    HWY_INLINE void Set(const Projections& projections, const float* values, size_t positions,
+                        size_t dim, size_t stride) {
+      if (projections.rows_.empty()) {
+        out_.resize(dim * kTilePositions);
+        TransposePadded(values, positions, dim, stride, out_.data(), kTilePositions,
+                        kTilePositions);
+        return;
+      }
+      values_.ResizeKeys(dim);
+      values_.SetKeys(values, positions, stride);
+    }
+    /// u [dim, kTilePositions] for query head `g` of the group.
+    HWY_INLINE const float* Project(const Projections& projections, size_t g) {
+      if (projections.rows_.empty()) return out_.data();
+      out_.resize(projections.padded_rows_ * kTilePositions);
+      for (size_t i = 0; i < projections.padded_rows_; i += kTileRows) {
+        // R is upper triangular: rows from i on need inputs from i on only.
+        values_.template Logits<false>(projections.rows_[g], i, out_.data() + i * kTilePositions,
+                                       kTilePositions, i / 4 * 4);
+      }
+      return out_.data();
+    }
+
+   private:
+    Operands values_;
+    AlignedVector<float> out_;
+  };
+
+ private:
+  size_t padded_rows_;
+  std::vector<Operands> rows_;  // empty without a factor
+};
 
 /// a / (1 - a), and with it a lower bound of squared norms where 1 - a vanishes: see kSmallestRest.
 template <class D, class V = hn::Vec<D>>
@@ -137,82 +175,100 @@ HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HW
   }
 }
 
-void ScoreAfter(const AfterBlock& block) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t dim = block.values.cols;
-  AlignedVector<float> values(dim * kTilePositions);
-  AlignedVector<float> projected(block.factor != nullptr ? dim * kTilePositions : 0);
-  HWY_ALIGN float squares[kTilePositions];
-  HWY_ALIGN float scores[kTilePositions];
-  HWY_ALIGN float weights[kTilePositions] = {};
-  // The authors' code raises to tau after the projection only.
-  const bool square_root = block.factor == nullptr || block.tau == 1.0;
-  const auto half_tau = static_cast<float>(block.tau / 2);
-  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
-    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
-    const size_t width = (positions + lanes - 1) / lanes * lanes;
-    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
-                    kTilePositions, kTilePositions);
-    for (size_t g = 0; g < block.combined.rows; ++g) {
-      const float* u =
-          Project(block.factor, block.first_head + g, width, values.data(), projected.data());
-      TileSquaredDistances(block.outputs.slice(g, 1), u, squares);
-      std::copy_n(block.combined.row(g) + c, positions, weights);
-      const auto least = LeastSquare(d, block.output_norms[g]);
-      for (size_t p = 0; p < width; p += lanes) {
-        auto square = hn::LoadU(d, squares + p);
-        const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
-        if (square_root) {
-          hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
-        } else {
-          hn::StoreU(square, d, squares + p);
-          hn::StoreU(odds, d, scores + p);
-        }
-      }
-      if (!square_root) {
-        for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
-      }
-      std::copy_n(scores, positions, block.raw.row(g) + c);
+/// Calls body(tile, begin, positions) for every tile of `values`, in parallel.
+template <class Tile, class Body>
+void ForEachTile(Matrix<const float> values, const Body& body) {
+  parallel_for(hwy::DivCeil(values.rows, kScoreBlock), [&](size_t block, size_t) {
+    thread_local Tile tile;  // kept from call to call
+    const size_t end = HWY_MIN((block + 1) * kScoreBlock, values.rows);
+    for (size_t c = block * kScoreBlock; c < end; c += kTilePositions) {
+      body(tile, c, HWY_MIN(kTilePositions, end - c));
     }
-  }
+  });
 }
 
-void ScoreBefore(const BeforeBlock& block) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t dim = block.values.cols;
-  const size_t group = block.raw.rows;
-  const size_t window = block.attention.rows / group;
-  AlignedVector<float> values(dim * kTilePositions);
-  AlignedVector<float> projected(block.factor != nullptr ? dim * kTilePositions : 0);
-  AlignedVector<float> squares(window * kTilePositions);
-  HWY_ALIGN float weights[kTilePositions] = {};
-  HWY_ALIGN float sums[kTilePositions];
-  for (size_t c = 0; c < block.values.rows; c += kTilePositions) {
-    const size_t positions = HWY_MIN(kTilePositions, block.values.rows - c);
-    const size_t width = (positions + lanes - 1) / lanes * lanes;
-    TransposePadded(block.values.row(c), positions, dim, block.values.stride, values.data(),
-                    kTilePositions, kTilePositions);
-    for (size_t g = 0; g < group; ++g) {
-      const float* u =
-          Project(block.factor, block.first_head + g, width, values.data(), projected.data());
-      TileSquaredDistances(block.outputs.slice(g * window, window), u, squares.data());
-      std::fill(sums, sums + kTilePositions, 0.0F);
-      for (size_t r = 0; r < window; ++r) {
-        std::copy_n(block.attention.row(g * window + r) + c, positions, weights);
-        const auto coefficient = hn::Set(d, block.coefficients[g * window + r]);
-        const auto least = LeastSquare(d, block.output_norms[g * window + r]);
-        for (size_t p = 0; p < width; p += lanes) {
-          auto square = hn::LoadU(d, squares.data() + r * kTilePositions + p);
-          const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
-          const auto error = hn::Mul(odds, hn::Sqrt(square));
-          hn::StoreU(hn::MulAdd(coefficient, error, hn::LoadU(d, sums + p)), d, sums + p);
+template <class Operands>
+void ScoreAfterIn(const AfterTask& task) {
+  const size_t dim = task.values.cols;
+  const Projections<Operands> projections(task.space, task.combined.rows, dim);
+  // The authors' code raises to tau after the projection only.
+  const bool square_root = task.space.factor == nullptr || task.tau == 1.0;
+  const auto half_tau = static_cast<float>(task.tau / 2);
+  ForEachTile<typename Projections<Operands>::Tile>(
+      task.values, [&](auto& tile, size_t c, size_t positions) HWY_ATTR {
+        const hn::ScalableTag<float> d;
+        const size_t lanes = hn::Lanes(d);
+        HWY_ALIGN float squares[kTilePositions];
+        HWY_ALIGN float scores[kTilePositions];
+        HWY_ALIGN float weights[kTilePositions] = {};
+        tile.Set(projections, task.values.row(c), positions, dim, task.values.stride);
+        for (size_t g = 0; g < task.combined.rows; ++g) {
+          const float* u = tile.Project(projections, g);
+          TileSquaredDistances(task.outputs.slice(g, 1), u, squares);
+          std::copy_n(task.combined.row(g) + c, positions, weights);
+          const auto least = LeastSquare(d, task.output_norms[g]);
+          for (size_t p = 0; p < kTilePositions; p += lanes) {
+            auto square = hn::LoadU(d, squares + p);
+            const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+            if (square_root) {
+              hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
+            } else {
+              hn::StoreU(square, d, squares + p);
+              hn::StoreU(odds, d, scores + p);
+            }
+          }
+          if (!square_root) {
+            for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
+          }
+          std::copy_n(scores, positions, task.raw.row(g) + c);
         }
-      }
-      std::copy_n(sums, positions, block.raw.row(g) + c);
-    }
-  }
+      });
+}
+
+template <class Operands>
+void ScoreBeforeIn(const BeforeTask& task) {
+  const size_t dim = task.values.cols;
+  const size_t group = task.raw.rows;
+  const size_t window = task.attention.rows / group;
+  const Projections<Operands> projections(task.space, group, dim);
+  ForEachTile<typename Projections<Operands>::Tile>(
+      task.values, [&](auto& tile, size_t c, size_t positions) HWY_ATTR {
+        const hn::ScalableTag<float> d;
+        const size_t lanes = hn::Lanes(d);
+        AlignedVector<float> squares(window * kTilePositions);
+        HWY_ALIGN float weights[kTilePositions] = {};
+        HWY_ALIGN float sums[kTilePositions];
+        tile.Set(projections, task.values.row(c), positions, dim, task.values.stride);
+        for (size_t g = 0; g < group; ++g) {
+          const float* u = tile.Project(projections, g);
+          TileSquaredDistances(task.outputs.slice(g * window, window), u, squares.data());
+          std::fill(sums, sums + kTilePositions, 0.0F);
+          for (size_t r = 0; r < window; ++r) {
+            std::copy_n(task.attention.row(g * window + r) + c, positions, weights);
+            const auto coefficient = hn::Set(d, task.coefficients[g * window + r]);
+            const auto least = LeastSquare(d, task.output_norms[g * window + r]);
+            for (size_t p = 0; p < kTilePositions; p += lanes) {
+              auto square = hn::LoadU(d, squares.data() + r * kTilePositions + p);
+              const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+              const auto error = hn::Mul(odds, hn::Sqrt(square));
+              hn::StoreU(hn::MulAdd(coefficient, error, hn::LoadU(d, sums + p)), d, sums + p);
+            }
+          }
+          std::copy_n(sums, positions, task.raw.row(g) + c);
+        }
+      });
+}
+
+void ScoreAfter(const AfterTask& task) {
+  WithOperands(task.space.precision, [&](auto* operands) HWY_ATTR {
+    ScoreAfterIn<std::remove_pointer_t<decltype(operands)>>(task);
+  });
+}
+
+void ScoreBefore(const BeforeTask& task) {
+  WithOperands(task.space.precision, [&](auto* operands) HWY_ATTR {
+    ScoreBeforeIn<std::remove_pointer_t<decltype(operands)>>(task);
+  });
 }
 
 /// out[row] += sum over positions of weights[row][n] * values[n], in tiles that are added up in
@@ -272,8 +328,6 @@ HWY_EXPORT(ScoreBefore);
 HWY_EXPORT(AddWeightedValues);
 HWY_EXPORT(TimesValueNorm);
 
-constexpr size_t kBlock = 512;  ///< Positions per task.
-
 template <class T>
 Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
   return {m.data + begin, m.rows, count, m.stride};
@@ -282,16 +336,16 @@ Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
 /// Calls body(block, begin, count) for every block of `positions`, in parallel.
 template <class Body>
 void for_each_block(size_t positions, const Body& body) {
-  parallel_for((positions + kBlock - 1) / kBlock, [&](size_t block, size_t) {
-    const size_t begin = block * kBlock;
-    body(block, begin, std::min(kBlock, positions - begin));
+  parallel_for((positions + kScoreBlock - 1) / kScoreBlock, [&](size_t block, size_t) {
+    const size_t begin = block * kScoreBlock;
+    body(block, begin, std::min(kScoreBlock, positions - begin));
   });
 }
 
 /// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n].
 std::vector<float> weighted_values(Matrix<const float> weights, Matrix<const float> values) {
   const size_t size = weights.rows * values.cols;
-  const size_t blocks = (weights.cols + kBlock - 1) / kBlock;
+  const size_t blocks = (weights.cols + kScoreBlock - 1) / kScoreBlock;
   std::vector<double> parts(blocks * size);  // added in a fixed order: same result on any threads
   for_each_block(weights.cols, [&](size_t block, size_t begin, size_t count) {
     HWY_DYNAMIC_DISPATCH(AddWeightedValues)
@@ -333,20 +387,17 @@ void reconstruction_after(Matrix<const float> combined, Matrix<const float> valu
     if (space.factor != nullptr) project(space.factor->head(space.first_head + g), output);
     output_norms[g] = norm(output);
   }
-  for_each_block(combined.cols, [&](size_t, size_t begin, size_t count) {
-    const AfterBlock block{.combined = columns(combined, begin, count),
-                           .values = values.slice(begin, count),
-                           .outputs = outputs_view,
-                           .output_norms = output_norms.data(),
-                           .factor = space.factor,
-                           .first_head = space.first_head,
-                           .tau = tau,
-                           .raw = columns(raw, begin, count)};
-    HWY_DYNAMIC_DISPATCH(ScoreAfter)(block);
-  });
+  HWY_DYNAMIC_DISPATCH(ScoreAfter)
+  ({.combined = combined,
+    .values = values.slice(0, combined.cols),
+    .outputs = outputs_view,
+    .output_norms = output_norms.data(),
+    .space = space,
+    .tau = tau,
+    .raw = raw});
 }
 
-void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
+void reconstruction_before(WindowAttention& attention, Matrix<const float> values,
                            ErrorSpace space, bool normalize, std::span<const float> coefficients,
                            Matrix<float> raw) {
   const Matrix<const float> rows = attention.rows();
@@ -364,17 +415,14 @@ void reconstruction_before(const WindowAttention& attention, Matrix<const float>
     // An output of zero leaves nothing to relate the error to; its errors stay as they are.
     if (normalize && output_norms[i] > 0.0F) row_coefficients[i] /= output_norms[i];
   });
-  for_each_block(raw.cols, [&](size_t, size_t begin, size_t count) {
-    const BeforeBlock block{.attention = columns(rows, begin, count),
-                            .values = values.slice(begin, count),
-                            .outputs = outputs_view,
-                            .output_norms = output_norms.data(),
-                            .factor = space.factor,
-                            .first_head = space.first_head,
-                            .coefficients = row_coefficients.data(),
-                            .raw = columns(raw, begin, count)};
-    HWY_DYNAMIC_DISPATCH(ScoreBefore)(block);
-  });
+  HWY_DYNAMIC_DISPATCH(ScoreBefore)
+  ({.attention = rows,
+    .values = values.slice(0, raw.cols),
+    .outputs = outputs_view,
+    .output_norms = output_norms.data(),
+    .space = space,
+    .coefficients = row_coefficients.data(),
+    .raw = raw});
 }
 
 void attention_times_value(Matrix<const float> combined, Matrix<const float> values,

@@ -14,6 +14,7 @@ namespace restkv {
 struct ErrorSpace {
   const OutputFactor* factor = nullptr;
   size_t first_head = 0;  ///< Query head of the group's first row.
+  AttentionPrecision precision = AttentionPrecision::kF32;  ///< In which R multiplies values.
 };
 
 /// The factor a / (1 - a) is bounded by taking 1 - a to be at least 2^-24, the distance of 1 from
@@ -33,7 +34,7 @@ void reconstruction_after(Matrix<const float> combined, Matrix<const float> valu
 ///   raw[g][n] = sum_r coefficients[r] * a/(1-a) * ||W_h (o_r - v_n)||,  a = A[g, r, n]
 /// with o_r = sum over all n (window included) of A[g, r, n] v_n; `normalize` divides each row's
 /// errors by ||W_h o_r||.
-void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
+void reconstruction_before(WindowAttention& attention, Matrix<const float> values,
                            ErrorSpace space, bool normalize, std::span<const float> coefficients,
                            Matrix<float> raw);
 

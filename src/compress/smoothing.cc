@@ -57,7 +57,7 @@ std::vector<float> drift_of(Matrix<const float> rows, size_t group, size_t count
 
 }  // namespace
 
-std::vector<float> attention_drift(const WindowAttention& attention, size_t count) {
+std::vector<float> attention_drift(WindowAttention& attention, size_t count) {
   return drift_of(attention.rows(), attention.group(), count);
 }
 

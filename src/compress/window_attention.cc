@@ -1,8 +1,12 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
+#include "attention/attention_precision.h"
+#include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "compress/finite.h"
 #include "restkv/stages.h"
@@ -11,37 +15,67 @@
 #define HWY_TARGET_INCLUDE "compress/window_attention.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "base/gemm-inl.h"
+#include "attention/prefill_operands-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
+
+#ifndef RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
+#define RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
+namespace restkv {
+
+/// Positions per task: the logits of one block (group * window * 512 floats) stay in the L2 cache
+/// between the product, the maximum and the exponential.
+constexpr size_t kWindowBlock = 512;
+
+/// One KV head and what is made of it, block by block of positions.
+struct WindowTask {
+  Heads<const float> queries;  ///< [group, window, d]
+  Matrix<const float> keys, values;
+  float scale, softcap;
+  AttentionPrecision precision;
+  Matrix<float> weights;  ///< [group * window, n]: exp(logit - block maximum); room for whole tiles.
+  float* maxima;          ///< [blocks, group * window]
+  float* sums;            ///< Likewise.
+};
+
+}  // namespace restkv
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Logits of one block of positions, then exp(logit - block maximum) in place, with maximum and sum
-/// of every row. Returns false if a logit is NaN or infinite.
-bool ExpBlock(Matrix<const float> queries, Matrix<const float> keys, size_t begin, size_t window,
-              size_t past, float softcap, Matrix<float> weights, float* HWY_RESTRICT maxima,
-              float* HWY_RESTRICT sums) {
+/// Logits [rows, keys.rows] of packed queries, in whole tiles.
+template <class Operands>
+void BlockLogits(const Operands& queries, Matrix<const float> keys, Matrix<float> out) {
+  thread_local Operands tile;  // kept from call to call
+  HWY_ALIGN float last[kTileRows * kTilePositions];
+  tile.ResizeKeys(keys.cols);
+  for (size_t c = 0; c < keys.rows; c += kTilePositions) {
+    tile.SetKeys(keys.row(c), HWY_MIN(kTilePositions, keys.rows - c), keys.stride);
+    size_t row = 0;
+    for (; row + kTileRows <= out.rows; row += kTileRows) {
+      tile.template Logits<false>(queries, row, out.row(row) + c, out.stride);
+    }
+    if (row == out.rows) continue;
+    tile.template Logits<false>(queries, row, last);
+    for (size_t i = 0; row + i < out.rows; ++i) {
+      std::copy_n(last + i * kTilePositions, kTilePositions, out.row(row + i) + c);
+    }
+  }
+}
+
+/// exp(logit - block maximum) of one block of logits in place, with maximum and sum of every row.
+/// Returns false if a logit is NaN or infinite.
+bool ExpBlock(Matrix<float> weights, size_t begin, size_t window, size_t past, float softcap,
+              float* HWY_RESTRICT maxima, float* HWY_RESTRICT sums) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
-  const size_t dim = keys.cols;
   const size_t columns = weights.cols;
-  AlignedVector<float> tile(dim * kTilePositions);
-  for (size_t c = 0; c < columns; c += kTilePositions) {
-    const size_t positions = HWY_MIN(kTilePositions, columns - c);
-    TransposePadded(keys.row(begin + c), positions, dim, keys.stride, tile.data(), kTilePositions,
-                    kTilePositions);
-    SmallProduct<false>(d, queries.rows, (positions + lanes - 1) / lanes * lanes, dim, queries.data,
-                        queries.stride, tile.data(), kTilePositions, weights.data + c,
-                        weights.stride);
-  }
-
   constexpr float kHidden = -std::numeric_limits<float>::infinity();
   const size_t padded = (columns + lanes - 1) / lanes * lanes;
   const auto zero = hn::Zero(d);
   auto poison = zero;  // becomes NaN as soon as one logit is not finite: inf * 0 = NaN
-  for (size_t row = 0; row < queries.rows; ++row) {
+  for (size_t row = 0; row < weights.rows; ++row) {
     float* HWY_RESTRICT w = weights.row(row);
     // Row r of the window sees positions up to past + r.
     const size_t visible_end = past + row % window + 1;
@@ -73,6 +107,42 @@ bool ExpBlock(Matrix<const float> queries, Matrix<const float> keys, size_t begi
     sums[row] = hn::GetLane(hn::SumOfLanes(d, sum));
   }
   return hn::GetLane(hn::SumOfLanes(d, poison)) == 0.0F;
+}
+
+/// All blocks of one KV head. Returns false if something is NaN or infinite.
+template <class Operands>
+bool AttendBlocks(const WindowTask& t) {
+  const size_t window = t.queries.rows;
+  const size_t rows = t.weights.rows;
+  Operands queries;
+  const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
+  queries.ResizeQueries(padded_rows, t.keys.cols);
+  for (size_t i = 0; i < rows; ++i) {
+    queries.SetQuery(i, t.queries.row(i / window, i % window), t.scale);
+  }
+  queries.ClearQueries(rows, padded_rows);
+  const size_t n = t.keys.rows;
+  std::atomic<bool> finite = true;
+  parallel_for(hwy::DivCeil(n, kWindowBlock), [&](size_t block, size_t) {
+    const size_t begin = block * kWindowBlock;
+    const size_t count = HWY_MIN(kWindowBlock, n - begin);
+    const Matrix<float> weights(t.weights.data + begin, rows, count, t.weights.stride);
+    BlockLogits(queries, t.keys.slice(begin, count), weights);
+    if (!ExpBlock(weights, begin, window, n - window, t.softcap, t.maxima + block * rows,
+                  t.sums + block * rows) ||
+        !all_finite(t.values.slice(begin, count))) {
+      finite = false;
+    }
+  });
+  return finite;
+}
+
+bool AttendWindow(const WindowTask& task) {
+  bool finite = false;
+  WithOperands(task.precision, [&](auto* operands) HWY_ATTR {
+    finite = AttendBlocks<std::remove_pointer_t<decltype(operands)>>(task);
+  });
+  return finite;
 }
 
 /// weights[row][c] *= factors[row].
@@ -115,13 +185,9 @@ HWY_AFTER_NAMESPACE();
 namespace restkv {
 namespace {
 
-HWY_EXPORT(ExpBlock);
+HWY_EXPORT(AttendWindow);
 HWY_EXPORT(ScaleBlock);
 HWY_EXPORT(CombineBlock);
-
-/// Positions per task: the logits of one block (group * window * 512 floats) stay in the L2 cache
-/// between the product, the maximum and the exponential.
-constexpr size_t kBlock = 512;
 
 /// Row stride for n columns: whole tiles, and an odd number of cache lines so that the rows of a
 /// long prompt do not compete for the same cache sets.
@@ -130,55 +196,35 @@ size_t padded_stride(size_t n) {
   return (lines + 1) * 16;
 }
 
-/// The window's queries of one group as contiguous rows, multiplied by the softmax scale.
-AlignedVector<float> scaled_queries(const LayerObservation& layer, size_t first_head, size_t group,
-                                    size_t window) {
-  const size_t dim = layer.keys.dim;
-  const float scale =
-      layer.scale != 0.0F ? layer.scale : static_cast<float>(1.0 / std::sqrt(double(dim)));
-  AlignedVector<float> rows(group * window * dim);
-  float* out = rows.data();
-  for (size_t g = 0; g < group; ++g) {
-    for (size_t r = 0; r < window; ++r) {
-      const float* q = layer.queries.row(first_head + g, layer.queries.rows - window + r);
-      for (size_t k = 0; k < dim; ++k) *out++ = q[k] * scale;
-    }
-  }
-  return rows;
-}
-
 }  // namespace
 
 void WindowAttention::observe(const LayerObservation& layer, size_t kv_head, size_t window) {
+  require_support(layer.precision);
   group_ = layer.queries.heads / layer.keys.heads;
   window_ = window;
   length_ = layer.keys.rows;
   stride_ = padded_stride(length_);
+  scaled_ = false;
   const size_t rows = group_ * window_;
   if (weights_.size() < rows * stride_) weights_.resize(rows * stride_);
-
-  const size_t dim = layer.keys.dim;
-  const auto queries = scaled_queries(layer, kv_head * group_, group_, window_);
-  const size_t blocks = (length_ + kBlock - 1) / kBlock;
-  const auto block_columns = [&](size_t block) {
-    const size_t begin = block * kBlock;
-    return Matrix<float>(weights_.data() + begin, rows, std::min(kBlock, length_ - begin), stride_);
-  };
-
+  const size_t blocks = (length_ + kWindowBlock - 1) / kWindowBlock;
   std::vector<float> maxima(blocks * rows);
   std::vector<float> sums(blocks * rows);
-  parallel_for(blocks, [&](size_t block, size_t) {
-    const Matrix<float> columns = block_columns(block);
-    const bool finite = HWY_DYNAMIC_DISPATCH(ExpBlock)(
-        {queries.data(), rows, dim}, layer.keys.head(kv_head), block * kBlock, window_, past(),
-        layer.softcap, columns, &maxima[block * rows], &sums[block * rows]);
-    if (!finite || !all_finite(layer.values.head(kv_head).slice(block * kBlock, columns.cols))) {
-      throw_not_finite(layer, kv_head, window_);
-    }
-  });
+  const WindowTask task{
+      .queries = layer.queries.slice_heads(kv_head * group_, group_)
+                     .slice_rows(layer.queries.rows - window, window),
+      .keys = layer.keys.head(kv_head),
+      .values = layer.values.head(kv_head),
+      .scale = softmax_scale(layer.scale, layer.keys.dim),
+      .softcap = layer.softcap,
+      .precision = layer.precision,
+      .weights = {weights_.data(), rows, length_, stride_},
+      .maxima = maxima.data(),
+      .sums = sums.data(),
+  };
+  if (!HWY_DYNAMIC_DISPATCH(AttendWindow)(task)) throw_not_finite(layer, kv_head, window_);
 
-  // Blocks hold exp(logit - block maximum); these factors turn them into one softmax.
-  std::vector<float> factors(blocks * rows);
+  factors_.resize(blocks * rows);
   for (size_t row = 0; row < rows; ++row) {
     float largest = maxima[row];
     for (size_t b = 1; b < blocks; ++b) largest = std::max(largest, maxima[b * rows + row]);
@@ -187,26 +233,44 @@ void WindowAttention::observe(const LayerObservation& layer, size_t kv_head, siz
       total += double{sums[b * rows + row]} * std::exp(double{maxima[b * rows + row]} - largest);
     }
     for (size_t b = 0; b < blocks; ++b) {
-      factors[b * rows + row] =
+      factors_[b * rows + row] =
           static_cast<float>(std::exp(double{maxima[b * rows + row]} - largest) / total);
     }
   }
-  parallel_for(blocks, [&](size_t block, size_t) {
-    HWY_DYNAMIC_DISPATCH(ScaleBlock)(block_columns(block), &factors[block * rows]);
-  });
+}
+
+Matrix<const float> WindowAttention::rows() {
+  const size_t rows = group_ * window_;
+  if (!scaled_) {
+    parallel_for(factors_.size() / rows, [&](size_t block, size_t) {
+      const size_t begin = block * kWindowBlock;
+      HWY_DYNAMIC_DISPATCH(ScaleBlock)
+      ({weights_.data() + begin, rows, std::min(kWindowBlock, length_ - begin), stride_},
+       &factors_[block * rows]);
+    });
+    std::fill(factors_.begin(), factors_.end(), 1.0F);
+    scaled_ = true;
+  }
+  return {weights_.data(), rows, length_, stride_};
 }
 
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
                   Matrix<float> out, size_t first_row) {
-  const size_t blocks = (out.cols + kBlock - 1) / kBlock;
+  const size_t blocks = (out.cols + kWindowBlock - 1) / kWindowBlock;
+  const size_t rows = attention.group_ * attention.window_;
   parallel_for(blocks * out.rows, [&](size_t task, size_t) {
-    const size_t g = task / blocks;
-    const size_t begin = task % blocks * kBlock;
-    const auto rows =
-        attention.rows().slice(g * attention.window() + first_row, coefficients.size());
+    const size_t block = task / out.rows;
+    const size_t g = task % out.rows;
+    const size_t row = g * attention.window_ + first_row;
+    const size_t begin = block * kWindowBlock;
+    std::vector<float> factors(coefficients.begin(), coefficients.end());
+    for (size_t r = 0; r < factors.size(); ++r) {
+      factors[r] *= attention.factors_[block * rows + row + r];
+    }
     HWY_DYNAMIC_DISPATCH(CombineBlock)
-    ({rows.data + begin, rows.rows, std::min(kBlock, out.cols - begin), rows.stride},
-     coefficients.data(), out.row(g) + begin);
+    ({attention.weights_.data() + row * attention.stride_ + begin, factors.size(),
+      std::min(kWindowBlock, out.cols - begin), attention.stride_},
+     factors.data(), out.row(g) + begin);
   });
 }
 

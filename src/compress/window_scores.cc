@@ -1,6 +1,7 @@
 #include "compress/window_scores.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -44,12 +45,8 @@ class Scorer {
   LayerScores run() {
     const auto threads = static_cast<size_t>(num_threads());
     const size_t side_by_side = kv_heads_ / threads * threads;
-    std::vector<Scratch> scratch(side_by_side > 0 ? threads : 1);
-    parallel_for(side_by_side,
-                 [&](size_t kv_head, size_t thread) { score_head(kv_head, scratch[thread]); });
-    for (size_t kv_head = side_by_side; kv_head < kv_heads_; ++kv_head) {
-      score_head(kv_head, scratch[0]);
-    }
+    parallel_for(side_by_side, [&](size_t kv_head, size_t) { score_head(kv_head); });
+    for (size_t kv_head = side_by_side; kv_head < kv_heads_; ++kv_head) score_head(kv_head);
     return std::move(scores_);
   }
 
@@ -59,6 +56,16 @@ class Scorer {
     AlignedVector<float> raw;
     AlignedVector<float> smoothed;
   };
+
+  void score_head(size_t kv_head) {
+    // Kept from call to call, unless the prompt is long: asking the system for fresh pages would cost
+    // as much as the scores of a short one.
+    thread_local std::unique_ptr<Scratch> kept;
+    if (kept == nullptr) kept = std::make_unique<Scratch>();
+    score_head(kv_head, *kept);
+    constexpr size_t kLongest = 16384;
+    if (layer_.keys.rows > kLongest) kept.reset();
+  }
 
   void score_head(size_t kv_head, Scratch& scratch) {
     scratch.raw.resize(group_ * past_);

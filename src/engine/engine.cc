@@ -187,6 +187,7 @@ LayerObservation Engine::observe(LayerObserver& observer, size_t request, size_t
   LayerObservation observation = observer.observation(request, layer);
   observation.keys = state_->kv.keys();
   observation.values = state_->kv.values();
+  observation.precision = model_.attention_precision();
   return observation;
 }
 

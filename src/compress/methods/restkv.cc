@@ -72,11 +72,11 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                   SelectionTrace* trace) {
   const std::vector<float> coefficients = temporal_coefficients(options);
   const size_t group = layer.queries.heads / layer.keys.heads;
-  const auto score_group = [&](const WindowAttention& attention, size_t kv_head,
+  const auto score_group = [&](WindowAttention& attention, size_t kv_head,
                                Matrix<float> raw) {
     const Matrix<const float> values = layer.values.head(kv_head);
     const ErrorSpace space{needs_output(options) ? layer.output : nullptr,
-                           layer.first_query_head + kv_head * group};
+                           layer.first_query_head + kv_head * group, layer.precision};
     if (options.indicator == Indicator::kReconstruction &&
         options.order == ReconstructionOrder::kBefore) {
       reconstruction_before(attention, values, space, options.normalize, coefficients, raw);

@@ -18,7 +18,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   const std::vector<float> mean(window, 1.0F / static_cast<float>(window));
   return score_by_window(
       layer, options,
-      [&](const WindowAttention& attention, size_t, Matrix<float> raw) {
+      [&](WindowAttention& attention, size_t, Matrix<float> raw) {
         combine_rows(attention, mean, raw);
       },
       trace);
