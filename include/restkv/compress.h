@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "restkv/query_statistics.h"
 #include "restkv/attention.h"
+#include "restkv/query_statistics.h"
 #include "restkv/views.h"
 
 /// KV-cache compression on plain arrays, independent of any model or engine.
@@ -144,8 +144,11 @@ struct LayerObservation {
   /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, rows, d], with at
   /// least `observed_queries` rows (or all n).
   Heads<const float> queries;
-  Heads<const float> keys;               ///< [kv_heads, n, d], after rotary embedding.
-  Heads<const float> values;             ///< [kv_heads, n, d].
+  Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
+  Heads<const float> values;  ///< [kv_heads, n, d].
+  /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], as
+  /// `prefill_attention` gives them; may be empty.
+  Matrix<const float> log_sums = {};
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
   /// W_O as in OutputFactor's constructor; needed by `critical` only, whose norm is not Euclidean.
   Matrix<const float> output_weights = {};
@@ -157,8 +160,8 @@ struct LayerObservation {
   const MeanRotation* future_rotation = nullptr;
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
-  /// In which products with keys and W_O are computed where the observation window scores positions;
-  /// softmax and sums are in float32.
+  /// In which products with keys and W_O are computed where the observation window scores
+  /// positions; softmax and sums are in float32.
   AttentionPrecision precision = AttentionPrecision::kF32;
   size_t layer = 0;
   size_t layers = 1;

@@ -16,42 +16,49 @@ namespace restkv {
 
 // --- Observe ---
 
-/// Attention weights of the observation window for the query heads of one KV head.
-///
-/// Row (g, r) holds softmax(q_r . K^T * scale) over all n positions for query head
-/// `kv_head * group + g` and window row r, oldest first. The window block is causal: row r sees the
-/// window's columns 0..r; weights beyond are exactly 0. Memory: group * window * n floats, kept
-/// from one `observe` to the next.
+// The window is the last `window` rows of `LayerObservation::queries`, oldest first, and A[h, r, n]
+// is softmax(q_r . K^T * scale) of query head h over all n positions. The window block is causal:
+// row r sees the window's columns 0..r; weights beyond are exactly 0.
+
+/// A sum of the window's rows, one for each query head:
+/// out[h][n] = sum over r of coefficients[r] * A[h, r, n].
+struct RowCombination {
+  std::span<const float> coefficients;  ///< [window]
+  Matrix<float> out;                    ///< [query_heads, past] or [query_heads, n]
+};
+
+/// Makes such sums in one pass over the keys, without ever holding A. The softmax denominators come
+/// from `LayerObservation::log_sums` or, if nobody has them, from a pass of their own. Throws
+/// `Error` (kInput) if a query or a key is NaN or infinite.
+void combine_window(const LayerObservation& layer, size_t window,
+                    std::span<const RowCombination> combinations);
+
+/// A itself for the query heads of one KV head, for those that need its rows one by one. Memory:
+/// group * window * n floats, kept from one `observe` to the next.
 class WindowAttention {
  public:
-  /// Throws `Error` (kInput) if a query, key or value that it looks at is NaN or infinite.
+  /// Throws `Error` (kInput) if a query or a key is NaN or infinite.
   void observe(const LayerObservation& layer, size_t kv_head, size_t window);
 
   [[nodiscard]] size_t group() const { return group_; }
   [[nodiscard]] size_t window() const { return window_; }
-  [[nodiscard]] size_t length() const { return length_; }
-  /// Positions before the window, the ones a method has to choose from.
-  [[nodiscard]] size_t past() const { return length_ - window_; }
-  /// All rows: [group * window, n]. Made at the first call, for those that need them one by one.
-  [[nodiscard]] Matrix<const float> rows();
+  /// All rows: [group * window, n].
+  [[nodiscard]] Matrix<const float> rows() const {
+    return {weights_.data(), group_ * window_, length_, stride_};
+  }
 
  private:
-  friend void combine_rows(const WindowAttention&, std::span<const float>, Matrix<float>, size_t);
-
   size_t group_ = 0;
   size_t window_ = 0;
   size_t length_ = 0;
   size_t stride_ = 0;
-  AlignedVector<float> weights_;  ///< exp(logit - block maximum), block by block of positions.
-  std::vector<float> factors_;    ///< [blocks, rows]: what turns them into one softmax; 1 when done.
-  bool scaled_ = false;
+  AlignedVector<float> weights_;
 };
 
-/// Combines the window's rows from `first_row` on, one for each coefficient, into one per query
-/// head, for the columns of `out` ([group, past] or [group, n]):
-/// out[g][n] = sum over r of coefficients[r] * A[g, first_row + r, n].
+/// A sum of such rows, one for each coefficient, for the columns of `out` [group, past] or [group,
+/// n].
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
-                  Matrix<float> out, size_t first_row = 0);
+                  Matrix<float> out);
 
 // --- Smooth ---
 
@@ -64,11 +71,12 @@ struct PoolingWindow {
 /// ReST-KV's drift t of every query head of a group, in positions: where the `count` largest
 /// weights of a window row lie, averaged over the first window / 2 rows, minus the same over the
 /// other rows. The window's own columns take part. 0 for a window of one row.
-std::vector<float> attention_drift(WindowAttention& attention, size_t count);
+std::vector<float> attention_drift(const WindowAttention& attention, size_t count);
 
-/// The same between two rows only, the sums of the older and of the newer half of the window: what
-/// `kAutoKernel` follows. A window of 32 rows is searched 16 times as fast.
-std::vector<float> half_window_drift(const WindowAttention& attention, size_t count);
+/// The same between two rows only, sums of the older and of the newer half of the window, [query
+/// heads, n] each: what `kAutoKernel` follows. A window of 32 rows is searched 16 times as fast.
+std::vector<float> half_window_drift(Matrix<const float> older, Matrix<const float> newer,
+                                     size_t count);
 
 /// ReST-KV's adaptive window: kernel 2 * floor(|t| / scale) + 1 but at least `kernel`; shift t /
 /// scale rounded as the authors' code does it: towards zero, except that t = 0 shifts by 1 and an

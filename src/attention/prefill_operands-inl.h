@@ -14,12 +14,44 @@
 #include "base/bf16-inl.h"
 #include "base/byte_products-inl.h"
 #include "base/gemm-inl.h"
+#include "base/math-inl.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
+
+/// Of a key that a query does not see: finite, so that differences never become NaN.
+constexpr float kHiddenLogit = -1.0e30F;
+
+/// Largest logit (in units of log2) of a row of a tile, of which `visible` keys are seen, and the
+/// sum of 2^(logit - largest).
+template <int kExpDegree>
+HWY_INLINE void TopAndSum(const float* HWY_RESTRICT logits, size_t visible, float& top,
+                          float& sum) {
+  const hn::CappedTag<float, 16> d;
+  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
+  constexpr size_t kVectors = kTilePositions / kLanes;
+  hn::Vec<decltype(d)> x[kVectors];
+  for (size_t j = 0; j < kVectors; ++j) x[j] = hn::Load(d, logits + j * kLanes);
+  if (HWY_UNLIKELY(visible < kTilePositions)) {
+    const auto end = hn::Set(d, static_cast<float>(visible));
+    for (size_t j = 0; j < kVectors; ++j) {
+      const auto index = hn::Iota(d, static_cast<float>(j * kLanes));
+      x[j] = hn::IfThenElse(hn::Lt(index, end), x[j], hn::Set(d, kHiddenLogit));
+    }
+  }
+  auto largest = x[0];
+  for (size_t j = 1; j < kVectors; ++j) largest = hn::Max(largest, x[j]);
+  largest = hn::MaxOfLanes(d, largest);
+  auto total = hn::Zero(d);
+  for (const auto& logit : x) {
+    total = hn::Add(total, Exp2<kExpDegree>(d, hn::Sub(logit, largest)));
+  }
+  top = hn::GetLane(largest);
+  sum = hn::GetLane(hn::SumOfLanes(d, total));
+}
 
 /// Operands in float32, for every processor.
 class F32Operands {
@@ -78,10 +110,9 @@ class F32Operands {
   HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t stride = kTilePositions, size_t first = 0) const {
     const hn::CappedTag<float, 16> d;
-    StripProduct<kTileRows, kAccumulate>(d, kTilePositions, dim_ - first,
-                                         other.queries_.data() + row * dim_ + first, dim_,
-                                         keys_.data() + first * kTilePositions, kTilePositions,
-                                         logits, stride);
+    StripProduct<kTileRows, kAccumulate>(
+        d, kTilePositions, dim_ - first, other.queries_.data() + row * dim_ + first, dim_,
+        keys_.data() + first * kTilePositions, kTilePositions, logits, stride);
   }
   /// out [kTileRows, padded_value_dim] += weights [kTileRows, kTilePositions] times the first
   /// `depth` values.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/threads.h"
 #include "restkv/error.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -60,18 +61,27 @@ void check_head(const char* tensor, Matrix<const float> rows, size_t head, size_
 
 bool all_finite(Matrix<const float> rows) { return HWY_DYNAMIC_DISPATCH(AllFinite)(rows); }
 
-void throw_not_finite(const LayerObservation& layer, size_t kv_head, size_t window) {
+void throw_not_finite(const LayerObservation& layer, size_t first, size_t heads, size_t window) {
   const size_t group = layer.queries.heads / layer.keys.heads;
-  for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-    check_head("queries", layer.queries.head(h).slice(layer.queries.rows - window, window), h,
-               layer.layer, layer.keys.rows - window);
+  for (size_t kv_head = first; kv_head < first + heads; ++kv_head) {
+    for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+      check_head("queries", layer.queries.head(h).slice(layer.queries.rows - window, window), h,
+                 layer.layer, layer.keys.rows - window);
+    }
+    check_head("keys", layer.keys.head(kv_head), kv_head, layer.layer, 0);
+    check_head("values", layer.values.head(kv_head), kv_head, layer.layer, 0);
   }
-  check_head("keys", layer.keys.head(kv_head), kv_head, layer.layer, 0);
-  check_head("values", layer.values.head(kv_head), kv_head, layer.layer, 0);
   throw Error(ErrorCode::kInput,
               fmt::format("scores of layer {}, KV head {} overflow although all inputs are finite: "
                           "queries, keys or values are far too large for float32",
-                          layer.layer, kv_head));
+                          layer.layer, first));
+}
+
+void require_finite_values(const LayerObservation& layer, size_t first) {
+  parallel_for(layer.values.heads, [&](size_t h, size_t) {
+    const Matrix<const float> values = layer.values.head(h);
+    if (!all_finite(values.slice(first, values.rows - first))) throw_not_finite(layer, h, 1, 0);
+  });
 }
 
 }  // namespace restkv

@@ -19,19 +19,20 @@
 #define RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
 namespace restkv {
 
-/// One KV head: how its query heads' outputs change if a position leaves.
+/// How all query heads' outputs change if a position leaves.
 struct AfterTask {
-  Matrix<const float> combined;  ///< [group, positions]
-  Matrix<const float> values;    ///< [positions, d]
-  Matrix<const float> outputs;   ///< [group, d], R applied
-  const float* output_norms;     ///< [group]
+  Matrix<const float> combined;  ///< [query_heads, positions]
+  Heads<const float> values;     ///< [kv_heads, positions, d]
+  Matrix<const float> outputs;   ///< [query_heads, d], R applied
+  const float* output_norms;     ///< [query_heads]
   ErrorSpace space;
   double tau;
-  Matrix<float> raw;  ///< [group, positions]
+  Matrix<float> raw;  ///< [query_heads, positions]
 };
+/// The same for the query heads of one KV head, for each row of the window.
 struct BeforeTask {
   Matrix<const float> attention;  ///< [group * window, positions]
-  Matrix<const float> values;     ///< [positions, d]
+  Heads<const float> values;      ///< [1, positions, d]
   Matrix<const float> outputs;    ///< [group * window, d], R applied
   const float* output_norms;      ///< [group * window]
   ErrorSpace space;
@@ -48,21 +49,21 @@ constexpr size_t kScoreBlock = 512;
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// R of each query head of a group, packed to be multiplied with values: u = R v. Without a factor u
-/// is v itself.
+/// R of some query heads, packed to be multiplied with values: u = R v. Without a factor u is v
+/// itself.
 template <class Operands>
 class Projections {
  public:
-  Projections(ErrorSpace space, size_t group, size_t dim)
+  Projections(ErrorSpace space, size_t heads, size_t dim)
       : padded_rows_(hwy::RoundUpTo(dim, kTileRows)) {
     if (space.factor == nullptr) return;
-    rows_.resize(group);
-    for (size_t g = 0; g < group; ++g) {
-      const Matrix<const float> r = space.factor->head(space.first_head + g);
-      rows_[g].ResizeQueries(padded_rows_, dim);
-      for (size_t i = 0; i < dim; ++i) rows_[g].SetQuery(i, r.row(i), 1.0F);
-      rows_[g].ClearQueries(dim, padded_rows_);
-    }
+    rows_.resize(heads);
+    parallel_for(heads, [&](size_t h, size_t) {
+      const Matrix<const float> r = space.factor->head(space.first_head + h);
+      rows_[h].ResizeQueries(padded_rows_, dim);
+      for (size_t i = 0; i < dim; ++i) rows_[h].SetQuery(i, r.row(i), 1.0F);
+      rows_[h].ClearQueries(dim, padded_rows_);
+    });
   }
 
   /// A tile of up to kTilePositions values, as one thread holds it.
@@ -79,13 +80,13 @@ class Projections {
       values_.ResizeKeys(dim);
       values_.SetKeys(values, positions, stride);
     }
-    /// u [dim, kTilePositions] for query head `g` of the group.
-    HWY_INLINE const float* Project(const Projections& projections, size_t g) {
+    /// u [dim, kTilePositions] for query head `h`.
+    HWY_INLINE const float* Project(const Projections& projections, size_t h) {
       if (projections.rows_.empty()) return out_.data();
       out_.resize(projections.padded_rows_ * kTilePositions);
       for (size_t i = 0; i < projections.padded_rows_; i += kTileRows) {
         // R is upper triangular: rows from i on need inputs from i on only.
-        values_.template Logits<false>(projections.rows_[g], i, out_.data() + i * kTilePositions,
+        values_.template Logits<false>(projections.rows_[h], i, out_.data() + i * kTilePositions,
                                        kTilePositions, i / 4 * 4);
       }
       return out_.data();
@@ -175,70 +176,74 @@ HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HW
   }
 }
 
-/// Calls body(tile, begin, positions) for every tile of `values`, in parallel.
-template <class Tile, class Body>
-void ForEachTile(Matrix<const float> values, const Body& body) {
-  parallel_for(hwy::DivCeil(values.rows, kScoreBlock), [&](size_t block, size_t) {
-    thread_local Tile tile;  // kept from call to call
-    const size_t end = HWY_MIN((block + 1) * kScoreBlock, values.rows);
-    for (size_t c = block * kScoreBlock; c < end; c += kTilePositions) {
-      body(tile, c, HWY_MIN(kTilePositions, end - c));
+/// Calls body(tile, kv_head, begin, positions) for every tile of `values`, in parallel, the tile
+/// filled.
+template <class Operands, class Body>
+void ForEachTile(const Projections<Operands>& projections, const Heads<const float>& values,
+                 const Body& body) {
+  const size_t blocks = hwy::DivCeil(values.rows, kScoreBlock);
+  parallel_for(blocks * values.heads, [&](size_t task, size_t) {
+    thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
+    const size_t kv_head = task / blocks;
+    const size_t end = HWY_MIN((task % blocks + 1) * kScoreBlock, values.rows);
+    for (size_t c = task % blocks * kScoreBlock; c < end; c += kTilePositions) {
+      const size_t positions = HWY_MIN(kTilePositions, end - c);
+      tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
+      body(tile, kv_head, c, positions);
     }
   });
 }
 
 template <class Operands>
 void ScoreAfterIn(const AfterTask& task) {
-  const size_t dim = task.values.cols;
-  const Projections<Operands> projections(task.space, task.combined.rows, dim);
+  const size_t group = task.combined.rows / task.values.heads;
+  const Projections<Operands> projections(task.space, task.combined.rows, task.values.dim);
   // The authors' code raises to tau after the projection only.
   const bool square_root = task.space.factor == nullptr || task.tau == 1.0;
   const auto half_tau = static_cast<float>(task.tau / 2);
-  ForEachTile<typename Projections<Operands>::Tile>(
-      task.values, [&](auto& tile, size_t c, size_t positions) HWY_ATTR {
-        const hn::ScalableTag<float> d;
-        const size_t lanes = hn::Lanes(d);
-        HWY_ALIGN float squares[kTilePositions];
-        HWY_ALIGN float scores[kTilePositions];
-        HWY_ALIGN float weights[kTilePositions] = {};
-        tile.Set(projections, task.values.row(c), positions, dim, task.values.stride);
-        for (size_t g = 0; g < task.combined.rows; ++g) {
-          const float* u = tile.Project(projections, g);
-          TileSquaredDistances(task.outputs.slice(g, 1), u, squares);
-          std::copy_n(task.combined.row(g) + c, positions, weights);
-          const auto least = LeastSquare(d, task.output_norms[g]);
-          for (size_t p = 0; p < kTilePositions; p += lanes) {
-            auto square = hn::LoadU(d, squares + p);
-            const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
-            if (square_root) {
-              hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
-            } else {
-              hn::StoreU(square, d, squares + p);
-              hn::StoreU(odds, d, scores + p);
-            }
-          }
-          if (!square_root) {
-            for (size_t p = 0; p < positions; ++p) scores[p] *= std::pow(squares[p], half_tau);
-          }
-          std::copy_n(scores, positions, task.raw.row(g) + c);
-        }
-      });
+  ForEachTile(projections, task.values,
+              [&](auto& tile, size_t kv_head, size_t c, size_t positions) HWY_ATTR {
+                const hn::ScalableTag<float> d;
+                const size_t lanes = hn::Lanes(d);
+                HWY_ALIGN float squares[kTilePositions];
+                HWY_ALIGN float scores[kTilePositions];
+                HWY_ALIGN float weights[kTilePositions] = {};
+                for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+                  const float* u = tile.Project(projections, h);
+                  TileSquaredDistances(task.outputs.slice(h, 1), u, squares);
+                  std::copy_n(task.combined.row(h) + c, positions, weights);
+                  const auto least = LeastSquare(d, task.output_norms[h]);
+                  for (size_t p = 0; p < kTilePositions; p += lanes) {
+                    auto square = hn::LoadU(d, squares + p);
+                    const auto odds = BoundedOdds(d, hn::LoadU(d, weights + p), least, square);
+                    if (square_root) {
+                      hn::StoreU(hn::Mul(odds, hn::Sqrt(square)), d, scores + p);
+                    } else {
+                      hn::StoreU(square, d, squares + p);
+                      hn::StoreU(odds, d, scores + p);
+                    }
+                  }
+                  if (!square_root) {
+                    for (size_t p = 0; p < positions; ++p)
+                      scores[p] *= std::pow(squares[p], half_tau);
+                  }
+                  std::copy_n(scores, positions, task.raw.row(h) + c);
+                }
+              });
 }
 
 template <class Operands>
 void ScoreBeforeIn(const BeforeTask& task) {
-  const size_t dim = task.values.cols;
   const size_t group = task.raw.rows;
   const size_t window = task.attention.rows / group;
-  const Projections<Operands> projections(task.space, group, dim);
-  ForEachTile<typename Projections<Operands>::Tile>(
-      task.values, [&](auto& tile, size_t c, size_t positions) HWY_ATTR {
+  const Projections<Operands> projections(task.space, group, task.values.dim);
+  ForEachTile(
+      projections, task.values, [&](auto& tile, size_t, size_t c, size_t positions) HWY_ATTR {
         const hn::ScalableTag<float> d;
         const size_t lanes = hn::Lanes(d);
         AlignedVector<float> squares(window * kTilePositions);
         HWY_ALIGN float weights[kTilePositions] = {};
         HWY_ALIGN float sums[kTilePositions];
-        tile.Set(projections, task.values.row(c), positions, dim, task.values.stride);
         for (size_t g = 0; g < group; ++g) {
           const float* u = tile.Project(projections, g);
           TileSquaredDistances(task.outputs.slice(g * window, window), u, squares.data());
@@ -333,28 +338,35 @@ Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
   return {m.data + begin, m.rows, count, m.stride};
 }
 
-/// Calls body(block, begin, count) for every block of `positions`, in parallel.
+/// Calls body(kv_head, block, begin, count) for every block of `positions`, in parallel.
 template <class Body>
-void for_each_block(size_t positions, const Body& body) {
-  parallel_for((positions + kScoreBlock - 1) / kScoreBlock, [&](size_t block, size_t) {
-    const size_t begin = block * kScoreBlock;
-    body(block, begin, std::min(kScoreBlock, positions - begin));
+void for_each_block(size_t kv_heads, size_t positions, const Body& body) {
+  const size_t blocks = (positions + kScoreBlock - 1) / kScoreBlock;
+  parallel_for(kv_heads * blocks, [&](size_t task, size_t) {
+    const size_t begin = task % blocks * kScoreBlock;
+    body(task / blocks, task % blocks, begin, std::min(kScoreBlock, positions - begin));
   });
 }
 
-/// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n].
-std::vector<float> weighted_values(Matrix<const float> weights, Matrix<const float> values) {
-  const size_t size = weights.rows * values.cols;
+/// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n], for
+/// as many rows of each KV head.
+std::vector<float> weighted_values(Matrix<const float> weights, Heads<const float> values) {
+  const size_t group = weights.rows / values.heads;
+  const size_t size = group * values.dim;
   const size_t blocks = (weights.cols + kScoreBlock - 1) / kScoreBlock;
-  std::vector<double> parts(blocks * size);  // added in a fixed order: same result on any threads
-  for_each_block(weights.cols, [&](size_t block, size_t begin, size_t count) {
-    HWY_DYNAMIC_DISPATCH(AddWeightedValues)
-    (columns(weights, begin, count), values.slice(begin, count), &parts[block * size]);
-  });
-  std::vector<float> out(size);
-  for (size_t i = 0; i < size; ++i) {
+  // Added in a fixed order: the same result on any number of threads.
+  std::vector<double> parts(values.heads * blocks * size);
+  for_each_block(
+      values.heads, weights.cols, [&](size_t kv_head, size_t block, size_t begin, size_t count) {
+        HWY_DYNAMIC_DISPATCH(AddWeightedValues)
+        (columns(weights.slice(kv_head * group, group), begin, count),
+         values.head(kv_head).slice(begin, count), &parts[(kv_head * blocks + block) * size]);
+      });
+  std::vector<float> out(values.heads * size);
+  for (size_t i = 0; i < out.size(); ++i) {
+    const double* part = &parts[i / size * blocks * size + i % size];
     double sum = 0.0;
-    for (size_t b = 0; b < blocks; ++b) sum += parts[b * size + i];
+    for (size_t b = 0; b < blocks; ++b) sum += part[b * size];
     out[i] = static_cast<float>(sum);
   }
   return out;
@@ -377,19 +389,19 @@ float norm(std::span<const float> x) {
 
 }  // namespace
 
-void reconstruction_after(Matrix<const float> combined, Matrix<const float> values,
-                          ErrorSpace space, double tau, Matrix<float> raw) {
+void reconstruction_after(Matrix<const float> combined, Heads<const float> values, ErrorSpace space,
+                          double tau, Matrix<float> raw) {
   auto outputs = weighted_values(combined, values);
-  const Matrix<float> outputs_view(outputs.data(), combined.rows, values.cols);
+  const Matrix<float> outputs_view(outputs.data(), combined.rows, values.dim);
   std::vector<float> output_norms(combined.rows);
-  for (size_t g = 0; g < combined.rows; ++g) {
-    const auto output = outputs_view.row_span(g);
-    if (space.factor != nullptr) project(space.factor->head(space.first_head + g), output);
-    output_norms[g] = norm(output);
-  }
+  parallel_for(combined.rows, [&](size_t h, size_t) {
+    const auto output = outputs_view.row_span(h);
+    if (space.factor != nullptr) project(space.factor->head(space.first_head + h), output);
+    output_norms[h] = norm(output);
+  });
   HWY_DYNAMIC_DISPATCH(ScoreAfter)
   ({.combined = combined,
-    .values = values.slice(0, combined.cols),
+    .values = values.slice_rows(0, combined.cols),
     .outputs = outputs_view,
     .output_norms = output_norms.data(),
     .space = space,
@@ -397,11 +409,12 @@ void reconstruction_after(Matrix<const float> combined, Matrix<const float> valu
     .raw = raw});
 }
 
-void reconstruction_before(WindowAttention& attention, Matrix<const float> values,
+void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
                            ErrorSpace space, bool normalize, std::span<const float> coefficients,
                            Matrix<float> raw) {
   const Matrix<const float> rows = attention.rows();
-  auto outputs = weighted_values(rows, values);
+  const Heads<const float> head(values.data, 1, values.rows, values.cols, 0, values.stride);
+  auto outputs = weighted_values(rows, head);
   const Matrix<float> outputs_view(outputs.data(), rows.rows, values.cols);
   std::vector<float> output_norms(rows.rows);
   std::vector<float> row_coefficients(rows.rows);
@@ -417,7 +430,7 @@ void reconstruction_before(WindowAttention& attention, Matrix<const float> value
   });
   HWY_DYNAMIC_DISPATCH(ScoreBefore)
   ({.attention = rows,
-    .values = values.slice(0, raw.cols),
+    .values = head.slice_rows(0, raw.cols),
     .outputs = outputs_view,
     .output_norms = output_norms.data(),
     .space = space,
@@ -425,12 +438,16 @@ void reconstruction_before(WindowAttention& attention, Matrix<const float> value
     .raw = raw});
 }
 
-void attention_times_value(Matrix<const float> combined, Matrix<const float> values,
+void attention_times_value(Matrix<const float> combined, Heads<const float> values,
                            Matrix<float> raw) {
-  for_each_block(combined.cols, [&](size_t, size_t begin, size_t count) {
-    HWY_DYNAMIC_DISPATCH(TimesValueNorm)
-    (columns(combined, begin, count), values.slice(begin, count), columns(raw, begin, count));
-  });
+  const size_t group = combined.rows / values.heads;
+  for_each_block(values.heads, combined.cols,
+                 [&](size_t kv_head, size_t, size_t begin, size_t count) {
+                   HWY_DYNAMIC_DISPATCH(TimesValueNorm)
+                   (columns(combined.slice(kv_head * group, group), begin, count),
+                    values.head(kv_head).slice(begin, count),
+                    columns(raw.slice(kv_head * group, group), begin, count));
+                 });
 }
 
 }  // namespace restkv

@@ -9,11 +9,11 @@
 
 namespace restkv {
 
-/// What the norm of a reconstruction error is taken of: W_h x for the query heads of one group
-/// (through their factors R), or x itself if `factor` is null.
+/// What the norm of a reconstruction error is taken of: W_h x for some query heads (through their
+/// factors R), or x itself if `factor` is null.
 struct ErrorSpace {
   const OutputFactor* factor = nullptr;
-  size_t first_head = 0;  ///< Query head of the group's first row.
+  size_t first_head = 0;                                    ///< Query head of the first row.
   AttentionPrecision precision = AttentionPrecision::kF32;  ///< In which R multiplies values.
 };
 
@@ -25,21 +25,21 @@ inline constexpr float kSmallestRest = 0x1p-24F;
 
 /// ReST-KV, order `after`: one error per position from attention already combined over the window.
 ///   raw[g][n] = b/(1-b) * ||W_h (o - v_n)||^tau,  b = combined[g][n],  o = sum_n b_n v_n
-/// combined and raw are [group, past]; values [>= past, d]. tau is ignored without W_O, as in the
-/// authors' code.
-void reconstruction_after(Matrix<const float> combined, Matrix<const float> values,
-                          ErrorSpace space, double tau, Matrix<float> raw);
+/// combined and raw, which may be the same, are [query_heads, past]; values [kv_heads, >= past, d].
+/// tau is ignored without W_O, as in the authors' code.
+void reconstruction_after(Matrix<const float> combined, Heads<const float> values, ErrorSpace space,
+                          double tau, Matrix<float> raw);
 
 /// ReST-KV, order `before` (the paper's equation): one error per window row, combined afterwards.
 ///   raw[g][n] = sum_r coefficients[r] * a/(1-a) * ||W_h (o_r - v_n)||,  a = A[g, r, n]
 /// with o_r = sum over all n (window included) of A[g, r, n] v_n; `normalize` divides each row's
 /// errors by ||W_h o_r||.
-void reconstruction_before(WindowAttention& attention, Matrix<const float> values,
+void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
                            ErrorSpace space, bool normalize, std::span<const float> coefficients,
                            Matrix<float> raw);
 
-/// raw[g][n] = combined[g][n] * ||v_n||.
-void attention_times_value(Matrix<const float> combined, Matrix<const float> values,
+/// raw[h][n] = combined[h][n] * ||v_n||; shapes as above.
+void attention_times_value(Matrix<const float> combined, Heads<const float> values,
                            Matrix<float> raw);
 
 }  // namespace restkv

@@ -123,7 +123,7 @@ void check_scores(const LayerObservation& layer, const LayerScores& scores,
   const size_t repeat = scores.heads / layer.keys.heads;
   parallel_for(scores.heads, [&](size_t h, size_t) {
     if (all_finite(scores.rows().slice(h, 1))) return;
-    throw_not_finite(layer, h / repeat, std::min(observed_queries(options), layer.keys.rows));
+    throw_not_finite(layer, h / repeat, 1, std::min(observed_queries(options), layer.keys.rows));
   });
 }
 

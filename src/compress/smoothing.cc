@@ -2,10 +2,10 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 
 #include "base/threads.h"
 #include "compress/top_positions.h"
-#include "restkv/aligned.h"
 #include "restkv/stages.h"
 
 namespace restkv {
@@ -28,50 +28,54 @@ std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWi
   return out;
 }
 
-/// `attention_drift` of the rows [group * window, n].
-std::vector<float> drift_of(Matrix<const float> rows, size_t group, size_t count) {
-  std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
-  std::vector<double> sums(rows.rows);  // of positions: exact integers in double
-  parallel_for(rows.rows, [&](size_t row, size_t thread) {
+/// Sums of the positions of the `count` largest weights of each row: exact integers in double.
+std::vector<double> sums_of_best(Matrix<const float> rows, size_t count) {
+  std::vector<double> sums(rows.rows);
+  parallel_for(rows.rows, [&](size_t row, size_t) {
+    thread_local TopPositions top;  // kept from call to call
     int64_t sum = 0;
-    for (const int32_t position : top[thread].find(rows.row_span(row), count)) sum += position;
+    for (const int32_t position : top.find(rows.row_span(row), count)) sum += position;
     sums[row] = static_cast<double>(sum);
   });
+  return sums;
+}
 
-  const size_t window = rows.rows / group;
-  const size_t older = window / 2;
-  std::vector<float> drift(group, 0.0F);
-  if (older == 0 || count == 0) return drift;
-  for (size_t g = 0; g < group; ++g) {
-    double old_sum = 0.0;
-    double new_sum = 0.0;
-    for (size_t r = 0; r < window; ++r) (r < older ? old_sum : new_sum) += sums[g * window + r];
-    // One division at the end, so that a whole number of positions stays one.
-    const auto olds = static_cast<double>(older);
-    const auto news = static_cast<double>(window - older);
-    drift[g] = static_cast<float>((old_sum * news - new_sum * olds) /
-                                  (olds * news * static_cast<double>(count)));
-  }
-  return drift;
+/// Mean position of `olds` rows' best less that of `news` rows', from the sums of both. One
+/// division at the end, so that a whole number of positions stays one.
+float drift_between(double old_sum, size_t olds, double new_sum, size_t news, size_t count) {
+  const auto o = static_cast<double>(olds);
+  const auto n = static_cast<double>(news);
+  return static_cast<float>((old_sum * n - new_sum * o) / (o * n * static_cast<double>(count)));
 }
 
 }  // namespace
 
-std::vector<float> attention_drift(WindowAttention& attention, size_t count) {
-  return drift_of(attention.rows(), attention.group(), count);
+std::vector<float> attention_drift(const WindowAttention& attention, size_t count) {
+  const size_t window = attention.window();
+  const size_t older = window / 2;
+  std::vector<float> drift(attention.group(), 0.0F);
+  if (older == 0 || count == 0) return drift;
+  const std::vector<double> sums = sums_of_best(attention.rows(), count);
+  for (size_t g = 0; g < drift.size(); ++g) {
+    const auto row = sums.begin() + static_cast<ptrdiff_t>(g * window);
+    const auto middle = row + static_cast<ptrdiff_t>(older);
+    drift[g] = drift_between(std::accumulate(row, middle, 0.0), older,
+                             std::accumulate(middle, row + static_cast<ptrdiff_t>(window), 0.0),
+                             window - older, count);
+  }
+  return drift;
 }
 
-std::vector<float> half_window_drift(const WindowAttention& attention, size_t count) {
-  const size_t group = attention.group();
-  const size_t length = attention.length();
-  const size_t older = attention.window() / 2;
-  if (older == 0) return std::vector<float>(group, 0.0F);
-  // Sums in place of means: a row's best positions are the same.
-  const std::vector<float> ones(attention.window() - older, 1.0F);
-  AlignedVector<float> halves(group * 2 * length);
-  combine_rows(attention, std::span(ones).first(older), {halves.data(), group, length, 2 * length});
-  combine_rows(attention, ones, {halves.data() + length, group, length, 2 * length}, older);
-  return drift_of({halves.data(), group * 2, length}, group, count);
+std::vector<float> half_window_drift(Matrix<const float> older, Matrix<const float> newer,
+                                     size_t count) {
+  std::vector<float> drift(older.rows, 0.0F);
+  if (count == 0) return drift;
+  const std::vector<double> old_sums = sums_of_best(older, count);
+  const std::vector<double> new_sums = sums_of_best(newer, count);
+  for (size_t h = 0; h < drift.size(); ++h) {
+    drift[h] = drift_between(old_sums[h], 1, new_sums[h], 1, count);
+  }
+  return drift;
 }
 
 PoolingWindow adaptive_window(float drift, int kernel, double scale) {

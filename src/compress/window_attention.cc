@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -23,19 +22,18 @@
 #define RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
 namespace restkv {
 
-/// Positions per task: the logits of one block (group * window * 512 floats) stay in the L2 cache
-/// between the product, the maximum and the exponential.
+/// Positions that a thread takes at a time.
 constexpr size_t kWindowBlock = 512;
 
-/// One KV head and what is made of it, block by block of positions.
+/// The window of some KV heads, and what is to be made of it: either is empty.
 struct WindowTask {
-  Heads<const float> queries;  ///< [group, window, d]
-  Matrix<const float> keys, values;
+  Heads<const float> queries;  ///< [query_heads, window, d]
+  Heads<const float> keys;     ///< [kv_heads, n, d]
+  Matrix<const float> log_sums;
   float scale, softcap;
   AttentionPrecision precision;
-  Matrix<float> weights;  ///< [group * window, n]: exp(logit - block maximum); room for whole tiles.
-  float* maxima;          ///< [blocks, group * window]
-  float* sums;            ///< Likewise.
+  std::span<const RowCombination> combinations;
+  Matrix<float> weights;  ///< [query_heads * window, n], with room for whole tiles.
 };
 
 }  // namespace restkv
@@ -44,118 +42,188 @@ struct WindowTask {
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Logits [rows, keys.rows] of packed queries, in whole tiles.
-template <class Operands>
-void BlockLogits(const Operands& queries, Matrix<const float> keys, Matrix<float> out) {
-  thread_local Operands tile;  // kept from call to call
-  HWY_ALIGN float last[kTileRows * kTilePositions];
-  tile.ResizeKeys(keys.cols);
-  for (size_t c = 0; c < keys.rows; c += kTilePositions) {
-    tile.SetKeys(keys.row(c), HWY_MIN(kTilePositions, keys.rows - c), keys.stride);
-    size_t row = 0;
-    for (; row + kTileRows <= out.rows; row += kTileRows) {
-      tile.template Logits<false>(queries, row, out.row(row) + c, out.stride);
-    }
-    if (row == out.rows) continue;
-    tile.template Logits<false>(queries, row, last);
-    for (size_t i = 0; row + i < out.rows; ++i) {
-      std::copy_n(last + i * kTilePositions, kTilePositions, out.row(row + i) + c);
-    }
-  }
-}
+using WindowTag = hn::CappedTag<float, 16>;
+constexpr size_t kWindowLanes = hn::MaxLanes(WindowTag());
+constexpr size_t kWindowVectors = kTilePositions / kWindowLanes;
 
-/// exp(logit - block maximum) of one block of logits in place, with maximum and sum of every row.
-/// Returns false if a logit is NaN or infinite.
-bool ExpBlock(Matrix<float> weights, size_t begin, size_t window, size_t past, float softcap,
-              float* HWY_RESTRICT maxima, float* HWY_RESTRICT sums) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t columns = weights.cols;
-  constexpr float kHidden = -std::numeric_limits<float>::infinity();
-  const size_t padded = (columns + lanes - 1) / lanes * lanes;
-  const auto zero = hn::Zero(d);
-  auto poison = zero;  // becomes NaN as soon as one logit is not finite: inf * 0 = NaN
-  for (size_t row = 0; row < weights.rows; ++row) {
-    float* HWY_RESTRICT w = weights.row(row);
-    // Row r of the window sees positions up to past + r.
-    const size_t visible_end = past + row % window + 1;
-    const size_t visible = visible_end <= begin ? 0 : HWY_MIN(visible_end - begin, columns);
-    const auto seen = [&](size_t c)
-                          HWY_ATTR { return hn::FirstN(d, visible - HWY_MIN(visible, c)); };
-    auto largest = hn::Set(d, kHidden);
-    for (size_t c = 0; c < padded; c += lanes) {
-      auto logit = hn::LoadU(d, w + c);
-      poison = hn::MulAdd(logit, zero, poison);
-      if (softcap > 0.0F) {
-        const auto cap = hn::Set(d, softcap);
-        logit = hn::Mul(cap, Tanh(d, hn::Div(logit, cap)));
-      }
-      if (c + lanes > visible) logit = hn::IfThenElse(seen(c), logit, hn::Set(d, kHidden));
-      hn::StoreU(logit, d, w + c);
-      largest = hn::Max(largest, logit);
-    }
-    maxima[row] = hn::GetLane(hn::MaxOfLanes(d, largest));
-    // A block that the row does not see at all has no maximum, and any base will do.
-    const auto base = hn::Set(d, visible == 0 ? 0.0F : maxima[row]);
-    auto sum = zero;
-    for (size_t c = 0; c < padded; c += lanes) {
-      auto e = Exp(d, hn::Sub(hn::LoadU(d, w + c), base));
-      if (c + lanes > visible) e = hn::IfThenElseZero(seen(c), e);
-      sum = hn::Add(sum, e);
-      hn::StoreU(e, d, w + c);
-    }
-    sums[row] = hn::GetLane(hn::SumOfLanes(d, sum));
-  }
-  return hn::GetLane(hn::SumOfLanes(d, poison)) == 0.0F;
-}
-
-/// All blocks of one KV head. Returns false if something is NaN or infinite.
+/// The packed queries of one KV head's query heads: row g * window + r.
 template <class Operands>
-bool AttendBlocks(const WindowTask& t) {
+std::vector<Operands> PackWindow(const WindowTask& t) {
+  const size_t group = t.queries.heads / t.keys.heads;
   const size_t window = t.queries.rows;
-  const size_t rows = t.weights.rows;
-  Operands queries;
-  const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
-  queries.ResizeQueries(padded_rows, t.keys.cols);
-  for (size_t i = 0; i < rows; ++i) {
-    queries.SetQuery(i, t.queries.row(i / window, i % window), t.scale);
+  const size_t rows = group * window;
+  // With soft-capping the logits are needed in natural units first.
+  const float scale = t.softcap > 0 ? t.scale : t.scale * kLog2E;
+  std::vector<Operands> packed(t.keys.heads);
+  for (size_t kv_head = 0; kv_head < t.keys.heads; ++kv_head) {
+    const size_t padded_rows = hwy::RoundUpTo(rows, kTileRows);
+    packed[kv_head].ResizeQueries(padded_rows, t.keys.dim);
+    for (size_t i = 0; i < rows; ++i) {
+      packed[kv_head].SetQuery(i, t.queries.row(kv_head * group + i / window, i % window), scale);
+    }
+    packed[kv_head].ClearQueries(rows, padded_rows);
   }
-  queries.ClearQueries(rows, padded_rows);
-  const size_t n = t.keys.rows;
+  return packed;
+}
+
+/// Calls body(tile, kv_head, begin, positions) for every tile of keys of every KV head, in
+/// parallel, the tile packed.
+template <class Operands, class Body>
+void ForEachKeyTile(const Heads<const float>& keys, const Body& body) {
+  const size_t blocks = hwy::DivCeil(keys.rows, kWindowBlock);
+  parallel_for(blocks * keys.heads, [&](size_t task, size_t) {
+    thread_local Operands tile;  // kept from call to call
+    const size_t kv_head = task / blocks;
+    const size_t end = HWY_MIN((task % blocks + 1) * kWindowBlock, keys.rows);
+    tile.ResizeKeys(keys.dim);
+    for (size_t c = task % blocks * kWindowBlock; c < end; c += kTilePositions) {
+      const size_t positions = HWY_MIN(kTilePositions, end - c);
+      tile.SetKeys(keys.row(kv_head, c), positions, keys.row_stride);
+      body(tile, kv_head, c, positions);
+    }
+  });
+}
+
+/// Logits of kTileRows rows of the window in units of log2; returns whether they are all finite.
+template <class Operands>
+HWY_INLINE bool WindowLogits(const Operands& tile, const Operands& queries, size_t row,
+                             float softcap, float* HWY_RESTRICT logits) {
+  const WindowTag d;
+  tile.template Logits<false>(queries, row, logits);
+  auto poison = hn::Zero(d);  // becomes NaN as soon as one logit is not finite: inf * 0 = NaN
+  for (size_t i = 0; i < kTileRows * kTilePositions; i += kWindowLanes) {
+    poison = hn::MulAdd(hn::Load(d, logits + i), hn::Zero(d), poison);
+  }
+  if (softcap > 0) SoftCap(softcap, logits, kTileRows * kTilePositions);
+  return hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
+}
+
+/// How many of a tile's positions from `begin` on window row r sees.
+HWY_INLINE size_t VisibleOfTile(size_t begin, size_t past, size_t r) {
+  const size_t end = past + r + 1;
+  return end <= begin ? 0 : HWY_MIN(end - begin, kTilePositions);
+}
+
+/// Softmax denominators, as logarithms to base 2: out [query_heads, window]. Returns whether all
+/// logits are finite.
+template <class Operands>
+bool WindowLogSums(const WindowTask& t, const std::vector<Operands>& queries, Matrix<float> out) {
+  const size_t window = t.queries.rows;
+  const size_t rows = t.queries.heads / t.keys.heads * window;
+  const size_t past = t.keys.rows - window;
+  const size_t tiles = hwy::DivCeil(t.keys.rows, kTilePositions);
+  // The maximum of every row in every tile, and the sum of what is relative to it.
+  std::vector<float> maxima(t.keys.heads * tiles * rows, kHiddenLogit);
+  std::vector<float> sums(t.keys.heads * tiles * rows);
   std::atomic<bool> finite = true;
-  parallel_for(hwy::DivCeil(n, kWindowBlock), [&](size_t block, size_t) {
-    const size_t begin = block * kWindowBlock;
-    const size_t count = HWY_MIN(kWindowBlock, n - begin);
-    const Matrix<float> weights(t.weights.data + begin, rows, count, t.weights.stride);
-    BlockLogits(queries, t.keys.slice(begin, count), weights);
-    if (!ExpBlock(weights, begin, window, n - window, t.softcap, t.maxima + block * rows,
-                  t.sums + block * rows) ||
-        !all_finite(t.values.slice(begin, count))) {
-      finite = false;
-    }
-  });
-  return finite;
-}
-
-bool AttendWindow(const WindowTask& task) {
-  bool finite = false;
-  WithOperands(task.precision, [&](auto* operands) HWY_ATTR {
-    finite = AttendBlocks<std::remove_pointer_t<decltype(operands)>>(task);
-  });
-  return finite;
-}
-
-/// weights[row][c] *= factors[row].
-void ScaleBlock(Matrix<float> weights, const float* HWY_RESTRICT factors) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  for (size_t row = 0; row < weights.rows; ++row) {
-    float* HWY_RESTRICT w = weights.row(row);
-    const auto factor = hn::Set(d, factors[row]);
-    for (size_t c = 0; c < weights.cols; c += lanes) {
-      hn::StoreU(hn::Mul(hn::LoadU(d, w + c), factor), d, w + c);
+  ForEachKeyTile<Operands>(
+      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t positions) HWY_ATTR {
+        HWY_ALIGN float logits[kTileRows * kTilePositions];
+        const size_t at = (kv_head * tiles + begin / kTilePositions) * rows;
+        for (size_t row = 0; row < rows; row += kTileRows) {
+          if (!WindowLogits(tile, queries[kv_head], row, t.softcap, logits)) finite = false;
+          for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
+            const size_t visible = HWY_MIN(VisibleOfTile(begin, past, i % window), positions);
+            if (visible == 0) continue;
+            TopAndSum<Operands::kExpDegree>(logits + (i - row) * kTilePositions, visible,
+                                            maxima[at + i], sums[at + i]);
+          }
+        }
+      });
+  for (size_t kv_head = 0; kv_head < t.keys.heads; ++kv_head) {
+    for (size_t i = 0; i < rows; ++i) {
+      const auto at = [&](size_t tile) { return (kv_head * tiles + tile) * rows + i; };
+      float top = maxima[at(0)];
+      for (size_t tile = 1; tile < tiles; ++tile) top = std::max(top, maxima[at(tile)]);
+      double total = 0;
+      for (size_t tile = 0; tile < tiles; ++tile) {
+        if (sums[at(tile)] > 0) {
+          total += double{sums[at(tile)]} * std::exp2(double{maxima[at(tile)]} - double{top});
+        }
+      }
+      out.data[kv_head * rows + i] = static_cast<float>(double{top} + std::log2(total));
     }
   }
+  return finite;
+}
+
+/// Turns a row of logits into attention, given its denominator; 0 beyond what is visible.
+template <int kExpDegree>
+HWY_INLINE void Weigh(float* HWY_RESTRICT logits, size_t visible, float log_sum) {
+  const WindowTag d;
+  for (size_t j = 0; j < kWindowVectors; ++j) {
+    float* z = logits + j * kWindowLanes;
+    auto weight = Exp2<kExpDegree>(d, hn::Sub(hn::Load(d, z), hn::Set(d, log_sum)));
+    if (HWY_UNLIKELY(visible < kTilePositions)) {
+      weight =
+          hn::IfThenElseZero(hn::FirstN(d, visible - HWY_MIN(visible, j * kWindowLanes)), weight);
+    }
+    hn::Store(weight, d, z);
+  }
+}
+
+/// sums [combinations][kTilePositions] += the row's weights times the coefficient of each.
+HWY_INLINE void AddRow(std::span<const RowCombination> combinations, size_t r,
+                       const float* HWY_RESTRICT weights, float* HWY_RESTRICT sums) {
+  const WindowTag d;
+  for (const RowCombination& combination : combinations) {
+    const float coefficient = combination.coefficients[r];
+    if (coefficient != 0) {
+      const auto factor = hn::Set(d, coefficient);
+      for (size_t j = 0; j < kTilePositions; j += kWindowLanes) {
+        hn::Store(hn::MulAdd(factor, hn::Load(d, weights + j), hn::Load(d, sums + j)), d, sums + j);
+      }
+    }
+    sums += kTilePositions;
+  }
+}
+
+template <class Operands>
+bool AttendWindowIn(const WindowTask& t) {
+  const size_t window = t.queries.rows;
+  const size_t group = t.queries.heads / t.keys.heads;
+  const size_t rows = group * window;
+  const size_t past = t.keys.rows - window;
+  const std::vector<Operands> queries = PackWindow<Operands>(t);
+  AlignedVector<float> log_sums(t.queries.heads * window);
+  if (t.log_sums.data == nullptr) {
+    if (!WindowLogSums(t, queries, {log_sums.data(), t.queries.heads, window})) return false;
+  } else {
+    for (size_t h = 0; h < t.queries.heads; ++h) {
+      for (size_t r = 0; r < window; ++r) log_sums[h * window + r] = t.log_sums.row(h)[r] * kLog2E;
+    }
+  }
+  std::atomic<bool> finite = true;
+  ForEachKeyTile<Operands>(
+      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t positions) HWY_ATTR {
+        HWY_ALIGN float weights[kTileRows * kTilePositions];
+        thread_local AlignedVector<float> sums;  // kept from call to call
+        const size_t room = t.combinations.size() * kTilePositions;
+        sums.assign(group * room, 0.0F);
+        const auto add_row = [&](size_t i, float* row) HWY_ATTR {
+          Weigh<Operands::kExpDegree>(row, VisibleOfTile(begin, past, i % window),
+                                      log_sums[kv_head * rows + i]);
+          AddRow(t.combinations, i % window, row, sums.data() + i / window * room);
+          if (t.weights.data != nullptr) {
+            std::copy_n(row, kTilePositions, t.weights.row(kv_head * rows + i) + begin);
+          }
+        };
+        for (size_t row = 0; row < rows; row += kTileRows) {
+          if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
+          for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
+            add_row(i, weights + (i - row) * kTilePositions);
+          }
+        }
+        for (size_t s = 0; s < t.combinations.size(); ++s) {
+          const Matrix<float>& out = t.combinations[s].out;
+          if (begin >= out.cols) continue;
+          for (size_t g = 0; g < group; ++g) {
+            std::copy_n(sums.data() + g * room + s * kTilePositions,
+                        HWY_MIN(positions, out.cols - begin), out.row(kv_head * group + g) + begin);
+          }
+        }
+      });
+  return finite;
 }
 
 /// out[c] = sum over rows of coefficients[row] * rows[row][c].
@@ -178,6 +246,14 @@ void CombineBlock(Matrix<const float> rows, const float* HWY_RESTRICT coefficien
   }
 }
 
+bool AttendWindow(const WindowTask& task) {
+  bool finite = false;
+  WithOperands(task.precision, [&](auto* operands) HWY_ATTR {
+    finite = AttendWindowIn<std::remove_pointer_t<decltype(operands)>>(task);
+  });
+  return finite;
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -186,7 +262,6 @@ namespace restkv {
 namespace {
 
 HWY_EXPORT(AttendWindow);
-HWY_EXPORT(ScaleBlock);
 HWY_EXPORT(CombineBlock);
 
 /// Row stride for n columns: whole tiles, and an odd number of cache lines so that the rows of a
@@ -196,83 +271,61 @@ size_t padded_stride(size_t n) {
   return (lines + 1) * 16;
 }
 
+/// The window over `heads` KV heads from `first` on.
+void attend_window(const LayerObservation& layer, size_t first, size_t heads, size_t window,
+                   std::span<const RowCombination> combinations, Matrix<float> weights) {
+  require_support(layer.precision);
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  const size_t skipped = layer.queries.rows - window;
+  WindowTask task{
+      .queries =
+          layer.queries.slice_heads(first * group, heads * group).slice_rows(skipped, window),
+      .keys = layer.keys.slice_heads(first, heads),
+      .log_sums = layer.log_sums.slice(first * group, heads * group),
+      .scale = softmax_scale(layer.scale, layer.keys.dim),
+      .softcap = layer.softcap,
+      .precision = layer.precision,
+      .combinations = combinations,
+      .weights = weights,
+  };
+  if (layer.log_sums.data != nullptr) {
+    task.log_sums.data += skipped;
+  } else {
+    task.log_sums = {};
+  }
+  if (HWY_DYNAMIC_DISPATCH(AttendWindow)(task)) return;
+  throw_not_finite(layer, first, heads, window);
+}
+
 }  // namespace
 
+void combine_window(const LayerObservation& layer, size_t window,
+                    std::span<const RowCombination> combinations) {
+  attend_window(layer, 0, layer.keys.heads, window, combinations, {});
+}
+
+void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
+                  Matrix<float> out) {
+  const size_t blocks = (out.cols + kWindowBlock - 1) / kWindowBlock;
+  parallel_for(blocks * out.rows, [&](size_t task, size_t) {
+    const size_t g = task / blocks;
+    const size_t begin = task % blocks * kWindowBlock;
+    const auto rows = attention.rows().slice(g * attention.window(), coefficients.size());
+    HWY_DYNAMIC_DISPATCH(CombineBlock)
+    ({rows.data + begin, rows.rows, std::min(kWindowBlock, out.cols - begin), rows.stride},
+     coefficients.data(), out.row(g) + begin);
+  });
+}
+
 void WindowAttention::observe(const LayerObservation& layer, size_t kv_head, size_t window) {
-  require_support(layer.precision);
   group_ = layer.queries.heads / layer.keys.heads;
   window_ = window;
   length_ = layer.keys.rows;
   stride_ = padded_stride(length_);
-  scaled_ = false;
   const size_t rows = group_ * window_;
   if (weights_.size() < rows * stride_) weights_.resize(rows * stride_);
-  const size_t blocks = (length_ + kWindowBlock - 1) / kWindowBlock;
-  std::vector<float> maxima(blocks * rows);
-  std::vector<float> sums(blocks * rows);
-  const WindowTask task{
-      .queries = layer.queries.slice_heads(kv_head * group_, group_)
-                     .slice_rows(layer.queries.rows - window, window),
-      .keys = layer.keys.head(kv_head),
-      .values = layer.values.head(kv_head),
-      .scale = softmax_scale(layer.scale, layer.keys.dim),
-      .softcap = layer.softcap,
-      .precision = layer.precision,
-      .weights = {weights_.data(), rows, length_, stride_},
-      .maxima = maxima.data(),
-      .sums = sums.data(),
-  };
-  if (!HWY_DYNAMIC_DISPATCH(AttendWindow)(task)) throw_not_finite(layer, kv_head, window_);
-
-  factors_.resize(blocks * rows);
-  for (size_t row = 0; row < rows; ++row) {
-    float largest = maxima[row];
-    for (size_t b = 1; b < blocks; ++b) largest = std::max(largest, maxima[b * rows + row]);
-    double total = 0.0;
-    for (size_t b = 0; b < blocks; ++b) {
-      total += double{sums[b * rows + row]} * std::exp(double{maxima[b * rows + row]} - largest);
-    }
-    for (size_t b = 0; b < blocks; ++b) {
-      factors_[b * rows + row] =
-          static_cast<float>(std::exp(double{maxima[b * rows + row]} - largest) / total);
-    }
-  }
-}
-
-Matrix<const float> WindowAttention::rows() {
-  const size_t rows = group_ * window_;
-  if (!scaled_) {
-    parallel_for(factors_.size() / rows, [&](size_t block, size_t) {
-      const size_t begin = block * kWindowBlock;
-      HWY_DYNAMIC_DISPATCH(ScaleBlock)
-      ({weights_.data() + begin, rows, std::min(kWindowBlock, length_ - begin), stride_},
-       &factors_[block * rows]);
-    });
-    std::fill(factors_.begin(), factors_.end(), 1.0F);
-    scaled_ = true;
-  }
-  return {weights_.data(), rows, length_, stride_};
-}
-
-void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
-                  Matrix<float> out, size_t first_row) {
-  const size_t blocks = (out.cols + kWindowBlock - 1) / kWindowBlock;
-  const size_t rows = attention.group_ * attention.window_;
-  parallel_for(blocks * out.rows, [&](size_t task, size_t) {
-    const size_t block = task / out.rows;
-    const size_t g = task % out.rows;
-    const size_t row = g * attention.window_ + first_row;
-    const size_t begin = block * kWindowBlock;
-    std::vector<float> factors(coefficients.begin(), coefficients.end());
-    for (size_t r = 0; r < factors.size(); ++r) {
-      factors[r] *= attention.factors_[block * rows + row + r];
-    }
-    HWY_DYNAMIC_DISPATCH(CombineBlock)
-    ({attention.weights_.data() + row * attention.stride_ + begin, factors.size(),
-      std::min(kWindowBlock, out.cols - begin), attention.stride_},
-     factors.data(), out.row(g) + begin);
-  });
+  attend_window(layer, kv_head, 1, window, {}, {weights_.data(), rows, length_, stride_});
 }
 
 }  // namespace restkv
-#endif
+#endif  // HWY_ONCE

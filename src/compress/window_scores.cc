@@ -1,7 +1,6 @@
 #include "compress/window_scores.h"
 
 #include <algorithm>
-#include <memory>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -12,90 +11,116 @@
 namespace restkv {
 namespace {
 
-/// Scores one KV head after another, each into its own rows of the results.
+/// Arrays of [heads, positions].
+struct Scratch {
+  WindowAttention attention;
+  AlignedVector<float> raw, smoothed, older, newer;
+};
+
+Matrix<float> room(AlignedVector<float>& storage, size_t rows, size_t cols) {
+  storage.resize(rows * cols);
+  return {storage.data(), rows, cols};
+}
+
+/// Scores one layer.
 class Scorer {
  public:
-  Scorer(const LayerObservation& layer, const CompressionOptions& options, GroupScorer score,
-         SelectionTrace* trace)
+  Scorer(const LayerObservation& layer, const CompressionOptions& options,
+         const WindowScoring& scoring, SelectionTrace* trace, Scratch& scratch)
       : layer_(layer),
         options_(options),
-        score_(score),
+        scoring_(scoring),
         trace_(trace),
+        scratch_(scratch),
+        query_heads_(layer.queries.heads),
         kv_heads_(layer.keys.heads),
-        group_(layer.queries.heads / kv_heads_),
+        group_(query_heads_ / kv_heads_),
         window_(static_cast<size_t>(options.window)),
         past_(layer.keys.rows - window_),
         reduce_first_(options.reduce_before_pooling && !options.per_query_head),
-        adaptive_(follows_attention()),
-        pooled_heads_(reduce_first_ ? 1 : group_),
-        cache_heads_(options.per_query_head ? group_ : 1),
-        scores_(kv_heads_ * cache_heads_, past_) {
-    if (trace_ == nullptr) return;
-    const size_t heads = kv_heads_ * pooled_heads_;
-    trace_->raw.resize(heads);
-    trace_->smoothed.resize(heads);
-    if (!adaptive_) return;
-    trace_->drift.resize(heads);
-    trace_->kernel.resize(heads);
-    trace_->shift.resize(heads);
-  }
+        adaptive_(follows_attention()) {}
 
-  /// Whole KV heads side by side, one per thread, which spares the threads waiting for each other;
-  /// the heads that are left over one at a time, their positions shared among the threads.
   LayerScores run() {
-    const auto threads = static_cast<size_t>(num_threads());
-    const size_t side_by_side = kv_heads_ / threads * threads;
-    parallel_for(side_by_side, [&](size_t kv_head, size_t) { score_head(kv_head); });
-    for (size_t kv_head = side_by_side; kv_head < kv_heads_; ++kv_head) score_head(kv_head);
-    return std::move(scores_);
+    const Matrix<float> raw = room(scratch_.raw, query_heads_, past_);
+    std::vector<float> drift = score(raw);
+    // One window for the group: it follows the mean drift of its query heads.
+    const Matrix<const float> pooled = reduce_first_ ? reduce_groups(raw, drift) : raw;
+    const Matrix<float> smoothed = room(scratch_.smoothed, pooled.rows, past_);
+    smooth_rows(pooled, drift, smoothed);
+
+    LayerScores scores(options_.per_query_head ? query_heads_ : kv_heads_, past_);
+    if (scores.heads == smoothed.rows) {
+      std::copy_n(smoothed.data, smoothed.rows * past_, scores.values.data());
+      return scores;
+    }
+    parallel_for(kv_heads_, [&](size_t h, size_t) {
+      reduce_group(smoothed.slice(h * group_, group_), options_.group_reduce,
+                   scores.rows().row_span(h));
+    });
+    return scores;
   }
 
  private:
-  struct Scratch {
-    WindowAttention attention;
-    AlignedVector<float> raw;
-    AlignedVector<float> smoothed;
-  };
-
-  void score_head(size_t kv_head) {
-    // Kept from call to call, unless the prompt is long: asking the system for fresh pages would cost
-    // as much as the scores of a short one.
-    thread_local std::unique_ptr<Scratch> kept;
-    if (kept == nullptr) kept = std::make_unique<Scratch>();
-    score_head(kv_head, *kept);
-    constexpr size_t kLongest = 16384;
-    if (layer_.keys.rows > kLongest) kept.reset();
+  /// Fills raw [query_heads, past]; returns the drift of every query head if windows follow it.
+  std::vector<float> score(Matrix<float> raw) {
+    std::vector<RowCombination> sums{{scoring_.coefficients, raw}};
+    // Sums in place of means: a row's best positions are the same.
+    std::vector<float> of_older(window_, 0.0F);
+    std::vector<float> of_newer(window_, 1.0F);
+    std::fill_n(of_older.begin(), window_ / 2, 1.0F);
+    std::fill_n(of_newer.begin(), window_ / 2, 0.0F);
+    const bool two_rows = adaptive_ && options_.kernel == kAutoKernel;
+    if (two_rows) {
+      const size_t n = layer_.keys.rows;
+      sums.push_back({of_older, room(scratch_.older, query_heads_, n)});
+      sums.push_back({of_newer, room(scratch_.newer, query_heads_, n)});
+    }
+    const size_t count = static_cast<size_t>(options_.budget) - window_;
+    std::vector<float> drift;
+    if (scoring_.score_rows == nullptr && (two_rows || !adaptive_)) {
+      combine_window(layer_, window_, sums);
+    } else {
+      drift = score_rows(sums, count);
+    }
+    if (two_rows) {
+      drift = window_ > 1 ? half_window_drift(sums[1].out, sums[2].out, count)
+                          : std::vector<float>(query_heads_, 0.0F);
+    }
+    if (scoring_.finish != nullptr) scoring_.finish(layer_, options_, raw);
+    return drift;
   }
 
-  void score_head(size_t kv_head, Scratch& scratch) {
-    scratch.raw.resize(group_ * past_);
-    scratch.smoothed.resize(group_ * past_);
-    Matrix<float> raw(scratch.raw.data(), group_, past_);
-    scratch.attention.observe(layer_, kv_head, window_);
-    score_(scratch.attention, kv_head, raw);
-
+  /// The same sums where the rows are needed one by one; returns the drift between all of them.
+  std::vector<float> score_rows(std::span<const RowCombination> sums, size_t count) {
     std::vector<float> drift;
-    if (adaptive_) {
-      const size_t count = static_cast<size_t>(options_.budget) - window_;
-      drift = options_.kernel == kAutoKernel ? half_window_drift(scratch.attention, count)
-                                             : attention_drift(scratch.attention, count);
-    }
-    if (reduce_first_) {
-      // One window for the group: it follows the mean drift of its query heads.
-      reduce_group(raw, options_.group_reduce, raw.row_span(0));
-      raw.rows = 1;
-      if (adaptive_) {
-        drift = {std::accumulate(drift.begin(), drift.end(), 0.0F) / static_cast<float>(group_)};
+    for (size_t kv_head = 0; kv_head < kv_heads_; ++kv_head) {
+      WindowAttention& attention = scratch_.attention;
+      attention.observe(layer_, kv_head, window_);
+      for (const RowCombination& sum : sums) {
+        const Matrix<float> out = sum.out.slice(kv_head * group_, group_);
+        if (scoring_.score_rows != nullptr && &sum == sums.data()) {
+          scoring_.score_rows(layer_, options_, attention, kv_head, sum.coefficients, out);
+        } else {
+          combine_rows(attention, sum.coefficients, out);
+        }
       }
+      if (!adaptive_ || sums.size() > 1) continue;
+      const auto of_group = attention_drift(attention, count);
+      drift.insert(drift.end(), of_group.begin(), of_group.end());
     }
-    const Matrix<float> smoothed(scratch.smoothed.data(), pooled_heads_, past_);
-    smooth_rows(raw, drift, smoothed, kv_head * pooled_heads_);
-    float* out = scores_.rows().row(kv_head * cache_heads_);
-    if (options_.per_query_head) {
-      std::copy_n(smoothed.data, group_ * past_, out);
-    } else {
-      reduce_group(smoothed, options_.group_reduce, {out, past_});
+    return drift;
+  }
+
+  /// Reduces every group in place; the results are the first rows, and their drift the mean one.
+  Matrix<const float> reduce_groups(Matrix<float> raw, std::vector<float>& drift) const {
+    for (size_t h = 0; h < kv_heads_; ++h) {
+      reduce_group(raw.slice(h * group_, group_), options_.group_reduce, raw.row_span(h));
+      if (!adaptive_) continue;
+      const auto of_group = drift.begin() + static_cast<ptrdiff_t>(h * group_);
+      drift[h] = std::accumulate(of_group, of_group + static_cast<ptrdiff_t>(group_), 0.0F) /
+                 static_cast<float>(group_);
     }
+    return raw.slice(0, kv_heads_);
   }
 
   /// Whether windows follow the attention. Means of as many positions as the budget has lie no
@@ -108,9 +133,16 @@ class Scorer {
     return options_.kernel != kAutoKernel || room >= options_.drift_scale;
   }
 
-  /// Smooths every row; the trace's entries begin at `first_head`.
-  void smooth_rows(Matrix<const float> raw, const std::vector<float>& drift, Matrix<float> out,
-                   size_t first_head) {
+  void smooth_rows(Matrix<const float> raw, const std::vector<float>& drift, Matrix<float> out) {
+    if (trace_ != nullptr) {
+      trace_->raw.resize(raw.rows);
+      trace_->smoothed.resize(raw.rows);
+      if (adaptive_) {
+        trace_->drift.resize(raw.rows);
+        trace_->kernel.resize(raw.rows);
+        trace_->shift.resize(raw.rows);
+      }
+    }
     const bool two_scales = options_.kernel == kAutoKernel && options_.pooling != Pooling::kNone;
     const int kernel = two_scales ? kNeighbourhood : options_.kernel;
     const size_t reach = sink_reach(options_.budget, options_.window);
@@ -123,37 +155,40 @@ class Scorer {
         smooth(raw.row_span(h), options_.pooling, window, out.row_span(h));
       }
       if (trace_ == nullptr) return;
-      const size_t head = first_head + h;
-      trace_->raw[head].assign(raw.row(h), raw.row(h) + raw.cols);
-      trace_->smoothed[head].assign(out.row(h), out.row(h) + out.cols);
+      trace_->raw[h].assign(raw.row(h), raw.row(h) + raw.cols);
+      trace_->smoothed[h].assign(out.row(h), out.row(h) + out.cols);
       if (!adaptive_) return;
-      trace_->drift[head] = drift[h];
-      trace_->kernel[head] = window.kernel;
-      trace_->shift[head] = window.shift;
+      trace_->drift[h] = drift[h];
+      trace_->kernel[h] = window.kernel;
+      trace_->shift[h] = window.shift;
     });
   }
 
   const LayerObservation& layer_;
   const CompressionOptions& options_;
-  GroupScorer score_;
+  const WindowScoring& scoring_;
   SelectionTrace* trace_;
+  Scratch& scratch_;
+  size_t query_heads_;
   size_t kv_heads_;
   size_t group_;
   size_t window_;
   size_t past_;
   bool reduce_first_;
   bool adaptive_;
-  size_t pooled_heads_;  ///< Rows that are pooled, per KV head.
-  size_t cache_heads_;   ///< Selections, per KV head.
-  LayerScores scores_;
 };
 
 }  // namespace
 
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
-                            GroupScorer score, SelectionTrace* trace) {
-  Scorer scorer(layer, options, score, trace);
-  return scorer.run();
+                            const WindowScoring& scoring, SelectionTrace* trace) {
+  // Kept from call to call, unless the prompt is long: asking the system for fresh pages would cost
+  // as much as the scores of a short one.
+  thread_local Scratch scratch;
+  LayerScores scores = Scorer(layer, options, scoring, trace, scratch).run();
+  constexpr size_t kLongest = 16384;
+  if (layer.keys.rows > kLongest) scratch = {};
+  return scores;
 }
 
 }  // namespace restkv

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cstddef>
+#include <span>
 
 #include "base/threads.h"
 #include "restkv/compress.h"
@@ -8,12 +8,22 @@
 
 namespace restkv {
 
-/// Fills raw [group, past] with the scores of one KV head's query heads; larger is kept.
-using GroupScorer = FunctionRef<void(WindowAttention&, size_t kv_head, Matrix<float> raw)>;
+/// How a method scores past positions from the observation window.
+struct WindowScoring {
+  /// Weight of each window row, oldest first, in the sum that is scored.
+  std::span<const float> coefficients;
+  /// Turns such sums of all query heads, [query_heads, past], into scores, in place; may be null.
+  void (*finish)(const LayerObservation&, const CompressionOptions&, Matrix<float> raw) = nullptr;
+  /// For methods that need the rows one by one, in place of sums: fills raw [group, past] of one KV
+  /// head; may be null.
+  void (*score_rows)(const LayerObservation&, const CompressionOptions&, const WindowAttention&,
+                     size_t kv_head, std::span<const float> coefficients,
+                     Matrix<float> raw) = nullptr;
+};
 
 /// What all methods share that score past positions from the observation window, which they
 /// protect: attend -> score -> smooth and reduce over the group.
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
-                            GroupScorer score, SelectionTrace* trace);
+                            const WindowScoring& scoring, SelectionTrace* trace);
 
 }  // namespace restkv

@@ -128,7 +128,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
             s.kv.store(k, v, first);
             const size_t skipped = q.rows - out.rows;
-            Matrix<float> log_sums = observed ? observer.log_sums(out.rows) : Matrix<float>();
+            Matrix<float> log_sums = observed ? observer.log_sums(out.rows, end) : Matrix<float>();
             if (sparse) log_sums = s.sparse.begin_block(q, s.kv, first, log_sums);
             s.kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
                         attention_options(model_, layer), out, log_sums);

@@ -61,16 +61,21 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory)
   m.statistics.resize(moments_.size(), QueryStatistics(c.query_heads, c.key_dim));
   const size_t added = std::min(observed_, n_);
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
+  query_log_sums_.resize(c.query_heads * added);
+  with_log_sums_ = 0;
 
   if (!sums_) return;
   m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
   m.sums.resize(c.query_heads, rows);
 }
 
-Matrix<float> LayerObserver::log_sums(size_t rows) {
-  if (!sums_) return {};
-  log_sums_.resize(model_.config().query_heads * rows);
-  return {log_sums_.data(), model_.config().query_heads, rows};
+Matrix<float> LayerObserver::log_sums(size_t rows, size_t end) {
+  const size_t heads = model_.config().query_heads;
+  log_sums_ = {};
+  if (rows == 0 || (!sums_ && end + queries_.rows <= n_)) return {};
+  log_sums_storage_.resize(heads * rows);
+  log_sums_ = {log_sums_storage_.data(), heads, rows};
+  return log_sums_;
 }
 
 void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
@@ -83,9 +88,10 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
         std::copy_n(queries.row(h, p - first), queries.dim, queries_.row(h, p - begin));
       }
     });
+    keep_log_sums(end);
   }
   if (sums_) {
-    const Matrix<float> denominators = log_sums(queries.rows);
+    const Matrix<float> denominators = log_sums_;
     const Matrix<float> sums = memory_->sums.all();
     const size_t group = c.query_heads / kv.heads();
     for (const LayerKv::Part& part : kv.parts()) {
@@ -103,6 +109,17 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
   if (!moments_.empty()) add_moments(queries, first);
 }
 
+void LayerObserver::keep_log_sums(size_t end) {
+  const size_t begin = n_ - queries_.rows;
+  const size_t first = std::max(begin, end - std::min(end, log_sums_.cols));
+  for (size_t h = 0; h < log_sums_.rows; ++h) {
+    const float* last = log_sums_.row(h) + log_sums_.cols;
+    std::copy(last - (end - first), last, &query_log_sums_[h * queries_.rows + first - begin]);
+  }
+  // Only the last layer leaves out some: there, not all tokens attend.
+  with_log_sums_ = first == begin + with_log_sums_ ? end - begin : 0;
+}
+
 void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
   const Heads<const float> rows = unrotated(queries, rope_, position_ + first, unrotated_);
   for (size_t i = 0; i < moments_.size(); ++i) {
@@ -117,6 +134,10 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const CompressionOptions& options = requests_[i].options;
   LayerObservation result;
   result.queries = memory_->queries();
+  // Denominators count the tokens that a query saw, which later ones may have lost.
+  if (prefix_ == 0 && with_log_sums_ == result.queries.rows) {
+    result.log_sums = {query_log_sums_.data(), c.query_heads, with_log_sums_};
+  }
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
   // Allocations share a budget among the layers that have one.

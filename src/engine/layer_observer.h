@@ -35,9 +35,9 @@ class LayerObserver {
   /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
   /// them, with sums for `prefix` rows; null: nothing.
   void begin_layer(size_t rows, size_t prefix = 0, LayerMemory* memory = nullptr);
-  /// Where attention is to leave the log-sums of a block of `rows`: [query_heads, rows], or an
-  /// empty view if nobody needs them.
-  Matrix<float> log_sums(size_t rows);
+  /// Where attention is to leave the log-sums of `rows` new tokens up to `end`: [query_heads,
+  /// rows], or an empty view if nobody needs them.
+  Matrix<float> log_sums(size_t rows, size_t end);
   /// Takes a block's queries in, after its attention. Row i is new token `first + i`; keys are
   /// there up to the last of them.
   void add(Heads<const float> queries, LayerKv& kv, size_t first);
@@ -52,6 +52,7 @@ class LayerObserver {
     MeanRotation rotation;
   };
 
+  void keep_log_sums(size_t end);
   void add_moments(Heads<const float> queries, size_t first);
 
   const Model& model_;
@@ -67,7 +68,10 @@ class LayerObserver {
   size_t prefix_ = 0;
   LayerMemory own_;
   LayerMemory* memory_ = &own_;
-  AlignedVector<float> log_sums_;
+  Matrix<float> log_sums_;  ///< Of the last block that left them.
+  AlignedVector<float> log_sums_storage_;
+  AlignedVector<float> query_log_sums_;  ///< [query_heads, queries_.rows]
+  size_t with_log_sums_ = 0;             ///< How many of the last queries have theirs.
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;

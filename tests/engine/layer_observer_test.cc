@@ -55,10 +55,10 @@ class LayerObserverTest : public ::testing::Test {
     std::vector<float> out(c.query_heads * block * c.value_dim);
     for (size_t first = 0; first < kLength; first += block) {
       const size_t rows = std::min(block, kLength - first);
-      prefill_attention(queries().slice_rows(first, rows), keys(),
-                        {values_.data(), c.kv_heads, kLength, c.value_dim}, first,
-                        {.scale = c.attention_scale},
-                        {out.data(), c.query_heads, rows, c.value_dim}, observer.log_sums(rows));
+      prefill_attention(
+          queries().slice_rows(first, rows), keys(),
+          {values_.data(), c.kv_heads, kLength, c.value_dim}, first, {.scale = c.attention_scale},
+          {out.data(), c.query_heads, rows, c.value_dim}, observer.log_sums(rows, first + rows));
       observer.add(queries().slice_rows(first, rows), kv, first);
     }
   }
@@ -146,14 +146,40 @@ TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
   for (size_t d = 0; d < c.key_dim; ++d) EXPECT_NEAR(actual[d], expected[d], 1e-6);
 }
 
+TEST_F(LayerObserverTest, HandsOnTheSoftmaxDenominatorsOfTheLastQueries) {
+  const ModelConfig& c = config();
+  const std::vector<CacheRequest> requests = {request_for("restkv", 40)};
+  for (const size_t block : {7, 16, 32, 1000}) {  // the window lies in several of them, or in one
+    LayerObserver observer(*model_, requests, kLength, *rope_);
+    send(observer, block);
+    const LayerObservation seen = observer.observation(0, 0);
+    ASSERT_EQ(seen.log_sums.rows, c.query_heads);
+    ASSERT_EQ(seen.log_sums.cols, seen.queries.rows);
+    const size_t group = c.query_heads / c.kv_heads;
+    for (size_t h = 0; h < c.query_heads; ++h) {
+      for (size_t r = 0; r < seen.queries.rows; ++r) {
+        double sum = 0;
+        for (size_t j = 0; j <= kLength - seen.queries.rows + r; ++j) {
+          double z = 0;
+          for (size_t d = 0; d < c.key_dim; ++d) {
+            z += double{seen.queries.row(h, r)[d]} * keys().row(h / group, j)[d];
+          }
+          sum += std::exp(z * c.attention_scale);
+        }
+        EXPECT_NEAR(seen.log_sums.row(h)[r], std::log(sum), 1e-5) << h << ", " << r;
+      }
+    }
+  }
+}
+
 TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
   // The first is kept whole, the others look at keys and values alone.
   const std::vector<CacheRequest> requests = {request_for("h2o", 90), request_for("keydiff", 40),
                                               request_for("full", 40)};
   LayerObserver observer(*model_, requests, kLength, *rope_);
   EXPECT_FALSE(observer.needs_all_rows());
-  EXPECT_EQ(observer.log_sums(16).data, nullptr);
   send(observer, 16);
+  EXPECT_EQ(observer.log_sums(16, kLength).data, nullptr);
   const LayerObservation seen = observer.observation(0, 0);
   EXPECT_EQ(seen.queries.rows, 0U);
   EXPECT_EQ(seen.attention_sums.data, nullptr);

@@ -21,9 +21,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Of a key that a query does not see: finite, so that differences never become NaN.
-constexpr float kHidden = -1.0e30F;
-
 /// Rows of a block of queries that are sampled, in ascending order.
 std::vector<size_t> SampledRows(size_t rows, size_t samples) {
   std::vector<size_t> sampled;
@@ -40,32 +37,6 @@ std::vector<size_t> SampledRows(size_t rows, size_t samples) {
 struct TileWeights {
   Heads<float> tops, sums;  // [query_heads, sampled rows, tiles]
 };
-
-/// Largest logit and sum of weights of one row of a tile, of which `visible` keys are seen.
-template <int kExpDegree>
-HWY_INLINE void AddUp(const float* HWY_RESTRICT logits, size_t visible, float& top, float& sum) {
-  const hn::CappedTag<float, 16> d;
-  constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
-  constexpr size_t kVectors = kTilePositions / kLanes;
-  hn::Vec<decltype(d)> x[kVectors];
-  for (size_t j = 0; j < kVectors; ++j) x[j] = hn::Load(d, logits + j * kLanes);
-  if (HWY_UNLIKELY(visible < kTilePositions)) {
-    const auto end = hn::Set(d, static_cast<float>(visible));
-    for (size_t j = 0; j < kVectors; ++j) {
-      const auto index = hn::Iota(d, static_cast<float>(j * kLanes));
-      x[j] = hn::IfThenElse(hn::Lt(index, end), x[j], hn::Set(d, kHidden));
-    }
-  }
-  auto largest = x[0];
-  for (size_t j = 1; j < kVectors; ++j) largest = hn::Max(largest, x[j]);
-  largest = hn::MaxOfLanes(d, largest);
-  auto total = hn::Zero(d);
-  for (const auto& logit : x) {
-    total = hn::Add(total, Exp2<kExpDegree>(d, hn::Sub(logit, largest)));
-  }
-  top = hn::GetLane(largest);
-  sum = hn::GetLane(hn::SumOfLanes(d, total));
-}
 
 /// Working memory of one thread.
 template <class Operands>
@@ -94,7 +65,7 @@ void SampleTile(const Operands& queries, const std::vector<size_t>& sampled,
       const size_t sample = i % sampled.size();
       const size_t position = first + sampled[sample];
       if (position < begin) continue;
-      AddUp<Operands::kExpDegree>(
+      TopAndSum<Operands::kExpDegree>(
           logits + (i - r) * kTilePositions, std::min(position - begin + 1, kTilePositions),
           weights.tops.row(head, sample)[tile], weights.sums.row(head, sample)[tile]);
     }

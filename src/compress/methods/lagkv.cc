@@ -84,7 +84,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
     }
     // Ranks would hide what is not a number.
     if (!all_finite(layer.keys.head(kv_head)) || !all_finite(layer.values.head(kv_head))) {
-      throw_not_finite(layer, kv_head, 0);
+      throw_not_finite(layer, kv_head, 1, 0);
     }
     for (size_t begin = sinks; begin + 2 * lag <= n; begin += lag) {
       const auto partition = row.subspan(begin, lag);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "compress/finite.h"
 #include "compress/method.h"
 #include "compress/reconstruction.h"
 #include "compress/window_scores.h"
@@ -67,29 +68,44 @@ std::vector<float> temporal_coefficients(const CompressionOptions& options) {
   return coefficients;
 }
 
+ErrorSpace error_space(const LayerObservation& layer, const CompressionOptions& options,
+                       size_t first_head) {
+  return {needs_output(options) ? layer.output : nullptr, layer.first_query_head + first_head,
+          layer.precision};
+}
+
+/// Turns attention combined over the window into errors.
+void finish(const LayerObservation& layer, const CompressionOptions& options, Matrix<float> raw) {
+  // The window's own values enter no score, but they stay.
+  const bool reads_values = options.indicator != Indicator::kAttention;
+  require_finite_values(layer, reads_values ? raw.cols : 0);
+  if (options.indicator == Indicator::kAttentionValue) {
+    attention_times_value(raw, layer.values, raw);
+  } else if (options.indicator == Indicator::kReconstruction) {
+    reconstruction_after(raw, layer.values, error_space(layer, options, 0), options.tau, raw);
+  }
+}
+
+/// Errors of every row of the window, combined afterwards.
+void score_rows(const LayerObservation& layer, const CompressionOptions& options,
+                const WindowAttention& attention, size_t kv_head,
+                std::span<const float> coefficients, Matrix<float> raw) {
+  const size_t group = attention.group();
+  reconstruction_before(attention, layer.values.head(kv_head),
+                        error_space(layer, options, kv_head * group), options.normalize,
+                        coefficients, raw);
+}
+
 /// ReST-KV, section 3 and the authors' code; see reconstruction.h for the two orders.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
   const std::vector<float> coefficients = temporal_coefficients(options);
-  const size_t group = layer.queries.heads / layer.keys.heads;
-  const auto score_group = [&](WindowAttention& attention, size_t kv_head,
-                               Matrix<float> raw) {
-    const Matrix<const float> values = layer.values.head(kv_head);
-    const ErrorSpace space{needs_output(options) ? layer.output : nullptr,
-                           layer.first_query_head + kv_head * group, layer.precision};
-    if (options.indicator == Indicator::kReconstruction &&
-        options.order == ReconstructionOrder::kBefore) {
-      reconstruction_before(attention, values, space, options.normalize, coefficients, raw);
-      return;
-    }
-    combine_rows(attention, coefficients, raw);
-    if (options.indicator == Indicator::kAttentionValue) {
-      attention_times_value(raw, values, raw);
-    } else if (options.indicator == Indicator::kReconstruction) {
-      reconstruction_after(raw, values, space, options.tau, raw);
-    }
-  };
-  return score_by_window(layer, options, score_group, trace);
+  WindowScoring scoring{.coefficients = coefficients, .finish = finish};
+  if (options.indicator == Indicator::kReconstruction &&
+      options.order == ReconstructionOrder::kBefore) {
+    scoring = {.coefficients = coefficients, .score_rows = score_rows};
+  }
+  return score_by_window(layer, options, scoring, trace);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <vector>
 
+#include "compress/finite.h"
 #include "compress/method.h"
 #include "compress/window_scores.h"
 
@@ -16,12 +17,10 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                   SelectionTrace* trace) {
   const auto window = static_cast<size_t>(options.window);
   const std::vector<float> mean(window, 1.0F / static_cast<float>(window));
-  return score_by_window(
-      layer, options,
-      [&](WindowAttention& attention, size_t, Matrix<float> raw) {
-        combine_rows(attention, mean, raw);
-      },
-      trace);
+  const auto finish = [](const LayerObservation& l, const CompressionOptions&, Matrix<float>) {
+    require_finite_values(l, 0);  // which it does not look at otherwise
+  };
+  return score_by_window(layer, options, {.coefficients = mean, .finish = finish}, trace);
 }
 
 }  // namespace
