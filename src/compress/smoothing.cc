@@ -8,22 +8,58 @@
 #include "compress/top_positions.h"
 #include "restkv/stages.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "compress/smoothing.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// out[i] = mean or maximum of in[i .. i + kernel). Sums are formed directly: a running sum would
+/// lose small scores beside a large one.
+void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool largest,
+          float* HWY_RESTRICT out) {
+  const auto pool = [&](auto d, size_t i) HWY_ATTR {
+    auto result = hn::LoadU(d, in + i);
+    for (size_t j = 1; j < kernel; ++j) {
+      const auto next = hn::LoadU(d, in + i + j);
+      result = largest ? hn::Max(result, next) : hn::Add(result, next);
+    }
+    if (!largest) result = hn::Div(result, hn::Set(d, static_cast<float>(kernel)));
+    hn::StoreU(result, d, out + i);
+  };
+  const hn::ScalableTag<float> d;
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) pool(d, i);
+  for (; i < count; ++i) pool(hn::CappedTag<float, 1>(), i);
+}
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace restkv {
 namespace {
+
+HWY_EXPORT(Pool);
 
 /// raw as seen through the pooling windows: entry x stands for position x + shift - kernel / 2.
 std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWindow window) {
   const auto size = static_cast<ptrdiff_t>(raw.size());
   const ptrdiff_t first = window.shift - window.kernel / 2;
+  const bool repeated = pooling == Pooling::kAdaptive;
   const float outside = pooling == Pooling::kMax ? std::numeric_limits<float>::lowest() : 0.0F;
-  std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1, outside);
-  for (ptrdiff_t x = 0; x < std::ssize(out); ++x) {
-    const ptrdiff_t position = first + x;
-    if (pooling == Pooling::kAdaptive) {
-      out[x] = raw[std::clamp<ptrdiff_t>(position, 0, size - 1)];
-    } else if (position >= 0 && position < size) {
-      out[x] = raw[position];
-    }
+  std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1,
+                         repeated ? raw.back() : outside);
+  // Entries [begin, end) stand for positions that are there.
+  const ptrdiff_t begin = std::clamp<ptrdiff_t>(-first, 0, std::ssize(out));
+  const ptrdiff_t end = std::clamp<ptrdiff_t>(size - first, begin, std::ssize(out));
+  if (repeated) std::fill_n(out.begin(), begin, raw.front());
+  if (begin < end) {
+    std::copy(raw.begin() + (first + begin), raw.begin() + (first + end), out.begin() + begin);
   }
   return out;
 }
@@ -93,24 +129,8 @@ void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
     return;
   }
   const std::vector<float> in = padded(raw, pooling, window);
-  // Sums are formed directly: a running sum would lose small scores beside a large one.
-  constexpr size_t kBlock = 1024;
-  for (size_t begin = 0; begin < out.size(); begin += kBlock) {
-    const size_t count = std::min(kBlock, out.size() - begin);
-    float* block = out.data() + begin;
-    std::copy_n(in.data() + begin, count, block);
-    for (size_t j = 1; j < static_cast<size_t>(window.kernel); ++j) {
-      const float* next = in.data() + begin + j;
-      if (pooling == Pooling::kMax) {
-        for (size_t i = 0; i < count; ++i) block[i] = std::max(block[i], next[i]);
-      } else {
-        for (size_t i = 0; i < count; ++i) block[i] += next[i];
-      }
-    }
-    if (pooling != Pooling::kMax) {
-      for (size_t i = 0; i < count; ++i) block[i] /= static_cast<float>(window.kernel);
-    }
-  }
+  HWY_DYNAMIC_DISPATCH(Pool)
+  (in.data(), out.size(), static_cast<size_t>(window.kernel), pooling == Pooling::kMax, out.data());
 }
 
 size_t sink_reach(int budget, int window) {
@@ -165,3 +185,4 @@ void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<floa
 }
 
 }  // namespace restkv
+#endif  // HWY_ONCE
