@@ -8,8 +8,11 @@
 #include <cstdio>
 #include <fstream>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "attention/attention_precision.h"
+#include "linear/linear_precision.h"
 #include "restkv/engine.h"
 #include "support/divergence.h"
 #include "support/llama_reference.h"
@@ -31,16 +34,30 @@ std::vector<int32_t> essay_tokens() {
   return tokens;
 }
 
+struct Precisions {
+  const char* name;
+  LinearPrecision linear = LinearPrecision::kF32;
+  AttentionPrecision attention = AttentionPrecision::kF32;
+};
+
+class SmolLm2ParityTest : public ::testing::TestWithParam<Precisions> {};
+
 // An exact float32 computation of these weights has mean KL 0.003 and 95% agreement against
-// libllama, which rounds activations to 8 bits.
-TEST(ParityTest, SmolLm2AgreesWithLibllamaOnRealText) {
+// libllama, which rounds activations to 8 bits. In 8 bits both sides round, in different places.
+TEST_P(SmolLm2ParityTest, AgreesWithLibllamaOnRealText) {
+  if (!supports(GetParam().linear) || !supports(GetParam().attention)) {
+    GTEST_SKIP() << "not on this processor";
+  }
   const std::vector<int32_t> text = essay_tokens();
   ASSERT_EQ(text.size(), 1001U);
   const std::vector<int32_t> fed(text.begin(), text.end() - 1);
   LlamaReference reference(testing::test_model_path(), {.threads = 2});
   reference.feed(fed);
 
-  const Model model(testing::test_model_path());
+  ModelOptions options;
+  options.linear = GetParam().linear;
+  options.attention = GetParam().attention;
+  const Model model(testing::test_model_path(), options);
   Engine engine(model);
   testing::Divergence divergence;
   double our_loss = 0;
@@ -63,10 +80,17 @@ TEST(ParityTest, SmolLm2AgreesWithLibllamaOnRealText) {
   const double their_perplexity = std::exp(their_loss / positions);
   std::printf("mean KL %.5f, top-1 agreement %.1f%%, perplexity %.4f (libllama %.4f)\n",
               divergence.mean_kl(), 100 * agreement, our_perplexity, their_perplexity);
-  EXPECT_LE(divergence.mean_kl(), 0.006);
-  EXPECT_GE(agreement, 0.94);
-  EXPECT_NEAR(our_perplexity / their_perplexity, 1.0, 0.005);
+  EXPECT_LE(divergence.mean_kl(), GetParam().linear == LinearPrecision::kInt8 ? 0.010 : 0.006);
+  EXPECT_GE(agreement, GetParam().linear == LinearPrecision::kInt8 ? 0.92 : 0.94);
+  EXPECT_NEAR(our_perplexity / their_perplexity, 1.0, 0.01);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Precisions, SmolLm2ParityTest,
+    ::testing::Values(Precisions{"F32"},
+                      Precisions{"Bf16", LinearPrecision::kBf16, AttentionPrecision::kBf16},
+                      Precisions{"Int8", LinearPrecision::kInt8, AttentionPrecision::kInt8}),
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace restkv
