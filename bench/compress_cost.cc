@@ -65,6 +65,8 @@ class Layer {
     view_.queries = queries_.slice_rows(kBlock - 64, 64);
     view_.keys = {k_.data(), s.kv_heads, n, s.dim};
     view_.values = {v_.data(), s.kv_heads, n, s.dim};
+    // What the prompt's attention, which is measured first, leaves of its last rows.
+    view_.log_sums = {log_sums_.data() + kBlock - 64, s.heads, 64, kBlock};
     view_.output = &factor_;
     view_.output_weights = {wo_.data(), s.width, s.heads * s.dim};
     view_.attention_sums = {sums_.data(), s.heads, n};
