@@ -199,8 +199,8 @@ class Bf16Operands {
 #endif
 
 #if RESTKV_BYTE_PRODUCTS
-/// The same in 8 bits with exact sums of products: a step for each query and key, for each channel
-/// of a tile's values, and for each row of weights in a tile.
+/// The same in 8 bits with exact sums of products: a step for each kGroup channels of a query or
+/// key, for each channel of a tile's values, and for each row of weights in a tile.
 class Int8Operands {
  public:
   /// Weights are rounded to 8 bits.
@@ -217,29 +217,44 @@ class Int8Operands {
   HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
     SetDim(dim);
     queries_.resize(rows * bytes_);
-    query_steps_.resize(rows);
-    query_sums_.resize(rows);
+    query_steps_.resize(rows * groups_);
+    query_sums_.resize(rows * groups_);
   }
   HWY_INLINE void ResizeKeys(size_t dim) {
     SetDim(dim);
     key_codes_.resize(kTilePositions * bytes_);
     keys_.resize(kTilePositions * bytes_);
+    key_steps_.resize(kTilePositions * groups_);
   }
   HWY_INLINE void SetQuery(size_t row, const float* query, float scale) {
-    query_steps_[row] = scale * Round(query, queries_.data() + row * bytes_, &query_sums_[row]);
+    int8_t* codes = queries_.data() + row * bytes_;
+    std::fill(codes + dim_, codes + bytes_, int8_t{0});
+    for (size_t g = 0; g < groups_; ++g) {
+      const size_t at = row * groups_ + g;
+      query_steps_[at] = scale * RoundToBytes(query + g * kGroup, GroupSize(g), codes + g * kGroup,
+                                              &query_sums_[at]);
+    }
   }
   HWY_INLINE void ClearQueries(size_t begin, size_t end) {
     std::fill(queries_.data() + begin * bytes_, queries_.data() + end * bytes_, int8_t{0});
-    std::fill(query_steps_.data() + begin, query_steps_.data() + end, 0.0F);
-    std::fill(query_sums_.data() + begin, query_sums_.data() + end, 0);
+    std::fill(query_steps_.data() + begin * groups_, query_steps_.data() + end * groups_, 0.0F);
+    std::fill(query_sums_.data() + begin * groups_, query_sums_.data() + end * groups_, 0);
   }
   HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
     for (size_t k = 0; k < count; ++k) {
-      key_steps_[k] = Round(keys + k * stride, key_codes_.data() + k * bytes_, nullptr);
+      int8_t* codes = key_codes_.data() + k * bytes_;
+      std::fill(codes + dim_, codes + bytes_, int8_t{0});
+      for (size_t g = 0; g < groups_; ++g) {
+        key_steps_[g * kTilePositions + k] =
+            RoundToBytes(keys + k * stride + g * kGroup, GroupSize(g), codes + g * kGroup);
+      }
     }
     std::fill(key_codes_.data() + count * bytes_, key_codes_.data() + kTilePositions * bytes_,
               int8_t{0});
-    std::fill(key_steps_ + count, key_steps_ + kTilePositions, 0.0F);
+    for (size_t g = 0; g < groups_; ++g) {
+      float* steps = key_steps_.data() + g * kTilePositions;
+      std::fill(steps + count, steps + kTilePositions, 0.0F);
+    }
     PackOffsetBytes<kTilePositions>(key_codes_.data(), bytes_, keys_.data());
   }
   HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
@@ -259,17 +274,25 @@ class Int8Operands {
   template <bool kAccumulate>
   HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t stride = kTilePositions, size_t first = 0) const {
-    const int8_t* queries = other.queries_.data() + row * bytes_ + first;
-    const ByteFactors f{.fours = (bytes_ - first) / 4,
-                        .a = reinterpret_cast<const uint8_t*>(queries),
-                        .a_stride = bytes_,
-                        .a_steps = other.query_steps_.data() + row,
-                        .a_sums = other.query_sums_.data() + row,
-                        .steps_stride = 1,
-                        .b = keys_.data() + first * kTilePositions,
-                        .b_stride = kTilePositions * 4,
-                        .b_steps = key_steps_};
-    ByteStripProduct<OffsetSide::kB, kAccumulate, kTileRows>(f, kTilePositions, logits, stride);
+    // Groups of channels that are all 0 in the queries are left out, and of the next one the fours.
+    for (size_t g = first / kGroup, begin = first; g < groups_; begin = ++g * kGroup) {
+      const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
+      const size_t end = HWY_MIN((g + 1) * kGroup, bytes_);
+      const ByteFactors f{.fours = (end - begin) / 4,
+                          .a = reinterpret_cast<const uint8_t*>(queries),
+                          .a_stride = bytes_,
+                          .a_steps = other.query_steps_.data() + row * groups_ + g,
+                          .a_sums = other.query_sums_.data() + row * groups_ + g,
+                          .steps_stride = groups_,
+                          .b = keys_.data() + begin * kTilePositions,
+                          .b_stride = kTilePositions * 4,
+                          .b_steps = key_steps_.data() + g * kTilePositions};
+      if (kAccumulate || begin != first) {
+        ByteStripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits, stride);
+      } else {
+        ByteStripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits, stride);
+      }
+    }
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in fours.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,
@@ -292,14 +315,17 @@ class Int8Operands {
   }
 
  private:
+  /// Channels of a query or key that share a step: with more, the largest would leave less to the
+  /// others.
+  static constexpr size_t kGroup = 64;
+
   HWY_INLINE void SetDim(size_t dim) {
     dim_ = dim;
     bytes_ = hwy::RoundUpTo(dim, 4);
+    groups_ = hwy::DivCeil(dim, kGroup);
   }
-  /// A query or a key; returns its step.
-  HWY_INLINE float Round(const float* row, int8_t* codes, int32_t* sum) const {
-    std::fill(codes + dim_, codes + bytes_, int8_t{0});
-    return RoundToBytes(row, dim_, codes, sum);
+  [[nodiscard]] HWY_INLINE size_t GroupSize(size_t g) const {
+    return HWY_MIN(kGroup, dim_ - g * kGroup);
   }
   /// Some channels of a tile's values, from channel `c` on.
   template <class D>
@@ -343,15 +369,15 @@ class Int8Operands {
     return top / kLargest;
   }
 
-  size_t dim_ = 0, bytes_ = 0, value_dim_ = 0, padded_value_dim_ = 0;
-  AlignedVector<int8_t> queries_;  // [rows, bytes]
-  AlignedVector<float> query_steps_;
+  size_t dim_ = 0, bytes_ = 0, groups_ = 0, value_dim_ = 0, padded_value_dim_ = 0;
+  AlignedVector<int8_t> queries_;     // [rows, bytes]
+  AlignedVector<float> query_steps_;  // [rows, groups]
   AlignedVector<int32_t> query_sums_;
   AlignedVector<int8_t> key_codes_;  // [kTilePositions, bytes]
   AlignedVector<uint8_t> keys_;      // [bytes / 4][kTilePositions][4], offset
   AlignedVector<uint8_t> values_;    // [kTilePositions / 4][padded_value_dim][4]
   AlignedVector<float> value_steps_;
-  HWY_ALIGN float key_steps_[kTilePositions] = {};
+  AlignedVector<float> key_steps_;  // [groups, kTilePositions]
 };
 #endif
 
