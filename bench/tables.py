@@ -187,7 +187,7 @@ def main():
     if prompts is not None:
         replace(readme, "prompts", prompts_table(prompts) + "\n\n" + machine_line(prompts))
     if long is not None:
-        replace(readme, "long", long_table(long))
+        replace(readme, "long", long_table(long) + "\n\n" + machine_line(long))
         replace(performance, "long", long_table(long) + "\n\n" + machine_line(long))
     pictures = [
         f"![{alt}](images/{name}.svg)"
