@@ -206,7 +206,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         const size_t strip_position = positions[i];
         if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
         float* logits = scratch.logits.data();
-        operands.Logits(base + i, logits);
+        operands.template Logits<false>(operands, base + i, logits);
         if (options.softcap > 0) SoftCap(options.softcap, logits, kTileRows * kTilePositions);
         const bool masked = k0 + kTilePositions > strip_position + 1 ||
                             (window > 0 && last_position >= k0 + window);

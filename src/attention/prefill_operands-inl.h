@@ -99,20 +99,15 @@ class F32Operands {
     tile_values_ = values_.data();
     value_stride_ = padded_value_dim_;
   }
-  /// logits [kTileRows, kTilePositions] of the queries from `row` on (kAccumulate: added).
-  template <bool kAccumulate = false>
-  HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
-    Logits<kAccumulate>(*this, row, logits);
-  }
-  /// The same for the queries that other operands hold, with rows of logits `stride` apart; of the
-  /// queries all channels before `first`, a multiple of 4, are 0.
+  /// logits [kTileRows, kTilePositions] of the queries from `row` on that `other`, which may be
+  /// these, holds (kAccumulate: added). All their channels before `first`, a multiple of 4, are 0.
   template <bool kAccumulate>
   HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits,
-                         size_t stride = kTilePositions, size_t first = 0) const {
+                         size_t first = 0) const {
     const hn::CappedTag<float, 16> d;
     StripProduct<kTileRows, kAccumulate>(
         d, kTilePositions, dim_ - first, other.queries_.data() + row * dim_ + first, dim_,
-        keys_.data() + first * kTilePositions, kTilePositions, logits, stride);
+        keys_.data() + first * kTilePositions, kTilePositions, logits, kTilePositions);
   }
   /// out [kTileRows, padded_value_dim] += weights [kTileRows, kTilePositions] times the first
   /// `depth` values.
@@ -169,17 +164,13 @@ class Bf16Operands {
   HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
     PackBf16Columns(values, count, value_dim_, stride, values_.data(), padded_value_dim_);
   }
-  template <bool kAccumulate = false>
-  HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
-    Logits<kAccumulate>(*this, row, logits);
-  }
   template <bool kAccumulate>
   HWY_INLINE void Logits(const Bf16Operands& other, size_t row, float* HWY_RESTRICT logits,
-                         size_t stride = kTilePositions, size_t first = 0) const {
+                         size_t first = 0) const {
     const size_t skipped = first / 2;
     Bf16StripProduct<kAccumulate>(
         kTilePositions, pairs_ - skipped, other.queries_.data() + row * pairs_ + skipped, pairs_,
-        keys_.data() + skipped * kTilePositions, kTilePositions, logits, stride);
+        keys_.data() + skipped * kTilePositions, kTilePositions, logits, kTilePositions);
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in pairs.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,
@@ -267,13 +258,9 @@ class Int8Operands {
       SetChannels(hn::CappedTag<float, 1>(), values + c, count, stride, c);
     std::fill(value_steps_.data() + c, value_steps_.data() + padded_value_dim_, 0.0F);
   }
-  template <bool kAccumulate = false>
-  HWY_INLINE void Logits(size_t row, float* HWY_RESTRICT logits) const {
-    Logits<kAccumulate>(*this, row, logits);
-  }
   template <bool kAccumulate>
   HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
-                         size_t stride = kTilePositions, size_t first = 0) const {
+                         size_t first = 0) const {
     // Groups of channels that are all 0 in the queries are left out, and of the next one the fours.
     for (size_t g = first / kGroup, begin = first; g < groups_; begin = ++g * kGroup) {
       const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
@@ -288,9 +275,11 @@ class Int8Operands {
                           .b_stride = kTilePositions * 4,
                           .b_steps = key_steps_.data() + g * kTilePositions};
       if (kAccumulate || begin != first) {
-        ByteStripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits, stride);
+        ByteStripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits,
+                                                          kTilePositions);
       } else {
-        ByteStripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits, stride);
+        ByteStripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits,
+                                                           kTilePositions);
       }
     }
   }

@@ -18,13 +18,17 @@ bool HasByteProducts() {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   return __builtin_cpu_supports("avx512vnni") != 0;
 #elif HWY_TARGET == HWY_AVX2
-  // AVX-VNNI has no name in older compilers.
-  constexpr unsigned kAvxVnni = 1U << 4U;
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
+  // AVX-VNNI has no name in older compilers. Asked once: on a virtual machine the instruction takes
+  // microseconds, and every attention of a block asks.
+  static const bool avx_vnni = [] {
+    constexpr unsigned kAvxVnni = 1U << 4U;
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
+  }();
+  return avx_vnni;
 #else
   return false;
 #endif

@@ -87,7 +87,7 @@ class Projections {
       for (size_t i = 0; i < projections.padded_rows_; i += kTileRows) {
         // R is upper triangular: rows from i on need inputs from i on only.
         values_.template Logits<false>(projections.rows_[h], i, out_.data() + i * kTilePositions,
-                                       kTilePositions, i / 4 * 4);
+                                       i / 4 * 4);
       }
       return out_.data();
     }

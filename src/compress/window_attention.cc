@@ -117,13 +117,13 @@ bool WindowLogSums(const WindowTask& t, const std::vector<Operands>& queries, Ma
   std::vector<float> sums(t.keys.heads * tiles * rows);
   std::atomic<bool> finite = true;
   ForEachKeyTile<Operands>(
-      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t positions) HWY_ATTR {
+      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t) HWY_ATTR {
         HWY_ALIGN float logits[kTileRows * kTilePositions];
         const size_t at = (kv_head * tiles + begin / kTilePositions) * rows;
         for (size_t row = 0; row < rows; row += kTileRows) {
           if (!WindowLogits(tile, queries[kv_head], row, t.softcap, logits)) finite = false;
           for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
-            const size_t visible = HWY_MIN(VisibleOfTile(begin, past, i % window), positions);
+            const size_t visible = VisibleOfTile(begin, past, i % window);
             if (visible == 0) continue;
             TopAndSum<Operands::kExpDegree>(logits + (i - row) * kTilePositions, visible,
                                             maxima[at + i], sums[at + i]);
@@ -200,18 +200,16 @@ bool AttendWindowIn(const WindowTask& t) {
         thread_local AlignedVector<float> sums;  // kept from call to call
         const size_t room = t.combinations.size() * kTilePositions;
         sums.assign(group * room, 0.0F);
-        const auto add_row = [&](size_t i, float* row) HWY_ATTR {
-          Weigh<Operands::kExpDegree>(row, VisibleOfTile(begin, past, i % window),
-                                      log_sums[kv_head * rows + i]);
-          AddRow(t.combinations, i % window, row, sums.data() + i / window * room);
-          if (t.weights.data != nullptr) {
-            std::copy_n(row, kTilePositions, t.weights.row(kv_head * rows + i) + begin);
-          }
-        };
         for (size_t row = 0; row < rows; row += kTileRows) {
           if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
           for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
-            add_row(i, weights + (i - row) * kTilePositions);
+            float* w = weights + (i - row) * kTilePositions;
+            Weigh<Operands::kExpDegree>(w, VisibleOfTile(begin, past, i % window),
+                                        log_sums[kv_head * rows + i]);
+            AddRow(t.combinations, i % window, w, sums.data() + i / window * room);
+            if (t.weights.data != nullptr) {
+              std::copy_n(w, kTilePositions, t.weights.row(kv_head * rows + i) + begin);
+            }
           }
         }
         for (size_t s = 0; s < t.combinations.size(); ++s) {
@@ -281,7 +279,7 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
       .queries =
           layer.queries.slice_heads(first * group, heads * group).slice_rows(skipped, window),
       .keys = layer.keys.slice_heads(first, heads),
-      .log_sums = layer.log_sums.slice(first * group, heads * group),
+      .log_sums = {},
       .scale = softmax_scale(layer.scale, layer.keys.dim),
       .softcap = layer.softcap,
       .precision = layer.precision,
@@ -289,9 +287,8 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
       .weights = weights,
   };
   if (layer.log_sums.data != nullptr) {
+    task.log_sums = layer.log_sums.slice(first * group, heads * group);
     task.log_sums.data += skipped;
-  } else {
-    task.log_sums = {};
   }
   if (HWY_DYNAMIC_DISPATCH(AttendWindow)(task)) return;
   throw_not_finite(layer, first, heads, window);
