@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -8,6 +10,7 @@
 #include "attention/softmax_scale.h"
 #include "base/threads.h"
 #include "compress/finite.h"
+#include "restkv/error.h"
 #include "restkv/stages.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -44,7 +47,6 @@ namespace restkv::HWY_NAMESPACE {
 
 using WindowTag = hn::CappedTag<float, 16>;
 constexpr size_t kWindowLanes = hn::MaxLanes(WindowTag());
-constexpr size_t kWindowVectors = kTilePositions / kWindowLanes;
 
 /// The packed queries of one KV head's query heads: row g * window + r.
 template <class Operands>
@@ -147,34 +149,59 @@ bool WindowLogSums(const WindowTask& t, const std::vector<Operands>& queries, Ma
   return finite;
 }
 
-/// Turns a row of logits into attention, given its denominator; 0 beyond what is visible.
-template <int kExpDegree>
-HWY_INLINE void Weigh(float* HWY_RESTRICT logits, size_t visible, float log_sum) {
+/// Rows of logits that belong to one query head: tokens `first` to `first + rows` of the window.
+struct WindowRows {
+  float* logits;  ///< [rows, kTilePositions]
+  size_t first, rows;
+  const float* log_sums;  ///< [rows]
+  size_t begin, past;     ///< Positions of the tile's first key and of the window's first token.
+
+  /// How many of the tile's keys a row sees.
+  [[nodiscard]] HWY_INLINE size_t visible(size_t row) const {
+    return VisibleOfTile(begin, past, first + row);
+  }
+};
+
+/// Turns logits into attention, given its denominators; 0 beyond what is visible. Stores it in
+/// place of the logits (kSums == 0), or adds it, times the coefficients of each of kSums
+/// combinations, to sums [kSums, kTilePositions], which stay in registers over the rows.
+template <int kExpDegree, size_t kSums>
+HWY_INLINE void Weigh(const WindowRows& r, const RowCombination* combinations,
+                      float* HWY_RESTRICT sums) {
   const WindowTag d;
-  for (size_t j = 0; j < kWindowVectors; ++j) {
-    float* z = logits + j * kWindowLanes;
-    auto weight = Exp2<kExpDegree>(d, hn::Sub(hn::Load(d, z), hn::Set(d, log_sum)));
-    if (HWY_UNLIKELY(visible < kTilePositions)) {
-      weight =
-          hn::IfThenElseZero(hn::FirstN(d, visible - HWY_MIN(visible, j * kWindowLanes)), weight);
+  const bool masked = r.visible(0) < kTilePositions;
+  for (size_t j = 0; j < kTilePositions; j += kWindowLanes) {
+    hn::Vec<WindowTag> sum[kSums + 1];
+#pragma GCC unroll 4
+    for (size_t s = 0; s < kSums; ++s) sum[s] = hn::Load(d, sums + s * kTilePositions + j);
+    for (size_t i = 0; i < r.rows; ++i) {
+      float* z = r.logits + i * kTilePositions + j;
+      auto weight = Exp2<kExpDegree>(d, hn::Sub(hn::Load(d, z), hn::Set(d, r.log_sums[i])));
+      if (HWY_UNLIKELY(masked)) {
+        const size_t visible = r.visible(i);
+        weight = hn::IfThenElseZero(hn::FirstN(d, visible - HWY_MIN(visible, j)), weight);
+      }
+      if constexpr (kSums == 0) hn::Store(weight, d, z);
+#pragma GCC unroll 4
+      for (size_t s = 0; s < kSums; ++s) {
+        const auto coefficient = hn::Set(d, combinations[s].coefficients[r.first + i]);
+        sum[s] = hn::MulAdd(coefficient, weight, sum[s]);
+      }
     }
-    hn::Store(weight, d, z);
+#pragma GCC unroll 4
+    for (size_t s = 0; s < kSums; ++s) hn::Store(sum[s], d, sums + s * kTilePositions + j);
   }
 }
 
-/// sums [combinations][kTilePositions] += the row's weights times the coefficient of each.
-HWY_INLINE void AddRow(std::span<const RowCombination> combinations, size_t r,
-                       const float* HWY_RESTRICT weights, float* HWY_RESTRICT sums) {
-  const WindowTag d;
-  for (const RowCombination& combination : combinations) {
-    const float coefficient = combination.coefficients[r];
-    if (coefficient != 0) {
-      const auto factor = hn::Set(d, coefficient);
-      for (size_t j = 0; j < kTilePositions; j += kWindowLanes) {
-        hn::Store(hn::MulAdd(factor, hn::Load(d, weights + j), hn::Load(d, sums + j)), d, sums + j);
-      }
-    }
-    sums += kTilePositions;
+/// The same for as many combinations as there are.
+template <int kExpDegree>
+HWY_INLINE void WeighHead(const WindowRows& rows, std::span<const RowCombination> combinations,
+                          float* HWY_RESTRICT sums) {
+  switch (combinations.size()) {
+    case 0: return Weigh<kExpDegree, 0>(rows, combinations.data(), sums);
+    case 1: return Weigh<kExpDegree, 1>(rows, combinations.data(), sums);
+    case 2: return Weigh<kExpDegree, 2>(rows, combinations.data(), sums);
+    default: return Weigh<kExpDegree, kMostCombinations>(rows, combinations.data(), sums);
   }
 }
 
@@ -202,14 +229,22 @@ bool AttendWindowIn(const WindowTask& t) {
         sums.assign(group * room, 0.0F);
         for (size_t row = 0; row < rows; row += kTileRows) {
           if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
-          for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
-            float* w = weights + (i - row) * kTilePositions;
-            Weigh<Operands::kExpDegree>(w, VisibleOfTile(begin, past, i % window),
-                                        log_sums[kv_head * rows + i]);
-            AddRow(t.combinations, i % window, w, sums.data() + i / window * room);
-            if (t.weights.data != nullptr) {
-              std::copy_n(w, kTilePositions, t.weights.row(kv_head * rows + i) + begin);
-            }
+          const size_t end = HWY_MIN(row + kTileRows, rows);
+          for (size_t i = row, next; i < end; i = next) {  // rows of one query head
+            const size_t g = i / window;
+            next = HWY_MIN(end, (g + 1) * window);
+            WeighHead<Operands::kExpDegree>({.logits = weights + (i - row) * kTilePositions,
+                                             .first = i % window,
+                                             .rows = next - i,
+                                             .log_sums = &log_sums[kv_head * rows + i],
+                                             .begin = begin,
+                                             .past = past},
+                                            t.combinations, sums.data() + g * room);
+          }
+          if (t.weights.data == nullptr) continue;
+          for (size_t i = row; i < end; ++i) {
+            std::copy_n(weights + (i - row) * kTilePositions, kTilePositions,
+                        t.weights.row(kv_head * rows + i) + begin);
           }
         }
         for (size_t s = 0; s < t.combinations.size(); ++s) {
@@ -298,6 +333,11 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
 
 void combine_window(const LayerObservation& layer, size_t window,
                     std::span<const RowCombination> combinations) {
+  if (combinations.empty() || combinations.size() > kMostCombinations) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} combinations of the window's rows; 1 to {} fit one pass",
+                            combinations.size(), kMostCombinations));
+  }
   attend_window(layer, 0, layer.keys.heads, window, combinations, {});
 }
 

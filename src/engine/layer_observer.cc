@@ -58,7 +58,9 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory)
     m.forget_queries();
     m.statistics.clear();
   }
-  m.statistics.resize(moments_.size(), QueryStatistics(c.query_heads, c.key_dim));
+  if (m.statistics.size() != moments_.size()) {
+    m.statistics.resize(moments_.size(), QueryStatistics(c.query_heads, c.key_dim));
+  }
   const size_t added = std::min(observed_, n_);
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
   query_log_sums_.resize(c.query_heads * added);

@@ -9,6 +9,20 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+/// By the processor's instruction, NaN without its payload.
+template <class D>
+HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
+  const hn::Rebind<hwy::float16_t, D> d16;
+  const hn::Rebind<uint16_t, D> du16;
+  const hn::RebindToSigned<decltype(du16)> di16;
+  const auto half = hn::BitCast(di16, hn::DemoteTo(d16, hn::LoadU(d, from)));
+  const auto magnitude = hn::And(half, hn::Set(di16, 0x7fff));
+  const auto no_number = hn::Gt(magnitude, hn::Set(di16, 0x7c00));
+  const auto plain = hn::And(half, hn::Set(di16, static_cast<int16_t>(0xfe00)));
+  hn::StoreU(hn::BitCast(du16, hn::IfThenElse(no_number, plain, half)), du16, to);
+}
+#else
 /// In integers, because Highway's DemoteTo truncates, and knows no infinity, where the processor
 /// has no such instruction: a cache must not depend on where it was made.
 template <class D>
@@ -33,6 +47,8 @@ HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
   const hn::Rebind<uint16_t, D> du16;
   hn::StoreU(hn::DemoteTo(du16, hn::Or(result, sign)), du16, to);
 }
+
+#endif
 
 void ToHalf(const float* from, size_t count, uint16_t* to) {
   const hn::CappedTag<float, 16> d;

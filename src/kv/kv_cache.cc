@@ -128,24 +128,28 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     head.positions.resize(rows);
     for (size_t row = 0; row < rows; row += kGroupRows) groups.emplace_back(h, row);
   }
-  const size_t open_bytes = kGroupRows * layout.row_bytes();
-  AlignedVector<std::byte> open(static_cast<size_t>(num_threads()) * open_bytes);
-  parallel_for(groups.size(), [&](size_t task, size_t thread) {
+  parallel_for(groups.size(), [&](size_t task, size_t) {
     const auto [h, begin] = groups[task];
     Head& head = target.heads[h];
     const std::span<const int32_t> keep(selection.keep[h]);
     const size_t group = begin / kGroupRows;
-    const bool closed = group < layout.closed_groups(keep.size());
-    std::byte* const place = head.data.data() + layout.group_offset(group, keep.size());
-    std::byte* const rows = closed ? open.data() + thread * open_bytes : place;
-    std::byte* to = rows;
-    for (size_t i = begin; i < std::min(keep.size(), begin + kGroupRows); ++i) {
-      const auto row = static_cast<size_t>(keep[i]);
-      pack_row(layout, keys.row(h / repeat, row), values.row(h / repeat, row), to);
-      head.positions[i] = positions.empty() ? keep[i] : positions[h / repeat][row];
-      to += layout.row_bytes();
+    const size_t count = std::min(kGroupRows, keep.size() - begin);
+    GroupRows key_rows;
+    GroupRows value_rows;
+    for (size_t i = 0; i < count; ++i) {
+      const auto row = static_cast<size_t>(keep[begin + i]);
+      key_rows[i] = keys.row(h / repeat, row);
+      value_rows[i] = values.row(h / repeat, row);
+      head.positions[begin + i] = positions.empty() ? keep[begin + i] : positions[h / repeat][row];
     }
-    if (closed) pack_group(layout, rows, place);
+    std::byte* to = head.data.data() + layout.group_offset(group, keep.size());
+    if (group < layout.closed_groups(keep.size())) {
+      pack_group(layout, key_rows, value_rows, to);
+    } else {
+      for (size_t i = 0; i < count; ++i, to += layout.row_bytes()) {
+        pack_row(layout, key_rows[i], value_rows[i], to);
+      }
+    }
   });
   refresh_views(target);
 }

@@ -177,16 +177,39 @@ void unpack_rows(const KvLayout& layout, const std::byte* rows, Matrix<float> ke
 }
 
 void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group) {
-  const size_t key_dim = layout.key_dim;
-  const size_t value_dim = layout.value_dim;
   // Kept from call to call: a decoded token may close a group in every head.
-  thread_local AlignedVector<float> keys, values, turned;
+  thread_local AlignedVector<float> keys, values;
+  keys.resize(kGroupRows * layout.key_dim);
+  values.resize(kGroupRows * layout.value_dim);
+  unpack_rows(layout, rows, {keys.data(), kGroupRows, layout.key_dim},
+              {values.data(), kGroupRows, layout.value_dim});
+  GroupRows key_rows;
+  GroupRows value_rows;
+  for (size_t r = 0; r < kGroupRows; ++r) {
+    key_rows[r] = &keys[r * layout.key_dim];
+    value_rows[r] = &values[r * layout.value_dim];
+  }
+  pack_group(layout, key_rows, value_rows, group);
+}
+
+void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
+                std::byte* group) {
+  thread_local AlignedVector<float> rows, turned;
   thread_local std::vector<uint8_t> codes;
-  keys.resize(kGroupRows * key_dim);
-  values.resize(kGroupRows * value_dim);
-  turned.resize(std::max(kGroupRows * key_dim, kGroupRows * value_dim));
-  unpack_rows(layout, rows, {keys.data(), kGroupRows, key_dim},
-              {values.data(), kGroupRows, value_dim});
+  thread_local std::vector<uint16_t> rounded;
+  rows.resize(kGroupRows * std::max(layout.key_dim, kSliceChannels));
+  turned.resize(kGroupRows * layout.key_dim);
+  // Channels [first, first + channels) of all rows, side by side.
+  const auto collect = [&](const GroupRows& from, size_t first, size_t channels) {
+    for (size_t r = 0; r < kGroupRows; ++r) {
+      std::copy_n(from[r] + first, channels, &rows[r * channels]);
+    }
+    if (!is_quantized(layout.type)) return;
+    // What is quantised is what open rows would hold.
+    rounded.resize(kGroupRows * channels);
+    to_half(rows.data(), rounded.size(), rounded.data());
+    from_half(rounded.data(), rounded.size(), rows.data());
+  };
   const auto store = [&](const float* from, size_t count, std::byte* to) {
     if (layout.type == KvType::kF32) {
       std::memcpy(to, from, count * sizeof(float));
@@ -195,7 +218,9 @@ void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group)
     }
   };
 
-  HWY_DYNAMIC_DISPATCH(Transpose)(keys.data(), kGroupRows, key_dim, turned.data());
+  const size_t key_dim = layout.key_dim;
+  collect(keys, 0, key_dim);
+  HWY_DYNAMIC_DISPATCH(Transpose)(rows.data(), kGroupRows, key_dim, turned.data());
   if (is_quantized(layout.type)) {
     uint16_t* steps = halves(group + layout.key_code_bytes());
     quantize(layout.type, turned.data(), key_dim, kGroupRows, codes, steps, steps + key_dim);
@@ -212,13 +237,12 @@ void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group)
 
   std::byte* to = group + layout.key_bytes();
   uint16_t* steps = halves(to + layout.value_code_bytes());
-  for (size_t first = 0; first < value_dim; first += kSliceChannels) {
-    const size_t channels = std::min(kSliceChannels, value_dim - first);
-    for (size_t r = 0; r < kGroupRows; ++r) {
-      std::copy_n(&values[r * value_dim + first], channels, &turned[r * channels]);
-    }
+  for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
+    const size_t channels = std::min(kSliceChannels, layout.value_dim - first);
+    const size_t row_bytes = channels * code_bits(layout.type) / 8;
     if (is_quantized(layout.type)) {
-      quantize(layout.type, turned.data(), kGroupRows, channels, codes, steps, steps + kGroupRows);
+      collect(values, first, channels);
+      quantize(layout.type, rows.data(), kGroupRows, channels, codes, steps, steps + kGroupRows);
       steps += 2 * kGroupRows;
       if (layout.type == KvType::kQ8) {
         std::memcpy(to, codes.data(), codes.size());
@@ -226,9 +250,9 @@ void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group)
         pair_codes(codes.data(), kGroupRows / 2 * channels, codes_at(to));
       }
     } else {
-      store(turned.data(), kGroupRows * channels, to);
+      for (size_t r = 0; r < kGroupRows; ++r) store(values[r] + first, channels, to + r * row_bytes);
     }
-    to += kGroupRows * channels * code_bits(layout.type) / 8;
+    to += kGroupRows * row_bytes;
   }
 }
 

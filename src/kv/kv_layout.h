@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -116,6 +117,13 @@ void pack_row(const KvLayout& layout, const float* key, const float* value, std:
 /// rounded up to a half after the minimum was rounded down to one. A range with NaN or infinity
 /// becomes NaN.
 void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group);
+
+/// Where the rows of a group to be are: each of key_dim or value_dim floats.
+using GroupRows = std::array<const float*, kGroupRows>;
+
+/// The same group of rows that have not been open.
+void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
+                std::byte* group);
 
 /// Reads `keys.rows` open rows, or the `kGroupRows` rows of a closed group, as floats.
 void unpack_rows(const KvLayout& layout, const std::byte* rows, Matrix<float> keys,
