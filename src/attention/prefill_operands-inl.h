@@ -232,7 +232,15 @@ class Int8Operands {
     std::fill(query_sums_.data() + begin * groups_, query_sums_.data() + end * groups_, 0);
   }
   HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
-    for (size_t k = 0; k < count; ++k) {
+    size_t k = 0;
+    for (; k + 4 <= count && dim_ % kGroup == 0; k += 4) {
+      for (size_t g = 0; g < groups_; ++g) {
+        RoundFourToBytes(keys + k * stride + g * kGroup, stride, kGroup,
+                         key_codes_.data() + k * bytes_ + g * kGroup, bytes_,
+                         &key_steps_[g * kTilePositions + k]);
+      }
+    }
+    for (; k < count; ++k) {
       int8_t* codes = key_codes_.data() + k * bytes_;
       std::fill(codes + dim_, codes + bytes_, int8_t{0});
       for (size_t g = 0; g < groups_; ++g) {
@@ -330,7 +338,7 @@ class Int8Operands {
     for (size_t k = 0; k < kTilePositions; k += 4) {
       auto four = hn::Zero(di);
       for (size_t i = 0; i < HWY_MIN(size_t{4}, count - HWY_MIN(count, k)); ++i) {
-        const auto code = hn::NearestInt(hn::Mul(hn::LoadU(d, values + (k + i) * stride), inverse));
+        const auto code = NearestProduct(d, hn::LoadU(d, values + (k + i) * stride), inverse);
         four = hn::Or(four,
                       hn::ShiftLeftSame(hn::And(code, hn::Set(di, 255)), static_cast<int>(8 * i)));
       }
@@ -352,7 +360,7 @@ class Int8Operands {
     const float top = hn::GetLane(hn::MaxOfLanes(d, tops));
     const auto inverse = hn::Set(d, top > 0 ? kLargest / top : 0.0F);
     for (size_t j = 0; j < kTilePositions; j += kLanes) {
-      const auto code = hn::NearestInt(hn::Mul(hn::Load(d, weights + j), inverse));
+      const auto code = NearestProduct(d, hn::Load(d, weights + j), inverse);
       hn::StoreU(hn::DemoteTo(d8, code), d8, codes + j);
     }
     return top / kLargest;

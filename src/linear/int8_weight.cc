@@ -49,6 +49,10 @@ void RoundBlocks(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT cod
                  float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
   constexpr size_t kBlock = Int8Weight::kBlock;
   size_t b = 0;
+  for (; (b + 4) * kBlock <= n; b += 4) {
+    RoundFourToBytes(x + b * kBlock, kBlock, kBlock, codes + b * kBlock, kBlock, steps + b,
+                     sums != nullptr ? sums + b : nullptr);
+  }
   const auto round = [&](const float* block) HWY_ATTR {
     steps[b] =
         RoundToBytes(block, kBlock, codes + b * kBlock, sums != nullptr ? sums + b : nullptr);
