@@ -100,38 +100,52 @@ HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, bool 
   }
 }
 
+/// Vectors of sums for each query head that fit the registers, beside an element of every head and
+/// one vector of the cache: of AVX2's 16 registers sums take 12 at most, and 8 keep both
+/// multipliers busy.
+template <size_t kGroup>
+constexpr size_t KeyVectors() {
+  return HWY_TARGET == HWY_AVX2 && kGroup < kMaxGroup ? 4 : 2;
+}
+template <size_t kGroup>
+constexpr size_t ValueVectors() {
+  return HWY_TARGET == HWY_AVX2 && kGroup == kMaxGroup ? 2 : 4;
+}
+
 /// logits[h][row] = bias[h] + q_h . k_row for the kGroupRows rows of a group. Meanwhile memory
-/// `ahead` bytes on is fetched.
+/// `ahead` bytes on is fetched, in its order and an equal share with each step, whichever way the
+/// keys themselves are gone through: memory that rests while they are read again is lost time.
 template <size_t kGroup, KvType kType>
 HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
                             const std::byte* HWY_RESTRICT keys, size_t dim, size_t ahead,
                             const float* HWY_RESTRICT bias, float* HWY_RESTRICT logits) {
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
-  constexpr size_t kVectors = 2;
+  constexpr size_t kVectors = KeyVectors<kGroup>();
   constexpr size_t kChannelBytes = kGroupRows * code_bits(kType) / 8;
-  static_assert(kGroupRows % (kVectors * kLanes) == 0);
-  for (size_t row = 0; row < kGroupRows; row += kVectors * kLanes) {
+  constexpr size_t kStep = kVectors * kLanes;
+  static_assert(kGroupRows % kStep == 0);
+  for (size_t row = 0; row < kGroupRows; row += kStep) {
     hn::Vec<VectorTag> sum[kGroup][kVectors];
 #pragma GCC unroll 8
     for (size_t h = 0; h < kGroup; ++h) {
       for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::Set(d, bias[h]);
     }
+#pragma GCC unroll 2
     for (size_t c = 0; c < dim; ++c) {
-      if (row == 0) prefetch(keys + c * kChannelBytes + ahead, kChannelBytes);
-      hn::Vec<VectorTag> k[kVectors];
+      prefetch(keys + ahead + row * dim * code_bits(kType) / 8 + c * kStep * code_bits(kType) / 8,
+               kStep * code_bits(kType) / 8);
+      hn::Vec<VectorTag> x[kGroup];
+#pragma GCC unroll 8
+      for (size_t h = 0; h < kGroup; ++h) x[h] = hn::Set(d, q[h * q_stride + c]);
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
         const size_t position = row + j * kLanes;
         const bool high = kType == KvType::kQ4 && position >= kGroupRows / 2;
-        k[j] = LoadCodes<kType>(d, keys + c * kChannelBytes, position - (high ? kGroupRows / 2 : 0),
-                                high);
-      }
+        const auto k = LoadCodes<kType>(d, keys + c * kChannelBytes,
+                                        position - (high ? kGroupRows / 2 : 0), high);
 #pragma GCC unroll 8
-      for (size_t h = 0; h < kGroup; ++h) {
-        const auto x = hn::Set(d, q[h * q_stride + c]);
-#pragma GCC unroll 8
-        for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, k[j], sum[h][j]);
+        for (size_t h = 0; h < kGroup; ++h) sum[h][j] = hn::MulAdd(x[h], k, sum[h][j]);
       }
     }
 #pragma GCC unroll 8
@@ -185,7 +199,8 @@ HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const 
 }
 
 /// out[h][0..kVectors * lanes) += sum over the rows of a group of weights[h][row] * value_row, the
-/// values being a slice's columns from `column` on. Meanwhile memory `ahead` bytes on is fetched.
+/// values being a slice's columns from `column` on. Meanwhile memory `ahead` bytes on is fetched,
+/// as with keys.
 template <size_t kGroup, size_t kVectors, KvType kType, class D>
 HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
                           const std::byte* HWY_RESTRICT slice, size_t channels, size_t column,
@@ -202,21 +217,23 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
   // Rows whose codes share bytes are read together.
   constexpr size_t kTogether = kType == KvType::kQ4 ? 2 : 1;
   constexpr size_t kApart = kGroupRows / kTogether;
+  const std::byte* fetched = slice + ahead + column * kGroupRows * code_bits(kType) / 8;
+#pragma GCC unroll 2
   for (size_t row = 0; row < kApart; ++row) {
     const size_t index = row * channels + column;
-    prefetch(slice + index * code_bits(kType) * kTogether / 8 + ahead, kColumnBytes * kTogether);
+    prefetch(fetched + row * kColumnBytes * kTogether, kColumnBytes * kTogether);
 #pragma GCC unroll 2
     for (size_t t = 0; t < kTogether; ++t) {
-      hn::Vec<D> v[kVectors];
-#pragma GCC unroll 8
-      for (size_t j = 0; j < kVectors; ++j) {
-        v[j] = LoadCodes<kType>(d, slice, index + j * kLanes, t != 0);
-      }
+      hn::Vec<D> x[kGroup];
 #pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) {
-        const auto x = hn::Set(d, weights[h * kGroupRows + row + t * kApart]);
+        x[h] = hn::Set(d, weights[h * kGroupRows + row + t * kApart]);
+      }
 #pragma GCC unroll 8
-        for (size_t j = 0; j < kVectors; ++j) sum[h][j] = hn::MulAdd(x, v[j], sum[h][j]);
+      for (size_t j = 0; j < kVectors; ++j) {
+        const auto v = LoadCodes<kType>(d, slice, index + j * kLanes, t != 0);
+#pragma GCC unroll 8
+        for (size_t h = 0; h < kGroup; ++h) sum[h][j] = hn::MulAdd(x[h], v, sum[h][j]);
       }
     }
   }
@@ -234,7 +251,7 @@ HWY_INLINE void AddSlice(const float* HWY_RESTRICT weights, const std::byte* sli
                          size_t ahead, float* HWY_RESTRICT out, size_t out_stride) {
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
-  constexpr size_t kVectors = HWY_TARGET == HWY_AVX2 ? 2 : 4;
+  constexpr size_t kVectors = ValueVectors<kGroup>();
   size_t c = 0;
   for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes) {
     AddValues<kGroup, kVectors, kType>(d, weights, slice, channels, c, ahead, out + c, out_stride);

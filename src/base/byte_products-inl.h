@@ -132,8 +132,7 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
       tops[r] = hn::Max(tops[r], Magnitude(x + r * x_stride + i));
     }
   }
-  const auto magnitude =
-      ReduceFour(tops, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
+  const auto magnitude = ReduceFour(tops, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
   if (HWY_UNLIKELY(!hn::AllTrue(di4, hn::Lt(magnitude, hn::Set(di4, kInfiniteMagnitude))))) {
     for (size_t r = 0; r < 4; ++r) {
       steps[r] = RoundToBytes(x + r * x_stride, n, codes + r * codes_stride,

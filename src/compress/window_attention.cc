@@ -198,10 +198,14 @@ template <int kExpDegree>
 HWY_INLINE void WeighHead(const WindowRows& rows, std::span<const RowCombination> combinations,
                           float* HWY_RESTRICT sums) {
   switch (combinations.size()) {
-    case 0: return Weigh<kExpDegree, 0>(rows, combinations.data(), sums);
-    case 1: return Weigh<kExpDegree, 1>(rows, combinations.data(), sums);
-    case 2: return Weigh<kExpDegree, 2>(rows, combinations.data(), sums);
-    default: return Weigh<kExpDegree, kMostCombinations>(rows, combinations.data(), sums);
+    case 0:
+      return Weigh<kExpDegree, 0>(rows, combinations.data(), sums);
+    case 1:
+      return Weigh<kExpDegree, 1>(rows, combinations.data(), sums);
+    case 2:
+      return Weigh<kExpDegree, 2>(rows, combinations.data(), sums);
+    default:
+      return Weigh<kExpDegree, kMostCombinations>(rows, combinations.data(), sums);
   }
 }
 

@@ -250,7 +250,8 @@ void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& 
         pair_codes(codes.data(), kGroupRows / 2 * channels, codes_at(to));
       }
     } else {
-      for (size_t r = 0; r < kGroupRows; ++r) store(values[r] + first, channels, to + r * row_bytes);
+      for (size_t r = 0; r < kGroupRows; ++r)
+        store(values[r] + first, channels, to + r * row_bytes);
     }
     to += kGroupRows * row_bytes;
   }
