@@ -296,9 +296,7 @@ class Int8Operands {
                             float* HWY_RESTRICT out) {
     HWY_ALIGN uint8_t codes[kTileRows * kTilePositions];
     float steps[kTileRows];
-    for (size_t r = 0; r < kTileRows; ++r) {
-      steps[r] = RoundWeights(weights + r * kTilePositions, codes + r * kTilePositions);
-    }
+    RoundWeights(weights, codes, steps);
     const ByteFactors f{.fours = (depth + 3) / 4,
                         .a = codes,
                         .a_stride = kTilePositions,
@@ -346,24 +344,45 @@ class Int8Operands {
                  reinterpret_cast<int32_t*>(values_.data() + k * padded_value_dim_ + c * 4));
     }
   }
-  /// A row of a tile's weights, none of which is negative; returns its step.
-  static HWY_INLINE float RoundWeights(const float* HWY_RESTRICT weights,
-                                       uint8_t* HWY_RESTRICT codes) {
+  /// Weights [kTileRows, kTilePositions], none of which is negative, each row with its own step.
+  static HWY_INLINE void RoundWeights(const float* HWY_RESTRICT weights,
+                                      uint8_t* HWY_RESTRICT codes, float* HWY_RESTRICT steps) {
     const hn::ScalableTag<float> d;
-    const hn::Rebind<uint8_t, decltype(d)> d8;
-    constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<float>());
+    const ByteSumTag di;
+    const hn::Full128<float> d4;
+    constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
     constexpr float kLargest = 255.0F;
-    auto tops = hn::Load(d, weights);
-    for (size_t j = kLanes; j < kTilePositions; j += kLanes) {
-      tops = hn::Max(tops, hn::Load(d, weights + j));
+    HWY_ALIGN float inverses[kTileRows + 2];
+    static_assert(kTileRows == 6);
+    for (const size_t first : {size_t{0}, kTileRows - 4}) {
+      ByteSums tops[4];
+      for (size_t r = 0; r < 4; ++r) {
+        const float* row = weights + (first + r) * kTilePositions;
+        auto top = hn::Load(d, row);
+        for (size_t j = kLanes; j < kTilePositions; j += kLanes) {
+          top = hn::Max(top, hn::Load(d, row + j));
+        }
+        tops[r] = hn::BitCast(di, top);  // ordered like the numbers, since none is negative
+      }
+      const auto top =
+          hn::BitCast(d4, ReduceFour(tops, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); }));
+      const auto inverse =
+          hn::IfThenElseZero(hn::Gt(top, hn::Zero(d4)), hn::Div(hn::Set(d4, kLargest), top));
+      hn::StoreU(inverse, d4, inverses + first);
+      hn::StoreU(hn::Mul(top, hn::Set(d4, 1.0F / kLargest)), d4, steps + first);
     }
-    const float top = hn::GetLane(hn::MaxOfLanes(d, tops));
-    const auto inverse = hn::Set(d, top > 0 ? kLargest / top : 0.0F);
-    for (size_t j = 0; j < kTilePositions; j += kLanes) {
-      const auto code = NearestProduct(d, hn::Load(d, weights + j), inverse);
-      hn::StoreU(hn::DemoteTo(d8, code), d8, codes + j);
+    for (size_t r = 0; r < kTileRows; ++r) {
+      const auto inverse = hn::Set(d, inverses[r]);
+      for (size_t j = 0; j < kTilePositions; j += 4 * kLanes) {
+        ByteSums code[4];
+        for (size_t i = 0; i < 4; ++i) {
+          const float* weight = weights + r * kTilePositions + j + i * kLanes;
+          code[i] = NearestProduct(d, hn::Load(d, weight), inverse);
+        }
+        hn::Store(DemoteFour<false>(code), di,
+                  reinterpret_cast<int32_t*>(codes + r * kTilePositions + j));
+      }
     }
-    return top / kLargest;
   }
 
   size_t dim_ = 0, bytes_ = 0, groups_ = 0, value_dim_ = 0, padded_value_dim_ = 0;
