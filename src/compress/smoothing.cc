@@ -22,19 +22,32 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// lose small scores beside a large one.
 void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool largest,
           float* HWY_RESTRICT out) {
-  const auto pool = [&](auto d, size_t i) HWY_ATTR {
-    auto result = hn::LoadU(d, in + i);
+  // Several vectors at a time: one sum would wait for itself at each step.
+  const auto pool = [&]<size_t kVectors>(auto d, size_t i) HWY_ATTR {
+    const size_t lanes = hn::Lanes(d);
+    hn::Vec<decltype(d)> result[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) result[v] = hn::LoadU(d, in + i + v * lanes);
     for (size_t j = 1; j < kernel; ++j) {
-      const auto next = hn::LoadU(d, in + i + j);
-      result = largest ? hn::Max(result, next) : hn::Add(result, next);
+#pragma GCC unroll 8
+      for (size_t v = 0; v < kVectors; ++v) {
+        const auto next = hn::LoadU(d, in + i + v * lanes + j);
+        result[v] = largest ? hn::Max(result[v], next) : hn::Add(result[v], next);
+      }
     }
-    if (!largest) result = hn::Div(result, hn::Set(d, static_cast<float>(kernel)));
-    hn::StoreU(result, d, out + i);
+    for (size_t v = 0; v < kVectors; ++v) {
+      if (!largest) result[v] = hn::Div(result[v], hn::Set(d, static_cast<float>(kernel)));
+      hn::StoreU(result[v], d, out + i + v * lanes);
+    }
   };
+  constexpr size_t kTogether = 8;
   const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
   size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) pool(d, i);
-  for (; i < count; ++i) pool(hn::CappedTag<float, 1>(), i);
+  for (; i + kTogether * lanes <= count; i += kTogether * lanes) {
+    pool.template operator()<kTogether>(d, i);
+  }
+  for (; i + lanes <= count; i += lanes) pool.template operator()<1>(d, i);
+  for (; i < count; ++i) pool.template operator()<1>(hn::CappedTag<float, 1>(), i);
 }
 
 }  // namespace restkv::HWY_NAMESPACE

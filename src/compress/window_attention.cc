@@ -8,6 +8,7 @@
 
 #include "attention/attention_precision.h"
 #include "attention/softmax_scale.h"
+#include "base/prefetch.h"
 #include "base/threads.h"
 #include "compress/finite.h"
 #include "restkv/error.h"
@@ -214,6 +215,7 @@ bool AttendWindowIn(const WindowTask& t) {
   const size_t window = t.queries.rows;
   const size_t group = t.queries.heads / t.keys.heads;
   const size_t rows = group * window;
+  const size_t strips = hwy::DivCeil(rows, kTileRows);
   const size_t past = t.keys.rows - window;
   const std::vector<Operands> queries = PackWindow<Operands>(t);
   AlignedVector<float> log_sums(t.queries.heads * window);
@@ -232,6 +234,8 @@ bool AttendWindowIn(const WindowTask& t) {
         const size_t room = t.combinations.size() * kTilePositions;
         sums.assign(group * room, 0.0F);
         for (size_t row = 0; row < rows; row += kTileRows) {
+          prefetch_rows(t.keys, kv_head, begin + kTilePositions, kTilePositions, row / kTileRows,
+                        strips);
           if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
           const size_t end = HWY_MIN(row + kTileRows, rows);
           for (size_t i = row, next; i < end; i = next) {  // rows of one query head

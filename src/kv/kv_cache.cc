@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/pages.h"
 #include "base/threads.h"
 #include "kv/kv_layout.h"
 #include "restkv/error.h"
@@ -128,6 +129,9 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     head.positions.resize(rows);
     for (size_t row = 0; row < rows; row += kGroupRows) groups.emplace_back(h, row);
   }
+  parallel_for(cache_heads, [&](size_t h, size_t) {
+    populate_pages(target.heads[h].data.data(), target.heads[h].data.size());
+  });
   parallel_for(groups.size(), [&](size_t task, size_t) {
     const auto [h, begin] = groups[task];
     Head& head = target.heads[h];
