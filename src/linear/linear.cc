@@ -11,9 +11,9 @@
 #include "base/prefetch.h"
 #include "base/threads.h"
 #include "linear/few_rows.h"
-#include "linear/nibble_product.h"
 #include "linear/onednn_task.h"
 #include "linear/tiles.h"
+#include "linear/vnni_product.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -28,9 +28,9 @@ class PartnerInputs {
     done_ = {};
   }
   void convert(ggml_type weights) {
-    if (const NibbleProduct* nibbles = find_nibble_product(weights)) {
-      convert(kNibbles, nibbles->row_bytes(x_.cols),
-              [&](const float* row, char* to) { nibbles->round(row, x_.cols, to); });
+    if (const VnniProduct* vnni = find_vnni_product(weights)) {
+      convert(kVnni, vnni->row_bytes(x_.cols),
+              [&](const float* row, char* to) { vnni->round(row, x_.cols, to); });
       return;
     }
     const ggml_type partner = ggml_get_type_traits_cpu(weights)->vec_dot_type;
@@ -48,11 +48,11 @@ class PartnerInputs {
     return type == GGML_TYPE_F32 ? x_.stride * sizeof(float)
                                  : ggml_row_size(type, static_cast<int64_t>(x_.cols));
   }
-  /// The rows for `NibbleProduct`.
-  [[nodiscard]] const char* for_nibbles() const { return converted_[kNibbles].data(); }
+  /// The rows for `VnniProduct`.
+  [[nodiscard]] const char* for_vnni() const { return converted_[kVnni].data(); }
 
  private:
-  static constexpr size_t kNibbles = GGML_TYPE_COUNT;
+  static constexpr size_t kVnni = GGML_TYPE_COUNT;
 
   template <class Convert>
   void convert(size_t kind, size_t bytes, const Convert& convert_row) {
@@ -73,8 +73,8 @@ class PartnerInputs {
 /// time would show.
 void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
                       Matrix<float> y) {
-  if (const NibbleProduct* nibbles = find_nibble_product(weight.type)) {
-    nibbles->multiply(weight, begin, end, inputs.for_nibbles(), y);
+  if (const VnniProduct* vnni = find_vnni_product(weight.type)) {
+    vnni->multiply(weight, begin, end, inputs.for_vnni(), y);
     return;
   }
   const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
@@ -95,7 +95,7 @@ void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t 
 /// From how many rows of x on unpacking each stored row once for all of them is faster than
 /// products that unpack it for each (`linear_bench few` prints both).
 size_t unpack_from_rows(ggml_type type) {
-  if (find_nibble_product(type) != nullptr) return 8;
+  if (find_vnni_product(type) != nullptr) return 8;
   switch (type) {
     case GGML_TYPE_Q4_1:
       return 3;

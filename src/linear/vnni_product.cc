@@ -1,4 +1,4 @@
-#include "linear/nibble_product.h"
+#include "linear/vnni_product.h"
 
 #include "base/avx512.h"
 #include "base/prefetch.h"
@@ -23,9 +23,29 @@ namespace restkv {
 namespace {
 
 constexpr size_t kBlock = 32;     ///< Numbers that share a step, in weights and in x.
-constexpr size_t kCodeWords = 8;  ///< 16-bit words of their codes in the weights.
 constexpr size_t kTogether = 16;  ///< Blocks whose steps are looked up at a time.
 constexpr size_t kVectorWords = 32;
+
+/// A block of weights: a step (half), perhaps a minimum (half), then the codes, in words of 16
+/// bits. A number is step * (code - offset), or minimum + step * code. Of 4-bit codes, those of the
+/// first 16 numbers are in the lower halves of the bytes; 8-bit codes have a sign, which the offset
+/// takes away.
+struct Format {
+  size_t bits;
+  bool has_minimum;
+
+  [[nodiscard]] constexpr size_t code_words() const { return kBlock * bits / 16; }
+  [[nodiscard]] constexpr size_t header_words() const { return has_minimum ? 2 : 1; }
+  [[nodiscard]] constexpr size_t words() const { return header_words() + code_words(); }
+  [[nodiscard]] constexpr size_t offset() const { return size_t{1} << (bits - 1); }
+  /// Vectors of words that hold the headers of `kTogether` blocks.
+  [[nodiscard]] constexpr size_t header_vectors() const {
+    return (kTogether * words() + kVectorWords - 1) / kVectorWords;
+  }
+};
+constexpr Format kQ40{4, false};
+constexpr Format kQ41{4, true};
+constexpr Format kQ80{8, false};
 
 /// A rounded row of x: a step per block; the block's sum of codes, times that step; the codes.
 /// Each of the three is padded to whole vectors.
@@ -74,52 +94,53 @@ void round_row(const float* x, size_t cols, char* out) {
   }
 }
 
-/// Where things are in rows whose blocks have `kWords` words: a step (half), with 10 words a
-/// minimum (half), then the codes, those of the first 16 numbers in the lower halves of the bytes.
-template <size_t kWords>
+/// Where things are in rows of blocks.
+template <Format kFormat>
 struct Layout {
   using Words = std::array<uint16_t, kVectorWords>;
   /// The steps of 16 blocks and, 16 lanes later, their minima: which word of which vector they are.
-  alignas(64) std::array<Words, 5> header{};
-  std::array<uint32_t, 5> in_vector{};
-  /// Two blocks' codes in the order of x, each word twice, and by how much to shift it.
+  alignas(64) std::array<Words, kFormat.header_vectors()> header{};
+  std::array<uint32_t, kFormat.header_vectors()> in_vector{};
+  /// Of 4 bits: two blocks' codes in the order of x, each word twice, and by how much to shift it.
   alignas(64) Words code{};
   alignas(64) Words shift{};
 
   constexpr Layout() {
     for (size_t lane = 0; lane < kVectorWords; ++lane) {
-      code[lane] = static_cast<uint16_t>((lane / 16 + 1) * kWords - kCodeWords + lane % kCodeWords);
-      shift[lane] = lane % 16 < kCodeWords ? 0 : 4;
+      constexpr size_t kCodes = kFormat.code_words();
+      code[lane] = static_cast<uint16_t>(lane / 16 * kFormat.words() + kFormat.header_words() +
+                                         lane % kCodes);
+      shift[lane] = lane % 16 < kCodes ? 0 : 4;
       const size_t part = lane / kTogether;
-      if (part + kCodeWords >= kWords) continue;
-      const size_t word = lane % kTogether * kWords + part;
+      if (part >= kFormat.header_words()) continue;
+      const size_t word = lane % kTogether * kFormat.words() + part;
       header[word / kVectorWords][lane] = static_cast<uint16_t>(word % kVectorWords);
       in_vector[word / kVectorWords] |= 1U << lane;
     }
   }
 };
-template <size_t kWords>
-constexpr Layout<kWords> kLayout{};
+template <Format kFormat>
+constexpr Layout<kFormat> kLayout{};
 
-/// A vector of words. Loads reach beyond the blocks that are wanted, up to `kBeyond` words from a
-/// row's end; near the end of the weights (`kCareful`) only the first `wanted` words are touched.
+/// A vector of words. Loads reach beyond the blocks that are wanted, up to as many words from a
+/// row's end as the headers of `kTogether` blocks take; near the end of the weights (`kCareful`)
+/// only the first `wanted` words are touched.
 template <bool kCareful>
 HWY_INLINE __m512i LoadWords(const uint16_t* p, size_t wanted) {
   if constexpr (!kCareful) return _mm512_loadu_si512(p);
   return _mm512_maskz_loadu_epi16(wanted < kVectorWords ? (1U << wanted) - 1 : ~0U, p);
 }
-constexpr size_t kBeyond = 5 * kVectorWords;
 
 /// Steps of up to 16 blocks in the lower half of the result, minima in the upper half. Lanes of
 /// blocks that are not wanted hold anything.
-template <size_t kWords, bool kCareful>
+template <Format kFormat, bool kCareful>
 HWY_INLINE __m512i LoadHeaders(const uint16_t* w, size_t blocks) {
-  constexpr const Layout<kWords>& layout = kLayout<kWords>;
-  const size_t words = blocks * kWords;
+  constexpr const Layout<kFormat>& layout = kLayout<kFormat>;
+  const size_t words = blocks * kFormat.words();
   __m512i header = _mm512_permutexvar_epi16(_mm512_load_si512(layout.header[0].data()),
                                             LoadWords<kCareful>(w, words));
-  if (blocks <= 3) return header;  // they are all in the first vector
-#pragma GCC unroll 4
+  if ((blocks - 1) * kFormat.words() + kFormat.header_words() <= kVectorWords) return header;
+#pragma GCC unroll 8
   for (size_t v = 1; v < layout.header.size(); ++v) {
     const size_t before = v * kVectorWords;
     const __m512i part = LoadWords<kCareful>(w + before, words - std::min(words, before));
@@ -129,18 +150,35 @@ HWY_INLINE __m512i LoadHeaders(const uint16_t* w, size_t blocks) {
   return header;
 }
 
+/// The codes of blocks i and i + 1, of `blocks`, as unsigned bytes in the order of x.
+template <Format kFormat, bool kCareful>
+HWY_INLINE __m512i LoadCodes(const uint16_t* w, size_t i, size_t blocks) {
+  if constexpr (kFormat.bits == 4) {
+    constexpr const Layout<kFormat>& layout = kLayout<kFormat>;
+    const uint16_t* first = w + i * kFormat.words();
+    const __m512i twice =
+        _mm512_permutexvar_epi16(_mm512_load_si512(layout.code.data()),
+                                 LoadWords<kCareful>(first, (blocks - i) * kFormat.words()));
+    return _mm512_and_si512(_mm512_srlv_epi16(twice, _mm512_load_si512(layout.shift.data())),
+                            _mm512_set1_epi8(15));
+  } else {
+    const auto load = [&](size_t block) {
+      const uint16_t* codes = w + block * kFormat.words() + kFormat.header_words();
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+    };
+    const __m256i second = kCareful && i + 1 == blocks ? _mm256_setzero_si256() : load(i + 1);
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(load(i)), second, 1);
+    return _mm512_xor_si512(both, _mm512_set1_epi8(static_cast<char>(kFormat.offset())));
+  }
+}
+
 /// Adds to `sum` the products of blocks i and i + 1, of `blocks` whose steps are in `steps`.
-template <size_t kWords, bool kCareful>
+template <Format kFormat, bool kCareful>
 HWY_INLINE __m512 AddPair(const uint16_t* w, size_t i, size_t blocks, const int8_t* x, __m512 steps,
                           __m512 sum) {
-  constexpr const Layout<kWords>& layout = kLayout<kWords>;
-  const __m512i twice =
-      _mm512_permutexvar_epi16(_mm512_load_si512(layout.code.data()),
-                               LoadWords<kCareful>(w + i * kWords, (blocks - i) * kWords));
-  const __m512i codes = _mm512_and_si512(
-      _mm512_srlv_epi16(twice, _mm512_load_si512(layout.shift.data())), _mm512_set1_epi8(15));
   const __m512i products =
-      _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_loadu_si512(x + i * kBlock));
+      _mm512_dpbusd_epi32(_mm512_setzero_si512(), LoadCodes<kFormat, kCareful>(w, i, blocks),
+                          _mm512_loadu_si512(x + i * kBlock));
   const __m512i halves = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i blocks_of_lanes = _mm512_add_epi32(halves, _mm512_set1_epi32(static_cast<int>(i)));
   const __m512 steps_of_lanes = _mm512_permutexvar_ps(blocks_of_lanes, steps);
@@ -148,43 +186,44 @@ HWY_INLINE __m512 AddPair(const uint16_t* w, size_t i, size_t blocks, const int8
 }
 
 /// The product of a stored row and a row of x.
-template <size_t kWords, bool kCareful>
+template <Format kFormat, bool kCareful>
 HWY_INLINE float Dot(const uint16_t* w, size_t blocks, const RoundedRow& x) {
   __m512 even = _mm512_setzero_ps();
   __m512 odd = _mm512_setzero_ps();
   __m512 minima = _mm512_setzero_ps();
-  for (size_t b = 0; b < blocks; b += kTogether, w += kTogether * kWords) {
+  for (size_t b = 0; b < blocks; b += kTogether, w += kTogether * kFormat.words()) {
     const size_t count = std::min(kTogether, blocks - b);
     const auto wanted = static_cast<__mmask16>((1U << count) - 1);
-    const __m512i header = LoadHeaders<kWords, kCareful>(w, count);
+    const __m512i header = LoadHeaders<kFormat, kCareful>(w, count);
     const __m512 weight_steps = _mm512_maskz_cvtph_ps(wanted, _mm512_castsi512_si256(header));
-    // Without a minimum of their own, codes are relative to 8.
-    const __m512 minimum = kWords > kCodeWords + 1
-                               ? _mm512_maskz_cvtph_ps(wanted, _mm512_extracti64x4_epi64(header, 1))
-                               : _mm512_mul_ps(weight_steps, _mm512_set1_ps(-8));
+    const __m512 minimum =
+        kFormat.has_minimum
+            ? _mm512_maskz_cvtph_ps(wanted, _mm512_extracti64x4_epi64(header, 1))
+            : _mm512_mul_ps(weight_steps, _mm512_set1_ps(-static_cast<float>(kFormat.offset())));
     minima = _mm512_fmadd_ps(minimum, _mm512_loadu_ps(x.sums + b), minima);
     const __m512 steps = _mm512_mul_ps(weight_steps, _mm512_loadu_ps(x.steps + b));
     const int8_t* codes = x.codes + b * kBlock;
     if (count == kTogether) {
 #pragma GCC unroll 4
       for (size_t i = 0; i < kTogether; i += 4) {
-        even = AddPair<kWords, kCareful>(w, i, count, codes, steps, even);
-        odd = AddPair<kWords, kCareful>(w, i + 2, count, codes, steps, odd);
+        even = AddPair<kFormat, kCareful>(w, i, count, codes, steps, even);
+        odd = AddPair<kFormat, kCareful>(w, i + 2, count, codes, steps, odd);
       }
     } else {
       // Of a pair that is half beyond the row, that half has a step of 0.
       for (size_t i = 0; i < count; i += 2) {
-        even = AddPair<kWords, kCareful>(w, i, count, codes, steps, even);
+        even = AddPair<kFormat, kCareful>(w, i, count, codes, steps, even);
       }
     }
   }
   return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(even, odd), minima));
 }
 
-template <size_t kWords>
+template <Format kFormat>
 void multiply(const Weight& weight, size_t begin, size_t end, const char* x, Matrix<float> y) {
   const size_t blocks = weight.cols / kBlock;
-  const size_t row_words = blocks * kWords;
+  constexpr size_t kBeyond = kFormat.header_vectors() * kVectorWords;
+  const size_t row_words = blocks * kFormat.words();
   const size_t last_rows = (kBeyond + row_words - 1) / row_words;
   const size_t careful_from = weight.rows - std::min(weight.rows, last_rows);
   const auto* w = static_cast<const uint16_t*>(weight.data) + begin * row_words;
@@ -192,14 +231,14 @@ void multiply(const Weight& weight, size_t begin, size_t end, const char* x, Mat
     prefetch(reinterpret_cast<const char*>(w) + kWeightsAhead, row_words * sizeof(uint16_t));
     for (size_t i = 0; i < y.rows; ++i) {
       const RoundedRow row(x + i * RoundedRow::bytes(weight.cols), weight.cols);
-      y.row(i)[r - begin] =
-          r < careful_from ? Dot<kWords, false>(w, blocks, row) : Dot<kWords, true>(w, blocks, row);
+      y.row(i)[r - begin] = r < careful_from ? Dot<kFormat, false>(w, blocks, row)
+                                             : Dot<kFormat, true>(w, blocks, row);
     }
   }
 }
 
-constexpr NibbleProduct kWithoutMinimum{RoundedRow::bytes, round_row, multiply<kCodeWords + 1>};
-constexpr NibbleProduct kWithMinimum{RoundedRow::bytes, round_row, multiply<kCodeWords + 2>};
+template <Format kFormat>
+constexpr VnniProduct kProduct{RoundedRow::bytes, round_row, multiply<kFormat>};
 
 }  // namespace
 }  // namespace restkv
@@ -207,10 +246,18 @@ HWY_POP_ATTRIBUTES
 
 namespace restkv {
 
-const NibbleProduct* find_nibble_product(ggml_type type) {
-  if (type != GGML_TYPE_Q4_0 && type != GGML_TYPE_Q4_1) return nullptr;
+const VnniProduct* find_vnni_product(ggml_type type) {
   if (!runs_avx512() || __builtin_cpu_supports("avx512vnni") == 0) return nullptr;
-  return type == GGML_TYPE_Q4_0 ? &kWithoutMinimum : &kWithMinimum;
+  switch (type) {
+    case GGML_TYPE_Q4_0:
+      return &kProduct<kQ40>;
+    case GGML_TYPE_Q4_1:
+      return &kProduct<kQ41>;
+    case GGML_TYPE_Q8_0:
+      return &kProduct<kQ80>;
+    default:
+      return nullptr;
+  }
 }
 
 }  // namespace restkv
@@ -218,7 +265,7 @@ const NibbleProduct* find_nibble_product(ggml_type type) {
 #else
 
 namespace restkv {
-const NibbleProduct* find_nibble_product(ggml_type) { return nullptr; }
+const VnniProduct* find_vnni_product(ggml_type) { return nullptr; }
 }  // namespace restkv
 
 #endif

@@ -4,10 +4,10 @@
 
 namespace restkv {
 
-/// Products of stored rows of 4-bit codes (Q4_0, Q4_1) with rows of x in 8 bits, where the
-/// processor multiplies four bytes at a time. Reads weights about twice as fast as ggml's dot
-/// products.
-struct NibbleProduct {
+/// Products of stored rows of 4-bit (Q4_0, Q4_1) and 8-bit codes (Q8_0) with rows of x in 8 bits,
+/// where the processor multiplies four bytes at a time. Reads weights about twice as fast as ggml's
+/// dot products.
+struct VnniProduct {
   /// Bytes of a rounded row of x, a multiple of 64.
   size_t (*row_bytes)(size_t cols);
   /// Rounds every 32 numbers of a row to whole numbers of -127 to 127 times a step that fits the
@@ -20,6 +20,6 @@ struct NibbleProduct {
 };
 
 /// The one for a type of weights, or null if there is none or this processor lacks AVX-512 VNNI.
-const NibbleProduct* find_nibble_product(ggml_type type);
+const VnniProduct* find_vnni_product(ggml_type type);
 
 }  // namespace restkv

@@ -1,4 +1,4 @@
-#include "linear/nibble_product.h"
+#include "linear/vnni_product.h"
 
 #include <ggml-cpu.h>
 #include <gtest/gtest.h>
@@ -57,7 +57,7 @@ class GuardedWeight {
 /// y [x_rows, end - begin].
 std::vector<float> multiply(const Weight& weight, size_t begin, size_t end,
                             const std::vector<float>& x) {
-  const NibbleProduct& product = *find_nibble_product(weight.type);
+  const VnniProduct& product = *find_vnni_product(weight.type);
   const size_t x_rows = x.size() / weight.cols;
   const size_t bytes = product.row_bytes(weight.cols);
   AlignedVector<char> rounded(x_rows * bytes);
@@ -69,11 +69,11 @@ std::vector<float> multiply(const Weight& weight, size_t begin, size_t end,
   return y;
 }
 
-class NibbleProductTest : public ::testing::TestWithParam<ggml_type> {
+class VnniProductTest : public ::testing::TestWithParam<ggml_type> {
  protected:
   void SetUp() override {
     ggml_cpu_init();  // tables of the half-precision conversions
-    if (find_nibble_product(GetParam()) == nullptr) GTEST_SKIP() << "needs AVX-512 VNNI";
+    if (find_vnni_product(GetParam()) == nullptr) GTEST_SKIP() << "needs AVX-512 VNNI";
   }
 };
 
@@ -86,7 +86,7 @@ std::vector<float> whole_numbers(size_t count) {
   return x;
 }
 
-TEST_P(NibbleProductTest, IsExactWhereNothingIsRounded) {
+TEST_P(VnniProductTest, IsExactWhereNothingIsRounded) {
   for (const size_t cols : {32, 64, 96, 128, 512, 544, 576, 1024, 1120, 1536}) {
     for (const size_t rows : {1, 2, 5, 40}) {
       const GuardedWeight stored(GetParam(), rows, cols);
@@ -111,7 +111,7 @@ TEST_P(NibbleProductTest, IsExactWhereNothingIsRounded) {
   }
 }
 
-TEST_P(NibbleProductTest, DoesNotDependOnWhereARowLies) {
+TEST_P(VnniProductTest, DoesNotDependOnWhereARowLies) {
   constexpr size_t kCols = 544;
   constexpr size_t kRows = 20;
   const GuardedWeight one(GetParam(), 1, kCols);
@@ -126,7 +126,7 @@ TEST_P(NibbleProductTest, DoesNotDependOnWhereARowLies) {
   }
 }
 
-TEST_P(NibbleProductTest, PassesOnWhatIsNoNumber) {
+TEST_P(VnniProductTest, PassesOnWhatIsNoNumber) {
   constexpr size_t kCols = 96;
   const GuardedWeight stored(GetParam(), 3, kCols);
   std::vector<float> x(3 * kCols);  // one row stays zero
@@ -137,18 +137,18 @@ TEST_P(NibbleProductTest, PassesOnWhatIsNoNumber) {
   for (size_t i = 6; i < 9; ++i) EXPECT_EQ(y[i], 0) << i;
 }
 
-TEST_P(NibbleProductTest, IsForProcessorsThatHaveIt) {
+TEST_P(VnniProductTest, IsForProcessorsThatHaveIt) {
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
     const bool avx512 = testing::simd_target_name(target).rfind("AVX3", 0) == 0;
-    EXPECT_EQ(find_nibble_product(GetParam()) != nullptr, avx512)
+    EXPECT_EQ(find_vnni_product(GetParam()) != nullptr, avx512)
         << testing::simd_target_name(target);
   }
-  EXPECT_EQ(find_nibble_product(GGML_TYPE_Q8_0), nullptr);
+  EXPECT_EQ(find_vnni_product(GGML_TYPE_Q6_K), nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, NibbleProductTest,
-                         ::testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1),
+INSTANTIATE_TEST_SUITE_P(Types, VnniProductTest,
+                         ::testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q8_0),
                          [](const auto& type) { return std::string(ggml_type_name(type.param)); });
 
 }  // namespace
