@@ -135,14 +135,13 @@ HWY_INLINE hn::Vec128<int32_t> ReduceFour(const ByteSums (&v)[4], const Operatio
 #endif
 }
 
-/// The same for four rows of x at once, `x_stride` apart, in half the time; n is a multiple of the
-/// vector length. codes of rows are `codes_stride` apart; steps[4] and sums[4], which may be null,
-/// lie side by side.
+/// The same for four rows of x at once, `x_stride` apart, in half the time; n is a multiple of four
+/// vectors, or two with codes_stride == n. codes of rows are `codes_stride` apart; steps[4] and
+/// sums[4], which may be null, lie side by side.
 HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, size_t n,
                                  int8_t* HWY_RESTRICT codes, size_t codes_stride,
                                  float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums = nullptr) {
   const hn::ScalableTag<float> d;
-  const hn::Rebind<int8_t, decltype(d)> d8;
   const ByteSumTag di;
   const hn::Full128<int32_t> di4;
   const hn::Full128<float> d4;
@@ -174,7 +173,7 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
   const auto store = [&](const ByteSums(&code)[4], int8_t* to) HWY_ATTR {
     hn::StoreU(DemoteFour<true>(code), di, reinterpret_cast<int32_t*>(to));
   };
-  if (n == 2 * kLanes && codes_stride == n) {  // two rows make a vector of codes
+  if (n == 2 * kLanes) {  // two rows make a vector of codes
     for (size_t r = 0; r < 4; r += 2) {
       const ByteSums code[4] = {round(r, 0), round(r, kLanes), round(r + 1, 0),
                                 round(r + 1, kLanes)};
@@ -185,18 +184,12 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
   } else {
     for (size_t r = 0; r < 4; ++r) {
       totals[r] = hn::Zero(di);
-      size_t i = 0;
-      for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      for (size_t i = 0; i < n; i += 4 * kLanes) {
         const ByteSums code[4] = {round(r, i), round(r, i + kLanes), round(r, i + 2 * kLanes),
                                   round(r, i + 3 * kLanes)};
         totals[r] =
             hn::Add(totals[r], hn::Add(hn::Add(code[0], code[1]), hn::Add(code[2], code[3])));
         store(code, codes + r * codes_stride + i);
-      }
-      for (; i < n; i += kLanes) {
-        const auto code = round(r, i);
-        totals[r] = hn::Add(totals[r], code);
-        hn::StoreU(hn::DemoteTo(d8, code), d8, codes + r * codes_stride + i);
       }
     }
   }

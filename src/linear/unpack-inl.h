@@ -60,8 +60,8 @@ HWY_INLINE auto LowBits(const uint8_t* p, int32_t mask) {
 /// Blocks of 32: a step (half), perhaps a minimum (half), and codes of 4 bits, those of the first
 /// 16 numbers in the lower halves of the bytes. Without a minimum, codes are relative to 8.
 template <bool kMinimum>
-HWY_INLINE void UnpackVnni(const uint8_t* HWY_RESTRICT block, size_t cols,
-                           float* HWY_RESTRICT out) {
+HWY_INLINE void UnpackNibbles(const uint8_t* HWY_RESTRICT block, size_t cols,
+                              float* HWY_RESTRICT out) {
   constexpr size_t kHeader = kMinimum ? 4 : 2;
   constexpr int32_t kOffset = kMinimum ? 0 : 8;
   for (size_t c = 0; c < cols; c += 32, block += kHeader + 16) {
@@ -171,9 +171,9 @@ HWY_INLINE void UnpackRow(ggml_type type, const void* row, size_t cols, float* H
     case GGML_TYPE_F16:
       return UnpackHalves(bytes, cols, out);
     case GGML_TYPE_Q4_0:
-      return UnpackVnni<false>(bytes, cols, out);
+      return UnpackNibbles<false>(bytes, cols, out);
     case GGML_TYPE_Q4_1:
-      return UnpackVnni<true>(bytes, cols, out);
+      return UnpackNibbles<true>(bytes, cols, out);
     case GGML_TYPE_Q8_0:
       return UnpackBytes(bytes, cols, out);
     case GGML_TYPE_Q4_K:
