@@ -155,8 +155,10 @@ void set_num_threads(int threads) {
 }
 
 int num_threads() {
+  // Asking the system takes microseconds, as long as a small product.
+  static const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const int threads = g_threads;
-  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return threads > 0 ? threads : processors;
 }
 
 void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body, Sharing sharing) {
