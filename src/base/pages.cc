@@ -9,18 +9,37 @@
 
 namespace restkv {
 
-void populate_pages(void* memory, size_t bytes) {
-#if defined(__linux__) && defined(MADV_POPULATE_WRITE)
+#ifdef __linux__
+namespace {
+
+/// Advises the system about the whole pages of some memory, if they are at least `fewest`. It may
+/// refuse: then nothing is gained.
+void advise(const void* memory, size_t bytes, size_t fewest, int advice) {
   static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t begin = (address + page - 1) / page * page;
   const uintptr_t end = (address + bytes) / page * page;
-  constexpr size_t kFewest = 8;
-  if (end < begin + kFewest * page) return;
-  // A system that refuses leaves everything to the first writes.
-  (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
+  if (end < begin + fewest * page) return;
+  (void)madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+}  // namespace
+#endif
+
+void populate_pages(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_POPULATE_WRITE)
+  advise(memory, bytes, 8, MADV_POPULATE_WRITE);
 #else
   (void)memory;
+  (void)bytes;
+#endif
+}
+
+void release_pages(const void* file, size_t bytes) {
+#ifdef __linux__
+  advise(file, bytes, 1, MADV_DONTNEED);
+#else
+  (void)file;
   (void)bytes;
 #endif
 }

@@ -9,4 +9,9 @@ namespace restkv {
 /// knows no such call, and to what is too small to matter.
 void populate_pages(void* memory, size_t bytes);
 
+/// Gives back the memory of whole pages of a mapped file, which are read again when touched. Must
+/// not be called for any other memory, which would be lost. Does nothing where the system knows no
+/// such call.
+void release_pages(const void* file, size_t bytes);
+
 }  // namespace restkv

@@ -102,6 +102,9 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
 
   embed(model_, tokens, hidden);
   const bool convert = n >= kDenseFromRows;
+  const auto stored = model_.weights().linear == LinearPrecision::kInt8
+                          ? StoredProduct::kFastestRounded
+                          : StoredProduct::kFastest;
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (convert) s.dense.make(model_.weights().layers[layer], model_.weights().linear);
     const size_t window = c.windows[layer];
@@ -122,7 +125,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, StoredProduct::kFastest, s.rope_of(window),
+          model_, layer, convert ? &s.dense : nullptr, stored, s.rope_of(window),
           std::span(positions).subspan(first, end - first), wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {

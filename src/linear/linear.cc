@@ -6,39 +6,48 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
+#include <optional>
 #include <utility>
 
+#include "base/pages.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
 #include "linear/few_rows.h"
 #include "linear/onednn_task.h"
+#include "linear/packed_weight.h"
 #include "linear/tiles.h"
-#include "linear/vnni_product.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
 
-/// x in the types that the stored weights want to be multiplied with, one buffer per type, and one
-/// for our own product.
+/// x in the types that the stored weights want to be multiplied with, one buffer per type, and
+/// rounded for packed ones.
 class PartnerInputs {
  public:
   void begin(Matrix<const float> x) {
     x_ = x;
     done_ = {};
+    rounded_done_ = false;
   }
+  /// For rows of `weights` as they are stored.
   void convert(ggml_type weights) {
-    if (const VnniProduct* vnni = find_vnni_product(weights)) {
-      convert(kVnni, vnni->row_bytes(x_.cols),
-              [&](const float* row, char* to) { vnni->round(row, x_.cols, to); });
-      return;
-    }
     const ggml_type partner = ggml_get_type_traits_cpu(weights)->vec_dot_type;
-    if (partner == GGML_TYPE_F32) return;
+    if (partner == GGML_TYPE_F32 || done_[partner]) return;
+    done_[partner] = true;
     const auto from_float = ggml_get_type_traits_cpu(partner)->from_float;
-    convert(partner, row_bytes(partner), [&](const float* row, char* to) {
-      from_float(row, to, static_cast<int64_t>(x_.cols));
-    });
+    const size_t bytes = row_bytes(partner);
+    AlignedVector<char>& rows = converted_[partner];
+    if (rows.size() < x_.rows * bytes) rows.resize(x_.rows * bytes);
+    for (size_t i = 0; i < x_.rows; ++i) {
+      from_float(x_.row(i), rows.data() + i * bytes, static_cast<int64_t>(x_.cols));
+    }
+  }
+  /// For packed weights.
+  void round() {
+    if (!rounded_done_) rounded_.round(x_);
+    rounded_done_ = true;
   }
   /// The rows in a type of ggml's, one every `row_bytes(type)`.
   [[nodiscard]] const char* rows(ggml_type type) const {
@@ -48,35 +57,20 @@ class PartnerInputs {
     return type == GGML_TYPE_F32 ? x_.stride * sizeof(float)
                                  : ggml_row_size(type, static_cast<int64_t>(x_.cols));
   }
-  /// The rows for `VnniProduct`.
-  [[nodiscard]] const char* for_vnni() const { return converted_[kVnni].data(); }
+  [[nodiscard]] const RoundedRows& rounded() const { return rounded_; }
 
  private:
-  static constexpr size_t kVnni = GGML_TYPE_COUNT;
-
-  template <class Convert>
-  void convert(size_t kind, size_t bytes, const Convert& convert_row) {
-    if (done_[kind]) return;
-    done_[kind] = true;
-    AlignedVector<char>& rows = converted_[kind];
-    if (rows.size() < x_.rows * bytes) rows.resize(x_.rows * bytes);
-    for (size_t i = 0; i < x_.rows; ++i) convert_row(x_.row(i), rows.data() + i * bytes);
-  }
-
   Matrix<const float> x_;
-  std::array<AlignedVector<char>, GGML_TYPE_COUNT + 1> converted_;
-  std::array<bool, GGML_TYPE_COUNT + 1> done_{};
+  std::array<AlignedVector<char>, GGML_TYPE_COUNT> converted_;
+  std::array<bool, GGML_TYPE_COUNT> done_{};
+  RoundedRows rounded_;
+  bool rounded_done_ = false;
 };
 
-/// Rows [begin, end) of a stored weight times x, both as they are: by our product or by ggml's dot
-/// products. A dot product takes some hundred cycles: even asking ggml for the size of a row each
-/// time would show.
-void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
-                      Matrix<float> y) {
-  if (const VnniProduct* vnni = find_vnni_product(weight.type)) {
-    vnni->multiply(weight, begin, end, inputs.for_vnni(), y);
-    return;
-  }
+/// Rows [begin, end) of a stored weight times x, both as they are, by ggml's dot products. One
+/// takes some hundred cycles: even asking ggml for the size of a row each time would show.
+void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
+                   Matrix<float> y) {
   const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
   const auto dot = traits.vec_dot;
   const int n = static_cast<int>(weight.cols);
@@ -95,7 +89,7 @@ void multiply_rounded(const PartnerInputs& inputs, const Weight& weight, size_t 
 /// From how many rows of x on unpacking each stored row once for all of them is faster than
 /// products that unpack it for each (`linear_bench few` prints both).
 size_t unpack_from_rows(ggml_type type) {
-  if (find_vnni_product(type) != nullptr) return 8;
+  if (PackedWeight::supports(type)) return 8;
   switch (type) {
     case GGML_TYPE_Q4_1:
       return 3;
@@ -114,6 +108,11 @@ size_t unpack_from_rows(ggml_type type) {
 
 }  // namespace
 
+struct Linear::Packed {
+  std::once_flag made;
+  std::vector<std::optional<PackedWeight>> parts;
+};
+
 bool is_supported(ggml_type type) {
   if (type < 0 || type >= GGML_TYPE_COUNT) return false;
   if (type == GGML_TYPE_F32) return true;
@@ -124,7 +123,7 @@ bool is_supported(ggml_type type) {
 void dequantize_row(const Weight& weight, size_t r, float* out) { unpack_row(weight, r, out); }
 
 Linear::Linear(std::vector<Weight> parts, std::vector<float> bias)
-    : parts_(std::move(parts)), bias_(std::move(bias)) {
+    : parts_(std::move(parts)), bias_(std::move(bias)), packed_(std::make_shared<Packed>()) {
   for (const Weight& part : parts_) rows_ += part.rows;
 }
 
@@ -143,37 +142,74 @@ Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
   return {storage.data(), rows_, cols()};
 }
 
+const PackedWeight* Linear::packed(size_t part) const {
+  if (!PackedWeight::supports(parts_[part].type)) return nullptr;
+  std::call_once(packed_->made, [this] {
+    std::vector<std::optional<PackedWeight>> copies(parts_.size());
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (PackedWeight::supports(parts_[i].type)) copies[i].emplace(parts_[i]);
+    }
+    packed_->parts = std::move(copies);
+    release_file();
+  });
+  const auto& copy = packed_->parts[part];
+  return copy ? &*copy : nullptr;
+}
+
+void Linear::release_file() const {
+  for (size_t i = 0; i < packed_->parts.size(); ++i) {
+    if (!parts_[i].in_file || !packed_->parts[i]) continue;
+    release_pages(parts_[i].data, parts_[i].rows * parts_[i].row_bytes());
+  }
+}
+
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
   const auto unpacks = [&](const Weight& part) {
-    if (how == StoredProduct::kFastest) return x.rows >= unpack_from_rows(part.type);
-    return how == StoredProduct::kUnpacked;
+    switch (how) {
+      case StoredProduct::kFastest:
+        return x.rows >= unpack_from_rows(part.type);
+      case StoredProduct::kFastestRounded:
+        return x.rows >= unpack_from_rows(part.type) && !PackedWeight::supports(part.type);
+      default:
+        return how == StoredProduct::kUnpacked;
+    }
   };
   thread_local PartnerInputs inputs;  // kept from call to call
   inputs.begin(x);
-  for (const Weight& part : parts_) {
-    if (!unpacks(part)) inputs.convert(part.type);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (unpacks(parts_[i])) continue;
+    if (packed(i) != nullptr) {
+      inputs.round();
+    } else {
+      inputs.convert(parts_[i].type);
+    }
   }
-  // Chunks never cross parts. They are small, so that no thread waits long for the last one.
+  // Chunks never cross parts, and are whole panels. They are small, so that no thread waits long
+  // for the last one.
+  const size_t share = rows_ / (static_cast<size_t>(num_threads()) * 8);
   const size_t chunk =
-      std::clamp<size_t>(rows_ / (static_cast<size_t>(num_threads()) * 8), 32, 1024);
+      std::clamp<size_t>(share, 32, 1024) / PackedWeight::kPanel * PackedWeight::kPanel;
   const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
   size_t tasks = 0;
   for (const Weight& part : parts_) tasks += chunks(part);
   const PartnerInputs& shared = inputs;  // the tasks' own thread_locals are others
   const auto multiply_chunk = [&](size_t task, size_t) {
-    const Weight* part = parts_.data();
+    size_t i = 0;
     size_t output = 0;
-    for (; task >= chunks(*part); ++part) {
-      task -= chunks(*part);
-      output += part->rows;
+    for (; task >= chunks(parts_[i]); ++i) {
+      task -= chunks(parts_[i]);
+      output += parts_[i].rows;
     }
+    const Weight& part = parts_[i];
     const size_t begin = task * chunk;
-    const size_t end = std::min(part->rows, begin + chunk);
+    const size_t end = std::min(part.rows, begin + chunk);
     const Matrix<float> columns(y.data + output + begin, y.rows, end - begin, y.stride);
-    if (unpacks(*part)) {
-      multiply_unpacked(x, *part, begin, end, columns);
+    if (unpacks(part)) {
+      multiply_unpacked(x, part, begin, end, columns);
+    } else if (const PackedWeight* copy = packed(i)) {
+      copy->multiply(shared.rounded(), begin, end, columns);
     } else {
-      multiply_rounded(shared, *part, begin, end, columns);
+      multiply_dots(shared, part, begin, end, columns);
     }
   };
   parallel_for(tasks, multiply_chunk, Sharing::kRuns);

@@ -3,6 +3,7 @@
 #include <ggml.h>
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct Weight {
   ggml_type type = GGML_TYPE_F32;
   size_t rows = 0;
   size_t cols = 0;
+  /// The bytes are a mapped file's: their memory can be given back, and is read again when touched.
+  bool in_file = false;
 
   [[nodiscard]] size_t row_bytes() const { return ggml_row_size(type, static_cast<int64_t>(cols)); }
   [[nodiscard]] const void* row(size_t r) const {
@@ -38,11 +41,14 @@ void dequantize_row(const Weight& weight, size_t r, float* out);
 
 /// How to multiply weights as they are stored.
 enum class StoredProduct {
-  kFastest,   ///< As measured, by type and number of rows.
-  kRounded,   ///< ggml's dot products: x is rounded to each type's partner (8-bit blocks for
-              ///< quantised weights) and meets the stored codes.
+  kFastest,         ///< As measured, by type and number of rows; only a few rows of x are rounded.
+  kFastestRounded,  ///< Likewise, but packed weights meet any number of rounded rows.
+  kRounded,   ///< x is rounded to 8-bit blocks, for weights of 16 bits to these, and meets the
+              ///< codes: packed ones, or those of the file by ggml's dot products.
   kUnpacked,  ///< A few weight rows at a time become float32 in the cache and meet all rows of x.
 };
+
+class PackedWeight;
 
 /// y = x W^T for weights stacked along their outputs (Q, K and V; gate and up), so that one product
 /// makes what belongs together. The weights must have equal `cols` and may differ in type.
@@ -60,18 +66,29 @@ class Linear {
   /// Row `r` of all parts as float32.
   void unpack(size_t r, float* out) const;
 
+  /// Gives back the memory of what lies in a file and has been copied for single tokens. For those
+  /// who have read it for something else.
+  void release_file() const;
+
   /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
   Matrix<const float> densify(AlignedVector<float>& storage) const;
 
-  /// y [n, rows] = x [n, cols] W^T in the stored types, without a converted copy of W. A row of y
-  /// depends on the number of rows only by way of the chosen product.
+  /// y [n, rows] = x [n, cols] W^T in the stored types. A row of y depends on the number of rows
+  /// only by way of the chosen product. The first one in `kRounded` makes copies of what can be
+  /// packed: see PackedWeight.
   void multiply_stored(Matrix<const float> x, Matrix<float> y,
                        StoredProduct how = StoredProduct::kFastest) const;
 
  private:
+  /// Copies of the parts that can be packed, made when one is first asked for.
+  struct Packed;
+  /// The copy of a part, or null where there is none.
+  [[nodiscard]] const PackedWeight* packed(size_t part) const;
+
   std::vector<Weight> parts_;
   std::vector<float> bias_;
   size_t rows_ = 0;
+  std::shared_ptr<Packed> packed_;
 };
 
 /// y [n, rows] = x [n, cols] W^T with a float32 `w` [rows, cols], by oneDNN.

@@ -51,21 +51,23 @@ void PromptWeight::convert(const Linear& linear, LinearPrecision precision) {
   precision_ = precision;
   rows_ = linear.rows();
   cols_ = linear.cols();
-  if (precision == LinearPrecision::kF32) {
-    floats_ = linear.densify(storage_);
-    return;
+  switch (precision) {
+    case LinearPrecision::kF32:
+      floats_ = linear.densify(storage_);
+      break;
+    case LinearPrecision::kInt8:
+      bytes_.convert(rows_, cols_, [&](size_t r, float* row) { linear.unpack(r, row); });
+      break;
+    default:
+      halves_.resize(rows_ * cols_);
+      for_each_row(rows_, [&](size_t r) {
+        thread_local AlignedVector<float> row;  // kept from call to call
+        row.resize(cols_);
+        linear.unpack(r, row.data());
+        round_to_bf16(row.data(), cols_, &halves_[r * cols_]);
+      });
   }
-  if (precision == LinearPrecision::kInt8) {
-    bytes_.convert(rows_, cols_, [&](size_t r, float* row) { linear.unpack(r, row); });
-    return;
-  }
-  halves_.resize(rows_ * cols_);
-  for_each_row(rows_, [&](size_t r) {
-    thread_local AlignedVector<float> row;  // kept from call to call
-    row.resize(cols_);
-    linear.unpack(r, row.data());
-    round_to_bf16(row.data(), cols_, &halves_[r * cols_]);
-  });
+  linear.release_file();
 }
 
 void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {

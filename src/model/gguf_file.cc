@@ -180,7 +180,7 @@ Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
                      ggml_type_name(tensor.type)));
   }
-  return {bytes().data() + tensor.offset, tensor.type, rows, cols};
+  return {bytes().data() + tensor.offset, tensor.type, rows, cols, true};
 }
 
 }  // namespace restkv

@@ -1,4 +1,4 @@
-#include "linear/vnni_product.h"
+#include "linear/packed_weight.h"
 
 #include <ggml-cpu.h>
 #include <gtest/gtest.h>
@@ -8,10 +8,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "base/byte_products.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -57,24 +60,27 @@ class GuardedWeight {
 /// y [x_rows, end - begin].
 std::vector<float> multiply(const Weight& weight, size_t begin, size_t end,
                             const std::vector<float>& x) {
-  const VnniProduct& product = *find_vnni_product(weight.type);
+  const PackedWeight packed(weight);
   const size_t x_rows = x.size() / weight.cols;
-  const size_t bytes = product.row_bytes(weight.cols);
-  AlignedVector<char> rounded(x_rows * bytes);
-  for (size_t i = 0; i < x_rows; ++i) {
-    product.round(x.data() + i * weight.cols, weight.cols, rounded.data() + i * bytes);
-  }
+  RoundedRows rounded;
+  rounded.round({x.data(), x_rows, weight.cols});
   std::vector<float> y(x_rows * (end - begin));
-  product.multiply(weight, begin, end, rounded.data(), {y.data(), x_rows, end - begin});
+  packed.multiply(rounded, begin, end, {y.data(), x_rows, end - begin});
   return y;
 }
 
-class VnniProductTest : public ::testing::TestWithParam<ggml_type> {
+/// On every instruction set that has it.
+class PackedWeightTest : public ::testing::TestWithParam<std::tuple<ggml_type, int64_t>> {
  protected:
   void SetUp() override {
     ggml_cpu_init();  // tables of the half-precision conversions
-    if (find_vnni_product(GetParam()) == nullptr) GTEST_SKIP() << "needs AVX-512 VNNI";
+    forced_.emplace(std::get<1>(GetParam()));
+    if (!PackedWeight::supports(type())) GTEST_SKIP() << "needs VNNI";
   }
+  [[nodiscard]] static ggml_type type() { return std::get<0>(GetParam()); }
+
+ private:
+  std::optional<testing::ForcedSimdTarget> forced_;
 };
 
 // Whole numbers of which every 32 reach 127 are not changed by rounding.
@@ -86,12 +92,12 @@ std::vector<float> whole_numbers(size_t count) {
   return x;
 }
 
-TEST_P(VnniProductTest, IsExactWhereNothingIsRounded) {
+TEST_P(PackedWeightTest, IsExactWhereNothingIsRounded) {
   for (const size_t cols : {32, 64, 96, 128, 512, 544, 576, 1024, 1120, 1536}) {
-    for (const size_t rows : {1, 2, 5, 40}) {
-      const GuardedWeight stored(GetParam(), rows, cols);
+    for (const size_t rows : {1, 2, 16, 40}) {
+      const GuardedWeight stored(type(), rows, cols);
       const std::vector<float> x = whole_numbers(3 * cols);
-      const size_t begin = rows / 3;
+      const size_t begin = rows / 3 / PackedWeight::kPanel * PackedWeight::kPanel;
       const std::vector<float> y = multiply(stored.weight, begin, rows, x);
       for (size_t i = 0; i < 3; ++i) {
         for (size_t r = begin; r < rows; ++r) {
@@ -111,24 +117,24 @@ TEST_P(VnniProductTest, IsExactWhereNothingIsRounded) {
   }
 }
 
-TEST_P(VnniProductTest, DoesNotDependOnWhereARowLies) {
+TEST_P(PackedWeightTest, DoesNotDependOnWhereARowLies) {
   constexpr size_t kCols = 544;
   constexpr size_t kRows = 20;
-  const GuardedWeight one(GetParam(), 1, kCols);
+  const GuardedWeight one(type(), 1, kCols);
   std::vector<char> copies;
   const auto* bytes = static_cast<const char*>(one.weight.data);
   for (size_t r = 0; r < kRows; ++r)
     copies.insert(copies.end(), bytes, bytes + one.weight.row_bytes());
   const std::vector<float> x = whole_numbers(kCols);
   const float expected = multiply(one.weight, 0, 1, x)[0];
-  for (const float y : multiply({copies.data(), GetParam(), kRows, kCols}, 0, kRows, x)) {
+  for (const float y : multiply({copies.data(), type(), kRows, kCols}, 0, kRows, x)) {
     EXPECT_EQ(y, expected);
   }
 }
 
-TEST_P(VnniProductTest, PassesOnWhatIsNoNumber) {
+TEST_P(PackedWeightTest, PassesOnWhatIsNoNumber) {
   constexpr size_t kCols = 96;
-  const GuardedWeight stored(GetParam(), 3, kCols);
+  const GuardedWeight stored(type(), 3, kCols);
   std::vector<float> x(3 * kCols);  // one row stays zero
   x[0 * kCols + 40] = std::numeric_limits<float>::quiet_NaN();
   x[1 * kCols + 95] = -std::numeric_limits<float>::infinity();
@@ -137,19 +143,20 @@ TEST_P(VnniProductTest, PassesOnWhatIsNoNumber) {
   for (size_t i = 6; i < 9; ++i) EXPECT_EQ(y[i], 0) << i;
 }
 
-TEST_P(VnniProductTest, IsForProcessorsThatHaveIt) {
-  for (const int64_t target : testing::simd_targets()) {
-    const testing::ForcedSimdTarget forced(target);
-    const bool avx512 = testing::simd_target_name(target).rfind("AVX3", 0) == 0;
-    EXPECT_EQ(find_vnni_product(GetParam()) != nullptr, avx512)
-        << testing::simd_target_name(target);
-  }
-  EXPECT_EQ(find_vnni_product(GGML_TYPE_Q6_K), nullptr);
+TEST(PackedWeight, IsForTypesAndProcessorsThatHaveIt) {
+  EXPECT_EQ(PackedWeight::supports(GGML_TYPE_Q4_1), has_byte_products());
+  EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_Q6_K));
+  EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_F16));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, VnniProductTest,
-                         ::testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q8_0),
-                         [](const auto& type) { return std::string(ggml_type_name(type.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, PackedWeightTest,
+                         ::testing::Combine(::testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                                              GGML_TYPE_Q8_0),
+                                            ::testing::ValuesIn(testing::simd_targets())),
+                         [](const auto& parameter) {
+                           return std::string(ggml_type_name(std::get<0>(parameter.param))) + "_" +
+                                  testing::simd_target_name(std::get<1>(parameter.param));
+                         });
 
 }  // namespace
 }  // namespace restkv

@@ -1,0 +1,54 @@
+#pragma once
+
+#include "linear/linear.h"
+#include "restkv/aligned.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+/// Rows of x in 8 bits: every 32 numbers of a row are whole numbers of -127 to 127 times a step
+/// that fits the largest of them. Where a number is infinite or NaN its block's step is NaN.
+class RoundedRows {
+ public:
+  static constexpr size_t kBlock = 32;
+
+  /// The columns are a multiple of kBlock. Memory is kept from call to call.
+  void round(Matrix<const float> x);
+
+  [[nodiscard]] const int8_t* codes() const { return codes_.data(); }
+  [[nodiscard]] const float* steps() const { return steps_.data(); }
+  /// Of each block's codes: their sum, times -128.
+  [[nodiscard]] const int32_t* sums() const { return sums_.data(); }
+
+ private:
+  AlignedVector<int8_t> codes_;  // [rows, blocks, kBlock]
+  AlignedVector<float> steps_;   // [rows, blocks]
+  AlignedVector<int32_t> sums_;  // [rows, blocks]
+};
+
+/// A copy of a stored weight (Q4_0, Q4_1, Q8_0) in which 16 rows lie side by side, block by block,
+/// as the instructions that multiply bytes want them: single tokens read it as fast as memory
+/// delivers, several times as fast as rows of the file, whose blocks begin anywhere. Takes as much
+/// memory as they do.
+class PackedWeight {
+ public:
+  static constexpr size_t kPanel = 16;
+
+  /// Whether weights of a type can be packed and this processor multiplies bytes.
+  static bool supports(ggml_type type);
+
+  explicit PackedWeight(const Weight& weight);
+
+  /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight; `begin` is a
+  /// multiple of kPanel, and so is `end` unless it is the last row's. A row of y depends on its row
+  /// of x alone. Serial; meant for the tasks of a `parallel_for`.
+  void multiply(const RoundedRows& x, size_t begin, size_t end, Matrix<float> y) const;
+
+ private:
+  ggml_type type_;
+  size_t rows_;
+  size_t blocks_;
+  AlignedVector<uint8_t> panels_;
+};
+
+}  // namespace restkv
