@@ -1,14 +1,15 @@
 #include "linear/packed_weight.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "base/byte_products.h"
 #include "base/pages.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
+#include "linear/packed_format.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linear/packed_weight.cc"
@@ -20,54 +21,18 @@
 #define RESTKV_LINEAR_PACKED_WEIGHT_TYPES_
 namespace restkv {
 
-/// A block of 32 weights as GGUF stores it: a step (half), perhaps a minimum (half), then the
-/// codes. A number is step * (code - offset), or minimum + step * code. Bytes of 4-bit codes hold
-/// numbers j and, in their upper halves, j + 16; 8-bit codes have a sign, which the offset takes
-/// away.
-///
-/// A panel has, for each block, the steps of its rows and then their minima; then, for each block,
-/// the rows' first four bytes of codes, their next four, and so on.
-struct PackedFormat {
-  size_t bits;
-  bool has_minimum;
-
-  [[nodiscard]] constexpr size_t code_bytes() const { return RoundedRows::kBlock * bits / 8; }
-  [[nodiscard]] constexpr size_t header_bytes() const { return has_minimum ? 4 : 2; }
-  [[nodiscard]] constexpr size_t block_bytes() const { return header_bytes() + code_bytes(); }
-  /// Bytes of a panel before its codes, which begin at a cache line.
-  [[nodiscard]] constexpr size_t headers(size_t blocks) const {
-    return (blocks * header_bytes() * PackedWeight::kPanel + 63) / 64 * 64;
-  }
-  [[nodiscard]] constexpr size_t panel_bytes(size_t blocks) const {
-    return headers(blocks) + blocks * code_bytes() * PackedWeight::kPanel;
-  }
-};
-constexpr PackedFormat kQ40{4, false};
-constexpr PackedFormat kQ41{4, true};
-constexpr PackedFormat kQ80{8, false};
-
-/// Calls body.template operator()<format>() for a supported type.
-template <class Body>
-decltype(auto) with_format(ggml_type type, const Body& body) {
-  switch (type) {
-    case GGML_TYPE_Q4_0:
-      return body.template operator()<kQ40>();
-    case GGML_TYPE_Q4_1:
-      return body.template operator()<kQ41>();
-    default:
-      return body.template operator()<kQ80>();
-  }
-}
-
 /// A rounded row of x, followed by others.
 struct RoundedRow {
   const int8_t* codes;
   const float* steps;
   const int32_t* sums;
+  const int32_t* first_sums;
+  size_t blocks;
 
-  [[nodiscard]] RoundedRow after(size_t rows, size_t blocks) const {
-    return {codes + rows * blocks * RoundedRows::kBlock, steps + rows * blocks,
-            sums + rows * blocks};
+  [[nodiscard]] RoundedRow after(size_t rows) const {
+    const size_t count = rows * blocks;
+    return {codes + count * RoundedRows::kBlock, steps + count, sums + count, first_sums + count,
+            blocks};
   }
 };
 
@@ -79,7 +44,8 @@ namespace restkv::HWY_NAMESPACE {
 
 #if RESTKV_BYTE_PRODUCTS
 void RoundRow(const float* HWY_RESTRICT x, size_t blocks, int8_t* HWY_RESTRICT codes,
-              float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
+              float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums,
+              int32_t* HWY_RESTRICT first_sums) {
   constexpr size_t kBlock = RoundedRows::kBlock;
   size_t b = 0;
   for (; b + 4 <= blocks; b += 4) {
@@ -88,6 +54,23 @@ void RoundRow(const float* HWY_RESTRICT x, size_t blocks, int8_t* HWY_RESTRICT c
   }
   for (; b < blocks; ++b) {
     steps[b] = RoundToBytes(x + b * kBlock, kBlock, codes + b * kBlock, sums + b);
+  }
+  // Each 128 bits of codes are half a block.
+  const ByteSumTag di;
+  constexpr size_t kHalf = 16 / sizeof(int32_t);
+  constexpr size_t kBlocks = hn::MaxLanes(ByteSumTag()) / (2 * kHalf);
+  HWY_ALIGN int32_t halves[hn::MaxLanes(ByteSumTag())];
+  for (b = 0; b + kBlocks <= blocks; b += kBlocks) {
+    const auto four = hn::LoadU(di, reinterpret_cast<const int32_t*>(codes + b * kBlock));
+    auto sum = ByteSums{AddByteProducts(hn::Zero(di).raw, hn::Set(di, 0x01010101).raw, four.raw)};
+    sum = hn::Add(sum, hn::Shuffle2301(sum));
+    sum = hn::Add(sum, hn::Shuffle1032(sum));
+    hn::Store(sum, di, halves);
+    for (size_t i = 0; i < kBlocks; ++i) first_sums[b + i] = -kByteOffset * halves[i * 2 * kHalf];
+  }
+  for (; b < blocks; ++b) {
+    first_sums[b] = 0;
+    for (size_t i = 0; i < kBlock / 2; ++i) first_sums[b] -= kByteOffset * codes[b * kBlock + i];
   }
 }
 
@@ -98,147 +81,237 @@ constexpr size_t kTogether = 1;
 constexpr size_t kTogether = 4;
 #endif
 
-/// y [kRows, kPanel] = rounded rows times a panel, which is `blocks` long.
-template <PackedFormat kFormat, size_t kRows>
-HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, size_t blocks, const RoundedRow& x,
-                              float* HWY_RESTRICT y, size_t y_stride) {
-  constexpr size_t kPanel = PackedWeight::kPanel;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
-  constexpr size_t kVectors = kPanel / kLanes;
-  constexpr size_t kHeader = kFormat.header_bytes() * kPanel;
-  constexpr size_t kCodes = kFormat.code_bytes() * kPanel;
-  constexpr size_t kBlock = RoundedRows::kBlock;
-  const ByteSumTag di;
-  const hn::RebindToFloat<ByteSumTag> d;
-  const hn::Rebind<hwy::float16_t, decltype(d)> dh;
-  const uint8_t* headers = panel;
-  const uint8_t* codes = panel + kFormat.headers(blocks);
-  hn::Vec<decltype(d)> sum[kRows][kVectors];
-#pragma GCC unroll 4
-  for (size_t i = 0; i < kRows; ++i) {
+constexpr size_t kPanelVectors = PackedWeight::kPanel / hn::MaxLanes(ByteSumTag());
+using FloatTag = hn::RebindToFloat<ByteSumTag>;
+using PanelFloats = hn::Vec<FloatTag>[kPanelVectors];
+
+/// The numbers that a panel's rows have before their codes.
+HWY_INLINE void LoadPanelHalves(const uint8_t* from, PanelFloats& out) {
+  const hn::Rebind<hwy::float16_t, FloatTag> dh;
 #pragma GCC unroll 2
-    for (size_t j = 0; j < kVectors; ++j) sum[i][j] = hn::Zero(d);
+  for (size_t j = 0; j < kPanelVectors; ++j) {
+    out[j] = hn::PromoteTo(FloatTag(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from) +
+                                                         j * hn::Lanes(dh)));
   }
-  for (size_t b = 0; b < blocks; ++b, headers += kHeader, codes += kCodes) {
-    prefetch(headers + kWeightsAhead, kHeader);
-    prefetch(codes + kWeightsAhead, kCodes);
-    // Two sums, since one would wait for itself: of the lower and of the upper halves of the codes,
-    // or of every other four. What the offset adds, times the sum of x, comes off first.
-    RawByteSums low[kRows][kVectors];
-    RawByteSums high[kRows][kVectors];
+}
+template <class Byte>
+HWY_INLINE void LoadPanelBytes(const uint8_t* from, PanelFloats& out) {
+  const hn::Rebind<Byte, FloatTag> db;
+#pragma GCC unroll 2
+  for (size_t j = 0; j < kPanelVectors; ++j) {
+    const auto bytes = hn::LoadU(db, reinterpret_cast<const Byte*>(from) + j * hn::Lanes(db));
+    out[j] = hn::ConvertTo(FloatTag(), hn::PromoteTo(ByteSumTag(), bytes));
+  }
+}
+
+/// Four bytes of x in every four lanes.
+HWY_INLINE RawByteSums FourOfRow(const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, sizeof(four));
+  return hn::Set(ByteSumTag(), four).raw;
+}
+
+/// Sums of the products of a panel's block with blocks of x, in two parts. Of 4 bits: of the lower
+/// halves of the bytes, and 16 times those of the upper ones; of 6 bits: of the first and the
+/// second half of the block; of 8 bits: of every other four bytes, since one sum would wait for
+/// itself.
+template <size_t kRows>
+struct BlockSums {
+  RawByteSums low[kRows][kPanelVectors];
+  RawByteSums high[kRows][kPanelVectors];
+
+  /// Begins with what the codes' offset adds, which comes off first.
+  template <PackedFormat kFormat>
+  HWY_INLINE void Begin(const RoundedRow& x, size_t b) {
+    const ByteSumTag di;
+    constexpr int kShare = kFormat.offset() == 0 ? 1 : kByteOffset / kFormat.offset();
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRows; ++i) {
-      constexpr int kShare = kByteOffset >> (kFormat.bits - 1);
-      const auto begin =
-          kFormat.has_minimum ? hn::Zero(di) : hn::Set(di, x.sums[i * blocks + b] / kShare);
-#pragma GCC unroll 2
-      for (size_t j = 0; j < kVectors; ++j) {
-        low[i][j] = begin.raw;
-        high[i][j] = hn::Zero(di).raw;
-      }
-    }
-    const auto four_of_x = [&](size_t i, size_t at) HWY_ATTR {
-      int32_t four;
-      std::memcpy(&four, x.codes + (i * blocks + b) * kBlock + at, sizeof(four));
-      return hn::Set(di, four).raw;
-    };
-#pragma GCC unroll 8
-    for (size_t k = 0; k < kFormat.code_bytes() / 4; ++k) {
-#pragma GCC unroll 2
-      for (size_t j = 0; j < kVectors; ++j) {
-        const auto code =
-            hn::Load(di, reinterpret_cast<const int32_t*>(codes + (k * kPanel + j * kLanes) * 4));
-        if constexpr (kFormat.bits == 4) {
-          const auto lower = hn::And(code, hn::Set(di, 0x0F0F0F0F)).raw;
-          const auto upper = hn::And(code, hn::Set(di, static_cast<int32_t>(0xF0F0F0F0U))).raw;
-#pragma GCC unroll 4
-          for (size_t i = 0; i < kRows; ++i) {
-            low[i][j] = AddByteProducts(low[i][j], lower, four_of_x(i, 4 * k));
-            high[i][j] = AddByteProducts(high[i][j], upper, four_of_x(i, kBlock / 2 + 4 * k));
-          }
+      auto first = hn::Zero(di);
+      auto second = hn::Zero(di);
+      if constexpr (kFormat.offset() != 0) {
+        const size_t at = i * x.blocks + b;
+        if constexpr (kFormat.bits == 6) {
+          first = hn::Set(di, x.first_sums[at] / kShare);
+          second = hn::Set(di, (x.sums[at] - x.first_sums[at]) / kShare);
         } else {
+          first = hn::Set(di, x.sums[at] / kShare);
+        }
+      }
+#pragma GCC unroll 2
+      for (size_t j = 0; j < kPanelVectors; ++j) {
+        low[i][j] = first.raw;
+        high[i][j] = second.raw;
+      }
+    }
+  }
+
+  /// Adds the products of each row's four bytes from the k-th on.
+  template <PackedFormat kFormat, size_t k = 0>
+  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const RoundedRow& x, size_t b) {
+    const ByteSumTag di;
+    constexpr size_t kBlock = RoundedRows::kBlock;
+    constexpr size_t kFour = PackedWeight::kPanel * 4;
+#pragma GCC unroll 2
+    for (size_t j = 0; j < kPanelVectors; ++j) {
+      const auto load = [&](size_t four) HWY_ATTR {
+        const uint8_t* at = codes + four * kFour + j * hn::Lanes(di) * 4;
+        return hn::Load(di, reinterpret_cast<const int32_t*>(at));
+      };
+      const auto code = load(k);
+      if constexpr (kFormat.bits == 8) {
 #pragma GCC unroll 4
-          for (size_t i = 0; i < kRows; ++i) {
-            auto& to = k % 2 == 0 ? low[i][j] : high[i][j];
-            to = AddByteProducts(to, code.raw, four_of_x(i, 4 * k));
-          }
+        for (size_t i = 0; i < kRows; ++i) {
+          auto& sum = k % 2 == 0 ? low[i][j] : high[i][j];
+          sum = AddByteProducts(sum, code.raw,
+                                FourOfRow(x.codes + (i * x.blocks + b) * kBlock + 4 * k));
+        }
+      } else {
+        const auto lower_half = hn::Set(di, 0x0F0F0F0F);
+        const auto upper_half = hn::Set(di, static_cast<int32_t>(0xF0F0F0F0U));
+        auto first = hn::And(code, lower_half);
+        auto second = hn::And(code, upper_half);
+        if constexpr (kFormat.bits == 6) {
+          const auto two_bits = hn::Set(di, 0x30303030);
+          first = hn::Or(first, hn::And(ToBit4<k>(load(4)), two_bits));
+          second = hn::Or(hn::And(hn::ShiftRight<4>(code), lower_half),
+                          hn::And(ToBit4<k>(load(5)), two_bits));
+        }
+#pragma GCC unroll 4
+        for (size_t i = 0; i < kRows; ++i) {
+          const int8_t* four = x.codes + (i * x.blocks + b) * kBlock + 4 * k;
+          low[i][j] = AddByteProducts(low[i][j], first.raw, FourOfRow(four));
+          high[i][j] = AddByteProducts(high[i][j], second.raw, FourOfRow(four + kBlock / 2));
         }
       }
     }
-#pragma GCC unroll 2
-    for (size_t j = 0; j < kVectors; ++j) {
-      const auto half = [&](size_t part) HWY_ATTR {
-        return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(headers) +
-                                                  part * kPanel + j * kLanes));
-      };
-      const auto step = half(0);
+    if constexpr (k + 1 < (kFormat.bits == 8 ? 8 : 4)) Add<kFormat, k + 1>(codes, x, b);
+  }
+
+ private:
+  /// Moves bits from 2 k on to 4 on.
+  template <size_t k>
+  static HWY_INLINE ByteSums ToBit4(ByteSums v) {
+    if constexpr (k <= 2) {
+      return hn::ShiftLeft<4 - 2 * k>(v);
+    } else {
+      return hn::ShiftRight<2 * k - 4>(v);
+    }
+  }
+};
+
+/// y [kRows, kPanel] = rounded rows times a panel.
+template <PackedFormat kFormat, size_t kRows>
+HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRow& x,
+                              float* HWY_RESTRICT y, size_t y_stride) {
+  const FloatTag d;
+  const uint8_t* header = panel;
+  const uint8_t* codes = panel + kFormat.header_bytes(x.blocks);
+  PanelFloats steps, minima;             // the halves
+  PanelFloats own_steps, other_numbers;  // a block's own: its step, its minimum or second step
+  PanelFloats sum[kRows];
 #pragma GCC unroll 4
-      for (size_t i = 0; i < kRows; ++i) {
-        // Upper halves are 16 times their codes.
-        const ByteSums upper{high[i][j]};
-        const auto both =
-            hn::Add(ByteSums{low[i][j]}, kFormat.bits == 4 ? hn::ShiftRight<4>(upper) : upper);
-        auto product = hn::Mul(hn::ConvertTo(d, both), step);
-        if constexpr (kFormat.has_minimum) {
-          const auto x_sum =
-              hn::Set(d, static_cast<float>(x.sums[i * blocks + b]) * (-1.0F / kByteOffset));
-          product = hn::MulAdd(half(1), x_sum, product);
+  for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+    for (size_t j = 0; j < kPanelVectors; ++j) sum[i][j] = hn::Zero(d);
+  }
+  for (size_t b = 0; b < x.blocks; ++b) {
+    prefetch(header + kWeightsAhead, kFormat.half_bytes() + kFormat.scale_bytes());
+    prefetch(codes + kWeightsAhead, kFormat.code_bytes());
+    if (b % kFormat.together == 0) {
+      LoadPanelHalves(header, steps);
+      if constexpr (kFormat.has_minimum()) {
+        LoadPanelHalves(header + kFormat.half_bytes() / 2, minima);
+      }
+      header += kFormat.half_bytes();
+    }
+    if constexpr (kFormat.scales == 2) {
+      using Byte = std::conditional_t<kFormat.has_minimum(), uint8_t, int8_t>;
+      LoadPanelBytes<Byte>(header, own_steps);
+      LoadPanelBytes<Byte>(header + kFormat.scale_bytes() / 2, other_numbers);
+      header += kFormat.scale_bytes();
+    }
+    BlockSums<kRows> sums;
+    sums.template Begin<kFormat>(x, b);
+    sums.template Add<kFormat>(codes, x, b);
+    codes += kFormat.code_bytes();
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kRows; ++i) {
+      const size_t at = i * x.blocks + b;
+      const auto x_step = hn::Set(d, x.steps[at]);
+      const auto x_sum = hn::Set(d, static_cast<float>(x.sums[at]) * (-1.0F / kByteOffset));
+#pragma GCC unroll 2
+      for (size_t j = 0; j < kPanelVectors; ++j) {
+        const ByteSums low{sums.low[i][j]};
+        const ByteSums high{sums.high[i][j]};
+        hn::Vec<FloatTag> product;
+        if constexpr (kFormat.bits == 6) {
+          product = hn::MulAdd(hn::ConvertTo(d, low), own_steps[j],
+                               hn::Mul(hn::ConvertTo(d, high), other_numbers[j]));
+        } else {
+          product =
+              hn::ConvertTo(d, hn::Add(low, kFormat.bits == 4 ? hn::ShiftRight<4>(high) : high));
+          if constexpr (kFormat.scales == 2) product = hn::Mul(product, own_steps[j]);
         }
-        sum[i][j] = hn::MulAdd(product, hn::Set(d, x.steps[i * blocks + b]), sum[i][j]);
+        product = hn::Mul(product, steps[j]);
+        if constexpr (kFormat.has_minimum() && kFormat.scales == 2) {
+          product = hn::NegMulAdd(hn::Mul(minima[j], other_numbers[j]), x_sum, product);
+        } else if constexpr (kFormat.has_minimum()) {
+          product = hn::MulAdd(minima[j], x_sum, product);
+        }
+        sum[i][j] = hn::MulAdd(product, x_step, sum[i][j]);
       }
     }
   }
 #pragma GCC unroll 4
   for (size_t i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
-    for (size_t j = 0; j < kVectors; ++j) hn::StoreU(sum[i][j], d, y + i * y_stride + j * kLanes);
+    for (size_t j = 0; j < kPanelVectors; ++j) {
+      hn::StoreU(sum[i][j], d, y + i * y_stride + j * hn::Lanes(d));
+    }
   }
 }
 
 /// The first rows of x, as many as a panel meets at a time and there are, times the panel. Returns
 /// their number.
 template <PackedFormat kFormat, size_t kRows = kTogether>
-HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, size_t blocks,
-                               const RoundedRow& x, size_t rows, float* HWY_RESTRICT y,
-                               size_t y_stride) {
+HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedRow& x, size_t rows,
+                               float* HWY_RESTRICT y, size_t y_stride) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return MultiplySome<kFormat, kRows - 1>(panel, blocks, x, rows, y, y_stride);
-    }
+    if (rows < kRows) return MultiplySome<kFormat, kRows - 1>(panel, x, rows, y, y_stride);
   }
-  MultiplyPanel<kFormat, kRows>(panel, blocks, x, y, y_stride);
+  MultiplyPanel<kFormat, kRows>(panel, x, y, y_stride);
   return kRows;
 }
 
-/// y [y.rows, y.cols] = rounded rows from `x` on times panels.
+/// y [y.rows, y.cols] = rounded rows from `first` on times panels.
 template <PackedFormat kFormat>
-void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, size_t blocks, const RoundedRow& first,
+void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRow& first,
                     const Matrix<float>& y) {
   constexpr size_t kPanel = PackedWeight::kPanel;
-  for (size_t c = 0; c < y.cols; c += kPanel, panel += kFormat.panel_bytes(blocks)) {
+  for (size_t c = 0; c < y.cols; c += kPanel, panel += kFormat.panel_bytes(first.blocks)) {
     const size_t columns = std::min(kPanel, y.cols - c);
-    RoundedRow x = first;
-    for (size_t i = 0, done; i < y.rows; i += done, x = x.after(done, blocks)) {
+    for (size_t i = 0, done; i < y.rows; i += done) {
+      const RoundedRow x = first.after(i);
       if (columns == kPanel) {
-        done = MultiplySome<kFormat>(panel, blocks, x, y.rows - i, y.row(i) + c, y.stride);
+        done = MultiplySome<kFormat>(panel, x, y.rows - i, y.row(i) + c, y.stride);
         continue;
       }
       HWY_ALIGN float whole[kTogether * kPanel];
-      done = MultiplySome<kFormat>(panel, blocks, x, y.rows - i, whole, kPanel);
+      done = MultiplySome<kFormat>(panel, x, y.rows - i, whole, kPanel);
       for (size_t r = 0; r < done; ++r) std::copy_n(whole + r * kPanel, columns, y.row(i + r) + c);
     }
   }
 }
 
-void Multiply(ggml_type type, const uint8_t* panels, size_t blocks, const RoundedRow& x,
-              const Matrix<float>& y) {
-  with_format(type, [&]<PackedFormat kFormat>()
-                        HWY_ATTR { MultiplyPanels<kFormat>(panels, blocks, x, y); });
+void Multiply(ggml_type type, const uint8_t* panels, const RoundedRow& x, const Matrix<float>& y) {
+  with_packed_format(
+      type, [&]<PackedFormat kFormat>() HWY_ATTR { MultiplyPanels<kFormat>(panels, x, y); });
 }
 
 #else
-void RoundRow(const float*, size_t, int8_t*, float*, int32_t*) {}
-void Multiply(ggml_type, const uint8_t*, size_t, const RoundedRow&, const Matrix<float>&) {}
+void RoundRow(const float*, size_t, int8_t*, float*, int32_t*, int32_t*) {}
+void Multiply(ggml_type, const uint8_t*, const RoundedRow&, const Matrix<float>&) {}
 #endif
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -246,80 +319,54 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace restkv {
-namespace {
 
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(Multiply);
 
-/// `panel` from up to kPanel stored rows; what is missing becomes zero.
-template <PackedFormat kFormat>
-void pack_panel(const char* rows, size_t count, size_t blocks, uint8_t* panel) {
-  constexpr size_t kPanel = PackedWeight::kPanel;
-  constexpr size_t kHeaderWords = kFormat.header_bytes() / 2;
-  constexpr size_t kFours = kFormat.code_bytes() / 4;
-  if (count < kPanel) std::fill_n(panel, kFormat.panel_bytes(blocks), uint8_t{0});
-  uint8_t* codes = panel + kFormat.headers(blocks);
-  for (size_t b = 0; b < blocks; ++b) {
-    for (size_t r = 0; r < count; ++r) {
-      const char* block = rows + (r * blocks + b) * kFormat.block_bytes();
-      for (size_t part = 0; part < kHeaderWords; ++part) {
-        std::memcpy(panel + ((b * kHeaderWords + part) * kPanel + r) * 2, block + part * 2, 2);
-      }
-      for (size_t k = 0; k < kFours; ++k) {
-        uint32_t four;
-        std::memcpy(&four, block + kFormat.header_bytes() + k * 4, sizeof(four));
-        if (kFormat.bits == 8) four ^= 0x80808080U;
-        std::memcpy(codes + ((b * kFours + k) * kPanel + r) * 4, &four, sizeof(four));
-      }
-    }
-  }
-}
-
-}  // namespace
+static_assert(RoundedRows::kBlock == PackedFormat::kBlock);
+static_assert(PackedWeight::kPanel == PackedFormat::kRows);
 
 void RoundedRows::round(Matrix<const float> x) {
-  const size_t blocks = x.cols / kBlock;
-  if (steps_.size() < x.rows * blocks) {
+  blocks_ = x.cols / kBlock;
+  if (steps_.size() < x.rows * blocks_) {
     codes_.resize(x.rows * x.cols);
-    steps_.resize(x.rows * blocks);
-    sums_.resize(x.rows * blocks);
+    steps_.resize(x.rows * blocks_);
+    sums_.resize(x.rows * blocks_);
+    first_sums_.resize(x.rows * blocks_);
   }
   for (size_t r = 0; r < x.rows; ++r) {
+    const size_t at = r * blocks_;
     HWY_DYNAMIC_DISPATCH(RoundRow)
-    (x.row(r), blocks, &codes_[r * x.cols], &steps_[r * blocks], &sums_[r * blocks]);
+    (x.row(r), blocks_, &codes_[at * kBlock], &steps_[at], &sums_[at], &first_sums_[at]);
   }
 }
 
 bool PackedWeight::supports(ggml_type type) {
-  return (type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q4_1 || type == GGML_TYPE_Q8_0) &&
-         has_byte_products();
+  return with_packed_format(type, []<PackedFormat>() {}) && has_byte_products();
 }
 
-PackedWeight::PackedWeight(const Weight& weight)
-    : type_(weight.type), rows_(weight.rows), blocks_(weight.cols / RoundedRows::kBlock) {
-  const size_t panels = (rows_ + kPanel - 1) / kPanel;
-  with_format(type_, [&]<PackedFormat kFormat>() {
-    const size_t bytes = kFormat.panel_bytes(blocks_);
-    panels_.resize(panels * bytes);
-    constexpr size_t kPanelsTogether = 16;
-    parallel_for((panels + kPanelsTogether - 1) / kPanelsTogether, [&](size_t task, size_t) {
-      const size_t first = task * kPanelsTogether;
-      const size_t last = std::min(panels, first + kPanelsTogether);
-      populate_pages(&panels_[first * bytes], (last - first) * bytes);
-      for (size_t p = first; p < last; ++p) {
-        pack_panel<kFormat>(static_cast<const char*>(weight.row(p * kPanel)),
-                            std::min(kPanel, rows_ - p * kPanel), blocks_, &panels_[p * bytes]);
-      }
-    });
+PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
+  const size_t blocks = weight.cols / RoundedRows::kBlock;
+  const size_t panels = (weight.rows + kPanel - 1) / kPanel;
+  with_packed_format(type_,
+                     [&]<PackedFormat kFormat>() { panel_bytes_ = kFormat.panel_bytes(blocks); });
+  panels_.resize(panels * panel_bytes_);
+  constexpr size_t kPanelsTogether = 16;
+  parallel_for((panels + kPanelsTogether - 1) / kPanelsTogether, [&](size_t task, size_t) {
+    const size_t first = task * kPanelsTogether;
+    const size_t last = std::min(panels, first + kPanelsTogether);
+    populate_pages(&panels_[first * panel_bytes_], (last - first) * panel_bytes_);
+    for (size_t p = first; p < last; ++p) {
+      pack_panel(type_, static_cast<const uint8_t*>(weight.row(p * kPanel)), weight.row_bytes(),
+                 std::min(kPanel, weight.rows - p * kPanel), blocks, &panels_[p * panel_bytes_]);
+    }
   });
 }
 
 void PackedWeight::multiply(const RoundedRows& x, size_t begin, size_t end, Matrix<float> y) const {
-  const size_t bytes =
-      with_format(type_, [&]<PackedFormat kFormat>() { return kFormat.panel_bytes(blocks_); });
-  const uint8_t* panels = panels_.data() + begin / kPanel * bytes;
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (type_, panels, blocks_, {x.codes(), x.steps(), x.sums()},
+  (type_, panels_.data() + begin / kPanel * panel_bytes_,
+   {x.codes_.data(), x.steps_.data(), x.sums_.data(), x.first_sums_.data(), x.blocks_},
    {y.data, y.rows, end - begin, y.stride});
 }
 

@@ -15,21 +15,20 @@ class RoundedRows {
   /// The columns are a multiple of kBlock. Memory is kept from call to call.
   void round(Matrix<const float> x);
 
-  [[nodiscard]] const int8_t* codes() const { return codes_.data(); }
-  [[nodiscard]] const float* steps() const { return steps_.data(); }
-  /// Of each block's codes: their sum, times -128.
-  [[nodiscard]] const int32_t* sums() const { return sums_.data(); }
-
  private:
-  AlignedVector<int8_t> codes_;  // [rows, blocks, kBlock]
-  AlignedVector<float> steps_;   // [rows, blocks]
-  AlignedVector<int32_t> sums_;  // [rows, blocks]
+  friend class PackedWeight;
+
+  size_t blocks_ = 0;
+  AlignedVector<int8_t> codes_;        // [rows, blocks, kBlock]
+  AlignedVector<float> steps_;         // [rows, blocks]
+  AlignedVector<int32_t> sums_;        // [rows, blocks]: of the codes, times -128
+  AlignedVector<int32_t> first_sums_;  // [rows, blocks]: of the first half of the codes, likewise
 };
 
-/// A copy of a stored weight (Q4_0, Q4_1, Q8_0) in which 16 rows lie side by side, block by block,
-/// as the instructions that multiply bytes want them: single tokens read it as fast as memory
-/// delivers, several times as fast as rows of the file, whose blocks begin anywhere. Takes as much
-/// memory as they do.
+/// A copy of a stored weight (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K) in which 16 rows lie side by side,
+/// block by block, as the instructions that multiply bytes want them: single tokens read it as fast
+/// as memory delivers, several times as fast as rows of the file, whose blocks begin anywhere.
+/// Takes as much memory as they do.
 class PackedWeight {
  public:
   static constexpr size_t kPanel = 16;
@@ -46,8 +45,7 @@ class PackedWeight {
 
  private:
   ggml_type type_;
-  size_t rows_;
-  size_t blocks_;
+  size_t panel_bytes_ = 0;
   AlignedVector<uint8_t> panels_;
 };
 

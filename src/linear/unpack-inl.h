@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "hwy/highway.h"
+#include "linear/k_quants.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
@@ -97,12 +98,7 @@ HWY_INLINE void UnpackQ4K(const uint8_t* HWY_RESTRICT block, size_t cols, float*
     const uint8_t* scales = block + 4;
     const uint8_t* codes = block + 16;
     for (size_t part = 0; part < 8; ++part) {
-      // The first four pairs have their 6 bits in one byte each; of the others the upper two bits
-      // are above those of the first.
-      const int scale =
-          part < 4 ? scales[part] & 63 : (scales[part + 4] & 15) | (scales[part - 4] >> 6) << 4;
-      const int minimum =
-          part < 4 ? scales[part + 4] & 63 : scales[part + 4] >> 4 | (scales[part] >> 6) << 4;
+      const auto [scale, minimum] = scale_pair(scales, part);
       const uint8_t* bytes = codes + part / 2 * 32;
       const float s = step * static_cast<float>(scale);
       const float m = minimum_step * static_cast<float>(minimum);

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <ggml.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace restkv {
+
+/// How a type's numbers lie in a panel of 16 rows of weights, in blocks of 32 along the rows.
+///
+/// A number is step * (code - offset), or step * code + minimum. Each row has halves for `together`
+/// blocks: the step, perhaps the minimum; and, where `scales` is 2, two bytes for each block: what
+/// its step and minimum are of those halves, or, of 6 bits, what the steps of either half of the
+/// block are, with a sign. First comes all of that, block by block and row by row within each kind;
+/// then, from a cache line on, the codes, block by block: four bytes of each row, the next four,
+/// and so on. Bytes of 4 bits hold codes j and, in their upper halves, j + 16; the lower parts of 6
+/// bits are like these, followed by eight bytes with the upper 2 bits of codes 4 v + i and 16 + 4 v
+/// + i from bit 2 v of byte i and 4 + i on.
+struct PackedFormat {
+  size_t bits;
+  size_t halves;
+  size_t together = 1;
+  size_t scales = 0;
+
+  static constexpr size_t kBlock = 32;
+  static constexpr size_t kRows = 16;
+
+  [[nodiscard]] constexpr bool has_minimum() const { return halves == 2; }
+  /// What codes are relative to. Of 8 bits it takes the sign away.
+  [[nodiscard]] constexpr int offset() const { return has_minimum() ? 0 : 1 << (bits - 1); }
+
+  /// Bytes of all rows: of halves, of a block's scales, of a block's codes, of all before the
+  /// codes.
+  [[nodiscard]] constexpr size_t half_bytes() const { return kRows * halves * 2; }
+  [[nodiscard]] constexpr size_t scale_bytes() const { return kRows * scales; }
+  [[nodiscard]] constexpr size_t code_bytes() const { return kRows * kBlock * bits / 8; }
+  [[nodiscard]] constexpr size_t header_bytes(size_t blocks) const {
+    constexpr size_t kLine = 64;
+    const size_t bytes = blocks / together * half_bytes() + blocks * scale_bytes();
+    return (bytes + kLine - 1) / kLine * kLine;
+  }
+  [[nodiscard]] constexpr size_t panel_bytes(size_t blocks) const {
+    return header_bytes(blocks) + blocks * code_bytes();
+  }
+};
+
+inline constexpr PackedFormat kPackedQ40{.bits = 4, .halves = 1};
+inline constexpr PackedFormat kPackedQ41{.bits = 4, .halves = 2};
+inline constexpr PackedFormat kPackedQ80{.bits = 8, .halves = 1};
+inline constexpr PackedFormat kPackedQ4K{.bits = 4, .halves = 2, .together = 8, .scales = 2};
+inline constexpr PackedFormat kPackedQ6K{.bits = 6, .halves = 1, .together = 8, .scales = 2};
+
+/// Calls body.template operator()<format>() with the format of a type, if it has one; returns
+/// whether it has.
+template <class Body>
+constexpr bool with_packed_format(ggml_type type, const Body& body) {
+  switch (type) {
+    case GGML_TYPE_Q4_0:
+      body.template operator()<kPackedQ40>();
+      return true;
+    case GGML_TYPE_Q4_1:
+      body.template operator()<kPackedQ41>();
+      return true;
+    case GGML_TYPE_Q8_0:
+      body.template operator()<kPackedQ80>();
+      return true;
+    case GGML_TYPE_Q4_K:
+      body.template operator()<kPackedQ4K>();
+      return true;
+    case GGML_TYPE_Q6_K:
+      body.template operator()<kPackedQ6K>();
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// `panel` from `count` stored rows, which begin every `row_bytes`; rows that are missing become
+/// zero.
+void pack_panel(ggml_type type, const uint8_t* rows, size_t row_bytes, size_t count, size_t blocks,
+                uint8_t* panel);
+
+}  // namespace restkv
