@@ -360,6 +360,9 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
       pack_panel(type_, static_cast<const uint8_t*>(weight.row(p * kPanel)), weight.row_bytes(),
                  std::min(kPanel, weight.rows - p * kPanel), blocks, &panels_[p * panel_bytes_]);
     }
+    // At once, so that there are never two copies of a large matrix.
+    const size_t rows = std::min(last * kPanel, weight.rows) - first * kPanel;
+    if (weight.in_file) release_pages(weight.row(first * kPanel), rows * weight.row_bytes());
   });
 }
 
