@@ -23,32 +23,63 @@ struct RowBlocks {
   std::array<std::array<uint8_t, row_bytes(kFormat)>, kFormat.together> codes;
 };
 
+/// The upper bits of a block's codes of 5 bits, bit i being that of code i.
+void put_fifth_bits(uint32_t bits, uint8_t* out) {
+  for (unsigned i = 0; i < 4; ++i) {
+    unsigned byte = 0;
+    for (unsigned v = 0; v < 8; ++v) byte |= ((bits >> (4 * v + i)) & 1U) << v;
+    out[i] = static_cast<uint8_t>(byte);
+  }
+}
+
 /// Reads them as they are in the file; returns the bytes they take there.
 template <PackedFormat kFormat>
 size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
-  constexpr size_t kHeader = 2 * kFormat.halves;
-  for (size_t i = 0; i < kFormat.halves; ++i) out.halves[i] = block + 2 * i;
-  std::copy_n(block + kHeader, row_bytes(kFormat), out.codes[0].begin());
-  if constexpr (kFormat.bits == 8) {
-    for (uint8_t& code : out.codes[0]) code ^= kFormat.offset();
+  const uint8_t* from = block;
+  for (const uint8_t*& half : out.halves) {
+    half = from;
+    from += 2;
   }
-  return kHeader + row_bytes(kFormat);
+  auto& codes = out.codes[0];
+  if constexpr (kFormat.bits == 5) {
+    uint32_t fifth;
+    std::memcpy(&fifth, from, sizeof(fifth));
+    put_fifth_bits(fifth, &codes[16]);
+    std::copy_n(from + sizeof(fifth), 16, codes.begin());
+  } else {
+    std::copy_n(from, codes.size(), codes.begin());
+    if constexpr (kFormat.bits == 8) {
+      for (uint8_t& code : codes) code ^= kFormat.offset();
+    }
+  }
+  return 2 * kFormat.halves + codes.size();
 }
 
-size_t read(const uint8_t* block, RowBlocks<kPackedQ4K>& out) {
+/// Q4_K, Q5_K: halves, packed scales and minima, upper bits of 5, codes. Parts 2 i and 2 i + 1
+/// share bytes of codes, all of them those of upper bits.
+template <PackedFormat kFormat>
+requires(kFormat.scales == 2 && kFormat.has_minimum()) size_t
+    read(const uint8_t* block, RowBlocks<kFormat>& out) {
+  constexpr size_t kScales = 4;
+  constexpr size_t kUpper = kScales + 12;
+  constexpr size_t kLower = kFormat.bits == 5 ? kUpper + kBlock : kUpper;
   out.halves = {block, block + 2};
-  for (size_t part = 0; part < 8; ++part) {
-    const auto [scale, minimum] = scale_pair(block + 4, part);
+  for (size_t part = 0; part < kFormat.together; ++part) {
+    const auto [scale, minimum] = scale_pair(block + kScales, part);
     out.scales[part] = {static_cast<uint8_t>(scale), static_cast<uint8_t>(minimum)};
-    // Two parts share bytes.
-    const uint8_t* codes = block + 16 + part / 2 * kBlock;
+    const uint8_t* codes = block + kLower + part / 2 * kBlock;
     for (size_t i = 0; i < 16; ++i) {
       out.codes[part][i] =
           static_cast<uint8_t>(part % 2 == 0 ? (codes[i] & 15) | codes[i + 16] << 4
                                              : codes[i] >> 4 | (codes[i + 16] & 0xF0));
     }
+    if constexpr (kFormat.bits == 5) {
+      uint32_t fifth = 0;
+      for (size_t i = 0; i < kBlock; ++i) fifth |= ((block[kUpper + i] >> part) & 1U) << i;
+      put_fifth_bits(fifth, &out.codes[part][16]);
+    }
   }
-  return 144;
+  return kLower + kFormat.together / 2 * kBlock;
 }
 
 size_t read(const uint8_t* block, RowBlocks<kPackedQ6K>& out) {

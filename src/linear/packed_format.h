@@ -14,9 +14,9 @@ namespace restkv {
 /// its step and minimum are of those halves, or, of 6 bits, what the steps of either half of the
 /// block are, with a sign. First comes all of that, block by block and row by row within each kind;
 /// then, from a cache line on, the codes, block by block: four bytes of each row, the next four,
-/// and so on. Bytes of 4 bits hold codes j and, in their upper halves, j + 16; the lower parts of 6
-/// bits are like these, followed by eight bytes with the upper 2 bits of codes 4 v + i and 16 + 4 v
-/// + i from bit 2 v of byte i and 4 + i on.
+/// and so on. Bytes of 4 bits hold codes j and, in their upper halves, j + 16. The lower parts of 5
+/// and 6 bits are like these; the upper ones follow: of codes 4 v + i and 16 + 4 v + i, one bit
+/// each from bits v and 4 + v of byte i on, or two bits from bit 2 v of bytes i and 4 + i on.
 struct PackedFormat {
   size_t bits;
   size_t halves;
@@ -47,8 +47,11 @@ struct PackedFormat {
 
 inline constexpr PackedFormat kPackedQ40{.bits = 4, .halves = 1};
 inline constexpr PackedFormat kPackedQ41{.bits = 4, .halves = 2};
+inline constexpr PackedFormat kPackedQ50{.bits = 5, .halves = 1};
+inline constexpr PackedFormat kPackedQ51{.bits = 5, .halves = 2};
 inline constexpr PackedFormat kPackedQ80{.bits = 8, .halves = 1};
 inline constexpr PackedFormat kPackedQ4K{.bits = 4, .halves = 2, .together = 8, .scales = 2};
+inline constexpr PackedFormat kPackedQ5K{.bits = 5, .halves = 2, .together = 8, .scales = 2};
 inline constexpr PackedFormat kPackedQ6K{.bits = 6, .halves = 1, .together = 8, .scales = 2};
 
 /// Calls body.template operator()<format>() with the format of a type, if it has one; returns
@@ -62,11 +65,20 @@ constexpr bool with_packed_format(ggml_type type, const Body& body) {
     case GGML_TYPE_Q4_1:
       body.template operator()<kPackedQ41>();
       return true;
+    case GGML_TYPE_Q5_0:
+      body.template operator()<kPackedQ50>();
+      return true;
+    case GGML_TYPE_Q5_1:
+      body.template operator()<kPackedQ51>();
+      return true;
     case GGML_TYPE_Q8_0:
       body.template operator()<kPackedQ80>();
       return true;
     case GGML_TYPE_Q4_K:
       body.template operator()<kPackedQ4K>();
+      return true;
+    case GGML_TYPE_Q5_K:
+      body.template operator()<kPackedQ5K>();
       return true;
     case GGML_TYPE_Q6_K:
       body.template operator()<kPackedQ6K>();

@@ -171,11 +171,17 @@ struct BlockSums {
         const auto upper_half = hn::Set(di, static_cast<int32_t>(0xF0F0F0F0U));
         auto first = hn::And(code, lower_half);
         auto second = hn::And(code, upper_half);
-        if constexpr (kFormat.bits == 6) {
-          const auto two_bits = hn::Set(di, 0x30303030);
-          first = hn::Or(first, hn::And(ToBit4<k>(load(4)), two_bits));
+        if constexpr (kFormat.bits == 5) {
+          const auto bit = hn::Set(di, 0x10101010);
+          const auto upper = load(4);
+          first = hn::Or(first, hn::And(hn::ShiftLeft<4 - k>(upper), bit));
           second = hn::Or(hn::And(hn::ShiftRight<4>(code), lower_half),
-                          hn::And(ToBit4<k>(load(5)), two_bits));
+                          hn::And(hn::ShiftRight<k>(upper), bit));
+        } else if constexpr (kFormat.bits == 6) {
+          const auto bits = hn::Set(di, 0x30303030);
+          first = hn::Or(first, hn::And(ToBit4<k>(load(4)), bits));
+          second = hn::Or(hn::And(hn::ShiftRight<4>(code), lower_half),
+                          hn::And(ToBit4<k>(load(5)), bits));
         }
 #pragma GCC unroll 4
         for (size_t i = 0; i < kRows; ++i) {

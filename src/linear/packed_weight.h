@@ -25,10 +25,10 @@ class RoundedRows {
   AlignedVector<int32_t> first_sums_;  // [rows, blocks]: of the first half of the codes, likewise
 };
 
-/// A copy of a stored weight (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K) in which 16 rows lie side by side,
-/// block by block, as the instructions that multiply bytes want them: single tokens read it as fast
-/// as memory delivers, several times as fast as rows of the file, whose blocks begin anywhere.
-/// Takes as much memory as they do.
+/// A copy of a stored weight (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) in which 16 rows lie
+/// side by side, block by block, as the instructions that multiply bytes want them: single tokens
+/// read it as fast as memory delivers, several times as fast as rows of the file, whose blocks
+/// begin anywhere. Takes as much memory as they do.
 class PackedWeight {
  public:
   static constexpr size_t kPanel = 16;

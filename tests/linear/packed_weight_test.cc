@@ -146,14 +146,15 @@ TEST_P(PackedWeightTest, PassesOnWhatIsNoNumber) {
 
 TEST(PackedWeight, IsForTypesAndProcessorsThatHaveIt) {
   EXPECT_EQ(PackedWeight::supports(GGML_TYPE_Q4_1), has_byte_products());
-  EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_Q5_K));
+  EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_Q3_K));
   EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_F16));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, PackedWeightTest,
                          ::testing::Combine(::testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                                              GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
                                                               GGML_TYPE_Q8_0, GGML_TYPE_Q4_K,
-                                                              GGML_TYPE_Q6_K),
+                                                              GGML_TYPE_Q5_K, GGML_TYPE_Q6_K),
                                             ::testing::ValuesIn(testing::simd_targets())),
                          [](const auto& parameter) {
                            return std::string(ggml_type_name(std::get<0>(parameter.param))) + "_" +
