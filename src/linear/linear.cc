@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/memory.h"
 #include "base/pages.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
@@ -145,6 +146,11 @@ Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
 const PackedWeight* Linear::packed(size_t part) const {
   if (!PackedWeight::supports(parts_[part].type)) return nullptr;
   std::call_once(packed_->made, [this] {
+    size_t bytes = 0;
+    for (const Weight& weight : parts_) bytes += weight.rows * weight.row_bytes();
+    // A file larger than the memory can still be computed with, from where it lies.
+    constexpr size_t kSpare = size_t{256} << 20;
+    if (available_memory() < bytes + kSpare) return;
     std::vector<std::optional<PackedWeight>> copies(parts_.size());
     for (size_t i = 0; i < parts_.size(); ++i) {
       if (PackedWeight::supports(parts_[i].type)) copies[i].emplace(parts_[i]);
@@ -152,6 +158,7 @@ const PackedWeight* Linear::packed(size_t part) const {
     packed_->parts = std::move(copies);
     release_file();
   });
+  if (packed_->parts.empty()) return nullptr;
   const auto& copy = packed_->parts[part];
   return copy ? &*copy : nullptr;
 }
@@ -164,20 +171,15 @@ void Linear::release_file() const {
 }
 
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
-  const auto unpacks = [&](const Weight& part) {
-    switch (how) {
-      case StoredProduct::kFastest:
-        return x.rows >= unpack_from_rows(part.type);
-      case StoredProduct::kFastestRounded:
-        return x.rows >= unpack_from_rows(part.type) && !PackedWeight::supports(part.type);
-      default:
-        return how == StoredProduct::kUnpacked;
-    }
+  const auto unpacks = [&](size_t part) {
+    const bool many = x.rows >= unpack_from_rows(parts_[part].type);
+    if (how == StoredProduct::kFastestRounded) return many && packed(part) == nullptr;
+    return how == StoredProduct::kUnpacked || (how == StoredProduct::kFastest && many);
   };
   thread_local PartnerInputs inputs;  // kept from call to call
   inputs.begin(x);
   for (size_t i = 0; i < parts_.size(); ++i) {
-    if (unpacks(parts_[i])) continue;
+    if (unpacks(i)) continue;
     if (packed(i) != nullptr) {
       inputs.round();
     } else {
@@ -204,7 +206,7 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
     const size_t begin = task * chunk;
     const size_t end = std::min(part.rows, begin + chunk);
     const Matrix<float> columns(y.data + output + begin, y.rows, end - begin, y.stride);
-    if (unpacks(part)) {
+    if (unpacks(i)) {
       multiply_unpacked(x, part, begin, end, columns);
     } else if (const PackedWeight* copy = packed(i)) {
       copy->multiply(shared.rounded(), begin, end, columns);

@@ -75,7 +75,7 @@ class Linear {
 
   /// y [n, rows] = x [n, cols] W^T in the stored types. A row of y depends on the number of rows
   /// only by way of the chosen product. The first one in `kRounded` makes copies of what can be
-  /// packed: see PackedWeight.
+  /// packed, if there is memory for them: see PackedWeight.
   void multiply_stored(Matrix<const float> x, Matrix<float> y,
                        StoredProduct how = StoredProduct::kFastest) const;
 

@@ -3,16 +3,20 @@
 #include <ggml-cpu.h>
 #include <gtest/gtest.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/threads.h"
 #include "support/simd.h"
 
@@ -331,6 +335,36 @@ TEST_F(LinearPartsTest, FloatWeightsAreUsedWhereTheyLie) {
   AlignedVector<float> storage;
   EXPECT_EQ(Linear({weight.view()}).densify(storage).data, weight.view().data);
   EXPECT_TRUE(storage.empty());
+}
+
+/// Packing gives the file's pages back; who needs the rows afterwards reads them again.
+TEST(Linear, OfAFileIsTheSameBeforeAndAfterItIsPacked) {
+  constexpr size_t kRows = 600;
+  constexpr size_t kCols = 1024;
+  const StoredWeight stored(GGML_TYPE_Q4_1, kRows, kCols);
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("restkv-weight-" + std::to_string(getpid()));
+  const Weight view = stored.view();
+  std::ofstream(path, std::ios::binary)
+      .write(static_cast<const char*>(view.data), std::ptrdiff_t(kRows * view.row_bytes()));
+  const MappedFile file(path.string(), "weight");
+  std::filesystem::remove(path);
+  const Linear in_file({{file.bytes().data(), view.type, kRows, kCols, true}});
+  const Linear in_memory({view});
+  const auto x = normal_floats(kCols, 3);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    std::vector<float> expected(kRows);
+    std::vector<float> y(kRows);
+    in_memory.multiply_stored({x.data(), 1, kCols}, {expected.data(), 1, kRows},
+                              StoredProduct::kRounded);
+    in_file.multiply_stored({x.data(), 1, kCols}, {y.data(), 1, kRows}, StoredProduct::kRounded);
+    EXPECT_EQ(y, expected);
+    AlignedVector<float> storage;
+    const auto dense = in_file.densify(storage);
+    EXPECT_TRUE(std::equal(storage.begin(), storage.end(), stored.floats().begin()));
+    EXPECT_EQ(dense.rows, kRows);
+    in_file.release_file();
+  }
 }
 
 TEST_F(LinearPartsTest, SingleRows) {

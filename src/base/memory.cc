@@ -1,0 +1,59 @@
+#include "base/memory.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+namespace restkv {
+namespace {
+
+/// The number after `name` at the beginning of a line.
+std::optional<size_t> find_number(const std::string& path, std::string_view name) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;) {
+    size_t number = 0;
+    if (word == name && file >> number) return number;
+    file.clear();
+    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return std::nullopt;
+}
+
+/// The number that is all of a file.
+std::optional<size_t> read_number(const std::string& path) {
+  std::ifstream file(path);
+  size_t number = 0;
+  if (file >> number) return number;
+  return std::nullopt;  // "max", too: no limit
+}
+
+/// What a container's limit leaves.
+size_t left_of_limit(const std::string& limit_path, const std::string& usage_path,
+                     const std::string& statistics_path) {
+  const auto limit = read_number(limit_path);
+  const auto usage = read_number(usage_path);
+  if (!limit || !usage) return SIZE_MAX;
+  const size_t files = find_number(statistics_path, "inactive_file").value_or(0);
+  return *limit - std::min(*limit, *usage - std::min(*usage, files));
+}
+
+}  // namespace
+
+size_t available_memory(const std::string& root) {
+  size_t available = SIZE_MAX;
+  if (const auto kilobytes = find_number(root + "/proc/meminfo", "MemAvailable:")) {
+    available = *kilobytes * 1024;
+  }
+  const std::string cgroup = root + "/sys/fs/cgroup/";
+  const size_t unified =
+      left_of_limit(cgroup + "memory.max", cgroup + "memory.current", cgroup + "memory.stat");
+  const size_t old =
+      left_of_limit(cgroup + "memory/memory.limit_in_bytes",
+                    cgroup + "memory/memory.usage_in_bytes", cgroup + "memory/memory.stat");
+  return std::min({available, unified, old});
+}
+
+}  // namespace restkv
