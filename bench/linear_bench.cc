@@ -1,9 +1,10 @@
 // y = x W^T with W of 2048 x 2048 in the types of GGUF files, every way there is, in turns:
 //
-//   linear_bench few [TYPE...]      up to 64 rows of x: which product in the stored type is
-//   fastest,
-//                                   and from how many rows on converting W pays (the measurement
-//                                   behind the numbers in linear/linear.h)
+//   linear_bench few [TYPE...]      up to 192 rows of x: which product in the stored type is
+//                                   fastest, and from how many rows on converting W pays (the
+//                                   measurement behind the numbers in linear/linear.h)
+//   linear_bench one [TYPE...]      one row of x, one thread, and 256 rows of W in the second-level
+//                                   cache: whether single tokens wait for the product or for memory
 //   linear_bench prefill [TYPE...]  prompts: W converted once, then blocks of 512 rows,
 //                                   in float32, bfloat16 and 8 bits
 //
@@ -17,16 +18,20 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "base/threads.h"
 #include "bench/machine.h"
 #include "ggml_product.h"
+#include "hwy/targets.h"
 #include "linear/linear.h"
 #include "linear/linear_precision.h"
+#include "linear/packed_weight.h"
 #include "linear/prompt_weight.h"
 #include "model/ggml_log.h"
 #include "restkv/aligned.h"
@@ -43,8 +48,9 @@ using restkv::bench::random_floats;
 using restkv::bench::seconds;
 
 constexpr size_t kSize = 2048;
-constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q6_K,
-                                GGML_TYPE_Q8_0, GGML_TYPE_F16,  GGML_TYPE_F32};
+constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0,
+                                GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
+                                GGML_TYPE_F16,  GGML_TYPE_F32};
 
 /// Random weights in a ggml type, and what multiplies them.
 struct Problem {
@@ -171,6 +177,51 @@ void prefill(ggml_type type) {
   std::fflush(stdout);
 }
 
+/// Bytes of weights per second that one thread multiplies from its cache.
+void one(ggml_type type, double memory) {
+  constexpr size_t kRows = 256;
+  const auto source = random_floats(kRows * kSize);
+  AlignedVector<char> bytes(kRows * ggml_row_size(type, kSize));
+  ggml_quantize_chunk(type, source.data(), bytes.data(), 0, kRows, kSize, nullptr);
+  const restkv::Weight weight{bytes.data(), type, kRows, kSize};
+  const auto x = random_floats(kSize);
+  std::vector<float> y(kRows);
+  const auto rate = [&](const auto& product) {
+    double best = 1e30;
+    for (int i = 0; i < 200; ++i) best = std::min(best, seconds(product));
+    return static_cast<double>(bytes.size()) / best / 1e9;
+  };
+  fmt::print("{:>6}", ggml_type_name(type));
+  for (const int64_t targets :
+       {int64_t{0}, int64_t{HWY_AVX2 | HWY_SSE4 | HWY_SSSE3 | HWY_SCALAR}}) {
+    hwy::SetSupportedTargetsForTest(targets);
+    if (!restkv::PackedWeight::supports(type)) {
+      fmt::print(" {:>9} {:>9}", "", "");
+      continue;
+    }
+    const restkv::PackedWeight packed(weight);
+    restkv::RoundedRows rounded;
+    rounded.round({x.data(), 1, kSize});
+    const double speed = rate([&] { packed.multiply(rounded, 0, kRows, {y.data(), 1, kRows}); });
+    fmt::print(" {:>9.1f} {:>9.2f}", speed, speed / memory);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  const auto& traits = *ggml_get_type_traits_cpu(type);
+  AlignedVector<char> partner(ggml_row_size(traits.vec_dot_type, kSize));
+  if (traits.vec_dot_type == GGML_TYPE_F32) {
+    std::memcpy(partner.data(), x.data(), partner.size());
+  } else {
+    ggml_get_type_traits_cpu(traits.vec_dot_type)->from_float(x.data(), partner.data(), kSize);
+  }
+  const double theirs = rate([&] {
+    for (size_t r = 0; r < kRows; ++r) {
+      traits.vec_dot(kSize, &y[r], 0, weight.row(r), 0, partner.data(), 0, 1);
+    }
+  });
+  fmt::print(" {:>9.1f} {:>9.2f}\n", theirs, theirs / memory);
+  std::fflush(stdout);
+}
+
 int run(const std::string& what, const std::vector<ggml_type>& types) {
   restkv::capture_ggml_log();  // it tells of every repacked weight
   ggml_cpu_init();
@@ -179,6 +230,15 @@ int run(const std::string& what, const std::vector<ggml_type>& types) {
         "milliseconds; per row: of the fastest, as a share of the time of 1 row; ggml/it: how much "
         "longer ggml takes\n");
     for (const ggml_type type : types) few(type);
+    return 0;
+  }
+  if (what == "one") {
+    const double memory =
+        restkv::bench::read_bandwidth() / 1e9 / static_cast<double>(restkv::num_threads());
+    fmt::print("GB/s of one thread, and how many times what memory gives to each of {}: {:.1f}\n",
+               restkv::num_threads(), memory);
+    fmt::print("{:>6} {:>19} {:>19} {:>19}\n", "type", "packed", "packed, AVX2", "ggml's dot");
+    for (const ggml_type type : types) one(type, memory);
     return 0;
   }
   if (what == "prefill") {
@@ -195,7 +255,7 @@ int run(const std::string& what, const std::vector<ggml_type>& types) {
     for (const ggml_type type : types) prefill(type);
     return 0;
   }
-  fmt::print(stderr, "linear_bench: '{}' is neither 'few' nor 'prefill'\n", what);
+  fmt::print(stderr, "linear_bench: '{}' is none of 'few', 'one' and 'prefill'\n", what);
   return 2;
 }
 
@@ -203,7 +263,7 @@ int run(const std::string& what, const std::vector<ggml_type>& types) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    fmt::print(stderr, "usage: linear_bench few|prefill [TYPE...]\n");
+    fmt::print(stderr, "usage: linear_bench few|one|prefill [TYPE...]\n");
     return 2;
   }
   std::vector<ggml_type> types;
