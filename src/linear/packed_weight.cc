@@ -104,17 +104,16 @@ HWY_INLINE void LoadPanelBytes(const uint8_t* from, PanelFloats& out) {
   }
 }
 
-/// Four bytes of x in every four lanes.
+/// Four bytes of x, in every lane.
 HWY_INLINE RawByteSums FourOfRow(const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, sizeof(four));
   return hn::Set(ByteSumTag(), four).raw;
 }
 
-/// Sums of the products of a panel's block with blocks of x, in two parts. Of 4 bits: of the lower
-/// halves of the bytes, and 16 times those of the upper ones; of 6 bits: of the first and the
-/// second half of the block; of 8 bits: of every other four bytes, since one sum would wait for
-/// itself.
+/// Sums of the products of a panel's block with blocks of x, in two parts: of the first and the
+/// second half of the block, the latter 16 times too large where codes have 4 bits; of 8 bits, of
+/// every other four bytes, since one sum would wait for itself.
 template <size_t kRows>
 struct BlockSums {
   RawByteSums low[kRows][kPanelVectors];
