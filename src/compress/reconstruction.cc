@@ -182,16 +182,19 @@ template <class Operands, class Body>
 void ForEachTile(const Projections<Operands>& projections, const Heads<const float>& values,
                  const Body& body) {
   const size_t blocks = hwy::DivCeil(values.rows, kScoreBlock);
-  parallel_for(blocks * values.heads, [&](size_t task, size_t) {
-    thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
-    const size_t kv_head = task / blocks;
-    const size_t end = HWY_MIN((task % blocks + 1) * kScoreBlock, values.rows);
-    for (size_t c = task % blocks * kScoreBlock; c < end; c += kTilePositions) {
-      const size_t positions = HWY_MIN(kTilePositions, end - c);
-      tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
-      body(tile, kv_head, c, positions);
-    }
-  });
+  parallel_for(
+      blocks * values.heads,
+      [&](size_t task, size_t) {
+        thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
+        const size_t kv_head = task / blocks;
+        const size_t end = HWY_MIN((task % blocks + 1) * kScoreBlock, values.rows);
+        for (size_t c = task % blocks * kScoreBlock; c < end; c += kTilePositions) {
+          const size_t positions = HWY_MIN(kTilePositions, end - c);
+          tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
+          body(tile, kv_head, c, positions);
+        }
+      },
+      Sharing::kRuns);
 }
 
 template <class Operands>
@@ -342,10 +345,13 @@ Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
 template <class Body>
 void for_each_block(size_t kv_heads, size_t positions, const Body& body) {
   const size_t blocks = (positions + kScoreBlock - 1) / kScoreBlock;
-  parallel_for(kv_heads * blocks, [&](size_t task, size_t) {
-    const size_t begin = task % blocks * kScoreBlock;
-    body(task / blocks, task % blocks, begin, std::min(kScoreBlock, positions - begin));
-  });
+  parallel_for(
+      kv_heads * blocks,
+      [&](size_t task, size_t) {
+        const size_t begin = task % blocks * kScoreBlock;
+        body(task / blocks, task % blocks, begin, std::min(kScoreBlock, positions - begin));
+      },
+      Sharing::kRuns);
 }
 
 /// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n], for

@@ -74,17 +74,20 @@ std::vector<Operands> PackWindow(const WindowTask& t) {
 template <class Operands, class Body>
 void ForEachKeyTile(const Heads<const float>& keys, const Body& body) {
   const size_t blocks = hwy::DivCeil(keys.rows, kWindowBlock);
-  parallel_for(blocks * keys.heads, [&](size_t task, size_t) {
-    thread_local Operands tile;  // kept from call to call
-    const size_t kv_head = task / blocks;
-    const size_t end = HWY_MIN((task % blocks + 1) * kWindowBlock, keys.rows);
-    tile.ResizeKeys(keys.dim);
-    for (size_t c = task % blocks * kWindowBlock; c < end; c += kTilePositions) {
-      const size_t positions = HWY_MIN(kTilePositions, end - c);
-      tile.SetKeys(keys.row(kv_head, c), positions, keys.row_stride);
-      body(tile, kv_head, c, positions);
-    }
-  });
+  parallel_for(
+      blocks * keys.heads,
+      [&](size_t task, size_t) {
+        thread_local Operands tile;  // kept from call to call
+        const size_t kv_head = task / blocks;
+        const size_t end = HWY_MIN((task % blocks + 1) * kWindowBlock, keys.rows);
+        tile.ResizeKeys(keys.dim);
+        for (size_t c = task % blocks * kWindowBlock; c < end; c += kTilePositions) {
+          const size_t positions = HWY_MIN(kTilePositions, end - c);
+          tile.SetKeys(keys.row(kv_head, c), positions, keys.row_stride);
+          body(tile, kv_head, c, positions);
+        }
+      },
+      Sharing::kRuns);
 }
 
 /// Logits of kTileRows rows of the window in units of log2; returns whether they are all finite.
