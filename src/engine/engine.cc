@@ -101,7 +101,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   LayerObserver observer(model_, requests, n, s.rope, position, stream != nullptr);
 
   embed(model_, tokens, hidden);
-  const bool convert = n >= kDenseFromRows;
+  const bool convert = n >= model_.weights().dense_from_rows;
   const auto stored = model_.weights().linear == LinearPrecision::kInt8
                           ? StoredProduct::kFastestRounded
                           : StoredProduct::kFastest;

@@ -163,6 +163,11 @@ const PackedWeight* Linear::packed(size_t part) const {
   return copy ? &*copy : nullptr;
 }
 
+bool Linear::can_be_packed() const {
+  return std::all_of(parts_.begin(), parts_.end(),
+                     [](const Weight& part) { return PackedWeight::supports(part.type); });
+}
+
 void Linear::release_file() const {
   for (size_t i = 0; i < packed_->parts.size(); ++i) {
     if (!parts_[i].in_file || !packed_->parts[i]) continue;

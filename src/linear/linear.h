@@ -66,6 +66,9 @@ class Linear {
   /// Row `r` of all parts as float32.
   void unpack(size_t r, float* out) const;
 
+  /// Whether all parts have types that are packed for single tokens on this processor.
+  [[nodiscard]] bool can_be_packed() const;
+
   /// Gives back the memory of what lies in a file and has been copied for single tokens. For those
   /// who have read it for something else.
   void release_file() const;
@@ -97,5 +100,8 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
 /// From this many rows of x on, converting a weight to float32 as a whole and calling oneDNN is
 /// faster than any product in the stored type (`linear_bench few` prints both).
 inline constexpr size_t kDenseFromRows = 128;
+
+/// Likewise in 8 bits, where packed weights meet rounded rows faster than others meet floats.
+inline constexpr size_t kInt8FromRows = 256;
 
 }  // namespace restkv

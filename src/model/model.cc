@@ -322,6 +322,11 @@ std::vector<float> read_rope_factors(const GgufFile& file, const ModelConfig& c)
   return {};
 }
 
+bool can_be_packed(const LayerWeights& layer) {
+  return layer.qkv.can_be_packed() && layer.output.can_be_packed() &&
+         layer.gate_up.can_be_packed() && layer.down.can_be_packed();
+}
+
 }  // namespace
 
 size_t ModelConfig::global_layers() const {
@@ -362,6 +367,10 @@ Model::Model(const std::string& path, const ModelOptions& options)
     read_layer(reader, c, *w.architecture, i, w.layers[i]);
   }
   config_.weight_types = reader.types();
+  if (w.linear == LinearPrecision::kInt8 &&
+      std::all_of(w.layers.begin(), w.layers.end(), can_be_packed)) {
+    w.dense_from_rows = kInt8FromRows;
+  }
 }
 
 Model::~Model() = default;

@@ -35,7 +35,8 @@ struct ModelWeights {
   const Architecture* architecture = nullptr;
   LinearPrecision linear = LinearPrecision::kF32;  // of prompts
   AttentionPrecision attention = AttentionPrecision::kF32;
-  Weight token_embedding;  // [V, C]
+  size_t dense_from_rows = kDenseFromRows;  // prompts that layers are converted for
+  Weight token_embedding;                   // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]
   Linear unembedding;               // [V, C]
