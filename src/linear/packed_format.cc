@@ -12,23 +12,41 @@ namespace {
 constexpr size_t kRows = PackedFormat::kRows;
 constexpr size_t kBlock = PackedFormat::kBlock;
 
-/// Bytes of one row's codes in a block.
-constexpr size_t row_bytes(PackedFormat format) { return format.code_bytes() / kRows; }
-
-/// What `PackedFormat::together` blocks of one row are, in the order of panels.
+/// What `PackedFormat::together` blocks of one row are, in the order of panels: codes in fours.
 template <PackedFormat kFormat>
 struct RowBlocks {
+  static constexpr size_t kFours = kFormat.code_bytes() / kRows / 4;
   std::array<const uint8_t*, kFormat.halves> halves;
   std::array<std::array<uint8_t, 2>, kFormat.together> scales;
-  std::array<std::array<uint8_t, row_bytes(kFormat)>, kFormat.together> codes;
+  std::array<std::array<uint32_t, kFours>, kFormat.together> codes;
 };
 
-/// The upper bits of a block's codes of 5 bits, bit i being that of code i.
-void put_fifth_bits(uint32_t bits, uint8_t* out) {
-  for (unsigned i = 0; i < 4; ++i) {
-    unsigned byte = 0;
-    for (unsigned v = 0; v < 8; ++v) byte |= ((bits >> (4 * v + i)) & 1U) << v;
-    out[i] = static_cast<uint8_t>(byte);
+uint32_t load_four(const uint8_t* p) {
+  uint32_t four;
+  std::memcpy(&four, p, sizeof(four));
+  return four;
+}
+constexpr uint32_t kLowHalves = 0x0F0F0F0F;
+
+/// Bit i of `bits` becomes what PackedFormat has as the fifth bit of code i: of every four of them,
+/// one in each byte.
+uint32_t spread_fifth_bits(uint32_t bits) {
+  uint32_t out = 0;
+  for (unsigned v = 0; v < 8; ++v) {
+    constexpr uint32_t kToBytes = 1U | 1U << 7 | 1U << 14 | 1U << 21;
+    out |= ((((bits >> (4 * v)) & 15U) * kToBytes) & 0x01010101U) << v;
+  }
+  return out;
+}
+
+/// Codes 0 to 15 and 16 to 31 of a block are the lower or the upper halves of 32 bytes.
+template <class Codes>
+void put_halves(const uint8_t* bytes, bool upper, Codes& codes) {
+  for (size_t k = 0; k < 4; ++k) {
+    const uint32_t first = load_four(bytes + 4 * k);
+    const uint32_t second = load_four(bytes + 16 + 4 * k);
+    codes[k] = upper ? ((first >> 4) & kLowHalves) | (second & ~kLowHalves)
+                     : (first & kLowHalves) | (second & kLowHalves) << 4;
   }
 }
 
@@ -42,17 +60,14 @@ size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   }
   auto& codes = out.codes[0];
   if constexpr (kFormat.bits == 5) {
-    uint32_t fifth;
-    std::memcpy(&fifth, from, sizeof(fifth));
-    put_fifth_bits(fifth, &codes[16]);
-    std::copy_n(from + sizeof(fifth), 16, codes.begin());
-  } else {
-    std::copy_n(from, codes.size(), codes.begin());
-    if constexpr (kFormat.bits == 8) {
-      for (uint8_t& code : codes) code ^= kFormat.offset();
-    }
+    codes[4] = spread_fifth_bits(load_four(from));
+    from += 4;
   }
-  return 2 * kFormat.halves + codes.size();
+  constexpr size_t kStored = kFormat.bits == 8 ? 8 : 4;
+  for (size_t k = 0; k < kStored; ++k) {
+    codes[k] = load_four(from + 4 * k) ^ (kFormat.bits == 8 ? 0x80808080U : 0);
+  }
+  return static_cast<size_t>(from - block) + 4 * kStored;
 }
 
 /// Q4_K, Q5_K: halves, packed scales and minima, upper bits of 5, codes. Parts 2 i and 2 i + 1
@@ -67,42 +82,37 @@ requires(kFormat.scales == 2 && kFormat.has_minimum()) size_t
   for (size_t part = 0; part < kFormat.together; ++part) {
     const auto [scale, minimum] = scale_pair(block + kScales, part);
     out.scales[part] = {static_cast<uint8_t>(scale), static_cast<uint8_t>(minimum)};
-    const uint8_t* codes = block + kLower + part / 2 * kBlock;
-    for (size_t i = 0; i < 16; ++i) {
-      out.codes[part][i] =
-          static_cast<uint8_t>(part % 2 == 0 ? (codes[i] & 15) | codes[i + 16] << 4
-                                             : codes[i] >> 4 | (codes[i + 16] & 0xF0));
-    }
+    put_halves(block + kLower + part / 2 * kBlock, part % 2 != 0, out.codes[part]);
     if constexpr (kFormat.bits == 5) {
       uint32_t fifth = 0;
-      for (size_t i = 0; i < kBlock; ++i) fifth |= ((block[kUpper + i] >> part) & 1U) << i;
-      put_fifth_bits(fifth, &out.codes[part][16]);
+      for (size_t v = 0; v < 8; ++v) {
+        fifth |= ((load_four(block + kUpper + 4 * v) >> part) & 0x01010101U) << v;
+      }
+      out.codes[part][4] = fifth;
     }
   }
   return kLower + kFormat.together / 2 * kBlock;
 }
 
 size_t read(const uint8_t* block, RowBlocks<kPackedQ6K>& out) {
-  out.halves[0] = block + 208;
+  constexpr size_t kUpper = 128;
+  constexpr size_t kScales = kUpper + 64;
+  constexpr size_t kStep = kScales + 16;
+  out.halves[0] = block + kStep;
   for (size_t part = 0; part < 8; ++part) {
-    out.scales[part] = {block[192 + 2 * part], block[193 + 2 * part]};
+    out.scales[part] = {block[kScales + 2 * part], block[kScales + 2 * part + 1]};
     // Two parts share bytes of the lower 4 bits, four of the upper 2.
-    const uint8_t* low = block + part / 4 * 64 + part % 2 * kBlock;
-    const uint8_t* high = block + 128 + part / 4 * kBlock;
-    const size_t high_shift = part % 4 * 2;
-    auto& codes = out.codes[part];
-    for (size_t i = 0; i < 16; ++i) {
-      codes[i] = static_cast<uint8_t>(part % 4 < 2 ? (low[i] & 15) | low[i + 16] << 4
-                                                   : low[i] >> 4 | (low[i + 16] & 0xF0));
-    }
-    for (size_t i = 0; i < 8; ++i) {
-      const uint8_t* first = high + i / 4 * 16 + i % 4;
-      unsigned bits = 0;
-      for (size_t v = 0; v < 4; ++v) bits |= ((unsigned{first[4 * v]} >> high_shift) & 3U) << 2 * v;
-      codes[16 + i] = static_cast<uint8_t>(bits);
+    put_halves(block + part / 4 * 64 + part % 2 * kBlock, part % 4 >= 2, out.codes[part]);
+    for (size_t half = 0; half < 2; ++half) {
+      const uint8_t* bytes = block + kUpper + part / 4 * kBlock + half * 16;
+      uint32_t upper = 0;
+      for (size_t v = 0; v < 4; ++v) {
+        upper |= ((load_four(bytes + 4 * v) >> (part % 4 * 2)) & 0x03030303U) << 2 * v;
+      }
+      out.codes[part][4 + half] = upper;
     }
   }
-  return 210;
+  return kStep + 2;
 }
 
 template <PackedFormat kFormat>
@@ -119,8 +129,8 @@ void pack_row(const uint8_t* row, size_t r, size_t blocks, uint8_t* panel) {
     for (size_t part = 0; part < kFormat.together; ++part) {
       for (size_t i = 0; i < kFormat.scales; ++i) header[i * kRows + r] = some.scales[part][i];
       header += kFormat.scale_bytes();
-      for (size_t i = 0; i < row_bytes(kFormat); i += 4) {
-        std::memcpy(codes + (i / 4 * kRows + r) * 4, &some.codes[part][i], 4);
+      for (size_t k = 0; k < some.codes[part].size(); ++k) {
+        std::memcpy(codes + (k * kRows + r) * 4, &some.codes[part][k], 4);
       }
       codes += kFormat.code_bytes();
     }
