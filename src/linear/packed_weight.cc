@@ -356,18 +356,21 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
   with_packed_format(type_,
                      [&]<PackedFormat kFormat>() { panel_bytes_ = kFormat.panel_bytes(blocks); });
   panels_.resize(panels * panel_bytes_);
-  constexpr size_t kPanelsTogether = 16;
-  parallel_for((panels + kPanelsTogether - 1) / kPanelsTogether, [&](size_t task, size_t) {
-    const size_t first = task * kPanelsTogether;
-    const size_t last = std::min(panels, first + kPanelsTogether);
+  // Of a large matrix there are never two copies: each task gives its rows back. Every time all
+  // processors are interrupted, so the rows of small ones are left to the caller.
+  constexpr size_t kLarge = size_t{16} << 20;
+  const bool large = weight.in_file && panels_.size() >= kLarge;
+  const size_t together = std::max<size_t>(1, (kLarge >> (large ? 4 : 8)) / panel_bytes_);
+  parallel_for((panels + together - 1) / together, [&](size_t task, size_t) {
+    const size_t first = task * together;
+    const size_t last = std::min(panels, first + together);
+    const size_t rows = std::min(last * kPanel, weight.rows) - first * kPanel;
     populate_pages(&panels_[first * panel_bytes_], (last - first) * panel_bytes_);
     for (size_t p = first; p < last; ++p) {
       pack_panel(type_, static_cast<const uint8_t*>(weight.row(p * kPanel)), weight.row_bytes(),
                  std::min(kPanel, weight.rows - p * kPanel), blocks, &panels_[p * panel_bytes_]);
     }
-    // At once, so that there are never two copies of a large matrix.
-    const size_t rows = std::min(last * kPanel, weight.rows) - first * kPanel;
-    if (weight.in_file) release_pages(weight.row(first * kPanel), rows * weight.row_bytes());
+    if (large) release_pages(weight.row(first * kPanel), rows * weight.row_bytes());
   });
 }
 
