@@ -199,6 +199,28 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
   hn::StoreU(hn::Neg(hn::ShiftLeft<7>(total)), di4, sums);
 }
 
+/// Rounds n numbers in blocks of kBlock, each with its own step; what is missing in the last one
+/// counts as 0. `sums` may be null.
+template <size_t kBlock>
+HWY_INLINE void RoundBlocksToBytes(const float* HWY_RESTRICT x, size_t n,
+                                   int8_t* HWY_RESTRICT codes, float* HWY_RESTRICT steps,
+                                   int32_t* HWY_RESTRICT sums) {
+  size_t b = 0;
+  for (; (b + 4) * kBlock <= n; b += 4) {
+    RoundFourToBytes(x + b * kBlock, kBlock, kBlock, codes + b * kBlock, kBlock, steps + b,
+                     sums != nullptr ? sums + b : nullptr);
+  }
+  const auto round = [&](const float* block) HWY_ATTR {
+    steps[b] =
+        RoundToBytes(block, kBlock, codes + b * kBlock, sums != nullptr ? sums + b : nullptr);
+  };
+  for (; (b + 1) * kBlock <= n; ++b) round(x + b * kBlock);
+  if (b * kBlock == n) return;
+  HWY_ALIGN float last[kBlock] = {};
+  std::copy(x + b * kBlock, x + n, last);
+  round(last);
+}
+
 /// out [bytes / 4][kColumns][4] = codes [kColumns, bytes], offset: what `ByteFactors` calls B.
 /// `bytes` is a multiple of 4.
 template <size_t kColumns>

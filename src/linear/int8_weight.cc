@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/threads.h"
+#include "linear/rounded_rows.h"
 #include "linear/tiles.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -15,17 +16,13 @@
 #define RESTKV_LINEAR_INT8_WEIGHT_TYPES_
 namespace restkv {
 
-/// Rows of x in 8 bits, or a part of them: some rows, some blocks.
+/// Some rows of x in 8 bits, or some blocks of them.
 struct Int8Inputs {
-  const int8_t* codes;  ///< Row i from i * blocks * kBlock on.
-  const float* steps;   ///< Row i from i * blocks on.
-  const int32_t* sums;  ///< Likewise: of a block's codes, times -kByteOffset.
+  RoundedRows::View x;
   size_t rows;
-  size_t blocks;  ///< Of a whole row.
 
   [[nodiscard]] Int8Inputs slice(size_t row, size_t count, size_t block) const {
-    return {codes + (row * blocks + block) * Int8Weight::kBlock, steps + row * blocks + block,
-            sums + row * blocks + block, count, blocks};
+    return {x.from(row, block), count};
   }
 };
 
@@ -43,25 +40,9 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 #if RESTKV_BYTE_PRODUCTS
-/// Rounds a row of n floats in blocks; numbers that are missing in the last one count as 0. `sums`
-/// may be null.
-void RoundBlocks(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
-                 float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
-  constexpr size_t kBlock = Int8Weight::kBlock;
-  size_t b = 0;
-  for (; (b + 4) * kBlock <= n; b += 4) {
-    RoundFourToBytes(x + b * kBlock, kBlock, kBlock, codes + b * kBlock, kBlock, steps + b,
-                     sums != nullptr ? sums + b : nullptr);
-  }
-  const auto round = [&](const float* block) HWY_ATTR {
-    steps[b] =
-        RoundToBytes(block, kBlock, codes + b * kBlock, sums != nullptr ? sums + b : nullptr);
-  };
-  for (; (b + 1) * kBlock <= n; ++b) round(x + b * kBlock);
-  if (b * kBlock == n) return;
-  HWY_ALIGN float last[kBlock] = {};
-  std::copy(x + b * kBlock, x + n, last);
-  round(last);
+void RoundWeights(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
+                  float* HWY_RESTRICT steps) {
+  RoundBlocksToBytes<Int8Weight::kBlock>(x, n, codes, steps, nullptr);
 }
 
 /// Puts the codes [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
@@ -71,10 +52,10 @@ void PackPanel(const int8_t* HWY_RESTRICT codes, size_t bytes, uint8_t* HWY_REST
 
 /// y [kRows or what x has left, kPanel] (+)= x times some blocks of a panel.
 template <size_t kRows = kTileRows>
-HWY_INLINE void MultiplyStrip(const Int8Inputs& x, const Int8Panel& w, bool accumulate,
+HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool accumulate,
                               const Matrix<float>& y) {
   if constexpr (kRows > 1) {
-    if (x.rows < kRows) return MultiplyStrip<kRows - 1>(x, w, accumulate, y);
+    if (in.rows < kRows) return MultiplyStrip<kRows - 1>(in, w, accumulate, y);
   }
   constexpr size_t kBlock = Int8Weight::kBlock;
   constexpr size_t kPanel = Int8Weight::kPanel;
@@ -82,11 +63,11 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& x, const Int8Panel& w, bool accu
   // what is read for what has just been written.
   HWY_ALIGN float sums[kRows * kPanel];
   ByteFactors f{.fours = kBlock / 4,
-                .a = reinterpret_cast<const uint8_t*>(x.codes),
-                .a_stride = x.blocks * kBlock,
-                .a_steps = x.steps,
-                .a_sums = x.sums,
-                .steps_stride = x.blocks,
+                .a = reinterpret_cast<const uint8_t*>(in.x.codes),
+                .a_stride = in.x.blocks * kBlock,
+                .a_steps = in.x.steps,
+                .a_sums = in.x.sums,
+                .steps_stride = in.x.blocks,
                 .b = w.codes,
                 .b_stride = kPanel * 4,
                 .b_steps = w.steps};
@@ -126,7 +107,7 @@ void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>&
 }
 
 #else
-void RoundBlocks(const float*, size_t, int8_t*, float*, int32_t*) {}
+void RoundWeights(const float*, size_t, int8_t*, float*) {}
 void PackPanel(const int8_t*, size_t, uint8_t*) {}
 void MultiplyPanel(const Int8Inputs&, const Int8Panel&, const Matrix<float>&) {}
 #endif
@@ -137,7 +118,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace restkv {
 
-HWY_EXPORT(RoundBlocks);
+HWY_EXPORT(RoundWeights);
 HWY_EXPORT(PackPanel);
 HWY_EXPORT(MultiplyPanel);
 
@@ -161,8 +142,8 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
     std::fill_n(panel_steps, kPanel * blocks(), 0.0F);
     for (size_t lane = 0; lane < std::min(kPanel, rows - panel * kPanel); ++lane) {
       row(panel * kPanel + lane, floats.data());
-      HWY_DYNAMIC_DISPATCH(RoundBlocks)
-      (floats.data(), cols, &codes[lane * bytes], steps.data(), nullptr);
+      HWY_DYNAMIC_DISPATCH(RoundWeights)
+      (floats.data(), cols, &codes[lane * bytes], steps.data());
       for (size_t b = 0; b < blocks(); ++b) panel_steps[b * kPanel + lane] = steps[b];
     }
     HWY_DYNAMIC_DISPATCH(PackPanel)(codes.data(), bytes, &codes_[panel * kPanel * bytes]);
@@ -170,20 +151,9 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
 }
 
 void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
-  thread_local AlignedVector<int8_t> own_codes;  // kept from call to call
-  thread_local AlignedVector<float> own_steps;
-  thread_local AlignedVector<int32_t> own_sums;
-  auto& codes = own_codes;  // the tasks' own thread_locals are others
-  auto& steps = own_steps;
-  auto& sums = own_sums;
-  codes.resize(x.rows * blocks() * kBlock);
-  steps.resize(x.rows * blocks());
-  sums.resize(x.rows * blocks());
-  for_each_row(x.rows, [&](size_t r) {
-    HWY_DYNAMIC_DISPATCH(RoundBlocks)
-    (x.row(r), cols_, &codes[r * blocks() * kBlock], &steps[r * blocks()], &sums[r * blocks()]);
-  });
-  const Int8Inputs inputs{codes.data(), steps.data(), sums.data(), x.rows, blocks()};
+  thread_local RoundedRows rounded;  // kept from call to call
+  rounded.round(x);
+  const Int8Inputs inputs{rounded.view(), x.rows};  // the tasks' own thread_locals are others
 
   // Columns of whole panels; those of y begin `skipped` after the first one.
   static_assert(kTileColumns % kPanel == 0);

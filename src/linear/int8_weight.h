@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/threads.h"
+#include "linear/rounded_rows.h"
 #include "restkv/aligned.h"
 #include "restkv/views.h"
 
@@ -17,7 +18,7 @@ namespace restkv {
 class Int8Weight {
  public:
   /// Numbers that share a step, in weights and in x.
-  static constexpr size_t kBlock = 32;
+  static constexpr size_t kBlock = RoundedRows::kBlock;
   /// Outputs that lie together, so that four numbers of each are a whole vector or several.
   static constexpr size_t kPanel = 64;
 

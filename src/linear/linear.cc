@@ -23,6 +23,12 @@
 namespace restkv {
 namespace {
 
+/// What multiplies a part of a weight, unless rows of the file are: the packed copy, or floats.
+struct PartProduct {
+  const PackedWeight* packed = nullptr;
+  bool unpacks = false;
+};
+
 /// x in the types that the stored weights want to be multiplied with, one buffer per type, and
 /// rounded for packed ones.
 class PartnerInputs {
@@ -30,7 +36,8 @@ class PartnerInputs {
   void begin(Matrix<const float> x) {
     x_ = x;
     done_ = {};
-    rounded_done_ = false;
+    rounded_done_ = first_sums_done_ = false;
+    products.clear();
   }
   /// For rows of `weights` as they are stored.
   void convert(ggml_type weights) {
@@ -45,10 +52,12 @@ class PartnerInputs {
       from_float(x_.row(i), rows.data() + i * bytes, static_cast<int64_t>(x_.cols));
     }
   }
-  /// For packed weights.
-  void round() {
-    if (!rounded_done_) rounded_.round(x_);
-    rounded_done_ = true;
+  /// For a packed weight.
+  void round(const PackedWeight& weight) {
+    if (!std::exchange(rounded_done_, true)) rounded_.round(x_);
+    if (weight.needs_first_sums() && !std::exchange(first_sums_done_, true)) {
+      rounded_.add_first_sums();
+    }
   }
   /// The rows in a type of ggml's, one every `row_bytes(type)`.
   [[nodiscard]] const char* rows(ggml_type type) const {
@@ -60,12 +69,15 @@ class PartnerInputs {
   }
   [[nodiscard]] const RoundedRows& rounded() const { return rounded_; }
 
+  std::vector<PartProduct> products;  ///< One for each part.
+
  private:
   Matrix<const float> x_;
   std::array<AlignedVector<char>, GGML_TYPE_COUNT> converted_;
   std::array<bool, GGML_TYPE_COUNT> done_{};
   RoundedRows rounded_;
   bool rounded_done_ = false;
+  bool first_sums_done_ = false;
 };
 
 /// Rows [begin, end) of a stored weight times x, both as they are, by ggml's dot products. One
@@ -176,20 +188,20 @@ void Linear::release_file() const {
 }
 
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
-  const auto unpacks = [&](size_t part) {
-    const bool many = x.rows >= unpack_from_rows(parts_[part].type);
-    if (how == StoredProduct::kFastestRounded) return many && packed(part) == nullptr;
-    return how == StoredProduct::kUnpacked || (how == StoredProduct::kFastest && many);
-  };
   thread_local PartnerInputs inputs;  // kept from call to call
   inputs.begin(x);
   for (size_t i = 0; i < parts_.size(); ++i) {
-    if (unpacks(i)) continue;
-    if (packed(i) != nullptr) {
-      inputs.round();
-    } else {
+    const bool many = x.rows >= unpack_from_rows(parts_[i].type);
+    PartProduct product;
+    product.unpacks = how == StoredProduct::kUnpacked || (how == StoredProduct::kFastest && many);
+    if (!product.unpacks) product.packed = packed(i);
+    if (how == StoredProduct::kFastestRounded) product.unpacks = many && product.packed == nullptr;
+    if (product.packed != nullptr) {
+      inputs.round(*product.packed);
+    } else if (!product.unpacks) {
       inputs.convert(parts_[i].type);
     }
+    inputs.products.push_back(product);
   }
   // Chunks never cross parts, and are whole panels. They are small, so that no thread waits long
   // for the last one.
@@ -211,10 +223,11 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
     const size_t begin = task * chunk;
     const size_t end = std::min(part.rows, begin + chunk);
     const Matrix<float> columns(y.data + output + begin, y.rows, end - begin, y.stride);
-    if (unpacks(i)) {
+    const PartProduct product = shared.products[i];
+    if (product.unpacks) {
       multiply_unpacked(x, part, begin, end, columns);
-    } else if (const PackedWeight* copy = packed(i)) {
-      copy->multiply(shared.rounded(), begin, end, columns);
+    } else if (product.packed != nullptr) {
+      product.packed->multiply(shared.rounded(), begin, end, columns);
     } else {
       multiply_dots(shared, part, begin, end, columns);
     }

@@ -94,7 +94,9 @@ requires(kFormat.scales == 2 && kFormat.has_minimum()) size_t
   return kLower + kFormat.together / 2 * kBlock;
 }
 
-size_t read(const uint8_t* block, RowBlocks<kPackedQ6K>& out) {
+/// Q6_K: codes, upper bits, steps with a sign, a half.
+template <PackedFormat kFormat>
+requires(kFormat.bits == 6) size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   constexpr size_t kUpper = 128;
   constexpr size_t kScales = kUpper + 64;
   constexpr size_t kStep = kScales + 16;

@@ -2,8 +2,11 @@
 
 #include <ggml.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+
+#include "linear/rounded_rows.h"
 
 namespace restkv {
 
@@ -23,7 +26,7 @@ struct PackedFormat {
   size_t together = 1;
   size_t scales = 0;
 
-  static constexpr size_t kBlock = 32;
+  static constexpr size_t kBlock = RoundedRows::kBlock;
   static constexpr size_t kRows = 16;
 
   [[nodiscard]] constexpr bool has_minimum() const { return halves == 2; }
@@ -45,46 +48,31 @@ struct PackedFormat {
   }
 };
 
-inline constexpr PackedFormat kPackedQ40{.bits = 4, .halves = 1};
-inline constexpr PackedFormat kPackedQ41{.bits = 4, .halves = 2};
-inline constexpr PackedFormat kPackedQ50{.bits = 5, .halves = 1};
-inline constexpr PackedFormat kPackedQ51{.bits = 5, .halves = 2};
-inline constexpr PackedFormat kPackedQ80{.bits = 8, .halves = 1};
-inline constexpr PackedFormat kPackedQ4K{.bits = 4, .halves = 2, .together = 8, .scales = 2};
-inline constexpr PackedFormat kPackedQ5K{.bits = 5, .halves = 2, .together = 8, .scales = 2};
-inline constexpr PackedFormat kPackedQ6K{.bits = 6, .halves = 1, .together = 8, .scales = 2};
+struct PackedType {
+  ggml_type type;
+  PackedFormat format;
+};
+inline constexpr std::array kPackedTypes{
+    PackedType{GGML_TYPE_Q4_0, {.bits = 4, .halves = 1}},
+    PackedType{GGML_TYPE_Q4_1, {.bits = 4, .halves = 2}},
+    PackedType{GGML_TYPE_Q5_0, {.bits = 5, .halves = 1}},
+    PackedType{GGML_TYPE_Q5_1, {.bits = 5, .halves = 2}},
+    PackedType{GGML_TYPE_Q8_0, {.bits = 8, .halves = 1}},
+    PackedType{GGML_TYPE_Q4_K, {.bits = 4, .halves = 2, .together = 8, .scales = 2}},
+    PackedType{GGML_TYPE_Q5_K, {.bits = 5, .halves = 2, .together = 8, .scales = 2}},
+    PackedType{GGML_TYPE_Q6_K, {.bits = 6, .halves = 1, .together = 8, .scales = 2}},
+};
 
 /// Calls body.template operator()<format>() with the format of a type, if it has one; returns
 /// whether it has.
-template <class Body>
+template <size_t kIndex = 0, class Body>
 constexpr bool with_packed_format(ggml_type type, const Body& body) {
-  switch (type) {
-    case GGML_TYPE_Q4_0:
-      body.template operator()<kPackedQ40>();
-      return true;
-    case GGML_TYPE_Q4_1:
-      body.template operator()<kPackedQ41>();
-      return true;
-    case GGML_TYPE_Q5_0:
-      body.template operator()<kPackedQ50>();
-      return true;
-    case GGML_TYPE_Q5_1:
-      body.template operator()<kPackedQ51>();
-      return true;
-    case GGML_TYPE_Q8_0:
-      body.template operator()<kPackedQ80>();
-      return true;
-    case GGML_TYPE_Q4_K:
-      body.template operator()<kPackedQ4K>();
-      return true;
-    case GGML_TYPE_Q5_K:
-      body.template operator()<kPackedQ5K>();
-      return true;
-    case GGML_TYPE_Q6_K:
-      body.template operator()<kPackedQ6K>();
-      return true;
-    default:
-      return false;
+  if constexpr (kIndex == kPackedTypes.size()) {
+    return false;
+  } else {
+    if (type != kPackedTypes[kIndex].type) return with_packed_format<kIndex + 1>(type, body);
+    body.template operator()<kPackedTypes[kIndex].format>();
+    return true;
   }
 }
 

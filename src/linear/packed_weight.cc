@@ -9,7 +9,6 @@
 #include "base/pages.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
-#include "linear/packed_format.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linear/packed_weight.cc"
@@ -17,63 +16,10 @@
 #include "base/byte_products-inl.h"
 #include "hwy/highway.h"
 
-#ifndef RESTKV_LINEAR_PACKED_WEIGHT_TYPES_
-#define RESTKV_LINEAR_PACKED_WEIGHT_TYPES_
-namespace restkv {
-
-/// A rounded row of x, followed by others.
-struct RoundedRow {
-  const int8_t* codes;
-  const float* steps;
-  const int32_t* sums;
-  const int32_t* first_sums;
-  size_t blocks;
-
-  [[nodiscard]] RoundedRow after(size_t rows) const {
-    const size_t count = rows * blocks;
-    return {codes + count * RoundedRows::kBlock, steps + count, sums + count, first_sums + count,
-            blocks};
-  }
-};
-
-}  // namespace restkv
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 #if RESTKV_BYTE_PRODUCTS
-void RoundRow(const float* HWY_RESTRICT x, size_t blocks, int8_t* HWY_RESTRICT codes,
-              float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums,
-              int32_t* HWY_RESTRICT first_sums) {
-  constexpr size_t kBlock = RoundedRows::kBlock;
-  size_t b = 0;
-  for (; b + 4 <= blocks; b += 4) {
-    RoundFourToBytes(x + b * kBlock, kBlock, kBlock, codes + b * kBlock, kBlock, steps + b,
-                     sums + b);
-  }
-  for (; b < blocks; ++b) {
-    steps[b] = RoundToBytes(x + b * kBlock, kBlock, codes + b * kBlock, sums + b);
-  }
-  // Each 128 bits of codes are half a block.
-  const ByteSumTag di;
-  constexpr size_t kHalf = 16 / sizeof(int32_t);
-  constexpr size_t kBlocks = hn::MaxLanes(ByteSumTag()) / (2 * kHalf);
-  HWY_ALIGN int32_t halves[hn::MaxLanes(ByteSumTag())];
-  for (b = 0; b + kBlocks <= blocks; b += kBlocks) {
-    const auto four = hn::LoadU(di, reinterpret_cast<const int32_t*>(codes + b * kBlock));
-    auto sum = ByteSums{AddByteProducts(hn::Zero(di).raw, hn::Set(di, 0x01010101).raw, four.raw)};
-    sum = hn::Add(sum, hn::Shuffle2301(sum));
-    sum = hn::Add(sum, hn::Shuffle1032(sum));
-    hn::Store(sum, di, halves);
-    for (size_t i = 0; i < kBlocks; ++i) first_sums[b + i] = -kByteOffset * halves[i * 2 * kHalf];
-  }
-  for (; b < blocks; ++b) {
-    first_sums[b] = 0;
-    for (size_t i = 0; i < kBlock / 2; ++i) first_sums[b] -= kByteOffset * codes[b * kBlock + i];
-  }
-}
-
 /// Rows of x that meet a panel at a time: as many sums as registers hold.
 #if HWY_TARGET == HWY_AVX2
 constexpr size_t kTogether = 1;
@@ -121,7 +67,7 @@ struct BlockSums {
 
   /// Begins with what the codes' offset adds, which comes off first.
   template <PackedFormat kFormat>
-  HWY_INLINE void Begin(const RoundedRow& x, size_t b) {
+  HWY_INLINE void Begin(const RoundedRows::View& x, size_t b) {
     const ByteSumTag di;
     constexpr int kShare = kFormat.offset() == 0 ? 1 : kByteOffset / kFormat.offset();
 #pragma GCC unroll 4
@@ -147,7 +93,7 @@ struct BlockSums {
 
   /// Adds the products of each row's four bytes from the k-th on.
   template <PackedFormat kFormat, size_t k = 0>
-  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const RoundedRow& x, size_t b) {
+  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const RoundedRows::View& x, size_t b) {
     const ByteSumTag di;
     constexpr size_t kBlock = RoundedRows::kBlock;
     constexpr size_t kFour = PackedWeight::kPanel * 4;
@@ -207,7 +153,7 @@ struct BlockSums {
 
 /// y [kRows, kPanel] = rounded rows times a panel.
 template <PackedFormat kFormat, size_t kRows>
-HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRow& x,
+HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& x,
                               float* HWY_RESTRICT y, size_t y_stride) {
   const FloatTag d;
   const uint8_t* header = panel;
@@ -280,8 +226,8 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRo
 /// The first rows of x, as many as a panel meets at a time and there are, times the panel. Returns
 /// their number.
 template <PackedFormat kFormat, size_t kRows = kTogether>
-HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedRow& x, size_t rows,
-                               float* HWY_RESTRICT y, size_t y_stride) {
+HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& x,
+                               size_t rows, float* HWY_RESTRICT y, size_t y_stride) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return MultiplySome<kFormat, kRows - 1>(panel, x, rows, y, y_stride);
   }
@@ -291,13 +237,13 @@ HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedR
 
 /// y [y.rows, y.cols] = rounded rows from `first` on times panels.
 template <PackedFormat kFormat>
-void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRow& first,
+void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& first,
                     const Matrix<float>& y) {
   constexpr size_t kPanel = PackedWeight::kPanel;
   for (size_t c = 0; c < y.cols; c += kPanel, panel += kFormat.panel_bytes(first.blocks)) {
     const size_t columns = std::min(kPanel, y.cols - c);
     for (size_t i = 0, done; i < y.rows; i += done) {
-      const RoundedRow x = first.after(i);
+      const RoundedRows::View x = first.from(i);
       if (columns == kPanel) {
         done = MultiplySome<kFormat>(panel, x, y.rows - i, y.row(i) + c, y.stride);
         continue;
@@ -309,14 +255,14 @@ void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRow& first,
   }
 }
 
-void Multiply(ggml_type type, const uint8_t* panels, const RoundedRow& x, const Matrix<float>& y) {
+void Multiply(ggml_type type, const uint8_t* panels, const RoundedRows::View& x,
+              const Matrix<float>& y) {
   with_packed_format(
       type, [&]<PackedFormat kFormat>() HWY_ATTR { MultiplyPanels<kFormat>(panels, x, y); });
 }
 
 #else
-void RoundRow(const float*, size_t, int8_t*, float*, int32_t*, int32_t*) {}
-void Multiply(ggml_type, const uint8_t*, const RoundedRow&, const Matrix<float>&) {}
+void Multiply(ggml_type, const uint8_t*, const RoundedRows::View&, const Matrix<float>&) {}
 #endif
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -325,26 +271,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace restkv {
 
-HWY_EXPORT(RoundRow);
 HWY_EXPORT(Multiply);
-
-static_assert(RoundedRows::kBlock == PackedFormat::kBlock);
-static_assert(PackedWeight::kPanel == PackedFormat::kRows);
-
-void RoundedRows::round(Matrix<const float> x) {
-  blocks_ = x.cols / kBlock;
-  if (steps_.size() < x.rows * blocks_) {
-    codes_.resize(x.rows * x.cols);
-    steps_.resize(x.rows * blocks_);
-    sums_.resize(x.rows * blocks_);
-    first_sums_.resize(x.rows * blocks_);
-  }
-  for (size_t r = 0; r < x.rows; ++r) {
-    const size_t at = r * blocks_;
-    HWY_DYNAMIC_DISPATCH(RoundRow)
-    (x.row(r), blocks_, &codes_[at * kBlock], &steps_[at], &sums_[at], &first_sums_[at]);
-  }
-}
 
 bool PackedWeight::supports(ggml_type type) {
   return with_packed_format(type, []<PackedFormat>() {}) && has_byte_products();
@@ -374,10 +301,15 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
   });
 }
 
+bool PackedWeight::needs_first_sums() const {
+  bool needs = false;
+  with_packed_format(type_, [&]<PackedFormat kFormat>() { needs = kFormat.bits == 6; });
+  return needs;
+}
+
 void PackedWeight::multiply(const RoundedRows& x, size_t begin, size_t end, Matrix<float> y) const {
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (type_, panels_.data() + begin / kPanel * panel_bytes_,
-   {x.codes_.data(), x.steps_.data(), x.sums_.data(), x.first_sums_.data(), x.blocks_},
+  (type_, panels_.data() + begin / kPanel * panel_bytes_, x.view(),
    {y.data, y.rows, end - begin, y.stride});
 }
 

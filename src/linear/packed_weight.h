@@ -1,29 +1,12 @@
 #pragma once
 
 #include "linear/linear.h"
+#include "linear/packed_format.h"
+#include "linear/rounded_rows.h"
 #include "restkv/aligned.h"
 #include "restkv/views.h"
 
 namespace restkv {
-
-/// Rows of x in 8 bits: every 32 numbers of a row are whole numbers of -127 to 127 times a step
-/// that fits the largest of them. Where a number is infinite or NaN its block's step is NaN.
-class RoundedRows {
- public:
-  static constexpr size_t kBlock = 32;
-
-  /// The columns are a multiple of kBlock. Memory is kept from call to call.
-  void round(Matrix<const float> x);
-
- private:
-  friend class PackedWeight;
-
-  size_t blocks_ = 0;
-  AlignedVector<int8_t> codes_;        // [rows, blocks, kBlock]
-  AlignedVector<float> steps_;         // [rows, blocks]
-  AlignedVector<int32_t> sums_;        // [rows, blocks]: of the codes, times -128
-  AlignedVector<int32_t> first_sums_;  // [rows, blocks]: of the first half of the codes, likewise
-};
 
 /// A copy of a stored weight (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) in which 16 rows lie
 /// side by side, block by block, as the instructions that multiply bytes want them: single tokens
@@ -31,12 +14,15 @@ class RoundedRows {
 /// begin anywhere. Takes as much memory as they do.
 class PackedWeight {
  public:
-  static constexpr size_t kPanel = 16;
+  static constexpr size_t kPanel = PackedFormat::kRows;
 
   /// Whether weights of a type can be packed and this processor multiplies bytes.
   static bool supports(ggml_type type);
 
   explicit PackedWeight(const Weight& weight);
+
+  /// Whether `multiply` needs the first sums of rounded rows.
+  [[nodiscard]] bool needs_first_sums() const;
 
   /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight; `begin` is a
   /// multiple of kPanel, and so is `end` unless it is the last row's. A row of y depends on its row

@@ -1,0 +1,67 @@
+#include "linear/rounded_rows.h"
+
+#include "linear/tiles.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "linear/rounded_rows.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "base/byte_products-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace restkv::HWY_NAMESPACE {
+
+#if RESTKV_BYTE_PRODUCTS
+void RoundRow(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
+              float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
+  RoundBlocksToBytes<RoundedRows::kBlock>(x, n, codes, steps, sums);
+}
+
+void FirstSums(const int8_t* HWY_RESTRICT codes, size_t blocks, int32_t* HWY_RESTRICT sums) {
+  constexpr size_t kBlock = RoundedRows::kBlock;
+  for (size_t b = 0; b < blocks; ++b) {
+    sums[b] = 0;
+    for (size_t i = 0; i < kBlock / 2; ++i) sums[b] -= kByteOffset * codes[b * kBlock + i];
+  }
+}
+
+#else
+void RoundRow(const float*, size_t, int8_t*, float*, int32_t*) {}
+void FirstSums(const int8_t*, size_t, int32_t*) {}
+#endif
+
+}  // namespace restkv::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace restkv {
+
+HWY_EXPORT(RoundRow);
+HWY_EXPORT(FirstSums);
+
+void RoundedRows::round(Matrix<const float> x) {
+  rows_ = x.rows;
+  blocks_ = (x.cols + kBlock - 1) / kBlock;
+  const size_t count = rows_ * blocks_;
+  if (steps_.size() < count) {
+    codes_.resize(count * kBlock);
+    steps_.resize(count);
+    sums_.resize(count);
+    first_sums_.resize(count);
+  }
+  for_each_row(rows_, [&](size_t r) {
+    const size_t at = r * blocks_;
+    HWY_DYNAMIC_DISPATCH(RoundRow)
+    (x.row(r), x.cols, &codes_[at * kBlock], &steps_[at], &sums_[at]);
+  });
+}
+
+void RoundedRows::add_first_sums() {
+  for_each_row(rows_, [&](size_t r) {
+    HWY_DYNAMIC_DISPATCH(FirstSums)
+    (&codes_[r * blocks_ * kBlock], blocks_, &first_sums_[r * blocks_]);
+  });
+}
+
+}  // namespace restkv
+#endif  // HWY_ONCE
