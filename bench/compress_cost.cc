@@ -21,6 +21,7 @@
 namespace {
 
 using restkv::AlignedVector;
+using restkv::AttentionPrecision;
 using restkv::CompressionOptions;
 using restkv::Heads;
 using restkv::Matrix;
@@ -46,7 +47,7 @@ constexpr size_t kBlock = 512;
 /// Random keys, values, queries and W_O of one layer, and everything a method may ask for.
 class Layer {
  public:
-  Layer(const Shape& s, size_t n)
+  Layer(const Shape& s, size_t n, AttentionPrecision precision)
       : n_(n),
         blocks_(static_cast<double>(n) / static_cast<double>(kBlock)),
         q_(random_floats(s.heads * kBlock * s.dim)),
@@ -73,6 +74,7 @@ class Layer {
     view_.query_statistics = &statistics_;
     view_.future_rotation = &rotation_;
     view_.layers = 32;
+    view_.precision = precision;
   }
 
   [[nodiscard]] const restkv::LayerObservation& view() const { return view_; }
@@ -81,8 +83,8 @@ class Layer {
   /// blocks see from none to all of the keys.
   double attention_seconds() {
     return over_prompt(best_of(3, [&] {
-      restkv::prefill_attention(queries_, view_.keys, view_.values, n_ - kBlock, {}, out(),
-                                log_sums());
+      restkv::prefill_attention(queries_, view_.keys, view_.values, n_ - kBlock,
+                                {.precision = view_.precision}, out(), log_sums());
     }));
   }
   /// The second pass of methods that sum the attention of all queries.
@@ -136,8 +138,8 @@ std::vector<std::pair<std::string, CompressionOptions>> rows() {
   return list;
 }
 
-void measure(const Shape& shape, size_t n, double gemm_rate) {
-  Layer layer(shape, n);
+void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision precision) {
+  Layer layer(shape, n, precision);
   const double attention = layer.attention_seconds();
   const double sums = layer.attention_sums_seconds();
   const double statistics = layer.query_statistics_seconds();
@@ -173,12 +175,13 @@ void measure(const Shape& shape, size_t n, double gemm_rate) {
 int main(int argc, char** argv) {
   if (argc > 1) restkv::set_num_threads(std::atoi(argv[1]));
   const size_t longest = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 131072;
+  const AttentionPrecision precision = restkv::find_attention_precision(argc > 3 ? argv[3] : "f32");
   const double gemm_rate = restkv::bench::gemm_rate();
   std::printf("f32 matrix products: %.0f GFLOP/s, %d threads\n", gemm_rate * 1e-9,
               restkv::num_threads());
   for (const Shape& shape : kShapes) {
     for (const size_t n : {size_t{4096}, size_t{32768}, size_t{131072}}) {
-      if (n <= longest) measure(shape, n, gemm_rate);
+      if (n <= longest) measure(shape, n, gemm_rate, precision);
     }
   }
 }

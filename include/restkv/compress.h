@@ -149,6 +149,10 @@ struct LayerObservation {
   /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], as
   /// `prefill_attention` gives them; may be empty.
   Matrix<const float> log_sums = {};
+  /// Attention outputs of the last of `queries`, [query_heads, rows, d], as `prefill_attention`
+  /// gives them; may be empty. Methods that would compute them use those of `observed_outputs`
+  /// rows.
+  Heads<const float> outputs = {};
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
   /// W_O as in OutputFactor's constructor; needed by `critical` only, whose norm is not Euclidean.
   Matrix<const float> output_weights = {};
@@ -235,6 +239,9 @@ struct Method {
   bool needs_query_statistics = false;
   /// How many of the last queries it looks at; null means none.
   size_t (*observed_queries)(const CompressionOptions&) = nullptr;
+  /// How many of the last attention outputs it has a use for, at most as many as queries; null
+  /// means none.
+  size_t (*observed_outputs)(const CompressionOptions&) = nullptr;
   /// Whether it reads `LayerObservation::attention_sums`; null means never.
   bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
@@ -290,6 +297,8 @@ bool needs_output_factor(const CompressionOptions& options);
 bool needs_output_weights(const CompressionOptions& options);
 /// How many of the last query rows the method looks at: 0 if none, `kAllQueries` if all.
 size_t observed_queries(const CompressionOptions& options);
+/// How many of the last attention outputs it has a use for.
+size_t observed_outputs(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::attention_sums`.
 bool needs_attention_sums(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.

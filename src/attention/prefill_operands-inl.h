@@ -53,7 +53,8 @@ HWY_INLINE void TopAndSum(const float* HWY_RESTRICT logits, size_t visible, floa
   sum = hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-/// Operands in float32, for every processor.
+/// Operands in float32, for every processor. Where operands share steps of rounding,
+/// `ResizeQueries` and `ResizeKeys` may say for how many channels.
 class F32Operands {
  public:
   /// Degree of the polynomial with which weights are computed.
@@ -68,11 +69,11 @@ class F32Operands {
     padded_value_dim_ = padded_value_dim;
     values_.resize(kTilePositions * padded_value_dim);
   }
-  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim, size_t = 0) {
     dim_ = dim;
     queries_.resize(rows * dim);
   }
-  HWY_INLINE void ResizeKeys(size_t dim) {
+  HWY_INLINE void ResizeKeys(size_t dim, size_t = 0) {
     dim_ = dim;
     keys_.resize(dim * kTilePositions);
   }
@@ -142,12 +143,12 @@ class Bf16Operands {
     values_.resize(kTilePositions / 2 * padded_value_dim);
     weights_.resize(kTileRows * kTilePositions / 2);
   }
-  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim, size_t = 0) {
     dim_ = dim;
     pairs_ = (dim + 1) / 2;
     queries_.resize(rows * pairs_);
   }
-  HWY_INLINE void ResizeKeys(size_t dim) {
+  HWY_INLINE void ResizeKeys(size_t dim, size_t = 0) {
     dim_ = dim;
     pairs_ = (dim + 1) / 2;
     keys_.resize(pairs_ * kTilePositions);
@@ -205,14 +206,16 @@ class Int8Operands {
     values_.resize(kTilePositions * padded_value_dim);
     value_steps_.resize(padded_value_dim);
   }
-  HWY_INLINE void ResizeQueries(size_t rows, size_t dim) {
-    SetDim(dim);
+  /// `group` channels of a query or key share a step: with more, the largest would leave less to
+  /// the others.
+  HWY_INLINE void ResizeQueries(size_t rows, size_t dim, size_t group = kGroup) {
+    SetDim(dim, group);
     queries_.resize(rows * bytes_);
     query_steps_.resize(rows * groups_);
     query_sums_.resize(rows * groups_);
   }
-  HWY_INLINE void ResizeKeys(size_t dim) {
-    SetDim(dim);
+  HWY_INLINE void ResizeKeys(size_t dim, size_t group = kGroup) {
+    SetDim(dim, group);
     key_codes_.resize(kTilePositions * bytes_);
     keys_.resize(kTilePositions * bytes_);
     key_steps_.resize(kTilePositions * groups_);
@@ -222,7 +225,7 @@ class Int8Operands {
     std::fill(codes + dim_, codes + bytes_, int8_t{0});
     for (size_t g = 0; g < groups_; ++g) {
       const size_t at = row * groups_ + g;
-      query_steps_[at] = scale * RoundToBytes(query + g * kGroup, GroupSize(g), codes + g * kGroup,
+      query_steps_[at] = scale * RoundToBytes(query + g * group_, GroupSize(g), codes + g * group_,
                                               &query_sums_[at]);
     }
   }
@@ -233,10 +236,10 @@ class Int8Operands {
   }
   HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
     size_t k = 0;
-    for (; k + 4 <= count && dim_ % kGroup == 0; k += 4) {
+    for (; k + 4 <= count && group_ % 64 == 0 && dim_ % group_ == 0; k += 4) {
       for (size_t g = 0; g < groups_; ++g) {
-        RoundFourToBytes(keys + k * stride + g * kGroup, stride, kGroup,
-                         key_codes_.data() + k * bytes_ + g * kGroup, bytes_,
+        RoundFourToBytes(keys + k * stride + g * group_, stride, group_,
+                         key_codes_.data() + k * bytes_ + g * group_, bytes_,
                          &key_steps_[g * kTilePositions + k]);
       }
     }
@@ -245,7 +248,7 @@ class Int8Operands {
       std::fill(codes + dim_, codes + bytes_, int8_t{0});
       for (size_t g = 0; g < groups_; ++g) {
         key_steps_[g * kTilePositions + k] =
-            RoundToBytes(keys + k * stride + g * kGroup, GroupSize(g), codes + g * kGroup);
+            RoundToBytes(keys + k * stride + g * group_, GroupSize(g), codes + g * group_);
       }
     }
     std::fill(key_codes_.data() + count * bytes_, key_codes_.data() + kTilePositions * bytes_,
@@ -270,18 +273,8 @@ class Int8Operands {
   HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t first = 0) const {
     // Groups of channels that are all 0 in the queries are left out, and of the next one the fours.
-    for (size_t g = first / kGroup, begin = first; g < groups_; begin = ++g * kGroup) {
-      const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
-      const size_t end = HWY_MIN((g + 1) * kGroup, bytes_);
-      const ByteFactors f{.fours = (end - begin) / 4,
-                          .a = reinterpret_cast<const uint8_t*>(queries),
-                          .a_stride = bytes_,
-                          .a_steps = other.query_steps_.data() + row * groups_ + g,
-                          .a_sums = other.query_sums_.data() + row * groups_ + g,
-                          .steps_stride = groups_,
-                          .b = keys_.data() + begin * kTilePositions,
-                          .b_stride = kTilePositions * 4,
-                          .b_steps = key_steps_.data() + g * kTilePositions};
+    for (size_t g = first / group_, begin = first; g < groups_; begin = ++g * group_) {
+      const ByteFactors f = Factors(other, row, g, begin);
       if (kAccumulate || begin != first) {
         ByteStripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits,
                                                           kTilePositions);
@@ -289,6 +282,18 @@ class Int8Operands {
         ByteStripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits,
                                                            kTilePositions);
       }
+    }
+  }
+  /// squares[p] += ||logits[..][p] - point||^2 for the logits of queries `row` to `row + kTileRows`
+  /// with all keys, which are held in one group.
+  HWY_INLINE void AddSquaredDistances(const Int8Operands& other, size_t row, size_t first,
+                                      const float* HWY_RESTRICT point,
+                                      float* HWY_RESTRICT squares) const {
+    const ByteFactors f = Factors(other, row, 0, first);
+    constexpr size_t kWidth = kTileVectors * hn::MaxLanes(ByteSumTag());
+    static_assert(kTilePositions % kWidth == 0);
+    for (size_t p = 0; p < kTilePositions; p += kWidth) {
+      AddByteTileSquares<kTileRows, kTileVectors>(f, p, point, squares);
     }
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in fours.
@@ -310,17 +315,31 @@ class Int8Operands {
   }
 
  private:
-  /// Channels of a query or key that share a step: with more, the largest would leave less to the
-  /// others.
   static constexpr size_t kGroup = 64;
 
-  HWY_INLINE void SetDim(size_t dim) {
+  HWY_INLINE void SetDim(size_t dim, size_t group) {
     dim_ = dim;
     bytes_ = hwy::RoundUpTo(dim, 4);
-    groups_ = hwy::DivCeil(dim, kGroup);
+    group_ = group;
+    groups_ = hwy::DivCeil(dim, group);
   }
   [[nodiscard]] HWY_INLINE size_t GroupSize(size_t g) const {
-    return HWY_MIN(kGroup, dim_ - g * kGroup);
+    return HWY_MIN(group_, dim_ - g * group_);
+  }
+  /// Channels of group g from `begin` on, of kTileRows queries that `other` holds and all keys.
+  [[nodiscard]] HWY_INLINE ByteFactors Factors(const Int8Operands& other, size_t row, size_t g,
+                                               size_t begin) const {
+    const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
+    const size_t end = HWY_MIN((g + 1) * group_, bytes_);
+    return {.fours = (end - begin) / 4,
+            .a = reinterpret_cast<const uint8_t*>(queries),
+            .a_stride = bytes_,
+            .a_steps = other.query_steps_.data() + row * groups_ + g,
+            .a_sums = other.query_sums_.data() + row * groups_ + g,
+            .steps_stride = groups_,
+            .b = keys_.data() + begin * kTilePositions,
+            .b_stride = kTilePositions * 4,
+            .b_steps = key_steps_.data() + g * kTilePositions};
   }
   /// Some channels of a tile's values, from channel `c` on.
   template <class D>
@@ -385,7 +404,8 @@ class Int8Operands {
     }
   }
 
-  size_t dim_ = 0, bytes_ = 0, groups_ = 0, value_dim_ = 0, padded_value_dim_ = 0;
+  size_t dim_ = 0, bytes_ = 0, group_ = kGroup, groups_ = 0;
+  size_t value_dim_ = 0, padded_value_dim_ = 0;
   AlignedVector<int8_t> queries_;     // [rows, bytes]
   AlignedVector<float> query_steps_;  // [rows, groups]
   AlignedVector<int32_t> query_sums_;

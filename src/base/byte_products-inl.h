@@ -290,14 +290,12 @@ struct ByteFactors {
   const float* b_steps;  ///< One for each column.
 };
 
-/// kRows x kVectors vectors of C = A * B (+ C), sums in registers.
-template <OffsetSide kOffset, bool kAccumulate, size_t kRows, size_t kVectors>
-HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_RESTRICT c,
-                                size_t c_stride) {
+/// Sums of products of kRows rows with kVectors vectors of columns, in registers.
+template <OffsetSide kOffset, size_t kRows, size_t kVectors>
+HWY_INLINE void ByteTileSums(const ByteFactors& f, size_t column,
+                             RawByteSums (&sum)[kRows][kVectors]) {
   const ByteSumTag di;
-  const hn::RebindToFloat<ByteSumTag> d;
   constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
-  RawByteSums sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
@@ -326,6 +324,16 @@ HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_
       }
     }
   }
+}
+
+/// kRows x kVectors vectors of C = A * B (+ C), sums in registers.
+template <OffsetSide kOffset, bool kAccumulate, size_t kRows, size_t kVectors>
+HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_RESTRICT c,
+                                size_t c_stride) {
+  const hn::RebindToFloat<ByteSumTag> d;
+  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+  RawByteSums sum[kRows][kVectors];
+  ByteTileSums<kOffset>(f, column, sum);
   hn::Vec<decltype(d)> b_steps[kVectors];
 #pragma GCC unroll 8
   for (size_t j = 0; j < kVectors; ++j) b_steps[j] = hn::LoadU(d, f.b_steps + column + j * kLanes);
@@ -340,6 +348,39 @@ HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_
       hn::StoreU(kAccumulate ? hn::MulAdd(product, step, hn::LoadU(d, to)) : hn::Mul(product, step),
                  d, to);
     }
+  }
+}
+
+/// squares[column] += sum over kRows rows of (A * B - point[row])^2, without storing A * B; B is
+/// offset.
+template <size_t kRows, size_t kVectors>
+HWY_INLINE void AddByteTileSquares(const ByteFactors& f, size_t column,
+                                   const float* HWY_RESTRICT point, float* HWY_RESTRICT squares) {
+  const hn::RebindToFloat<ByteSumTag> d;
+  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+  RawByteSums sum[kRows][kVectors];
+  ByteTileSums<OffsetSide::kB>(f, column, sum);
+  hn::Vec<decltype(d)> b_steps[kVectors];
+  hn::Vec<decltype(d)> square[kVectors];
+#pragma GCC unroll 8
+  for (size_t j = 0; j < kVectors; ++j) {
+    b_steps[j] = hn::LoadU(d, f.b_steps + column + j * kLanes);
+    square[j] = hn::LoadU(d, squares + column + j * kLanes);
+  }
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kRows; ++i) {
+    const auto a_step = hn::Set(d, f.a_steps[i * f.steps_stride]);
+    const auto coordinate = hn::Set(d, point[i]);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < kVectors; ++j) {
+      const auto product = hn::ConvertTo(d, ByteSums{sum[i][j]});
+      const auto difference = hn::MulSub(product, hn::Mul(a_step, b_steps[j]), coordinate);
+      square[j] = hn::MulAdd(difference, difference, square[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t j = 0; j < kVectors; ++j) {
+    hn::StoreU(square[j], d, squares + column + j * kLanes);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/prefetch.h"
 #include "base/threads.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -48,74 +49,6 @@ constexpr size_t kScoreBlock = 512;
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
-
-/// R of some query heads, packed to be multiplied with values: u = R v. Without a factor u is v
-/// itself.
-template <class Operands>
-class Projections {
- public:
-  Projections(ErrorSpace space, size_t heads, size_t dim)
-      : padded_rows_(hwy::RoundUpTo(dim, kTileRows)) {
-    if (space.factor == nullptr) return;
-    rows_.resize(heads);
-    parallel_for(heads, [&](size_t h, size_t) {
-      const Matrix<const float> r = space.factor->head(space.first_head + h);
-      rows_[h].ResizeQueries(padded_rows_, dim);
-      for (size_t i = 0; i < dim; ++i) rows_[h].SetQuery(i, r.row(i), 1.0F);
-      rows_[h].ClearQueries(dim, padded_rows_);
-    });
-  }
-
-  /// A tile of up to kTilePositions values, as one thread holds it.
-  class Tile {
-   public:
-    HWY_INLINE void Set(const Projections& projections, const float* values, size_t positions,
-                        size_t dim, size_t stride) {
-      if (projections.rows_.empty()) {
-        out_.resize(dim * kTilePositions);
-        TransposePadded(values, positions, dim, stride, out_.data(), kTilePositions,
-                        kTilePositions);
-        return;
-      }
-      values_.ResizeKeys(dim);
-      values_.SetKeys(values, positions, stride);
-    }
-    /// u [dim, kTilePositions] for query head `h`.
-    HWY_INLINE const float* Project(const Projections& projections, size_t h) {
-      if (projections.rows_.empty()) return out_.data();
-      out_.resize(projections.padded_rows_ * kTilePositions);
-      for (size_t i = 0; i < projections.padded_rows_; i += kTileRows) {
-        // R is upper triangular: rows from i on need inputs from i on only.
-        values_.template Logits<false>(projections.rows_[h], i, out_.data() + i * kTilePositions,
-                                       i / 4 * 4);
-      }
-      return out_.data();
-    }
-
-   private:
-    Operands values_;
-    AlignedVector<float> out_;
-  };
-
- private:
-  size_t padded_rows_;
-  std::vector<Operands> rows_;  // empty without a factor
-};
-
-/// a / (1 - a), and with it a lower bound of squared norms where 1 - a vanishes: see kSmallestRest.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V BoundedOdds(D d, V a, V least_square, V& squares) {
-  const auto smallest = hn::Set(d, kSmallestRest);
-  const auto rest = hn::Sub(hn::Set(d, 1.0F), a);
-  squares = hn::IfThenElse(hn::Lt(smallest, rest), squares, hn::Max(squares, least_square));
-  return hn::Div(a, hn::Max(rest, smallest));
-}
-
-/// (kSmallestRest * norm)^2 in every lane.
-template <class D>
-HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
-  return hn::Set(d, (kSmallestRest * norm) * (kSmallestRest * norm));
-}
 
 /// squares[r][p] = ||points[r] - u_p||^2 for kRows rows of points and kVectors vectors of
 /// positions, held in registers; u is [dim, kTilePositions].
@@ -176,6 +109,97 @@ HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HW
   }
 }
 
+/// R of some query heads, packed to be multiplied with values: u = R v. Without a factor u is v
+/// itself.
+template <class Operands>
+class Projections {
+ public:
+  Projections(ErrorSpace space, size_t heads, size_t dim)
+      : padded_rows_(hwy::RoundUpTo(dim, kTileRows)) {
+    if (space.factor == nullptr) return;
+    rows_.resize(heads);
+    parallel_for(heads, [&](size_t h, size_t) {
+      const Matrix<const float> r = space.factor->head(space.first_head + h);
+      rows_[h].ResizeQueries(padded_rows_, dim, dim);
+      for (size_t i = 0; i < dim; ++i) rows_[h].SetQuery(i, r.row(i), 1.0F);
+      rows_[h].ClearQueries(dim, padded_rows_);
+    });
+  }
+
+  /// A tile of up to kTilePositions values, as one thread holds it.
+  class Tile {
+   public:
+    HWY_INLINE void Set(const Projections& projections, const float* values, size_t positions,
+                        size_t dim, size_t stride) {
+      if (projections.rows_.empty()) {
+        u_.resize(dim * kTilePositions);
+        TransposePadded(values, positions, dim, stride, u_.data(), kTilePositions, kTilePositions);
+        return;
+      }
+      values_.ResizeKeys(dim, dim);
+      values_.SetKeys(values, positions, stride);
+    }
+    /// squares[r][p] = ||points[r] - u_p||^2 for query head `h`. Calls meanwhile(part, parts) for
+    /// parts of whatever else is to be done.
+    template <class Meanwhile>
+    HWY_INLINE void SquaredDistances(const Projections& projections, size_t h,
+                                     Matrix<const float> points, float* HWY_RESTRICT squares,
+                                     const Meanwhile& meanwhile) {
+      if (projections.rows_.empty()) {
+        meanwhile(0, 1);
+        return TileSquaredDistances(points, u_.data(), squares);
+      }
+      const Operands& r = projections.rows_[h];
+      const size_t padded_rows = projections.padded_rows_;
+      const size_t strips = padded_rows / kTileRows;
+      // R is upper triangular: rows from i on need inputs from i on only.
+      const auto first_input = [](size_t i) { return i / 4 * 4; };
+      if constexpr (requires { &Operands::AddSquaredDistances; }) {
+        if (points.rows == 1) {  // u is needed once only
+          point_.assign(padded_rows, 0.0F);
+          std::copy_n(points.data, points.cols, point_.begin());
+          std::fill_n(squares, kTilePositions, 0.0F);
+          for (size_t i = 0; i < padded_rows; i += kTileRows) {
+            meanwhile(i / kTileRows, strips);
+            values_.AddSquaredDistances(r, i, first_input(i), point_.data() + i, squares);
+          }
+          return;
+        }
+      }
+      u_.resize(padded_rows * kTilePositions);
+      for (size_t i = 0; i < padded_rows; i += kTileRows) {
+        meanwhile(i / kTileRows, strips);
+        values_.template Logits<false>(r, i, u_.data() + i * kTilePositions, first_input(i));
+      }
+      TileSquaredDistances(points, u_.data(), squares);
+    }
+
+   private:
+    Operands values_;
+    AlignedVector<float> u_;      // [dim or more, kTilePositions]
+    AlignedVector<float> point_;  // [padded_rows]
+  };
+
+ private:
+  size_t padded_rows_;
+  std::vector<Operands> rows_;  // empty without a factor
+};
+
+/// a / (1 - a), and with it a lower bound of squared norms where 1 - a vanishes: see kSmallestRest.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V BoundedOdds(D d, V a, V least_square, V& squares) {
+  const auto smallest = hn::Set(d, kSmallestRest);
+  const auto rest = hn::Sub(hn::Set(d, 1.0F), a);
+  squares = hn::IfThenElse(hn::Lt(smallest, rest), squares, hn::Max(squares, least_square));
+  return hn::Div(a, hn::Max(rest, smallest));
+}
+
+/// (kSmallestRest * norm)^2 in every lane.
+template <class D>
+HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
+  return hn::Set(d, (kSmallestRest * norm) * (kSmallestRest * norm));
+}
+
 /// Calls body(tile, kv_head, begin, positions) for every tile of `values`, in parallel, the tile
 /// filled.
 template <class Operands, class Body>
@@ -197,6 +221,16 @@ void ForEachTile(const Projections<Operands>& projections, const Heads<const flo
       Sharing::kRuns);
 }
 
+/// Asks for the tile that follows the one at `begin`, a part at a time, while head g of a group is
+/// scored.
+auto NextTile(const Heads<const float>& values, size_t kv_head, size_t begin, size_t g,
+              size_t group) {
+  return [&values, kv_head, begin, g, group](size_t part, size_t parts) HWY_ATTR {
+    prefetch_rows(values, kv_head, begin + kTilePositions, kTilePositions, g * parts + part,
+                  group * parts);
+  };
+}
+
 template <class Operands>
 void ScoreAfterIn(const AfterTask& task) {
   const size_t group = task.combined.rows / task.values.heads;
@@ -212,8 +246,8 @@ void ScoreAfterIn(const AfterTask& task) {
                 HWY_ALIGN float scores[kTilePositions];
                 HWY_ALIGN float weights[kTilePositions] = {};
                 for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-                  const float* u = tile.Project(projections, h);
-                  TileSquaredDistances(task.outputs.slice(h, 1), u, squares);
+                  tile.SquaredDistances(projections, h, task.outputs.slice(h, 1), squares,
+                                        NextTile(task.values, kv_head, c, h % group, group));
                   std::copy_n(task.combined.row(h) + c, positions, weights);
                   const auto least = LeastSquare(d, task.output_norms[h]);
                   for (size_t p = 0; p < kTilePositions; p += lanes) {
@@ -248,8 +282,8 @@ void ScoreBeforeIn(const BeforeTask& task) {
         HWY_ALIGN float weights[kTilePositions] = {};
         HWY_ALIGN float sums[kTilePositions];
         for (size_t g = 0; g < group; ++g) {
-          const float* u = tile.Project(projections, g);
-          TileSquaredDistances(task.outputs.slice(g * window, window), u, squares.data());
+          tile.SquaredDistances(projections, g, task.outputs.slice(g * window, window),
+                                squares.data(), NextTile(task.values, 0, c, g, group));
           std::fill(sums, sums + kTilePositions, 0.0F);
           for (size_t r = 0; r < window; ++r) {
             std::copy_n(task.attention.row(g * window + r) + c, positions, weights);
@@ -305,6 +339,25 @@ void AddWeightedValues(Matrix<const float> weights, Matrix<const float> values,
   }
 }
 
+/// x <- R x for an upper triangular R; sums in double.
+void ProjectOutput(Matrix<const float> r, float* HWY_RESTRICT x) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t i = 0; i < r.rows; ++i) {  // row i reads x[i..] only, so this works in place
+    const float* HWY_RESTRICT row = r.row(i);
+    auto sums = hn::Zero(d);
+    size_t k = i;
+    for (; k + lanes <= r.cols; k += lanes) {
+      sums = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(df, row + k)),
+                        hn::PromoteTo(d, hn::LoadU(df, x + k)), sums);
+    }
+    double sum = hn::GetLane(hn::SumOfLanes(d, sums));
+    for (; k < r.cols; ++k) sum += double{row[k]} * double{x[k]};
+    x[i] = static_cast<float>(sum);
+  }
+}
+
 /// raw[g][n] = combined[g][n] * ||v_n||.
 void TimesValueNorm(Matrix<const float> combined, Matrix<const float> values, Matrix<float> raw) {
   const hn::ScalableTag<float> d;
@@ -334,6 +387,7 @@ namespace {
 HWY_EXPORT(ScoreAfter);
 HWY_EXPORT(ScoreBefore);
 HWY_EXPORT(AddWeightedValues);
+HWY_EXPORT(ProjectOutput);
 HWY_EXPORT(TimesValueNorm);
 
 template <class T>
@@ -356,7 +410,7 @@ void for_each_block(size_t kv_heads, size_t positions, const Body& body) {
 
 /// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n], for
 /// as many rows of each KV head.
-std::vector<float> weighted_values(Matrix<const float> weights, Heads<const float> values) {
+AlignedVector<float> weighted_values(Matrix<const float> weights, Heads<const float> values) {
   const size_t group = weights.rows / values.heads;
   const size_t size = group * values.dim;
   const size_t blocks = (weights.cols + kScoreBlock - 1) / kScoreBlock;
@@ -368,7 +422,7 @@ std::vector<float> weighted_values(Matrix<const float> weights, Heads<const floa
         (columns(weights.slice(kv_head * group, group), begin, count),
          values.head(kv_head).slice(begin, count), &parts[(kv_head * blocks + block) * size]);
       });
-  std::vector<float> out(values.heads * size);
+  AlignedVector<float> out(values.heads * size);
   for (size_t i = 0; i < out.size(); ++i) {
     const double* part = &parts[i / size * blocks * size + i % size];
     double sum = 0.0;
@@ -380,11 +434,7 @@ std::vector<float> weighted_values(Matrix<const float> weights, Heads<const floa
 
 /// x <- R x.
 void project(Matrix<const float> r, std::span<float> x) {
-  for (size_t i = 0; i < r.rows; ++i) {  // row i reads x[i..] only, so this works in place
-    double sum = 0.0;
-    for (size_t k = i; k < r.cols; ++k) sum += double{r.row(i)[k]} * double{x[k]};
-    x[i] = static_cast<float>(sum);
-  }
+  HWY_DYNAMIC_DISPATCH(ProjectOutput)(r, x.data());
 }
 
 float norm(std::span<const float> x) {
@@ -395,9 +445,36 @@ float norm(std::span<const float> x) {
 
 }  // namespace
 
-void reconstruction_after(Matrix<const float> combined, Heads<const float> values, ErrorSpace space,
-                          double tau, Matrix<float> raw) {
-  auto outputs = weighted_values(combined, values);
+AlignedVector<float> combined_outputs(const LayerObservation& layer,
+                                      std::span<const float> coefficients,
+                                      Matrix<const float> combined) {
+  const Heads<const float>& values = layer.values;
+  const size_t window = coefficients.size();
+  const size_t past = combined.cols - window;
+  if (layer.outputs.rows < window) return weighted_values(columns(combined, 0, past), values);
+  // What all rows put out, less what the window itself contributed.
+  const size_t heads = combined.rows;
+  const size_t group = heads / values.heads;
+  AlignedVector<float> out(heads * values.dim);
+  parallel_for(heads, [&](size_t h, size_t) {
+    std::vector<double> all(values.dim);
+    std::vector<double> window_only(values.dim);
+    HWY_DYNAMIC_DISPATCH(AddWeightedValues)
+    ({coefficients.data(), 1, window},
+     layer.outputs.head(h).slice(layer.outputs.rows - window, window), all.data());
+    HWY_DYNAMIC_DISPATCH(AddWeightedValues)
+    (columns(combined.slice(h, 1), past, window), values.head(h / group).slice(past, window),
+     window_only.data());
+    for (size_t k = 0; k < values.dim; ++k) {
+      out[h * values.dim + k] = static_cast<float>(all[k] - window_only[k]);
+    }
+  });
+  return out;
+}
+
+void reconstruction_after(Matrix<const float> combined, AlignedVector<float> outputs,
+                          Heads<const float> values, ErrorSpace space, double tau,
+                          Matrix<float> raw) {
   const Matrix<float> outputs_view(outputs.data(), combined.rows, values.dim);
   std::vector<float> output_norms(combined.rows);
   parallel_for(combined.rows, [&](size_t h, size_t) {
@@ -415,12 +492,28 @@ void reconstruction_after(Matrix<const float> combined, Heads<const float> value
     .raw = raw});
 }
 
-void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
-                           ErrorSpace space, bool normalize, std::span<const float> coefficients,
-                           Matrix<float> raw) {
+AlignedVector<float> row_outputs(const LayerObservation& layer, const WindowAttention& attention,
+                                 size_t kv_head) {
+  const Matrix<const float> rows = attention.rows();
+  const size_t window = attention.window();
+  const size_t dim = layer.values.dim;
+  if (layer.outputs.rows < window) {
+    return weighted_values(rows, layer.values.slice_heads(kv_head, 1));
+  }
+  AlignedVector<float> out(rows.rows * dim);
+  for (size_t i = 0; i < rows.rows; ++i) {
+    const size_t row = layer.outputs.rows - window + i % window;
+    std::copy_n(layer.outputs.row(kv_head * attention.group() + i / window, row), dim,
+                out.data() + i * dim);
+  }
+  return out;
+}
+
+void reconstruction_before(const WindowAttention& attention, AlignedVector<float> outputs,
+                           Matrix<const float> values, ErrorSpace space, bool normalize,
+                           std::span<const float> coefficients, Matrix<float> raw) {
   const Matrix<const float> rows = attention.rows();
   const Heads<const float> head(values.data, 1, values.rows, values.cols, 0, values.stride);
-  auto outputs = weighted_values(rows, head);
   const Matrix<float> outputs_view(outputs.data(), rows.rows, values.cols);
   std::vector<float> output_norms(rows.rows);
   std::vector<float> row_coefficients(rows.rows);

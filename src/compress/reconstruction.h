@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <span>
 
+#include "restkv/aligned.h"
 #include "restkv/compress.h"
 #include "restkv/stages.h"
 #include "restkv/views.h"
@@ -23,20 +24,32 @@ struct ErrorSpace {
 /// a token with all the attention scores at least ||W_h o|| instead of, by cancellation, nothing.
 inline constexpr float kSmallestRest = 0x1p-24F;
 
+/// What every query head puts out by attention `combined` [query_heads, n] over the window, were
+/// there only the past: o = sum over past n of b_n v_n, [query_heads, d]. The outputs that the
+/// layer had, if they are there, save going through the values.
+AlignedVector<float> combined_outputs(const LayerObservation& layer,
+                                      std::span<const float> coefficients,
+                                      Matrix<const float> combined);
+
 /// ReST-KV, order `after`: one error per position from attention already combined over the window.
-///   raw[g][n] = b/(1-b) * ||W_h (o - v_n)||^tau,  b = combined[g][n],  o = sum_n b_n v_n
+///   raw[g][n] = b/(1-b) * ||W_h (o - v_n)||^tau,  b = combined[g][n],  o: see combined_outputs
 /// combined and raw, which may be the same, are [query_heads, past]; values [kv_heads, >= past, d].
 /// tau is ignored without W_O, as in the authors' code.
-void reconstruction_after(Matrix<const float> combined, Heads<const float> values, ErrorSpace space,
-                          double tau, Matrix<float> raw);
+void reconstruction_after(Matrix<const float> combined, AlignedVector<float> outputs,
+                          Heads<const float> values, ErrorSpace space, double tau,
+                          Matrix<float> raw);
+
+/// Outputs of every row of the window of one KV head's query heads: o_r = sum over all n (window
+/// included) of A[g, r, n] v_n, [group * window, d]; those that the layer had, if they are there.
+AlignedVector<float> row_outputs(const LayerObservation& layer, const WindowAttention& attention,
+                                 size_t kv_head);
 
 /// ReST-KV, order `before` (the paper's equation): one error per window row, combined afterwards.
 ///   raw[g][n] = sum_r coefficients[r] * a/(1-a) * ||W_h (o_r - v_n)||,  a = A[g, r, n]
-/// with o_r = sum over all n (window included) of A[g, r, n] v_n; `normalize` divides each row's
-/// errors by ||W_h o_r||.
-void reconstruction_before(const WindowAttention& attention, Matrix<const float> values,
-                           ErrorSpace space, bool normalize, std::span<const float> coefficients,
-                           Matrix<float> raw);
+/// with o_r as of row_outputs; `normalize` divides each row's errors by ||W_h o_r||.
+void reconstruction_before(const WindowAttention& attention, AlignedVector<float> outputs,
+                           Matrix<const float> values, ErrorSpace space, bool normalize,
+                           std::span<const float> coefficients, Matrix<float> raw);
 
 /// raw[h][n] = combined[h][n] * ||v_n||; shapes as above.
 void attention_times_value(Matrix<const float> combined, Heads<const float> values,

@@ -110,6 +110,11 @@ bool needs_output_weights(const CompressionOptions& options) {
   return options.critical && find_method(options.method).allocates;
 }
 
+size_t observed_outputs(const CompressionOptions& options) {
+  const auto observed = find_method(options.method).observed_outputs;
+  return observed != nullptr ? observed(options) : 0;
+}
+
 size_t observed_queries(const CompressionOptions& options) {
   const auto observed = find_method(options.method).observed_queries;
   return observed != nullptr ? observed(options) : 0;

@@ -41,8 +41,9 @@ class Scorer {
         adaptive_(follows_attention()) {}
 
   LayerScores run() {
-    const Matrix<float> raw = room(scratch_.raw, query_heads_, past_);
-    std::vector<float> drift = score(raw);
+    const Matrix<float> combined = room(scratch_.raw, query_heads_, past_ + window_);
+    std::vector<float> drift = score(combined);
+    const Matrix<float> raw(combined.data, query_heads_, past_, combined.stride);
     // One window for the group: it follows the mean drift of its query heads.
     const Matrix<const float> pooled = reduce_first_ ? reduce_groups(raw, drift) : raw;
     const Matrix<float> smoothed = room(scratch_.smoothed, pooled.rows, past_);
@@ -61,7 +62,8 @@ class Scorer {
   }
 
  private:
-  /// Fills raw [query_heads, past]; returns the drift of every query head if windows follow it.
+  /// Fills the past columns of raw [query_heads, n] with scores; returns the drift of every query
+  /// head if windows follow it.
   std::vector<float> score(Matrix<float> raw) {
     std::vector<RowCombination> sums{{scoring_.coefficients, raw}};
     // Sums in place of means: a row's best positions are the same.
@@ -86,7 +88,7 @@ class Scorer {
       drift = window_ > 1 ? half_window_drift(sums[1].out, sums[2].out, count)
                           : std::vector<float>(query_heads_, 0.0F);
     }
-    if (scoring_.finish != nullptr) scoring_.finish(layer_, options_, raw);
+    if (scoring_.finish != nullptr) scoring_.finish(layer_, options_, scoring_.coefficients, raw);
     return drift;
   }
 
@@ -99,7 +101,8 @@ class Scorer {
       for (const RowCombination& sum : sums) {
         const Matrix<float> out = sum.out.slice(kv_head * group_, group_);
         if (scoring_.score_rows != nullptr && &sum == sums.data()) {
-          scoring_.score_rows(layer_, options_, attention, kv_head, sum.coefficients, out);
+          scoring_.score_rows(layer_, options_, attention, kv_head, sum.coefficients,
+                              {out.data, out.rows, past_, out.stride});
         } else {
           combine_rows(attention, sum.coefficients, out);
         }

@@ -12,8 +12,10 @@ namespace restkv {
 struct WindowScoring {
   /// Weight of each window row, oldest first, in the sum that is scored.
   std::span<const float> coefficients;
-  /// Turns such sums of all query heads, [query_heads, past], into scores, in place; may be null.
-  void (*finish)(const LayerObservation&, const CompressionOptions&, Matrix<float> raw) = nullptr;
+  /// Turns such sums of all query heads, [query_heads, n], into scores of the past positions, in
+  /// place; may be null.
+  void (*finish)(const LayerObservation&, const CompressionOptions&,
+                 std::span<const float> coefficients, Matrix<float> sums) = nullptr;
   /// For methods that need the rows one by one, in place of sums: fills raw [group, past] of one KV
   /// head; may be null.
   void (*score_rows)(const LayerObservation&, const CompressionOptions&, const WindowAttention&,

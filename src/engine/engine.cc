@@ -136,7 +136,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
             s.kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
                         attention_options(model_, layer), out, log_sums);
             if (sparse) s.sparse.end_block(q, s.kv, first, log_sums);
-            if (observed) observer.add(q, s.kv, first);
+            if (observed) observer.add(q, out, s.kv, first);
           });
       const double done =
           static_cast<double>(layer) + static_cast<double>(end) / static_cast<double>(n);

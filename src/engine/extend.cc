@@ -21,6 +21,7 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
   result.queries = layer.queries.slice_heads(first, heads);
   result.log_sums = {};  // of all positions, hidden ones too
+  result.outputs = {};
   result.first_query_head = first;
   if (layer.attention_sums.data != nullptr) {
     const auto sums = layer.attention_sums.slice(first, heads);

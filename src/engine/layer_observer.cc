@@ -39,6 +39,7 @@ LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> r
     if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
     const size_t observed = observed_queries(options);
     observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
+    observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
     sums_ = sums_ || needs_attention_sums(options);
     if (needs_query_statistics(options)) {
       const auto future = static_cast<size_t>(options.future);
@@ -65,6 +66,9 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory)
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
   query_log_sums_.resize(c.query_heads * added);
   with_log_sums_ = 0;
+  outputs_storage_.resize(c.query_heads * observed_outputs_ * c.value_dim);
+  outputs_ = {outputs_storage_.data(), c.query_heads, observed_outputs_, c.value_dim};
+  with_outputs_ = 0;
 
   if (!sums_) return;
   m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
@@ -80,7 +84,8 @@ Matrix<float> LayerObserver::log_sums(size_t rows, size_t end) {
   return log_sums_;
 }
 
-void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
+void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv,
+                        size_t first) {
   const ModelConfig& c = model_.config();
   const size_t end = first + queries.rows;
   if (end + queries_.rows > n_) {
@@ -92,6 +97,7 @@ void LayerObserver::add(Heads<const float> queries, LayerKv& kv, size_t first) {
     });
     keep_log_sums(end);
   }
+  if (end + outputs_.rows > n_) keep_outputs(outputs, end);
   if (sums_) {
     const Matrix<float> denominators = log_sums_;
     const Matrix<float> sums = memory_->sums.all();
@@ -122,6 +128,19 @@ void LayerObserver::keep_log_sums(size_t end) {
   with_log_sums_ = first == begin + with_log_sums_ ? end - begin : 0;
 }
 
+void LayerObserver::keep_outputs(Heads<const float> outputs, size_t end) {
+  const size_t begin = n_ - outputs_.rows;
+  const size_t first = std::max(begin, end - std::min(end, outputs.rows));
+  for (size_t h = 0; h < outputs_.heads; ++h) {
+    for (size_t p = first; p < end; ++p) {
+      std::copy_n(outputs.row(h, outputs.rows - (end - p)), outputs_.dim,
+                  outputs_.row(h, p - begin));
+    }
+  }
+  // Of the last layer, not all outputs are computed.
+  with_outputs_ = first == begin + with_outputs_ ? end - begin : 0;
+}
+
 void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
   const Heads<const float> rows = unrotated(queries, rope_, position_ + first, unrotated_);
   for (size_t i = 0; i < moments_.size(); ++i) {
@@ -139,6 +158,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   // Denominators count the tokens that a query saw, which later ones may have lost.
   if (prefix_ == 0 && with_log_sums_ == result.queries.rows) {
     result.log_sums = {query_log_sums_.data(), c.query_heads, with_log_sums_};
+    if (with_outputs_ == outputs_.rows) result.outputs = outputs_;
   }
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;

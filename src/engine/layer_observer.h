@@ -38,9 +38,9 @@ class LayerObserver {
   /// Where attention is to leave the log-sums of `rows` new tokens up to `end`: [query_heads,
   /// rows], or an empty view if nobody needs them.
   Matrix<float> log_sums(size_t rows, size_t end);
-  /// Takes a block's queries in, after its attention. Row i is new token `first + i`; keys are
-  /// there up to the last of them.
-  void add(Heads<const float> queries, LayerKv& kv, size_t first);
+  /// Takes a block's queries in, after its attention, and the outputs of the last of them. Row i is
+  /// new token `first + i`; keys are there up to the last of them.
+  void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first);
 
   /// What request `i` may look at, keys and values excepted.
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
@@ -53,6 +53,7 @@ class LayerObserver {
   };
 
   void keep_log_sums(size_t end);
+  void keep_outputs(Heads<const float> outputs, size_t end);
   void add_moments(Heads<const float> queries, size_t first);
 
   const Model& model_;
@@ -72,6 +73,10 @@ class LayerObserver {
   AlignedVector<float> log_sums_storage_;
   AlignedVector<float> query_log_sums_;  ///< [query_heads, queries_.rows]
   size_t with_log_sums_ = 0;             ///< How many of the last queries have theirs.
+  size_t observed_outputs_ = 0;          ///< Outputs of the last queries that are kept.
+  AlignedVector<float> outputs_storage_;
+  Heads<float> outputs_;     ///< [query_heads, at most observed_outputs_, d]
+  size_t with_outputs_ = 0;  ///< How many of the last queries have theirs.
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;

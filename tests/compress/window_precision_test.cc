@@ -38,16 +38,24 @@ std::vector<CompressionOptions> variants() {
   return all;
 }
 
-/// What the window's queries attend to, as a prompt's last block does: [query_heads, window].
-std::vector<float> denominators(const LayerObservation& layer, float softcap) {
-  std::vector<float> log_sums(kHeads * kWindow);
-  std::vector<float> out(kHeads * kWindow * layer.values.dim);
-  prefill_attention(layer.queries.slice_rows(layer.queries.rows - kWindow, kWindow), layer.keys,
-                    layer.values, kLength - kWindow, {.softcap = softcap},
-                    {out.data(), kHeads, kWindow, layer.values.dim},
-                    {log_sums.data(), kHeads, kWindow});
-  return log_sums;
-}
+/// What the attention of a prompt's last block leaves of the window's queries.
+struct LastBlock {
+  std::vector<float> log_sums, outputs;
+
+  explicit LastBlock(const LayerObservation& layer)
+      : log_sums(kHeads * kWindow), outputs(kHeads * kWindow * layer.values.dim) {
+    prefill_attention(
+        layer.queries.slice_rows(layer.queries.rows - kWindow, kWindow), layer.keys, layer.values,
+        kLength - kWindow, {.softcap = layer.softcap, .precision = layer.precision},
+        {outputs.data(), kHeads, kWindow, layer.values.dim}, {log_sums.data(), kHeads, kWindow});
+  }
+  [[nodiscard]] LayerObservation given(LayerObservation layer) const {
+    layer.queries = layer.queries.slice_rows(layer.queries.rows - kWindow, kWindow);
+    layer.log_sums = {log_sums.data(), kHeads, kWindow};
+    layer.outputs = {outputs.data(), kHeads, kWindow, layer.values.dim};
+    return layer;
+  }
+};
 
 double relative_error(const std::vector<std::vector<float>>& actual,
                       const std::vector<std::vector<float>>& expected) {
@@ -75,18 +83,15 @@ double common(const Selection& a, const Selection& b) {
   return static_cast<double>(both) / static_cast<double>(all);
 }
 
-TEST(WindowPrecisionTest, DenominatorsMayBeGivenOrComputed) {
+TEST(WindowPrecisionTest, DenominatorsAndOutputsMayBeGivenOrComputed) {
   for (const float softcap : {0.0F, 20.0F}) {
     RandomLayer layer(kHeads, kKvHeads, kLength, 64, 40, 96, 3);
     layer.view.softcap = softcap;
-    const std::vector<float> log_sums = denominators(layer.view, softcap);
-    LayerObservation given = layer.view;
-    given.queries = given.queries.slice_rows(40 - kWindow, kWindow);
-    given.log_sums = {log_sums.data(), kHeads, kWindow};
+    const LastBlock block(layer.view);
     for (const CompressionOptions& options : variants()) {
       SelectionTrace with;
       SelectionTrace without;
-      const Selection a = select_tokens(given, options, &with);
+      const Selection a = select_tokens(block.given(layer.view), options, &with);
       const Selection b = select_tokens(layer.view, options, &without);
       EXPECT_LE(relative_error(with.raw, without.raw), 1e-5) << options.method;
       EXPECT_GE(common(a, b), 0.99) << options.method;  // near ties may go the other way
@@ -106,13 +111,16 @@ TEST(WindowPrecisionTest, FewerBitsKeepNearlyTheSame) {
           if (!supports(precision)) continue;
           LayerObservation rounded = layer.view;
           rounded.precision = precision;
-          SelectionTrace trace;
-          const Selection actual = select_tokens(rounded, options, &trace);
-          const double error = relative_error(trace.raw, exact.raw);
-          EXPECT_LE(error, precision == AttentionPrecision::kBf16 ? 0.02 : 0.06)
-              << testing::simd_target_name(target) << ", " << options.method << ", dim " << dim;
-          EXPECT_GT(error, 1e-7) << "nothing was rounded";
-          EXPECT_GE(common(actual, expected), 0.9) << options.method;
+          const LastBlock block(rounded);
+          for (const LayerObservation& view : {rounded, block.given(rounded)}) {
+            SelectionTrace trace;
+            const Selection actual = select_tokens(view, options, &trace);
+            const double error = relative_error(trace.raw, exact.raw);
+            EXPECT_LE(error, precision == AttentionPrecision::kBf16 ? 0.02 : 0.06)
+                << testing::simd_target_name(target) << ", " << options.method << ", dim " << dim;
+            EXPECT_GT(error, 1e-7) << "nothing was rounded";
+            EXPECT_GE(common(actual, expected), 0.9) << options.method;
+          }
         }
       }
     }

@@ -45,21 +45,27 @@ class LayerObserverTest : public ::testing::Test {
     return {keys_.data(), config().kv_heads, kLength, config().key_dim};
   }
 
-  /// Sends one layer through the observer, in blocks.
-  void send(LayerObserver& observer, size_t block) {
+  [[nodiscard]] Heads<const float> values() const {
+    return {values_.data(), config().kv_heads, kLength, config().value_dim};
+  }
+
+  /// Sends one layer through the observer, in blocks; the outputs of the first tokens are unwanted.
+  void send(LayerObserver& observer, size_t block, size_t unwanted = 0) {
     const ModelConfig& c = config();
     LayerKv kv;
     kv.begin(c, nullptr, 0, kLength, 0);
-    kv.store(keys(), {values_.data(), c.kv_heads, kLength, c.value_dim}, 0);
+    kv.store(keys(), values(), 0);
     observer.begin_layer(kLength);
     std::vector<float> out(c.query_heads * block * c.value_dim);
     for (size_t first = 0; first < kLength; first += block) {
       const size_t rows = std::min(block, kLength - first);
-      prefill_attention(
-          queries().slice_rows(first, rows), keys(),
-          {values_.data(), c.kv_heads, kLength, c.value_dim}, first, {.scale = c.attention_scale},
-          {out.data(), c.query_heads, rows, c.value_dim}, observer.log_sums(rows, first + rows));
-      observer.add(queries().slice_rows(first, rows), kv, first);
+      const Heads<float> outputs(out.data(), c.query_heads, rows, c.value_dim);
+      prefill_attention(queries().slice_rows(first, rows), keys(), values(), first,
+                        {.scale = c.attention_scale}, outputs,
+                        observer.log_sums(rows, first + rows));
+      const size_t missing = std::min(rows, unwanted - std::min(unwanted, first));
+      observer.add(queries().slice_rows(first, rows), outputs.slice_rows(missing, rows - missing),
+                   kv, first);
     }
   }
 
@@ -172,6 +178,36 @@ TEST_F(LayerObserverTest, HandsOnTheSoftmaxDenominatorsOfTheLastQueries) {
   }
 }
 
+TEST_F(LayerObserverTest, HandsOnTheOutputsOfTheLastQueries) {
+  const ModelConfig& c = config();
+  std::vector<float> all(c.query_heads * kLength * c.value_dim);
+  const Heads<float> expected(all.data(), c.query_heads, kLength, c.value_dim);
+  prefill_attention(queries(), keys(), values(), 0, {.scale = c.attention_scale}, expected);
+  // Only ReST-KV has a use for them, and looks at fewer queries than its neighbour here.
+  std::vector<CacheRequest> requests = {request_for("restkv", 40), request_for("snapkv", 80)};
+  requests[1].options.window = 50;
+  for (const size_t block : {7, 16, 32, 1000}) {
+    for (const size_t unwanted : {size_t{0}, kLength - 32, kLength - 31, kLength - 1}) {
+      LayerObserver observer(*model_, requests, kLength, *rope_);
+      send(observer, block, unwanted);
+      const Heads<const float> seen = observer.observation(0, 0).outputs;
+      if (unwanted > kLength - 32) {
+        EXPECT_EQ(seen.rows, 0U) << block << ", " << unwanted;
+        continue;
+      }
+      ASSERT_EQ(seen.rows, 32U) << block << ", " << unwanted;
+      ASSERT_EQ(seen.dim, c.value_dim);
+      for (size_t h = 0; h < c.query_heads; ++h) {
+        for (size_t r = 0; r < 32; ++r) {
+          for (size_t d = 0; d < c.value_dim; ++d) {
+            ASSERT_NEAR(seen.row(h, r)[d], expected.row(h, kLength - 32 + r)[d], 1e-5);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
   // The first is kept whole, the others look at keys and values alone.
   const std::vector<CacheRequest> requests = {request_for("h2o", 90), request_for("keydiff", 40),
@@ -182,6 +218,7 @@ TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
   EXPECT_EQ(observer.log_sums(16, kLength).data, nullptr);
   const LayerObservation seen = observer.observation(0, 0);
   EXPECT_EQ(seen.queries.rows, 0U);
+  EXPECT_EQ(seen.outputs.rows, 0U);
   EXPECT_EQ(seen.attention_sums.data, nullptr);
   EXPECT_EQ(seen.output, nullptr);
 }

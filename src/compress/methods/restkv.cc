@@ -34,6 +34,10 @@ bool needs_output(const CompressionOptions& options) {
   return options.use_wo && options.indicator == Indicator::kReconstruction;
 }
 
+size_t outputs_of_window(const CompressionOptions& options) {
+  return options.indicator == Indicator::kReconstruction ? observe_window(options) : 0;
+}
+
 /// Weight of each window row, oldest first. The exponential moving average e <- alpha * row +
 /// (1 - alpha) * e, started with the first row it sees, is the weighted sum with alpha *
 /// (1 - alpha)^age, and (1 - alpha)^(window - 1) for that first row.
@@ -75,14 +79,18 @@ ErrorSpace error_space(const LayerObservation& layer, const CompressionOptions& 
 }
 
 /// Turns attention combined over the window into errors.
-void finish(const LayerObservation& layer, const CompressionOptions& options, Matrix<float> raw) {
+void finish(const LayerObservation& layer, const CompressionOptions& options,
+            std::span<const float> coefficients, Matrix<float> combined) {
+  const Matrix<float> raw(combined.data, combined.rows, combined.cols - coefficients.size(),
+                          combined.stride);
   // The window's own values enter no score, but they stay.
   const bool reads_values = options.indicator != Indicator::kAttention;
   require_finite_values(layer, reads_values ? raw.cols : 0);
   if (options.indicator == Indicator::kAttentionValue) {
     attention_times_value(raw, layer.values, raw);
   } else if (options.indicator == Indicator::kReconstruction) {
-    reconstruction_after(raw, layer.values, error_space(layer, options, 0), options.tau, raw);
+    reconstruction_after(raw, combined_outputs(layer, coefficients, combined), layer.values,
+                         error_space(layer, options, 0), options.tau, raw);
   }
 }
 
@@ -91,9 +99,9 @@ void score_rows(const LayerObservation& layer, const CompressionOptions& options
                 const WindowAttention& attention, size_t kv_head,
                 std::span<const float> coefficients, Matrix<float> raw) {
   const size_t group = attention.group();
-  reconstruction_before(attention, layer.values.head(kv_head),
-                        error_space(layer, options, kv_head * group), options.normalize,
-                        coefficients, raw);
+  reconstruction_before(attention, row_outputs(layer, attention, kv_head),
+                        layer.values.head(kv_head), error_space(layer, options, kv_head * group),
+                        options.normalize, coefficients, raw);
 }
 
 /// ReST-KV, section 3 and the authors' code; see reconstruction.h for the two orders.
@@ -136,6 +144,7 @@ Method restkv_method() {
   method.paper_defaults = method.defaults;
   method.paper_defaults->kernel = 5;
   method.observed_queries = observe_window;
+  method.observed_outputs = outputs_of_window;
   method.check = check;
   method.needs_output = needs_output;
   method.score = score;

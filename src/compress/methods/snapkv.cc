@@ -17,7 +17,8 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                   SelectionTrace* trace) {
   const auto window = static_cast<size_t>(options.window);
   const std::vector<float> mean(window, 1.0F / static_cast<float>(window));
-  const auto finish = [](const LayerObservation& l, const CompressionOptions&, Matrix<float>) {
+  const auto finish = [](const LayerObservation& l, const CompressionOptions&,
+                         std::span<const float>, Matrix<float>) {
     require_finite_values(l, 0);  // which it does not look at otherwise
   };
   return score_by_window(layer, options, {.coefficients = mean, .finish = finish}, trace);
