@@ -8,8 +8,10 @@
 #define RESTKV_BASE_GEMM_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "hwy/highway.h"
 
@@ -30,6 +32,16 @@ inline constexpr size_t kTileVectors = 4;
 /// multiple of every target's vector length, wide enough to fill the register tile, and small
 /// enough for a transposed tile of 64 channels to stay in a 32 KiB L1 beside the rows it meets.
 inline constexpr size_t kTilePositions = 64;
+
+/// Copies what a tile holds of up to kTilePositions positions.
+HWY_INLINE void CopyPositions(const float* HWY_RESTRICT from, size_t positions,
+                              float* HWY_RESTRICT to) {
+  if (HWY_LIKELY(positions == kTilePositions)) {
+    std::memcpy(to, from, kTilePositions * sizeof(float));  // a size known in advance: no call
+  } else {
+    std::copy_n(from, positions, to);
+  }
+}
 
 /// C[kRows][kVectors * lanes] = A * B (+ C if kAccumulate), held in registers over all of `depth`.
 template <size_t kRows, size_t kVectors, bool kAccumulate, class D, class T = hn::TFromD<D>>

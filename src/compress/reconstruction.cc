@@ -248,7 +248,7 @@ void ScoreAfterIn(const AfterTask& task) {
                 for (size_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
                   tile.SquaredDistances(projections, h, task.outputs.slice(h, 1), squares,
                                         NextTile(task.values, kv_head, c, h % group, group));
-                  std::copy_n(task.combined.row(h) + c, positions, weights);
+                  CopyPositions(task.combined.row(h) + c, positions, weights);
                   const auto least = LeastSquare(d, task.output_norms[h]);
                   for (size_t p = 0; p < kTilePositions; p += lanes) {
                     auto square = hn::LoadU(d, squares + p);
@@ -264,7 +264,7 @@ void ScoreAfterIn(const AfterTask& task) {
                     for (size_t p = 0; p < positions; ++p)
                       scores[p] *= std::pow(squares[p], half_tau);
                   }
-                  std::copy_n(scores, positions, task.raw.row(h) + c);
+                  CopyPositions(scores, positions, task.raw.row(h) + c);
                 }
               });
 }
@@ -286,7 +286,7 @@ void ScoreBeforeIn(const BeforeTask& task) {
                                 squares.data(), NextTile(task.values, 0, c, g, group));
           std::fill(sums, sums + kTilePositions, 0.0F);
           for (size_t r = 0; r < window; ++r) {
-            std::copy_n(task.attention.row(g * window + r) + c, positions, weights);
+            CopyPositions(task.attention.row(g * window + r) + c, positions, weights);
             const auto coefficient = hn::Set(d, task.coefficients[g * window + r]);
             const auto least = LeastSquare(d, task.output_norms[g * window + r]);
             for (size_t p = 0; p < kTilePositions; p += lanes) {
@@ -296,7 +296,7 @@ void ScoreBeforeIn(const BeforeTask& task) {
               hn::StoreU(hn::MulAdd(coefficient, error, hn::LoadU(d, sums + p)), d, sums + p);
             }
           }
-          std::copy_n(sums, positions, task.raw.row(g) + c);
+          CopyPositions(sums, positions, task.raw.row(g) + c);
         }
       });
 }

@@ -50,6 +50,57 @@ void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool larges
   for (; i < count; ++i) pool.template operator()<1>(hn::CappedTag<float, 1>(), i);
 }
 
+/// Calls body(d, i) for vectors that cover [0, count): of one lane at the end.
+template <class Body>
+HWY_INLINE void ForEachVector(size_t count, const Body& body) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(d, i);
+  for (; i < count; ++i) body(hn::CappedTag<float, 1>(), i);
+}
+
+/// The larger of both or their sum.
+template <bool kLargest, class V>
+HWY_INLINE V Join(V a, V b) {
+  if constexpr (kLargest) return hn::Max(a, b);
+  return hn::Add(a, b);
+}
+
+/// out[i] = the larger one of
+///   (x[-1] + 2 x[0] + x[1]) / 4, or kLargest: (x[0] + 3 max(x[-1], x[0], x[1])) / 4,
+///   for x = in + i + centre, and
+///   kNeighbourhoodWeight times the mean or maximum of in[i .. i + kernel), kernel >= 3.
+/// `threes` has room for as many numbers as `in`.
+template <bool kLargest>
+HWY_INLINE void PoolTwoScalesBy(const float* HWY_RESTRICT in, size_t count, size_t kernel,
+                                size_t centre, float* HWY_RESTRICT threes,
+                                float* HWY_RESTRICT out) {
+  ForEachVector(count + kernel - 3, [&](auto d, size_t i) HWY_ATTR {
+    const auto pair = Join<kLargest>(hn::LoadU(d, in + i), hn::LoadU(d, in + i + 1));
+    hn::StoreU(Join<kLargest>(pair, hn::LoadU(d, in + i + 2)), d, threes + i);
+  });
+  const float weight = kNeighbourhoodWeight / (kLargest ? 1.0F : static_cast<float>(kernel));
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    auto wide = hn::LoadU(d, threes + i);
+    size_t k = 3;
+    for (; k + 3 <= kernel; k += 3) wide = Join<kLargest>(wide, hn::LoadU(d, threes + i + k));
+    for (; k < kernel; ++k) wide = Join<kLargest>(wide, hn::LoadU(d, in + i + k));
+    const auto alone = hn::LoadU(d, in + i + centre);
+    const auto adjacent = hn::LoadU(d, threes + i + centre - 1);
+    const auto narrow =
+        kLargest ? hn::MulAdd(hn::Set(d, 3.0F), adjacent, alone) : hn::Add(alone, adjacent);
+    hn::StoreU(hn::Max(hn::Mul(narrow, hn::Set(d, 0.25F)), hn::Mul(wide, hn::Set(d, weight))), d,
+               out + i);
+  });
+}
+
+void PoolTwoScales(const float* in, size_t count, size_t kernel, size_t centre, bool largest,
+                   float* threes, float* out) {
+  if (largest) return PoolTwoScalesBy<true>(in, count, kernel, centre, threes, out);
+  PoolTwoScalesBy<false>(in, count, kernel, centre, threes, out);
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -58,33 +109,43 @@ namespace restkv {
 namespace {
 
 HWY_EXPORT(Pool);
+HWY_EXPORT(PoolTwoScales);
 
-/// raw as seen through the pooling windows: entry x stands for position x + shift - kernel / 2.
-std::vector<float> padded(std::span<const float> raw, Pooling pooling, PoolingWindow window) {
-  const auto size = static_cast<ptrdiff_t>(raw.size());
-  const ptrdiff_t first = window.shift - window.kernel / 2;
-  const bool repeated = pooling == Pooling::kAdaptive;
-  const float outside = pooling == Pooling::kMax ? std::numeric_limits<float>::lowest() : 0.0F;
-  std::vector<float> out(raw.size() + static_cast<size_t>(window.kernel) - 1,
-                         repeated ? raw.back() : outside);
-  // Entries [begin, end) stand for positions that are there.
-  const ptrdiff_t begin = std::clamp<ptrdiff_t>(-first, 0, std::ssize(out));
-  const ptrdiff_t end = std::clamp<ptrdiff_t>(size - first, begin, std::ssize(out));
-  if (repeated) std::fill_n(out.begin(), begin, raw.front());
-  if (begin < end) {
-    std::copy(raw.begin() + (first + begin), raw.begin() + (first + end), out.begin() + begin);
+/// A row as seen through pooling windows; memory is kept from row to row.
+struct PaddedRow {
+  std::vector<float> scores;  ///< Entry x stands for position x + shift - kernel / 2.
+  std::vector<float> threes;  ///< Room for as many sums.
+
+  /// `front` takes the place of the first number of `raw`.
+  void set(std::span<const float> raw, float front, Pooling pooling, PoolingWindow window) {
+    const auto size = static_cast<ptrdiff_t>(raw.size());
+    const ptrdiff_t first = window.shift - window.kernel / 2;
+    float before = 0.0F;
+    float behind = 0.0F;
+    if (pooling == Pooling::kAdaptive) {
+      before = front;
+      behind = size > 1 ? raw.back() : front;
+    } else if (pooling == Pooling::kMax) {
+      before = behind = std::numeric_limits<float>::lowest();
+    }
+    scores.resize(raw.size() + static_cast<size_t>(window.kernel) - 1);
+    // Entries [begin, end) stand for positions that are there.
+    const ptrdiff_t begin = std::clamp<ptrdiff_t>(-first, 0, std::ssize(scores));
+    const ptrdiff_t end = std::clamp<ptrdiff_t>(size - first, begin, std::ssize(scores));
+    std::fill(scores.begin(), scores.begin() + begin, before);
+    std::fill(scores.begin() + end, scores.end(), behind);
+    if (begin == end) return;
+    std::copy(raw.begin() + (first + begin), raw.begin() + (first + end), scores.begin() + begin);
+    if (first + begin == 0) scores[static_cast<size_t>(begin)] = front;
   }
-  return out;
-}
+};
 
 /// Sums of the positions of the `count` largest weights of each row: exact integers in double.
 std::vector<double> sums_of_best(Matrix<const float> rows, size_t count) {
   std::vector<double> sums(rows.rows);
   parallel_for(rows.rows, [&](size_t row, size_t) {
     thread_local TopPositions top;  // kept from call to call
-    int64_t sum = 0;
-    for (const int32_t position : top.find(rows.row_span(row), count)) sum += position;
-    sums[row] = static_cast<double>(sum);
+    sums[row] = static_cast<double>(top.sum(rows.row_span(row), count));
   });
   return sums;
 }
@@ -141,9 +202,11 @@ void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
     std::copy(raw.begin(), raw.end(), out.begin());
     return;
   }
-  const std::vector<float> in = padded(raw, pooling, window);
+  thread_local PaddedRow in;
+  in.set(raw, raw.front(), pooling, window);
   HWY_DYNAMIC_DISPATCH(Pool)
-  (in.data(), out.size(), static_cast<size_t>(window.kernel), pooling == Pooling::kMax, out.data());
+  (in.scores.data(), out.size(), static_cast<size_t>(window.kernel), pooling == Pooling::kMax,
+   out.data());
 }
 
 size_t sink_reach(int budget, int window) {
@@ -153,31 +216,25 @@ size_t sink_reach(int budget, int window) {
 
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        size_t reach, std::span<float> out) {
-  if (raw.empty()) return;
-  const PoolingWindow alone{.kernel = 1, .shift = window.shift};
-  const PoolingWindow adjacent{.kernel = 3, .shift = window.shift};
+  if (pooling == Pooling::kNone || raw.empty()) return smooth(raw, pooling, window, out);
   const PoolingWindow wide{.kernel = window.kernel, .shift = window.shift + kNeighbourhoodShift};
-  std::vector<float> means(raw.size());
-  const auto both = [&](std::span<const float> scores, std::span<float> result) {
-    smooth(scores, pooling, alone, result);
-    smooth(scores, pooling, adjacent, means);
-    for (size_t i = 0; i < result.size(); ++i) result[i] = (result[i] + 3 * means[i]) / 4;
-    smooth(scores, pooling, wide, means);
-    for (size_t i = 0; i < result.size(); ++i) {
-      result[i] = std::max(result[i], kNeighbourhoodWeight * means[i]);
-    }
+  thread_local PaddedRow in;
+  const auto pool = [&](std::span<const float> scores, float front, float* result) {
+    in.set(scores, front, pooling, wide);
+    in.threes.resize(in.scores.size());
+    HWY_DYNAMIC_DISPATCH(PoolTwoScales)
+    (in.scores.data(), scores.size(), static_cast<size_t>(wide.kernel),
+     static_cast<size_t>(wide.kernel / 2 - kNeighbourhoodShift), pooling == Pooling::kMax,
+     in.threes.data(), result);
   };
-  std::vector<float> without_sink(raw.begin(), raw.end());
-  without_sink.front() = 0.0F;
-  both(without_sink, out);
+  pool(raw, 0.0F, out.data());
 
   // Those that may see the first token, and whatever else they see.
   const auto reached = static_cast<ptrdiff_t>(std::min(raw.size(), reach + 1));
   const auto seen = reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
   const auto beginning = raw.first(std::min(raw.size(), seen));
   std::vector<float> with_sink(beginning.size());
-  means.resize(beginning.size());
-  both(beginning, with_sink);
+  pool(beginning, beginning.front(), with_sink.data());
   std::copy_n(with_sink.begin(), reached, out.begin());
   out.front() = std::max(out.front(), raw.front());
 }

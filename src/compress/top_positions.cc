@@ -32,11 +32,20 @@ HWY_INLINE size_t CountAtLeast(const int32_t* HWY_RESTRICT keys, size_t size, in
   const hn::ScalableTag<int32_t> d;
   const size_t lanes = hn::Lanes(d);
   const auto limit = hn::Set(d, bound);
-  size_t count = 0;
+  constexpr size_t kTogether = 4;
+  hn::Vec<decltype(d)> below[kTogether];  // counts of lanes
+  for (auto& counts : below) counts = hn::Zero(d);
+  const auto add = [&](size_t v, const int32_t* from) HWY_ATTR {
+    below[v] = hn::Sub(below[v], hn::VecFromMask(d, hn::Lt(hn::LoadU(d, from), limit)));
+  };
   size_t i = 0;
-  for (; i + lanes <= size; i += lanes) {
-    count += lanes - hn::CountTrue(d, hn::Lt(hn::LoadU(d, keys + i), limit));
+  for (; i + kTogether * lanes <= size; i += kTogether * lanes) {
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kTogether; ++v) add(v, keys + i + v * lanes);
   }
+  for (; i + lanes <= size; i += lanes) add(0, keys + i);
+  const auto all = hn::Add(hn::Add(below[0], below[1]), hn::Add(below[2], below[3]));
+  size_t count = i - static_cast<size_t>(hn::GetLane(hn::SumOfLanes(d, all)));
   for (; i < size; ++i) count += keys[i] >= bound ? 1 : 0;
   return count;
 }
@@ -90,6 +99,57 @@ Cut FindCut(const int32_t* HWY_RESTRICT keys, size_t size, size_t rank) {
   return {static_cast<int32_t>(low), at_low};
 }
 
+/// Integers in the order of the floats they stand for: the bits themselves if not negative, else
+/// with the magnitude's bits flipped.
+template <class D, class DI = hn::RebindToSigned<D>>
+HWY_INLINE hn::Vec<DI> LoadKeys(D d, const float* values) {
+  const DI di;
+  const auto bits = hn::BitCast(di, hn::LoadU(d, values));
+  return hn::Xor(bits, hn::And(hn::BroadcastSignBit(bits), hn::Set(di, 0x7FFFFFFF)));
+}
+
+void MakeKeys(const float* HWY_RESTRICT values, size_t size, int32_t* HWY_RESTRICT keys) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    hn::StoreU(LoadKeys(d, values + i), hn::RebindToSigned<decltype(d)>(), keys + i);
+  }
+  const hn::CappedTag<float, 1> d1;
+  for (; i < size; ++i) {
+    hn::StoreU(LoadKeys(d1, values + i), hn::RebindToSigned<decltype(d1)>(), keys + i);
+  }
+}
+
+/// Sum of the positions of the keys >= bound.
+int64_t SumPositions(const int32_t* HWY_RESTRICT keys, size_t size, int32_t bound) {
+  const hn::ScalableTag<int32_t> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto limit = hn::Set(d, bound);
+  int64_t sum = 0;
+  size_t i = 0;
+  while (i + lanes <= size) {
+    // Few enough positions for sums in 32 bits, which begin at 0 again and again.
+    const size_t begin = i;
+    const size_t end = HWY_MIN(size, begin + 4096);
+    auto sums = hn::Zero(d);
+    auto counts = hn::Zero(d);
+    for (; i + lanes <= end; i += lanes) {
+      const auto reaches = hn::Not(hn::Lt(hn::LoadU(d, keys + i), limit));
+      sums =
+          hn::Add(sums, hn::IfThenElseZero(reaches, hn::Set(d, static_cast<int32_t>(i - begin))));
+      counts = hn::Sub(counts, hn::VecFromMask(d, reaches));
+    }
+    const auto of_lanes = hn::Add(hn::Mul(counts, hn::Iota(d, 0)), sums);
+    sum += hn::GetLane(hn::SumOfLanes(d, of_lanes)) +
+           static_cast<int64_t>(begin) * hn::GetLane(hn::SumOfLanes(d, counts));
+  }
+  for (; i < size; ++i) {
+    if (keys[i] >= bound) sum += static_cast<int64_t>(i);
+  }
+  return sum;
+}
+
 /// Positions and keys of all values whose key is >= bound, in order; returns how many. Both outputs
 /// need room for `size` entries and one vector more.
 size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
@@ -98,12 +158,10 @@ size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
   const hn::RebindToFloat<decltype(d)> df;
   const size_t lanes = hn::Lanes(d);
   const auto limit = hn::Set(d, bound);
-  const auto magnitude = hn::Set(d, 0x7FFFFFFF);
   size_t found = 0;
   size_t i = 0;
   for (; i + lanes <= size; i += lanes) {
-    const auto bits = hn::BitCast(d, hn::LoadU(df, values + i));
-    const auto key = hn::Xor(bits, hn::And(hn::BroadcastSignBit(bits), magnitude));
+    const auto key = LoadKeys(df, values + i);
     const auto mask = hn::Not(hn::Lt(key, limit));
     if (hn::AllFalse(d, mask)) continue;
     // Whole vectors are stored: compressing into memory is slow on some machines.
@@ -150,6 +208,8 @@ namespace {
 HWY_EXPORT(FindCut);
 HWY_EXPORT(Collect);
 HWY_EXPORT(Filter);
+HWY_EXPORT(MakeKeys);
+HWY_EXPORT(SumPositions);
 
 /// Integers in the order of the floats they stand for: the bits themselves if not negative, else
 /// with the magnitude's bits flipped.
@@ -175,7 +235,7 @@ int32_t guess_bound(std::span<const float> values, size_t count) {
 std::span<const int32_t> TopPositions::find(std::span<const float> values, size_t count) {
   if (count == 0) return {};
   // Buffers grow with the longest row seen; one vector of slack for whole-vector stores.
-  if (const size_t room = values.size() + 64; keys_.size() < room) {
+  if (const size_t room = values.size() + 64; positions_.size() < room) {
     keys_.resize(room);
     positions_.resize(room);
   }
@@ -196,6 +256,27 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
   }
   HWY_DYNAMIC_DISPATCH(Filter)(keys_.data(), found, cut.key, positions_.data());
   return {positions_.data(), count};
+}
+
+int64_t TopPositions::sum(std::span<const float> values, size_t count) {
+  // Of long rows it pays to leave most values behind first.
+  constexpr size_t kLongest = 8192;
+  if (count == 0 || values.size() > kLongest) {
+    int64_t sum = 0;
+    for (const int32_t position : find(values, count)) sum += position;
+    return sum;
+  }
+  if (keys_.size() < values.size()) keys_.resize(values.size());
+  HWY_DYNAMIC_DISPATCH(MakeKeys)(values.data(), values.size(), keys_.data());
+  const Cut cut = HWY_DYNAMIC_DISPATCH(FindCut)(keys_.data(), values.size(), count);
+  int64_t sum = HWY_DYNAMIC_DISPATCH(SumPositions)(keys_.data(), values.size(), cut.key);
+  size_t excess = cut.count - count;
+  for (size_t i = values.size(); excess > 0; --i) {  // of equal keys the last ones do not fit
+    if (keys_[i - 1] != cut.key) continue;
+    sum -= static_cast<int64_t>(i - 1);
+    --excess;
+  }
+  return sum;
 }
 
 }  // namespace restkv

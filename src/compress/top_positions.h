@@ -16,6 +16,9 @@ class TopPositions {
   /// win. Values must not be NaN; count <= values.size(). Valid until the next call.
   std::span<const int32_t> find(std::span<const float> values, size_t count);
 
+  /// The sum of these positions: of short rows faster than to find them.
+  int64_t sum(std::span<const float> values, size_t count);
+
  private:
   AlignedVector<int32_t> positions_;
   AlignedVector<int32_t> keys_;

@@ -230,43 +230,43 @@ bool AttendWindowIn(const WindowTask& t) {
     }
   }
   std::atomic<bool> finite = true;
-  ForEachKeyTile<Operands>(
-      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t positions) HWY_ATTR {
-        HWY_ALIGN float weights[kTileRows * kTilePositions];
-        thread_local AlignedVector<float> sums;  // kept from call to call
-        const size_t room = t.combinations.size() * kTilePositions;
-        sums.assign(group * room, 0.0F);
-        for (size_t row = 0; row < rows; row += kTileRows) {
-          prefetch_rows(t.keys, kv_head, begin + kTilePositions, kTilePositions, row / kTileRows,
-                        strips);
-          if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
-          const size_t end = HWY_MIN(row + kTileRows, rows);
-          for (size_t i = row, next; i < end; i = next) {  // rows of one query head
-            const size_t g = i / window;
-            next = HWY_MIN(end, (g + 1) * window);
-            WeighHead<Operands::kExpDegree>({.logits = weights + (i - row) * kTilePositions,
-                                             .first = i % window,
-                                             .rows = next - i,
-                                             .log_sums = &log_sums[kv_head * rows + i],
-                                             .begin = begin,
-                                             .past = past},
-                                            t.combinations, sums.data() + g * room);
-          }
-          if (t.weights.data == nullptr) continue;
-          for (size_t i = row; i < end; ++i) {
-            std::copy_n(weights + (i - row) * kTilePositions, kTilePositions,
-                        t.weights.row(kv_head * rows + i) + begin);
-          }
-        }
-        for (size_t s = 0; s < t.combinations.size(); ++s) {
-          const Matrix<float>& out = t.combinations[s].out;
-          if (begin >= out.cols) continue;
-          for (size_t g = 0; g < group; ++g) {
-            std::copy_n(sums.data() + g * room + s * kTilePositions,
-                        HWY_MIN(positions, out.cols - begin), out.row(kv_head * group + g) + begin);
-          }
-        }
-      });
+  ForEachKeyTile<Operands>(t.keys, [&](const Operands& tile, size_t kv_head, size_t begin,
+                                       size_t positions) HWY_ATTR {
+    HWY_ALIGN float weights[kTileRows * kTilePositions];
+    thread_local AlignedVector<float> sums;  // kept from call to call
+    const size_t room = t.combinations.size() * kTilePositions;
+    sums.assign(group * room, 0.0F);
+    for (size_t row = 0; row < rows; row += kTileRows) {
+      prefetch_rows(t.keys, kv_head, begin + kTilePositions, kTilePositions, row / kTileRows,
+                    strips);
+      if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
+      const size_t end = HWY_MIN(row + kTileRows, rows);
+      for (size_t i = row, next; i < end; i = next) {  // rows of one query head
+        const size_t g = i / window;
+        next = HWY_MIN(end, (g + 1) * window);
+        WeighHead<Operands::kExpDegree>({.logits = weights + (i - row) * kTilePositions,
+                                         .first = i % window,
+                                         .rows = next - i,
+                                         .log_sums = &log_sums[kv_head * rows + i],
+                                         .begin = begin,
+                                         .past = past},
+                                        t.combinations, sums.data() + g * room);
+      }
+      if (t.weights.data == nullptr) continue;
+      for (size_t i = row; i < end; ++i) {
+        std::copy_n(weights + (i - row) * kTilePositions, kTilePositions,
+                    t.weights.row(kv_head * rows + i) + begin);
+      }
+    }
+    for (size_t s = 0; s < t.combinations.size(); ++s) {
+      const Matrix<float>& out = t.combinations[s].out;
+      if (begin >= out.cols) continue;
+      for (size_t g = 0; g < group; ++g) {
+        CopyPositions(sums.data() + g * room + s * kTilePositions,
+                      HWY_MIN(positions, out.cols - begin), out.row(kv_head * group + g) + begin);
+      }
+    }
+  });
   return finite;
 }
 

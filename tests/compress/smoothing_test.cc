@@ -175,7 +175,12 @@ TEST(TopPositionsTest, AgreesWithASort) {
       for (const size_t count :
            {size_t{0}, size_t{1}, row.size() / 10, row.size() / 2, row.size() - 1, row.size()}) {
         const auto found = top.find(row, count);
-        ASSERT_EQ(std::vector<int32_t>(found.begin(), found.end()), sorted_top(row, count))
+        const std::vector<int32_t> expected = sorted_top(row, count);
+        ASSERT_EQ(std::vector<int32_t>(found.begin(), found.end()), expected)
+            << testing::simd_target_name(target) << ", row " << r << " of " << row.size()
+            << " values, top " << count;
+        ASSERT_EQ(top.sum(row, count),
+                  std::accumulate(expected.begin(), expected.end(), int64_t{0}))
             << testing::simd_target_name(target) << ", row " << r << " of " << row.size()
             << " values, top " << count;
       }
