@@ -26,6 +26,16 @@ void advise(const void* memory, size_t bytes, size_t fewest, int advice) {
 }  // namespace
 #endif
 
+void prefer_large_pages(void* memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr size_t kLeast = size_t{4} << 20;  // two of x86's
+  if (bytes >= kLeast) advise(memory, bytes, 1, MADV_HUGEPAGE);
+#else
+  (void)memory;
+  (void)bytes;
+#endif
+}
+
 void populate_pages(void* memory, size_t bytes) {
 #if defined(__linux__) && defined(MADV_POPULATE_WRITE)
   advise(memory, bytes, 8, MADV_POPULATE_WRITE);

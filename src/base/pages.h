@@ -4,6 +4,11 @@
 
 namespace restkv {
 
+/// Lets the system back fresh memory, of which all is going to be written, by large pages: what
+/// streams through many megabytes then has fewer addresses to translate. Does nothing where the
+/// system knows no such call, and to less than two large pages.
+void prefer_large_pages(void* memory, size_t bytes);
+
 /// Asks the system for the pages of fresh memory that is about to be written whole, all at once:
 /// half the time that first writes to one page after the other take. Does nothing where the system
 /// knows no such call, and to what is too small to matter.

@@ -130,7 +130,9 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     for (size_t row = 0; row < rows; row += kGroupRows) groups.emplace_back(h, row);
   }
   parallel_for(cache_heads, [&](size_t h, size_t) {
-    populate_pages(target.heads[h].data.data(), target.heads[h].data.size());
+    AlignedVector<std::byte>& data = target.heads[h].data;
+    prefer_large_pages(data.data(), data.size());
+    populate_pages(data.data(), data.size());
   });
   parallel_for(groups.size(), [&](size_t task, size_t) {
     const auto [h, begin] = groups[task];
