@@ -1,8 +1,9 @@
 // What each method costs per layer beside the layer it compresses: a table over head shapes and
 // prompt lengths with the ratio to SnapKV and to the layer's prefill, all measured in one run, and
-// what the factors of W_O cost that ReST-KV needs, once per model and layer.
+// what the factors of W_O cost that ReST-KV needs, once per model and layer. Products with weights
+// are estimated from the rate of float32 ones, so shares of the prefill are given for f32 only.
 //
-// Usage: compress_cost [threads] [longest prompt]
+// Usage: compress_cost [threads] [longest prompt] [precision: f32, bf16, int8, or auto as prompts]
 
 #include <fmt/format.h>
 
@@ -68,6 +69,7 @@ class Layer {
     view_.values = {v_.data(), s.kv_heads, n, s.dim};
     // What the prompt's attention, which is measured first, leaves of its last rows.
     view_.log_sums = {log_sums_.data() + kBlock - 64, s.heads, 64, kBlock};
+    view_.outputs = Heads<const float>(out()).slice_rows(kBlock - 64, 64);
     view_.output = &factor_;
     view_.output_weights = {wo_.data(), s.width, s.heads * s.dim};
     view_.attention_sums = {sums_.data(), s.heads, n};
@@ -144,16 +146,16 @@ void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision 
   const double sums = layer.attention_sums_seconds();
   const double statistics = layer.query_statistics_seconds();
   const double prefill = attention + shape.linear_flops() * static_cast<double>(n) / gemm_rate;
-  std::printf(
-      "\n%s, n = %zu, budget 1024: one layer's prefill %.1f ms (attention %.1f ms); factors of "
-      "W_O, "
-      "once per model, %.1f ms\n",
-      shape.name, n, prefill * 1e3, attention * 1e3, layer.output_factor_seconds() * 1e3);
+  const bool f32 = precision == AttentionPrecision::kF32;
+  std::printf("\n%s, n = %zu, budget 1024, %s: one layer's attention %.1f ms", shape.name, n,
+              std::string(restkv::attention_precision_name(precision)).c_str(), attention * 1e3);
+  if (f32) std::printf(", prefill %.1f ms", prefill * 1e3);
+  std::printf("; factors of W_O, once per model, %.1f ms\n", layer.output_factor_seconds() * 1e3);
   std::printf("%-24s %12s %12s %10s %11s\n", "method", "during ms", "select ms", "x snapkv",
-              "of prefill");
+              f32 ? "of prefill" : "");
   double snapkv = 0;
   const auto time = [&](const CompressionOptions& options) {
-    return best_of(5, [&] { (void)restkv::select_tokens(layer.view(), options); });
+    return best_of(9, [&] { (void)restkv::select_tokens(layer.view(), options); });
   };
   CompressionOptions yardstick = restkv::default_options("snapkv");
   yardstick.budget = 1024;
@@ -164,8 +166,10 @@ void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision 
                           : restkv::needs_query_statistics(options) ? statistics
                                                                     : 0.0;
     const double select = time(options);
-    std::printf("%-24s %12.2f %12.2f %10.2f %10.2f%%\n", name.c_str(), during * 1e3, select * 1e3,
-                (during + select) / snapkv, 100 * (during + select) / prefill);
+    std::printf("%-24s %12.2f %12.2f %10.2f", name.c_str(), during * 1e3, select * 1e3,
+                (during + select) / snapkv);
+    if (f32) std::printf(" %10.2f%%", 100 * (during + select) / prefill);
+    std::printf("\n");
   }
   std::fflush(stdout);
 }
@@ -175,7 +179,8 @@ void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision 
 int main(int argc, char** argv) {
   if (argc > 1) restkv::set_num_threads(std::atoi(argv[1]));
   const size_t longest = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 131072;
-  const AttentionPrecision precision = restkv::find_attention_precision(argc > 3 ? argv[3] : "f32");
+  const AttentionPrecision precision =
+      restkv::find_attention_precision(argc > 3 ? argv[3] : "auto");
   const double gemm_rate = restkv::bench::gemm_rate();
   std::printf("f32 matrix products: %.0f GFLOP/s, %d threads\n", gemm_rate * 1e-9,
               restkv::num_threads());
