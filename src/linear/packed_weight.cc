@@ -283,7 +283,6 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
   with_packed_format(type_,
                      [&]<PackedFormat kFormat>() { panel_bytes_ = kFormat.panel_bytes(blocks); });
   panels_.resize(panels * panel_bytes_);
-  prefer_large_pages(panels_.data(), panels_.size());
   // Of a large matrix there are never two copies: each task gives its rows back. Every time all
   // processors are interrupted, so the rows of small ones are left to the caller.
   constexpr size_t kLarge = size_t{16} << 20;
