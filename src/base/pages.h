@@ -6,8 +6,8 @@ namespace restkv {
 
 /// Lets the system back fresh memory, of which all is going to be written, by large pages: what
 /// streams through many megabytes then has fewer addresses to translate. Does nothing where the
-/// system knows no such call, and to less than two large pages. Not for what delays a first token: a
-/// virtual machine that gives free memory back to its host gets large pages at 0.7 GB/s.
+/// system knows no such call, and to less than two large pages. Not for what delays a first token:
+/// a virtual machine that gives free memory back to its host gets large pages at 0.7 GB/s.
 void prefer_large_pages(void* memory, size_t bytes);
 
 /// Asks the system for the pages of fresh memory that is about to be written whole, all at once:

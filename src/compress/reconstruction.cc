@@ -7,6 +7,7 @@
 
 #include "base/prefetch.h"
 #include "base/threads.h"
+#include "compress/position_blocks.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/reconstruction.cc"
@@ -40,9 +41,6 @@ struct BeforeTask {
   const float* coefficients;  ///< [group * window]
   Matrix<float> raw;          ///< [group, positions]
 };
-
-/// Positions that a thread takes at a time.
-constexpr size_t kScoreBlock = 512;
 
 }  // namespace restkv
 #endif
@@ -205,20 +203,14 @@ HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
 template <class Operands, class Body>
 void ForEachTile(const Projections<Operands>& projections, const Heads<const float>& values,
                  const Body& body) {
-  const size_t blocks = hwy::DivCeil(values.rows, kScoreBlock);
-  parallel_for(
-      blocks * values.heads,
-      [&](size_t task, size_t) {
-        thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
-        const size_t kv_head = task / blocks;
-        const size_t end = HWY_MIN((task % blocks + 1) * kScoreBlock, values.rows);
-        for (size_t c = task % blocks * kScoreBlock; c < end; c += kTilePositions) {
-          const size_t positions = HWY_MIN(kTilePositions, end - c);
-          tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
-          body(tile, kv_head, c, positions);
-        }
-      },
-      Sharing::kRuns);
+  for_each_block(values.heads, values.rows, [&](size_t kv_head, size_t begin, size_t end) {
+    thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
+    for (size_t c = begin; c < end; c += kTilePositions) {
+      const size_t positions = HWY_MIN(kTilePositions, end - c);
+      tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
+      body(tile, kv_head, c, positions);
+    }
+  });
 }
 
 /// Asks for the tile that follows the one at `begin`, a part at a time, while head g of a group is
@@ -395,33 +387,20 @@ Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
   return {m.data + begin, m.rows, count, m.stride};
 }
 
-/// Calls body(kv_head, block, begin, count) for every block of `positions`, in parallel.
-template <class Body>
-void for_each_block(size_t kv_heads, size_t positions, const Body& body) {
-  const size_t blocks = (positions + kScoreBlock - 1) / kScoreBlock;
-  parallel_for(
-      kv_heads * blocks,
-      [&](size_t task, size_t) {
-        const size_t begin = task % blocks * kScoreBlock;
-        body(task / blocks, task % blocks, begin, std::min(kScoreBlock, positions - begin));
-      },
-      Sharing::kRuns);
-}
-
 /// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n], for
 /// as many rows of each KV head.
 AlignedVector<float> weighted_values(Matrix<const float> weights, Heads<const float> values) {
   const size_t group = weights.rows / values.heads;
   const size_t size = group * values.dim;
-  const size_t blocks = (weights.cols + kScoreBlock - 1) / kScoreBlock;
+  const size_t blocks = position_blocks(weights.cols);
   // Added in a fixed order: the same result on any number of threads.
   std::vector<double> parts(values.heads * blocks * size);
-  for_each_block(
-      values.heads, weights.cols, [&](size_t kv_head, size_t block, size_t begin, size_t count) {
-        HWY_DYNAMIC_DISPATCH(AddWeightedValues)
-        (columns(weights.slice(kv_head * group, group), begin, count),
-         values.head(kv_head).slice(begin, count), &parts[(kv_head * blocks + block) * size]);
-      });
+  for_each_block(values.heads, weights.cols, [&](size_t kv_head, size_t begin, size_t end) {
+    const size_t part = kv_head * blocks + begin / kBlockPositions;
+    HWY_DYNAMIC_DISPATCH(AddWeightedValues)
+    (columns(weights.slice(kv_head * group, group), begin, end - begin),
+     values.head(kv_head).slice(begin, end - begin), &parts[part * size]);
+  });
   AlignedVector<float> out(values.heads * size);
   for (size_t i = 0; i < out.size(); ++i) {
     const double* part = &parts[i / size * blocks * size + i % size];
@@ -540,13 +519,12 @@ void reconstruction_before(const WindowAttention& attention, AlignedVector<float
 void attention_times_value(Matrix<const float> combined, Heads<const float> values,
                            Matrix<float> raw) {
   const size_t group = combined.rows / values.heads;
-  for_each_block(values.heads, combined.cols,
-                 [&](size_t kv_head, size_t, size_t begin, size_t count) {
-                   HWY_DYNAMIC_DISPATCH(TimesValueNorm)
-                   (columns(combined.slice(kv_head * group, group), begin, count),
-                    values.head(kv_head).slice(begin, count),
-                    columns(raw.slice(kv_head * group, group), begin, count));
-                 });
+  for_each_block(values.heads, combined.cols, [&](size_t kv_head, size_t begin, size_t end) {
+    HWY_DYNAMIC_DISPATCH(TimesValueNorm)
+    (columns(combined.slice(kv_head * group, group), begin, end - begin),
+     values.head(kv_head).slice(begin, end - begin),
+     columns(raw.slice(kv_head * group, group), begin, end - begin));
+  });
 }
 
 }  // namespace restkv

@@ -9,8 +9,8 @@
 #include "attention/attention_precision.h"
 #include "attention/softmax_scale.h"
 #include "base/prefetch.h"
-#include "base/threads.h"
 #include "compress/finite.h"
+#include "compress/position_blocks.h"
 #include "restkv/error.h"
 #include "restkv/stages.h"
 
@@ -25,9 +25,6 @@
 #ifndef RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
 #define RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
 namespace restkv {
-
-/// Positions that a thread takes at a time.
-constexpr size_t kWindowBlock = 512;
 
 /// The window of some KV heads, and what is to be made of it: either is empty.
 struct WindowTask {
@@ -73,21 +70,15 @@ std::vector<Operands> PackWindow(const WindowTask& t) {
 /// parallel, the tile packed.
 template <class Operands, class Body>
 void ForEachKeyTile(const Heads<const float>& keys, const Body& body) {
-  const size_t blocks = hwy::DivCeil(keys.rows, kWindowBlock);
-  parallel_for(
-      blocks * keys.heads,
-      [&](size_t task, size_t) {
-        thread_local Operands tile;  // kept from call to call
-        const size_t kv_head = task / blocks;
-        const size_t end = HWY_MIN((task % blocks + 1) * kWindowBlock, keys.rows);
-        tile.ResizeKeys(keys.dim);
-        for (size_t c = task % blocks * kWindowBlock; c < end; c += kTilePositions) {
-          const size_t positions = HWY_MIN(kTilePositions, end - c);
-          tile.SetKeys(keys.row(kv_head, c), positions, keys.row_stride);
-          body(tile, kv_head, c, positions);
-        }
-      },
-      Sharing::kRuns);
+  for_each_block(keys.heads, keys.rows, [&](size_t kv_head, size_t begin, size_t end) {
+    thread_local Operands tile;  // kept from call to call
+    tile.ResizeKeys(keys.dim);
+    for (size_t c = begin; c < end; c += kTilePositions) {
+      const size_t positions = HWY_MIN(kTilePositions, end - c);
+      tile.SetKeys(keys.row(kv_head, c), positions, keys.row_stride);
+      body(tile, kv_head, c, positions);
+    }
+  });
 }
 
 /// Logits of kTileRows rows of the window in units of log2; returns whether they are all finite.
@@ -354,14 +345,11 @@ void combine_window(const LayerObservation& layer, size_t window,
 
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
                   Matrix<float> out) {
-  const size_t blocks = (out.cols + kWindowBlock - 1) / kWindowBlock;
-  parallel_for(blocks * out.rows, [&](size_t task, size_t) {
-    const size_t g = task / blocks;
-    const size_t begin = task % blocks * kWindowBlock;
+  for_each_block(out.rows, out.cols, [&](size_t g, size_t begin, size_t end) {
     const auto rows = attention.rows().slice(g * attention.window(), coefficients.size());
     HWY_DYNAMIC_DISPATCH(CombineBlock)
-    ({rows.data + begin, rows.rows, std::min(kWindowBlock, out.cols - begin), rows.stride},
-     coefficients.data(), out.row(g) + begin);
+    ({rows.data + begin, rows.rows, end - begin, rows.stride}, coefficients.data(),
+     out.row(g) + begin);
   });
 }
 
