@@ -95,6 +95,19 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
     refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
                        layer.queries.rows, options.method, observed));
   }
+  if (layer.log_sums.data != nullptr &&
+      (layer.log_sums.rows != layer.queries.heads || layer.log_sums.cols != layer.queries.rows)) {
+    refuse(fmt::format("log_sums are [{}, {}], but queries are {}: there is one for each query",
+                       layer.log_sums.rows, layer.log_sums.cols, shape(layer.queries)));
+  }
+  if (layer.outputs.data != nullptr &&
+      (layer.outputs.heads != layer.queries.heads || layer.outputs.dim != layer.values.dim ||
+       layer.outputs.rows > layer.queries.rows)) {
+    refuse(
+        fmt::format("outputs are {}, but queries are {} and values {}: they belong to the last "
+                    "queries",
+                    shape(layer.outputs), shape(layer.queries), shape(layer.values)));
+  }
   if (!needs_output_factor(options)) return;
   if (layer.output == nullptr || layer.output->empty()) {
     refuse(

@@ -105,6 +105,7 @@ TEST(CompressFuzz, SelectsOrRefuses) {
     const auto values = numbers(random, kv_heads * length * dim, kind());
     const auto wo = numbers(random, 24 * heads * dim, below(random, 10) == 0 ? 0 : 5);
     const auto sums = numbers(random, heads * length, 1);
+    const auto outputs = numbers(random, heads * rows * dim, kind());
 
     CompressionOptions options = methods()[below(random, methods().size())].defaults;
     options.budget = static_cast<int>(below(random, 120));
@@ -123,6 +124,10 @@ TEST(CompressFuzz, SelectsOrRefuses) {
     layer.output = &factor;
     layer.output_weights = {wo.data(), 24, heads * dim};
     layer.attention_sums = {sums.data(), heads, length};
+    if (below(random, 3) == 0) {  // all of them or too few to be of use
+      const size_t seen = below(random, 2) == 0 ? rows : below(random, rows + 1);
+      layer.outputs = {outputs.data(), heads, seen, dim};
+    }
     QueryStatistics statistics(heads, dim);
     if (rows > 0) {
       try {

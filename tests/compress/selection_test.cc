@@ -212,6 +212,17 @@ TEST(SelectTokensTest, RefusesShapesThatDoNotFit) {
   view.output = nullptr;
   expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("use_wo"));
   EXPECT_EQ(select_tokens(view, options_for("snapkv", 8, 40)).keep.size(), 2U);
+  const std::vector<float> room(4 * 9 * 33);
+  view = layer.view;
+  view.log_sums = {room.data(), 4, 7};
+  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("log_sums are [4, 7]"));
+  view = layer.view;
+  view.outputs = {room.data(), 4, 8, 33};
+  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("outputs are [4, 8, 33]"));
+  view.outputs = {room.data(), 4, 9, 32};
+  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("outputs are [4, 9, 32]"));
+  view.outputs = {room.data(), 2, 8, 32};
+  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("outputs are [2, 8, 32]"));
 }
 
 TEST(ValidateTest, NamesOptionValueAndRemedy) {
