@@ -114,7 +114,6 @@ HWY_EXPORT(PoolTwoScales);
 /// A row as seen through pooling windows; memory is kept from row to row.
 struct PaddedRow {
   std::vector<float> scores;  ///< Entry x stands for position x + shift - kernel / 2.
-  std::vector<float> threes;  ///< Room for as many sums.
 
   /// `front` takes the place of the first number of `raw`.
   void set(std::span<const float> raw, float front, Pooling pooling, PoolingWindow window) {
@@ -219,13 +218,14 @@ void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindo
   if (pooling == Pooling::kNone || raw.empty()) return smooth(raw, pooling, window, out);
   const PoolingWindow wide{.kernel = window.kernel, .shift = window.shift + kNeighbourhoodShift};
   thread_local PaddedRow in;
+  thread_local std::vector<float> threes;
   const auto pool = [&](std::span<const float> scores, float front, float* result) {
     in.set(scores, front, pooling, wide);
-    in.threes.resize(in.scores.size());
+    threes.resize(in.scores.size());
     HWY_DYNAMIC_DISPATCH(PoolTwoScales)
     (in.scores.data(), scores.size(), static_cast<size_t>(wide.kernel),
      static_cast<size_t>(wide.kernel / 2 - kNeighbourhoodShift), pooling == Pooling::kMax,
-     in.threes.data(), result);
+     threes.data(), result);
   };
   pool(raw, 0.0F, out.data());
 

@@ -1,7 +1,6 @@
 #include "compress/top_positions.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
@@ -170,8 +169,7 @@ size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
     found += hn::CountTrue(d, mask);
   }
   for (; i < size; ++i) {
-    const auto bits = std::bit_cast<int32_t>(values[i]);
-    const int32_t key = bits ^ ((bits >> 31) & 0x7FFFFFFF);
+    const int32_t key = hn::GetLane(LoadKeys(hn::CappedTag<float, 1>(), values + i));
     if (key < bound) continue;
     keys[found] = key;
     positions[found++] = static_cast<int32_t>(i);
@@ -211,13 +209,6 @@ HWY_EXPORT(Filter);
 HWY_EXPORT(MakeKeys);
 HWY_EXPORT(SumPositions);
 
-/// Integers in the order of the floats they stand for: the bits themselves if not negative, else
-/// with the magnitude's bits flipped.
-int32_t key_of(float value) {
-  const auto bits = std::bit_cast<int32_t>(value);
-  return bits ^ ((bits >> 31) & 0x7FFFFFFF);
-}
-
 /// A bound that, by a regular sample, slightly more than `count` keys reach.
 int32_t guess_bound(std::span<const float> values, size_t count) {
   constexpr size_t kSample = 1024;
@@ -225,12 +216,25 @@ int32_t guess_bound(std::span<const float> values, size_t count) {
   const double expected = static_cast<double>(count) * kSample / static_cast<double>(values.size());
   const auto rank = static_cast<size_t>(expected + 3 * std::sqrt(expected) + 4);
   if (rank >= kSample) return INT32_MIN;
+  float sample[kSample];
+  for (size_t i = 0; i < kSample; ++i) sample[i] = values[i * values.size() / kSample];
   int32_t keys[kSample];
-  for (size_t i = 0; i < kSample; ++i) keys[i] = key_of(values[i * values.size() / kSample]);
+  HWY_DYNAMIC_DISPATCH(MakeKeys)(sample, kSample, keys);
   return HWY_DYNAMIC_DISPATCH(FindCut)(keys, kSample, rank).key;
 }
 
 }  // namespace
+
+int32_t TopPositions::cut(size_t found, size_t count) {
+  const Cut cut = HWY_DYNAMIC_DISPATCH(FindCut)(keys_.data(), found, count);
+  size_t excess = cut.count - count;
+  for (size_t i = found; excess > 0; --i) {
+    if (keys_[i - 1] != cut.key) continue;
+    --keys_[i - 1];
+    --excess;
+  }
+  return cut.key;
+}
 
 std::span<const int32_t> TopPositions::find(std::span<const float> values, size_t count) {
   if (count == 0) return {};
@@ -246,15 +250,7 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
   size_t found = collect(guess_bound(values, count));
   if (found < count) found = collect(INT32_MIN);  // the sample misled: take all
 
-  const Cut cut = HWY_DYNAMIC_DISPATCH(FindCut)(keys_.data(), found, count);
-  // Of equal keys at the cut, the last ones do not fit: put them below it.
-  size_t excess = cut.count - count;
-  for (size_t i = found; excess > 0; --i) {
-    if (keys_[i - 1] != cut.key) continue;
-    --keys_[i - 1];
-    --excess;
-  }
-  HWY_DYNAMIC_DISPATCH(Filter)(keys_.data(), found, cut.key, positions_.data());
+  HWY_DYNAMIC_DISPATCH(Filter)(keys_.data(), found, cut(found, count), positions_.data());
   return {positions_.data(), count};
 }
 
@@ -268,15 +264,8 @@ int64_t TopPositions::sum(std::span<const float> values, size_t count) {
   }
   if (keys_.size() < values.size()) keys_.resize(values.size());
   HWY_DYNAMIC_DISPATCH(MakeKeys)(values.data(), values.size(), keys_.data());
-  const Cut cut = HWY_DYNAMIC_DISPATCH(FindCut)(keys_.data(), values.size(), count);
-  int64_t sum = HWY_DYNAMIC_DISPATCH(SumPositions)(keys_.data(), values.size(), cut.key);
-  size_t excess = cut.count - count;
-  for (size_t i = values.size(); excess > 0; --i) {  // of equal keys the last ones do not fit
-    if (keys_[i - 1] != cut.key) continue;
-    sum -= static_cast<int64_t>(i - 1);
-    --excess;
-  }
-  return sum;
+  const int32_t least = cut(values.size(), count);
+  return HWY_DYNAMIC_DISPATCH(SumPositions)(keys_.data(), values.size(), least);
 }
 
 }  // namespace restkv

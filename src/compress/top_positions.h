@@ -20,6 +20,10 @@ class TopPositions {
   int64_t sum(std::span<const float> values, size_t count);
 
  private:
+  /// A key that exactly `count` of the first `found` keys reach: of equal ones the last are
+  /// lowered.
+  int32_t cut(size_t found, size_t count);
+
   AlignedVector<int32_t> positions_;
   AlignedVector<int32_t> keys_;
 };

@@ -64,11 +64,8 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory)
   }
   const size_t added = std::min(observed_, n_);
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
-  query_log_sums_.resize(c.query_heads * added);
-  with_log_sums_ = 0;
-  outputs_storage_.resize(c.query_heads * observed_outputs_ * c.value_dim);
-  outputs_ = {outputs_storage_.data(), c.query_heads, observed_outputs_, c.value_dim};
-  with_outputs_ = 0;
+  query_log_sums_.begin(n_, c.query_heads, added, 1);
+  outputs_.begin(n_, c.query_heads, observed_outputs_, c.value_dim);
 
   if (!sums_) return;
   m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
@@ -95,9 +92,10 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
         std::copy_n(queries.row(h, p - first), queries.dim, queries_.row(h, p - begin));
       }
     });
-    keep_log_sums(end);
   }
-  if (end + outputs_.rows > n_) keep_outputs(outputs, end);
+  query_log_sums_.add({log_sums_.data, log_sums_.rows, log_sums_.cols, 1, log_sums_.stride, 1},
+                      end);
+  outputs_.add(outputs, end);
   if (sums_) {
     const Matrix<float> denominators = log_sums_;
     const Matrix<float> sums = memory_->sums.all();
@@ -117,28 +115,22 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
   if (!moments_.empty()) add_moments(queries, first);
 }
 
-void LayerObserver::keep_log_sums(size_t end) {
-  const size_t begin = n_ - queries_.rows;
-  const size_t first = std::max(begin, end - std::min(end, log_sums_.cols));
-  for (size_t h = 0; h < log_sums_.rows; ++h) {
-    const float* last = log_sums_.row(h) + log_sums_.cols;
-    std::copy(last - (end - first), last, &query_log_sums_[h * queries_.rows + first - begin]);
-  }
-  // Only the last layer leaves out some: there, not all tokens attend.
-  with_log_sums_ = first == begin + with_log_sums_ ? end - begin : 0;
+void LayerObserver::LastRows::begin(size_t n, size_t heads, size_t count, size_t dim) {
+  memory_.resize(heads * count * dim);
+  rows_ = {memory_.data(), heads, count, dim};
+  first_ = n - count;
+  count_ = 0;
 }
 
-void LayerObserver::keep_outputs(Heads<const float> outputs, size_t end) {
-  const size_t begin = n_ - outputs_.rows;
-  const size_t first = std::max(begin, end - std::min(end, outputs.rows));
-  for (size_t h = 0; h < outputs_.heads; ++h) {
-    for (size_t p = first; p < end; ++p) {
-      std::copy_n(outputs.row(h, outputs.rows - (end - p)), outputs_.dim,
-                  outputs_.row(h, p - begin));
+void LayerObserver::LastRows::add(Heads<const float> block, size_t end) {
+  if (end <= first_) return;
+  const size_t begin = std::max(first_, end - std::min(end, block.rows));
+  for (size_t h = 0; h < block.heads; ++h) {
+    for (size_t p = begin; p < end; ++p) {
+      std::copy_n(block.row(h, block.rows - (end - p)), block.dim, rows_.row(h, p - first_));
     }
   }
-  // Of the last layer, not all outputs are computed.
-  with_outputs_ = first == begin + with_outputs_ ? end - begin : 0;
+  count_ = begin == first_ + count_ ? end - first_ : 0;
 }
 
 void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
@@ -156,9 +148,10 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   LayerObservation result;
   result.queries = memory_->queries();
   // Denominators count the tokens that a query saw, which later ones may have lost.
-  if (prefix_ == 0 && with_log_sums_ == result.queries.rows) {
-    result.log_sums = {query_log_sums_.data(), c.query_heads, with_log_sums_};
-    if (with_outputs_ == outputs_.rows) result.outputs = outputs_;
+  const Heads<float>& log_sums = query_log_sums_.rows();
+  if (prefix_ == 0 && query_log_sums_.complete() && log_sums.rows == result.queries.rows) {
+    result.log_sums = {log_sums.data, log_sums.heads, log_sums.rows};
+    if (outputs_.complete()) result.outputs = outputs_.rows();
   }
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;

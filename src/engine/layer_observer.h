@@ -46,14 +46,30 @@ class LayerObserver {
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
 
  private:
+  /// What attention leaves of the last new tokens, gathered from blocks.
+  class LastRows {
+   public:
+    /// Starts afresh for the last `count` of n tokens.
+    void begin(size_t n, size_t heads, size_t count, size_t dim);
+    /// The last rows of a block that ends before token `end`. Of the last layer, not all are there.
+    void add(Heads<const float> block, size_t end);
+    /// Whether all of the last tokens have theirs.
+    [[nodiscard]] bool complete() const { return count_ == rows_.rows; }
+    [[nodiscard]] const Heads<float>& rows() const { return rows_; }
+
+   private:
+    AlignedVector<float> memory_;
+    Heads<float> rows_;
+    size_t first_ = 0;  ///< Token of the first row.
+    size_t count_ = 0;  ///< How many rows are there, without a gap.
+  };
+
   struct Moments {
     size_t request;
     size_t skipped;  ///< First positions that do not count.
     MeanRotation rotation;
   };
 
-  void keep_log_sums(size_t end);
-  void keep_outputs(Heads<const float> outputs, size_t end);
   void add_moments(Heads<const float> queries, size_t first);
 
   const Model& model_;
@@ -71,12 +87,9 @@ class LayerObserver {
   LayerMemory* memory_ = &own_;
   Matrix<float> log_sums_;  ///< Of the last block that left them.
   AlignedVector<float> log_sums_storage_;
-  AlignedVector<float> query_log_sums_;  ///< [query_heads, queries_.rows]
-  size_t with_log_sums_ = 0;             ///< How many of the last queries have theirs.
-  size_t observed_outputs_ = 0;          ///< Outputs of the last queries that are kept.
-  AlignedVector<float> outputs_storage_;
-  Heads<float> outputs_;     ///< [query_heads, at most observed_outputs_, d]
-  size_t with_outputs_ = 0;  ///< How many of the last queries have theirs.
+  LastRows query_log_sums_;      ///< [query_heads, queries_.rows, 1]
+  size_t observed_outputs_ = 0;  ///< Outputs of the last queries that are kept.
+  LastRows outputs_;             ///< [query_heads, observed_outputs_, d]
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;
