@@ -6,112 +6,35 @@
 // decoding, the largest difference of a logit (float32), or the mean KL divergence of restkv and
 // that of an exact computation (other types). docs/parity.md shows them.
 
+#include "model/parity.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdio>
-#include <functional>
 #include <map>
-#include <ostream>
-#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "make_model/presets.h"
-#include "restkv/engine.h"
-#include "support/divergence.h"
-#include "support/llama_reference.h"
-#include "support/tiny_model.h"
-#include "support/windowed_llama.h"
 
 namespace restkv {
 namespace {
 
-using ::restkv::testing::Divergence;
-using ::restkv::testing::LlamaReference;
+using ::restkv::testing::check_float32;
+using ::restkv::testing::compare;
+using ::restkv::testing::exact_libllama_logits;
+using ::restkv::testing::libllama_logits;
+using ::restkv::testing::Logits;
+using ::restkv::testing::Parity;
+using ::restkv::testing::parity_case;
+using ::restkv::testing::parity_test_name;
+using ::restkv::testing::parity_tokens;
+using ::restkv::testing::ParityCase;
+using ::restkv::testing::ParityFiles;
+using ::restkv::testing::restkv_logits;
 using ::restkv::testing::TemporaryFolder;
-
-constexpr size_t kPrompt = 300;  // several windows of 64
-constexpr size_t kSteps = 50;
-constexpr uint32_t kContext = 512;
-constexpr size_t kVocabulary = 512;
-
-/// Prompt and decoding steps: tokens that repeat, as words do.
-std::vector<int32_t> make_tokens() {
-  std::mt19937 random(7);
-  std::vector<int32_t> tokens(kPrompt + kSteps);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % kVocabulary);
-  return tokens;
-}
-
-/// Receives the logits after each of the tokens, in order.
-using Sink = std::function<void(size_t position, std::span<const float> logits)>;
-
-void feed(LlamaReference& reference, std::span<const int32_t> tokens, const Sink& sink) {
-  reference.feed(tokens.first(kPrompt));
-  for (size_t i = 0; i < kPrompt; ++i) sink(i, reference.logits(i));
-  for (size_t i = kPrompt; i < tokens.size(); ++i) {
-    reference.feed(tokens.subspan(i, 1));
-    sink(i, reference.logits(0));
-  }
-}
-
-void run_libllama(const std::string& path, std::span<const int32_t> tokens, const Sink& sink) {
-  LlamaReference reference(path, {.context = kContext});
-  feed(reference, tokens, sink);
-}
-
-/// On float32 files, an exact computation.
-void run_libllama_exactly(const std::string& path, std::span<const int32_t> tokens,
-                          const Sink& sink) {
-  LlamaReference reference(path, {.context = kContext, .exact_gelu = true});
-  feed(reference, tokens, sink);
-}
-
-void run_restkv(const std::string& path, std::span<const int32_t> tokens, const Sink& sink) {
-  const Model model(path);
-  Engine engine(model);
-  const std::span<const int32_t> prompt = tokens.first(kPrompt);
-  engine.score(prompt, [&](size_t first, Matrix<const float> logits) {
-    for (size_t r = 0; r < logits.rows; ++r) sink(first + r, {logits.row(r), logits.cols});
-  });
-  CacheRequest request;
-  request.options = default_options("full");
-  request.kv_type = KvType::kF32;  // like the reference's cache
-  engine.prefill(prompt, {&request, 1});
-  for (size_t i = kPrompt; i < tokens.size(); ++i) sink(i, engine.decode(tokens[i], request.cache));
-}
-
-/// All logits of one run; [positions][vocabulary].
-using Logits = std::vector<std::vector<float>>;
-
-template <class Run>
-Logits logits_of(const Run& run, const std::string& path, std::span<const int32_t> tokens) {
-  Logits all(tokens.size());
-  run(path, tokens, [&](size_t position, std::span<const float> logits) {
-    all[position].assign(logits.begin(), logits.end());
-  });
-  return all;
-}
-
-/// Over the prompt and over the decoding steps.
-struct Parity {
-  Divergence prompt, decoding;
-
-  [[nodiscard]] double all_kl() const {
-    return (prompt.kl_sum + decoding.kl_sum) / (prompt.rows + decoding.rows);
-  }
-};
-
-Parity compare(const Logits& reference, const Logits& other) {
-  Parity parity;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    (i < kPrompt ? parity.prompt : parity.decoding).add(reference[i], other[i]);
-  }
-  return parity;
-}
 
 /// The same model with every matrix rounded to `type` and stored as float32: libllama computes
 /// exactly with it.
@@ -132,54 +55,15 @@ RandomModel dequantised(RandomModel model) {
   return model;
 }
 
-/// A model, and how to write it for libllama where that cannot read the model's own file.
-struct Case {
-  std::string name;
-  RandomModel model;
-  std::function<void(const RandomModel&, const std::string& path)> write_for_libllama = {};
-};
-
-/// For the messages of failing tests.
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
-
-std::string test_name(std::string name) {
-  std::replace_if(
-      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return name;
-}
-
-/// The files of a case in a folder.
-struct Files {
-  Files(const Case& c, const TemporaryFolder& folder)
-      : ours(folder.file("ours")), theirs(c.write_for_libllama ? folder.file("theirs") : ours) {
-    c.model.write(ours);
-    if (c.write_for_libllama) c.write_for_libllama(c.model, theirs);
-  }
-
-  std::string ours, theirs;
-};
-
-void check_float32(const Case& c) {
-  const TemporaryFolder folder;
-  const std::vector<int32_t> tokens = make_tokens();
-  const Files files(c, folder);
-  const Parity ours = compare(logits_of(run_libllama_exactly, files.theirs, tokens),
-                              logits_of(run_restkv, files.ours, tokens));
-  std::printf("| %s | f32 | %.1e | %.1e | | |\n", c.name.c_str(), ours.prompt.max_difference,
-              ours.decoding.max_difference);
-  EXPECT_LE(ours.prompt.max_difference, 1e-3);
-  EXPECT_LE(ours.decoding.max_difference, 1e-3);
-}
-
-void check_quantised(const Case& c) {
+void check_quantised(const ParityCase& c) {
   const TemporaryFolder folder;
   const TemporaryFolder exact_folder;
-  const std::vector<int32_t> tokens = make_tokens();
-  const Files files(c, folder);
-  const Files exact_files({c.name, dequantised(c.model), c.write_for_libllama}, exact_folder);
-  const Logits theirs = logits_of(run_libllama, files.theirs, tokens);
-  const Parity exact = compare(theirs, logits_of(run_libllama_exactly, exact_files.theirs, tokens));
-  const Parity ours = compare(theirs, logits_of(run_restkv, files.ours, tokens));
+  const std::vector<int32_t> tokens = parity_tokens();
+  const ParityFiles files(c, folder);
+  const ParityFiles exact_files({c.name, dequantised(c.model), c.write_for_libllama}, exact_folder);
+  const Logits theirs = libllama_logits(files.theirs, tokens);
+  const Parity exact = compare(theirs, exact_libllama_logits(exact_files.theirs, tokens));
+  const Parity ours = compare(theirs, restkv_logits(files.ours, tokens));
   std::printf("| %s | %s | %.1e | %.1e | %.1e | %.1e |\n", c.name.c_str(),
               ggml_type_name(c.model.type), ours.prompt.mean_kl(), ours.decoding.mean_kl(),
               exact.prompt.mean_kl(), exact.decoding.mean_kl());
@@ -193,17 +77,6 @@ void check_quantised(const Case& c) {
 
 // --- Every family in every kind of weights -------------------------------------------------------
 
-/// A tiny preset, small enough for all of them to be compared in seconds.
-Case family(const std::string& preset) {
-  Case c{.name = preset.substr(std::string("tiny-").size()), .model = find_preset(preset)};
-  c.model.tokenizer = testing::test_model_path();
-  c.model.vocabulary = kVocabulary;
-  if (c.model.architecture == "llama" && c.model.window > 0) {
-    c.write_for_libllama = testing::write_windowed_llama;
-  }
-  return c;
-}
-
 std::vector<std::string> tiny_presets() {
   std::vector<std::string> names;
   for (const Preset& preset : presets()) {
@@ -215,7 +88,7 @@ std::vector<std::string> tiny_presets() {
 class FamilyParity : public ::testing::TestWithParam<std::tuple<std::string, ggml_type>> {};
 
 TEST_P(FamilyParity, EqualsLibllama) {
-  Case c = family(std::get<0>(GetParam()));
+  ParityCase c = parity_case(std::get<0>(GetParam()));
   c.model.type = std::get<1>(GetParam());
   if (c.model.type == GGML_TYPE_F32) {
     check_float32(c);
@@ -230,8 +103,8 @@ INSTANTIATE_TEST_SUITE_P(Parity, FamilyParity,
                                                               GGML_TYPE_Q4_0, GGML_TYPE_Q4_K,
                                                               GGML_TYPE_Q6_K, GGML_TYPE_Q8_0)),
                          [](const auto& test) {
-                           return test_name(std::get<0>(test.param).substr(5) + "_" +
-                                            ggml_type_name(std::get<1>(test.param)));
+                           return parity_test_name(std::get<0>(test.param).substr(5) + "_" +
+                                                   ggml_type_name(std::get<1>(test.param)));
                          });
 
 // --- What else files have, in float32 ------------------------------------------------------------
@@ -278,10 +151,10 @@ void write_with_padded_values(const RandomModel& model, const std::string& path)
   padded.write(path);
 }
 
-std::vector<Case> variants() {
-  std::vector<Case> cases;
+std::vector<ParityCase> variants() {
+  std::vector<ParityCase> cases;
   const auto add = [&](const std::string& preset, const std::string& what, const auto& change) {
-    Case c = family(preset);
+    ParityCase c = parity_case(preset);
     c.name += ", " + what;
     change(c.model);
     cases.push_back(std::move(c));
@@ -355,12 +228,12 @@ std::vector<Case> variants() {
   return cases;
 }
 
-class VariantParity : public ::testing::TestWithParam<Case> {};
+class VariantParity : public ::testing::TestWithParam<ParityCase> {};
 
 TEST_P(VariantParity, EqualsLibllama) { check_float32(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(Parity, VariantParity, ::testing::ValuesIn(variants()),
-                         [](const auto& test) { return test_name(test.param.name); });
+                         [](const auto& test) { return parity_test_name(test.param.name); });
 
 }  // namespace
 }  // namespace restkv
