@@ -21,6 +21,36 @@ double load_number(std::string_view bytes) {
   return static_cast<double>(value);
 }
 
+/// None where `type` is no number. A boolean is 0 or 1.
+std::optional<double> load_number(gguf_type type, std::string_view bytes) {
+  switch (type) {
+    case GGUF_TYPE_UINT8:
+      return load_number<uint8_t>(bytes);
+    case GGUF_TYPE_INT8:
+      return load_number<int8_t>(bytes);
+    case GGUF_TYPE_BOOL:
+      return load_number<int8_t>(bytes) != 0 ? 1 : 0;
+    case GGUF_TYPE_UINT16:
+      return load_number<uint16_t>(bytes);
+    case GGUF_TYPE_INT16:
+      return load_number<int16_t>(bytes);
+    case GGUF_TYPE_UINT32:
+      return load_number<uint32_t>(bytes);
+    case GGUF_TYPE_INT32:
+      return load_number<int32_t>(bytes);
+    case GGUF_TYPE_UINT64:
+      return load_number<uint64_t>(bytes);
+    case GGUF_TYPE_INT64:
+      return load_number<int64_t>(bytes);
+    case GGUF_TYPE_FLOAT32:
+      return load_number<float>(bytes);
+    case GGUF_TYPE_FLOAT64:
+      return load_number<double>(bytes);
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 void GgufFile::fail(const std::string& what) const {
@@ -64,31 +94,28 @@ std::optional<std::string> GgufFile::find_string(const std::string& key) const {
 std::optional<double> GgufFile::find_number(const std::string& key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
-  const std::string_view bytes = value->bytes;
-  switch (value->is_array ? GGUF_TYPE_ARRAY : value->type) {
-    case GGUF_TYPE_UINT8:
-      return load_number<uint8_t>(bytes);
-    case GGUF_TYPE_INT8:
-      return load_number<int8_t>(bytes);
-    case GGUF_TYPE_UINT16:
-      return load_number<uint16_t>(bytes);
-    case GGUF_TYPE_INT16:
-      return load_number<int16_t>(bytes);
-    case GGUF_TYPE_UINT32:
-      return load_number<uint32_t>(bytes);
-    case GGUF_TYPE_INT32:
-      return load_number<int32_t>(bytes);
-    case GGUF_TYPE_UINT64:
-      return load_number<uint64_t>(bytes);
-    case GGUF_TYPE_INT64:
-      return load_number<int64_t>(bytes);
-    case GGUF_TYPE_FLOAT32:
-      return load_number<float>(bytes);
-    case GGUF_TYPE_FLOAT64:
-      return load_number<double>(bytes);
-    default:
-      fail(fmt::format("'{}' is not a number", key));
+  const bool number = !value->is_array && value->type != GGUF_TYPE_BOOL;
+  const auto loaded = number ? load_number(value->type, value->bytes) : std::nullopt;
+  if (!loaded) fail(fmt::format("'{}' is not a number", key));
+  return loaded;
+}
+
+std::optional<std::vector<double>> GgufFile::find_numbers(const std::string& key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  constexpr size_t kMost = 65536;  // far more than any model has layers
+  if (value->count > kMost) {
+    fail(fmt::format("'{}' has {} entries; at most {} are read", key, value->count, kMost));
   }
+  const size_t size = gguf_number_size(value->type);
+  std::vector<double> numbers;
+  for (size_t i = 0; i < value->count; ++i) {
+    const auto number =
+        size == 0 ? std::nullopt : load_number(value->type, value->bytes.substr(i * size, size));
+    if (!number) fail(fmt::format("'{}' is not a number", key));
+    numbers.push_back(*number);
+  }
+  return numbers;
 }
 
 std::optional<int64_t> GgufFile::find_integer(const std::string& key) const {
@@ -137,31 +164,8 @@ std::optional<std::vector<int32_t>> GgufFile::find_integers(const std::string& k
   return integers;
 }
 
-std::vector<bool> GgufFile::flags(const std::string& key) const {
-  const GgufValue* value = find(key);
-  if (value == nullptr || !value->is_array || value->type != GGUF_TYPE_BOOL) {
-    fail(fmt::format("'{}' is not an array of booleans", key));
-  }
-  const std::string_view bytes = value->bytes;
-  std::vector<bool> flags(bytes.size());
-  std::transform(bytes.begin(), bytes.end(), flags.begin(), [](char byte) { return byte != 0; });
-  return flags;
-}
-
 std::string GgufFile::string(const std::string& key) const {
   auto value = find_string(key);
-  if (!value) fail(fmt::format("has no '{}'", key));
-  return *value;
-}
-
-size_t GgufFile::integer(const std::string& key) const {
-  const auto value = find_integer(key);
-  if (!value) fail(fmt::format("has no '{}'", key));
-  return static_cast<size_t>(*value);
-}
-
-double GgufFile::number(const std::string& key) const {
-  const auto value = find_number(key);
   if (!value) fail(fmt::format("has no '{}'", key));
   return *value;
 }

@@ -21,11 +21,14 @@ class GgufFile {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string_view bytes() const { return file_.bytes(); }
+  [[nodiscard]] const GgufIndex& index() const { return index_; }
 
   [[nodiscard]] std::optional<std::string> find_string(const std::string& key) const;
   /// Any integer type. Refuses arrays and values outside [0, 2^31).
   [[nodiscard]] std::optional<int64_t> find_integer(const std::string& key) const;
   [[nodiscard]] std::optional<double> find_number(const std::string& key) const;
+  /// Of an array, up to 65536, or a single value; booleans are 0 and 1.
+  [[nodiscard]] std::optional<std::vector<double>> find_numbers(const std::string& key) const;
   /// Whether the key is there and holds an array, for keys that may hold one or a single value.
   [[nodiscard]] bool is_array(const std::string& key) const;
   [[nodiscard]] std::optional<size_t> find_array_length(const std::string& key) const;
@@ -34,11 +37,7 @@ class GgufFile {
       const std::string& key) const;
   /// An array of 32-bit integers with a sign.
   [[nodiscard]] std::optional<std::vector<int32_t>> find_integers(const std::string& key) const;
-  /// An array of booleans.
-  [[nodiscard]] std::vector<bool> flags(const std::string& key) const;
   [[nodiscard]] std::string string(const std::string& key) const;
-  [[nodiscard]] size_t integer(const std::string& key) const;
-  [[nodiscard]] double number(const std::string& key) const;
 
   [[nodiscard]] bool has_tensor(const std::string& name) const;
   /// A matrix of exactly `rows` x `cols`; a vector is a matrix of one row.

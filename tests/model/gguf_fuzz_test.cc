@@ -26,6 +26,7 @@
 
 #include "base/threads.h"
 #include "model/gguf_index.h"
+#include "model/metadata.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/model.h"
@@ -124,31 +125,17 @@ void set_bad_number(RawGguf::Value& value, Random& random, uint32_t type) {
 
 // ---- One thing wrong ---------------------------------------------------------------------------
 
-/// Keys after the architecture's name that the forward pass depends on, there or not.
-constexpr std::array kArchitectureKeys{"block_count",
-                                       "context_length",
-                                       "embedding_length",
-                                       "feed_forward_length",
-                                       "vocab_size",
-                                       "attention.head_count",
-                                       "attention.head_count_kv",
-                                       "attention.key_length",
-                                       "attention.value_length",
-                                       "attention.key_length_swa",
-                                       "attention.value_length_swa",
-                                       "attention.layer_norm_rms_epsilon",
-                                       "attention.scale",
-                                       "attention.sliding_window",
-                                       "attention.sliding_window_pattern",
-                                       "attn_logit_softcapping",
-                                       "final_logit_softcapping",
-                                       "expert_count",
-                                       "rope.dimension_count",
-                                       "rope.freq_base",
-                                       "rope.freq_base_swa",
-                                       "rope.scaling.type",
-                                       "rope.scaling.factor",
-                                       "rope.scaling.original_context_length"};
+/// Keys behind the architecture's name that count, there or not.
+const std::vector<std::string>& architecture_keys() {
+  static const std::vector<std::string> keys = [] {
+    std::vector<std::string> all;
+    for (const KeyRule& rule : key_rules()) {
+      if (rule.key.starts_with('.') && rule.use != KeyUse::kIgnored) all.emplace_back(rule.key);
+    }
+    return all;
+  }();
+  return keys;
+}
 constexpr std::array kTokenizerKeys{"tokenizer.ggml.model",
                                     "tokenizer.ggml.pre",
                                     "tokenizer.ggml.tokens",
@@ -168,10 +155,10 @@ constexpr std::array kWords{
     "plamo2", "default", "llama3", "qwen2",   "linear",   "yarn", "longrope",  "none ", "mamba",
     "gemma3", "phi3",    "qwen2",  "\x1b[2J", "\xff\xfe", "a\nb", "hybriddna", "phi-3", "{% for"};
 
-std::string architecture_key(RawGguf& gguf, const char* suffix) {
+std::string architecture_key(RawGguf& gguf, const std::string& suffix) {
   const RawGguf::Value* name = gguf.find("general.architecture");
   const std::string text = name != nullptr && name->bytes.size() >= 8 ? name->bytes.substr(8) : "";
-  return text + "." + suffix;
+  return text + suffix;
 }
 
 using Mutation = void (*)(RawGguf&, Random&);
@@ -216,7 +203,7 @@ void bad_number_anywhere(RawGguf& g, Random& r) {
   set_bad_number(value, r, is_number && below(r, 3) != 0 ? value.type : any_of(r, kTypes));
 }
 void bad_architecture_number(RawGguf& g, Random& r) {
-  const std::string key = architecture_key(g, any_of(r, kArchitectureKeys));
+  const std::string key = architecture_key(g, any_of(r, architecture_keys()));
   RawGguf::Value* value = g.find(key);
   if (value == nullptr) {
     g.set_number(key, GGUF_TYPE_UINT32, 0);
@@ -227,7 +214,7 @@ void bad_architecture_number(RawGguf& g, Random& r) {
 void bad_word(RawGguf& g, Random& r) {
   switch (below(r, 4)) {
     case 0:
-      g.set_string(architecture_key(g, any_of(r, kArchitectureKeys)), any_of(r, kWords));
+      g.set_string(architecture_key(g, any_of(r, architecture_keys())), any_of(r, kWords));
       break;
     case 1:
       g.set_string("general.architecture", any_of(r, kWords));
@@ -263,7 +250,7 @@ void bad_array(RawGguf& g, Random& r) {
   }
 }
 void array_where_a_number_is_asked(RawGguf& g, Random& r) {
-  const std::string key = architecture_key(g, any_of(r, kArchitectureKeys));
+  const std::string key = architecture_key(g, any_of(r, architecture_keys()));
   const uint64_t count = below(r, 6);
   std::string bytes;
   const bool flags = below(r, 2) == 0;

@@ -218,7 +218,7 @@ TEST_F(Gguf, RefusesFeaturesItCannotRun) {
   model.edit_metadata = [](gguf_context* gguf) {
     gguf_set_val_str(gguf, "llama.rope.scaling.type", "dynamic");
   };
-  expect_contains(error_of(model), "RoPE scaling 'dynamic'");
+  expect_contains(error_of(model), "'llama.rope.scaling.type' is 'dynamic'");
 }
 
 TEST_F(Gguf, RefusesImpossibleSizes) {
@@ -235,11 +235,12 @@ TEST_F(Gguf, RefusesImpossibleSizes) {
   expect_contains(error_with_integer("llama.attention.value_length", 4), "metadata ask for 32 x 8");
   expect_contains(error_with_integer("llama.rope.dimension_count", 7),
                   "is 7; expected an even number");
-  expect_contains(error_with_integer("llama.rope.dimension_count", 10), "is 10; expected 1 to 8");
+  expect_contains(error_with_integer("llama.rope.dimension_count", 10),
+                  "is 10; expected an even number up to 8");
   expect_contains(error_with_integer("llama.context_length", 0), "is 0; expected 1 to");
   expect_contains(error_with_integer("llama.vocab_size", 0), "is 0; expected 1 to");
   expect_contains(error_with_number("llama.block_count", 1.5F), "whole number");
-  expect_contains(error_with_number("llama.block_count", NAN), "whole number");
+  expect_contains(error_with_number("llama.block_count", NAN), "is nan; expected 1");
 }
 
 TEST_F(Gguf, RefusesImpossibleConstants) {
@@ -265,7 +266,7 @@ TEST_F(Gguf, RefusesMetadataOfTheWrongType) {
     const uint32_t counts[] = {4, 4};
     gguf_set_arr_data(gguf, "llama.attention.head_count", GGUF_TYPE_UINT32, counts, 2);
   };
-  expect_contains(error_of(model), "'llama.attention.head_count' is not a number");
+  expect_contains(error_of(model), "'llama.attention.head_count' has 2 entries for 1 layers");
   model.edit_metadata = [](gguf_context* gguf) { gguf_remove_key(gguf, "llama.block_count"); };
   expect_contains(error_of(model), "has no 'llama.block_count'");
 }

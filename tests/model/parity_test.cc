@@ -175,6 +175,8 @@ std::vector<ParityCase> variants() {
   });
   add("tiny-llama", "values of 32", [](RandomModel& m) { m.value_dim = 32; });
   cases.back().write_for_libllama = write_with_padded_values;
+  add("tiny-mistral-v0.1", "every second layer without a window",
+      [](RandomModel& m) { m.window_pattern = 2; });
   add("tiny-qwen2", "tied", [](RandomModel& m) { m.tied = true; });
   add("tiny-qwen2", "YaRN", [](RandomModel& m) {
     m.rope_scaling = "yarn";

@@ -1,8 +1,10 @@
 #include "support/raw_gguf.h"
 
+#include <ggml.h>
 #include <gguf.h>
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 #include <utility>
 
@@ -154,6 +156,28 @@ void RawGguf::set_strings(const std::string& key, const std::vector<std::string>
   std::string bytes;
   for (const std::string& text : list) bytes += gguf_string(text);
   set_array(key, GGUF_TYPE_STRING, list.size(), std::move(bytes));
+}
+
+void RawGguf::set_float(const std::string& key, float value) {
+  set_number(key, GGUF_TYPE_FLOAT32, std::bit_cast<uint32_t>(value));
+}
+
+void RawGguf::remove(std::string_view key) {
+  std::erase_if(values, [&](const Value& value) { return value.key == key; });
+}
+
+void RawGguf::rename_architecture(const std::string& from, const std::string& to) {
+  for (Value& value : values) {
+    if (value.key.starts_with(from + ".")) value.key.replace(0, from.size(), to);
+  }
+  set_string("general.architecture", to);
+}
+
+void RawGguf::add_floats(const std::string& name, const std::vector<float>& added) {
+  data.append(padding(data.size(), alignment), '\0');
+  tensors.push_back({name, {added.size()}, GGML_TYPE_F32, data.size()});
+  for (const float value : added) data += little_endian(std::bit_cast<uint32_t>(value), 4);
+  data.append(padding(data.size(), alignment), '\0');
 }
 
 }  // namespace restkv::testing

@@ -42,8 +42,14 @@ struct RawGguf {
   void set_number(const std::string& key, uint32_t type, uint64_t bits);
   void set_string(const std::string& key, std::string_view text);
   void set_strings(const std::string& key, const std::vector<std::string>& list);
+  void set_float(const std::string& key, float value);
   /// `bytes` are the elements.
   void set_array(const std::string& key, uint32_t element_type, uint64_t count, std::string bytes);
+  void remove(std::string_view key);
+  /// Puts another name of an architecture before its keys.
+  void rename_architecture(const std::string& from, const std::string& to);
+  /// Adds a tensor with one dimension behind the others.
+  void add_floats(const std::string& name, const std::vector<float>& values);
 };
 
 /// `size` low bytes of a number, lowest first.

@@ -35,9 +35,12 @@ void set_metadata(const RandomModel& model, gguf_context* gguf) {
   number("rope.freq_base", model.rope_base);
   number("logit_scale", 1);
   integer("attention.sliding_window", model.window);
-  const std::vector<uint32_t> all(model.layers, 1);
+  std::vector<uint32_t> flags(model.layers, 1);
+  for (size_t i = 0; i < model.layers && model.window_pattern > 0; ++i) {
+    flags[i] = i % model.window_pattern + 1 < model.window_pattern ? 1 : 0;
+  }
   gguf_set_arr_data(gguf, "granite_swa.attention.sliding_window_pattern", GGUF_TYPE_UINT32,
-                    all.data(), all.size());
+                    flags.data(), flags.size());
 }
 
 }  // namespace
