@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <utility>
 
 #include "attention/attention_precision.h"
 #include "linear/linear_precision.h"
@@ -43,8 +45,7 @@ void read_layer(WeightReader& reader, const ModelConfig& c, const Architecture& 
 
 /// Divisors of the RoPE frequencies (Llama 3.1, LongRoPE), or none.
 std::vector<float> read_rope_factors(WeightReader& reader, const ModelConfig& c) {
-  const auto read = [&](const std::string& name) -> std::vector<float> {
-    if (!reader.has(name)) return {};
+  const auto read = [&](const std::string& name) {
     std::vector<float> factors = reader.vector(name, c.rope.dim / 2);
     for (const float f : factors) {
       if (!(f > 0)) {
@@ -53,12 +54,16 @@ std::vector<float> read_rope_factors(WeightReader& reader, const ModelConfig& c)
     }
     return factors;
   };
-  const std::vector<float> factors = read("rope_freqs.weight");
-  if (!factors.empty()) return factors;
-  const bool stretched = c.context_length > c.rope.original_context;
-  const std::vector<float> within = read("rope_factors_short.weight");
-  const std::vector<float> beyond = read("rope_factors_long.weight");
-  return stretched ? beyond : within;
+  constexpr const char* kAnywhere = "rope_freqs.weight";
+  if (reader.has(kAnywhere)) return read(kAnywhere);
+  std::string used = "rope_factors_short.weight";
+  std::string other = "rope_factors_long.weight";
+  if (c.context_length > c.rope.original_context) std::swap(used, other);
+  const bool longrope =
+      reader.file().find_string(c.architecture + ".rope.scaling.type") == "longrope";
+  if (!longrope && !reader.has(used) && !reader.has(other)) return {};
+  if (reader.has(other)) read(other);
+  return read(used);
 }
 
 bool can_be_packed(const LayerWeights& layer) {

@@ -472,6 +472,22 @@ TEST_F(UnusedTensors, HeadsBehindTheLastLayerAreIgnored) {
             "");
 }
 
+TEST_F(UnusedTensors, LongRopeNeedsTheFactorsOfItsContext) {
+  const auto without = [](const std::string& tensor) {
+    return [=](RawGguf& g) {
+      for (RawGguf::Tensor& t : g.tensors) {
+        if (t.name == tensor) t.name = "somewhere.input_scale";
+      }
+    };
+  };
+  expect_refused("tiny-phi-3-long", without("rope_factors_long.weight"),
+                 {"has no tensor 'rope_factors_long.weight'"});
+  EXPECT_EQ(error_of("tiny-phi-3-long", without("rope_factors_short.weight")), "");
+  expect_refused("tiny-llama",
+                 [](RawGguf& g) { g.set_string("llama.rope.scaling.type", "longrope"); },
+                 {"has no tensor 'rope_factors_short.weight'"});
+}
+
 TEST_F(UnusedTensors, FilesThatAreNoModelsAreRefused) {
   expect_refused("tiny-llama", [](RawGguf& g) { g.set_string("general.type", "adapter"); },
                  {path_, "'general.type' is 'adapter'; expected 'model'", "llama-export-lora"});
