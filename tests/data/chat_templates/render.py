@@ -1,6 +1,7 @@
 """Renders every *.jinja beside it as the Transformers library does and writes chat_templates.json.
 
-    python3 render.py        # needs jinja2; only when a template or a conversation changes
+    script/lock --print chat-templates | pip install --require-hashes --no-deps -r /dev/stdin
+    python3 render.py        # only when a template or a conversation changes
 """
 
 import json
