@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <map>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "compress/allocation.h"
+#include "compress/golden_baselines.h"
 #include "restkv/compress.h"
 #include "support/golden_options.h"
 #include "support/simd.h"
@@ -243,53 +243,27 @@ class GoldenTest : public ::testing::TestWithParam<int64_t> {};
 
 TEST_P(GoldenTest, SelectionsMatchTheReferences) {
   const testing::ForcedSimdTarget forced(GetParam());
-  std::map<std::string, size_t> ran;
-  std::map<std::string, size_t> elsewhere;
-  std::map<std::string, std::vector<std::string>> skipped;
+  testing::GoldenTally tally;
   for (GoldenCase& golden : testing::golden_cases()) {
-    const std::string family = golden.name().substr(0, golden.name().find('.'));
-    if (family == "e2e" || family == "attention") {
-      ++elsewhere[family == "e2e" ? "engine_test" : "attention_test"];
-      continue;
-    }
-    if (family == "h2o" || family == "tova" || family == "lacache") {
-      ++elsewhere["golden_baselines_test.cc"];
-      continue;
-    }
+    const std::string family = golden.family();
+    if (family == "e2e" || family == "attention") continue;  // engine_test, attention_test
+    if (is_golden_baseline(golden)) continue;
     SCOPED_TRACE(golden.name());
     golden.load();
-    const auto table = kTables.find(family);
-    if (table != kTables.end()) {
+    if (const auto table = kTables.find(family); table != kTables.end()) {
       table->second(golden);
-      ++ran[table->first];
+      tally.compared(family);
       continue;
     }
     std::string reason;
-    const auto options = testing::golden_options(golden, reason);
-    if (!options) {
-      if (reason.ends_with("golden_baselines_test.cc")) {
-        ++elsewhere["golden_baselines_test.cc"];
-      } else {
-        skipped[reason].push_back(golden.name());
-      }
-      continue;
+    if (const auto options = testing::golden_options(golden, reason)) {
+      run(golden, *options);
+      tally.compared(golden.method());
+    } else {
+      tally.left_out(golden, reason);
     }
-    run(golden, *options);
-    ++ran[golden.method()];
   }
-  size_t total = 0;
-  for (const auto& [method, count] : ran) {
-    std::printf("golden: ran %zu cases of %s\n", count, method.c_str());
-    total += count;
-  }
-  for (const auto& [place, count] : elsewhere) {
-    std::printf("golden: %zu cases are run by %s\n", count, place.c_str());
-  }
-  for (const auto& [reason, names] : skipped) {
-    std::printf("golden: SKIPPED %zu cases (%s):\n", names.size(), reason.c_str());
-    for (const auto& name : names) std::printf("golden:   %s\n", name.c_str());
-  }
-  EXPECT_GT(total, 0U) << "no case of " << testing::golden_directory() << " was run";
+  tally.finish();
 }
 
 INSTANTIATE_TEST_SUITE_P(Simd, GoldenTest, ::testing::ValuesIn(testing::simd_targets()),

@@ -1,10 +1,29 @@
 #include "support/golden.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
 
 namespace restkv::testing {
+namespace {
+
+std::filesystem::path own_directory() {
+  return std::filesystem::path(RESTKV_TEST_DATA_DIR) / "golden";
+}
+
+}  // namespace
+
+std::filesystem::path GoldenCase::input(const std::string& ending) const {
+  for (const std::string file : description_.at("inputs")) {
+    if (file.ends_with(ending)) return directory_ / file;
+  }
+  throw std::runtime_error(name() + " has no input " + ending);
+}
 
 void GoldenCase::load() {
   for (const std::string file : description_.at("inputs")) {
@@ -54,7 +73,7 @@ Heads<const float> GoldenCase::heads(const std::string& array) const {
 std::filesystem::path golden_directory() {
   const char* directory = std::getenv("RESTKV_GOLDEN_DIR");
   if (directory != nullptr && *directory != '\0') return directory;
-  return std::filesystem::path(RESTKV_TEST_DATA_DIR) / "golden";
+  return own_directory();
 }
 
 std::vector<GoldenCase> golden_cases() {
@@ -65,6 +84,26 @@ std::vector<GoldenCase> golden_cases() {
   std::vector<GoldenCase> cases;
   for (const auto& description : index.at("cases")) cases.emplace_back(directory, description);
   return cases;
+}
+
+void GoldenTally::finish() const {
+  size_t total = 0;
+  for (const auto& [kind, count] : compared_) {
+    std::printf("golden: %zu cases of %s\n", count, kind.c_str());
+    total += count;
+  }
+  std::string missing;
+  for (const auto& [reason, names] : left_out_) {
+    missing +=
+        fmt::format("\nnot compared, {} ({}): {}", reason, names.size(), fmt::join(names, ", "));
+  }
+  if (total == 0) missing += "\nno case was compared";
+  if (missing.empty()) return;
+  if (golden_directory() == own_directory()) {
+    FAIL() << golden_directory() << missing;
+  } else {
+    GTEST_SKIP() << golden_directory() << missing << "\ncompared: " << total;
+  }
 }
 
 }  // namespace restkv::testing

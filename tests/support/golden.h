@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -18,9 +19,13 @@ class GoldenCase {
       : directory_(std::move(directory)), description_(std::move(description)) {}
 
   [[nodiscard]] std::string name() const { return description_.at("name"); }
+  /// The name up to the first dot.
+  [[nodiscard]] std::string family() const { return name().substr(0, name().find('.')); }
   [[nodiscard]] std::string method() const { return description_.at("method"); }
   [[nodiscard]] const nlohmann::json& params() const { return description_.at("params"); }
 
+  /// The input file whose name ends so. Throws std::runtime_error if there is none.
+  [[nodiscard]] std::filesystem::path input(const std::string& ending) const;
   /// Reads the case's inputs and outputs; must be called once before they are asked for. `raw` is
   /// taken from the file named by `raw_in` if the case shares it with another one. Input files
   /// other than .npz are left to the caller.
@@ -47,5 +52,21 @@ class GoldenCase {
 std::filesystem::path golden_directory();
 /// All cases of the directory's index.json, not loaded.
 std::vector<GoldenCase> golden_cases();
+
+/// What a test did with the cases that are its own.
+class GoldenTally {
+ public:
+  void compared(const std::string& kind) { ++compared_[kind]; }
+  void left_out(const GoldenCase& golden, const std::string& reason) {
+    left_out_[reason].push_back(golden.name());
+  }
+  /// Ends the test: prints the counts, and marks it as skipped if a case was left out or there was
+  /// none. In the project's own set, which all of this must be in, that is a failure.
+  void finish() const;
+
+ private:
+  std::map<std::string, size_t> compared_;
+  std::map<std::string, std::vector<std::string>> left_out_;  ///< By reason.
+};
 
 }  // namespace restkv::testing

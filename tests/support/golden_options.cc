@@ -81,14 +81,14 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
   if (golden.params().contains("press")) {
     auto options = press_options(golden.params());
     if (!options) {
-      reason = method + " is left to golden_baselines_test.cc";
+      reason = "unknown press " + golden.params().at("press").get<std::string>();
       return std::nullopt;
     }
     options->budget = kvpress_budget(golden.shape("k").at(1), compression_ratio(golden.params()));
     return options;
   }
   if (!kMethods.contains(method)) {
-    reason = "method " + method + " is none of those compared here";
+    reason = "unknown method " + method;
     return std::nullopt;
   }
   const auto& params = golden.params();

@@ -1,7 +1,9 @@
 #include "support/tiny_model.h"
 
+#include <fmt/format.h>
 #include <stdlib.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -9,26 +11,37 @@ namespace restkv::testing {
 
 namespace {
 
-std::string environment_or(const char* name, const char* fallback) {
-  const char* variable = std::getenv(name);
-  return variable != nullptr && *variable != '\0' ? variable : fallback;
+/// A model whose answers the tests know: where `variable` says, or where the set-up puts it.
+/// Nothing if it is not there; another file is refused, and so is a variable that names none.
+std::optional<std::string> known_model(const char* variable, const char* usual_path,
+                                       uintmax_t bytes, const char* name) {
+  const char* named = std::getenv(variable);
+  const bool set = named != nullptr && *named != '\0';
+  const std::string path = set ? named : usual_path;
+  if (!std::filesystem::is_regular_file(path)) {
+    if (!set) return std::nullopt;
+    throw std::runtime_error(fmt::format("{} names {}, which is not there", variable, path));
+  }
+  if (std::filesystem::file_size(path) != bytes) {
+    throw std::runtime_error(
+        fmt::format("{} has {} bytes and so is not {} ({} bytes), whose answers the tests know",
+                    path, std::filesystem::file_size(path), name, bytes));
+  }
+  return path;
 }
 
 }  // namespace
 
 std::string test_model_path() {
-  const std::string path = environment_or("RESTKV_MODEL", RESTKV_TEST_MODEL);
-  if (!std::filesystem::is_regular_file(path)) {
-    throw std::runtime_error("the test model " + path +
-                             " is missing; run script/bootstrap or set RESTKV_MODEL");
-  }
-  return path;
+  const auto path =
+      known_model("RESTKV_MODEL", RESTKV_TEST_MODEL, 98362432, "SmolLM2-135M-Instruct in Q4_1");
+  if (path) return *path;
+  throw std::runtime_error("the test model " RESTKV_TEST_MODEL
+                           " is missing; run script/bootstrap or set RESTKV_MODEL");
 }
 
 std::optional<std::string> gemma_path() {
-  const std::string path = environment_or("RESTKV_GEMMA", RESTKV_TEST_GEMMA);
-  if (!std::filesystem::is_regular_file(path)) return std::nullopt;
-  return path;
+  return known_model("RESTKV_GEMMA", RESTKV_TEST_GEMMA, 253113024, "Gemma 3 270M in Q4_K_M");
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -11,12 +11,14 @@ namespace restkv::testing {
 using TinyModel = RandomModel;
 using TinyTensor = RandomTensor;
 
-/// The real model of the tests (SmolLM2-135M-Instruct): the environment variable RESTKV_MODEL, or
-/// where the set-up puts it. Throws std::runtime_error if there is none, which fails the test.
+/// The real model of the tests (SmolLM2-135M-Instruct, Q4_1): the environment variable
+/// RESTKV_MODEL, or where the set-up puts it. Throws std::runtime_error if there is none, or
+/// another model, since the tests know this one's tokens and answers.
 std::string test_model_path();
 
 /// Gemma 3 270M (base): the environment variable RESTKV_GEMMA, or where `script/bootstrap
-/// --with-gemma` puts it. None without it: its tests are to be skipped with `kNoGemma`.
+/// --with-gemma` puts it. None without it: its tests are to be skipped with `kNoGemma`. Throws
+/// std::runtime_error if the variable names no file, or there is another model.
 std::optional<std::string> gemma_path();
 inline constexpr const char* kNoGemma =
     "Gemma 3 270M is not here; script/bootstrap --with-gemma fetches it";
