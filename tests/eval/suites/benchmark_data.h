@@ -12,10 +12,14 @@
 /// Files of the benchmarks that are too large or not free enough for the repository.
 namespace restkv::test {
 
-/// The folder that an environment variable names; nothing if it is not set.
+/// The folder that an environment variable names; nothing if it is not set. Throws
+/// std::runtime_error if it names none.
 inline std::optional<std::filesystem::path> folder_from_environment(const char* variable) {
   const char* folder = std::getenv(variable);
-  if (folder == nullptr) return std::nullopt;
+  if (folder == nullptr || *folder == '\0') return std::nullopt;
+  if (!std::filesystem::is_directory(folder)) {
+    throw std::runtime_error(std::string(variable) + " names " + folder + ", which is no folder");
+  }
   return std::filesystem::path(folder);
 }
 

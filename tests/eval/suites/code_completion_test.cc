@@ -39,7 +39,9 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options) {
 }
 
 void check_contexts(const SuiteOptions& options) {
-  for (const auto& task : open(options)) {
+  const auto tasks = open(options);
+  ASSERT_EQ(tasks.size(), 2U);
+  for (const auto& task : tasks) {
     const auto records = test::read_jsonl(options.data / "longbench" / (task->name() + ".jsonl"));
     const size_t count = task->size() / options.lengths.size();
     for (size_t i = 0; i < task->size(); ++i) {

@@ -216,7 +216,9 @@ TEST(InfiniteBenchSuite, ReadsThePublishedRecords) {
   }
   SuiteOptions options;
   options.data = folder.file("");
-  for (const auto& task : open_suite(kSuite, options)) {
+  const auto tasks = open_suite(kSuite, options);
+  EXPECT_EQ(tasks.size(), files.size());
+  for (const auto& task : tasks) {
     const auto records = test::read_jsonl(generated / (files.at(task->name()) + ".jsonl"));
     ASSERT_EQ(task->size(), records.size());
     for (size_t i = 0; i < records.size(); ++i) {
