@@ -135,6 +135,14 @@ std::string to_utf8(std::string bytes, std::string_view source) {
   return bytes;
 }
 
+void require_text_file(std::string_view first_bytes, std::string_view source) {
+  for (const std::string_view mark : {"\xFF\xFE"sv, "\xFE\xFF"sv, "\0\0\xFE\xFF"sv}) {
+    if (!first_bytes.starts_with(mark)) continue;
+    refuse(source, "is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8");
+  }
+  if (first_bytes.find('\0') != std::string_view::npos) refuse_bytes(first_bytes, source);
+}
+
 void require_no_zero_byte(std::string_view text, std::string_view what) {
   const size_t zero = text.find('\0');
   if (zero == std::string_view::npos) return;
@@ -153,6 +161,13 @@ std::string replace_invalid_utf8(std::string_view bytes) {
     append(text, character);
   }
   return text;
+}
+
+size_t utf8_length(std::string_view text) {
+  size_t length = 0;
+  UChar32 character = 0;
+  U8_NEXT(bytes_of(text), length, text.size(), character);
+  return character < 0 ? 1 : length;
 }
 
 size_t complete_utf8(std::string_view bytes) {

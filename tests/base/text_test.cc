@@ -131,6 +131,25 @@ TEST(Text, IncompleteCharactersAreFound) {
   EXPECT_EQ(complete_utf8("ab\x9F\x98"), 4U);  // no character will ever come of these
 }
 
+TEST(Text, FilesAreJudgedByTheirFirstBytes) {
+  EXPECT_NO_THROW(require_text_file("{\"text\": \"caf\xC3", "data.jsonl"));
+  EXPECT_NO_THROW(require_text_file("\xEF\xBB\xBF{}", "data.jsonl"));
+  EXPECT_NO_THROW(require_text_file("", "data.jsonl"));
+  for (const auto& [bytes, part] : {std::pair{in_units(U"{}", 2, false), "UTF-16"},
+                                    {in_units(U"{}", 2, true), "UTF-16"},
+                                    {in_units(U"{}", 4, true), "UTF-32"},
+                                    {"GGUF\3\0\0\0"s, "a GGUF model"},
+                                    {"{\0}\0"s, "zero byte at offset 1"}}) {
+    try {
+      require_text_file(bytes, "data.jsonl");
+      ADD_FAILURE() << part;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kInput);
+      EXPECT_NE(std::string_view(e.what()).find(part), std::string_view::npos) << e.what();
+    }
+  }
+}
+
 TEST(Text, ZeroBytesAreRefused) {
   EXPECT_NO_THROW(require_no_zero_byte("text", "the message"));
   try {

@@ -1,0 +1,43 @@
+#include "base/big_stack.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <stdexcept>
+
+#include "base/memory.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Uses more than `depth` * 200 bytes of stack.
+size_t descend(size_t depth) {
+  volatile char frame[200];
+  frame[depth % sizeof frame] = 1;
+  return depth == 0 ? 0 : 1 + descend(depth - 1) + static_cast<size_t>(frame[depth % 200] - 1);
+}
+
+TEST(BigStack, HoldsWhatAnOrdinaryStackDoesNot) {
+  size_t reached = 0;
+  run_on_big_stack(size_t{1} << 30U, [&] { reached = descend(200'000); });
+  EXPECT_EQ(reached, 200'000U);  // 40 MB; a thread usually has 8
+}
+
+TEST(BigStack, HandsOnWhatIsThrown) {
+  EXPECT_THROW(run_on_big_stack(1U << 20U, [] { throw std::out_of_range("found"); }),
+               std::out_of_range);
+}
+
+TEST(BigStack, SaysThatThereIsNoSuchStack) {
+  try {
+    run_on_big_stack(size_t{1} << 60U, [] {});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInput);
+    EXPECT_NE(std::string(e.what()).find("break up long lines"), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace restkv
