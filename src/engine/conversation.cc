@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/text.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -21,29 +22,28 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-/// What `text` says beyond `read`, which ends with `answer`. Some templates trim what was said:
+/// Where `text` goes on beyond `read`, which ends with `answer`. Some templates trim what was said:
 /// spaces around the answer that the model wrote itself do not matter.
-std::optional<std::string_view> continuation(std::string_view text, std::string_view read,
-                                             std::string_view answer) {
-  if (text.starts_with(read)) return text.substr(read.size());
+std::optional<size_t> continuation(std::string_view text, std::string_view read,
+                                   std::string_view answer) {
+  if (text.starts_with(read)) return read.size();
   const std::string_view question = read.substr(0, read.size() - answer.size());
   if (!text.starts_with(question)) return std::nullopt;
-  text.remove_prefix(question.size());
-  if (!text.starts_with(trimmed(answer))) return std::nullopt;
-  return text.substr(trimmed(answer).size());
+  if (!text.substr(question.size()).starts_with(trimmed(answer))) return std::nullopt;
+  return question.size() + trimmed(answer).size();
 }
 
 }  // namespace
 
-Conversation::Conversation(const Tokenizer& tokenizer, const std::string& system)
-    : tokenizer_(&tokenizer) {
+Conversation::Conversation(const Tokenizer& tokenizer, const std::string& system,
+                           bool parse_special)
+    : tokenizer_(&tokenizer), parse_special_(parse_special) {
   if (!system.empty()) messages_.push_back({"system", system});
 }
 
 Conversation Conversation::plain_text(const Tokenizer& tokenizer, bool parse_special) {
-  Conversation conversation(tokenizer);
+  Conversation conversation(tokenizer, {}, parse_special);
   conversation.plain_text_ = true;
-  conversation.parse_special_ = parse_special;
   return conversation;
 }
 
@@ -57,26 +57,32 @@ Conversation::Turn Conversation::ask(const std::string& text) {
   }
   const std::string answer =
       !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
+  require_no_zero_byte(text, "the user's message");
   messages_.push_back({"user", text});
-  std::string whole = tokenizer_->apply_chat_template(messages_);
-  const auto added = continuation(whole, read_, answer);
+  ChatText whole = tokenizer_->format_chat(messages_);
+  if (parse_special_) whole.contents.clear();
+  const auto added = continuation(whole.text, read_, answer);
   Turn turn;
   turn.from_the_start = !added;
   if (!added || read_.empty()) {
-    turn.tokens = tokenizer_->encode(whole, true, true);
+    turn.tokens = tokenizer_->encode(whole, true);
   } else {
     turn.tokens = std::exchange(unread_, {});
-    const std::vector<int32_t> tokens = tokenizer_->encode(*added, false, true);
+    const std::vector<int32_t> tokens = tokenizer_->encode(whole.part(*added), false);
     turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
   }
   unread_.clear();
-  read_ = std::move(whole);
+  read_ = std::move(whole.text);
   return turn;
 }
 
-void Conversation::answer(const std::string& text, std::vector<int32_t> unread) {
-  if (!plain_text_) messages_.push_back({"assistant", text});
+void Conversation::answer(std::string text, std::vector<int32_t> unread) {
+  // The cache has read the model's own tokens; this is how templates write the turn, as C strings.
+  for (size_t zero = 0; (zero = text.find('\0', zero)) != std::string::npos;) {
+    text.replace(zero, 1, "\uFFFD");
+  }
   read_ += text;
+  if (!plain_text_) messages_.push_back({"assistant", std::move(text)});
   unread_ = std::move(unread);
 }
 

@@ -12,8 +12,10 @@ namespace restkv {
 /// the newest turn: each turn costs only its own tokens.
 class Conversation {
  public:
-  /// `tokenizer` must outlive the conversation. An empty system message is none.
-  explicit Conversation(const Tokenizer& tokenizer, const std::string& system = {});
+  /// `tokenizer` must outlive the conversation. An empty system message is none. `parse_special`:
+  /// control tokens in what is said are control tokens; otherwise they are text.
+  explicit Conversation(const Tokenizer& tokenizer, const std::string& system = {},
+                        bool parse_special = false);
   /// One text without turns or template: what is asked is appended as it is, the answer behind it.
   /// `parse_special` as in `Tokenizer::encode`.
   static Conversation plain_text(const Tokenizer& tokenizer, bool parse_special);
@@ -29,7 +31,7 @@ class Conversation {
   [[nodiscard]] Turn ask(const std::string& text);
   /// The model has answered to the last `ask`. `unread`: last tokens of the answer that were not
   /// appended to the cache; they go ahead of the next turn.
-  void answer(const std::string& text, std::vector<int32_t> unread);
+  void answer(std::string text, std::vector<int32_t> unread);
 
   /// For snapshots: `from_json` throws `Error` (kInput) on what `to_json` cannot have written.
   [[nodiscard]] std::string to_json() const;
@@ -41,7 +43,7 @@ class Conversation {
   std::string read_;  ///< The conversation as the cache has read it, `unread_` included.
   std::vector<int32_t> unread_;
   bool plain_text_ = false;
-  bool parse_special_ = true;
+  bool parse_special_;
 };
 
 }  // namespace restkv

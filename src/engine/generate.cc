@@ -25,7 +25,6 @@ Generation generate(const DecodeToken& decode, const Tokenizer& tokenizer,
     result.seconds += std::chrono::duration<double>(Clock::now() - start).count();
     ++result.steps;
   }
-  if (!result.stopped_by_caller) emit(utf8.flush());
   return result;
 }
 

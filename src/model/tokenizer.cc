@@ -4,20 +4,51 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
+#include <new>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
+#include "base/big_stack.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "model/chat_template.h"
+#include "model/control_tokens.h"
 #include "model/ggml_log.h"
+#include "model/stretch.h"
 #include "model/vocabulary.h"
 #include "restkv/error.h"
 
 namespace restkv {
+namespace {
+
+/// libllama's pre-tokenizers recurse once or more for each character that they match: 320 bytes of
+/// stack per character on x86-64. This leaves room for other builds.
+constexpr size_t kStackPerCharacter = 1024;
+constexpr size_t kSmallStretch = 1024;  ///< Fits into the stack of any thread.
+constexpr size_t kMostStretch = size_t{4} << 20U;
+
+constexpr std::string_view kSpaces = " \t\n\v\f\r";
+
+size_t count_spaces(std::string_view text) {
+  return static_cast<size_t>(std::ranges::count_if(
+      text, [](char c) { return kSpaces.find(c) != std::string_view::npos; }));
+}
+
+}  // namespace
 
 struct Tokenizer::Impl {
   std::string path;
   std::unique_ptr<llama_model, decltype(&llama_model_free)> model{nullptr, llama_model_free};
   const llama_vocab* vocab = nullptr;
+  std::optional<ControlTokens> control;
+  size_t longest_token = 1;  ///< Bytes of a token's text that are no white space.
+
+  [[nodiscard]] std::vector<int32_t> tokens(std::string_view text, bool parse_special) const;
+  [[nodiscard]] std::vector<int32_t> plain_tokens(std::string_view text) const;
+  void add_begin(std::vector<int32_t>& tokens) const;
 };
 
 Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) {
@@ -32,23 +63,22 @@ Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) 
                             take_ggml_errors()));
   }
   impl_->vocab = llama_model_get_vocab(impl_->model.get());
-  // Encoding would end the process.
-  const auto require = [&](bool added, llama_token token, const char* name) {
-    if (added && token == LLAMA_TOKEN_NULL) {
-      throw Error(ErrorCode::kInput,
-                  fmt::format("{}: 'tokenizer.ggml.add_{}_token' asks for a token that the "
-                              "vocabulary does not have ('tokenizer.ggml.{}_token_id')",
-                              path, name, name));
-    }
-  };
-  require(llama_vocab_get_add_bos(impl_->vocab), llama_vocab_bos(impl_->vocab), "bos");
-  require(llama_vocab_get_add_eos(impl_->vocab), llama_vocab_eos(impl_->vocab), "eos");
+  if (llama_vocab_get_add_bos(impl_->vocab) && llama_vocab_bos(impl_->vocab) == LLAMA_TOKEN_NULL) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("{}: 'tokenizer.ggml.add_bos_token' asks for a token that the "
+                            "vocabulary does not have ('tokenizer.ggml.bos_token_id')",
+                            path));
+  }
+  impl_->control.emplace(impl_->vocab);
+  for (size_t token = 0; token < vocabulary(); ++token) {
+    const std::string text = piece(static_cast<int32_t>(token), true);
+    impl_->longest_token = std::max(impl_->longest_token, text.size() - count_spaces(text));
+  }
 }
 
 Tokenizer::~Tokenizer() = default;
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
-                                       bool parse_special) const {
+std::vector<int32_t> Tokenizer::Impl::tokens(std::string_view text, bool parse_special) const {
   if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("a text of {} bytes is too long; the limit is 2 GiB", text.size()));
@@ -56,33 +86,164 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
   const auto length = static_cast<int32_t>(text.size());
   std::vector<int32_t> tokens(text.size() / 2 + 16);
   const auto encode_into = [&] {
-    return llama_tokenize(impl_->vocab, text.data(), length, tokens.data(),
-                          static_cast<int32_t>(tokens.size()), add_special, parse_special);
+    return llama_tokenize(vocab, text.data(), length, tokens.data(),
+                          static_cast<int32_t>(tokens.size()), false, parse_special);
   };
   int32_t count = 0;
-  try {
+  const auto encode_all = [&] {
     count = encode_into();
     if (count < 0 && count != std::numeric_limits<int32_t>::min()) {
       tokens.resize(static_cast<size_t>(-count));
       count = encode_into();
     }
+  };
+  try {
+    // (SentencePiece has no pre-tokenizer.)
+    const bool recursive = llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE;
+    const size_t stretch = recursive ? longest_stretch(text) : 0;
+    const size_t stack = kStackPerCharacter * stretch;
+    if (stretch > kMostStretch || (stretch > kSmallStretch && stack > available_memory())) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("the text has {} characters on end without a break, too many for "
+                              "the memory that libllama's tokenizer may need for them; break them "
+                              "into lines",
+                              stretch));
+    }
+    if (stretch <= kSmallStretch) {
+      encode_all();
+    } else {
+      run_on_big_stack(stack, encode_all);
+    }
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::out_of_range&) {
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("{}: 'tokenizer.ggml.tokens' has no tokens for some bytes of the text", path));
+  } catch (const std::exception& e) {
     throw Error(ErrorCode::kInput,
-                fmt::format("{}: 'tokenizer.ggml.tokens' has no tokens for some bytes of the text",
-                            impl_->path));
+                fmt::format("{}: libllama cannot tokenize the text: {}", path, e.what()));
   }
-  if (count < 0) {
-    throw Error(ErrorCode::kInput, fmt::format("{}: the tokenizer failed", impl_->path));
-  }
+  if (count < 0) throw Error(ErrorCode::kInput, fmt::format("{}: the tokenizer failed", path));
   tokens.resize(static_cast<size_t>(count));
   return tokens;
 }
 
-std::string Tokenizer::piece(int32_t token) const {
+/// libllama merges letters into any token of the vocabulary, now and then even a control token:
+/// those are spelled, letter by letter.
+std::vector<int32_t> Tokenizer::Impl::plain_tokens(std::string_view text) const {
+  std::vector<int32_t> merged = tokens(text, false);
+  const auto is_control = [&](int32_t token) {
+    return (llama_vocab_get_attr(vocab, token) & LLAMA_TOKEN_ATTR_CONTROL) != 0;
+  };
+  if (std::ranges::none_of(merged, is_control)) return merged;
+  const std::string before = "\n";  // or SentencePiece puts a space before the letter
+  const size_t before_tokens = tokens(before, false).size();
+  std::vector<int32_t> spelled;
+  for (const int32_t token : merged) {
+    if (!is_control(token)) {
+      spelled.push_back(token);
+      continue;
+    }
+    const std::string letters = llama_vocab_get_text(vocab, token);
+    for (size_t at = 0; at < letters.size();) {
+      const size_t size = utf8_length(std::string_view(letters).substr(at));
+      const std::vector<int32_t> letter = tokens(before + letters.substr(at, size), false);
+      spelled.insert(spelled.end(), letter.begin() + static_cast<std::ptrdiff_t>(before_tokens),
+                     letter.end());
+      at += size;
+    }
+  }
+  return spelled;
+}
+
+void Tokenizer::Impl::add_begin(std::vector<int32_t>& tokens) const {
+  if (!llama_vocab_get_add_bos(vocab)) return;
+  const llama_token begin = llama_vocab_bos(vocab);
+  if (tokens.empty() || tokens.front() != begin) tokens.insert(tokens.begin(), begin);
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
+                                       bool parse_special) const {
+  std::vector<int32_t> tokens =
+      parse_special ? impl_->tokens(text, true) : impl_->plain_tokens(text);
+  if (add_special) impl_->add_begin(tokens);
+  return tokens;
+}
+
+ChatText ChatText::part(size_t begin, size_t end) const {
+  end = std::min(end, text.size());
+  ChatText some{.text = text.substr(begin, end - begin), .contents = {}};
+  for (const TextRange& range : contents) {
+    if (range.end <= begin || range.begin >= end) continue;
+    some.contents.push_back(
+        {std::max(range.begin, begin) - begin, std::min(range.end, end) - begin});
+  }
+  return some;
+}
+
+std::vector<int32_t> Tokenizer::encode(const ChatText& chat, bool add_special) const {
+  const std::string_view text = chat.text;
+  const auto overlaps = [](const ControlTokens::Mark& mark, const TextRange& range) {
+    return mark.begin < range.end && range.begin < mark.end;
+  };
+  // Control tokens of the template, and the ranges that hold look-alikes of them.
+  std::vector<ControlTokens::Mark> marks = impl_->control->find(text);
+  std::vector<TextRange> forged;
+  std::ranges::copy_if(chat.contents, std::back_inserter(forged), [&](const TextRange& range) {
+    return std::ranges::any_of(marks, [&](const auto& mark) { return overlaps(mark, range); });
+  });
+  if (forged.empty()) return encode(text, add_special, true);
+  std::erase_if(marks, [&](const auto& mark) {
+    return std::ranges::any_of(forged, [&](const auto& range) { return overlaps(mark, range); });
+  });
+
+  // libllama encodes what stands between two control tokens on its own. So does this, without
+  // special tokens where a look-alike stands between them.
+  std::vector<int32_t> tokens;
+  const auto append = [&](const std::vector<int32_t>& more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  };
+  const auto strips = [&](const ControlTokens::Mark& mark, llama_token_attr side) {
+    return (llama_vocab_get_attr(impl_->vocab, mark.token) & side) != 0;
+  };
+  size_t read = 0;
+  for (const TextRange& range : forged) {
+    if (range.begin < read) continue;  // no control token since the last one
+    const auto after =
+        std::ranges::find_if(marks, [&](const auto& m) { return m.begin >= range.end; });
+    const size_t end = after == marks.end() ? text.size() : after->begin;
+    size_t begin = read;
+    std::string_view between = text.substr(0, end);
+    if (after != marks.begin()) begin = std::prev(after)->end;
+    append(impl_->tokens(text.substr(read, begin - read), true));
+    between.remove_prefix(begin);
+    if (after != marks.begin() && strips(*std::prev(after), LLAMA_TOKEN_ATTR_RSTRIP)) {
+      between.remove_prefix(std::min(between.find_first_not_of(kSpaces), between.size()));
+    }
+    if (after != marks.end() && strips(*after, LLAMA_TOKEN_ATTR_LSTRIP)) {
+      between = between.substr(0, between.find_last_not_of(kSpaces) + 1);
+    }
+    append(impl_->plain_tokens(between));
+    read = end;
+  }
+  append(impl_->tokens(text.substr(read), true));
+  if (add_special) impl_->add_begin(tokens);
+  return tokens;
+}
+
+size_t Tokenizer::least_tokens(std::string_view text) const {
+  // A control token may swallow the white space beside it.
+  return (text.size() - count_spaces(text)) / impl_->longest_token;
+}
+
+std::string Tokenizer::piece(int32_t token, bool render_special) const {
   std::string text(64, '\0');
   const auto write = [&] {
     return llama_token_to_piece(impl_->vocab, token, text.data(), static_cast<int32_t>(text.size()),
-                                0, false);
+                                0, render_special);
   };
   int32_t size = write();
   if (size < 0) {
@@ -93,9 +254,9 @@ std::string Tokenizer::piece(int32_t token) const {
   return text;
 }
 
-std::string Tokenizer::decode(std::span<const int32_t> tokens) const {
+std::string Tokenizer::decode(std::span<const int32_t> tokens, bool render_special) const {
   std::string text;
-  for (const int32_t token : tokens) text += piece(token);
+  for (const int32_t token : tokens) text += piece(token, render_special);
   return text;
 }
 
@@ -118,55 +279,27 @@ bool Tokenizer::has_chat_template() const {
   return llama_model_chat_template(impl_->model.get(), nullptr) != nullptr;
 }
 
+const char* Tokenizer::chat_template() const {
+  const char* text = llama_model_chat_template(impl_->model.get(), nullptr);
+  if (text != nullptr) return text;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: has no chat template (a base model?); use --raw", impl_->path));
+}
+
 std::string Tokenizer::apply_chat_template(std::span<const ChatMessage> messages) const {
-  const char* format = llama_model_chat_template(impl_->model.get(), nullptr);
-  if (format == nullptr) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: has no chat template (a base model?); use --raw", impl_->path));
-  }
-  std::vector<llama_chat_message> list;
-  size_t size = 256;
-  for (const ChatMessage& m : messages) {
-    list.push_back({m.role.c_str(), m.content.c_str()});
-    size += m.content.size() + 64;
-  }
-  std::string text(size, '\0');
-  const auto apply = [&] {
-    return llama_chat_apply_template(format, list.data(), list.size(), true, text.data(),
-                                     static_cast<int32_t>(text.size()));
-  };
-  int32_t length = apply();
-  if (length > static_cast<int32_t>(text.size())) {
-    text.resize(static_cast<size_t>(length));
-    length = apply();
-  }
-  if (length < 0) {
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("{}: libllama does not know its 'tokenizer.chat_template'; format the prompt "
-                    "yourself and use --raw",
-                    impl_->path));
-  }
-  text.resize(static_cast<size_t>(length));
-  return text;
+  return apply_template(chat_template(), messages, impl_->path);
+}
+
+ChatText Tokenizer::format_chat(std::span<const ChatMessage> messages) const {
+  return format_with_template(chat_template(), messages, impl_->path);
 }
 
 std::string Utf8Stream::push(std::string_view bytes) {
   pending_ += bytes;
-  // Find a character that has begun but not ended within the last three bytes.
-  size_t complete = pending_.size();
-  for (size_t back = 1; back <= std::min<size_t>(3, pending_.size()); ++back) {
-    const auto byte = static_cast<unsigned char>(pending_[pending_.size() - back]);
-    if ((byte & 0xC0U) == 0x80U) continue;  // a continuation byte
-    const size_t length = byte >= 0xF0U ? 4 : byte >= 0xE0U ? 3 : byte >= 0xC0U ? 2 : 1;
-    if (length > back) complete = pending_.size() - back;
-    break;
-  }
-  std::string out = pending_.substr(0, complete);
+  const size_t complete = complete_utf8(pending_);
+  std::string out = replace_invalid_utf8(std::string_view(pending_).substr(0, complete));
   pending_.erase(0, complete);
   return out;
 }
-
-std::string Utf8Stream::flush() { return std::exchange(pending_, {}); }
 
 }  // namespace restkv

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstring>
 #include <optional>
@@ -17,9 +19,15 @@ namespace {
 
 constexpr const char* kModelKey = "tokenizer.ggml.model";
 constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
+constexpr const char* kPreKey = "tokenizer.ggml.pre";
 constexpr const char* kTypesKey = "tokenizer.ggml.token_type";
 constexpr int32_t kByteType = 6;  // of `token_type`: the token stands for one byte
 constexpr size_t kMaxTokens = size_t{1} << 24U;
+
+/// Pre-tokenizers of other kinds of vocabularies, whose words are not spelled in GPT-2's letters:
+/// on one that is, libllama would lose all spaces or end the process.
+constexpr std::array<std::string_view, 4> kForeignPre{"gemma4", "granite-embed-multi-311m",
+                                                      "sarvam-moe", "whitespace"};
 
 /// A token of kByteType is written <0x0A>.
 bool is_byte_token(std::string_view text) {
@@ -59,6 +67,13 @@ void check_vocabulary(const GgufFile& file) {
                 fmt::format("{}: the tokenizer '{:.40}' ('{}') is not supported; known: llama "
                             "(SentencePiece), gpt2 (byte-level BPE)",
                             file.path(), *model, kModelKey));
+  }
+  const std::optional<std::string> pre = file.find_string(kPreKey);
+  if (*model == "gpt2" && pre && std::ranges::find(kForeignPre, *pre) != kForeignPre.end()) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: the pre-tokenizer '{}' ('{}') is not for byte-level BPE ('{}' is "
+                            "gpt2)",
+                            file.path(), *pre, kPreKey, kModelKey));
   }
   const auto tokens = file.find_strings(kTokensKey);
   if (!tokens) file.fail(fmt::format("holds no tokenizer: '{}' is missing", kTokensKey));

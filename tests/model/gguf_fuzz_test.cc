@@ -620,7 +620,7 @@ std::vector<RawGguf> valid_files() {
     model.write(path);
     std::ifstream stream(path, std::ios::binary);
     files.push_back(RawGguf::parse(std::string{std::istreambuf_iterator<char>(stream), {}}));
-    (even ? testing::add_sentencepiece_vocabulary : testing::add_bpe_vocabulary)(files.back());
+    (even ? testing::add_sentencepiece_vocabulary : testing::add_bpe_vocabulary)(files.back(), {});
   }
   return files;
 }

@@ -78,6 +78,18 @@ TEST(Vocabulary, RefusesOtherKinds) {
   }
 }
 
+TEST(Vocabulary, RefusesPreTokenizersOfOtherKinds) {
+  for (const char* pre : {"gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"}) {
+    expect_contains(error_after([&](RawGguf& g) {
+                      testing::add_bpe_vocabulary(g);
+                      g.set_string("tokenizer.ggml.pre", pre);
+                    }),
+                    std::string("the pre-tokenizer '") + pre + "'");
+    // SentencePiece has none and takes no notice.
+    EXPECT_EQ(error_after([&](RawGguf& g) { g.set_string("tokenizer.ggml.pre", pre); }), "");
+  }
+}
+
 TEST(Vocabulary, RefusesWhatIsMissingOrNoText) {
   for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.tokens"}) {
     expect_contains(error_after([&](RawGguf& g) {

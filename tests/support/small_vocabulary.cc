@@ -55,7 +55,7 @@ std::string byte_letter(unsigned byte) {
 
 }  // namespace
 
-void add_sentencepiece_vocabulary(RawGguf& gguf) {
+void add_sentencepiece_vocabulary(RawGguf& gguf, const std::vector<std::string>& control) {
   Vocabulary vocabulary;
   vocabulary.add("<unk>", kUnknown);
   const uint32_t begin = vocabulary.add("<s>", kControl);
@@ -64,6 +64,7 @@ void add_sentencepiece_vocabulary(RawGguf& gguf) {
   for (const char* piece : {"\u2581", "t", "h", "e", "l", "o", "th", "\u2581the", "ll", "lo"}) {
     vocabulary.add(piece);
   }
+  for (const std::string& text : control) vocabulary.add(text, kControl);
   vocabulary.write(gguf, "llama");
   gguf.set_number("tokenizer.ggml.bos_token_id", GGUF_TYPE_UINT32, begin);
   gguf.set_number("tokenizer.ggml.eos_token_id", GGUF_TYPE_UINT32, end);
@@ -73,13 +74,14 @@ void add_sentencepiece_vocabulary(RawGguf& gguf) {
                   "{% endfor %}");
 }
 
-void add_bpe_vocabulary(RawGguf& gguf) {
+void add_bpe_vocabulary(RawGguf& gguf, const std::vector<std::string>& control) {
   Vocabulary vocabulary;
   for (unsigned b = 0; b < 256; ++b) vocabulary.add(byte_letter(b));
   const uint32_t end = vocabulary.add("<|endoftext|>", kControl);
   vocabulary.add("<|im_start|>", kControl);
   vocabulary.add("<|im_end|>", kControl);
   for (const char* word : {"th", "the", "he", "ll", "llo"}) vocabulary.add(word);
+  for (const std::string& text : control) vocabulary.add(text, kControl);
   vocabulary.write(gguf, "gpt2");
   gguf.set_strings("tokenizer.ggml.merges", {"t h", "th e", "h e", "l l", "ll o"});
   gguf.set_string("tokenizer.ggml.pre", "default");
