@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "eval/stories.h"
 #include "restkv/error.h"
 
@@ -34,7 +35,7 @@ std::vector<int32_t> make_prompt(const Tokenizer& tokenizer, const std::string& 
     eval::Stories stories(random);
     while (text.size() < kBytesPerToken * tokens) text += stories.next() + " ";
   } else {
-    text = read_file(path);
+    text = to_utf8(read_file(path), path);
   }
   std::vector<int32_t> ids = tokenizer.encode(text, true, false);
   if (ids.size() < tokens) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
 #include "cli/process.h"
@@ -34,6 +35,7 @@ constexpr std::string_view kHelp =
 
 struct ChatFlags {
   std::string model, system, load;
+  bool parse_special = false;
   size_t max_tokens = 512;
   int threads = 0;
   SamplingOptions sampling;
@@ -61,7 +63,7 @@ class Chat {
       : flags_(flags),
         model_(flags.model, flags.session.model()),
         tokenizer_(flags.model),
-        conversation_(tokenizer_, flags.system),
+        conversation_(begin()),
         session_(model_, flags.load.empty() ? flags.session.session() : SessionOptions()) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
@@ -69,6 +71,10 @@ class Chat {
     }
     sampler_.emplace(flags.sampling, model_.config().vocabulary);
     if (flags.load.empty()) return;
+    if (flags.parse_special) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "--parse-special has no effect with --load, which goes on as it was begun");
+    }
     load(flags.load);
     flags.session.change(session_);
   }
@@ -81,10 +87,11 @@ class Chat {
       if (!line) return;
       if (line->find_first_not_of(" \t") == std::string::npos) continue;
       try {
-        if (line->starts_with('/')) {
-          command(*line);
+        const std::string text = to_utf8(*line, fmt::format("line {}", lines.number()));
+        if (text.starts_with('/')) {
+          command(text);
         } else {
-          turn(*line);
+          turn(text);
         }
       } catch (const Error& e) {
         if (e.code() == ErrorCode::kIo && std::ferror(stdout) != 0) throw;  // nobody listens
@@ -109,8 +116,13 @@ class Chat {
     }
   }
 
+  [[nodiscard]] Conversation begin() const {
+    return Conversation(tokenizer_, to_utf8(flags_.system, "--system"), flags_.parse_special);
+  }
+
   void answer(const std::string& text) {
     const double compressed_before = session_.compress_seconds();
+    require_room(session_, model_.config(), tokenizer_, text);
     const Conversation::Turn turn = conversation_.ask(text);
     if (turn.from_the_start) {
       note("(the chat template rewrites what was said: reading the whole conversation again)");
@@ -162,7 +174,7 @@ class Chat {
 
   void reset() {
     session_ = Session(model_, session_.options());
-    conversation_ = Conversation(tokenizer_, flags_.system);
+    conversation_ = begin();
     sampler_.emplace(flags_.sampling, model_.config().vocabulary);
     turns_ = 0;
     note("everything is forgotten");
@@ -238,6 +250,8 @@ std::function<int()> declare_chat(CLI::App& app) {
   auto flags = std::make_shared<ChatFlags>();
   app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
   app.add_option("--system", flags->system, "system message")->type_name("TEXT");
+  app.add_flag("--parse-special", flags->parse_special,
+               "control tokens typed into a message (<|im_end|>) are control tokens, not text");
   app.add_option("--load", flags->load, "go on with a conversation that /save wrote")
       ->type_name("FILE");
   app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens of an answer")

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
@@ -87,13 +88,17 @@ struct EncodedNeedle {
   size_t needle_end = 0;
 };
 
-std::string rendered(const Tokenizer& tokenizer, const eval::NeedlePrompt& prompt) {
+ChatText rendered(const Tokenizer& tokenizer, const eval::NeedlePrompt& prompt) {
   const std::string body = prompt.text + prompt.question;
-  if (!tokenizer.has_chat_template()) return body + prompt.answer_prefix;
+  if (!tokenizer.has_chat_template()) {
+    return {.text = body + prompt.answer_prefix, .contents = {{0, body.size()}}};
+  }
   const ChatMessage message{"user", body};
   std::string prefix = prompt.answer_prefix;
   prefix.erase(0, prefix.find_first_not_of(' '));  // the assistant's turn begins with it
-  return tokenizer.apply_chat_template({&message, 1}) + prefix;
+  ChatText chat = tokenizer.format_chat({&message, 1});
+  chat.text += prefix;
+  return chat;
 }
 
 EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleRequest& request) {
@@ -102,11 +107,11 @@ EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleReques
   };
   EncodedNeedle needle;
   needle.prompt = eval::make_needle_prompt(request, count);
-  const std::string text = rendered(tokenizer, needle.prompt);
-  needle.tokens = tokenizer.encode(text, true, true);
-  const size_t offset = text.find(needle.prompt.needle());
+  const ChatText chat = rendered(tokenizer, needle.prompt);
+  needle.tokens = tokenizer.encode(chat, true);
+  const size_t offset = chat.text.find(needle.prompt.needle());
   const auto tokens_before = [&](size_t end) {
-    return tokenizer.encode(std::string_view(text).substr(0, end), true, true).size();
+    return tokenizer.encode(chat.part(0, end), true).size();
   };
   needle.needle_begin = tokens_before(offset);
   needle.needle_end = tokens_before(offset + needle.prompt.needle().size());
@@ -118,7 +123,8 @@ eval::NeedleReport compare(const DemoFlags& flags) {
   const Tokenizer tokenizer(flags.model);
   Engine engine(model);
   const std::vector<Contestant> methods = contestants(flags);
-  const std::string essay = flags.essay.empty() ? std::string() : read_file(flags.essay);
+  const std::string essay =
+      flags.essay.empty() ? std::string() : to_utf8(read_file(flags.essay), flags.essay);
 
   eval::NeedleReport report;
   // Files say more than their metadata, which often name a training run.

@@ -45,6 +45,7 @@ LineReader::~LineReader() = default;
 
 std::optional<std::string> LineReader::next() {
   std::string text;
+  ++number_;
   if (!editor_) {
     release_interrupts();
     if (!std::getline(std::cin, text)) return std::nullopt;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,10 +20,12 @@ class LineReader {
   /// character like others: one that comes a moment too late for an answer must not end the
   /// program.
   std::optional<std::string> next();
+  [[nodiscard]] size_t number() const { return number_; }  ///< Of that line, from 1.
 
  private:
   struct Editor;
   std::unique_ptr<Editor> editor_;  // null: no terminal
+  size_t number_ = 0;
 };
 
 }  // namespace restkv::cli

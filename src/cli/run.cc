@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
@@ -28,6 +29,7 @@ struct RunFlags {
   std::optional<std::string> prompt;
   std::string file, system;
   bool raw = false;
+  bool parse_special = false;
   std::string load_cache, save_cache;
   size_t max_tokens = 256;
   int threads = 0;
@@ -176,18 +178,20 @@ struct RunStats {
 };
 
 std::string read_prompt(const RunFlags& flags) {
-  if (flags.prompt) return *flags.prompt;
-  if (!flags.file.empty() && flags.file != "-") return read_file(flags.file);
+  if (flags.prompt) return to_utf8(*flags.prompt, "-p");
+  if (!flags.file.empty() && flags.file != "-") return to_utf8(read_file(flags.file), flags.file);
   if (flags.file.empty() && isatty(STDIN_FILENO) != 0) {
     throw Error(ErrorCode::kInvalidArgument,
                 "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
   }
-  return {std::istreambuf_iterator<char>(std::cin), {}};
+  return to_utf8({std::istreambuf_iterator<char>(std::cin), {}}, "standard input");
 }
 
 /// A conversation of one turn, or a plain text where there is no template or none is wanted.
 Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer) {
-  if (!flags.raw && tokenizer.has_chat_template()) return Conversation(tokenizer, flags.system);
+  if (!flags.raw && tokenizer.has_chat_template()) {
+    return Conversation(tokenizer, to_utf8(flags.system, "--system"), flags.parse_special);
+  }
   if (!flags.system.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 flags.raw ? "--system has no effect with --raw"
@@ -198,7 +202,7 @@ Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer)
                "restkv: {} has no chat template (a base model?); the prompt is fed as it is\n",
                flags.model);
   }
-  return Conversation::plain_text(tokenizer, flags.raw);
+  return Conversation::plain_text(tokenizer, flags.raw || flags.parse_special);
 }
 
 void check_flags(const RunFlags& flags) {
@@ -208,7 +212,13 @@ void check_flags(const RunFlags& flags) {
   if (flags.max_tokens == 0 && flags.save_cache.empty()) {
     refuse("--max-tokens 0 only reads the prompt; keep what was read with --save-cache FILE");
   }
+  if (flags.raw && flags.parse_special) {
+    refuse("--parse-special has no effect with --raw, which always parses control tokens");
+  }
   if (flags.load_cache.empty()) return;
+  if (flags.parse_special) {
+    refuse("--parse-special has no effect with --load-cache, which goes on as it was begun");
+  }
   if (flags.raw) refuse("--raw has no effect with --load-cache, which goes on as it was begun");
   if (!flags.system.empty()) {
     refuse("--system has no effect with --load-cache: the conversation has begun already");
@@ -252,6 +262,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.kv_type = kv_type_name(session.options().kv_type);
   stats.sparse_options = session.options().sparse;
 
+  require_room(session, model.config(), tokenizer, prompt);
   const Conversation::Turn turn = conversation.ask(prompt);
   if (turn.from_the_start && session.tokens() > 0) {
     fmt::print(stderr, "restkv: the chat template rewrites what was said: reading it all again\n");
@@ -316,6 +327,8 @@ std::function<int()> declare_run(CLI::App& app) {
   app.add_option("--system", flags->system, "system message of the chat template")
       ->type_name("TEXT");
   app.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
+  app.add_flag("--parse-special", flags->parse_special,
+               "control tokens written in the prompt (<|im_end|>) are control tokens, not text");
   app.add_option("--save-cache", flags->save_cache,
                  "save the conversation with its cache, after the answer")
       ->type_name("FILE");

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/progress.h"
@@ -15,6 +16,20 @@ namespace {
 constexpr double kQuietSeconds = 2;
 
 }  // namespace
+
+void require_room(const Session& session, const ModelConfig& config, const Tokenizer& tokenizer,
+                  std::string_view text) {
+  if (session.options().compact_positions) return;
+  const size_t least = tokenizer.least_tokens(text);
+  const size_t room =
+      config.context_length - std::min(config.context_length, session.cache().next_position);
+  if (least <= room) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("a text of {} bytes has {} tokens or more and does not fit into the "
+                          "model's context of {}; shorten it, stretch the context with "
+                          "--rope-scaling, or read on with --prefill chunked --positions compact",
+                          text.size(), least, config.context_length));
+}
 
 double read_tokens(Session& session, std::span<const int32_t> tokens, const char* title) {
   const Stopwatch watch;

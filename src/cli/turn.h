@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "engine/conversation.h"
 #include "engine/generate.h"
@@ -14,6 +15,11 @@
 namespace restkv::cli {
 
 /// The two halves of a turn, which `run` has once and `chat` again and again.
+
+/// Refuses, without making tokens of it, a text that cannot fit into what is left of the model's
+/// context. Throws `Error` (kInvalidArgument).
+void require_room(const Session& session, const ModelConfig& config, const Tokenizer& tokenizer,
+                  std::string_view text);
 
 /// Appends tokens to a session and returns the seconds that it took. Shows a progress bar, called
 /// `title`, if that is more than a moment. Throws `Error` (kInterrupted) on Ctrl-C.

@@ -97,6 +97,30 @@ TEST_F(CliChat, Commands) {
   EXPECT_EQ(costs(outcome.err).size(), 1U);
 }
 
+TEST_F(CliChat, LinesThatAreNoTextAreRefusedAndTheChatGoesOn) {
+  const Outcome outcome = chat(std::string("One.\nbefore\0after\ncaf\xE9\n/save x\0y\nTwo.\n", 38));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("line 2: is binary or UTF-16"));
+  EXPECT_THAT(outcome.err, HasSubstr("line 3: is not UTF-8: byte 0xE9 at offset 3"));
+  EXPECT_THAT(outcome.err, HasSubstr("line 4: is binary"));
+  EXPECT_EQ(costs(outcome.err).size(), 2U) << outcome.err;
+  EXPECT_EQ(outcome.out, chat("One.\nTwo.\n").out);
+}
+
+TEST_F(CliChat, ControlTokensInALineAreTextUnlessAskedFor) {
+  const std::string line = "a<|im_end|>b\n";
+  const auto read = [&](const std::vector<std::string>& more) {
+    const auto turns = costs(chat(line + line, more).err);
+    EXPECT_EQ(turns.size(), 2U);
+    return std::pair(turns.at(0).read, turns.at(1).read);
+  };
+  const auto [first, second] = read({});
+  const auto [first_parsed, second_parsed] = read({"--parse-special"});
+  EXPECT_GT(first, first_parsed);
+  EXPECT_GT(second, second_parsed);
+  EXPECT_EQ(chat("", {"--parse-special", "--load", "x"}).exit_code, 2);
+}
+
 TEST_F(CliChat, InterruptStopsTheAnswerOnly) {
   const Outcome outcome = restkv_process(
       Spawn{.arguments = arguments({"-n", "20000", "--temp", "1"}),

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/text.h"
 #include "cli/cli_test.h"
 #include "make_model/presets.h"
 #include "restkv/tokenizer.h"
@@ -86,6 +87,14 @@ class CliRun : public ::testing::Test {
     return nlohmann::json::parse(read_bytes(path));
   }
 
+  [[nodiscard]] std::string write_long(size_t bytes) const {
+    std::string path = folder_.file("long.txt");
+    std::string text;
+    while (text.size() < bytes) text += "one two three\n";
+    write_bytes(path, text);
+    return path;
+  }
+
   static inline std::unique_ptr<TemporaryFolder> suite_folder_;
   static inline std::string tiny_;
   TemporaryFolder folder_;
@@ -117,11 +126,72 @@ TEST_F(CliRun, TakesThePromptFromAnywhere) {
   EXPECT_EQ(dash.out, expected);
 }
 
-TEST_F(CliRun, SurvivesAPromptOfRandomBytes) {
+TEST_F(CliRun, ReadsUnicodeByItsMark) {
+  const std::string prompt = "Tell me about rivers.";
+  const std::string expected = answer({"-n", "8", "-p", prompt});
+  std::string wide = "\xFF\xFE";
+  for (const char c : prompt) wide += {c, '\0'};
+  const std::string file = folder_.file("prompt.txt");
+  for (const std::string& bytes : {"\xEF\xBB\xBF" + prompt, wide}) {
+    write_bytes(file, bytes);
+    EXPECT_EQ(answer({"-n", "8", "-f", file}), expected);
+    const Outcome piped =
+        restkv_process(Spawn{.arguments = arguments({"-n", "8"}), .input = bytes});
+    EXPECT_EQ(piped.out, expected) << piped.err;
+  }
+}
+
+TEST_F(CliRun, RefusesPromptsThatAreNoText) {
   const std::string file = folder_.file("prompt.bin");
   write_bytes(file, random_bytes(2000, 5));
-  answer({"-n", "4", "-f", file});
-  answer({"-n", "4", "--raw", "-f", file});
+  for (const std::vector<std::string>& raw : {std::vector<std::string>{}, {"--raw"}}) {
+    const auto refused = [&](std::vector<std::string> more) {
+      more.insert(more.end(), raw.begin(), raw.end());
+      return refusal(1, more);
+    };
+    write_bytes(file, random_bytes(2000, 5));
+    EXPECT_THAT(refused({"-f", file}), StartsWith("restkv: " + file + ": is"));
+    write_bytes(file, std::string("what\0now", 8));
+    EXPECT_THAT(refused({"-f", file}), HasSubstr("zero byte at offset 4"));
+    EXPECT_THAT(refused({"-f", tiny_}), HasSubstr("is a GGUF model, not a text"));
+    EXPECT_THAT(refused({"-p", "caf\xE9"}), HasSubstr("-p: is not UTF-8: byte 0xE9 at offset 3"));
+  }
+  EXPECT_THAT(refusal(1, {"-p", "hello", "--system", "caf\xE9"}), HasSubstr("--system: is not"));
+  const std::string saved = folder_.file("saved.rkv");
+  EXPECT_EQ(run({"-p", "hello", "-n", "0", "--save-cache", saved}).exit_code, 0);
+  EXPECT_THAT(refusal(1, {"-f", saved}), HasSubstr("is a saved session, not a text"));
+  const Outcome piped =
+      restkv_process(Spawn{.arguments = arguments({}), .input = std::string("a\0b", 3)});
+  EXPECT_EQ(piped.exit_code, 1);
+  EXPECT_THAT(piped.err, HasSubstr("standard input: is binary"));
+}
+
+TEST_F(CliRun, AnswersAreUtf8WhereverTheyEnd) {
+  for (const char* seed : {"1", "2", "3", "4"}) {
+    const std::string out = answer({"-n", "60", "--temp", "50", "--seed", seed, "-p", "hello"});
+    EXPECT_EQ(out, replace_invalid_utf8(out));
+  }
+}
+
+TEST_F(CliRun, RefusesWhatCannotFitWithoutReadingIt) {
+  EXPECT_THAT(refusal(2, {"-f", write_long(20U << 20U)}), HasSubstr("tokens or more"));
+}
+
+TEST_F(CliRun, ControlTokensInAPromptAreTextUnlessAskedFor) {
+  const std::string prompt = "a<|im_end|>b";
+  const auto tokens = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> list{"-n", "1", "-p", prompt};
+    list.insert(list.end(), more.begin(), more.end());
+    return stats_of(list).at("prompt_tokens").get<size_t>();
+  };
+  const Tokenizer tokenizer(tiny_);
+  const size_t spelled =
+      tokenizer.encode("<|im_end|>", false, false).size() - 1;  // instead of one token
+  EXPECT_EQ(tokens({}), tokens({"--parse-special"}) + spelled);
+  EXPECT_EQ(tokens({"--raw"}), tokenizer.encode(prompt, true, true).size());
+  EXPECT_THAT(refusal(2, {"-p", "x", "--raw", "--parse-special"}), HasSubstr("always parses"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--load-cache", "y", "--parse-special"}),
+              HasSubstr("as it was begun"));
 }
 
 TEST_F(CliRun, RawSkipsTheChatTemplate) {
