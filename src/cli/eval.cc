@@ -42,6 +42,7 @@ struct EvalFlags {
   uint64_t seed = 42;
   size_t max_prompt = 0;
   bool chat = false;
+  bool parse_special = false;
   std::string choices = "compressed";
   size_t shots = 0;
   bool bos = false;
@@ -193,7 +194,13 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   if (flags.chat && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
   }
+  if (flags.parse_special && !flags.chat) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--parse-special has no effect without --chat: prompts without a chat template may "
+                "hold one, so that control tokens in them are always parsed");
+  }
   run.prompt.chat = flags.chat;
+  run.prompt.parse_special = flags.parse_special;
   run.prompt.max_prompt = flags.max_prompt == 0 && flags.profile == "restkv"
                               ? eval::published_prompt_limit(flags.model)
                               : flags.max_prompt;
@@ -237,6 +244,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                                         human_bytes(static_cast<double>(peak_resident_bytes()))));
           },
       .interrupted = interrupted,
+      .uninterruptible = [](bool begins) { begins ? release_interrupts() : catch_interrupts(); },
       .peak_bytes = peak_resident_bytes};
   eval::RunCount count;
   try {
@@ -252,10 +260,10 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   print(fmt::format("{} samples in {}{}{}\n", count.samples, flags.output,
                     count.before > 0 ? fmt::format(", {} of them from before", count.before) : "",
                     count.failed > 0
-                        ? fmt::format(", {} failed (see \"error\" in its lines)", count.failed)
+                        ? fmt::format(", {} left out (see \"error\" in its lines)", count.failed)
                         : ""));
   print(fmt::format("Report: restkv report {}\n", flags.output));
-  return kSuccess;
+  return count.failed > 0 ? kFailure : kSuccess;
 }
 
 /// Takes the values of the recipe, if one is asked for, where the command line gives none.
@@ -333,6 +341,8 @@ std::function<int()> declare_eval(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
+  app.add_flag("--parse-special", flags->parse_special,
+               "with --chat: control tokens in prompts are control tokens, not text");
   app.add_option("--choices", flags->choices,
                  "score choices on the compressed cache, on it with the context's last token held "
                  "back until then, or joint with their context")

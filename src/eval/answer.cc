@@ -1,7 +1,6 @@
 #include "eval/answer.h"
 
 #include <fmt/format.h>
-#include <unicode/unistr.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/text.h"
 #include "eval/suites/choice_tokens.h"
 #include "restkv/error.h"
 #include "restkv/sampler.h"
@@ -80,13 +80,6 @@ size_t first_stop(std::string_view text, const std::vector<std::string>& stops, 
   size_t first = std::string_view::npos;
   for (const std::string& stop : stops) first = std::min(first, text.find(stop, from));
   return first;
-}
-
-/// Bytes that are not UTF-8 become U+FFFD: a text may end within a character.
-std::string valid_utf8(std::string_view bytes) {
-  std::string text;
-  return icu::UnicodeString::fromUTF8({bytes.data(), static_cast<int32_t>(bytes.size())})
-      .toUTF8String(text);
 }
 
 }  // namespace
@@ -173,7 +166,7 @@ class Answerer::Text : public Line {
     return token;
   }
 
-  [[nodiscard]] Draw result() const { return {valid_utf8(text_), unfed_}; }
+  [[nodiscard]] Draw result() const { return {replace_invalid_utf8(text_), unfed_}; }
 
  private:
   std::span<const float> without_ends(std::span<const float> logits) {

@@ -21,36 +21,44 @@ double seconds_since(Clock::time_point start) {
 /// How messages look, piece by piece, so that a conversation can be continued where it is.
 class Script {
  public:
-  Script(const Tokenizer& tokenizer, bool chat) : tokenizer_(tokenizer), chat_(chat) {}
+  Script(const Tokenizer& tokenizer, const PromptOptions& options)
+      : tokenizer_(tokenizer), options_(options) {}
 
   /// The beginning, up to where the answer to `message` begins.
-  [[nodiscard]] std::string open(const std::string& message) const {
-    if (!chat_) return message + "\n\n";
-    const ChatMessage user{"user", message};
-    return tokenizer_.apply_chat_template({&user, 1});
+  [[nodiscard]] ChatText open(const std::string& message) const {
+    if (!options_.chat) return {.text = message + "\n\n", .contents = {}};
+    return in_chat(tokenizer_, message, options_);
   }
 
   /// What follows an answer up to where the next one begins: found by a conversation with a short
   /// answer in it.
-  [[nodiscard]] std::string next(const std::string& message) const {
-    if (!chat_) return "\n\n" + message + "\n\n";
+  [[nodiscard]] ChatText next(const std::string& message) const {
+    if (!options_.chat) return {.text = "\n\n" + message + "\n\n", .contents = {}};
     const std::string question = "Q";
     const std::string answer = "A";
     const std::array<ChatMessage, 3> messages{
         {{"user", question}, {"assistant", answer}, {"user", message}}};
-    const std::string before = open(question) + answer;
-    const std::string whole = tokenizer_.apply_chat_template(messages);
-    if (!whole.starts_with(before)) {
+    const std::string before = open(question).text + answer;
+    ChatText whole = tokenizer_.format_chat(messages);
+    if (options_.parse_special) whole.contents.clear();
+    if (!whole.text.starts_with(before)) {
       throw Error(ErrorCode::kUnsupported,
                   "the model's chat template changes earlier messages when new ones come, so no "
                   "cache can hold a conversation; use --no-chat");
     }
-    return whole.substr(before.size());
+    return whole.part(before.size());
+  }
+
+  /// An answer, as it stands between `open` or `next` and the next `next`.
+  [[nodiscard]] ChatText said(std::string answer) const {
+    ChatText text{.text = std::move(answer), .contents = {}};
+    if (options_.chat && !options_.parse_special) text.contents = {{0, text.text.size()}};
+    return text;
   }
 
  private:
   const Tokenizer& tokenizer_;
-  bool chat_;
+  const PromptOptions& options_;
 };
 
 /// Where the conversation stands: what the cache has read, and what it still has to.
@@ -76,17 +84,17 @@ size_t tokens_held(const KvCache& cache) {
 }  // namespace
 
 Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
-                      const Sample& sample, const SessionOptions& options, bool chat,
-                      const std::function<bool(double)>& progress) {
-  const Script script(tokenizer, chat);
+                      const Sample& sample, const SessionOptions& options,
+                      const PromptOptions& prompt, const std::function<bool(double)>& progress) {
+  const Script script(tokenizer, prompt);
   Conversation result;
   size_t done = 0;
   const auto go_on = [&](double part) {
     return progress((static_cast<double>(done) + part) / static_cast<double>(sample.turns.size()));
   };
   State state{.session = Session(model, options), .unread = {}};
-  const auto append_unread = [&](const std::string& text, bool first) {
-    const std::vector<int32_t> tokens = tokenizer.encode(text, first && sample.add_special, true);
+  const auto append_unread = [&](const ChatText& text, bool first) {
+    const std::vector<int32_t> tokens = tokenizer.encode(text, first && sample.add_special);
     state.unread.insert(state.unread.end(), tokens.begin(), tokens.end());
   };
   const auto read = [&] {
@@ -102,16 +110,16 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
 
   // The context begins the first message, but is read and compressed before the rest of it.
   const auto opening = [&](const Turn& turn) {
-    const std::string text = script.open(sample.prompt + turn.prompt);
-    const size_t at = text.find(sample.prompt);
+    const ChatText chat = script.open(sample.prompt + turn.prompt);
+    const size_t at = chat.text.find(sample.prompt);
     if (at == std::string::npos) {
       throw Error(ErrorCode::kUnsupported,
                   "the model's chat template changes the context; use --no-chat");
     }
     const size_t end = sample.prompt.empty() ? 0 : at + sample.prompt.size();
-    return std::pair(text.substr(0, end), text.substr(end));
+    return std::pair(chat.part(0, end), chat.part(end));
   };
-  if (const std::string context = opening(sample.turns.at(0)).first; !context.empty()) {
+  if (const ChatText context = opening(sample.turns.at(0)).first; !context.text.empty()) {
     append_unread(context, true);
     read();
   }
@@ -119,8 +127,9 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
   for (const Turn& turn : sample.turns) {
     std::optional<State> before;
     if (turn.undone) before = state.copy();
-    const std::string message = state.begun ? script.next(turn.prompt) : opening(turn).second;
-    append_unread(message + turn.answer_prefix, state.session.tokens() == 0);
+    ChatText message = state.begun ? script.next(turn.prompt) : opening(turn).second;
+    message.text += turn.answer_prefix;
+    append_unread(message, state.session.tokens() == 0);
     state.begun = true;
     read();
     result.timed.answer.turn_tokens.push_back(tokens_held(state.session.cache()));
@@ -148,7 +157,7 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
       if (!turn.forced_answer.starts_with(turn.answer_prefix)) {
         throw Error(ErrorCode::kInput, "a forced answer does not begin with the answer's prefix");
       }
-      append_unread(turn.forced_answer.substr(turn.answer_prefix.size()), false);
+      append_unread(script.said(turn.forced_answer.substr(turn.answer_prefix.size())), false);
     } else if (draw.unfed) {
       state.unread.push_back(*draw.unfed);
     }

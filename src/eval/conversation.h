@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "eval/answer.h"
+#include "eval/prompt_tokens.h"
 #include "eval/suite.h"
 #include "restkv/model.h"
 #include "restkv/session.h"
@@ -22,14 +23,14 @@ struct Conversation {
 
 /// Holds the conversation of `Sample::turns` on one cache: `Sample::prompt` is prefilled and
 /// compressed, then each turn with whatever of the turn before is not in the cache yet; no token is
-/// read twice. With `chat`, in the model's chat template; else the parts are separated by blank
-/// lines.
+/// read twice. With `PromptOptions::chat`, in the model's chat template; else the parts are
+/// separated by blank lines.
 ///
 /// `progress` gets the share of turns done and returns whether to go on. Throws `Error`:
 /// kUnsupported (no chat template, or one that rewrites messages), kInvalidArgument (longer than
 /// the model's context), kInterrupted.
 Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
-                      const Sample& sample, const SessionOptions& options, bool chat,
-                      const std::function<bool(double)>& progress);
+                      const Sample& sample, const SessionOptions& options,
+                      const PromptOptions& prompt, const std::function<bool(double)>& progress);
 
 }  // namespace restkv::eval

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/text.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -28,6 +29,17 @@ std::string short_reason(std::string_view text) {
   std::string reason(text);
   if (const size_t at = reason.find(kLine); at != std::string::npos) reason.erase(at, kLine.size());
   return reason;
+}
+
+/// A zero byte in a text ends it wherever C libraries read it.
+void refuse_zero_bytes(std::string_view json_text) {
+  constexpr std::string_view kZero = "\\u0000";
+  for (size_t at = json_text.find(kZero); at != std::string_view::npos;
+       at = json_text.find(kZero, at + 1)) {
+    const size_t before = json_text.substr(0, at).find_last_not_of('\\') + 1;
+    if ((at - before) % 2 != 0) continue;  // the backslash is escaped itself
+    refuse(fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it", at + 1));
+  }
 }
 
 [[noreturn]] void refuse_type(std::string_view name, std::string_view wanted, const json& value) {
@@ -53,6 +65,10 @@ LineReader::LineReader(std::filesystem::path file, uint64_t offset)
                        std::generic_category().message(errno)));
   }
   gzbuffer(gz_.get(), kBlock);
+  if (offset == 0) {
+    fill();
+    require_text_file(buffer_, file_.string());
+  }
   if (offset > 0 && gzseek(gz_.get(), static_cast<z_off_t>(offset), SEEK_SET) < 0) {
     refuse(fmt::format("{}: ends before byte {}; has the file changed?", file_.string(), offset));
   }
@@ -102,6 +118,7 @@ json parse_record(std::string_view line) {
   } catch (const json::exception& error) {
     refuse(short_reason(error.what()));
   }
+  refuse_zero_bytes(line);
   if (!record.is_object()) refuse(fmt::format("not a JSON object but {}", record.type_name()));
   return record;
 }

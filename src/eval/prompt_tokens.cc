@@ -14,22 +14,26 @@ namespace {
 /// What a text that was cut may be longer by when it is encoded again.
 constexpr size_t kSlack = 32;
 
-std::string in_chat(const Tokenizer& tokenizer, const std::string& prompt) {
-  const ChatMessage message{"user", prompt};
-  return tokenizer.apply_chat_template({&message, 1});
-}
-
 }  // namespace
 
+ChatText in_chat(const Tokenizer& tokenizer, const std::string& prompt,
+                 const PromptOptions& options) {
+  const ChatMessage message{"user", prompt};
+  ChatText chat = tokenizer.format_chat({&message, 1});
+  if (options.parse_special) chat.contents.clear();
+  return chat;
+}
+
 size_t tokens_around(const Tokenizer& tokenizer, const PromptOptions& options) {
-  return options.chat ? tokenizer.encode(in_chat(tokenizer, ""), true, true).size() : 0;
+  return options.chat ? tokenizer.encode(in_chat(tokenizer, "", options), true).size() : 0;
 }
 
 std::string without_middle(const Tokenizer& tokenizer, const std::vector<int32_t>& text,
-                           size_t tokens) {
+                           size_t tokens, bool render_special) {
   const std::span<const int32_t> all(text);
   const size_t half = std::min(tokens, text.size()) / 2;
-  return tokenizer.decode(all.first(half)) + tokenizer.decode(all.last(half));
+  return tokenizer.decode(all.first(half), render_special) +
+         tokenizer.decode(all.last(half), render_special);
 }
 
 PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
@@ -37,10 +41,12 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
   if (!sample.tokens.empty()) return {.tokens = sample.tokens};
   const bool chat = options.chat && !sample.always_raw;
   const auto encode = [&](std::string_view text) {
-    return tokenizer.encode(text, sample.add_special, true);
+    return tokenizer.encode(text, sample.add_special, !chat || options.parse_special);
   };
-  const auto whole = [&](const std::string& prompt) {
-    return encode((chat ? in_chat(tokenizer, prompt) : prompt) + sample.answer_prefix);
+  const auto whole = [&](const std::string& prompt) {  // in the chat template
+    ChatText text = in_chat(tokenizer, prompt, options);
+    text.text += sample.answer_prefix;
+    return tokenizer.encode(text, sample.add_special);
   };
 
   // What is counted against the limit: with a chat template the prompt alone, as in LongBench's own
@@ -48,7 +54,8 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
   const std::string text = chat ? sample.prompt : sample.prompt + sample.answer_prefix;
   const std::vector<int32_t> counted = encode(text);
   const auto shortened = [&](size_t limit) {
-    const std::string rest = without_middle(tokenizer, counted, limit);
+    const std::string rest =
+        without_middle(tokenizer, counted, limit, !chat && sample.keep_control_tokens);
     return chat ? whole(rest) : encode(rest);
   };
   PromptTokens result{.tokens = chat ? whole(sample.prompt) : counted};

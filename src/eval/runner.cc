@@ -161,6 +161,8 @@ class Runner {
       result.error = e.what();
     } catch (const std::bad_alloc&) {
       result.error = "not enough memory for this sample";
+    } catch (const std::exception& e) {
+      result.error = fmt::format("unexpected: {}", e.what());
     }
     if (!result.error.empty()) result.cells.clear();
     result.seconds = seconds_since(start);
@@ -168,16 +170,32 @@ class Runner {
     return result;
   }
 
+  /// Makes tokens of a text of this size, or more, by `work`.
+  void encode(size_t bytes, const std::function<void()>& work) const {
+    constexpr size_t kLong = size_t{1} << 20U;  // takes about a second
+    if (bytes < kLong || !hooks_.uninterruptible) return work();
+    struct Scope {
+      explicit Scope(const RunHooks& of) : hooks(of) { hooks.uninterruptible(true); }
+      ~Scope() { hooks.uninterruptible(false); }
+      const RunHooks& hooks;
+    };
+    const Scope scope(hooks_);
+    if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+    work();
+  }
+
   void answer_cells(const Task& task, const Sample& sample, SampleResult& result) {
     std::optional<ChoiceSet> choices;
     PromptTokens prompt;
-    if (sample.mode == SampleMode::kChoose) {
-      choices = choice_set(tokenizer_, sample, options_.prompt);
-      if (options_.choices == ChoiceMode::kHeldBack) hold_back(*choices);
-      prompt.tokens = choices->context;
-    } else {
-      prompt = prompt_tokens(tokenizer_, sample, options_.prompt);
-    }
+    encode(sample.prompt.size(), [&] {
+      if (sample.mode == SampleMode::kChoose) {
+        choices = choice_set(tokenizer_, sample, options_.prompt);
+        if (options_.choices == ChoiceMode::kHeldBack) hold_back(*choices);
+        prompt.tokens = choices->context;
+      } else {
+        prompt = prompt_tokens(tokenizer_, sample, options_.prompt);
+      }
+    });
     result.prompt_tokens = prompt.tokens.size();
     result.cut_from = prompt.cut_from;
 
@@ -226,12 +244,14 @@ class Runner {
   /// Every cell holds its own conversation: what it has kept decides what comes next.
   void converse_with_cells(const Task& task, const Sample& sample, SampleResult& result) {
     const auto cells = static_cast<double>(options_.cells.size());
+    PromptOptions prompt = options_.prompt;
+    prompt.chat = prompt.chat && !sample.always_raw;
     for (size_t i = 0; i < options_.cells.size(); ++i) {
       const Cell& cell = options_.cells[i];
       Conversation held = converse(
           model_, tokenizer_, answerer_, sample,
           {.compression = cell.options, .kv_type = options_.kv_type, .sparse = options_.sparse},
-          options_.prompt.chat && !sample.always_raw, [&](double part) {
+          prompt, [&](double part) {
             show((static_cast<double>(i) + part) / cells, result);
             return !interrupted();
           });
@@ -315,6 +335,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
           {"seed", options.seed},
           {"max_prompt", run.prompt.max_prompt},
           {"chat_template", run.prompt.chat},
+          {"parse_special", run.prompt.parse_special},
           {"decoding", options.temperature > 0 ? fmt::format("temperature {}, {} texts",
                                                              options.temperature, options.draws)
                                                : std::string("greedy")},

@@ -58,6 +58,9 @@ struct RunHooks {
   /// Of this process's share, 0 to 1, and what is being done.
   std::function<void(double fraction, const std::string& detail)> progress;
   std::function<bool()> interrupted;
+  /// Called with true before work that cannot be interrupted (a long text becomes tokens) and with
+  /// false after it. The process may end in between: the folder is complete then, too.
+  std::function<void(bool)> uninterruptible;
   std::function<size_t()> peak_bytes;  ///< Largest resident memory of this process so far.
 };
 

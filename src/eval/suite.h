@@ -46,6 +46,8 @@ struct Sample {
   std::vector<int32_t> tokens;  ///< Where not empty: the whole prompt, used as it is.
   bool always_raw = false;      ///< Never in a chat template (few-shot and code tasks).
   bool add_special = true;      ///< Begin-of-text and the like, as the model wants them.
+  /// The text may hold a template written by hand: its control tokens survive a cut of its middle.
+  bool keep_control_tokens = false;
 
   // What reports group samples by, where the suite has a choice.
   std::optional<size_t> length;  ///< Wanted length of the prompt in tokens.

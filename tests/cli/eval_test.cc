@@ -190,6 +190,38 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
               HasSubstr("there is no benchmark suite 'none'"));
 }
 
+TEST_F(CliEval, SaysWhatWasLeftOut) {
+  std::ofstream(data_)
+      << R"({"id": "good", "text": "one two", "answers": ["1"], "max_new_tokens": 2})"
+         "\n"
+         R"({"id": "zero", "text": "one\u0000two", "answers": ["1"]})"
+         "\n"
+      << nlohmann::json{{"id", "endless"},
+                        {"text", std::string(5U << 20U, '-')},
+                        {"answers", {"1"}}}
+             .dump()
+      << "\n";
+  for (const char* before : {"", ", 2 of them from before"}) {  // the second start finds the first
+    const Outcome outcome = restkv_process(arguments(run_));
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr("data.jsonl:2: left out: a text holds a zero byte"));
+    EXPECT_THAT(outcome.out, HasSubstr(fmt::format("2 samples in {}{}, 1 left out", run_, before)));
+  }
+  EXPECT_THAT(restkv_process({"report", run_}).out, HasSubstr("endless"));
+}
+
+TEST_F(CliEval, LookAlikesOfControlTokensAreTextInAChat) {
+  std::ofstream(data_) << R"({"text": "say <|im_end|>", "answers": ["1"], "max_new_tokens": 1})";
+  const auto tokens = [&](const std::vector<std::string>& more) {
+    const std::string folder = folder_.file("run" + std::to_string(more.size()));
+    run(folder, more);
+    return eval::read_results(folder).at(0).prompt_tokens;
+  };
+  const size_t parsed = tokens({"--chat", "--parse-special"});
+  EXPECT_GT(tokens({"--chat"}), parsed);
+  EXPECT_THAT(refusal(2, run_, {"--parse-special"}), HasSubstr("no effect without --chat"));
+}
+
 TEST_F(CliEval, ListsSuitesAndTheirFiles) {
   const Outcome all = restkv_process({"eval", "--list"});
   EXPECT_EQ(all.exit_code, 0);

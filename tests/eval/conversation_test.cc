@@ -66,7 +66,7 @@ class ConversationTest : public ::testing::Test {
     options.compression = default_options(method);
     if (budget > 0) options.compression.budget = budget;
     options.kv_type = KvType::kF32;
-    return converse(*model, *tokenizer, answerer_, sample_, options, chat,
+    return converse(*model, *tokenizer, answerer_, sample_, options, {.chat = chat},
                     [](double) { return true; });
   }
 
@@ -196,7 +196,7 @@ TEST_F(ConversationTest, CanBeInterrupted) {
   SessionOptions options;
   options.compression = default_options("full");
   try {
-    (void)converse(*model, *tokenizer, answerer_, sample_, options, false,
+    (void)converse(*model, *tokenizer, answerer_, sample_, options, {},
                    [](double done) { return done < 0.5; });
     FAIL();
   } catch (const Error& error) {

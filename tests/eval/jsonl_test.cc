@@ -88,6 +88,31 @@ TEST_F(JsonlTest, ReportsEachMalformedLineAndGoesOn) {
                           "field 't' must be a text, not of type array", HasSubstr("surrogate")));
 }
 
+TEST_F(JsonlTest, ZeroBytesAreRefusedAndNamed) {
+  write(path_, R"({"t": "one"})"
+               "\n"
+               R"({"t": "before\u0000after"})"
+               "\n"
+               R"({"t": "x", "more": [{"deep\u0000": 1}]})"
+               "\n"
+               R"({"t": "a backslash: \\u0000"})"
+               "\n"
+               R"({"t": "\\\u0000"})"
+               "\n");
+  const Contents contents = read(path_);
+  EXPECT_THAT(contents.texts, ElementsAre("one", "a backslash: \\u0000"));
+  EXPECT_THAT(contents.skipped, ElementsAre(2, 3, 5));
+  EXPECT_THAT(contents.reasons[0], HasSubstr("a text holds a zero byte (\\u0000, at column 14)"));
+}
+
+TEST_F(JsonlTest, OtherFilesAreRefusedAsAWhole) {
+  for (const std::string& bytes : {std::string("\xFF\xFE{\0}\0", 6), std::string("\xFE\xFF\0{", 4),
+                                   std::string("GGUF\3\0\0\0", 8)}) {
+    write(path_, bytes);
+    EXPECT_THROW(read(path_), Error);
+  }
+}
+
 TEST_F(JsonlTest, TakesByteOrderMarkAndWindowsLineEnds) {
   write(path_, "\xEF\xBB\xBF{\"t\": \"one\"}\r\n\r\n{\"t\": \"two\"}\r\n");
   const Contents contents = read(path_);

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "restkv/error.h"
@@ -98,6 +101,45 @@ TEST_F(PromptTokensTest, AChatTemplateStaysWhole) {
   EXPECT_EQ(
       prompt.tokens,
       tokenizer_.encode(tokenizer_.apply_chat_template({&message, 1}) + "Answer:", true, true));
+}
+
+TEST_F(PromptTokensTest, ControlTokensOfAHandMadeTemplateSurviveACut) {
+  Sample sample;
+  sample.prompt = "<|im_start|>user\n" + counting(100) + "<|im_end|>\n<|im_start|>assistant\n";
+  const int32_t begin = tokenizer_.encode("<|im_start|>", false, true).at(0);
+  const int32_t end = tokenizer_.encode("<|im_end|>", false, true).at(0);
+  const auto controls = [&] {
+    const auto prompt = prompt_tokens(tokenizer_, sample, {.max_prompt = 60});
+    EXPECT_GT(prompt.cut_from, 60U);
+    return std::pair(std::ranges::count(prompt.tokens, begin),
+                     std::ranges::count(prompt.tokens, end));
+  };
+  EXPECT_EQ(controls(), std::pair(ptrdiff_t{0}, ptrdiff_t{0})) << "as in LongBench's code";
+  sample.keep_control_tokens = true;
+  EXPECT_EQ(controls(), std::pair(ptrdiff_t{2}, ptrdiff_t{1}));
+  const auto prompt = prompt_tokens(tokenizer_, sample, {.max_prompt = 60});
+  EXPECT_THAT(tokenizer_.decode(prompt.tokens, true),
+              ::testing::StartsWith("<|im_start|>user\nword0 word1"));
+  EXPECT_THAT(tokenizer_.decode(prompt.tokens, true),
+              ::testing::EndsWith("word99<|im_end|>\n<|im_start|>assistant\n"));
+}
+
+TEST_F(PromptTokensTest, LookAlikesInAChatAreTextUnlessAskedFor) {
+  Sample sample;
+  sample.prompt = "Say <|im_end|> and <|im_start|>. " + counting(100);
+  sample.keep_control_tokens = true;
+  sample.max_new_tokens = 10;
+  const int32_t end = tokenizer_.encode("<|im_end|>", false, true).at(0);
+  const auto ends = [&](const PromptOptions& options) {
+    return std::ranges::count(prompt_tokens(tokenizer_, sample, options).tokens, end);
+  };
+  EXPECT_EQ(ends({}), 1) << "it may be a template";
+  EXPECT_EQ(ends({.chat = true}), 1) << "the template's own";
+  EXPECT_EQ(ends({.chat = true, .parse_special = true}), 2);
+  EXPECT_EQ(ends({.chat = true, .max_prompt = 60}), 1);
+  EXPECT_EQ(ends({.chat = true, .context = 200}), 1);
+  const auto chat = prompt_tokens(tokenizer_, sample, {.chat = true});
+  EXPECT_THAT(tokenizer_.decode(chat.tokens), HasSubstr("Say <|im_end|> and <|im_start|>. word0"));
 }
 
 TEST_F(PromptTokensTest, LeavesRoomForTheAnswer) {

@@ -394,6 +394,40 @@ TEST_F(RunnerTest, RecordsWhatOneSampleCannotDo) {
   EXPECT_EQ(run(options).failed, 3U) << "a later start does not try again, but says so";
 }
 
+TEST_F(RunnerTest, GoesOnWhateverASampleThrows) {
+  class Throwing : public FakeTask {
+   public:
+    using FakeTask::FakeTask;
+    [[nodiscard]] Sample sample(size_t index) const override {
+      if (index == 1) throw std::runtime_error("no such sample");
+      return FakeTask::sample(index);
+    }
+  };
+  Sample endless = text_sample(0);
+  endless.prompt = std::string(5U << 20U, 'x');  // more than the tokenizer takes in one piece
+  tasks_.clear();
+  tasks_.push_back(
+      std::make_unique<Throwing>("mixed", std::vector{endless, text_sample(0), text_sample(1)}));
+  const RunOptions options = in("run");
+  bool uninterruptible = false;
+  int announced = 0;
+  RunHooks hooks;
+  hooks.uninterruptible = [&](bool begins) {
+    EXPECT_NE(begins, uninterruptible);
+    uninterruptible = begins;
+    ++announced;
+  };
+  EXPECT_EQ(run(options, hooks).failed, 2U);
+  EXPECT_FALSE(uninterruptible);
+  EXPECT_EQ(announced, 2) << "once for the long text";
+  const auto results = read_results(options.folder);
+  ASSERT_EQ(results.size(), 3U);
+  EXPECT_THAT(results[0].error, HasSubstr("characters on end without a break"));
+  EXPECT_THAT(results[1].error, HasSubstr("no such sample"));
+  EXPECT_EQ(results[2].error, "");
+  EXPECT_EQ(run(options).before, 3U) << "a later start goes past them";
+}
+
 TEST_F(RunnerTest, HoldsAConversationWithEveryCell) {
   Sample conversation = text_sample(0);
   conversation.turns = {{.prompt = words(30, 1)}, {.prompt = words(40, 2)}};
@@ -466,6 +500,9 @@ TEST_F(RunnerTest, SettingsNameAllThatDecidesTheResults) {
   options_.prompt.max_prompt = 500;
   EXPECT_NE(settings(), json);
   options_.prompt.max_prompt = 0;
+  options_.prompt.parse_special = true;
+  EXPECT_NE(settings(), json);
+  options_.prompt.parse_special = false;
   std::ofstream(own_.file("data.jsonl")) << "abd";
   EXPECT_NE(settings(), json);
 }

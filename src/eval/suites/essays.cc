@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "eval/metrics/text.h"
 #include "eval/stories.h"
 #include "eval/suites/find_file.h"
@@ -150,7 +151,9 @@ Essays load_essays(const path& data, size_t words, uint64_t seed) {
       essays.files = text_files(*folder);
     }
     if (essays.files.empty()) return stories(words, seed);
-    for (const path& file : essays.files) essays.raw += read_file(file.string());
+    for (const path& file : essays.files) {
+      essays.raw += to_utf8(read_file(file.string()), file.string());
+    }
     origin = fmt::format("{} files in the order of their names", essays.files.size());
   }
   essays.text = collapse(essays.raw);

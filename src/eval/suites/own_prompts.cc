@@ -88,6 +88,7 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
   if (has(record, "text")) {
     sample.prompt = text_field(record, "text");
     if (sample.prompt.empty()) throw Error(ErrorCode::kInput, "field 'text' is empty");
+    sample.keep_control_tokens = true;
   } else {
     sample.tokens = tokens_field(record, "token_ids", tokenizer);
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "eval/metrics/text.h"
 #include "eval/suites/find_file.h"
 #include "eval/suites/record_task.h"
@@ -111,10 +112,7 @@ std::shared_ptr<const Text> read_text(const fs::path& file, const Tokenizer& tok
   auto text = std::make_shared<Text>();
   text->file = file;
   text->begin = tokenizer.encode("", true, false);
-  const std::string content = read_file(file.string());
-  if (text::encode(text::decode(content)) != content) {
-    throw Error(ErrorCode::kInput, fmt::format("{}: is not UTF-8 text", file.string()));
-  }
+  const std::string content = to_utf8(read_file(file.string()), file.string());
   text->tokens = tokenizer.encode(content, false, false);
   return text;
 }
