@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "model/weights.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -156,6 +157,7 @@ void save_snapshot(const Model& model, const SessionState& state, std::string_vi
   ByteWriter counter([&](std::string_view part) { bytes += part.size(); });
   write_body(model, state, note, counter);
 
+  require_no_zero_byte(path, "the path of the snapshot");
   AtomicFile file(path, bytes);
   Hash hash;
   ByteWriter out([&](std::string_view part) {
@@ -174,6 +176,7 @@ void save_snapshot(const Model& model, const SessionState& state, std::string_vi
 }
 
 Snapshot load_snapshot(const Model& model, const std::string& path) {
+  require_no_zero_byte(path, "the path of the snapshot");
   const MappedFile file(path, "snapshot");
   const std::string_view bytes = file.bytes();
   const auto refuse = [&](ErrorCode code, const std::string& why) {

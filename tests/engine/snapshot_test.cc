@@ -164,6 +164,9 @@ TEST_F(SnapshotTest, RefusesWhatIsCutOrChanged) {
 
 TEST_F(SnapshotTest, SaysWhatIsWrong) {
   session(options()).save(path_);
+  const std::string cut = path_ + std::string("\0.rkv", 5);  // would name the same file
+  EXPECT_THROW(session(options()).save(cut), Error);
+  EXPECT_THROW((void)Session::load(*model_, cut), Error);
   const std::string good = read_file(path_);
   const auto expect = [&](const std::string& bytes, const char* what) {
     const std::string message = refusal(bytes);
