@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/text.h"
 #include "model/ggml_log.h"
 #include "restkv/error.h"
 
@@ -51,13 +52,19 @@ std::optional<double> load_number(gguf_type type, std::string_view bytes) {
   }
 }
 
+/// libllama and the system would open what the path names up to a zero byte.
+const std::string& checked(const std::string& path) {
+  require_no_zero_byte(path, "the path of the model");
+  return path;
+}
+
 }  // namespace
 
 void GgufFile::fail(const std::string& what) const {
   throw Error(ErrorCode::kInput, fmt::format("{}: {}", path_, what));
 }
 
-GgufFile::GgufFile(const std::string& path) : path_(path), file_(path, "model") {
+GgufFile::GgufFile(const std::string& path) : path_(checked(path)), file_(path, "model") {
   if (!bytes().starts_with(GGUF_MAGIC)) {
     fail("does not begin with the letters GGUF; expected a GGUF model");
   }

@@ -4,6 +4,7 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <limits>
 #include <new>
@@ -44,10 +45,14 @@ struct Tokenizer::Impl {
   std::unique_ptr<llama_model, decltype(&llama_model_free)> model{nullptr, llama_model_free};
   const llama_vocab* vocab = nullptr;
   std::optional<ControlTokens> control;
-  size_t longest_token = 1;  ///< Bytes of a token's text that are no white space.
+  size_t longest_token = 1;              ///< Bytes of a token's text that are no white space.
+  std::array<bool, 256> single_bytes{};  ///< Bytes that are tokens by themselves.
 
   [[nodiscard]] std::vector<int32_t> tokens(std::string_view text, bool parse_special) const;
   [[nodiscard]] std::vector<int32_t> plain_tokens(std::string_view text) const;
+  /// Throws `Error` (kInput) if libllama left out bytes of the text, for want of tokens.
+  void require_whole(std::string_view text, std::span<const int32_t> tokens) const;
+  [[nodiscard]] std::string piece(int32_t token, bool render_special) const;
   void add_begin(std::vector<int32_t>& tokens) const;
 };
 
@@ -72,6 +77,7 @@ Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) 
   impl_->control.emplace(impl_->vocab);
   for (size_t token = 0; token < vocabulary(); ++token) {
     const std::string text = piece(static_cast<int32_t>(token), true);
+    if (text.size() == 1) impl_->single_bytes[static_cast<unsigned char>(text[0])] = true;
     impl_->longest_token = std::max(impl_->longest_token, text.size() - count_spaces(text));
   }
 }
@@ -128,7 +134,23 @@ std::vector<int32_t> Tokenizer::Impl::tokens(std::string_view text, bool parse_s
   }
   if (count < 0) throw Error(ErrorCode::kInput, fmt::format("{}: the tokenizer failed", path));
   tokens.resize(static_cast<size_t>(count));
+  require_whole(text, tokens);
   return tokens;
+}
+
+void Tokenizer::Impl::require_whole(std::string_view text, std::span<const int32_t> tokens) const {
+  const auto is_single = [&](char c) { return single_bytes[static_cast<unsigned char>(c)]; };
+  if (llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_BPE || std::ranges::all_of(text, is_single)) {
+    return;
+  }
+  size_t bytes = 0;
+  for (const int32_t token : tokens) bytes += piece(token, true).size();
+  if (bytes >= text.size()) return;  // longer tokens hold those bytes
+  const auto missing = std::ranges::find_if_not(text, is_single);
+  throw Error(ErrorCode::kInput,
+              fmt::format("{}: 'tokenizer.ggml.tokens' has no tokens for some bytes of the text "
+                          "(0x{:02X}, for instance)",
+                          path, static_cast<unsigned char>(*missing)));
 }
 
 /// libllama merges letters into any token of the vocabulary, now and then even a control token:
@@ -240,10 +262,14 @@ size_t Tokenizer::least_tokens(std::string_view text) const {
 }
 
 std::string Tokenizer::piece(int32_t token, bool render_special) const {
+  return impl_->piece(token, render_special);
+}
+
+std::string Tokenizer::Impl::piece(int32_t token, bool render_special) const {
   std::string text(64, '\0');
   const auto write = [&] {
-    return llama_token_to_piece(impl_->vocab, token, text.data(), static_cast<int32_t>(text.size()),
-                                0, render_special);
+    return llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0,
+                                render_special);
   };
   int32_t size = write();
   if (size < 0) {

@@ -394,6 +394,30 @@ TEST(Tokenizer, RefusesZeroBytesInMessages) {
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false, false)), text);
 }
 
+TEST(Tokenizer, RefusesPathsWithZeroBytes) {
+  EXPECT_THROW(Tokenizer(testing::test_model_path() + "\0.gguf"s), Error);
+}
+
+TEST(Tokenizer, RefusesTextsThatTheVocabularyWouldLoseBytesOf) {
+  const Vocabulary vocabulary(testing::add_bpe_vocabulary, [](RawGguf& g) {
+    RawGguf::Value& tokens = *g.find("tokenizer.ggml.tokens");
+    const std::string letter = testing::gguf_string("\u00E4");  // stands for the byte 0xE4
+    const size_t at = tokens.bytes.find(letter);
+    ASSERT_NE(at, std::string::npos);
+    tokens.bytes.replace(at, letter.size(), testing::gguf_string("??"));
+  });
+  const Tokenizer tokenizer = vocabulary.tokenizer();
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("the caf\u00E9", false, false)), "the caf\u00E9");
+  try {
+    (void)tokenizer.encode("the \u4E16", false, false);  // 0xE4 0xB8 0x96
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInput);
+    EXPECT_NE(std::string_view(e.what()).find("(0xE4, for instance)"), std::string_view::npos)
+        << e.what();
+  }
+}
+
 TEST(Tokenizer, KnowsHowFewTokensATextCanHave) {
   const Tokenizer tokenizer(testing::test_model_path());
   std::string text;
