@@ -13,7 +13,6 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "eval/metrics/text.h"
 #include "eval/suites/find_file.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"

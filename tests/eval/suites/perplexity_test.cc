@@ -111,7 +111,7 @@ TEST_F(PerplexityTest, PerplexityIsOverAllTokens) {
 
 TEST_F(PerplexityTest, TextsMustBeThereAndBeText) {
   std::ofstream(options_.data) << "text \xff";
-  EXPECT_THAT(error(), HasSubstr("is not UTF-8 text"));
+  EXPECT_THAT(error(), HasSubstr("is not UTF-8: byte 0x"));
   options_.data = folder_.file("");
   EXPECT_THAT(open_suite(kSuite, options_), IsEmpty());
   options_.tasks = {"sliding"};
