@@ -222,6 +222,14 @@ enum class ScoreKind {
             ///< infinity is not kept even if there is room.
 };
 
+/// What of a model decides whether options suit it.
+struct CacheShape {
+  size_t layers = 1;         ///< Whose cache is compressed: `LayerObservation::layers`.
+  size_t window_layers = 0;  ///< Others, which keep their sliding window whatever the budget.
+  size_t kv_heads = 1;
+  size_t query_heads = 1;
+};
+
 /// Stands for the queries of the whole prompt.
 inline constexpr size_t kAllQueries = static_cast<size_t>(-1);
 
@@ -246,10 +254,13 @@ struct Method {
   bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
   void (*check)(const CompressionOptions&) = nullptr;
+  /// Throws on options it cannot use with a model of this shape; may be null.
+  void (*check_shape)(const CompressionOptions&, const CacheShape&) = nullptr;
   /// Whether it reads W_O under these options; null means never.
   bool (*needs_output)(const CompressionOptions&) = nullptr;
-  /// Shapes and options are checked and n >= budget when this is called. The caller refuses scores
-  /// that are not finite (unless they are ranks) and blames the input that made them so.
+  /// Shapes and options are checked when this is called, but n may be anything from 1 on: a layer
+  /// of a stream may have been cut deeper than the budget. The caller refuses scores that are not
+  /// finite (unless they are ranks) and blames the input that made them so.
   LayerScores (*score)(const LayerObservation&, const CompressionOptions&,
                        SelectionTrace*) = nullptr;
 };
@@ -262,9 +273,11 @@ struct Allocation {
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
   /// Throws on options it cannot use or a method it does not suit; may be null.
   void (*check)(const CompressionOptions&, const Method&) = nullptr;
-  /// How many candidates each cache head keeps, each at most `scores.candidates`, given what a head
-  /// may keep on average over layers and heads, its `share`: budget less protected positions, at
-  /// most `scores.candidates`.
+  /// The same for a model of this shape; may be null.
+  void (*check_shape)(const CompressionOptions&, const CacheShape&) = nullptr;
+  /// How many candidates each cache head keeps, given what a head may keep on average over layers
+  /// and heads, its `share`: budget less protected positions. What passes `scores.candidates` is
+  /// cut by the caller; the share does where earlier selections left this layer less than others.
   std::vector<size_t> (*allocate)(const LayerObservation&, const LayerScores& scores, size_t share,
                                   const CompressionOptions&) = nullptr;
 };
@@ -291,6 +304,9 @@ CompressionOptions paper_options(std::string_view method);
 /// Throws `Error` (kInvalidArgument) naming option, value and remedy if the options are unusable
 /// for any prompt (budget <= window, even kernel, alpha outside (0, 1], ...).
 void validate(const CompressionOptions& options);
+/// Throws also if they are unusable for any prompt of a model of this shape: a ladder over more
+/// layers than there are, a profile of other layers, ... Where no layer is compressed, all suit.
+void validate(const CompressionOptions& options, const CacheShape& shape);
 /// Whether the method reads W_O, so that the caller must provide `LayerObservation::output`.
 bool needs_output_factor(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::output_weights`.
@@ -314,8 +330,8 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
 
 /// The same for a layer whose cache heads hold different numbers of tokens: one observation per
 /// cache head, each of one KV head (or of as many as hold the same positions). The budget is shared
-/// out over all of them together. Unlike `select_tokens` it scores short heads too: each must hold
-/// more tokens than the method's window. Rows of the result count from each head's own first.
+/// out over all of them together. Unlike `select_tokens` it scores short heads too, down to empty
+/// ones. Rows of the result count from each head's own first.
 Selection select_ragged(std::span<const LayerObservation> heads, const CompressionOptions& options);
 
 }  // namespace restkv

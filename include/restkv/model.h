@@ -54,6 +54,8 @@ struct ModelConfig {
   /// Layers that see the whole context: the ones whose cache is compressed. The others keep their
   /// window and no more.
   [[nodiscard]] size_t global_layers() const;
+  /// What `validate` must know of the model.
+  [[nodiscard]] CacheShape cache_shape() const;
   /// Bytes of the keys and values of `tokens` tokens in half precision, over all layers; layers
   /// with a sliding window hold at most that. `kept` of them in global layers (a budget).
   [[nodiscard]] size_t kv_bytes(size_t tokens, size_t kept) const;

@@ -140,6 +140,7 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   const ModelConfig config = Model(flags.model, plan.model_options).config();
   // A synthetic cache is followed by one more token that is not timed.
   bench::require_context(flags.lengths, flags.decode + (flags.synthetic ? 1 : 0), config);
+  for (const bench::Case& c : plan.cases) validate(c.compression, config.cache_shape());
   require_memory(plan.cases, config);
   // Only the token ids stay in memory: see run_again.
   plan.prompt = bench::make_prompt(Tokenizer(flags.model), flags.text, flags.seed,

@@ -36,25 +36,30 @@ LadderPlanner::LadderPlanner(const Shape& shape)
       cut_(shape.cursor > 0) {
   if (shape.span == 0 || shape.span >= shape.layers) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("span is {}; the layers that keep the same token must be at least 1 "
-                            "and less than the {} layers of the model",
+                fmt::format("ladder_span is {}; the layers that keep the same token must be at "
+                            "least 1 and less than the {} whose cache is compressed",
                             shape.span, shape.layers));
   }
   if (shape.overlap >= shape.span) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("overlap is {}; it must be less than span, which is {}", shape.overlap,
-                            shape.span));
+                fmt::format("ladder_overlap is {}; it must be less than ladder_span, which is {}",
+                            shape.overlap, shape.span));
   }
   const size_t stride = shape.span - shape.overlap;
   before_ = 1 + ceil_div(shape.layers - shape.span, stride);
   after_ = std::min(ceil_div(shape.span, stride), before_);
-  const size_t least = sinks_ + layers_ + after_;
-  if (shape.size < least || before_ == after_) {
+  if (before_ == after_) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a ladder over {} layers with span {} and overlap {} after {} sinks "
-                            "does not fit a budget of {}; it takes at least {} and rungs that lose "
-                            "something: raise the budget or lower sinks or overlap",
-                            layers_, shape.span, shape.overlap, sinks_, shape.size, least));
+                fmt::format("a ladder over {} layers with ladder_span {} and ladder_overlap {} "
+                            "loses nothing on any rung; lower one of them",
+                            layers_, shape.span, shape.overlap));
+  }
+  const size_t least = sinks_ + layers_ + after_;
+  if (shape.size < least) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("budget {} is too small for a ladder over {} layers after {} sinks; "
+                            "raise it to {} or more, or lower the sinks",
+                            shape.size, layers_, sinks_, least));
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "restkv/compress.h"
 
@@ -34,5 +35,15 @@ void check_pooling(const CompressionOptions& options);
 
 /// How many cache heads a layer gets: its KV heads, or its query heads with `per_query_head`.
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options);
+
+/// How many tokens of a layer stand before its last `window`, which methods protect: 0 in a layer
+/// that holds no more.
+size_t before_window(const LayerObservation& layer, const CompressionOptions& options);
+
+/// How many tokens of a layer that holds more are no candidates: the window of methods with one.
+size_t protected_tokens(const CompressionOptions& options);
+
+/// For messages: "the 30 layers of the model", or that some of them keep their window.
+std::string describe_layers(const CacheShape& shape);
 
 }  // namespace restkv

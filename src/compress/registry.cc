@@ -101,6 +101,16 @@ void validate(const CompressionOptions& options) {
   if (options.critical) check_critical(options, method);
 }
 
+void validate(const CompressionOptions& options, const CacheShape& shape) {
+  validate(options);
+  const Method& method = find_method(options.method);
+  if (shape.layers == 0) return;
+  if (method.check_shape != nullptr) method.check_shape(options, shape);
+  if (!method.allocates) return;
+  const Allocation& allocation = find_allocation(options.allocation);
+  if (allocation.check_shape != nullptr) allocation.check_shape(options, shape);
+}
+
 bool needs_output_factor(const CompressionOptions& options) {
   const auto needs = find_method(options.method).needs_output;
   return needs != nullptr && needs(options);
@@ -173,6 +183,23 @@ int kvpress_budget(size_t length, double compression_ratio) {
 
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options) {
   return options.per_query_head ? layer.queries.heads : layer.keys.heads;
+}
+
+size_t before_window(const LayerObservation& layer, const CompressionOptions& options) {
+  const size_t n = layer.keys.rows;
+  return n - std::min(n, static_cast<size_t>(options.window));
+}
+
+size_t protected_tokens(const CompressionOptions& options) {
+  const std::vector<std::string_view>& read = find_method(options.method).options;
+  const bool window = std::find(read.begin(), read.end(), "window") != read.end();
+  return window ? static_cast<size_t>(options.window) : 0;
+}
+
+std::string describe_layers(const CacheShape& shape) {
+  if (shape.window_layers == 0) return fmt::format("the {} layers of the model", shape.layers);
+  return fmt::format("the {} layers of the model whose cache is compressed ({} keep their window)",
+                     shape.layers, shape.window_layers);
 }
 
 }  // namespace restkv

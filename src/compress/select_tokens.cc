@@ -143,6 +143,7 @@ void check_scores(const LayerObservation& layer, const LayerScores& scores,
 /// The method's scores, for checked options, keys and values.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
+  if (layer.keys.rows == 0) return {cache_heads(layer, options), 0};
   check_observation(layer, options);
   const Method& method = find_method(options.method);
   LayerScores scores = method.score(layer, options, trace);
@@ -162,11 +163,15 @@ LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions
 
 std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
                                     const CompressionOptions& options) {
+  if (scores.candidates == 0) return std::vector<size_t>(scores.heads, 0);
   const auto budget = static_cast<size_t>(std::max(options.budget, 0));
   const size_t protected_positions = layer.keys.rows - scores.candidates;
-  const size_t there = layer.tokens > 0 ? layer.tokens - protected_positions : scores.candidates;
-  const size_t share = std::min(there, budget - std::min(budget, protected_positions));
-  return find_allocation(options.allocation).allocate(layer, scores, share, options);
+  const size_t tokens = layer.tokens > 0 ? layer.tokens : layer.keys.rows;
+  const size_t share = std::min(tokens, budget) - std::min({tokens, budget, protected_positions});
+  std::vector<size_t> counts =
+      find_allocation(options.allocation).allocate(layer, scores, share, options);
+  for (size_t& count : counts) count = std::min(count, scores.candidates);
+  return counts;
 }
 
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length) {

@@ -1,7 +1,11 @@
 #include "compress/top_positions.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+
+#include "restkv/error.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/top_positions.cc"
@@ -223,6 +227,12 @@ int32_t guess_bound(std::span<const float> values, size_t count) {
   return HWY_DYNAMIC_DISPATCH(FindCut)(keys, kSample, rank).key;
 }
 
+void require_count(std::span<const float> values, size_t count) {
+  if (count <= values.size()) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("there are no {} largest of {} values", count, values.size()));
+}
+
 }  // namespace
 
 int32_t TopPositions::cut(size_t found, size_t count) {
@@ -237,6 +247,7 @@ int32_t TopPositions::cut(size_t found, size_t count) {
 }
 
 std::span<const int32_t> TopPositions::find(std::span<const float> values, size_t count) {
+  require_count(values, count);
   if (count == 0) return {};
   // Buffers grow with the longest row seen; one vector of slack for whole-vector stores.
   if (const size_t room = values.size() + 64; positions_.size() < room) {
@@ -255,6 +266,7 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
 }
 
 int64_t TopPositions::sum(std::span<const float> values, size_t count) {
+  require_count(values, count);
   // Of long rows it pays to leave most values behind first.
   constexpr size_t kLongest = 8192;
   if (count == 0 || values.size() > kLongest) {

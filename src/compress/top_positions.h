@@ -13,10 +13,11 @@ namespace restkv {
 class TopPositions {
  public:
   /// Positions of the `count` largest values, ascending; among equal values the lowest positions
-  /// win. Values must not be NaN; count <= values.size(). Valid until the next call.
+  /// win. Values must not be NaN. Valid until the next call. Throws `Error` (kInvalidArgument) if
+  /// count > values.size().
   std::span<const int32_t> find(std::span<const float> values, size_t count);
 
-  /// The sum of these positions: of short rows faster than to find them.
+  /// The sum of these positions: of short rows faster than to find them. Throws like `find`.
   int64_t sum(std::span<const float> values, size_t count);
 
  private:

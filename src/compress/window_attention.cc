@@ -310,6 +310,11 @@ size_t padded_stride(size_t n) {
 void attend_window(const LayerObservation& layer, size_t first, size_t heads, size_t window,
                    std::span<const RowCombination> combinations, Matrix<float> weights) {
   require_support(layer.precision);
+  if (window == 0 || window > std::min(layer.keys.rows, layer.queries.rows)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a window of {} tokens does not fit {} queries and {} keys", window,
+                            layer.queries.rows, layer.keys.rows));
+  }
   const size_t group = layer.queries.heads / layer.keys.heads;
   const size_t skipped = layer.queries.rows - window;
   WindowTask task{

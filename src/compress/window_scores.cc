@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "compress/method.h"
 #include "restkv/aligned.h"
 #include "restkv/stages.h"
 
@@ -77,7 +78,8 @@ class Scorer {
       sums.push_back({of_older, room(scratch_.older, query_heads_, n)});
       sums.push_back({of_newer, room(scratch_.newer, query_heads_, n)});
     }
-    const size_t count = static_cast<size_t>(options_.budget) - window_;
+    // A layer of a stream may hold fewer tokens than the budget.
+    const size_t count = std::min(static_cast<size_t>(options_.budget) - window_, layer_.keys.rows);
     std::vector<float> drift;
     if (scoring_.score_rows == nullptr && (two_rows || !adaptive_)) {
       combine_window(layer_, window_, sums);
@@ -185,6 +187,7 @@ class Scorer {
 
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
                             const WindowScoring& scoring, SelectionTrace* trace) {
+  if (before_window(layer, options) == 0) return {cache_heads(layer, options), 0};
   // Kept from call to call, unless the prompt is long: asking the system for fresh pages would cost
   // as much as the scores of a short one.
   thread_local Scratch scratch;

@@ -353,7 +353,9 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
 
 RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
                      const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks) {
-  for (const Cell& cell : options.cells) validate(cell.options);  // before minutes of work
+  for (const Cell& cell : options.cells) {  // before minutes of work
+    validate(cell.options, model.config().cache_shape());
+  }
   return Runner(model, tokenizer, options, hooks).run(tasks);
 }
 

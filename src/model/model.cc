@@ -77,6 +77,13 @@ size_t ModelConfig::global_layers() const {
   return static_cast<size_t>(std::count(windows.begin(), windows.end(), 0UL));
 }
 
+CacheShape ModelConfig::cache_shape() const {
+  return {.layers = global_layers(),
+          .window_layers = layers - global_layers(),
+          .kv_heads = kv_heads,
+          .query_heads = query_heads};
+}
+
 size_t ModelConfig::kv_bytes(size_t tokens, size_t kept) const {
   size_t rows = 0;
   for (const size_t window : windows) rows += std::min(tokens, window > 0 ? window : kept);

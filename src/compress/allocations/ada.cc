@@ -71,6 +71,7 @@ std::vector<size_t> compete(const LayerScores& scores, size_t share, size_t safe
 /// `share` is that of this layer.
 std::vector<size_t> ada_counts(const LayerObservation& layer, const LayerScores& scores,
                                size_t share, const CompressionOptions& options) {
+  share = std::min(share, scores.candidates);  // a stream's layer may hold less than others
   const double floor = options.ada_floor;
   if (options.ada_variant == AdaVariant::kKvpress) {
     // What is protected counts as safe.

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "compress/allocation.h"
+#include "compress/method.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -67,10 +68,14 @@ Profile read_profile(const std::string& path) {
 }
 
 /// [layers * heads], a single number standing for all heads of its layer.
-std::vector<double> spread(const Profile& profile, size_t layers, size_t heads,
+std::vector<double> spread(const Profile& profile, const CacheShape& shape, size_t heads,
                            const std::string& path) {
+  const size_t layers = shape.layers;
   if (profile.layers.size() != layers) {
-    refuse(path, "it has {} layers, but the model has {}", profile.layers.size(), layers);
+    refuse(path, "it has {} layers, but the model has {}{}", profile.layers.size(), layers,
+           shape.window_layers == 0
+               ? ""
+               : fmt::format(" beside {} that keep their window", shape.window_layers));
   }
   std::vector<double> numbers;
   for (size_t l = 0; l < layers; ++l) {
@@ -83,43 +88,55 @@ std::vector<double> spread(const Profile& profile, size_t layers, size_t heads,
   return numbers;
 }
 
+/// Candidates that every head of every layer keeps, [layers * heads], where each keeps `window`
+/// protected tokens and `share` others on average.
+std::vector<size_t> share_out(const Profile& profile, std::vector<double> numbers, size_t window,
+                              size_t share, const std::string& path) {
+  double sum = 0.0;
+  for (const double x : numbers) sum += x;
+  if (!profile.counts) {
+    if (sum == 0.0) refuse(path, "all shares are 0");
+    const size_t total = numbers.size() * share;
+    for (double& x : numbers) x *= static_cast<double>(total) / sum;
+    return apportion(numbers, total);
+  }
+  const size_t allowed = numbers.size() * (share + window);
+  if (sum > static_cast<double>(allowed)) {
+    refuse(path, "it keeps {} tokens in all, but a budget of {} allows {}; raise the budget to {}",
+           sum, share + window, allowed, std::ceil(sum / static_cast<double>(numbers.size())));
+  }
+  std::vector<size_t> counts;
+  for (const double x : numbers) {
+    if (x < static_cast<double>(window)) {
+      refuse(path,
+             "a head keeps {} tokens, less than the {} that are always kept; lower the "
+             "window or raise the count",
+             x, window);
+    }
+    counts.push_back(static_cast<size_t>(x) - window);
+  }
+  return counts;
+}
+
+void check_shape(const CompressionOptions& options, const CacheShape& shape) {
+  const std::string& path = options.profile;
+  const Profile profile = read_profile(path);
+  const size_t window = protected_tokens(options);
+  const size_t heads = options.per_query_head ? shape.query_heads : shape.kv_heads;
+  (void)share_out(profile, spread(profile, shape, heads, path), window,
+                  static_cast<size_t>(options.budget) - window, path);
+}
+
 std::vector<size_t> allocate(const LayerObservation& layer, const LayerScores& scores, size_t share,
                              const CompressionOptions& options) {
   const std::string& path = options.profile;
   const Profile profile = read_profile(path);
-  std::vector<double> numbers = spread(profile, layer.layers, scores.heads, path);
-  const size_t window = layer.keys.rows - scores.candidates;
-  double sum = 0.0;
-  for (const double x : numbers) sum += x;
-
-  std::vector<size_t> counts;
-  if (profile.counts) {
-    const size_t allowed = numbers.size() * (share + window);
-    if (sum > static_cast<double>(allowed)) {
-      refuse(path,
-             "it keeps {} tokens in all, but a budget of {} allows {}; raise the budget to {}", sum,
-             share + window, allowed, std::ceil(sum / static_cast<double>(numbers.size())));
-    }
-    for (const double x : numbers) {
-      if (x < static_cast<double>(window)) {
-        refuse(path,
-               "a head keeps {} tokens, less than the {} that are always kept; lower the "
-               "window or raise the count",
-               x, window);
-      }
-      counts.push_back(static_cast<size_t>(x) - window);
-    }
-  } else {
-    if (sum == 0.0) refuse(path, "all shares are 0");
-    const size_t total = numbers.size() * share;
-    for (double& x : numbers) x *= static_cast<double>(total) / sum;
-    counts = apportion(numbers, total);
-  }
+  const std::vector<size_t> counts =
+      share_out(profile, spread(profile, {.layers = layer.layers}, scores.heads, path),
+                layer.keys.rows - scores.candidates, share, path);
   // A head cannot keep more than there is; what it leaves is not given to others.
   const auto first = counts.begin() + static_cast<ptrdiff_t>(layer.layer * scores.heads);
-  std::vector<size_t> own(first, first + static_cast<ptrdiff_t>(scores.heads));
-  for (size_t& count : own) count = std::min(count, scores.candidates);
-  return own;
+  return {first, first + static_cast<ptrdiff_t>(scores.heads)};
 }
 
 }  // namespace
@@ -132,6 +149,7 @@ Allocation profile_allocation() {
   allocation.check = [](const CompressionOptions& options, const Method&) {
     (void)read_profile(options.profile);
   };
+  allocation.check_shape = check_shape;
   allocation.allocate = allocate;
   return allocation;
 }

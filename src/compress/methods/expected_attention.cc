@@ -35,11 +35,16 @@ void check(const CompressionOptions& options) {
   }
 }
 
+/// First tokens of the layer that always stay.
+size_t sinks_of(const LayerObservation& layer, const CompressionOptions& options) {
+  return std::min(layer.keys.rows, static_cast<size_t>(options.sinks));
+}
+
 /// Attention that queries q ~ N(mean, covariance) are expected to give: the softmax of the logits
 /// of E[exp(q.k / sqrt(d))] over the keys after the sinks, averaged over the group.
 void score_head(const LayerObservation& layer, const CompressionOptions& options, size_t kv_head,
                 std::span<float> scores) {
-  const auto sinks = static_cast<size_t>(options.sinks);
+  const size_t sinks = sinks_of(layer, options);
   const size_t group = layer.queries.heads / layer.keys.heads;
   const auto tail = layer.keys.head(kv_head).slice(sinks, layer.keys.rows - sinks);
   const auto out = scores.subspan(sinks);
@@ -72,7 +77,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
       layer, options, layer.keys.rows,
       [&](size_t kv_head, std::span<float> row) { score_head(layer, options, kv_head, row); });
   // Sinks win against every other position of every head.
-  const auto sinks = static_cast<size_t>(options.sinks);
+  const size_t sinks = sinks_of(layer, options);
   float largest = 0.0F;
   for (size_t h = 0; h < scores.heads; ++h) {
     for (const float x : scores.rows().row_span(h).subspan(sinks)) largest = std::max(largest, x);

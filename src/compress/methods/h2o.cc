@@ -39,12 +39,11 @@ AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) 
 /// Attention accumulated over all queries of the prompt.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
-  const auto window = static_cast<size_t>(options.window);
-  const size_t past = layer.keys.rows - window;
+  const size_t past = before_window(layer, options);
   AlignedVector<float> own;
   Matrix<const float> sums = layer.attention_sums;
   if (options.acausal) {
-    own = acausal_sums(layer, window);
+    own = acausal_sums(layer, layer.keys.rows - past);
     sums = {own.data(), layer.queries.heads, layer.keys.rows};
   }
   LayerScores scores(cache_heads(layer, options), past);

@@ -21,6 +21,14 @@ void check(const CompressionOptions& options) {
   }
 }
 
+void check_shape(const CompressionOptions& options, const CacheShape& shape) {
+  if (static_cast<size_t>(options.skip_layers) < shape.layers) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("skip_layers is {}: all of {} would be kept whole; lower it (2 is the "
+                          "authors' value) or choose method full",
+                          options.skip_layers, describe_layers(shape)));
+}
+
 /// -||k||_2: keys with a small norm tend to attract attention.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
@@ -53,6 +61,7 @@ Method knorm_method() {
   method.defaults.ada_normalize = false;
   method.score_kind = ScoreKind::kSigned;
   method.check = check;
+  method.check_shape = check_shape;
   method.score = score;
   return method;
 }

@@ -29,6 +29,25 @@ void check(const CompressionOptions& options) {
   }
 }
 
+LadderPlanner::Shape ladder(const CompressionOptions& options, size_t layers) {
+  const auto span = static_cast<size_t>(options.ladder_span);
+  return {.layers = layers,
+          .size = static_cast<size_t>(options.budget),
+          .sinks = static_cast<size_t>(options.sinks),
+          .span = span > 0 ? span : layers / 2,
+          .overlap = static_cast<size_t>(options.ladder_overlap)};
+}
+
+void check_shape(const CompressionOptions& options, const CacheShape& shape) {
+  if (shape.layers == 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("lacache keeps other tokens in every layer, but only 1 of {} layers of "
+                            "the model has a cache to compress; choose another method",
+                            1 + shape.window_layers));
+  }
+  (void)LadderPlanner(ladder(options, shape.layers));
+}
+
 /// Where a cursor at `cursor` stands once repeated entries are gone and, of more than the budget,
 /// the oldest behind the sinks.
 size_t cursor_among_kept(const std::vector<int32_t>& entries, size_t cursor,
@@ -46,13 +65,9 @@ size_t cursor_among_kept(const std::vector<int32_t>& entries, size_t cursor,
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   const size_t n = layer.keys.rows;
-  const auto span = static_cast<size_t>(options.ladder_span);
-  LadderPlanner planner({.layers = layer.layers,
-                         .size = static_cast<size_t>(options.budget),
-                         .sinks = static_cast<size_t>(options.sinks),
-                         .span = span > 0 ? span : layer.layers / 2,
-                         .overlap = static_cast<size_t>(options.ladder_overlap),
-                         .cursor = layer.ladder_cursor != nullptr ? *layer.ladder_cursor : 0});
+  LadderPlanner::Shape shape = ladder(options, layer.layers);
+  if (layer.ladder_cursor != nullptr) shape.cursor = *layer.ladder_cursor;
+  LadderPlanner planner(shape);
   std::vector<int32_t> entries(n);
   std::iota(entries.begin(), entries.end(), 0);
   const std::vector<LadderCut> cuts = planner.compact(n);
@@ -84,6 +99,7 @@ Method lacache_method() {
   method.defaults.method = method.name;
   method.score_kind = ScoreKind::kRank;
   method.check = check;
+  method.check_shape = check_shape;
   method.score = score;
   return method;
 }

@@ -17,8 +17,7 @@ uint64_t scramble(uint64_t x) {
 
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
-  LayerScores scores(cache_heads(layer, options),
-                     layer.keys.rows - static_cast<size_t>(options.window));
+  LayerScores scores(cache_heads(layer, options), before_window(layer, options));
   parallel_for(scores.heads, [&](size_t h, size_t) {
     const uint64_t stream =
         scramble(scramble(scramble(static_cast<uint64_t>(options.random_seed)) + layer.layer) +

@@ -28,7 +28,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   for (float& x : mean) x /= static_cast<float>(layer.queries.heads);
   if (trace != nullptr) trace->raw = {mean};
   return score_kv_heads(
-      layer, options, n - static_cast<size_t>(options.window),
+      layer, options, before_window(layer, options),
       [&](size_t, std::span<float> row) { std::copy_n(mean.begin(), row.size(), row.begin()); });
 }
 
