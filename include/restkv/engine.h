@@ -105,9 +105,12 @@ class Engine {
 
   /// Puts what is to stay of the layer in the works into a stream's cache.
   void keep_in_stream(CacheStream& stream, size_t layer, size_t added, LayerObserver& observer);
-  /// Numbers kept rows anew, turning their keys to the new positions.
-  std::vector<std::vector<int32_t>> compact(const CacheStream& stream, size_t layer, size_t added,
+  /// Numbers kept rows anew, so that the last stands before position `budget`, and turns their keys
+  /// to the new positions, of which it returns a table like that of the layer in the works.
+  std::vector<std::vector<int32_t>> compact(const CacheStream& stream, size_t added,
                                             const Selection& kept);
+  /// The same for layers with a sliding window whose positions would grow for ever.
+  void renumber_windows(CacheStream& stream, size_t added);
   void finish_stream(CacheStream& stream, size_t added);
 
   const Model& model_;

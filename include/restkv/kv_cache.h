@@ -46,12 +46,14 @@ class KvCache {
               const Selection& selection, std::span<const std::vector<int32_t>> positions = {});
 
   /// Appends one token to every cache head of a layer: keys and values are [kv_heads, dim].
-  /// Throws `Error` (kInvalidArgument) if shapes do not fit the cache.
+  /// Throws `Error`: kInvalidArgument (shapes do not fit the cache), kInput (as `gather`).
   void append(size_t layer, Matrix<const float> keys, Matrix<const float> values, int32_t position);
 
   /// Bounds a layer with a sliding window: `append` drops each head's oldest token when it would
   /// hold more than `rows`. Throws `Error` (kInvalidArgument) if `rows` is 0 or a head holds more.
   void limit(size_t layer, size_t rows);
+  /// That bound; 0: none.
+  [[nodiscard]] size_t row_limit(size_t layer) const { return layers_[layer].limit; }
 
   /// All rows of a cache head as floats: keys [rows, key_dim], values [rows, value_dim].
   /// Throws `Error` (kInvalidArgument) if there is no such head or the shapes do not fit it.

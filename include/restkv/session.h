@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,8 +28,10 @@ struct SessionOptions {
   /// Tokens per KV head that those cuts leave; 0: the budget. More than the method's window.
   int decode_budget = 0;
   /// After each cut the kept tokens are numbered anew, 0, 1, ...: positions never pass budget +
-  /// chunk (or + interval), so a session can be longer than the model's context. Needs the
-  /// allocation `uniform`. See StreamingLLM (Xiao et al., ICLR 2024), section 3.2.
+  /// chunk (or + interval), so a session can be longer than the model's context. Without `interval`
+  /// an answer cannot: nothing is cut while it is written. Needs the allocation `uniform`. Layers
+  /// with a sliding window compute the same with and without. See StreamingLLM (Xiao et al., ICLR
+  /// 2024), section 3.2.
   bool compact_positions = false;
   /// Which tiles of a prompt's attention are computed. Not part of a snapshot: it says how prompts
   /// are read, not what a session knows.
@@ -52,12 +55,19 @@ class Session {
   /// Appends tokens, which attend to what the cache holds and to each other; returns the logits [V]
   /// after the last of them, valid until the next call. Costs only its own tokens.
   ///
-  /// Throws `Error`: kInvalidArgument (no tokens, ids outside the vocabulary, positions beyond the
-  /// model's context), kInput (the model computes NaN), kInterrupted. Tokens of a prompt that could
-  /// not be finished are then in the cache in part: go back to a fork, or start again.
+  /// Throws `Error`: kInvalidArgument (no tokens, positions beyond the model's context, both before
+  /// anything is read; ids outside the vocabulary), kInput (the model computes NaN, or keys and
+  /// values that half precision cannot hold), kInterrupted. Tokens of a prompt that could not be
+  /// finished are then in the cache in part: go back to a fork, or start again.
   std::span<const float> append(std::span<const int32_t> tokens,
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
+
+  /// How many single tokens could be appended after a prompt of so many before their positions
+  /// would pass the model's context; `kUnlimited` where cuts keep making room. None: the prompt
+  /// itself does not fit.
+  [[nodiscard]] std::optional<size_t> room_after(size_t prompt_tokens) const;
+  static constexpr size_t kUnlimited = static_cast<size_t>(-1);
 
   /// Logits [V] after the last token; empty before the first.
   [[nodiscard]] std::span<const float> logits() const;
@@ -65,7 +75,7 @@ class Session {
   /// Cuts the cache to the budget now, if it holds more: at the end of an answer, for instance.
   void compress();
   /// Another budget from the next compression on. Throws `Error` (kInvalidArgument), and changes
-  /// nothing, if the method cannot use it.
+  /// nothing, if the method cannot use it with this model.
   void set_budget(int budget);
 
   /// Another sparse pattern for the prompts to come. Throws `Error` (kInvalidArgument), and changes

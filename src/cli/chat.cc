@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <memory>
@@ -128,9 +129,15 @@ class Chat {
       note("(the chat template rewrites what was said: reading the whole conversation again)");
       session_ = Session(model_, session_.options());
     }
+    const size_t context = model_.config().context_length;
+    require_fit(session_, context, turn.tokens.size(), 1);
+    const size_t room = session_.room_after(turn.tokens.size()).value();
     const double read_seconds = read_tokens(session_, turn.tokens, "reading");
-    const Generation generation =
-        cli::answer(session_, conversation_, tokenizer_, *sampler_, flags_.max_tokens);
+    const Generation generation = cli::answer(session_, conversation_, tokenizer_, *sampler_,
+                                              std::min(flags_.max_tokens, room));
+    if (room < flags_.max_tokens && generation.tokens.size() == room) {
+      note(fmt::format("(the answer ends where the model's context of {} does)", context));
+    }
     session_.compress();
     ++turns_;
     note(

@@ -271,16 +271,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.cached_tokens = session.tokens();
   stats.prompt_tokens = turn.tokens.size();
   stats.kv_bytes_full = model.config().kv_bytes(stats.cached_tokens + stats.prompt_tokens);
-  const size_t end = session.cache().next_position + turn.tokens.size();
-  if (!session.options().compact_positions &&
-      end + flags.max_tokens > model.config().context_length) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} prompt tokens and --max-tokens {} do not fit into the model's context of "
-                    "{}; shorten the prompt, lower --max-tokens, stretch the context with "
-                    "--rope-scaling, or read on with --prefill chunked --positions compact",
-                    end, flags.max_tokens, model.config().context_length));
-  }
+  require_fit(session, model.config().context_length, turn.tokens.size(), flags.max_tokens);
 
   catch_interrupts();
   const double compressed_before = session.compress_seconds();

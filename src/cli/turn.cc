@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/progress.h"
@@ -29,6 +30,33 @@ void require_room(const Session& session, const ModelConfig& config, const Token
                           "model's context of {}; shorten it, stretch the context with "
                           "--rope-scaling, or read on with --prefill chunked --positions compact",
                           text.size(), least, config.context_length));
+}
+
+void require_fit(const Session& session, size_t context, size_t prompt_tokens,
+                 size_t answer_tokens) {
+  const std::optional<size_t> room = session.room_after(prompt_tokens);
+  if (room && *room >= answer_tokens) return;
+  const SessionOptions& options = session.options();
+  std::string remedy =
+      "shorten the prompt, lower --max-tokens, stretch the context with --rope-scaling, or read on "
+      "with --prefill chunked --positions compact";
+  if (options.compact_positions && options.compression.method == "full") {
+    remedy = "method full drops nothing to make room: choose another --method";
+  } else if (options.compact_positions && !room) {
+    remedy = options.chunk > 0 ? "lower --chunk or --budget until both together fit"
+                               : "read it with --prefill chunked";
+  } else if (options.compact_positions) {
+    remedy = options.interval > 0
+                 ? "lower --decode-interval or --decode-budget until both together fit"
+                 : "nothing is cut while an answer is written without --decode-interval: give it, "
+                   "or lower --max-tokens or --budget";
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} prompt tokens and {} do not fit into the model's context of {}; {}",
+                          session.cache().next_position + prompt_tokens,
+                          answer_tokens > 1 ? fmt::format("--max-tokens {}", answer_tokens)
+                                            : std::string("an answer"),
+                          context, remedy));
 }
 
 double read_tokens(Session& session, std::span<const int32_t> tokens, const char* title) {

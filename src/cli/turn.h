@@ -21,6 +21,11 @@ namespace restkv::cli {
 void require_room(const Session& session, const ModelConfig& config, const Tokenizer& tokenizer,
                   std::string_view text);
 
+/// Throws `Error` (kInvalidArgument) saying which flags help unless a prompt and an answer of so
+/// many tokens fit into the model's context: to be asked before anything is read.
+void require_fit(const Session& session, size_t context, size_t prompt_tokens,
+                 size_t answer_tokens);
+
 /// Appends tokens to a session and returns the seconds that it took. Shows a progress bar, called
 /// `title`, if that is more than a moment. Throws `Error` (kInterrupted) on Ctrl-C.
 double read_tokens(Session& session, std::span<const int32_t> tokens, const char* title);

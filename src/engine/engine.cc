@@ -38,17 +38,23 @@ AttentionOptions attention_options(const Model& model, size_t layer) {
 
 void check_length(const ModelConfig& c, size_t position, size_t n) {
   if (n == 0) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
-  if (position + n <= c.context_length) return;
-  throw Error(
-      ErrorCode::kInvalidArgument,
-      position == 0
-          ? fmt::format("the prompt has {} tokens, but the model's context holds {}; shorten the "
-                        "prompt, read it in chunks with compact positions, or use a model with a "
-                        "longer context",
-                        n, c.context_length)
-          : fmt::format("{} more tokens from position {} on pass the model's context of {}; use "
-                        "compact positions or a model with a longer context",
-                        n, position, c.context_length));
+  if (position <= c.context_length && n <= c.context_length - position) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              position == 0
+                  ? fmt::format("the prompt has {} tokens, but the model's context holds {}; "
+                                "shorten the prompt, or use a model with a longer context",
+                                n, c.context_length)
+                  : fmt::format("{} more tokens from position {} on pass the model's context of "
+                                "{}; use a model with a longer context",
+                                n, position, c.context_length));
+}
+
+/// Position of the next token in a layer. Layers with a sliding window always hold the last token
+/// and count on from it: compact positions are for the others.
+size_t next_position(const ModelConfig& c, const KvCache& cache, size_t layer) {
+  if (c.windows[layer] == 0 || cache.heads(layer).empty()) return cache.next_position;
+  const std::span<const int32_t> positions = cache.positions(layer, 0);
+  return positions.empty() ? cache.next_position : static_cast<size_t>(positions.back()) + 1;
 }
 
 void require_finite(const Model& model, std::span<const float> logits) {
@@ -60,18 +66,6 @@ void require_finite(const Model& model, std::span<const float> logits) {
                       "file is probably damaged",
                       model.path(), logits[i], i % model.config().vocabulary));
     }
-  }
-}
-
-/// Runs a step of compression. Keys and values that cannot be compared come from the weights: the
-/// message is to name their file.
-template <class Step>
-void blaming_the_file(const Model& model, const Step& step) {
-  try {
-    step();
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kInput) throw;
-    throw Error(e.code(), fmt::format("{}: {}", model.path(), e.what()));
   }
 }
 
@@ -93,12 +87,12 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
   const size_t n = tokens.size();
   const size_t position = stream != nullptr ? stream->request.cache.next_position : 0;
   check_length(c, position, n);
+  if (stream != nullptr) renumber_windows(*stream, n);
   State& s = *state_;
-  s.grow_rope(c, position + n);
   s.hidden.resize(n * c.width);
-  const std::vector<size_t> positions = consecutive(position, n);
+  std::vector<size_t> positions = consecutive(position, n);
   const Matrix<float> hidden(s.hidden.data(), n, c.width);
-  LayerObserver observer(model_, requests, n, s.rope, position, stream != nullptr);
+  LayerObserver observer(model_, requests, n, s.rope_of(0), position, stream != nullptr);
 
   embed(model_, tokens, hidden);
   const bool convert = n >= model_.weights().dense_from_rows;
@@ -109,7 +103,12 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     if (convert) s.dense.make(model_.weights().layers[layer], model_.weights().linear);
     const size_t window = c.windows[layer];
     const bool observed = window == 0;
-    s.kv.begin(c, stream != nullptr ? &stream->request.cache : nullptr, layer, n, position);
+    const KvCache* before = stream != nullptr ? &stream->request.cache : nullptr;
+    const size_t begin = before != nullptr ? next_position(c, *before, layer) : 0;
+    if (positions.front() != begin) positions = consecutive(begin, n);
+    RopeTable& rope = s.rope_of(window);
+    rope.grow(begin + n);
+    s.kv.begin(c, before, layer, n, begin);
     if (observed) {
       observer.begin_layer(s.kv.rows(), s.kv.prefix(),
                            stream != nullptr ? &stream->layers[layer] : nullptr);
@@ -125,7 +124,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       const size_t end = std::min(n, first + kBlockTokens);
       const size_t wanted = std::min(end - first, end + outputs > n ? end + outputs - n : 0);
       run_layer(
-          model_, layer, convert ? &s.dense : nullptr, stored, s.rope_of(window),
+          model_, layer, convert ? &s.dense : nullptr, stored, rope,
           std::span(positions).subspan(first, end - first), wanted,
           hidden.slice(first, end - first), s.scratch,
           [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
@@ -147,7 +146,7 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
     for (size_t i = 0; i < requests.size(); ++i) {
       CacheRequest& request = requests[i];
       const auto start = Clock::now();
-      blaming_the_file(model_, [&] {
+      naming_the_file(model_, [&] {
         if (stream != nullptr) {
           keep_in_stream(*stream, layer, n, observer);
           return;
@@ -161,14 +160,17 @@ void Engine::run_prompt(std::span<const int32_t> tokens, std::span<CacheRequest>
       request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
     }
   }
-  for (CacheRequest& request : requests) request.cache.next_position = position + n;
-  if (stream != nullptr) finish_stream(*stream, n);
+  if (stream != nullptr) {
+    finish_stream(*stream, n);
+  } else {
+    for (CacheRequest& request : requests) request.cache.next_position = n;
+  }
 }
 
 void Engine::look_ahead(size_t layer, std::span<const size_t> positions,
                         Matrix<const float> hidden) {
   State& s = *state_;
-  const RopeTable& rope = s.rope_of(model_.config().windows[layer]);
+  RopeTable& rope = s.rope_of(model_.config().windows[layer]);
   for (size_t first = 0; first < hidden.rows; first += kBlockTokens) {
     const size_t rows = std::min(kBlockTokens, hidden.rows - first);
     s.kv.store_keys(layer_keys(model_, layer, s.dense, rope, positions.subspan(first, rows),
@@ -199,7 +201,7 @@ std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
                                    const ProgressCallback& progress) {
   const ModelConfig& c = model_.config();
   for (CacheRequest& request : requests) {
-    validate(request.options);
+    validate(request.options, c.cache_shape());
     request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
     request.compress_seconds = 0;
     request.selections.clear();
@@ -245,25 +247,24 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t rows = tokens.size();
+  for (const KvCache* cache : caches) check_length(c, cache->next_position, 1);
   std::vector<size_t>& positions = s.positions;
   positions.resize(rows);
-  for (size_t r = 0; r < rows; ++r) {
-    positions[r] = caches[r]->next_position;
-    check_length(c, positions[r], 1);
-    s.grow_rope(c, positions[r] + 1);
-  }
   s.decoded.resize(rows * c.width);
   const Matrix<float> x(s.decoded.data(), rows, c.width);
   embed(model_, tokens, x);
   for (size_t layer = 0; layer < c.layers; ++layer) {
+    for (size_t r = 0; r < rows; ++r) positions[r] = next_position(c, *caches[r], layer);
     run_layer(
         model_, layer, nullptr, product, s.rope_of(c.windows[layer]), positions, rows, x, s.scratch,
         [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
           if (observer != nullptr) observer->add_query(layer, q);
           for (size_t r = 0; r < rows; ++r) {
             KvCache& cache = *caches[r];
-            cache.append(layer, across_heads(k, r), across_heads(v, r),
-                         static_cast<int32_t>(positions[r]));
+            naming_the_file(model_, [&] {
+              cache.append(layer, across_heads(k, r), across_heads(v, r),
+                           static_cast<int32_t>(positions[r]));
+            });
             // A layer with a sliding window holds nothing else: no further mask is needed.
             const auto heads = cache.heads(layer);
             const Matrix<float> weights =
@@ -275,7 +276,7 @@ Matrix<const float> Engine::decode_rows(std::span<const int32_t> tokens,
           }
         });
   }
-  for (size_t r = 0; r < rows; ++r) caches[r]->next_position = positions[r] + 1;
+  for (KvCache* cache : caches) ++cache->next_position;
   s.logits.resize(rows * c.vocabulary);
   const Matrix<float> logits(s.logits.data(), rows, c.vocabulary);
   unembed(model_, x, product, logits, s.scratch);

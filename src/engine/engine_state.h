@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <span>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "model/forward.h"
 #include "restkv/aligned.h"
 #include "restkv/engine.h"
+#include "restkv/error.h"
 
 namespace restkv {
 
@@ -16,6 +19,18 @@ namespace restkv {
 template <class T>
 Matrix<T> across_heads(const Heads<T>& x, size_t r) {
   return {x.row(0, r), x.heads, x.dim, x.head_stride};
+}
+
+/// Runs a step that stores or compares keys and values. What is wrong with them comes from the
+/// weights: the message is to name their file.
+template <class Step>
+void naming_the_file(const Model& model, const Step& step) {
+  try {
+    step();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInput) throw;
+    throw Error(e.code(), fmt::format("{}: {}", model.path(), e.what()));
+  }
 }
 
 /// Working memory of an engine, kept from call to call: decoding a token allocates nothing once the
@@ -30,25 +45,17 @@ struct Engine::State {
                     model.weights().architecture->rope),
         sparse(model.config()) {}
 
-  /// For positions [0, end).
-  void grow_rope(const ModelConfig& c, size_t end) {
-    if (c.global_layers() > 0) rope.grow(end);
-    if (c.global_layers() < c.layers) window_rope.grow(end);
-  }
+  [[nodiscard]] RopeTable& rope_of(size_t window) { return window > 0 ? window_rope : rope; }
 
-  [[nodiscard]] const RopeTable& rope_of(size_t window) const {
-    return window > 0 ? window_rope : rope;
-  }
-
-  RopeTable rope;
-  RopeTable window_rope;  // of layers with a sliding window
+  RopeTable rope;         // for `rope_of`
+  RopeTable window_rope;  // the same, of layers with a sliding window
   Activations scratch;
   DenseLayer dense;
   LayerKv kv;  // of the layer that is being computed
   SparsePrefill sparse;
   AlignedVector<float> hidden;    // [n, C]
   AlignedVector<float> decoded;   // hidden states of decoded tokens, [rows, C]
-  std::vector<size_t> positions;  // of decoded tokens, [rows]
+  std::vector<size_t> positions;  // of decoded tokens in the layer at hand, [rows]
   TokenObserver::Memory observer;
   std::vector<float> logits;
 };

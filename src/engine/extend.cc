@@ -75,43 +75,64 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
     stream.layers[layer].sums.keep(kept);
   }
   const std::vector<std::vector<int32_t>> positions =
-      compress && stream.compact_positions ? compact(stream, layer, added, kept) : kv.positions();
+      compress && window == 0 && stream.compact_positions ? compact(stream, added, kept)
+                                                          : kv.positions();
   cache.gather(layer, kv.keys(), kv.values(), kept, positions);
   if (window > 0) cache.limit(layer, window);
 }
 
-std::vector<std::vector<int32_t>> Engine::compact(const CacheStream& stream, size_t layer,
-                                                  size_t added, const Selection& kept) {
+std::vector<std::vector<int32_t>> Engine::compact(const CacheStream& stream, size_t added,
+                                                  const Selection& kept) {
   State& s = *state_;
-  const size_t window = model_.config().windows[layer];
-  const RopeTable& rope = s.rope_of(window);
-  const auto end = static_cast<int32_t>(stream.request.cache.next_position + added);
-  const auto new_end = static_cast<int32_t>(stream.request.options.budget);
+  RopeTable& rope = s.rope_of(0);
+  rope.grow(stream.request.cache.next_position + added);
+  const auto end = static_cast<size_t>(stream.request.options.budget);
   std::vector<std::vector<int32_t>> positions = s.kv.positions();
-  const size_t repeat = kept.keep.size() / positions.size();
   for (size_t h = 0; h < positions.size(); ++h) {
-    const std::vector<int32_t>& keep = kept.keep[h * repeat];
+    const std::vector<int32_t>& keep = kept.keep[h];
     for (size_t i = 0; i < keep.size(); ++i) {
       const auto row = static_cast<size_t>(keep[i]);
       int32_t& position = positions[h][row];
-      // Layers with a sliding window keep the distances within it.
-      const int32_t moved =
-          window > 0 ? position - end + new_end
-                     : new_end - static_cast<int32_t>(keep.size()) + static_cast<int32_t>(i);
-      rope.move({s.kv.keys().row(h, row), 1, 1, s.kv.keys().dim}, position, moved);
-      position = moved;
+      const size_t moved = end - keep.size() + i;  // `start` has seen to keep.size() <= end
+      rope.move({s.kv.keys().row(h, row), 1, 1, s.kv.keys().dim}, static_cast<size_t>(position),
+                moved);
+      position = static_cast<int32_t>(moved);
     }
   }
   return positions;
 }
 
-void Engine::finish_stream(CacheStream& stream, size_t added) {
-  if (!stream.compressing(added)) {
-    stream.held += added;
-    return;
-  }
-  const auto budget = static_cast<size_t>(stream.request.options.budget);
+void Engine::renumber_windows(CacheStream& stream, size_t added) {
+  if (!stream.compact_positions) return;
+  const ModelConfig& c = model_.config();
   KvCache& cache = stream.request.cache;
+  LayerKv& kv = state_->kv;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const size_t window = c.windows[layer];
+    if (window == 0 || cache.heads(layer).empty()) continue;
+    const std::span<const int32_t> before = cache.positions(layer, 0);
+    const auto last = before.empty() ? size_t{0} : static_cast<size_t>(before.back());
+    if (last + added < c.context_length + window) continue;
+    kv.begin(c, &cache, layer, 0, 0);
+    RopeTable& rope = state_->rope_of(window);
+    for (size_t h = 0; h < kv.heads(); ++h) {
+      for (size_t row = 0; row < kv.rows(); ++row) {
+        rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim},
+                  static_cast<size_t>(kv.positions()[h][row]), row);
+      }
+    }
+    cache.gather(layer, kv.keys(), kv.values(), last_rows(kv.heads(), kv.rows(), kv.rows()));
+    cache.limit(layer, window);
+  }
+}
+
+void Engine::finish_stream(CacheStream& stream, size_t added) {
+  const bool cut = stream.compressing(added);
+  KvCache& cache = stream.request.cache;
+  cache.next_position += added;
+  stream.held += added;
+  if (!cut) return;
+  const auto budget = static_cast<size_t>(stream.request.options.budget);
   size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
     if (model_.config().windows[layer] > 0) continue;
@@ -124,17 +145,18 @@ void Engine::finish_stream(CacheStream& stream, size_t added) {
 void Engine::start(CacheStream& stream) const {
   const ModelConfig& c = model_.config();
   const CompressionOptions& options = stream.request.options;
-  validate(options);
+  validate(options, c.cache_shape());
   if (observed_queries(options) == kAllQueries) {
     throw Error(ErrorCode::kInvalidArgument,
                 "method " + options.method +
                     " looks at all queries of a prompt, which a stream of turns or chunks does not "
                     "keep; switch off 'acausal'");
   }
-  if (stream.compact_positions && (options.allocation != "uniform" || options.per_query_head)) {
+  if (stream.compact_positions &&
+      (options.allocation != "uniform" || options.per_query_head || options.skip_layers > 0)) {
     throw Error(ErrorCode::kInvalidArgument,
                 "compact positions need the same number of tokens in all layers and heads: use "
-                "the allocation uniform, and one selection per KV head");
+                "the allocation uniform, one selection per KV head, and skip_layers 0");
   }
   stream.layers.resize(c.layers);
   stream.request.cache =
@@ -149,7 +171,8 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens, CacheStream& 
 
 std::span<const float> Engine::decode(int32_t token, CacheStream& stream) {
   KvCache* const caches[] = {&stream.request.cache};
-  TokenObserver observer(model_, stream.request.options, stream.layers, state_->rope,
+  renumber_windows(stream, 1);
+  TokenObserver observer(model_, stream.request.options, stream.layers, state_->rope_of(0),
                          stream.request.cache.next_position, state_->observer);
   const auto logits = decode_rows({&token, 1}, caches, StoredProduct::kRounded, &observer);
   ++stream.held;
@@ -162,14 +185,12 @@ void Engine::compress(CacheStream& stream) {
   const ModelConfig& c = model_.config();
   State& s = *state_;
   const size_t position = stream.request.cache.next_position;
-  LayerObserver observer(model_, {&stream.request, 1}, 0, s.rope, position, true);
+  LayerObserver observer(model_, {&stream.request, 1}, 0, s.rope_of(0), position, true);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    if (c.windows[layer] > 0 && !stream.compact_positions) continue;
+    if (c.windows[layer] > 0) continue;
     s.kv.begin(c, &stream.request.cache, layer, 0, position);
-    if (c.windows[layer] == 0) {
-      observer.begin_layer(s.kv.rows(), s.kv.prefix(), &stream.layers[layer]);
-    }
-    keep_in_stream(stream, layer, 0, observer);
+    observer.begin_layer(s.kv.rows(), s.kv.prefix(), &stream.layers[layer]);
+    naming_the_file(model_, [&] { keep_in_stream(stream, layer, 0, observer); });
   }
   finish_stream(stream, 0);
   stream.request.compress_seconds +=

@@ -10,7 +10,7 @@ namespace restkv {
 namespace {
 
 /// Queries at positions from `position` on as they were before rotary embedding; in `memory`.
-Heads<const float> unrotated(Heads<const float> queries, const RopeTable& rope, size_t position,
+Heads<const float> unrotated(Heads<const float> queries, RopeTable& rope, size_t position,
                              AlignedVector<float>& memory) {
   memory.resize(queries.heads * queries.rows * queries.dim);
   const Heads<float> rows(memory.data(), queries.heads, queries.rows, queries.dim);
@@ -43,7 +43,6 @@ LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> r
     sums_ = sums_ || needs_attention_sums(options);
     if (needs_query_statistics(options)) {
       const auto future = static_cast<size_t>(options.future);
-      rope.grow(position + n + future);
       moments_.push_back({i, static_cast<size_t>(options.sinks), rope.mean(position + n, future)});
     }
   }
@@ -175,7 +174,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
 }
 
 TokenObserver::TokenObserver(const Model& model, const CompressionOptions& options,
-                             std::span<LayerMemory> layers, const RopeTable& rope, size_t position,
+                             std::span<LayerMemory> layers, RopeTable& rope, size_t position,
                              Memory& memory)
     : config_(model.config()),
       layers_(layers),

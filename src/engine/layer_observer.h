@@ -20,7 +20,7 @@ namespace restkv {
 /// the moments of the queries before rotary embedding.
 class LayerObserver {
  public:
-  /// For n tokens from `position` on; the table grows to the positions that methods look ahead to.
+  /// For n tokens from `position` on.
   /// A request that keeps them all looks at nothing, unless `remember` says that its cache will be
   /// compressed later.
   LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
@@ -74,7 +74,7 @@ class LayerObserver {
 
   const Model& model_;
   std::span<const CacheRequest> requests_;
-  const RopeTable& rope_;
+  RopeTable& rope_;
   size_t n_;
   size_t position_;
   bool remember_;
@@ -106,8 +106,7 @@ class TokenObserver {
 
   /// `options` of the stream whose layers these are; the token stands at `position`.
   TokenObserver(const Model& model, const CompressionOptions& options,
-                std::span<LayerMemory> layers, const RopeTable& rope, size_t position,
-                Memory& memory);
+                std::span<LayerMemory> layers, RopeTable& rope, size_t position, Memory& memory);
 
   /// Takes the token's queries [query_heads, 1, d] in.
   void add_query(size_t layer, Heads<const float> query);
@@ -119,7 +118,7 @@ class TokenObserver {
  private:
   const ModelConfig& config_;
   std::span<LayerMemory> layers_;
-  const RopeTable& rope_;
+  RopeTable& rope_;
   size_t position_;
   size_t observed_;
   bool sums_;

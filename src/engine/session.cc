@@ -1,10 +1,14 @@
 #include "restkv/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/snapshot.h"
+#include "restkv/error.h"
 
 namespace restkv {
 
@@ -19,21 +23,71 @@ struct Session::Impl {
     engine.set_sparse(options.sparse);
     CompressionOptions decoding = options.compression;
     decoding.budget = decode_budget();
-    validate(decoding);
+    validate(decoding, m.config().cache_shape());
   }
 
   [[nodiscard]] int decode_budget() const {
     const SessionOptions& options = state.options;
     return options.decode_budget != 0 ? options.decode_budget : options.compression.budget;
   }
-  /// Cuts back once `interval` tokens have come since the last time.
+  /// Single tokens are cut back to the decode budget whenever the cache is filled so far.
+  [[nodiscard]] size_t cut_back_at() const {
+    const size_t interval = state.options.interval;
+    const auto budget = static_cast<size_t>(decode_budget());
+    return interval == 0 ? kUnlimited : budget + std::min(interval, kUnlimited - budget);
+  }
   void cut_back() {
     CacheStream& stream = state.stream;
-    if (state.options.interval == 0) return;
-    if (stream.held < static_cast<size_t>(decode_budget()) + state.options.interval) return;
+    if (stream.filled() < cut_back_at()) return;
     stream.request.options.budget = decode_budget();
     engine.compress(stream);
     stream.request.options.budget = state.options.compression.budget;
+  }
+
+  /// Whether positions are numbered anew now and then.
+  [[nodiscard]] bool renumbers() const {
+    return state.stream.compact_positions && state.stream.cuts();
+  }
+  [[nodiscard]] size_t context() const { return model.config().context_length; }
+  [[nodiscard]] size_t chunk(size_t tokens) const {
+    return state.options.chunk > 0 ? state.options.chunk : std::max<size_t>(1, tokens);
+  }
+  /// A token alone that follows others is decoded.
+  [[nodiscard]] bool decodes(size_t tokens) const { return tokens == 1 && state.tokens > 0; }
+
+  /// Where the next token would stand once so many were appended; none if they would not fit.
+  [[nodiscard]] std::optional<size_t> position_after(size_t tokens) const {
+    size_t position = state.stream.request.cache.next_position;
+    for (size_t done = 0; done < tokens;) {
+      const size_t count = std::min(chunk(tokens), tokens - done);
+      if (position > context() || count > context() - position) return std::nullopt;
+      position += count;
+      done += count;
+      if (decodes(tokens)) {
+        if (renumbers() && position >= cut_back_at())
+          position = static_cast<size_t>(decode_budget());
+      } else if (renumbers()) {
+        position = std::min(position, static_cast<size_t>(state.options.compression.budget));
+      }
+    }
+    return position;
+  }
+
+  [[noreturn]] void refuse_length(size_t tokens) const {
+    const size_t position = state.stream.request.cache.next_position;
+    std::string remedy =
+        "shorten them, use a model with a longer context, or number kept tokens "
+        "anew (compact_positions) and read in chunks";
+    if (state.options.compact_positions && !state.stream.cuts()) {
+      remedy = "method full drops nothing to make room; choose another";
+    } else if (renumbers() && decodes(tokens)) {
+      remedy = "cut the cache while tokens are appended one by one (interval)";
+    } else if (renumbers()) {
+      remedy = "read in chunks that fit beside the budget (chunk), or lower the budget";
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} tokens from position {} on pass the model's context of {}; {}",
+                            tokens, position, context(), remedy));
   }
 
   const Model& model;
@@ -52,14 +106,15 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
                                        const ProgressCallback& progress) {
   SessionState& s = impl_->state;
   Engine& engine = impl_->engine;
-  if (tokens.size() == 1 && s.tokens > 0) {
+  if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
+  if (impl_->decodes(tokens.size())) {
     const auto logits = engine.decode(tokens[0], s.stream);
     s.logits.assign(logits.begin(), logits.end());
     ++s.tokens;
     impl_->cut_back();
     return s.logits;
   }
-  const size_t chunk = s.options.chunk > 0 ? s.options.chunk : std::max<size_t>(1, tokens.size());
+  const size_t chunk = impl_->chunk(tokens.size());
   size_t done = 0;
   do {
     const size_t count = std::min(chunk, tokens.size() - done);
@@ -76,6 +131,14 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
   return s.logits;
 }
 
+std::optional<size_t> Session::room_after(size_t prompt_tokens) const {
+  const std::optional<size_t> position = impl_->position_after(prompt_tokens);
+  if (!position || *position > impl_->context()) return std::nullopt;
+  const size_t room = impl_->context() - *position;
+  const bool renewed = impl_->renumbers() && room > 0 && impl_->cut_back_at() <= impl_->context();
+  return renewed ? kUnlimited : room;
+}
+
 std::span<const float> Session::logits() const { return impl_->state.logits; }
 
 void Session::compress() {
@@ -86,7 +149,7 @@ void Session::set_budget(int budget) {
   SessionState& s = impl_->state;
   CompressionOptions changed = s.options.compression;
   changed.budget = budget;
-  validate(changed);
+  validate(changed, impl_->model.config().cache_shape());
   s.options.compression = changed;
   s.stream.request.options = changed;
 }
@@ -108,7 +171,13 @@ void Session::save(const std::string& path, std::string_view note) const {
 
 Session Session::load(const Model& model, const std::string& path, std::string* note) {
   Snapshot snapshot = load_snapshot(model, path);
-  auto impl = std::make_unique<Impl>(model, snapshot.state.options);
+  std::unique_ptr<Impl> impl;
+  try {
+    impl = std::make_unique<Impl>(model, snapshot.state.options);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+    throw Error(ErrorCode::kInput, fmt::format("{}: {}", path, e.what()));
+  }
   impl->state = std::move(snapshot.state);
   if (note != nullptr) *note = std::move(snapshot.note);
   return Session(std::move(impl));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -119,6 +120,48 @@ void write_body(const Model& model, const SessionState& state, std::string_view 
   for (const LayerMemory& layer : state.stream.layers) layer.save(out);
 }
 
+size_t longest_head(const KvCache& cache, size_t layer) {
+  size_t rows = 0;
+  for (const CachedHead& head : cache.heads(layer)) rows = std::max(rows, head.count);
+  return rows;
+}
+
+/// Throws unless positions and numbers of rows are such as a session of this model can have.
+void check_cache(const ModelConfig& c, const SessionState& state, const ByteReader& in) {
+  const CacheStream& stream = state.stream;
+  const KvCache& cache = stream.request.cache;
+  in.expect(stream.compact_positions ? cache.next_position <= state.tokens
+                                     : cache.next_position == state.tokens,
+            "its counts of tokens contradict each other");
+  in.expect(cache.next_position <= c.context_length, "its positions pass the model's context");
+  size_t longest = 0;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const size_t window = c.windows[layer];
+    const size_t heads = cache.heads(layer).size();
+    in.expect(cache.row_limit(layer) == (heads > 0 ? window : 0), "a layer has a foreign window");
+    in.expect(state.tokens == 0 ? heads == 0
+                                : heads == c.kv_heads || (window == 0 && heads == c.query_heads &&
+                                                          stream.request.options.per_query_head),
+              "a layer has heads that the model does not have");
+    if (window == 0) longest = std::max(longest, longest_head(cache, layer));
+    for (size_t h = 0; h < heads; ++h) {
+      const std::span<const int32_t> positions = cache.positions(layer, h);
+      // A window ends with the last token that was read. Numbered by itself, it may stand further
+      // on than the others.
+      const size_t end = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
+      const bool own_numbers = window > 0 && stream.compact_positions;
+      in.expect(end <= (own_numbers ? c.context_length + window : cache.next_position),
+                "a row stands at an impossible position");
+      in.expect(window == 0 || (end > 0 && end == positions.size() + positions.front() &&
+                                (own_numbers || end == cache.next_position) &&
+                                std::ranges::equal(positions, cache.positions(layer, 0))),
+                "a window has gaps");
+    }
+  }
+  in.expect(stream.held <= (c.global_layers() > 0 ? longest : state.tokens),
+            "it counts more tokens per head than there are");
+}
+
 Snapshot read_body(const Model& model, ByteReader& in) {
   const ModelConfig& c = model.config();
   Snapshot snapshot;
@@ -133,17 +176,16 @@ Snapshot read_body(const Model& model, ByteReader& in) {
   stream.held = in.number<uint64_t>();
   stream.request.compress_seconds = in.number<double>();
   in.array(state.logits);
-  in.expect(
-      state.logits.size() == (state.tokens > 0 ? c.vocabulary : 0) && stream.held <= state.tokens,
-      "its counts contradict each other");
+  in.expect(state.logits.size() == (state.tokens > 0 ? c.vocabulary : 0) &&
+                std::ranges::all_of(state.logits, [](float x) { return std::isfinite(x); }),
+            "its last logits are none");
   KvCache& cache = stream.request.cache;
   cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, state.options.kv_type);
   cache.load(in);
+  check_cache(c, state, in);
   stream.layers.resize(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    size_t rows = 0;
-    for (const CachedHead& head : cache.heads(layer)) rows = std::max(rows, head.count);
-    stream.layers[layer].load(in, c, rows);
+    stream.layers[layer].load(in, c, longest_head(cache, layer));
   }
   in.expect(in.at_end(), "it goes on behind its end");
   return snapshot;

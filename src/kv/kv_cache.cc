@@ -269,12 +269,11 @@ void KvCache::load(ByteReader& in) {
       in.expect(layer.limit == 0 || head.positions.size() - first <= layer.limit,
                 "a head holds more rows than its window");
       head.first = first;
-      // Windows whose tokens were numbered anew may reach back before the first one.
-      const auto end = static_cast<int64_t>(next_position);
-      const auto begin = layer.limit == 0 ? 0 : end - static_cast<int64_t>(layer.limit);
-      in.expect(std::ranges::all_of(std::span(head.positions).subspan(first),
-                                    [&](int32_t p) { return p >= begin && p < end; }),
-                "a row stands at an impossible position");
+      int32_t before = -1;
+      for (const int32_t position : std::span(head.positions).subspan(first)) {
+        in.expect(position > before, "the positions of a head do not ascend from 0 on");
+        before = position;
+      }
     }
     refresh_views(layer);
   }

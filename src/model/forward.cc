@@ -33,10 +33,9 @@ Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim
 
 /// Heads [begin, begin + count) of queries and keys, which lie one after the other in the output of
 /// the layer's first product.
-Heads<float> project(const Model& model, size_t layer, const DenseLayer& dense,
-                     const RopeTable& rope, std::span<const size_t> positions,
-                     Matrix<const float> x, size_t begin, size_t count,
-                     std::span<const float> head_norm, Activations& scratch) {
+Heads<float> project(const Model& model, size_t layer, const DenseLayer& dense, RopeTable& rope,
+                     std::span<const size_t> positions, Matrix<const float> x, size_t begin,
+                     size_t count, std::span<const float> head_norm, Activations& scratch) {
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.weights().layers[layer];
   const auto normed = room(scratch.normed, x.rows, c.width);
@@ -75,8 +74,8 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 }
 
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, StoredProduct stored,
-               const RopeTable& rope, std::span<const size_t> positions, size_t wanted,
-               Matrix<float> x, Activations& scratch, Attend attend) {
+               RopeTable& rope, std::span<const size_t> positions, size_t wanted, Matrix<float> x,
+               Activations& scratch, Attend attend) {
   const ModelConfig& c = model.config();
   const LayerWeights& w = model.weights().layers[layer];
   const size_t rows = x.rows;
@@ -120,15 +119,15 @@ void run_layer(const Model& model, size_t layer, const DenseLayer* dense, Stored
 }
 
 Heads<float> layer_queries(const Model& model, size_t layer, const DenseLayer& dense,
-                           const RopeTable& rope, std::span<const size_t> positions,
+                           RopeTable& rope, std::span<const size_t> positions,
                            Matrix<const float> x, Activations& scratch) {
   return project(model, layer, dense, rope, positions, x, 0, model.config().query_heads,
                  model.weights().layers[layer].query_norm, scratch);
 }
 
-Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dense,
-                        const RopeTable& rope, std::span<const size_t> positions,
-                        Matrix<const float> x, Activations& scratch) {
+Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dense, RopeTable& rope,
+                        std::span<const size_t> positions, Matrix<const float> x,
+                        Activations& scratch) {
   const ModelConfig& c = model.config();
   return project(model, layer, dense, rope, positions, x, c.query_heads, c.kv_heads,
                  model.weights().layers[layer].key_norm, scratch);

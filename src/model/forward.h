@@ -43,18 +43,18 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 /// and values. `dense` may be null: then matrices are multiplied in their stored types, as `stored`
 /// says.
 void run_layer(const Model& model, size_t layer, const DenseLayer* dense, StoredProduct stored,
-               const RopeTable& rope, std::span<const size_t> positions, size_t wanted,
-               Matrix<float> x, Activations& scratch, Attend attend);
+               RopeTable& rope, std::span<const size_t> positions, size_t wanted, Matrix<float> x,
+               Activations& scratch, Attend attend);
 
 /// Queries [H, rows, d] or keys [G, rows, d] of hidden rows x [rows, C], rotated, as `run_layer`
 /// computes them from the same rows: for attention that must know some before its first block.
 /// Valid until `scratch` is used again.
 Heads<float> layer_queries(const Model& model, size_t layer, const DenseLayer& dense,
-                           const RopeTable& rope, std::span<const size_t> positions,
+                           RopeTable& rope, std::span<const size_t> positions,
                            Matrix<const float> x, Activations& scratch);
-Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dense,
-                        const RopeTable& rope, std::span<const size_t> positions,
-                        Matrix<const float> x, Activations& scratch);
+Heads<float> layer_keys(const Model& model, size_t layer, const DenseLayer& dense, RopeTable& rope,
+                        std::span<const size_t> positions, Matrix<const float> x,
+                        Activations& scratch);
 
 /// logits [n, V] of hidden rows x [n, C]. Few rows are multiplied as `stored` says.
 void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits,

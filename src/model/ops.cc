@@ -1,11 +1,14 @@
 #include "model/ops.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <numeric>
 
 #include "base/threads.h"
+#include "restkv/error.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "model/ops.cc"
@@ -246,6 +249,15 @@ void RopeTable::grow(size_t end) {
   });
 }
 
+void RopeTable::reach(size_t first, size_t count) {
+  if (first > kMostPositions || count > kMostPositions - first) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("position {} (of {} more) is none that a key can be rotated to",
+                            static_cast<int64_t>(first), count));
+  }
+  grow(first + count);
+}
+
 std::vector<size_t> consecutive(size_t first, size_t count) {
   std::vector<size_t> positions(count);
   std::iota(positions.begin(), positions.end(), first);
@@ -267,25 +279,29 @@ void RopeTable::rotate_row(Heads<float> x, size_t row, size_t position, float co
   }
 }
 
-void RopeTable::rotate(Heads<float> x, std::span<const size_t> positions) const {
-  if (pairs_ == 0) return;
+void RopeTable::rotate(Heads<float> x, std::span<const size_t> positions) {
+  if (pairs_ == 0 || positions.empty()) return;
+  reach(*std::ranges::max_element(positions), 1);
   for_each_row(x.rows, [&](size_t r) { rotate_row(x, r, positions[r], 1.0F, 1.0F); });
 }
 
-void RopeTable::rotate_back(Heads<float> x, size_t first) const {
+void RopeTable::rotate_back(Heads<float> x, size_t first) {
   if (pairs_ == 0) return;
+  reach(first, x.rows);
   // The inverse of m R is R^T / m, and the table holds m cos and m sin.
   const auto undo = static_cast<float>(1 / (magnitude_ * magnitude_));
   for_each_row(x.rows, [&](size_t r) { rotate_row(x, r, first + r, undo, -undo); });
 }
 
-void RopeTable::move(Heads<float> x, size_t from, size_t to) const {
+void RopeTable::move(Heads<float> x, size_t from, size_t to) {
   if (pairs_ == 0 || from == to) return;
+  reach(std::max(from, to), 1);  // the distance would do, but neither may lie outside
   const auto undo = static_cast<float>(1 / magnitude_);
   rotate_row(x, 0, from > to ? from - to : to - from, undo, from > to ? -undo : undo);
 }
 
-MeanRotation RopeTable::mean(size_t first, size_t count) const {
+MeanRotation RopeTable::mean(size_t first, size_t count) {
+  reach(first, count);
   MeanRotation result;
   result.halves = style_ == RopeStyle::kHalves;
   for (std::vector<float>* part : {&result.cosine, &result.sine}) {

@@ -37,27 +37,30 @@ void gate_multiply(Matrix<float> gate_up, Activation activation);
 /// Positions first, first + 1, ...
 std::vector<size_t> consecutive(size_t first, size_t count);
 
-/// cos and sin of every (position, frequency): grows on demand and is kept over calls.
+/// cos and sin of every (position, frequency). Grows to the positions that it is asked for, and
+/// keeps them over calls. Throws `Error` (kInvalidArgument) on positions beyond `kMostPositions`: a
+/// negative one that lost its sign, for instance.
 class RopeTable {
  public:
+  static constexpr size_t kMostPositions = size_t{1} << 31U;  // a cache counts them in 32 bits
+
   /// `factors` [dim / 2], or none, divide the frequencies.
   RopeTable(const RopeConfig& config, std::span<const float> factors, RopeStyle style);
 
-  /// Makes positions [0, end) available.
+  /// Makes positions [0, end) at once, for those who will ask for them bit by bit.
   void grow(size_t end);
-  /// Rotates the rows of every head in place; row i stands at `positions[i]`. The table must have
-  /// been grown beyond all of them.
-  void rotate(Heads<float> x, std::span<const size_t> positions) const;
-  /// The inverse of `rotate`.
-  void rotate_back(Heads<float> x, size_t first) const;
-  /// Turns a key of every head, x [heads, 1, d], from position `from` to position `to`. The table
-  /// must have been grown beyond the distance.
-  void move(Heads<float> x, size_t from, size_t to) const;
-  /// Averaged over positions [first, first + count), which must have been grown.
-  [[nodiscard]] MeanRotation mean(size_t first, size_t count) const;
+  /// Rotates the rows of every head in place; row i stands at `positions[i]`.
+  void rotate(Heads<float> x, std::span<const size_t> positions);
+  /// The inverse of `rotate`, for rows from position `first` on.
+  void rotate_back(Heads<float> x, size_t first);
+  /// Turns a key of every head, x [heads, 1, d], from position `from` to position `to`.
+  void move(Heads<float> x, size_t from, size_t to);
+  /// Averaged over positions [first, first + count).
+  [[nodiscard]] MeanRotation mean(size_t first, size_t count);
 
  private:
-  /// By the angles of `position`; factors of the table's values.
+  void reach(size_t first, size_t count);
+  /// By the angles of `position`, which the table must have; factors of its values.
   void rotate_row(Heads<float> x, size_t row, size_t position, float cosine_factor,
                   float sine_factor) const;
 

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <random>
 #include <string>
@@ -233,6 +234,82 @@ TEST_F(SnapshotTest, SurvivesDamageThatTheChecksumApproves) {
   }
   EXPECT_GT(refused, 50U);
   EXPECT_LT(refused, 600U);
+}
+
+/// Where the bytes of these numbers stand in a file; they must stand there once.
+template <class T>
+size_t place_of(const std::string& file, const std::vector<T>& numbers) {
+  const std::string bytes(reinterpret_cast<const char*>(numbers.data()),
+                          numbers.size() * sizeof(T));
+  const size_t place = file.find(bytes);
+  EXPECT_NE(place, std::string::npos);
+  return place;
+}
+
+template <class T>
+std::string changed(std::string file, size_t place, T number) {
+  std::memcpy(file.data() + place, &number, sizeof(T));
+  const uint64_t checksum = XXH3_64bits(file.data(), file.size() - 8);
+  std::memcpy(file.data() + file.size() - 8, &checksum, 8);
+  return file;
+}
+
+// Numbers that no session of the model can have, in files whose checksum is right.
+TEST_F(SnapshotTest, RefusesPositionsAndCountsThatCannotBe) {
+  testing::TinyModel windowed;
+  windowed.architecture = "gemma3";
+  windowed.layers = 4;
+  windowed.window = 40;
+  windowed.window_pattern = 2;
+  windowed.context = 300;
+  windowed.write(folder_.file("windowed.gguf"));
+  model_.emplace(folder_.file("windowed.gguf"));
+  for (const bool compact : {false, true}) {
+    SessionOptions o = options("snapkv");
+    o.compact_positions = compact;
+    const Session s = session(o);
+    s.save(path_);
+    const std::string good = read_file(path_);
+    ASSERT_EQ(refusal(good), "");
+    const KvCache& cache = s.cache();
+    const auto numbers = [](std::span<const int32_t> x) {
+      return std::vector<int32_t>(x.begin(), x.end());
+    };
+    for (const size_t layer : {0, 1}) {  // one with a window, one without
+      const bool window = model_->config().windows[layer] > 0;
+      const std::vector<int32_t> positions = numbers(cache.positions(layer, 0));
+      const size_t at = place_of(good, positions);
+      const size_t last = at + (positions.size() - 1) * sizeof(int32_t);
+      for (const int32_t bad : {-1, -40, INT32_MIN, INT32_MAX, positions[1]}) {
+        EXPECT_NE(refusal(changed(good, at, bad)), "") << "layer " << layer << ": " << bad;
+        EXPECT_NE(refusal(changed(good, last, bad)), "") << "layer " << layer << ": " << bad;
+      }
+      const auto end = static_cast<int32_t>(cache.next_position);
+      EXPECT_NE(refusal(changed(good, last, end)), "") << "layer " << layer;
+      if (window) {
+        EXPECT_NE(refusal(changed(good, at, positions.front() - 1)), "");
+        // The bound of a window stands before the number of its heads.
+        EXPECT_NE(refusal(changed<uint64_t>(good, at - 4 * 8, 41)), "");
+      }
+      EXPECT_NE(refusal(changed<uint64_t>(good, at - 3 * 8, 1)), "") << "number of heads";
+    }
+    // Tokens read, then tokens held per head; the position comes before the first layer.
+    const size_t counts = place_of<uint64_t>(good, {s.tokens(), 65});
+    for (const uint64_t bad : {uint64_t{66}, ~uint64_t{0}, uint64_t{1} << 40U}) {
+      EXPECT_NE(refusal(changed(good, counts + 8, bad)), "") << bad;
+    }
+    // Where tokens are numbered anew, any number of them may have been read.
+    for (const uint64_t bad : {uint64_t{0}, uint64_t{64}, ~uint64_t{0}}) {
+      if (compact && bad > 64) continue;
+      EXPECT_NE(refusal(changed(good, counts, bad)), "") << bad;
+    }
+    const size_t position = place_of<uint64_t>(good, {cache.next_position, 40, 2});
+    for (const uint64_t bad : {uint64_t{0}, uint64_t{301}, uint64_t{1} << 31U}) {
+      EXPECT_NE(refusal(changed(good, position, bad)), "") << bad;
+    }
+    const size_t logit = place_of(good, copy(s.logits()));
+    EXPECT_NE(refusal(changed(good, logit, std::numeric_limits<float>::quiet_NaN())), "");
+  }
 }
 
 TEST_F(SnapshotTest, AFullDiskLeavesTheOldFile) {

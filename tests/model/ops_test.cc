@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "restkv/error.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -229,9 +230,8 @@ std::vector<double> rotated(const std::vector<float>& x, const RopeConfig& confi
 }
 
 /// Rotates token-major rows of two heads with room between them and compares with float64.
-void check_rotation(const RopeTable& table, const RopeConfig& config,
-                    const std::vector<float>& factors, RopeStyle style, size_t dim, size_t rows,
-                    size_t first) {
+void check_rotation(RopeTable& table, const RopeConfig& config, const std::vector<float>& factors,
+                    RopeStyle style, size_t dim, size_t rows, size_t first) {
   Rows x(rows, 2 * dim);
   table.rotate({x.view().data, 2, rows, dim, dim, x.view().stride}, consecutive(first, rows));
   for (size_t r = 0; r < rows; ++r) {
@@ -338,6 +338,46 @@ TEST_P(OpsTest, RopeIsUndoneAndMoved) {
     const Heads<float> there(plain.view().data, 1, 3, kDim, kDim, plain.view().stride);
     table.rotate(there.slice_rows(1, 1), consecutive(590, 1));
     for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(x.now(1, c), plain.now(1, c), 4e-6);
+  }
+}
+
+// A table that nobody has grown gives what a grown one gives, and never reads before or behind it.
+TEST_P(OpsTest, RopeReachesThePositionsItIsAskedFor) {
+  const RopeConfig config{.dim = 32};
+  RopeTable grown(config, {}, RopeStyle::kHalves);
+  grown.grow(3000);
+  const auto both = [&](auto turn) {
+    Rows here(3, 32);
+    Rows there(3, 32);
+    RopeTable fresh(config, {}, RopeStyle::kHalves);
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < 32; ++c) there.set(r, c, static_cast<float>(here.before(r, c)));
+    }
+    turn(grown, Heads<float>(here.view().data, 1, 3, 32, 32, here.view().stride));
+    turn(fresh, Heads<float>(there.view().data, 1, 3, 32, 32, there.view().stride));
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < 32; ++c) ASSERT_EQ(here.now(r, c), there.now(r, c));
+    }
+  };
+  both([](RopeTable& t, Heads<float> x) { t.rotate(x, std::vector<size_t>{700, 2900, 5}); });
+  both([](RopeTable& t, Heads<float> x) { t.rotate_back(x, 1200); });
+  both([](RopeTable& t, Heads<float> x) { t.move(x.slice_rows(0, 1), 2100, 40); });
+  both([](RopeTable& t, Heads<float> x) { t.move(x.slice_rows(0, 1), 40, 2100); });
+  both([](RopeTable& t, Heads<float> x) { x.row(0, 0)[0] = t.mean(1400, 300).cosine[3]; });
+
+  Rows x(3, 32);
+  const Heads<float> heads(x.view().data, 1, 3, 32, 32, x.view().stride);
+  RopeTable table(config, {}, RopeStyle::kHalves);
+  for (const int64_t position : {int64_t{-1}, int64_t{-24}, int64_t{1} << 40}) {
+    const auto bad = static_cast<size_t>(position);
+    EXPECT_THROW(table.rotate(heads, std::vector<size_t>{1, bad, 2}), Error) << position;
+    EXPECT_THROW(table.rotate_back(heads, bad), Error) << position;
+    EXPECT_THROW(table.move(heads.slice_rows(0, 1), 5, bad), Error) << position;
+    EXPECT_THROW(table.move(heads.slice_rows(0, 1), bad, 5), Error) << position;
+    EXPECT_THROW((void)table.mean(bad, 4), Error) << position;
+  }
+  for (size_t r = 0; r < 3; ++r) {
+    for (size_t c = 0; c < 32; ++c) EXPECT_EQ(x.now(r, c), x.before(r, c));
   }
 }
 
