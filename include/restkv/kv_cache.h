@@ -38,7 +38,8 @@ class KvCache {
   /// [kv_heads, n, dim], replacing what the layer held. `selection` has one list per cache head.
   /// Throws `Error` (kInvalidArgument), and leaves the cache as it was, if a position lies outside
   /// [0, n), the number of cache heads is no multiple of the number of KV heads, or shapes do not
-  /// fit the cache.
+  /// fit the cache. Throws `Error` (kInput) if a finite number passes what half precision holds
+  /// (65,504), in which all types but `kF32` keep rows or their scales; the layer is then unusable.
   ///
   /// Keys and values may also come as [cache_heads, n, dim]. `positions`, one list of n per head of
   /// the keys, gives the original position of each row; without it, row i stands at position i.
@@ -100,7 +101,8 @@ class KvCache {
   Layer& find_layer(size_t layer);
   [[nodiscard]] KvLayout layout() const;
   void reserve(Head& head, size_t rows) const;
-  void append_row(Head& head, const float* key, const float* value, int32_t position) const;
+  /// Whether what was stored is finite.
+  bool append_row(Head& head, const float* key, const float* value, int32_t position) const;
   /// Makes a group of the oldest open rows.
   void close_group(Head& head) const;
   /// Hides the oldest row.

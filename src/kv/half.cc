@@ -50,11 +50,27 @@ HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
 
 #endif
 
-void ToHalf(const float* from, size_t count, uint16_t* to) {
+/// Whether no exponent is the one of infinity and NaN.
+bool AllFinite(const uint16_t* halves, size_t count) {
+  constexpr uint16_t kExponent = 0x7c00;
+  const hn::CappedTag<uint16_t, 32> d;
+  const size_t lanes = hn::Lanes(d);
+  auto largest = hn::Zero(d);
+  uint16_t rest = 0;
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    largest = hn::Max(largest, hn::And(hn::LoadU(d, halves + i), hn::Set(d, kExponent)));
+  }
+  for (; i < count; ++i) rest = HWY_MAX(rest, static_cast<uint16_t>(halves[i] & kExponent));
+  return rest < kExponent && hn::GetLane(hn::MaxOfLanes(d, largest)) < kExponent;
+}
+
+bool ToHalf(const float* from, size_t count, uint16_t* to) {
   const hn::CappedTag<float, 16> d;
   size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) Demote(d, from + i, to + i);
   for (; i < count; ++i) Demote(hn::CappedTag<float, 1>(), from + i, to + i);
+  return AllFinite(to, count);
 }
 
 /// The way back, in integers for the same reason.
@@ -91,8 +107,8 @@ namespace restkv {
 HWY_EXPORT(ToHalf);
 HWY_EXPORT(FromHalf);
 
-void to_half(const float* from, size_t count, uint16_t* to) {
-  HWY_DYNAMIC_DISPATCH(ToHalf)(from, count, to);
+bool to_half(const float* from, size_t count, uint16_t* to) {
+  return HWY_DYNAMIC_DISPATCH(ToHalf)(from, count, to);
 }
 
 void from_half(const uint16_t* from, size_t count, float* to) {

@@ -5,8 +5,13 @@
 
 namespace restkv {
 
-/// Rounds `count` floats to IEEE half precision (nearest even; beyond 65504 becomes infinite).
-void to_half(const float* from, size_t count, uint16_t* to);
+/// The largest number that a half holds, and the least that is rounded to infinity.
+inline constexpr float kLargestHalf = 65504.0F;
+inline constexpr float kLeastInfinite = 65520.0F;
+
+/// Rounds `count` floats to IEEE half precision (nearest even; beyond `kLargestHalf` becomes
+/// infinite). Whether all of the halves are finite.
+bool to_half(const float* from, size_t count, uint16_t* to);
 
 /// The floats that halves stand for.
 void from_half(const uint16_t* from, size_t count, float* to);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -12,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/pages.h"
 #include "base/threads.h"
+#include "kv/half.h"
 #include "kv/kv_layout.h"
 #include "restkv/error.h"
 
@@ -24,6 +27,22 @@ struct NamedType {
 };
 constexpr std::array<NamedType, 4> kTypes{
     {{"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8", KvType::kQ8}, {"q4", KvType::kQ4}}};
+
+/// To be called with rows that were not all finite as halves: throws if that is because they do not
+/// fit. What is no number in float32 either is stored as it is, for attention to find.
+void refuse_overflow(size_t layer, size_t head, std::span<const float> key,
+                     std::span<const float> value) {
+  for (const auto& [name, row] : {std::pair("key", key), std::pair("value", value)}) {
+    for (const float x : row) {
+      if (!std::isfinite(x) || std::abs(x) < kLeastInfinite) continue;
+      throw Error(ErrorCode::kInput,
+                  fmt::format("a {} of layer {}, KV head {} holds {}, and half precision, in which "
+                              "types f16, q8 and q4 keep rows, ends at {}: store the cache in f32 "
+                              "(--kv-type f32)",
+                              name, layer, head, x, kLargestHalf));
+    }
+  }
+}
 
 /// Spare room when a head grows while decoding: a few per cent, so that a kept cache stays small.
 size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
@@ -67,7 +86,7 @@ void KvCache::reserve(Head& head, size_t rows) const {
   head.data.reserve(layout().most_bytes(rows));
 }
 
-void KvCache::append_row(Head& head, const float* key, const float* value, int32_t position) const {
+bool KvCache::append_row(Head& head, const float* key, const float* value, int32_t position) const {
   const KvLayout layout = this->layout();
   const size_t rows = head.positions.size();
   if (layout.most_bytes(rows + 1) > head.data.capacity() || rows == head.positions.capacity()) {
@@ -75,9 +94,10 @@ void KvCache::append_row(Head& head, const float* key, const float* value, int32
   }
   const size_t used = head.data.size();
   head.data.resize(used + layout.row_bytes());
-  pack_row(layout, key, value, head.data.data() + used);
+  const bool finite = pack_row(layout, key, value, head.data.data() + used);
   head.positions.push_back(position);
   if (layout.closed_groups(rows + 1) > layout.closed_groups(rows)) close_group(head);
+  return finite;
 }
 
 void KvCache::close_group(Head& head) const {
@@ -134,6 +154,7 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     prefer_large_pages(data.data(), data.size());
     populate_pages(data.data(), data.size());
   });
+  std::atomic<bool> all_finite = true;
   parallel_for(groups.size(), [&](size_t task, size_t) {
     const auto [h, begin] = groups[task];
     Head& head = target.heads[h];
@@ -149,15 +170,25 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
       head.positions[begin + i] = positions.empty() ? keep[begin + i] : positions[h / repeat][row];
     }
     std::byte* to = head.data.data() + layout.group_offset(group, keep.size());
+    bool finite = true;
     if (group < layout.closed_groups(keep.size())) {
-      pack_group(layout, key_rows, value_rows, to);
+      finite = pack_group(layout, key_rows, value_rows, to);
     } else {
       for (size_t i = 0; i < count; ++i, to += layout.row_bytes()) {
-        pack_row(layout, key_rows[i], value_rows[i], to);
+        finite = pack_row(layout, key_rows[i], value_rows[i], to) && finite;
       }
     }
+    if (!finite) all_finite = false;
   });
   refresh_views(target);
+  if (all_finite) return;
+  for (size_t h = 0; h < cache_heads; ++h) {
+    for (const int32_t kept : selection.keep[h]) {
+      const auto row = static_cast<size_t>(kept);
+      refuse_overflow(layer, h / repeat, {keys.row(h / repeat, row), key_dim_},
+                      {values.row(h / repeat, row), value_dim_});
+    }
+  }
 }
 
 void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float> values,
@@ -173,12 +204,16 @@ void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float>
   }
   if (target.heads.empty()) target.heads.resize(kv_heads_);
   const size_t repeat = target.heads.size() / kv_heads_;
+  bool finite = true;
   for (size_t h = 0; h < target.heads.size(); ++h) {
     Head& head = target.heads[h];
-    append_row(head, keys.row(h / repeat), values.row(h / repeat), position);
+    finite = append_row(head, keys.row(h / repeat), values.row(h / repeat), position) && finite;
     if (target.limit > 0 && head.rows() > target.limit) drop_row(head);
   }
   refresh_views(target);
+  for (size_t h = 0; h < kv_heads_ && !finite; ++h) {
+    refuse_overflow(layer, h, keys.row_span(h), values.row_span(h));
+  }
 }
 
 void KvCache::limit(size_t layer, size_t rows) {

@@ -151,14 +151,14 @@ float code_at(KvType type, const std::byte* codes, size_t index, size_t half) {
 
 }  // namespace
 
-void pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to) {
+bool pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to) {
   if (layout.type == KvType::kF32) {
     std::memcpy(to, key, layout.key_dim * sizeof(float));
     std::memcpy(to + layout.key_dim * sizeof(float), value, layout.value_dim * sizeof(float));
-  } else {
-    to_half(key, layout.key_dim, halves(to));
-    to_half(value, layout.value_dim, halves(to) + layout.key_dim);
+    return true;
   }
+  const bool key_fits = to_half(key, layout.key_dim, halves(to));
+  return to_half(value, layout.value_dim, halves(to) + layout.key_dim) && key_fits;
 }
 
 void unpack_rows(const KvLayout& layout, const std::byte* rows, Matrix<float> keys,
@@ -189,11 +189,12 @@ void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group)
     key_rows[r] = &keys[r * layout.key_dim];
     value_rows[r] = &values[r * layout.value_dim];
   }
-  pack_group(layout, key_rows, value_rows, group);
+  (void)pack_group(layout, key_rows, value_rows, group);
 }
 
-void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
+bool pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
                 std::byte* group) {
+  bool fits = true;
   thread_local AlignedVector<float> rows, turned;
   thread_local std::vector<uint8_t> codes;
   thread_local std::vector<uint16_t> rounded;
@@ -207,14 +208,14 @@ void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& 
     if (!is_quantized(layout.type)) return;
     // What is quantised is what open rows would hold.
     rounded.resize(kGroupRows * channels);
-    to_half(rows.data(), rounded.size(), rounded.data());
+    fits = to_half(rows.data(), rounded.size(), rounded.data()) && fits;
     from_half(rounded.data(), rounded.size(), rows.data());
   };
   const auto store = [&](const float* from, size_t count, std::byte* to) {
     if (layout.type == KvType::kF32) {
       std::memcpy(to, from, count * sizeof(float));
     } else {
-      to_half(from, count, halves(to));
+      fits = to_half(from, count, halves(to)) && fits;
     }
   };
 
@@ -255,6 +256,7 @@ void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& 
     }
     to += kGroupRows * row_bytes;
   }
+  return fits;
 }
 
 void unpack_group(const KvLayout& layout, const std::byte* group, Matrix<float> keys,

@@ -106,8 +106,9 @@ struct KvLayout {
   }
 };
 
-/// Writes an open row. `key` has key_dim, `value` value_dim elements.
-void pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to);
+/// Writes an open row. `key` has key_dim, `value` value_dim elements. Whether all of them were
+/// finite once rounded to halves, if they are; true for `kF32`.
+bool pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to);
 
 /// Makes a closed group of `kGroupRows` open rows. All of them are read before the group is
 /// written: both may lie at the same place.
@@ -121,8 +122,8 @@ void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group)
 /// Where the rows of a group to be are: each of key_dim or value_dim floats.
 using GroupRows = std::array<const float*, kGroupRows>;
 
-/// The same group of rows that have not been open.
-void pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
+/// The same group of rows that have not been open. Returns what `pack_row` does, of all rows.
+bool pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
                 std::byte* group);
 
 /// Reads `keys.rows` open rows, or the `kGroupRows` rows of a closed group, as floats.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -245,6 +246,66 @@ TEST_F(EngineTest, ReportsAModelThatComputesNaN) {
   const Model model(folder_.file("nan.gguf"));
   Engine engine(model);
   expect_error(ErrorCode::kInput, "NaN", [&] { (void)engine.prefill(tokens_of(40), {}); });
+}
+
+// Finite weights whose keys or values pass 65,504: half precision is to blame, not the file.
+TEST_F(EngineTest, NamesTheStorageTypeThatIsTooSmall) {
+  for (const char* loud : {"blk.1.attn_k.weight", "blk.1.attn_v.weight"}) {
+    testing::TinyModel description = tiny_;
+    description.edit_tensor = [&](testing::TinyTensor& tensor) {
+      if (tensor.name == loud) {
+        for (float& x : tensor.values) x *= 3e5F;
+      }
+      return true;
+    };
+    description.write(folder_.file("loud.gguf"));
+    const Model model(folder_.file("loud.gguf"));
+    Engine engine(model);
+    for (const KvType type : {KvType::kF16, KvType::kQ8, KvType::kQ4, KvType::kF32}) {
+      SCOPED_TRACE(std::string(loud) + " in " + std::string(kv_type_name(type)));
+      CacheRequest request;
+      request.options = default_options("full");
+      request.kv_type = type;
+      const auto prefill = [&] { (void)engine.prefill(tokens_of(40), {&request, 1}); };
+      if (type != KvType::kF32) {
+        expect_error(ErrorCode::kInput, "--kv-type f32", prefill);
+        expect_error(ErrorCode::kInput, "loud.gguf", prefill);
+        continue;
+      }
+      prefill();
+      for (const float x : engine.decode(7, request.cache)) ASSERT_TRUE(std::isfinite(x));
+    }
+  }
+}
+
+// The first token that does not fit may be a decoded one: here 9, whose first value is large
+// because it points where the token does.
+TEST_F(EngineTest, NamesTheStorageTypeWhileDecoding) {
+  testing::TinyModel description = tiny_;
+  std::vector<float> direction;
+  description.edit_tensor = [&](testing::TinyTensor& tensor) {
+    if (tensor.name == "token_embd.weight") {
+      const auto row = tensor.values.begin() + static_cast<ptrdiff_t>(9 * tensor.cols);
+      direction.assign(row, row + static_cast<ptrdiff_t>(tensor.cols));
+    }
+    if (tensor.name == "blk.0.attn_v.weight") {
+      float square = 0;
+      for (const float x : direction) square += x * x;
+      const float length = std::sqrt(square * static_cast<float>(direction.size()));
+      for (size_t i = 0; i < direction.size(); ++i)
+        tensor.values[i] = 1.5e5F / length * direction[i];
+    }
+    return true;
+  };
+  description.write(folder_.file("loud.gguf"));
+  ASSERT_FALSE(direction.empty());
+  const Model model(folder_.file("loud.gguf"));
+  Engine engine(model);
+  CacheRequest request;
+  request.options = default_options("full");
+  (void)engine.prefill(std::vector<int32_t>(20, 7), {&request, 1});
+  (void)engine.decode(7, request.cache);
+  expect_error(ErrorCode::kInput, "--kv-type f32", [&] { (void)engine.decode(9, request.cache); });
 }
 
 }  // namespace

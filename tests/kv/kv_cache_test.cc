@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <string>
@@ -261,6 +263,87 @@ INSTANTIATE_TEST_SUITE_P(Types, KvCacheTest, ::testing::Values(KvType::kF16, KvT
                          [](const auto& test) {
                            return test.param == KvType::kF16 ? "F16" : "F32";
                          });
+
+/// What the error says, and that it is one of input; "accepted" without.
+template <class Action>
+std::string overflow(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInput);
+    return error.what();
+  }
+  return "accepted";
+}
+
+// A finite number must not become infinity: an infinite key may silently weigh nothing.
+TEST(KvCacheTest, RefusesWhatHalvesCannotHold) {
+  constexpr size_t kRows = 150;
+  std::vector<int32_t> all(kRows);
+  std::iota(all.begin(), all.end(), 0);
+  for (const KvType type : {KvType::kF16, KvType::kQ8, KvType::kQ4, KvType::kF32}) {
+    for (const bool in_key : {true, false}) {
+      for (const size_t at : {0, 40, 149}) {  // a group, a group of the same head, an open row
+        for (const float x : {65519.0F, -65520.0F, 3e6F}) {
+          SCOPED_TRACE(std::string(kv_type_name(type)) + ", " + std::to_string(x));
+          RandomHeads keys(2, kRows, 20, 1);
+          RandomHeads values(2, kRows, 12, 2);
+          const auto& rows = in_key ? keys : values;
+          const_cast<float*>(rows.view().row(1, at))[7] = x;
+          const bool fits = type == KvType::kF32 || x == 65519.0F;
+
+          KvCache gathered(1, 2, 20, 12, type);
+          std::string answer = overflow([&] {
+            gathered.gather(0, keys.view(), values.view(), {{all, all}});
+          });
+          KvCache appended(1, 2, 20, 12, type);
+          const std::string appending = overflow([&] {
+            for (size_t r = 0; r < kRows; ++r) {
+              appended.append(0, keys.token(r), values.token(r), static_cast<int32_t>(r));
+            }
+          });
+          EXPECT_EQ(answer == "accepted", fits) << answer;
+          EXPECT_EQ(appending == "accepted", fits) << appending;
+          for (const std::string& message : {answer, appending}) {
+            if (fits) continue;
+            EXPECT_NE(message.find("--kv-type f32"), std::string::npos) << message;
+            EXPECT_NE(message.find(in_key ? "a key of layer 0, KV head 1" : "a value of layer 0"),
+                      std::string::npos)
+                << message;
+          }
+          // Whoever goes on reads rows that are there.
+          for (const CachedHead& head : appended.heads(0)) {
+            EXPECT_EQ(head.count, fits ? kRows : at + 1);
+          }
+
+          // A row that is not kept harms nobody.
+          std::vector<int32_t> others = all;
+          others.erase(others.begin() + static_cast<ptrdiff_t>(at));
+          EXPECT_EQ(overflow([&] {
+                      gathered.gather(0, keys.view(), values.view(), {{all, others}});
+                    }),
+                    "accepted");
+        }
+      }
+    }
+  }
+}
+
+// What float32 has no number for either is for attention to find: it comes from the model.
+TEST(KvCacheTest, KeepsWhatIsNoNumber) {
+  for (const float x :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    RandomHeads keys(1, 40, 20, 1);
+    const RandomHeads values(1, 40, 12, 2);
+    const_cast<float*>(keys.view().row(0, 3))[7] = x;
+    std::vector<int32_t> all(40);
+    std::iota(all.begin(), all.end(), 0);
+    KvCache cache(1, 1, 20, 12);
+    cache.gather(0, keys.view(), values.view(), {{all}});
+    const Rows rows(cache, 0, 0, 20, 12);
+    EXPECT_FALSE(std::isfinite(rows.key(3)[7]));
+  }
+}
 
 }  // namespace
 }  // namespace restkv
