@@ -10,10 +10,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
+#include <span>
+
+#include "eval/sandbox/messages.h"
+#include "eval/sandbox/users.h"
 
 namespace restkv::eval {
 namespace {
@@ -22,26 +24,6 @@ namespace {
 // threads first, of which this process has none but remembers many.
 
 constexpr unsigned long kDetach = 2;  // MNT_DETACH
-
-/// Ends the process, telling the other end of `control` why, unless `result` is a success.
-class Steps {
- public:
-  explicit Steps(int control) : control_(control) {}
-  void operator()(long result, const char* step) const {
-    if (result >= 0) return;
-    ConfinementFailure failure;
-    failure.error = errno;
-    failure.step.fill('\0');
-    for (size_t i = 0; i + 1 < failure.step.size() && step[i] != '\0'; ++i) {
-      failure.step[i] = step[i];
-    }
-    [[maybe_unused]] const ssize_t written = write(control_, &failure, sizeof failure);
-    _exit(1);
-  }
-
- private:
-  int control_;
-};
 
 /// Mounts made here end with the namespace.
 void set_mount_flags(const Steps& step, const char* path, uint64_t set, bool recursive) {
@@ -55,10 +37,9 @@ void set_mount_flags(const Steps& step, const char* path, uint64_t set, bool rec
 void make_root(const Steps& step, const Confinement& c) {
   const char* no_type = nullptr;
   step(syscall(SYS_mount, nullptr, "/", no_type, MS_PRIVATE | MS_REC, nullptr), "private mounts");
-  step(syscall(SYS_mount, "tmpfs", c.folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV,
-               "size=64k,mode=755"),
+  step(syscall(SYS_mount, "tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755"),
        "mount root");
-  step(chdir(c.folder.c_str()), "enter root");
+  step(chdir("/tmp"), "enter root");
   step(mkdir("dev", 0755), "mkdir dev");
   for (const RootEntry& entry : c.root) {
     const char* target = entry.target.c_str();
@@ -100,32 +81,6 @@ void drop_capabilities() {
   }
 }
 
-void reset_signals() {
-  struct sigaction standard {};
-  standard.sa_handler = SIG_DFL;
-  for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &standard, nullptr);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-}
-
-/// Puts the descriptors in their places and closes all others; returns where `control` is now.
-int arrange_descriptors(const Steps& step, const Confinement& c) {
-  // First out of the way of each other's places.
-  constexpr int kAside = 10;
-  const std::array from{c.null, c.null, c.null, c.report, c.source, c.control};
-  std::array<int, from.size()> aside{};
-  for (size_t i = 0; i < from.size(); ++i) {
-    aside[i] = fcntl(from[i], F_DUPFD_CLOEXEC, kAside);
-    step(aside[i], "descriptors");
-  }
-  const int last = static_cast<int>(from.size()) - 1;
-  for (int to = 0; to < last; ++to) step(dup2(aside[to], to), "dup2");
-  step(dup3(aside[last], last, O_CLOEXEC), "dup3");
-  step(syscall(SYS_close_range, last + 1, ~0U, 0), "close_range");
-  return last;
-}
-
 void limit(const Steps& step, __rlimit_resource resource, size_t value, const char* name) {
   const rlimit both{value, value};
   step(setrlimit(resource, &both), name);
@@ -141,6 +96,23 @@ void set_limits(const Steps& step, const SandboxLimits& limits) {
   limit(step, RLIMIT_AS, limits.memory_bytes, "RLIMIT_AS");
 }
 
+/// The same files as in the tree of `make_root`, by the same names, whether there is one or not.
+void lock_files(const Steps& step, const Confinement& c) {
+  const int rules = make_landlock_rules(c.landlock);
+  step(rules, "landlock_create_ruleset");
+  for (const RootEntry& entry : c.root) {
+    if (entry.kind == RootEntry::Kind::kLink) continue;
+    const bool folder = entry.kind == RootEntry::Kind::kFolder;
+    step(add_landlock_rule(rules, entry.source.c_str(),
+                           folder ? c.landlock.read_only() : c.landlock.device()),
+         "landlock_add_rule");
+  }
+  if (c.layers.own_root) {
+    step(add_landlock_rule(rules, "/tmp", c.landlock.all()), "landlock_add_rule");
+  }
+  step(obey_landlock_rules(rules), "landlock_restrict_self");
+}
+
 void filter_system_calls(const Steps& step, std::span<const sock_filter> filter) {
   sock_fprog program{};
   program.len = static_cast<unsigned short>(filter.size());
@@ -150,25 +122,31 @@ void filter_system_calls(const Steps& step, std::span<const sock_filter> filter)
 
 }  // namespace
 
-void confine(const Confinement& c) {
-  reset_signals();
-  const Steps before(c.control);
-  before(setsid(), "setsid");
-  char go = 0;  // comes when the user namespace has its users
-  if (read(c.control, &go, 1) != 1) _exit(1);
-  if (c.drop_root) become_nobody(before);
-  before(prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
+void Steps::operator()(long result, const char* step) const {
+  if (result >= 0) return;
+  KeeperMessage message{.kind = KeeperMessage::Kind::kFailed, .layer = layer_, .value = errno};
+  for (size_t i = 0; i + 1 < message.step.size() && step[i] != '\0'; ++i) {
+    message.step[i] = step[i];
+  }
+  tell(control_, message);
+  _exit(1);
+}
+
+void confine(const Confinement& c, int control) {
+  const Steps step(control, Layer::kNone);
+  if (c.drop_root) become_nobody(step);
+  step(prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
   umask(077);
   if (c.layers.own_root) {
-    make_root(before, c);
+    make_root(Steps(control, Layer::kOwnRoot), c);
   } else {
-    before(chdir(c.folder.c_str()), "enter folder");
+    step(chdir("/"), "enter /");
   }
-  const Steps step(arrange_descriptors(before, c));
   drop_capabilities();
   step(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+  if (c.layers.landlock) lock_files(Steps(control, Layer::kLandlock), c);
   set_limits(step, c.limits);
-  if (c.layers.system_calls) filter_system_calls(step, c.filter);
+  if (c.layers.system_calls) filter_system_calls(Steps(control, Layer::kSystemCalls), c.filter);
   const char* const no_environment = nullptr;
   execve(c.arguments[0], const_cast<char* const*>(c.arguments),
          const_cast<char* const*>(&no_environment));

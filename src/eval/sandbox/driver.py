@@ -34,7 +34,7 @@ def main(write=os.write, leave=os._exit):
         text = f"{type(error).__name__}: {error}"[:500]
         write(3, text.encode("ascii", "backslashreplace"))
         leave(1)
-    write(3, token)  # Proof that the last line was reached: nobody else has the token.
+    write(3, token)  # The last line was reached; whoever leaves earlier has to look for the token.
     leave(0)
 
 

@@ -104,8 +104,8 @@ class HumanEvalTask : public Task {
       notes.emplace_back("a variant defined by this project: no published figures exist for it");
       notes.insert(notes.end(), common_->context_notes.begin(), common_->context_notes.end());
     }
-    for (const std::string& missing : common_->sandbox.missing()) {
-      notes.push_back(fmt::format("code was run with incomplete isolation: {}", missing));
+    for (const MissingLayer& missing : common_->sandbox.missing()) {
+      notes.push_back(fmt::format("code was run with incomplete isolation: {}", missing.sentence));
     }
     return notes;
   }
