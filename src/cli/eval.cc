@@ -52,6 +52,7 @@ struct EvalFlags {
   std::string sparse = "dense";
   std::string shard = "1/1";
   bool allow_code_execution = false;
+  std::string sandbox = "full";
   size_t draws = 1;
   float temperature = 0;
   int threads = 0;
@@ -154,16 +155,24 @@ int list(const EvalFlags& flags) {
 }
 
 /// They would be ignored.
-void refuse_choice_options(const EvalFlags& flags, const eval::Suite& suite) {
-  if (suite.multiple_choice) return;
-  for (const auto& [flag, given] : {std::pair("--choices", flags.choices != "compressed"),
-                                    {"--shots", flags.shots > 0},
-                                    {"--bos", flags.bos}}) {
-    if (!given) continue;
+void refuse_options_of_others(const EvalFlags& flags, const eval::Suite& suite) {
+  struct Given {
+    const char* option;
+    bool given;
+    bool useful;
+    const char* reason;
+  };
+  const bool choices = suite.multiple_choice;
+  for (const auto& [option, given, useful, reason] :
+       {Given{"--choices", flags.choices != "compressed", choices, "has no multiple choice"},
+        Given{"--shots", flags.shots > 0, choices, "has no multiple choice"},
+        Given{"--bos", flags.bos, choices, "has no multiple choice"},
+        Given{"--allow-code-execution", flags.allow_code_execution, suite.runs_code,
+              "runs no code"}}) {
+    if (!given || useful) continue;
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no effect on the suite {}, which has no multiple choice; leave "
-                            "it out",
-                            flag, suite.name));
+                fmt::format("{} has no effect on the suite {}, which {}; leave it out", option,
+                            suite.name, reason));
   }
 }
 
@@ -183,7 +192,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   set_shard(flags.shard, run);
   run.kv_type = find_kv_type(flags.kv_type);
   run.sparse = parse_sparse(flags.sparse);
-  refuse_choice_options(flags, suite);
+  refuse_options_of_others(flags, suite);
   run.choices = eval::find_choice_mode(flags.choices);
 
   ModelOptions model_options;
@@ -218,6 +227,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   options.context = model.config().context_length;
   options.reserved = eval::tokens_around(tokenizer, run.prompt);
   options.allow_code_execution = flags.allow_code_execution;
+  options.reduced_sandbox = flags.sandbox == "reduced";
   options.shots = flags.shots;
   options.draws = flags.draws;
   options.temperature = flags.temperature;
@@ -303,8 +313,15 @@ std::function<int()> declare_eval(CLI::App& app) {
   app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
       ->capture_default_str()
       ->type_name("I/N");
-  app.add_flag("--allow-code-execution", flags->allow_code_execution,
-               "let suites run code that the model wrote, in a sandbox");
+  CLI::Option* code = app.add_flag("--allow-code-execution", flags->allow_code_execution,
+                                   "let suites run code that the model wrote, in a sandbox");
+  app.add_option("--sandbox", flags->sandbox,
+                 "full, or reduced: run such code even where this machine does not permit all of "
+                 "the sandbox's layers")
+      ->check(CLI::IsMember({"full", "reduced"}).description(""))
+      ->needs(code)
+      ->capture_default_str()
+      ->type_name("MODE");
   app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
       ->capture_default_str()
       ->type_name("N");

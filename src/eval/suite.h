@@ -128,6 +128,7 @@ struct SuiteOptions {
   size_t reserved = 0;
 
   bool allow_code_execution = false;  ///< Code written by the model may be run (in a sandbox).
+  bool reduced_sandbox = false;       ///< Also where the machine does not permit the whole sandbox.
   size_t shots = 0;       ///< Solved questions before each one, in suites of multiple choice.
   size_t draws = 1;       ///< Texts per sample, where a suite makes use of several.
   float temperature = 0;  ///< 0: greedy; suites that draw several texts need more.
@@ -159,6 +160,7 @@ struct Suite {
   /// What reports must say (which variant of a metric, for instance).
   std::string_view remark = {};
   bool multiple_choice = false;  ///< All its samples are kChoose.
+  bool runs_code = false;        ///< Its scores come from running what the model wrote.
 };
 
 /// The mean of each figure times 100.

@@ -167,11 +167,18 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--shard", "2"}), HasSubstr("expected i/n"));
   EXPECT_THAT(refusal(2, run_, {"--budget", "8"}), HasSubstr("budget 8 leaves no room"));
   EXPECT_THAT(refusal(2, run_, {"--choices", "joint"}), HasSubstr("--method full"));
-  for (const std::vector<std::string>& only_for_choices : std::vector<std::vector<std::string>>{
-           {"--choices", "held-back"}, {"--shots", "2"}, {"--bos"}}) {
-    EXPECT_THAT(refusal(2, run_, only_for_choices),
-                HasSubstr(only_for_choices[0] + " has no effect on the suite prompts"));
+  for (const std::vector<std::string>& for_others :
+       std::vector<std::vector<std::string>>{{"--choices", "held-back"},
+                                             {"--shots", "2"},
+                                             {"--bos"},
+                                             {"--allow-code-execution"},
+                                             {"--allow-code-execution", "--sandbox", "reduced"}}) {
+    EXPECT_THAT(refusal(2, run_, for_others),
+                HasSubstr(for_others[0] + " has no effect on the suite prompts"));
   }
+  EXPECT_THAT(refusal(2, run_, {"--sandbox", "reduced"}), HasSubstr("--allow-code-execution"));
+  EXPECT_THAT(refusal(2, run_, {"--allow-code-execution", "--sandbox", "none"}),
+              HasSubstr("--sandbox"));
   EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}), HasSubstr("asked for twice"));
   EXPECT_THAT(refusal(2, run_, {"--kv-type", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--linear", "f8"}), HasSubstr("f8"));

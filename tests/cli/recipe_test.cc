@@ -146,7 +146,8 @@ TEST_F(OwnRecipe, NamesWhatCannotBe) {
   };
   EXPECT_THAT(with("budgets", {64}), HasSubstr("key 'budgets' is no option of restkv eval"));
   EXPECT_THAT(with("b", 64), HasSubstr("key 'b' is no option"));
-  for (const char* key : {"model", "m", "output", "allow-code-execution", "recipe", "help"}) {
+  for (const char* key :
+       {"model", "m", "output", "allow-code-execution", "sandbox", "recipe", "help"}) {
     EXPECT_THAT(with(key, "x"), HasSubstr(fmt::format("key '{}' ", key)));
   }
   EXPECT_THAT(with("allow-code-execution", true), HasSubstr("give it on the command line"));

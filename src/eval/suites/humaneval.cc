@@ -409,6 +409,19 @@ void check_options(const SuiteOptions& options) {
   }
 }
 
+void check_sandbox(const Sandbox& sandbox, const SuiteOptions& options) {
+  if (options.reduced_sandbox || sandbox.missing().empty()) return;
+  std::string list;
+  for (const MissingLayer& missing : sandbox.missing()) {
+    list += fmt::format("\n- {}; to have it: {}", missing.sentence, missing.remedy);
+  }
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("the suite humaneval runs code that the model writes, and this machine "
+                          "does not permit the whole sandbox:{}\nIf that code may do what is said "
+                          "here, add --sandbox reduced (docs/benchmarks.md says what is left)",
+                          list));
+}
+
 /// Those asked for, or the usual ones that the model holds.
 std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const size_t> usual) {
   if (!options.lengths.empty()) return options.lengths;
@@ -469,6 +482,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
                                         std::vector<SkippedLine>& skipped) {
   check_options(options);
   const auto common = std::make_shared<Common>();
+  check_sandbox(common->sandbox, options);
   common->options = options;
   common->instruct = choose_profile(options.profile, kProfiles) == "instruct";
   const std::vector<std::string> wanted = options.tasks.empty()
@@ -526,7 +540,8 @@ Suite humaneval_suite() {
           .tasks = tasks,
           .open = open,
           .summarize = summarize,
-          .remark = "answers are cut at the stop sequences before they are run"};
+          .remark = "answers are cut at the stop sequences before they are run",
+          .runs_code = true};
 }
 
 }  // namespace restkv::eval

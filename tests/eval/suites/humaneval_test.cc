@@ -1,6 +1,7 @@
 #include "eval/suites/humaneval.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/sandbox/sandboxes.h"
 #include "eval/suites/code_context.h"
 #include "eval/suites/code_problem.h"
 #include "eval/suites/code_test_data.h"
@@ -21,6 +23,7 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -50,6 +53,7 @@ SuiteOptions options_for(const std::vector<std::string>& tasks, std::vector<size
   options.tasks = tasks;
   options.lengths = std::move(lengths);
   options.allow_code_execution = true;
+  options.reduced_sandbox = true;  // the code is that of these tests
   return options;
 }
 
@@ -118,6 +122,24 @@ TEST(HumanEval, NeedsPermissionToRunCode) {
   SuiteOptions options = options_for({});
   options.allow_code_execution = false;
   EXPECT_THAT(error_of(options, ErrorCode::kInvalidArgument), HasSubstr("--allow-code-execution"));
+}
+
+TEST(HumanEval, NeedsPermissionToRunCodeInLessThanTheWholeSandbox) {
+  const auto open_without_namespaces = [](bool reduced) {
+    test::Child restkv([reduced]() -> std::string {
+      if (!test::lose_user_namespaces()) return "skip";
+      SuiteOptions options = options_for({});
+      options.reduced_sandbox = reduced;
+      return fmt::format("{}", fmt::join(open_one(options)->notes(), "\n"));
+    });
+    return restkv.said();
+  };
+  const std::string refused = open_without_namespaces(false);
+  if (refused == "skip") GTEST_SKIP() << "user namespaces cannot be forbidden here";
+  EXPECT_THAT(refused, AllOf(HasSubstr("- no namespaces (clone: "), HasSubstr("to have it: permit"),
+                             HasSubstr("--sandbox reduced")));
+  EXPECT_THAT(open_without_namespaces(true),
+              HasSubstr("code was run with incomplete isolation: no namespaces"));
 }
 
 TEST(HumanEval, WrongOptionsAreNamed) {
