@@ -2,13 +2,18 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -19,36 +24,165 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The end of every temporary file's name; its beginning is kPartBegin, then 16 hexadecimal digits.
+constexpr std::string_view kPartBegin = "restkv-";
+constexpr std::string_view kPartEnd = ".part";
+constexpr size_t kPartDigits = 16;
+
+constexpr size_t kMostBytesRead = size_t{4} << 30U;
+
 std::string reason(int error) { return std::generic_category().message(error); }
 
-/// Closes a file descriptor at the end of the scope; a mapping outlives it.
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
+std::string folder_of(const std::string& path) {
+  const fs::path folder = fs::path(path).parent_path();
+  return folder.empty() ? "." : folder.string();
+}
+
+/// `path` with the symbolic links at its end followed, the last of which may point to nothing yet.
+std::string follow_links(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as Linux
+  fs::path target = path;
+  std::error_code ignored;
+  for (int i = 0; i < kMostLinks && fs::is_symlink(target, ignored); ++i) {
+    target = target.parent_path() / fs::read_symlink(target, ignored);
   }
-};
+  return target.string();
+}
+
+bool is_part_name(std::string_view name) {
+  if (name.size() != kPartBegin.size() + kPartDigits + kPartEnd.size()) return false;
+  const std::string_view digits = name.substr(kPartBegin.size(), kPartDigits);
+  return name.starts_with(kPartBegin) && name.ends_with(kPartEnd) &&
+         digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+/// Removes temporary files that nobody writes any more. Where a file system has no locks, none is.
+void remove_abandoned_parts(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator each(folder, error), end; !error && each != end;
+       each.increment(error)) {
+    const std::string path = each->path().string();
+    if (!is_part_name(each->path().filename().string())) continue;
+    const Descriptor part{::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
+    struct stat info {};
+    if (part && ::fstat(part.get(), &info) == 0 && S_ISREG(info.st_mode) &&
+        info.st_uid == ::geteuid() && ::flock(part.get(), LOCK_EX | LOCK_NB) == 0) {
+      ::unlink(path.c_str());
+    }
+  }
+}
+
+/// What helps against `error`, which came up while `path` was written.
+std::string remedy(const std::string& path, int error, size_t expected_bytes) {
+  const std::string room =
+      expected_bytes > 0 ? fmt::format("{} bytes are needed", expected_bytes) : "more is needed";
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return fmt::format("make the folder {} first, or choose another", folder_of(path));
+    case EISDIR:
+      return "name a file in it";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "choose a file and a folder that can be written";
+    case ENOSPC:
+    case EDQUOT:
+      return room + "; make room, or choose a folder on another disk";
+    case EFBIG:
+      return room + "; raise the limit on the size of files (ulimit -f)";
+    default:
+      return "choose another file";
+  }
+}
+
+[[noreturn]] void fail_to_write(const std::string& path, int error, size_t expected_bytes) {
+  throw Error(ErrorCode::kIo, fmt::format("cannot write {}: {}; {}", path, reason(error),
+                                          remedy(path, error, expected_bytes)));
+}
+
+bool is_same(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/// Standard output or error, if `file` is where it goes to; otherwise -1.
+int standard_stream(const struct stat& file) {
+  for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
+    struct stat info {};
+    if (::fstat(fd, &info) == 0 && is_same(info, file)) return fd;
+  }
+  return -1;
+}
+
+/// Whether a temporary file takes the place of what is at `path`, if anything is. Throws where
+/// neither is possible.
+bool is_replaced(const std::string& path, const struct stat* there) {
+  if (there == nullptr) return true;
+  if (S_ISDIR(there->st_mode)) fail_to_write(path, EISDIR, 0);
+  if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) fail_to_write(path, errno, 0);
+  return S_ISREG(there->st_mode) && standard_stream(*there) < 0;
+}
+
+/// Of the file at `path`; nothing if there is none yet.
+std::optional<struct stat> information(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) return info;
+  if (errno != ENOENT) fail_to_write(path, errno, 0);
+  return std::nullopt;
+}
 
 }  // namespace
 
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
 AtomicFile::AtomicFile(std::string path, size_t expected_bytes)
-    : path_(std::move(path)), expected_bytes_(expected_bytes), target_(path_) {
-  std::error_code ignored;
-  if (fs::is_symlink(target_, ignored)) {
-    const fs::path pointed_to = fs::weakly_canonical(target_, ignored);
-    if (!pointed_to.empty()) target_ = pointed_to;
+    : path_(std::move(path)), expected_bytes_(expected_bytes), target_(follow_links(path_)) {
+  const std::optional<struct stat> there = information(path_);
+  Descriptor fd;
+  if (is_replaced(path_, there ? &*there : nullptr)) {
+    fd = open_temporary(there);
+  } else if (const int stream = standard_stream(*there); stream >= 0) {
+    // Opened anew, it would be written from its beginning, over what the program has said.
+    fd = Descriptor(::fcntl(stream, F_DUPFD_CLOEXEC, 0));
+  } else {
+    fd = Descriptor(::open(path_.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC));
   }
-  // Renaming over /dev/full or a named pipe would replace the device by a regular file.
-  if (!fs::exists(target_, ignored) || fs::is_regular_file(target_, ignored)) {
-    temporary_ = fmt::format("{}.{}.part", target_, ::getpid());
-  }
-  file_.reset(std::fopen((temporary_.empty() ? target_ : temporary_).c_str(), "wb"));
+  if (!fd) fail(errno);
+  file_.reset(::fdopen(fd.get(), "wb"));
   if (!file_) fail(errno);
+  (void)fd.release();
+}
+
+Descriptor AtomicFile::open_temporary(const std::optional<struct stat>& there) {
+  const std::string folder = folder_of(target_);
+  remove_abandoned_parts(folder);
+  while (true) {
+    uint64_t random = 0;
+    if (::getrandom(&random, sizeof random, 0) != sizeof random) fail(errno);
+    const std::string name = fmt::format("{}{:0{}x}{}", kPartBegin, random, kPartDigits, kPartEnd);
+    const std::string temporary = (fs::path(target_).parent_path() / name).string();
+    Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                         there ? there->st_mode & 0777U : 0666U));
+    if (!fd && errno == EEXIST) continue;
+    if (!fd) fail(errno);
+    // Before it was locked, another process may have taken it for an abandoned one.
+    const bool is_held = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    struct stat info {};
+    if (!is_held || ::fstat(fd.get(), &info) != 0 || info.st_nlink == 0) continue;
+    temporary_ = temporary;
+    if (there) {
+      // Whose file it is changes only where root writes over another's; others may not do it.
+      const bool is_owned = ::fchown(fd.get(), there->st_uid, there->st_gid) == 0;
+      if (is_owned || info.st_uid == there->st_uid) ::fchmod(fd.get(), there->st_mode & 0777U);
+    }
+    return fd;
+  }
 }
 
 AtomicFile::~AtomicFile() {
-  std::error_code ignored;
-  if (!temporary_.empty()) fs::remove(temporary_, ignored);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::string_view bytes) {
@@ -59,23 +193,65 @@ void AtomicFile::write(std::string_view bytes) {
 void AtomicFile::commit() {
   // Buffered bytes may only meet a full disk when they are flushed or when the file is closed.
   if (std::fflush(file_.get()) != 0 || std::ferror(file_.get()) != 0) fail(errno);
-  if (!temporary_.empty() && ::fsync(::fileno(file_.get())) != 0) fail(errno);
+  if (!temporary_.empty()) {
+    if (::fsync(::fileno(file_.get())) != 0) fail(errno);
+    // Renamed before it is closed, which gives up its lock.
+    if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+    temporary_.clear();
+    // The new name is on the disk when its folder is; not every file system lets one ask for that.
+    const Descriptor folder{::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (folder) ::fsync(folder.get());
+  }
   if (std::fclose(file_.release()) != 0) fail(errno);
-  if (temporary_.empty()) return;
-  if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
-  temporary_.clear();
-  // The new name is on the disk when its folder is; not every file system lets one ask for that.
-  const fs::path folder = fs::path(target_).parent_path();
-  const Descriptor directory{
-      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd >= 0) ::fsync(directory.fd);
 }
 
-void AtomicFile::fail(int error) const {
-  throw Error(ErrorCode::kIo,
-              fmt::format("cannot write {}: {}; choose a folder that exists, is writable and has "
-                          "{} bytes free",
-                          path_, reason(error), expected_bytes_));
+void AtomicFile::fail(int error) const { fail_to_write(path_, error, expected_bytes_); }
+
+void require_writable(const std::string& path) {
+  const std::optional<struct stat> there = information(path);
+  // A pipe is not opened: its reader would take the end of this for the end of everything.
+  if (is_replaced(path, there ? &*there : nullptr)) const AtomicFile tried(path, 0);
+}
+
+void require_writable_folder(const std::string& path) {
+  const auto fail = [&](int error) {
+    throw Error(ErrorCode::kIo, fmt::format("cannot write into the folder {}: {}; choose another "
+                                            "with -o",
+                                            path, reason(error)));
+  };
+  // The folders that are missing will be made in the first one that is there.
+  fs::path folder = fs::path(path).lexically_normal();
+  struct stat info {};
+  while (::stat(folder.empty() ? "." : folder.c_str(), &info) != 0) {
+    if (errno != ENOENT) fail(errno);
+    if (fs::is_symlink(folder)) fail(ENOENT);  // to nothing
+    folder = folder.has_filename() ? folder.parent_path() : folder.parent_path().parent_path();
+  }
+  if (!S_ISDIR(info.st_mode)) fail(ENOTDIR);
+  std::string tried = (folder / "restkv-XXXXXX").string();
+  if (::mkdtemp(tried.data()) == nullptr) fail(errno);
+  ::rmdir(tried.c_str());
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat of_a {};
+  struct stat of_b {};
+  const bool a_exists = ::stat(a.c_str(), &of_a) == 0;
+  const bool b_exists = ::stat(b.c_str(), &of_b) == 0;
+  if (a_exists || b_exists) return a_exists && b_exists && is_same(of_a, of_b);
+  std::error_code ignored;
+  return fs::weakly_canonical(follow_links(a), ignored) ==
+         fs::weakly_canonical(follow_links(b), ignored);
+}
+
+std::string first_bytes(const std::string& path, size_t count) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return {};
+  std::string bytes(count, '\0');
+  const ssize_t got = ::read(file.get(), bytes.data(), count);
+  bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  return bytes;
 }
 
 void write_file_atomically(const std::string& path, std::string_view content) {
@@ -90,14 +266,14 @@ MappedFile::MappedFile(const std::string& path, std::string_view what) {
   };
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat info {};
-  if (file.fd < 0 || ::fstat(file.fd, &info) != 0) {
+  if (!file || ::fstat(file.get(), &info) != 0) {
     fail(fmt::format("cannot open the {}: {}; check the path and its permissions", what,
                      reason(errno)));
   }
   if (!S_ISREG(info.st_mode)) fail(fmt::format("is not a regular file; expected a {}", what));
   const auto size = static_cast<size_t>(info.st_size);
   if (size == 0) fail(fmt::format("is empty; expected a {}", what));
-  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (map == MAP_FAILED) {
     fail(fmt::format("cannot map the {} into memory: {}", what, reason(errno)));
   }
@@ -113,6 +289,10 @@ std::string read_file(const std::string& path) {
     char block[1 << 16];
     for (size_t n; (n = std::fread(block, 1, sizeof block, file.get())) > 0;) {
       content.append(block, n);
+      if (content.size() > kMostBytesRead) {
+        throw Error(ErrorCode::kInput, fmt::format("cannot read {}: it has more than {} GiB", path,
+                                                   kMostBytesRead >> 30U));
+      }
     }
     if (std::ferror(file.get()) == 0) return content;
   }

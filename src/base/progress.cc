@@ -9,6 +9,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/printable.h"
+
 namespace restkv {
 namespace {
 
@@ -39,8 +41,9 @@ std::string times(double fraction, double elapsed) {
   return text;
 }
 
-/// Keeps `line` to one terminal row: no control characters, at most `columns` code points.
-std::string one_row(std::string line, size_t columns) {
+/// Keeps `text` to one terminal row: no control characters, at most `columns` code points.
+std::string one_row(std::string_view text, size_t columns) {
+  std::string line = printable(text);
   std::replace_if(
       line.begin(), line.end(), [](unsigned char c) { return c < ' '; }, ' ');
   size_t code_points = 0;
@@ -54,9 +57,9 @@ std::string one_row(std::string line, size_t columns) {
 
 }  // namespace
 
-Progress::Progress(std::FILE* file, std::string title, Mode mode, Clock clock)
+Progress::Progress(std::FILE* file, std::string_view title, Mode mode, Clock clock)
     : file_(file),
-      title_(std::move(title)),
+      title_(printable(title)),
       mode_(mode),
       clock_(std::move(clock)),
       start_(clock_()) {
@@ -87,7 +90,7 @@ void Progress::update(double fraction, std::string_view detail) {
     draw_bar(fraction, elapsed, detail);
   } else {
     fmt::print(file_, "{}: {:.0f}% ({}){}{}\n", title_, 100 * fraction, times(fraction, elapsed),
-               detail.empty() ? "" : " ", detail);
+               detail.empty() ? "" : " ", printable(detail));
     std::fflush(file_);
   }
 }

@@ -20,7 +20,7 @@ class Progress {
   /// Seconds since any fixed moment; never runs backwards.
   using Clock = std::function<double()>;
 
-  Progress(std::FILE* file, std::string title, Mode mode = Mode::kAuto,
+  Progress(std::FILE* file, std::string_view title, Mode mode = Mode::kAuto,
            Clock clock = steady_seconds);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

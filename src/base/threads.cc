@@ -1,13 +1,18 @@
 #include "base/threads.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "restkv/error.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
@@ -36,13 +41,18 @@ constexpr int kSpins = 2000;
 class Pool {
  public:
   explicit Pool(size_t helpers) : ranges_(helpers + 1) {
-    for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { help(i + 1); });
+    try {
+      for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { help(i + 1); });
+    } catch (const std::system_error& e) {
+      const size_t started = threads_.size();
+      stop();
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("cannot start more than {} of {} threads: {}; use fewer (-t 1), or "
+                              "raise the limits on processes and memory (ulimit -u, ulimit -v)",
+                              started + 1, helpers + 1, e.code().message()));
+    }
   }
-  ~Pool() {
-    stopping_ = true;
-    wake_all();
-    for (std::thread& t : threads_) t.join();
-  }
+  ~Pool() { stop(); }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
@@ -78,6 +88,13 @@ class Pool {
     std::atomic<size_t> next{0};
     size_t end = 0;
   };
+
+  void stop() {
+    stopping_ = true;
+    wake_all();
+    for (std::thread& t : threads_) t.join();
+    threads_.clear();
+  }
 
   void wake_all() {
     epoch_.fetch_add(1);

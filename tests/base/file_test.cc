@@ -1,11 +1,15 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <string>
 
@@ -86,6 +90,128 @@ TEST_F(FileTest, FailureLeavesTheOldFileAndNothingElse) {
   EXPECT_NE(message.find("File too large"), std::string::npos) << message;
   EXPECT_EQ(read_file(path("a")), "old");
   EXPECT_EQ(files(), 1u);
+}
+
+TEST_F(FileTest, FollowsALinkToAFileThatIsYetToBe) {
+  fs::create_directory(path("folder"));
+  fs::create_symlink("folder/real", path("link"));
+  fs::create_symlink("link", path("link to it"));
+  write_file_atomically(path("link to it"), "new");
+  EXPECT_TRUE(fs::is_symlink(path("link")));
+  EXPECT_TRUE(fs::is_symlink(path("link to it")));
+  EXPECT_EQ(read_file(path("folder/real")), "new");
+  fs::create_symlink("round", path("round"));
+  EXPECT_NE(write_error(path("round"), "x").find("symbolic links"), std::string::npos);
+}
+
+TEST_F(FileTest, KeepsPermissions) {
+  const auto permissions = [&](const std::string& name) {
+    return static_cast<unsigned>(fs::status(path(name)).permissions());
+  };
+  const mode_t before = ::umask(027);
+  write_file_atomically(path("new"), "x");
+  ::umask(before);
+  EXPECT_EQ(permissions("new"), 0640U);
+  for (const unsigned mode : {0600U, 0666U, 0755U}) {
+    fs::permissions(path("new"), static_cast<fs::perms>(mode));
+    write_file_atomically(path("new"), "y");
+    EXPECT_EQ(permissions("new"), mode);
+  }
+}
+
+/// A name like those of temporary files.
+std::string part_name(char digit) { return "restkv-" + std::string(16, digit) + ".part"; }
+
+TEST_F(FileTest, RemovesWhatKilledProcessesLeft) {
+  std::ofstream(path(part_name('a'))) << "abandoned";
+  std::ofstream(path(part_name('b'))) << "of a writer at work";
+  const Descriptor held(::open(path(part_name('b')).c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(::flock(held.get(), LOCK_EX), 0);
+  std::ofstream(path("victim")) << "precious";
+  fs::create_symlink("victim", path(part_name('c')));
+  for (const char* other : {"restkv-abc.part", "x.123.part", "restkv-000000000000000g.part"}) {
+    std::ofstream(path(other)) << "of somebody else";
+  }
+  write_file_atomically(path("file"), "x");
+  EXPECT_FALSE(fs::exists(path(part_name('a'))));
+  EXPECT_TRUE(fs::exists(path(part_name('b'))));
+  EXPECT_TRUE(fs::is_symlink(path(part_name('c'))));
+  EXPECT_EQ(read_file(path("victim")), "precious");
+  EXPECT_EQ(files(), 7U);
+}
+
+TEST_F(FileTest, TwoWritersDoNotDisturbEachOther) {
+  AtomicFile first(path("a"), 0);
+  AtomicFile second(path("a"), 0);
+  first.write("first");
+  second.write("second");
+  write_file_atomically(path("b"), "x");  // looks for abandoned files
+  second.commit();
+  first.commit();
+  EXPECT_EQ(read_file(path("a")), "first");
+  EXPECT_EQ(files(), 2U);
+}
+
+/// What an attempt to write would say, without anything being written.
+std::string writable_error(const std::string& path) {
+  try {
+    require_writable(path);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kIo);
+    return e.what();
+  }
+  return "";
+}
+
+TEST_F(FileTest, TriesWithoutChangingAnything) {
+  write_file_atomically(path("there"), "old");
+  EXPECT_EQ(writable_error(path("there")), "");
+  EXPECT_EQ(writable_error(path("new")), "");
+  EXPECT_EQ(read_file(path("there")), "old");
+  EXPECT_EQ(files(), 1U);
+  EXPECT_EQ(writable_error(path("missing/x")), "cannot write " + path("missing/x") +
+                                                   ": No such file or directory; make the folder " +
+                                                   path("missing") + " first, or choose another");
+  EXPECT_NE(writable_error(path("there/x")).find("Not a directory"), std::string::npos);
+  EXPECT_NE(writable_error(folder_.string()).find("Is a directory; name a file in it"),
+            std::string::npos);
+  // Opening a pipe would wait for its reader, and closing it would end what the reader reads.
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(writable_error(path("pipe")), "");
+  if (fs::exists("/proc/version")) {
+    EXPECT_NE(writable_error("/proc/x"), "");  // no file can be made there, not even by root
+  }
+}
+
+TEST_F(FileTest, TriesFolders) {
+  const auto error = [](const std::string& folder) -> std::string {
+    try {
+      require_writable_folder(folder);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error(folder_.string()), "");
+  EXPECT_EQ(error(path("a/b/c/")), "");
+  EXPECT_EQ(files(), 0U);
+  write_file_atomically(path("file"), "x");
+  EXPECT_NE(error(path("file/run")).find("Not a directory"), std::string::npos);
+  EXPECT_NE(error(path("file")).find("Not a directory"), std::string::npos);
+  if (fs::exists("/sys/kernel")) EXPECT_NE(error("/sys/kernel/run"), "");
+}
+
+TEST_F(FileTest, KnowsTheSameFile) {
+  write_file_atomically(path("a"), "x");
+  fs::create_hard_link(path("a"), path("hard"));
+  fs::create_symlink("a", path("link"));
+  EXPECT_TRUE(same_file(path("a"), path("hard")));
+  EXPECT_TRUE(same_file(path("link"), folder_.string() + "/./a"));
+  EXPECT_FALSE(same_file(path("a"), path("b")));
+  EXPECT_TRUE(same_file(path("b"), folder_.string() + "/./b"));
+  EXPECT_FALSE(same_file(path("b"), path("c")));
+  EXPECT_EQ(first_bytes(path("a"), 4), "x");
+  EXPECT_EQ(first_bytes(path("b"), 4), "");
 }
 
 TEST_F(FileTest, WritesThroughALink) {

@@ -1,14 +1,20 @@
 #include "base/threads.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "restkv/error.h"
 
 namespace restkv {
 namespace {
@@ -144,6 +150,33 @@ TEST_P(ThreadsTest, SeveralThreadsMayCallAtOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Counts, ThreadsTest, ::testing::Values(1, 2, 3, 8),
                          ::testing::PrintToStringParamName());
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they need address space
+/// In a process of its own: some threads can be started, all cannot. 0: as it should be.
+int run_with_little_memory() {
+  size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit limit{pages * 4096 + (size_t{40} << 20U), RLIM_INFINITY};  // stacks have 8 MiB
+  if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
+  set_num_threads(64);
+  std::string message;
+  try {
+    parallel_for(100, [](size_t, size_t) {});
+  } catch (const Error& e) {
+    message = e.what();
+  }
+  std::fputs(message.c_str(), stderr);
+  set_num_threads(1);  // as the message says
+  size_t done = 0;
+  parallel_for(100, [&](size_t, size_t) { ++done; });
+  return done == 100 ? 0 : 3;
+}
+
+TEST(Threads, ThatCannotBeStartedAreNamedWithARemedy) {
+  EXPECT_EXIT(std::_Exit(run_with_little_memory()), ::testing::ExitedWithCode(0),
+              "cannot start more than [0-9]+ of 64 threads: .*use fewer \\(-t 1\\)");
+}
+#endif
 
 TEST(NumThreads, IsAtLeastOne) {
   const int before = num_threads();

@@ -1,0 +1,122 @@
+#include "base/json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/file.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using nlohmann::ordered_json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+template <class F>
+std::string refusal(F&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInput) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+std::string nested(size_t levels, const std::string& open, const std::string& inner,
+                   const std::string& close) {
+  std::string text;
+  for (size_t i = 0; i < levels; ++i) text += open;
+  text += inner;
+  for (size_t i = 0; i < levels; ++i) text += close;
+  return text;
+}
+
+TEST(Json, RefusesDeepNesting) {
+  EXPECT_TRUE(parse_json(nested(kMostJsonLevels, "[", "", "]")).is_array());
+  EXPECT_TRUE(parse_json(nested(kMostJsonLevels, "{\"a\":", "1", "}")).is_object());
+  // As wide as one likes, and brackets in texts are no levels.
+  EXPECT_EQ(parse_json("[" + nested(1000, "[],", "[]", "") + "]").size(), 1001U);
+  EXPECT_EQ(
+      parse_json("[\"" + std::string(1000, '[') + "\\\"" + std::string(1000, '{') + "\"]").size(),
+      1U);
+  for (const size_t levels : {kMostJsonLevels + 1, size_t{1000000}}) {
+    EXPECT_THAT(refusal([&] { parse_json(nested(levels, "[", "", "]")); }),
+                HasSubstr("more than 64 levels"));
+    EXPECT_THAT(refusal([&] {
+                  parse_json<ordered_json>("{\n\"x\": " + nested(levels, "{\"a\":", "1", "}") + "}",
+                                           "run.json");
+                }),
+                StartsWith("run.json:2: has more than 64 levels"));
+  }
+}
+
+TEST(Json, NamesSourceAndLine) {
+  EXPECT_THAT(refusal([] { parse_json("{\n \"a\": 1,\n oops}", "a.json"); }),
+              StartsWith("a.json:3: parse error at column 2"));
+  EXPECT_THAT(refusal([] { parse_json("{\"a\""); }), StartsWith("parse error at column 5"));
+  EXPECT_THAT(refusal([] { parse_json("", "empty.json"); }), StartsWith("empty.json:1: "));
+  EXPECT_THAT(refusal([] { parse_json("[1e999]", "x"); }), StartsWith("x:1: "));
+  const std::string long_word = refusal([] { parse_json("[" + std::string(100000, 'x')); });
+  EXPECT_LT(long_word.size(), 400U);
+  EXPECT_THAT(refusal([] { read_json("no/such.json"); }), HasSubstr("no/such.json"));
+}
+
+TEST(Json, FieldsNameThemselvesAndWhatTheyAre) {
+  const auto record = parse_json(R"({"t": "x", "n": -1, "l": [1], "o": {}, "b": true, "r": 0.5})");
+  EXPECT_EQ(text_field(record, "t"), "x");
+  EXPECT_TRUE(bool_field(record, "b"));
+  EXPECT_EQ(number_field(record, "r"), 0.5);
+  EXPECT_EQ(integer_field(record, "n"), -1);
+  EXPECT_EQ(refusal([&] { text_field(record, "none"); }), "field 'none' is missing");
+  EXPECT_EQ(refusal([&] { text_field(record, "n"); }), "field 'n' must be a text, not -1");
+  EXPECT_EQ(refusal([&] { count_field(record, "n"); }), "field 'n' must be 0 or more, not -1");
+  EXPECT_EQ(refusal([&] { integer_field(record, "r"); }),
+            "field 'r' must be a whole number, not 0.5");
+  EXPECT_EQ(refusal([&] { bool_field(record, "t"); }),
+            "field 't' must be true or false, not of type string");
+  EXPECT_EQ(refusal([&] { texts_field(record, "l"); }),
+            "field 'l' must be a list of texts, not of type array");
+  EXPECT_EQ(refusal([&] { object_field(record, "l"); }),
+            "field 'l' must be an object, not of type array");
+  EXPECT_EQ(refusal([&] { list_field(record, "o"); }),
+            "field 'o' must be a list, not of type object");
+  EXPECT_EQ(refusal([&] { field(record.at("l"), "x"); }),
+            "expected an object with field 'x', not [1]");
+  EXPECT_EQ(shown(json(std::string(1000, 'x'))).size(), 80U);
+}
+
+/// JSON from outside that is parsed elsewhere would have no limit on nesting.
+TEST(Json, IsParsedInOnePlace) {
+  const fs::path root = fs::path(RESTKV_TEST_DATA_DIR).parent_path().parent_path();
+  std::vector<std::string> elsewhere;
+  size_t files = 0;
+  for (const char* folder : {"src", "tools", "bench"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      const std::string name = entry.path().filename().string();
+      if (!name.ends_with(".cc") && !name.ends_with(".h")) continue;
+      ++files;
+      if (name == "json.cc") continue;
+      const std::string text = read_file(entry.path().string());
+      for (const char* way : {"json::parse(", "Json::parse(", "json::sax_parse", "json::accept("}) {
+        if (text.find(way) != std::string::npos) elsewhere.push_back(name);
+      }
+    }
+  }
+  EXPECT_GT(files, 200U);
+  EXPECT_THAT(elsewhere, IsEmpty());
+}
+
+}  // namespace
+}  // namespace restkv
