@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,7 +32,7 @@ constexpr std::string_view kHelp =
     "  /load FILE    go on with a saved one\n"
     "  /reset        forget everything but the system message\n"
     "  /quit         end (or Ctrl-D)\n"
-    "Ctrl-C stops an answer.\n";
+    "Ctrl-C stops an answer.";
 
 struct ChatFlags {
   std::string model, system, load;
@@ -42,9 +42,6 @@ struct ChatFlags {
   SamplingOptions sampling;
   SessionFlags session;
 };
-
-/// Everything but answers goes to standard error.
-void note(const std::string& text) { std::fputs((text + "\n").c_str(), stderr); }
 
 /// Tokens per cache head, on average over the layers that are compressed.
 double tokens_held(const KvCache& cache, const ModelConfig& config) {
@@ -82,7 +79,7 @@ class Chat {
 
   void run() {
     LineReader lines;
-    if (lines.at_terminal()) note("/help lists what can be typed besides questions; Ctrl-D ends.");
+    if (lines.at_terminal()) say("/help lists what can be typed besides questions; Ctrl-D ends.");
     while (!ended_) {
       const std::optional<std::string> line = lines.next();
       if (!line) return;
@@ -94,9 +91,12 @@ class Chat {
         } else {
           turn(text);
         }
+      } catch (const OutputError&) {
+        throw;  // nobody listens
       } catch (const Error& e) {
-        if (e.code() == ErrorCode::kIo && std::ferror(stdout) != 0) throw;  // nobody listens
-        note(fmt::format("restkv: {}", e.what()));
+        say(fmt::format("restkv: {}", e.what()));
+      } catch (const std::bad_alloc&) {
+        say("restkv: out of memory; what was said before is kept: go on with less, or /save it");
       }
     }
   }
@@ -106,14 +106,19 @@ class Chat {
   void turn(const std::string& text) {
     Session session_before = session_.fork();
     Conversation conversation_before = conversation_;
-    catch_interrupts();  // until the next line is read
+    const auto undo = [&] {
+      session_ = std::move(session_before);
+      conversation_ = std::move(conversation_before);
+    };
     try {
       answer(text);
     } catch (const Error& e) {
-      session_ = std::move(session_before);
-      conversation_ = std::move(conversation_before);
+      undo();
       if (e.code() != ErrorCode::kInterrupted) throw;
-      note("interrupted while reading: nothing was said");
+      say("interrupted while reading: nothing was said");
+    } catch (const std::bad_alloc&) {
+      undo();
+      throw;
     }
   }
 
@@ -126,7 +131,7 @@ class Chat {
     require_room(session_, model_.config(), tokenizer_, text);
     const Conversation::Turn turn = conversation_.ask(text);
     if (turn.from_the_start) {
-      note("(the chat template rewrites what was said: reading the whole conversation again)");
+      say("(the chat template rewrites what was said: reading the whole conversation again)");
       session_ = Session(model_, session_.options());
     }
     const size_t context = model_.config().context_length;
@@ -140,7 +145,7 @@ class Chat {
     }
     session_.compress();
     ++turns_;
-    note(
+    say(
         fmt::format("[turn {}: read {} tokens in {:.2f} s, wrote {} ({:.1f} tokens/s), "
                     "compression {:.3f} s; cache {:.0f} tokens per head, {}]",
                     turns_, turn.tokens.size(), read_seconds, generation.tokens.size(),
@@ -156,11 +161,11 @@ class Chat {
     std::string argument = begin == std::string::npos ? "" : line.substr(begin);
     argument.resize(argument.find_last_not_of(' ') + 1);
     if (argument.empty() && (name == "/save" || name == "/load" || name == "/budget")) {
-      note(fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
+      say(fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
       return;
     }
     if (name == "/help") {
-      std::fputs(std::string(kHelp).c_str(), stderr);
+      say(kHelp);
     } else if (name == "/quit") {
       ended_ = true;
     } else if (name == "/reset") {
@@ -171,11 +176,11 @@ class Chat {
       budget(argument);
     } else if (name == "/save") {
       session_.save(argument, conversation_.to_json());
-      note(fmt::format("saved in {}", argument));
+      say(fmt::format("saved in {}", argument));
     } else if (name == "/load") {
       load(argument);
     } else {
-      note(fmt::format("there is no command {}; /help lists them", name));
+      say(fmt::format("there is no command {}; /help lists them", name));
     }
   }
 
@@ -184,7 +189,7 @@ class Chat {
     conversation_ = begin();
     sampler_.emplace(flags_.sampling, model_.config().vocabulary);
     turns_ = 0;
-    note("everything is forgotten");
+    say("everything is forgotten");
   }
 
   void budget(std::string_view text) {
@@ -196,7 +201,7 @@ class Chat {
     }
     session_.set_budget(tokens);
     session_.compress();
-    note(fmt::format("budget {}", tokens));
+    say(fmt::format("budget {}", tokens));
   }
 
   void load(const std::string& path) {
@@ -210,9 +215,9 @@ class Chat {
     session.set_sparse(session_.options().sparse);
     session_ = std::move(session);
     conversation_ = std::move(conversation);
-    note(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
-                     watch.seconds(), session_.tokens(), session_.options().compression.method,
-                     session_.options().compression.budget));
+    say(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
+                    watch.seconds(), session_.tokens(), session_.options().compression.method,
+                    session_.options().compression.budget));
   }
 
   void stats() const {
@@ -220,7 +225,7 @@ class Chat {
     const CompressionOptions& options = session_.options().compression;
     const KvCache& cache = session_.cache();
     const auto row = [](std::string_view name, const std::string& value) {
-      note(fmt::format("{:<22} {}", name, value));
+      say(fmt::format("{:<22} {}", name, value));
     };
     row("method", options.method == "full"
                       ? options.method

@@ -49,11 +49,13 @@ std::optional<std::string> LineReader::next() {
   if (!editor_) {
     release_interrupts();
     if (!std::getline(std::cin, text)) return std::nullopt;
+    catch_interrupts();
     if (text.ends_with('\r')) text.pop_back();
     return text;
   }
-  el_set(editor_->line.get(), EL_PREP_TERM, 1);  // before the prompt invites to type
-  release_interrupts();
+  // Before the prompt invites to type: from here on Ctrl-C is a character.
+  el_set(editor_->line.get(), EL_PREP_TERM, 1);
+  hold_interrupts();
   int length = 0;
   const char* line = el_gets(editor_->line.get(), &length);
   if (line == nullptr || length <= 0) {

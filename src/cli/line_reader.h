@@ -16,9 +16,9 @@ class LineReader {
   /// Whether a person types the lines at a terminal.
   [[nodiscard]] bool at_terminal() const { return editor_ != nullptr; }
   /// The next line without its end; nothing at the end of the input. At a terminal Ctrl-C empties
-  /// the line and Ctrl-D ends the input. Calls `release_interrupts`, at a terminal once Ctrl-C is a
-  /// character like others: one that comes a moment too late for an answer must not end the
-  /// program.
+  /// the line and Ctrl-D ends the input. Ctrl-C while the line is answered shows as `interrupted`;
+  /// at a terminal it never ends the program (`hold_interrupts`), otherwise the second does, and so
+  /// does one while the line is waited for.
   std::optional<std::string> next();
   [[nodiscard]] size_t number() const { return number_; }  ///< Of that line, from 1.
 

@@ -1,9 +1,6 @@
 #include <fmt/format.h>
 
-#include <cstdio>
-#include <exception>
 #include <functional>
-#include <new>
 #include <sstream>
 #include <string>
 
@@ -14,17 +11,6 @@
 namespace {
 
 using restkv::ErrorCode;
-
-int exit_code(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kInvalidArgument:
-      return restkv::cli::kUsage;
-    case ErrorCode::kInterrupted:
-      return restkv::cli::kInterruptedExit;
-    default:
-      return restkv::cli::kFailure;
-  }
-}
 
 /// What is wrong with the command line, and where to read what is right.
 std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
@@ -42,15 +28,6 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
   }
   return fmt::format("{}\nrestkv {} --help shows what is expected.", e.what(),
                      chosen.front()->get_name());
-}
-
-/// Names that come from a file may hold anything; a terminal must not take them for commands.
-std::string printable(std::string text) {
-  for (char& c : text) {
-    const bool is_control = static_cast<unsigned char>(c) < ' ' || c == '\x7F';
-    if (is_control && c != '\n' && c != '\t') c = '?';
-  }
-  return text;
 }
 
 int run(int argc, char** argv) {
@@ -86,19 +63,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  restkv::cli::take_signals();
-  const auto report = [](const std::string& message) {
-    std::fputs(("restkv: " + printable(message) + "\n").c_str(), stderr);
-  };
-  try {
-    return run(argc, argv);
-  } catch (const restkv::Error& e) {
-    report(e.what());
-    return exit_code(e.code());
-  } catch (const std::bad_alloc&) {
-    report("out of memory; use a shorter prompt or a smaller model");
-  } catch (const std::exception& e) {
-    report(e.what());
-  }
-  return restkv::cli::kFailure;
+  return restkv::cli::run_main("restkv", [&] { return run(argc, argv); });
 }

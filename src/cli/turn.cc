@@ -75,7 +75,7 @@ Generation answer(Session& session, Conversation& conversation, const Tokenizer&
   Generation generation = generate([&](int32_t token) { return session.append(token); }, tokenizer,
                                    session.logits(), sampler, max_tokens,
                                    [](const std::string& text) {
-                                     print(text);
+                                     print_answer(text);
                                      return !interrupted();
                                    });
   if (max_tokens > 0 && !generation.text.ends_with('\n')) print("\n");

@@ -2,40 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <cstdint>
+#include "base/printable.h"
 
 namespace restkv::eval {
-namespace {
-
-/// Bytes of the well-formed UTF-8 sequence that `text` starts with (Unicode 15, table 3-7), or 0.
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) -> uint32_t {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
-  };
-  const uint32_t lead = byte(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  uint32_t code_point = lead & (0x7Fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-    code_point = code_point << 6 | (byte(i) & 0x3F);
-  }
-  constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = code_point >= 0xD800 && code_point < 0xE000;
-  const bool valid = lead >= 0xC2 && lead < 0xF5 && code_point >= kSmallest[length] &&
-                     code_point < 0x110000 && !surrogate;
-  return valid ? length : 0;
-}
-
-}  // namespace
 
 std::string escape(std::string_view text) {
-  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
   std::string safe;
   safe.reserve(text.size());
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    const char c = text[0];
+  for (const char c : printable(text, "\xEF\xBF\xBD")) {
     switch (c) {
       case '&':
         safe += "&amp;";
@@ -52,12 +26,9 @@ std::string escape(std::string_view text) {
       case '\'':
         safe += "&#39;";
         break;
-      default: {
-        const bool control = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == '\x7F';
-        safe += length == 0 || control ? kReplacement : text.substr(0, length);
-      }
+      default:
+        safe += c;
     }
-    text.remove_prefix(length == 0 ? 1 : length);
   }
   return safe;
 }

@@ -6,7 +6,7 @@
 namespace restkv::eval {
 
 /// `text` made safe for the content and the quoted attributes of XML and HTML: markup characters
-/// become entities; bytes that are not UTF-8, and control characters, become U+FFFD.
+/// become entities; what is not `printable` becomes U+FFFD.
 std::string escape(std::string_view text);
 
 /// Collects the elements of one picture. Lengths are in pixels, y points down; looks come from the

@@ -1,8 +1,15 @@
 // `restkv chat` as a person uses it: at a terminal.
 
+#include <sys/stat.h>
+
+#include <array>
+#include <chrono>
+#include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "base/file.h"
 #include "cli/cli_test.h"
 #include "cli/terminal.h"
 
@@ -53,6 +60,73 @@ TEST(CliChatTerminal, EditsRecallsStopsAndEnds) {
   terminal.wait_for("everything is forgotten");
   terminal.type("/load " + file + "\r");
   terminal.wait_for("with budget 40");
+  terminal.wait_for("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+/// Nothing that happens after Ctrl-C may end the program: there would be no conversation any more.
+TEST(CliChatTerminal, CtrlCWhileACommandRunsLosesNothing) {
+  TemporaryFolder folder;
+  chat_model().write(folder.file("tiny.gguf"));
+  Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "-n", "4"});
+  terminal.wait_for("> ");
+  terminal.type("Hello.\r");
+  terminal.wait_for("[turn 1: read");
+  terminal.wait_for("> ");
+  // Saving into a pipe takes until somebody reads it.
+  const std::string pipe = folder.file("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  terminal.type("/save " + pipe + "\r");
+  terminal.wait_for("pipe\r\n");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < 3; ++i) {
+    terminal.type(kCtrlC);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_THAT(read_file(pipe), StartsWith("rkv-snap"));
+  terminal.wait_for("saved in");
+  terminal.wait_for("> ");
+  terminal.type("Who are you?\r");  // the Ctrl-C of the command does not stop the next answer
+  terminal.wait_for("[turn 2: read");
+  terminal.wait_for("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST(CliChatTerminal, CtrlCAtAnyMomentLosesNothing) {
+  TemporaryFolder folder;
+  chat_model(32768).write(folder.file("tiny.gguf"));
+  Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "--budget", "64", "-n",
+                     "200", "--decode-interval", "16"});
+  terminal.wait_for("> ");
+  terminal.type("Hello.\r");
+  terminal.wait_for("[turn 1: read");
+  const std::string file = folder.file("chat.rkv");
+  terminal.type("/save " + file + "\r");
+  terminal.wait_for("saved in");
+  std::mt19937 random(19);
+  const std::array<std::string, 6> lines{"Hello there.", "/save " + file, "/load " + file,
+                                         "/budget 48",   "Tell me more.", "/budget 64"};
+  const auto wait = [&](int most) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % static_cast<unsigned>(most)));
+  };
+  for (int round = 0; round < 300; ++round) {
+    terminal.type(lines[random() % lines.size()] + "\r");
+    wait(round % 2 == 0 ? 3000 : 30000);
+    terminal.type(kCtrlC);
+    if (round % 3 == 0) {  // once more, at once or a little later
+      wait(2000);
+      terminal.type(kCtrlC);
+    }
+    if (round % 20 == 19) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      terminal.type("\r/stats\r");
+      if (terminal.wait_for("peak resident memory").empty()) return;  // it has ended
+    }
+  }
+  terminal.type("\r/stats\r");
+  terminal.wait_for("peak resident memory");
   terminal.wait_for("> ");
   terminal.type(kCtrlD);
   EXPECT_EQ(terminal.wait(), 0);

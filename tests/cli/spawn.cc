@@ -101,6 +101,10 @@ Outcome restkv_process(const Spawn& spawn) {
   Pipe out;
   Pipe err;
   if (spawn.reader_gone) out.read.close();
+  if (spawn.nonblocking_stdout) {
+    fcntl(out.write.fd(), F_SETFL, O_WRONLY | O_NONBLOCK);
+    fcntl(out.write.fd(), F_SETPIPE_SZ, 4096);
+  }
   const pid_t pid = start(spawn, in, out, err);
   in.read.close();
   out.write.close();

@@ -21,7 +21,8 @@ struct Spawn {
   std::string input = {};        ///< Fed to standard input through a pipe.
   bool keep_input_open = false;  ///< Do not close that pipe after `input`.
   std::string stdout_path =
-      {};                    ///< Standard output goes to this file; empty: a pipe, kept in `out`.
+      {};  ///< Standard output goes to this file; empty: a pipe, kept in `out`.
+  bool nonblocking_stdout = false;  ///< That pipe is small and does not wait for its reader.
   bool reader_gone = false;  ///< Nobody reads that pipe: its other end is closed from the start.
   /// Sends `interrupt_with`, once, as soon as this is true of what has been said so far.
   std::function<bool(const Outcome&)> interrupt_when = {};
