@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -20,6 +19,7 @@
 
 #include "attention/attention_precision.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "base/threads.h"
 #include "bench/child.h"
@@ -158,7 +158,7 @@ Measurement measure_one(const Flags& flags, const Side& side, const Job& job,
   const std::vector<std::string> arguments{RESTKV_OPENVINO_SIDE};
   const ChildResult child =
       run_program(flags.openvino, arguments, to_text(job), title, cli::interrupted);
-  auto m = nlohmann::json::parse(child.output).get<Measurement>();
+  auto m = parse_json(child.output).get<Measurement>();
   m.peak_resident_bytes = child.peak_resident_bytes;
   return m;
 }
@@ -295,7 +295,7 @@ Json to_json(const LengthResult& r, const Flags& flags, const CompressionOptions
 
 void compare(const Flags& flags) {
   const CompressionOptions compression = flags.compression.resolve();
-  if (!flags.json.empty()) const AtomicFile probe(flags.json, 0);
+  if (!flags.json.empty()) require_writable(flags.json);
   // Only the vocabulary stays in memory here: see run_again.
   const ModelConfig config =
       Model(flags.model,
@@ -434,17 +434,5 @@ int run(int argc, char** argv) {
 }  // namespace restkv::bench
 
 int main(int argc, char** argv) {
-  using restkv::ErrorCode;
-  restkv::cli::take_signals();
-  try {
-    return restkv::bench::run(argc, argv);
-  } catch (const restkv::Error& e) {
-    std::fputs(fmt::format("side_by_side: {}\n", e.what()).c_str(), stderr);
-    return e.code() == ErrorCode::kInvalidArgument ? restkv::cli::kUsage
-           : e.code() == ErrorCode::kInterrupted   ? restkv::cli::kInterruptedExit
-                                                   : restkv::cli::kFailure;
-  } catch (const std::exception& e) {
-    std::fputs(fmt::format("side_by_side: {}\n", e.what()).c_str(), stderr);
-    return restkv::cli::kFailure;
-  }
+  return restkv::cli::run_main("side_by_side", [&] { return restkv::bench::run(argc, argv); });
 }

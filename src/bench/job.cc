@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/json.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -40,7 +41,7 @@ std::string to_text(const Job& job) {
 Job parse_job(std::string_view text) {
   try {
     const size_t end = std::min(text.find('\n'), text.size());
-    const auto json = nlohmann::json::parse(text.substr(0, end));
+    const auto json = parse_json(text.substr(0, end));
     Job job{.side = json.at("side"),
             .model = json.at("model"),
             .model_options = {.rope_scaling = json.at("rope_scaling"),

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "base/threads.h"
 #include "bench/child.h"
 #include "bench/machine.h"
@@ -131,7 +132,7 @@ std::string run_job(std::string_view input, const std::function<Measurement(cons
 Measurement measure_in_process(std::span<const std::string> arguments, const Job& job,
                                std::string_view what, const std::function<bool()>& stopped) {
   const ChildResult child = run_again(arguments, to_text(job), what, stopped);
-  auto m = nlohmann::json::parse(child.output).get<Measurement>();
+  auto m = parse_json(child.output).get<Measurement>();
   m.peak_resident_bytes = child.peak_resident_bytes;
   return m;
 }
@@ -141,8 +142,7 @@ Limits limits_in_process(std::span<const std::string> arguments, int threads,
   Job job;
   job.side = kMachine;
   job.threads = threads;
-  return nlohmann::json::parse(
-      run_again(arguments, to_text(job), "the machine's limits", stopped).output);
+  return parse_json(run_again(arguments, to_text(job), "the machine's limits", stopped).output);
 }
 
 }  // namespace restkv::bench

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -55,14 +56,14 @@ void apply_recipe(const eval::Recipe& recipe, CLI::App& app, std::string_view gr
     }
     const std::vector<std::string> arguments = arguments_of(value, *option);
     if (arguments.empty()) {
-      refuse(key, fmt::format("is {}; expected {}", value.dump(), expected(*option)));
+      refuse(key, fmt::format("is {}; expected {}", shown(value), expected(*option)));
     }
     if (option->count() > 0) continue;
     try {
       option->add_result(arguments);
       option->run_callback();
     } catch (const CLI::ParseError& e) {
-      refuse(key, fmt::format("is {}: {}", value.dump(), e.what()));
+      refuse(key, fmt::format("is {}: {}", shown(value), e.what()));
     }
   }
 }

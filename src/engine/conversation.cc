@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <utility>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "restkv/error.h"
 
@@ -102,25 +102,31 @@ std::string Conversation::to_json() const {
 
 void Conversation::from_json(const std::string& json) {
   try {
-    const auto object = nlohmann::json::parse(json);
+    const auto object = parse_json(json);
     std::vector<ChatMessage> messages;
-    for (const auto& m : object.at("messages")) {
-      messages.push_back({m.at("role").get<std::string>(), m.at("content").get<std::string>()});
+    for (const auto& m : list_field(object, "messages")) {
+      messages.push_back({text_field(m, "role"), text_field(m, "content")});
     }
-    std::string read = object.at("read").get<std::string>();
-    const bool plain_text = object.at("plain_text").get<bool>();
-    const bool parse_special = object.at("parse_special").get<bool>();
-    auto unread = object.at("unread").get<std::vector<int32_t>>();
+    std::string read = text_field(object, "read");
+    const bool plain_text = bool_field(object, "plain_text");
+    const bool parse_special = bool_field(object, "parse_special");
+    std::vector<int32_t> unread;
+    for (const auto& token : list_field(object, "unread")) {
+      if (!token.is_number_integer()) {
+        throw Error(ErrorCode::kInput, "field 'unread' must be a list of tokens");
+      }
+      unread.push_back(token.get<int32_t>());
+    }
     if (!messages.empty() && messages.back().role == "assistant" &&
         !read.ends_with(messages.back().content)) {
-      throw Error(ErrorCode::kInput, "the conversation contradicts itself");
+      throw Error(ErrorCode::kInput, "its answers contradict its text");
     }
     messages_ = std::move(messages);
     read_ = std::move(read);
     unread_ = std::move(unread);
     plain_text_ = plain_text;
     parse_special_ = parse_special;
-  } catch (const nlohmann::json::exception& e) {
+  } catch (const Error& e) {
     throw Error(ErrorCode::kInput, fmt::format("holds no conversation: {}", e.what()));
   }
 }

@@ -20,17 +20,6 @@ constexpr size_t kBlock = size_t{1} << 18U;
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorCode::kInput, reason); }
 
-/// "[json.exception.parse_error.101] parse error at line 1, column 9: ..." without what the user
-/// already knows: these texts have one line.
-std::string short_reason(std::string_view text) {
-  if (const size_t end = text.find("] "); end != std::string_view::npos)
-    text.remove_prefix(end + 2);
-  constexpr std::string_view kLine = "line 1, ";
-  std::string reason(text);
-  if (const size_t at = reason.find(kLine); at != std::string::npos) reason.erase(at, kLine.size());
-  return reason;
-}
-
 /// A zero byte in a text ends it wherever C libraries read it.
 void refuse_zero_bytes(std::string_view json_text) {
   constexpr std::string_view kZero = "\\u0000";
@@ -40,13 +29,6 @@ void refuse_zero_bytes(std::string_view json_text) {
     if ((at - before) % 2 != 0) continue;  // the backslash is escaped itself
     refuse(fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it", at + 1));
   }
-}
-
-[[noreturn]] void refuse_type(std::string_view name, std::string_view wanted, const json& value) {
-  refuse(fmt::format("field '{}' must be {}, not {}", name, wanted,
-                     value.is_primitive() && !value.is_string()
-                         ? value.dump()
-                         : fmt::format("of type {}", value.type_name())));
 }
 
 }  // namespace
@@ -84,6 +66,7 @@ bool LineReader::fill() {
   int code = Z_OK;
   const std::string_view message = gzerror(gz_.get(), &code);
   if (code != Z_OK && code != Z_STREAM_END) {
+    failed_ = true;
     refuse(fmt::format("{}: reading fails after {} bytes: {}", file_.string(),
                        position_ + buffer_.size(),
                        code == Z_BUF_ERROR ? "the compressed file ends too early"
@@ -96,28 +79,35 @@ bool LineReader::fill() {
 bool LineReader::next(std::string& line) {
   size_t searched = used_;
   size_t end = std::string::npos;
+  size_t dropped = 0;  // of the beginning of a line that is too long
   while ((end = buffer_.find('\n', searched)) == std::string::npos) {
+    if (buffer_.size() - used_ > kMostLineBytes) {
+      dropped += buffer_.size() - used_;
+      used_ = buffer_.size();
+    }
     searched = buffer_.size() - used_;  // `fill` moves what is unused to the front
     if (!fill()) break;
   }
   const bool has_end = end != std::string::npos;
-  if (!has_end && buffer_.size() == used_) return false;
+  if (!has_end && buffer_.size() == used_ && dropped == 0) return false;
   const size_t size = (has_end ? end : buffer_.size()) - used_;
-  line.assign(buffer_, used_, size);
+  const bool fits = dropped + size <= kMostLineBytes;
+  if (fits) line.assign(buffer_, used_, size);
   used_ += size + (has_end ? 1 : 0);
   line_begin_ = position_;
-  position_ += size + (has_end ? 1 : 0);
+  position_ += dropped + size + (has_end ? 1 : 0);
   ++number_;
+  if (!fits) {
+    refuse(
+        fmt::format("{}:{}: the line has {} bytes, and a record has at most {} MiB; is it a file "
+                    "of one record per line?",
+                    file_.string(), number_, dropped + size, kMostLineBytes >> 20U));
+  }
   return true;
 }
 
 json parse_record(std::string_view line) {
-  json record;
-  try {
-    record = json::parse(line);
-  } catch (const json::exception& error) {
-    refuse(short_reason(error.what()));
-  }
+  json record = parse_json(line);
   refuse_zero_bytes(line);
   if (!record.is_object()) refuse(fmt::format("not a JSON object but {}", record.type_name()));
   return record;
@@ -132,8 +122,9 @@ void read_jsonl(const std::filesystem::path& file,
     try {
       if (!reader.next(line)) return;
     } catch (const Error& error) {
-      skipped.push_back({file, reader.number() + 1, error.what()});
-      return;
+      skipped.push_back({file, reader.number() + (reader.failed() ? 1 : 0), error.what()});
+      if (reader.failed()) return;
+      continue;
     }
     const RecordPlace place{reader.offset(), reader.number()};
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
@@ -155,52 +146,6 @@ json read_record(const std::filesystem::path& file, RecordPlace place) {
     refuse(fmt::format("{}:{}: {}", file.string(), place.line, error.what()));
   }
   refuse(fmt::format("{}:{}: the line is gone; has the file changed?", file.string(), place.line));
-}
-
-const json& field(const json& record, std::string_view name) {
-  const auto found = record.find(name);
-  if (found == record.end()) refuse(fmt::format("field '{}' is missing", name));
-  return *found;
-}
-
-const std::string& text_field(const json& record, std::string_view name) {
-  const json& value = field(record, name);
-  if (!value.is_string()) refuse_type(name, "a text", value);
-  return value.get_ref<const std::string&>();
-}
-
-int64_t integer_field(const json& record, std::string_view name) {
-  const json& value = field(record, name);
-  if (!value.is_number_integer()) refuse_type(name, "a whole number", value);
-  return value.get<int64_t>();
-}
-
-size_t count_field(const json& record, std::string_view name) {
-  const int64_t value = integer_field(record, name);
-  if (value < 0) refuse_type(name, "0 or more", field(record, name));
-  return static_cast<size_t>(value);
-}
-
-std::vector<std::string> texts_field(const json& record, std::string_view name) {
-  const json& value = list_field(record, name);
-  std::vector<std::string> texts;
-  for (const json& item : value) {
-    if (!item.is_string()) refuse_type(name, "a list of texts", value);
-    texts.push_back(item.get<std::string>());
-  }
-  return texts;
-}
-
-const json& object_field(const json& record, std::string_view name) {
-  const json& value = field(record, name);
-  if (!value.is_object()) refuse_type(name, "an object", value);
-  return value;
-}
-
-const json& list_field(const json& record, std::string_view name) {
-  const json& value = field(record, name);
-  if (!value.is_array()) refuse_type(name, "a list", value);
-  return value;
 }
 
 }  // namespace restkv::eval

@@ -4,17 +4,20 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/suite.h"
 
 struct gzFile_s;
 
 /// JSON Lines, the form of nearly all benchmark files: one object per line, plain or .gz.
 namespace restkv::eval {
+
+/// Longer lines are no records: a .gz file of some megabytes can hold one of many gigabytes.
+inline constexpr size_t kMostLineBytes = size_t{64} << 20U;
 
 /// The lines of a text file, plain or .gz.
 class LineReader {
@@ -24,8 +27,11 @@ class LineReader {
   explicit LineReader(std::filesystem::path file, uint64_t offset = 0);
 
   /// The next line without its "\n"; false at the end. Throws `Error` (kInput) where reading fails,
-  /// for instance because a .gz file is damaged or was cut off.
+  /// for instance because a .gz file is damaged or was cut off, and instead of a line of more than
+  /// `kMostLineBytes`, after which the next one can be read.
   bool next(std::string& line);
+
+  [[nodiscard]] bool failed() const { return failed_; }  ///< No line will follow.
 
   [[nodiscard]] uint64_t offset() const { return line_begin_; }  ///< Of the line `next` gave.
   [[nodiscard]] size_t number() const { return number_; }        ///< Of that line, from 1.
@@ -43,10 +49,11 @@ class LineReader {
   uint64_t line_begin_ = 0;
   uint64_t position_ = 0;  ///< Of the next line.
   size_t number_ = 0;
+  bool failed_ = false;
 };
 
-/// One line as a JSON object. Throws `Error` (kInput) with the reason alone: not JSON, not UTF-8,
-/// not an object.
+/// One line as a JSON object. Throws `Error` (kInput) with the reason alone: not JSON, nested too
+/// deeply, not UTF-8, not an object.
 nlohmann::json parse_record(std::string_view line);
 
 /// Where a record stands in its file.
@@ -66,17 +73,5 @@ void read_jsonl(const std::filesystem::path& file,
 /// The record that `read_jsonl` found at `place`. Throws `Error` (kInput) if it is not there any
 /// more.
 nlohmann::json read_record(const std::filesystem::path& file, RecordPlace place);
-
-// Fields of a record. All throw `Error` (kInput) naming the field, what it is and what it must be.
-
-const nlohmann::json& field(const nlohmann::json& record, std::string_view name);
-const std::string& text_field(const nlohmann::json& record, std::string_view name);
-int64_t integer_field(const nlohmann::json& record, std::string_view name);
-/// Whole numbers not below zero: counts, positions.
-size_t count_field(const nlohmann::json& record, std::string_view name);
-std::vector<std::string> texts_field(const nlohmann::json& record, std::string_view name);
-/// An object or a list.
-const nlohmann::json& object_field(const nlohmann::json& record, std::string_view name);
-const nlohmann::json& list_field(const nlohmann::json& record, std::string_view name);
 
 }  // namespace restkv::eval

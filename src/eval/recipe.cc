@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "eval/jsonl.h"
+#include "base/json.h"
 #include "eval/recipe_files.h"
 #include "restkv/error.h"
 
@@ -18,8 +18,8 @@ namespace {
 Recipe parse_recipe(std::string name, std::string_view content, std::string_view where) {
   Recipe recipe;
   recipe.name = std::move(name);
+  recipe.options = parse_json(content, where);
   try {
-    recipe.options = parse_record(content);
     recipe.title = text_field(recipe.options, "title");
     for (const auto& [key, text] :
          {std::pair("question", &recipe.question), {"source", &recipe.source}}) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/printable.h"
 #include "eval/report_tables.h"
 #include "eval/svg.h"
 
@@ -85,7 +86,8 @@ Json group_json(const RunReport& report, const ReportGroup& group) {
 }
 
 /// A field of a CSV line (RFC 4180).
-std::string csv_field(const std::string& text) {
+std::string csv_field(const std::string& field) {
+  const std::string text = printable(field, "\xEF\xBF\xBD");
   if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
@@ -108,20 +110,23 @@ std::string markdown(std::span<const RunReport> reports,
                      std::span<const std::vector<Picture>> images) {
   std::string text = "# Benchmarks with a compressed KV cache\n";
   if (const std::string missing = missing_suites(reports); !missing.empty()) {
-    text += "\n" + missing + "\n";
+    text += "\n" + markdown_text(missing) + "\n";
   }
   for (size_t r = 0; r < reports.size(); ++r) {
-    text += fmt::format("\n## {}\n", heading(reports[r]));
-    if (!reports[r].question().empty()) text += fmt::format("\n{}\n", reports[r].question());
+    text += fmt::format("\n## {}\n", markdown_text(heading(reports[r])));
+    if (!reports[r].question().empty()) {
+      text += fmt::format("\n{}\n", markdown_text(reports[r].question()));
+    }
     const auto list = warnings(reports[r]);
     if (!list.empty()) text += '\n';
-    for (const std::string& warning : list) text += "- " + warning + "\n";
+    for (const std::string& warning : list) text += "- " + markdown_text(warning) + "\n";
     for (const Picture& image : images[r]) {
-      text += fmt::format("\n![{}]({})\n", image.caption, image.file);
+      text += fmt::format("\n![{}]({})\n", markdown_text(image.caption), image.file);
     }
     for (const Table& table : all_tables(reports[r])) {
-      text += fmt::format("\n### {}\n\n{}{}", table.title,
-                          table.note.empty() ? "" : table.note + "\n\n", table_markdown(table));
+      text += fmt::format("\n### {}\n\n{}{}", markdown_text(table.title),
+                          table.note.empty() ? "" : markdown_text(table.note) + "\n\n",
+                          table_markdown(table));
     }
   }
   return text;

@@ -6,8 +6,10 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <stdexcept>
 #include <tuple>
 
+#include "base/json.h"
 #include "eval/report.h"
 #include "restkv/error.h"
 
@@ -27,13 +29,85 @@ struct RowSamples {
   std::vector<std::vector<Scores>> scores;  // [column][sample]
 };
 
+/// Throws `Error` (kInput) naming the first field that reports need and that is not as
+/// `run_settings` writes it.
+void check_settings(const nlohmann::ordered_json& settings) {
+  for (const char* name :
+       {"version", "benchmark", "profile", "remark", "decoding", "choices", "kv_type"}) {
+    text_field(settings, name);
+  }
+  for (const char* name : {"limit", "max_prompt"}) count_field(settings, name);
+  field(settings, "seed");
+  bool_field(settings, "chat_template");
+  const auto optional = [&](const char* name, auto check) {
+    if (settings.contains(name)) check(settings, name);
+  };
+  optional("shots", count_field<nlohmann::ordered_json>);
+  optional("bos", bool_field<nlohmann::ordered_json>);
+  optional("sparse", text_field<nlohmann::ordered_json>);
+  const auto& model = object_field(settings, "model");
+  for (const char* name : {"file", "name", "weights", "sha256"}) text_field(model, name);
+  field(model, "context");
+  if (settings.contains("recipe")) {
+    const auto& recipe = object_field(settings, "recipe");
+    for (const char* name : {"name", "title", "question", "source"}) text_field(recipe, name);
+  }
+  for (const auto& cell : list_field(settings, "cells")) {
+    for (const char* name : {"name", "method"}) text_field(cell, name);
+    const int64_t budget = integer_field(cell, "budget");
+    if (budget < 0 || budget > std::numeric_limits<int>::max()) {
+      throw Error(ErrorCode::kInput, fmt::format("field 'budget' is {}", budget));
+    }
+    object_field(cell, "parameters");
+  }
+  for (const auto& task : list_field(settings, "tasks")) {
+    for (const char* name : {"name", "category"}) text_field(task, name);
+    for (const char* name : {"samples", "published_samples"}) count_field(task, name);
+    for (const char* name : {"subset", "lower_is_better"}) bool_field(task, name);
+    for (const auto& file : list_field(task, "files")) {
+      for (const char* name : {"file", "sha256"}) text_field(file, name);
+    }
+    if (task.contains("notes")) texts_field(task, "notes");
+  }
+  for (const auto& line : list_field(settings, "skipped_lines")) {
+    for (const char* name : {"file", "line", "reason"}) field(line, name);
+  }
+}
+
+void check_circumstances(const nlohmann::ordered_json& circumstances) {
+  if (!circumstances.is_object()) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("'circumstances' must be an object, not {}", shown(circumstances)));
+  }
+  for (const char* name : {"machine", "started"}) {
+    if (circumstances.contains(name)) text_field(circumstances, name);
+  }
+}
+
+std::vector<std::string> names_of(const Scores& scores) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : scores) names.push_back(name);
+  return names;
+}
+
 double main_figure(const Scores& scores) { return scores.empty() ? kNaN : scores.front().second; }
 
 /// What the suite makes of a task's samples, also of a suite that this program does not have.
 std::function<Scores(std::string_view, std::span<const Scores>)> summarizer(
     std::string_view benchmark) {
   for (const Suite& suite : suites()) {
-    if (suite.name == benchmark && suite.summarize != nullptr) return suite.summarize;
+    if (suite.name != benchmark || suite.summarize == nullptr) continue;
+    return [&suite](std::string_view task, std::span<const Scores> samples) {
+      try {
+        return suite.summarize(task, samples);
+      } catch (const std::logic_error&) {  // reading files throws others
+      } catch (const nlohmann::json::exception&) {
+      }
+      throw Error(ErrorCode::kInput,
+                  fmt::format("task '{}' has other scores than the suite {} gives; its results are "
+                              "damaged or from another version",
+                              task, suite.name));
+    };
   }
   return [](std::string_view, std::span<const Scores> samples) { return mean_scores(samples); };
 }
@@ -94,7 +168,22 @@ class Summary {
     }
   }
 
+  /// Results of no task of the run would be left out without a word.
+  void check_tasks() const {
+    std::set<std::string> names;
+    for (const auto& task : run_.settings.at("tasks")) names.insert(task.at("name"));
+    for (const SampleResult& result : run_.results) {
+      if (names.contains(result.task)) continue;
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("{}: the result of a task '{}', which is not among those of run.json; "
+                      "remove the line, or put it where it belongs",
+                      result.place, result.task));
+    }
+  }
+
   void add_rows() {
+    check_tasks();
     for (const auto& task : run_.settings.at("tasks")) {
       const auto name = task.at("name").get<std::string>();
       std::map<std::optional<size_t>, RowSamples> by_length;
@@ -115,12 +204,17 @@ class Summary {
           const size_t c = column_of(cell.cell);
           seen[c] = true;
           row.scores[c].push_back(cell.scores);
+          if (names_of(cell.scores) == names_of(row.scores[c].front())) continue;
+          throw Error(ErrorCode::kInput,
+                      fmt::format("{}: {} has other scores here than in lines before; remove the "
+                                  "line and run its sample again",
+                                  result.place, cell.cell));
         }
         if (std::ranges::find(seen, false) == seen.end()) continue;
         throw Error(ErrorCode::kInput,
                     fmt::format("{}: sample {} of {} lacks a method of run.json; remove its line "
                                 "and run it again",
-                                run_.folders.front().string(), result.id, name));
+                                result.place, result.id, name));
       }
       for (const auto& [length, samples] : by_length) {
         ReportRow& row = report_.rows.emplace_back();
@@ -339,7 +433,8 @@ std::vector<Run> load_runs(std::span<const fs::path> folders) {
     if (run == runs.end()) {
       run = runs.insert(
           run, {.settings = file.at("settings"),
-                .circumstances = file.value("circumstances", nlohmann::ordered_json::object()),
+                .circumstances = file.contains("circumstances") ? file.at("circumstances")
+                                                                : nlohmann::ordered_json::object(),
                 .folders = {},
                 .results = {}});
       seen.emplace_back();
@@ -354,14 +449,16 @@ std::vector<Run> load_runs(std::span<const fs::path> folders) {
 }
 
 RunReport report_of(const Run& run) {
-  RunReport report;
   try {
-    Summary(run, report).make();
-  } catch (const nlohmann::json::exception& e) {
+    check_settings(run.settings);
+    check_circumstances(run.circumstances);
+  } catch (const Error& e) {
     throw Error(ErrorCode::kInput,
                 fmt::format("{}/run.json: {}; it is damaged or was made by another version",
                             run.folders.front().string(), e.what()));
   }
+  RunReport report;
+  Summary(run, report).make();
   return report;
 }
 

@@ -9,6 +9,8 @@
 #include <limits>
 #include <set>
 
+#include "base/printable.h"
+
 namespace restkv::eval {
 namespace {
 
@@ -162,11 +164,7 @@ std::string metric_names(const RunReport& report) {
 }
 
 std::string cell_markdown(const TableCell& cell) {
-  std::string text;
-  for (const char c : cell.text) {
-    if (c == '|' || c == '\\' || c == '<' || c == '`' || c == '*' || c == '_') text += '\\';
-    text += c == '\n' || c == '\r' ? ' ' : c;
-  }
+  const std::string text = markdown_text(cell.text);
   return cell.strong ? "**" + text + "**" : text;
 }
 
@@ -357,6 +355,16 @@ std::string missing_suites(std::span<const RunReport> reports) {
   }
   return missing.empty() ? ""
                          : fmt::format("Suites without a run here: {}.", fmt::join(missing, ", "));
+}
+
+std::string markdown_text(std::string_view text) {
+  constexpr std::string_view kMarkup = "\\`*_{}[]<>#|!&~";
+  std::string safe;
+  for (const char c : printable(text, "\xEF\xBF\xBD")) {
+    if (kMarkup.find(c) != std::string_view::npos) safe += '\\';
+    safe += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return safe;
 }
 
 std::string table_markdown(const Table& table) {

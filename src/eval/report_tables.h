@@ -39,6 +39,9 @@ std::vector<std::string> warnings(const RunReport& report);
 std::string missing_suites(std::span<const RunReport> reports);
 
 std::string table_markdown(const Table& table);
+/// `text` on one line with every character escaped that Markdown could take for markup: names come
+/// from files, and one like "[a](javascript:b)" must not become a link.
+std::string markdown_text(std::string_view text);
 std::string table_text(const Table& table);
 
 }  // namespace restkv::eval

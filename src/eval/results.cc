@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -17,7 +18,11 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "restkv/error.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 namespace restkv::eval {
 namespace {
@@ -29,15 +34,57 @@ constexpr const char* kRunFile = "run.json";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
-/// JSON has no infinity and no NaN: null stands for both.
-double number(const Json& value) {
-  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+constexpr std::string_view kChecksumBegin = R"(,"checksum":")";
+constexpr size_t kChecksumDigits = 16;
+constexpr size_t kChecksumBytes = kChecksumBegin.size() + kChecksumDigits + 2;  // and "}
+
+/// The object `json` with the checksum of what is there as one more field.
+std::string with_checksum(std::string json) {
+  json.pop_back();
+  const uint64_t checksum = XXH3_64bits(json.data(), json.size());
+  return fmt::format("{}{}{:0{}x}\"}}", json, kChecksumBegin, checksum, kChecksumDigits);
 }
 
-std::vector<double> numbers(const Json& list) {
+bool checksum_matches(std::string_view line) {
+  if (line.size() < kChecksumBytes) return false;
+  return line == with_checksum(std::string(line.substr(0, line.size() - kChecksumBytes)) + "}");
+}
+
+/// JSON has no infinity and no NaN: null stands for both.
+double number(const Json& record, std::string_view name) {
+  return field(record, name).is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                       : number_field(record, name);
+}
+
+// Fields that only some answers have.
+
+std::vector<double> numbers(const Json& record, std::string_view name) {
   std::vector<double> result;
-  for (const Json& value : list) result.push_back(number(value));
+  if (!record.contains(name)) return result;
+  for (const Json& value : list_field(record, name)) {
+    if (!value.is_number() && !value.is_null()) {
+      throw Error(ErrorCode::kInput, fmt::format("field '{}' must be a list of numbers", name));
+    }
+    result.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                     : value.get<double>());
+  }
   return result;
+}
+
+template <class Number>
+std::vector<Number> counts(const Json& record, std::string_view name) {
+  std::vector<Number> result;
+  for (const double value : numbers(record, name)) {
+    if (!(value >= 0 && value <= static_cast<double>(std::numeric_limits<Number>::max()))) {
+      throw Error(ErrorCode::kInput, fmt::format("field '{}' must be a list of counts", name));
+    }
+    result.push_back(static_cast<Number>(value));
+  }
+  return result;
+}
+
+std::vector<std::string> texts(const Json& record, std::string_view name) {
+  return record.contains(name) ? texts_field(record, name) : std::vector<std::string>();
 }
 
 /// Only what this kind of answer has.
@@ -59,16 +106,30 @@ Json answer_json(const Answer& answer) {
 
 Answer answer_from(const Json& json) {
   Answer answer;
-  answer.text = json.value("text", "");
-  answer.more_texts = json.value("more_texts", answer.more_texts);
-  answer.turn_texts = json.value("turn_texts", answer.turn_texts);
-  answer.turn_tokens = json.value("turn_tokens", answer.turn_tokens);
-  answer.log_likelihoods = numbers(json.value("log_likelihoods", Json::array()));
-  for (const int greedy : json.value("greedy", std::vector<int>())) {
-    answer.greedy.push_back(greedy != 0 ? 1 : 0);
-  }
-  answer.token_losses = numbers(json.value("token_losses", Json::array()));
+  if (json.contains("text")) answer.text = text_field(json, "text");
+  answer.more_texts = texts(json, "more_texts");
+  answer.turn_texts = texts(json, "turn_texts");
+  answer.turn_tokens = counts<size_t>(json, "turn_tokens");
+  answer.log_likelihoods = numbers(json, "log_likelihoods");
+  for (const int greedy : counts<int>(json, "greedy")) answer.greedy.push_back(greedy != 0 ? 1 : 0);
+  answer.token_losses = numbers(json, "token_losses");
   return answer;
+}
+
+CellResult cell_from(const Json& json) {
+  CellResult cell;
+  cell.cell = text_field(json, "cell");
+  const Json& scores = object_field(json, "scores");
+  if (scores.empty()) throw Error(ErrorCode::kInput, "field 'scores' is empty");
+  for (const auto& [name, value] : scores.items()) {
+    cell.scores.emplace_back(name, number(scores, name));
+  }
+  cell.answer = answer_from(object_field(json, "answer"));
+  cell.kv_bytes = count_field(json, "kv_bytes");
+  cell.compress_seconds = number_field(json, "compress_seconds");
+  cell.decode_seconds = number_field(json, "decode_seconds");
+  cell.decode_steps = count_field(json, "decode_steps");
+  return cell;
 }
 
 /// Where the last complete line of `content` ends.
@@ -94,22 +155,48 @@ std::string differences(const Json& there, const Json& here) {
   // Unordered: the order of keys is no difference.
   const nlohmann::json a = there;
   const nlohmann::json b = here;
-  const auto shown = [](const nlohmann::json& all, const std::string& path) {
+  const auto value = [](const nlohmann::json& all, const std::string& path) {
     const nlohmann::json::json_pointer at(path);
-    if (!all.contains(at)) return std::string("nothing");
-    std::string text = all.at(at).dump();
-    if (text.size() > 80) text = text.substr(0, 77) + "...";
-    return text;
+    return all.contains(at) ? shown(all.at(at)) : std::string("nothing");
   };
   std::string text;
   const nlohmann::json patch = nlohmann::json::diff(a, b);
   for (size_t i = 0; i < patch.size() && i < kShown; ++i) {
     const auto path = patch[i].at("path").get<std::string>();
     text +=
-        fmt::format("\n  {}: {} there, {} here", path.substr(1), shown(a, path), shown(b, path));
+        fmt::format("\n  {}: {} there, {} here", path.substr(1), value(a, path), value(b, path));
   }
   if (patch.size() > kShown) text += fmt::format("\n  and {} more", patch.size() - kShown);
   return text;
+}
+
+/// The lines of a results file that are complete.
+std::vector<SampleResult> complete_results(const fs::path& file, std::string_view content) {
+  std::vector<SampleResult> results;
+  content = content.substr(0, complete_size(content));
+  for (size_t line = 1; !content.empty(); ++line) {
+    const size_t newline = content.find('\n');
+    std::string place = fmt::format("{}:{}", file.string(), line);
+    try {
+      results.push_back(from_line(content.substr(0, newline)));
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kInput, fmt::format("{}: not the result of a sample ({}); remove this "
+                                                 "line and the sample will be run again",
+                                                 place, e.what()));
+    }
+    results.back().place = std::move(place);
+    content.remove_prefix(newline + 1);
+  }
+  return results;
+}
+
+/// Whether a last line without its end can be what a crash left of a result: its beginning, or
+/// zeros that a file system put where its bytes never arrived.
+bool is_torn_result(std::string_view text) {
+  constexpr std::string_view kBegin = R"({"task":")";
+  const size_t written = std::min(text.find('\0'), text.size());
+  const size_t compared = std::min(written, kBegin.size());
+  return text.substr(0, compared) == kBegin.substr(0, compared);
 }
 
 }  // namespace
@@ -140,31 +227,38 @@ Json to_json(const SampleResult& result) {
   return line;
 }
 
-SampleResult sample_result(const Json& line) {
+std::string to_line(const SampleResult& result) {
+  return with_checksum(to_json(result).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+SampleResult from_line(std::string_view text) {
+  const Json line = parse_json<Json>(text);
+  if (line.contains("checksum") && !checksum_matches(text)) {
+    throw Error(ErrorCode::kInput,
+                "its checksum does not match: the line is damaged or was edited");
+  }
   SampleResult result;
-  line.at("task").get_to(result.task);
-  line.at("index").get_to(result.index);
-  line.at("id").get_to(result.id);
-  if (line.contains("length")) result.length = line.at("length").get<size_t>();
-  if (line.contains("depth")) result.depth = line.at("depth").get<double>();
-  line.at("prompt_tokens").get_to(result.prompt_tokens);
-  result.cut_from = line.value("cut_from", size_t{0});
-  line.at("prefill_seconds").get_to(result.prefill_seconds);
-  line.at("seconds").get_to(result.seconds);
-  line.at("peak_bytes").get_to(result.peak_bytes);
-  result.error = line.value("error", "");
+  result.task = text_field(line, "task");
+  result.index = count_field(line, "index");
+  result.id = text_field(line, "id");
+  if (line.contains("length")) result.length = count_field(line, "length");
+  if (line.contains("depth")) result.depth = number_field(line, "depth");
+  result.prompt_tokens = count_field(line, "prompt_tokens");
+  if (line.contains("cut_from")) result.cut_from = count_field(line, "cut_from");
+  result.prefill_seconds = number_field(line, "prefill_seconds");
+  result.seconds = number_field(line, "seconds");
+  result.peak_bytes = count_field(line, "peak_bytes");
+  if (line.contains("error")) result.error = text_field(line, "error");
   if (line.contains("reference")) result.reference = nlohmann::json(line.at("reference"));
-  for (const Json& from : line.at("cells")) {
-    CellResult& cell = result.cells.emplace_back();
-    from.at("cell").get_to(cell.cell);
-    for (const auto& [name, value] : from.at("scores").items()) {
-      cell.scores.emplace_back(name, number(value));
-    }
-    cell.answer = answer_from(from.at("answer"));
-    from.at("kv_bytes").get_to(cell.kv_bytes);
-    from.at("compress_seconds").get_to(cell.compress_seconds);
-    from.at("decode_seconds").get_to(cell.decode_seconds);
-    from.at("decode_steps").get_to(cell.decode_steps);
+  for (const Json& cell : list_field(line, "cells")) result.cells.push_back(cell_from(cell));
+  // Damage to the name of the checksum itself would make a line look like one that has none.
+  constexpr std::array kFields{"task",    "index",         "id",       "length",
+                               "depth",   "prompt_tokens", "cut_from", "prefill_seconds",
+                               "seconds", "peak_bytes",    "error",    "reference",
+                               "cells",   "checksum"};
+  for (const auto& [name, value] : line.items()) {
+    if (std::ranges::find(kFields, name) != kFields.end()) continue;
+    throw Error(ErrorCode::kInput, fmt::format("there is no field '{}'", name));
   }
   return result;
 }
@@ -173,78 +267,64 @@ std::vector<SampleResult> read_results(const fs::path& file_or_folder) {
   std::vector<SampleResult> results;
   std::set<std::pair<std::string, size_t>> seen;
   for (const fs::path& file : results_files(file_or_folder)) {
-    const std::string content = read_file(file.string());
-    const size_t end = complete_size(content);
-    size_t line = 1;
-    for (size_t begin = 0; begin < end; ++line) {
-      const size_t newline = content.find('\n', begin);
-      const std::string_view text(content.data() + begin, newline - begin);
-      begin = newline + 1;
-      try {
-        SampleResult result = sample_result(Json::parse(text));
-        if (seen.emplace(result.task, result.index).second) results.push_back(std::move(result));
-      } catch (const nlohmann::json::exception& e) {
-        throw Error(ErrorCode::kInput,
-                    fmt::format("{}:{}: not the result of a sample ({}); remove this line and the "
-                                "sample will be run again",
-                                file.string(), line, e.what()));
-      }
+    for (SampleResult& result : complete_results(file, read_file(file.string()))) {
+      if (seen.emplace(result.task, result.index).second) results.push_back(std::move(result));
     }
   }
   return results;
 }
 
 ResultsFile::ResultsFile(const fs::path& path) : path_(path) {
-  const auto fail = [&](const std::string& why) -> Error {
-    return {ErrorCode::kIo,
-            fmt::format("cannot write {}: {}; choose a folder that exists and is writable",
-                        path.string(), why)};
+  const auto fail = [&](int error) {
+    throw Error(ErrorCode::kIo,
+                fmt::format("cannot write {}: {}; choose a folder that exists and is writable",
+                            path.string(), reason(error)));
   };
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw fail(reason(errno));
+  file_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (!file_) fail(errno);
   // The system gives the lock back however the process ends.
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(fd_);
+  if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{} is being written by another process; wait for its end, or share "
                             "the work with --shard",
                             path.string()));
   }
+  // Nothing is cut off before the file is known to hold results.
   const std::string content = read_file(path.string());
+  const size_t lines = complete_results(path, content).size();
   const size_t size = complete_size(content);
-  if (size < content.size() && ::ftruncate(fd_, static_cast<off_t>(size)) != 0) {
-    const int error = errno;
-    ::close(fd_);
-    throw fail(reason(error));
+  if (!is_torn_result(std::string_view(content).substr(size))) {
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("{}:{}: not the beginning of a result; is the file one that restkv eval "
+                    "wrote? Remove what is none, or choose another folder with -o",
+                    path.string(), lines + 1));
+  }
+  if (size < content.size() && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
+    fail(errno);
   }
   // The name of a new file is on the disk only once its folder is.
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const int folder_fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder_fd >= 0) {
-    ::fsync(folder_fd);
-    ::close(folder_fd);
-  }
+  const Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (directory) ::fsync(directory.get());
 }
 
-ResultsFile::~ResultsFile() { ::close(fd_); }
-
 void ResultsFile::append(const SampleResult& result) {
-  const std::string line =
-      to_json(result).dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
-  const off_t before = ::lseek(fd_, 0, SEEK_END);
+  const std::string line = to_line(result) + '\n';
+  const off_t before = ::lseek(file_.get(), 0, SEEK_END);
   int error = before < 0 ? errno : 0;
   for (size_t done = 0; error == 0 && done < line.size();) {
-    const ssize_t written = ::write(fd_, line.data() + done, line.size() - done);
+    const ssize_t written = ::write(file_.get(), line.data() + done, line.size() - done);
     if (written >= 0) {
       done += static_cast<size_t>(written);
     } else if (errno != EINTR) {
       error = errno;
     }
   }
-  if (error == 0 && ::fsync(fd_) != 0) error = errno;
+  if (error == 0 && ::fsync(file_.get()) != 0) error = errno;
   if (error == 0) return;
   // Whether this works or not: a line without its end does not count.
-  const bool restored = before >= 0 && ::ftruncate(fd_, before) == 0;
+  const bool restored = before >= 0 && ::ftruncate(file_.get(), before) == 0;
   throw Error(ErrorCode::kIo,
               fmt::format("cannot write {}: {}; {}. Free {} bytes or more, then give the same "
                           "command again: it goes on with this sample",
@@ -283,15 +363,16 @@ void open_run(const fs::path& folder, const Json& settings, const Json& circumst
 
 Json read_run(const fs::path& folder) {
   const fs::path path = folder / kRunFile;
-  const std::string content = read_file(path.string());
+  Json run = read_json<Json>(path.string());
   try {
-    Json run = Json::parse(content);
-    if (run.at("settings").is_object()) return run;
-  } catch (const nlohmann::json::exception&) {
+    object_field(run, "settings");
+    return run;
+  } catch (const Error& e) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("{}: not the description of a run ({}); is {} the folder that an "
+                            "evaluation wrote?",
+                            path.string(), e.what(), folder.string()));
   }
-  throw Error(ErrorCode::kInput, fmt::format("{}: not the description of a run; is {} the folder "
-                                             "that an evaluation wrote?",
-                                             path.string(), folder.string()));
 }
 
 }  // namespace restkv::eval

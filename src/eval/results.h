@@ -5,12 +5,16 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "eval/suite.h"
 
 /// The files of a run's folder: run.json says what was asked for, results*.jsonl what came out, one
 /// line per sample. Nothing else is kept, so a run that was killed goes on where its lines end.
+/// Each line ends with a checksum (XXH3) of what stands before it; lines of earlier versions have
+/// none.
 namespace restkv::eval {
 
 /// What one cell of the grid (a method at a budget) made of a sample.
@@ -39,11 +43,16 @@ struct SampleResult {
   std::string error;           ///< Why there are no cells; empty: all went well.
   nlohmann::json reference;
   std::vector<CellResult> cells;
+  std::string place;  ///< "file:line" where it was read; for messages alone.
 };
 
+/// Without a checksum.
 nlohmann::ordered_json to_json(const SampleResult& result);
-/// Throws nlohmann::json::exception if something is missing or of another type.
-SampleResult sample_result(const nlohmann::ordered_json& line);
+/// As a line of a results file, without its end.
+std::string to_line(const SampleResult& result);
+/// Throws `Error` (kInput) with the reason alone: the checksum does not match, something is missing
+/// or of another type.
+SampleResult from_line(std::string_view line);
 
 /// The lines of one results file, or of all results*.jsonl in a folder; of several lines for the
 /// same sample the first counts. A last line without its end (the process was killed or the disk
@@ -53,19 +62,16 @@ std::vector<SampleResult> read_results(const std::filesystem::path& file_or_fold
 /// A results file that is being written. Removes a torn last line first.
 class ResultsFile {
  public:
-  /// Throws `Error`: kIo if the file cannot be opened, kInvalidArgument if another process has it.
+  /// Throws `Error`: kIo if the file cannot be opened, kInvalidArgument if another process has it,
+  /// kInput if it holds anything but results; it is then left as it was.
   explicit ResultsFile(const std::filesystem::path& path);
-  ~ResultsFile();
-  ResultsFile(const ResultsFile&) = delete;
-  ResultsFile& operator=(const ResultsFile&) = delete;
-
   /// Returns once the line is on the disk. Throws `Error` (kIo) naming the reason; the file then
   /// ends as it did before.
   void append(const SampleResult& result);
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  Descriptor file_;
 };
 
 /// Makes the folder a run with these settings, or finds that it is one already. `circumstances`

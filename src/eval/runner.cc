@@ -100,6 +100,7 @@ class Runner {
     ResultsFile file(options_.folder / results_name(options_));
     std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
     for (const SampleResult& result : read_results(options_.folder)) {
+      require_own(result, tasks);
       done.emplace(std::pair(result.task, result.index), !result.error.empty());
     }
     RunCount count;
@@ -136,6 +137,27 @@ class Runner {
     if (!hooks_.progress) return;
     hooks_.progress((static_cast<double>(finished_) + part) / static_cast<double>(samples_),
                     fmt::format("sample {}/{}, {}", finished_ + 1, samples_, result.task));
+  }
+
+  /// Lines of another run, or of an edited one, would count as work that is done.
+  void require_own(const SampleResult& result, std::span<const std::unique_ptr<Task>> tasks) const {
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("{}: {}; remove the line and give the same command "
+                              "again",
+                              result.place, what));
+    };
+    const auto task =
+        std::ranges::find(tasks, result.task, [](const auto& each) { return each->name(); });
+    if (task == tasks.end() || result.index >= (*task)->size()) {
+      refuse(
+          fmt::format("sample {} of a task '{}' is none of this run", result.index, result.task));
+    }
+    if (!result.error.empty() ||
+        std::ranges::equal(result.cells, options_.cells, {}, &CellResult::cell, &Cell::name)) {
+      return;
+    }
+    refuse("the methods of its cells are not those of this run");
   }
 
   SampleResult answered(const Item& item) {

@@ -372,7 +372,9 @@ TEST_F(AllocationTest, RefusesProfilesThatDoNotFit) {
     return refusal([&] { select_tokens(layer.view, options); });
   };
   EXPECT_EQ(refused(R"({"counts": [20, [10, 30]]})"), "accepted");
-  EXPECT_THAT(refused("{"), AllOf(HasSubstr("profile.json"), HasSubstr("not JSON")));
+  EXPECT_THAT(refused("{\n\"counts\": ]"), HasSubstr("profile.json:2: parse error"));
+  const std::string deep = std::string(100000, '[') + "20" + std::string(100000, ']');
+  EXPECT_THAT(refused("{\"counts\": [" + deep + "]}"), HasSubstr("more than 64 levels"));
   EXPECT_THAT(refused("[1, 2]"), HasSubstr(R"({"counts": [...]})"));
   EXPECT_THAT(refused(R"({"counts": [1], "shares": [1]})"), HasSubstr("expected"));
   EXPECT_THAT(refused(R"({"counts": [20, 20, 20]})"), HasSubstr("3 layers, but the model has 2"));
@@ -386,7 +388,7 @@ TEST_F(AllocationTest, RefusesProfilesThatDoNotFit) {
               AllOf(HasSubstr("84 tokens"), HasSubstr("raise the budget to 21")));
   EXPECT_THAT(refused(R"({"counts": [20, 6]})"), HasSubstr("always kept"));
   options.profile = folder_.file("absent.json");
-  EXPECT_THAT(refusal([&] { validate(options); }), HasSubstr("cannot open"));
+  EXPECT_THAT(refusal([&] { validate(options); }), HasSubstr("cannot read " + options.profile));
   options.profile = "";
   EXPECT_THAT(refusal([&] { validate(options); }), HasSubstr("path"));
 }

@@ -116,6 +116,12 @@ TEST_F(ConversationTest, RefusesWhatIsNoConversation) {
         R"({"messages":[{"role":"assistant","content":"a"}],"read":"b","unread":[]})"}) {
     EXPECT_THROW(conversation.from_json(json), Error) << json;
   }
+  std::string json = R"({"messages":[],"read":"","plain_text":true,"parse_special":true,"unread":)";
+  conversation.from_json(json + "[]}");
+  EXPECT_THROW(conversation.from_json(json + "[7.5]}"), Error);
+  EXPECT_THROW(
+      conversation.from_json(json + std::string(100000, '[') + std::string(100000, ']') + "}"),
+      Error);
 }
 
 }  // namespace

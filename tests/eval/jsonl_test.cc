@@ -113,6 +113,25 @@ TEST_F(JsonlTest, OtherFilesAreRefusedAsAWhole) {
   }
 }
 
+TEST_F(JsonlTest, LeavesOutLinesThatAreTooDeepOrTooLong) {
+  const std::string deep =
+      "{\"t\": \"x\", \"id\": " + std::string(100000, '[') + std::string(100000, ']') + "}\n";
+  const std::string good = "{\"t\": \"good\"}\n";
+  // Of zeros, which take 70 KiB in the file: what it unpacks to must not be held.
+  const std::string endless = std::string(kMostLineBytes + 5, '0') + '\n';
+  const std::string gz = folder_.file("records.jsonl.gz");
+  write_gz(gz, deep + good + endless + good + std::string(kMostLineBytes + 1, '0'));
+  const Contents contents = read(gz);
+  EXPECT_THAT(contents.texts, ElementsAre("good", "good"));
+  EXPECT_THAT(contents.skipped, ElementsAre(1, 3, 5));
+  EXPECT_THAT(contents.reasons,
+              ElementsAre(HasSubstr("more than 64 levels"),
+                          HasSubstr("records.jsonl.gz:3: the line has 67108869 bytes, and a record "
+                                    "has at most 64 MiB"),
+                          HasSubstr("the line has 67108865 bytes")));
+  EXPECT_EQ(read_record(gz, contents.places[1])["t"], "good");
+}
+
 TEST_F(JsonlTest, TakesByteOrderMarkAndWindowsLineEnds) {
   write(path_, "\xEF\xBB\xBF{\"t\": \"one\"}\r\n\r\n{\"t\": \"two\"}\r\n");
   const Contents contents = read(path_);

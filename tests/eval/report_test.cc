@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -22,6 +23,7 @@ namespace restkv::eval {
 namespace {
 
 using ::restkv::testing::TemporaryFolder;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -239,7 +241,7 @@ TEST(Report, TablesSayWhatMustBeKnown) {
   const std::string text = markdown(reports, images);
   for (const char* part : {"## handmade (profile official): m.gguf",
                            "Not complete: 5 of 6 samples",
-                           "Tasks marked * are subsets",
+                           "Tasks marked \\* are subsets",
                            "too long",
                            "qa.jsonl:7: no answer",
                            "project-defined",
@@ -264,6 +266,129 @@ TEST(Report, TablesSayWhatMustBeKnown) {
   EXPECT_EQ(markup_error(html), "");
   EXPECT_THAT(html, Not(HasSubstr("src=")));
   EXPECT_THAT(terminal_table(reports[0]), HasSubstr("*41.67"));
+}
+
+/// All that a report consists of.
+std::string everything(const eval::Run& run) {
+  const std::vector<RunReport> reports{report_of(run)};
+  const std::vector<std::vector<Picture>> images{pictures(reports[0], "p")};
+  std::string text = markdown(reports, images) + page(reports, images) + csv(reports) +
+                     report_json(reports).dump() + terminal_table(reports[0]) + reports[0].title();
+  for (const Picture& image : images[0]) text += image.svg;
+  return text;
+}
+
+template <class F>
+std::string refusal(F&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInput) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST(Report, RefusesDamagedSettingsByTheNameOfTheField) {
+  eval::Run whole = two_tasks();
+  whole.settings["recipe"] = {
+      {"name", "mine"}, {"title", "Ours"}, {"question", "Which?"}, {"source", "a paper"}};
+  whole.settings["shots"] = 2;
+  whole.settings["bos"] = true;
+  whole.settings["sparse"] = "dense";
+  whole.settings["tasks"][0]["files"] = {{{"file", "a.jsonl"}, {"sha256", "12"}}};
+  whole.settings["tasks"][0]["notes"] = {"a note"};
+  whole.settings["skipped_lines"] = {{{"file", "a.jsonl"}, {"line", 7}, {"reason", "empty"}}};
+  for (SampleResult& result : whole.results) result.place = "results.jsonl:1";
+  everything(whole);
+  // Every value, and every list and object around it, as something else.
+  std::vector<std::string> places;
+  const Json flat = whole.settings.flatten();
+  for (const auto& [place, value] : flat.items()) {
+    for (std::string part = place; !part.empty(); part.resize(part.rfind('/'))) {
+      if (std::ranges::find(places, part) == places.end()) places.push_back(part);
+    }
+  }
+  ASSERT_GT(places.size(), 60U);
+  size_t refused = 0;
+  for (const std::string& place : places) {
+    for (const Json& other : {Json(7), Json(-1), Json("x"), Json(nullptr), Json(true),
+                              Json(Json::array({1})), Json(Json::object({{"a", 1}}))}) {
+      eval::Run run = whole;
+      run.settings[Json::json_pointer(place)] = other;
+      try {
+        everything(run);
+      } catch (const Error& e) {
+        ++refused;
+        EXPECT_EQ(e.code(), ErrorCode::kInput);
+        EXPECT_THAT(e.what(), AnyOf(HasSubstr("made/by/hand"), HasSubstr(":1:"))) << place;
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << place << " = " << other << ": " << e.what();
+      }
+    }
+  }
+  EXPECT_GT(refused, 200U);
+  for (const Json& other : {Json(7), Json("x"), Json(nullptr), Json({{"machine", 7}})}) {
+    eval::Run run = whole;
+    run.circumstances = other;
+    EXPECT_THAT(refusal([&] { everything(run); }), HasSubstr("made/by/hand/run.json: "));
+  }
+  whole.settings["tasks"][0]["files"] = 7;
+  EXPECT_EQ(refusal([&] { report_of(whole); }),
+            "made/by/hand/run.json: field 'files' must be a list, not 7; it is damaged or was made "
+            "by another version");
+}
+
+TEST(Report, RefusesResultsThatDoNotBelongToTheRun) {
+  eval::Run run = two_tasks();
+  for (SampleResult& result : run.results) result.place = "results.jsonl:1";
+  run.results[4].place = "results.jsonl:5";
+  run.results[4].task = "other";
+  EXPECT_THAT(refusal([&] { report_of(run); }),
+              HasSubstr("results.jsonl:5: the result of a task 'other'"));
+  run.results[4].task = "sum";
+  run.results[5].cells[1].scores = {{"f2", 1}};
+  EXPECT_THAT(refusal([&] { report_of(run); }), HasSubstr("other scores"));
+  run = two_tasks();
+  for (const char* suite : {"superglue", "perplexity"}) {
+    run.settings["benchmark"] = suite;
+    for (SampleResult& result : run.results) {
+      for (CellResult& one : result.cells) one.scores.resize(1);
+    }
+    EXPECT_THAT(refusal([&] { report_of(run); }),
+                HasSubstr(fmt::format("other scores than the suite {} gives", suite)));
+  }
+}
+
+TEST(Report, NamesFromFilesAreNoMarkupAndNoCommands) {
+  const std::string name = "[a](javascript:b)<img src=x>`c`|d\x1b[31m\u009b1m\u202e\n# e";
+  eval::Run run = empty_run();
+  run.settings["tasks"] = {task(name, name, 1), task("two", "c", 1)};
+  run.settings["model"]["file"] = name;
+  run.settings["recipe"] = {{"name", name}, {"title", name}, {"question", name}, {"source", name}};
+  run.settings["skipped_lines"] = {{{"file", name}, {"line", name}, {"reason", name}}};
+  run.circumstances["machine"] = name;
+  run.results = {sample(name, 0, {1, 1, 1}), sample("two", 0, {})};
+  run.results[1].error = name;
+  const std::vector<RunReport> reports{report_of(run)};
+  const std::vector<std::vector<Picture>> images{pictures(reports[0], "p")};
+  const std::string text = markdown(reports, images);
+  for (const char* foreign : {"\x1b", "\u009b", "\u202e", "\n# e"}) {
+    EXPECT_THAT(text, Not(HasSubstr(foreign)));
+  }
+  for (const char* markup : {"](java", "<img", "`c", "|d"}) {
+    for (size_t at = text.find(markup); at != std::string::npos; at = text.find(markup, at + 1)) {
+      EXPECT_EQ(text.at(at - 1), '\\') << markup;
+    }
+  }
+  EXPECT_THAT(text, HasSubstr("\\[a\\](javascript:b)\\<img src=x\\>\\`c\\`\\|d"));
+  for (const char* foreign : {"<img", "\x1b", "\u009b", "\u202e"}) {
+    EXPECT_THAT(page(reports, images) + images[0].at(0).svg, Not(HasSubstr(foreign)));
+  }
+  for (const char* foreign : {"\x1b", "\u009b", "\u202e"}) {
+    EXPECT_THAT(csv(reports), Not(HasSubstr(foreign)));
+  }
 }
 
 TEST(Report, CsvAndJsonHoldAllFigures) {

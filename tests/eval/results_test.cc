@@ -10,6 +10,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -21,8 +22,10 @@ namespace restkv::eval {
 namespace {
 
 using ::restkv::testing::TemporaryFolder;
+using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 SampleResult sample(const std::string& task, size_t index) {
   SampleResult result;
@@ -83,6 +86,7 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   written.cells.resize(3);  // first: references would not outlive a later one
   CellResult& choices = written.cells[1];
   choices.cell = "snapkv@64";
+  choices.scores = {{"acc", 1}};
   choices.answer.log_likelihoods = {-1.0 / 3, -std::numeric_limits<double>::infinity()};
   choices.answer.greedy = {1, 0};
   CellResult& losses = written.cells[2];
@@ -124,7 +128,7 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
 TEST_F(ResultsTest, ForgetsATornLastLine) {
   { ResultsFile(path_).append(sample("qa", 0)); }
   const auto complete = std::filesystem::file_size(path_);
-  const std::string second = to_json(sample("qa", 1)).dump();
+  const std::string second = to_line(sample("qa", 1));
   for (const std::string& torn : {second.substr(0, 40), second, std::string("\0\0", 2)}) {
     append_text(path_, torn);
     EXPECT_THAT(keys(read_results(path_)), ElementsAre("qa/0"));
@@ -134,11 +138,91 @@ TEST_F(ResultsTest, ForgetsATornLastLine) {
   }
 }
 
-TEST_F(ResultsTest, NamesABadLine) {
-  { ResultsFile(path_).append(sample("qa", 0)); }
-  append_text(path_, "{\"task\": \"qa\"}\n");
+TEST_F(ResultsTest, NamesABadLineAndItsField) {
+  const std::string good = to_line(sample("qa", 0));
+  const auto edited = [&](const std::string& from, const std::string& to) {
+    std::string line = good.substr(0, good.find(",\"checksum\"")) + "}";  // else it would not match
+    line.replace(line.find(from), from.size(), to);
+    return line;
+  };
+  const std::vector<std::pair<std::string, std::string>> bad{
+      {"{\"task\": \"qa\"}", "field 'index' is missing"},
+      {edited("\"index\":0", "\"index\":-1"), "field 'index' must be 0 or more, not -1"},
+      {edited("\"seconds\":0.0", "\"seconds\":\"x\""), "field 'seconds' must be a number"},
+      {edited("\"scores\":{\"f1\":0.3333333333333333,\"exact\":0.0}", "\"scores\":{}"),
+       "field 'scores' is empty"},
+      {edited("\"exact\":0.0", "\"exact\":[]"), "field 'exact' must be a number"},
+      {edited("\"cells\":[", "\"cells\":[7,"), "expected an object with field 'cell', not 7"},
+      {edited("\"id\"", "\"if\""), "field 'id' is missing"},
+      {edited("\"reference\"", "\"reverence\""), "there is no field 'reverence'"},
+      {edited("{\"answers\":[\"one\",\"two\"]}",
+              std::string(100000, '[') + std::string(100000, ']')),
+       "more than 64 levels"},
+      {"[]", "expected an object with field 'task', not []"},
+      {"7", "expected an object with field 'task', not 7"},
+      {"", "parse error"},
+      {good + "x", "parse error"},
+  };
+  for (const auto& [line, reason] : bad) {
+    std::filesystem::remove(path_);
+    { ResultsFile(path_).append(sample("qa", 1)); }
+    append_text(path_, line + "\n");
+    const std::string message = refusal(ErrorCode::kInput, [&] { read_results(path_); });
+    EXPECT_THAT(message, HasSubstr(path_ + ":2: not the result of a sample"));
+    EXPECT_THAT(message, HasSubstr(reason));
+    EXPECT_THAT(message, Not(HasSubstr("json.exception")));
+  }
+}
+
+std::string flipped(std::string text, size_t bit) {
+  char& byte = text[bit / 8];
+  byte = static_cast<char>(static_cast<unsigned char>(byte) ^ (1U << bit % 8));
+  return text;
+}
+
+TEST_F(ResultsTest, NoticesEveryFlippedBit) {
+  const std::string line = to_line(sample("qa", 0));
+  EXPECT_EQ(from_line(line).id, "id0");
+  for (size_t bit = 0; bit < 8 * line.size(); ++bit) {
+    EXPECT_THROW(from_line(flipped(line, bit)), Error) << bit;
+  }
+  const std::string content = line + "\n" + to_line(sample("qa", 1)) + "\n";
+  for (size_t bit = 0; bit < 8 * content.size() - 8; bit += 211) {
+    std::ofstream(path_, std::ios::binary) << flipped(content, bit);
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { read_results(path_); }), HasSubstr(path_ + ":"));
+  }
+  // Without the end of the last line, its sample is run again.
+  std::ofstream(path_, std::ios::binary) << flipped(content, 8 * content.size() - 8);
+  EXPECT_THAT(keys(read_results(path_)), ElementsAre("qa/0"));
+}
+
+TEST_F(ResultsTest, TakesLinesOfEarlierVersionsAndRefusesEditedOnes) {
+  const std::string line = to_line(sample("qa", 0));
+  EXPECT_THAT(line, ContainsRegex(",\"checksum\":\"[0-9a-f]{16}\"}$"));
+  append_text(path_, line.substr(0, line.find(",\"checksum\"")) + "}\n");
+  { ResultsFile(path_).append(sample("qa", 1)); }
+  EXPECT_THAT(keys(read_results(path_)), ElementsAre("qa/0", "qa/1"));
+
+  std::string edited = line;
+  edited.replace(edited.find("0.3333"), 6, "0.9999");
+  append_text(path_, edited + "\n");
   EXPECT_THAT(refusal(ErrorCode::kInput, [&] { read_results(path_); }),
-              HasSubstr(path_ + ":2: not the result of a sample"));
+              HasSubstr(path_ + ":3: not the result of a sample (its checksum does not match"));
+}
+
+TEST_F(ResultsTest, CutsNothingOffAFileThatHoldsNoResults) {
+  const std::string line = to_line(sample("qa", 0)) + "\n";
+  for (const std::string& content :
+       {std::string("line1\nprecious-no-newline"), std::string("precious-no-newline"),
+        line + "precious-no-newline", line + "{\"id\": 1}\n" + line.substr(0, 20),
+        std::string("{\"x\""), line + std::string("\0precious\n", 10) + "\0"}) {
+    const std::string victim = folder_.file("victim.txt");
+    std::ofstream(victim, std::ios::binary) << content;
+    std::filesystem::remove(path_);
+    std::filesystem::create_symlink("victim.txt", path_);
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { ResultsFile{path_}; }), HasSubstr(path_ + ":"));
+    EXPECT_EQ(read_file(victim), content);
+  }
 }
 
 TEST_F(ResultsTest, ReadsAllFilesOfAFolderAndEachSampleOnce) {

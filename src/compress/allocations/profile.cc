@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/json.h"
 #include "compress/allocation.h"
 #include "compress/method.h"
 #include "restkv/error.h"
@@ -31,7 +30,7 @@ template <class... Args>
 double read_number(const nlohmann::json& json, bool count, size_t layer, const std::string& path) {
   const double number = json.is_number() ? json.get<double>() : -1.0;
   if (!(number >= 0.0 && number <= 0x1p31) || (count && number != std::floor(number))) {
-    refuse(path, "layer {} has {}; expected {} of 0 or more", layer, json.dump(),
+    refuse(path, "layer {} has {}; expected {} of 0 or more", layer, shown(json),
            count ? "whole numbers of tokens" : "shares");
   }
   return number;
@@ -42,10 +41,7 @@ Profile read_profile(const std::string& path) {
     throw Error(ErrorCode::kInvalidArgument,
                 "allocation profile needs a file: give its path with the option profile");
   }
-  std::ifstream file(path);
-  if (!file) throw Error(ErrorCode::kIo, fmt::format("profile {}: cannot open the file", path));
-  const nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (json.is_discarded()) refuse(path, "it is not JSON");
+  const auto json = read_json(path);
   Profile profile;
   profile.counts = json.is_object() && json.contains("counts");
   const char* key = profile.counts ? "counts" : "shares";

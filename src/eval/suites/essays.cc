@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "eval/metrics/text.h"
@@ -21,14 +21,6 @@ namespace restkv::eval {
 namespace {
 
 using std::filesystem::path;
-
-nlohmann::json read_json(const path& file) {
-  try {
-    return nlohmann::json::parse(read_file(file.string()));
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::kInput, fmt::format("{}: {}", file.string(), error.what()));
-  }
-}
 
 std::vector<path> text_files(const path& folder) {
   std::vector<path> files;
@@ -57,21 +49,31 @@ std::vector<size_t> word_ends(std::string_view text) {
 /// Spans given in code points; nothing if they belong to another text.
 std::optional<std::vector<Essays::Span>> given_sentences(const path& file, std::string_view text,
                                                          size_t words) {
-  const nlohmann::json given = read_json(file);
+  const auto given = read_json(file.string());
   std::vector<size_t> offsets;  // byte of each code point
   for (size_t i = 0; i < text.size(); ++i) {
     if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) offsets.push_back(i);
   }
   try {
-    if (given.at("n_chars") != offsets.size() || given.at("n_words") != words) return std::nullopt;
+    if (count_field(given, "n_chars") != offsets.size() || count_field(given, "n_words") != words) {
+      return std::nullopt;
+    }
     offsets.push_back(text.size());
     std::vector<Essays::Span> sentences;
-    for (const nlohmann::json& span : given.at("spans")) {
-      sentences.push_back(
-          {offsets.at(span.at(0).get<size_t>()), offsets.at(span.at(1).get<size_t>())});
+    const auto offset = [&](const nlohmann::json& span, size_t end) {
+      const auto& value = span.is_array() && span.size() == 2 ? span[end] : span;
+      if (!value.is_number_unsigned() || value.get<size_t>() >= offsets.size()) {
+        throw Error(
+            ErrorCode::kInput,
+            fmt::format("field 'spans' holds {}, which is no part of the text", shown(span)));
+      }
+      return offsets[value.get<size_t>()];
+    };
+    for (const auto& span : list_field(given, "spans")) {
+      sentences.push_back({offset(span, 0), offset(span, 1)});
     }
     return sentences;
-  } catch (const std::exception& error) {
+  } catch (const Error& error) {
     throw Error(ErrorCode::kInput, fmt::format("{}: {}", file.string(), error.what()));
   }
 }
@@ -138,7 +140,7 @@ Essays load_essays(const path& data, size_t words, uint64_t seed) {
   std::string origin;
   if (const auto joined = find_file(data, "ruler/PaulGrahamEssays.json")) {
     essays.files = {*joined};
-    const nlohmann::json content = read_json(*joined);
+    const auto content = read_json(joined->string());
     if (!content.is_object() || !content.contains("text") || !content["text"].is_string()) {
       throw Error(ErrorCode::kInput,
                   fmt::format("{}: no text field \"text\"; RULER's download script makes the file",

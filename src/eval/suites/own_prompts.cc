@@ -68,7 +68,7 @@ std::vector<int32_t> tokens_field(const json& record, std::string_view name,
     if (token < 0 || token >= end) {
       throw Error(ErrorCode::kInput,
                   fmt::format("field '{}' holds {}, which is no token of this model (0 to {})",
-                              name, item.dump(), end - 1));
+                              name, shown(item), end - 1));
     }
     tokens.push_back(static_cast<int32_t>(token));
   }
@@ -97,7 +97,7 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
     const json& depth = field(record, "depth");
     if (!depth.is_number() || depth < 0 || depth > 1) {
       throw Error(ErrorCode::kInput,
-                  fmt::format("field 'depth' must be 0 to 1, not {}", depth.dump()));
+                  fmt::format("field 'depth' must be 0 to 1, not {}", shown(depth)));
     }
     sample.depth = depth.get<double>();
   }

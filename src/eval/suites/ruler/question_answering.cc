@@ -2,14 +2,13 @@
 #include "eval/suites/ruler/question_answering.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
 
-#include "base/file.h"
+#include "base/json.h"
 #include "eval/suites/fill_template.h"
 #include "eval/suites/ruler/python_list.h"
 #include "restkv/error.h"
@@ -19,14 +18,15 @@ namespace {
 
 using nlohmann::json;
 
-/// Reads `file` as JSON and hands it to `read`, which may throw nlohmann's exceptions.
+/// Reads `file` as JSON and hands it to `read`, which throws `Error` with the reason alone.
 QaData read_questions(const std::filesystem::path& file, const char* form,
                       const std::function<void(const json& content, QaData& data)>& read) {
   QaData data;
   data.file = file;
+  const json content = read_json(file.string());
   try {
-    read(json::parse(read_file(file.string())), data);
-  } catch (const json::exception& error) {
+    read(content, data);
+  } catch (const Error& error) {
     throw Error(ErrorCode::kInput,
                 fmt::format("{} is not {}: {}", file.string(), form, error.what()));
   }
@@ -47,8 +47,21 @@ std::map<std::string_view, size_t> number(std::vector<std::string>& documents) {
 
 /// "title\n" and the sentences, which bring their own spaces.
 std::string hotpotqa_document(const json& paragraph) {
-  return fmt::format("{}\n{}", paragraph.at(0).get<std::string>(),
-                     fmt::join(paragraph.at(1).get<std::vector<std::string>>(), ""));
+  if (!paragraph.is_array() || paragraph.size() != 2 || !paragraph[0].is_string() ||
+      !paragraph[1].is_array()) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("field 'context' holds {}; expected a title and a list of sentences",
+                            shown(paragraph)));
+  }
+  std::string text = paragraph[0].get<std::string>() + "\n";
+  for (const json& sentence : paragraph[1]) {
+    if (!sentence.is_string()) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("field 'context' holds the sentence {}", shown(sentence)));
+    }
+    text += sentence.get_ref<const std::string&>();
+  }
+  return text;
 }
 
 class QuestionAnswering : public Generator {
@@ -113,30 +126,30 @@ class QuestionAnswering : public Generator {
 
 QaData read_squad(const std::filesystem::path& file) {
   return read_questions(file, "SQuAD 2.0 in its published form", [](const json& all, QaData& data) {
-    for (const json& article : all.at("data")) {
-      for (const json& paragraph : article.at("paragraphs")) {
-        data.documents.push_back(paragraph.at("context").get<std::string>());
+    for (const json& article : list_field(all, "data")) {
+      for (const json& paragraph : list_field(article, "paragraphs")) {
+        data.documents.push_back(text_field(paragraph, "context"));
       }
     }
     const auto numbers = number(data.documents);
     const auto number_of = [&](const json& paragraph) {
-      return numbers.at(paragraph.at("context").get_ref<const std::string&>());
+      return numbers.at(text_field(paragraph, "context"));
     };
-    for (const json& article : all.at("data")) {
-      for (const json& paragraph : article.at("paragraphs")) {
+    for (const json& article : list_field(all, "data")) {
+      for (const json& paragraph : list_field(article, "paragraphs")) {
         QaData::Question question;
         question.documents = {number_of(paragraph)};
-        for (const json& other : article.at("paragraphs")) {
+        for (const json& other : list_field(article, "paragraphs")) {
           if (number_of(other) != question.documents.front()) {
             question.related.push_back(number_of(other));
           }
         }
-        for (const json& asked : paragraph.at("qas")) {
-          if (asked.at("is_impossible").get<bool>()) continue;
-          question.text = asked.at("question").get<std::string>();
+        for (const json& asked : list_field(paragraph, "qas")) {
+          if (bool_field(asked, "is_impossible")) continue;
+          question.text = text_field(asked, "question");
           question.answers.clear();
-          for (const json& answer : asked.at("answers")) {
-            question.answers.push_back(answer.at("text").get<std::string>());
+          for (const json& answer : list_field(asked, "answers")) {
+            question.answers.push_back(text_field(answer, "text"));
           }
           data.questions.push_back(question);
         }
@@ -149,16 +162,16 @@ QaData read_hotpotqa(const std::filesystem::path& file) {
   const char* form = "HotpotQA (distractor setting) in its published form";
   return read_questions(file, form, [](const json& all, QaData& data) {
     for (const json& asked : all) {
-      for (const json& paragraph : asked.at("context")) {
+      for (const json& paragraph : list_field(asked, "context")) {
         data.documents.push_back(hotpotqa_document(paragraph));
       }
     }
     const auto numbers = number(data.documents);
     for (const json& asked : all) {
       QaData::Question question;
-      question.text = asked.at("question").get<std::string>();
-      question.answers = {asked.at("answer").get<std::string>()};
-      for (const json& paragraph : asked.at("context")) {
+      question.text = text_field(asked, "question");
+      question.answers = {text_field(asked, "answer")};
+      for (const json& paragraph : list_field(asked, "context")) {
         question.documents.push_back(numbers.at(hotpotqa_document(paragraph)));
       }
       data.questions.push_back(std::move(question));
