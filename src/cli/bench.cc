@@ -19,6 +19,7 @@
 #include "bench/sweep.h"
 #include "bench/sweep_report.h"
 #include "cli/command.h"
+#include "cli/command_files.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
 #include "cli/session_flags.h"
@@ -102,15 +103,18 @@ void require_memory(const std::vector<bench::Case>& cases, const ModelConfig& co
 }
 
 /// Whether results can be written, before there are any.
-void require_writable(const BenchFlags& flags) {
-  for (const std::string& path : {flags.json, flags.csv, flags.svg}) {
-    if (!path.empty()) const AtomicFile probe(path, 0);
-  }
+void check_files(const BenchFlags& flags) {
+  CommandFiles files;
+  files.reads("--model", flags.model);
+  files.reads("--text", flags.text);
+  files.writes("--json", flags.json);
+  files.writes("--csv", flags.csv);
+  files.writes("--svg", flags.svg);
 }
 
 bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.model.empty()) refuse("--model is required");
-  require_writable(flags);
+  check_files(flags);
   std::vector<KvType> kv_types;
   for (const std::string& name : flags.kv_types) kv_types.push_back(find_kv_type(name));
   for (const std::string& pattern : flags.sparse) {

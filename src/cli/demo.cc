@@ -1,11 +1,8 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -230,15 +227,15 @@ int demo(const DemoFlags& flags) {
       validate(method.options);  // before minutes of work
     }
   }
-  std::error_code error;
-  std::filesystem::create_directories(flags.output, error);
-  if (error || access(flags.output.c_str(), W_OK) != 0) {  // known before minutes of work
-    throw Error(ErrorCode::kIo,
-                fmt::format("{}: cannot use it as the output folder: {}; choose another with -o",
-                            flags.output, error ? error.message() : std::strerror(errno)));
-  }
+  require_writable_folder(flags.output);  // before minutes of work
   const eval::NeedleReport report = compare(flags);
   const std::filesystem::path folder = flags.output;
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw Error(ErrorCode::kIo, fmt::format("cannot make the folder {}: {}; choose another with -o",
+                                            flags.output, error.message()));
+  }
   write_file_atomically(folder / "needle.svg", eval::heatmap_svg(report));
   write_file_atomically(folder / "kept.svg", eval::kept_map_svg(report));
   write_file_atomically(folder / "needle.md", eval::markdown(report));

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
@@ -184,6 +185,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                   fmt::format("{} is missing\nrestkv eval --help shows what is expected.", flag));
     }
   }
+  require_writable_folder(flags.output);
   use_threads(flags.threads);
   const eval::Suite& suite = eval::find_suite(flags.suite);
   eval::RunOptions run;
@@ -234,7 +236,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   std::vector<eval::SkippedLine> skipped;
   const auto tasks = suite.open(options, skipped);
   for (const eval::SkippedLine& line : skipped) {
-    fmt::print(stderr, "restkv: {}:{}: left out: {}\n", line.file.string(), line.line, line.reason);
+    say(fmt::format("restkv: {}:{}: left out: {}", line.file.string(), line.line, line.reason));
   }
 
   nlohmann::ordered_json settings =

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -18,6 +20,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// A name for files: nothing that a folder's name could be hidden in.
+std::string file_name(std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '_'; }, '-');
+  return text;
+}
+
 struct ReportFlags {
   std::vector<std::string> runs;
   std::string output;
@@ -25,16 +34,17 @@ struct ReportFlags {
 
 int report(const ReportFlags& flags) {
   const std::vector<fs::path> folders(flags.runs.begin(), flags.runs.end());
+  const fs::path output =
+      flags.output.empty() ? folders.front() / "report" : fs::path(flags.output);
+  require_writable_folder(output.string());
   std::vector<eval::RunReport> reports;
   std::vector<std::vector<eval::Picture>> pictures;
   for (const eval::Run& run : eval::load_runs(folders)) {
     reports.push_back(eval::report_of(run));
     pictures.push_back(eval::pictures(
-        reports.back(),
-        fmt::format("{}-{}", reports.size(), run.settings.at("benchmark").get<std::string>())));
+        reports.back(), fmt::format("{}-{}", reports.size(),
+                                    file_name(run.settings.at("benchmark").get<std::string>()))));
   }
-  const fs::path output =
-      flags.output.empty() ? folders.front() / "report" : fs::path(flags.output);
   std::error_code error;
   fs::create_directories(output, error);
   if (error) {

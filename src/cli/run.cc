@@ -12,11 +12,13 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/command_files.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/turn.h"
 #include "engine/conversation.h"
+#include "engine/snapshot.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -150,6 +152,7 @@ struct RunStats {
     }
     row("peak resident memory", bytes(peak_resident_bytes()));
     if (interrupted) text += "interrupted; figures up to there\n";
+    text.pop_back();
     return text;
   }
   [[nodiscard]] std::string json() const {
@@ -198,9 +201,8 @@ Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer)
                           : "--system needs a chat template, which this model does not have");
   }
   if (!flags.raw) {
-    fmt::print(stderr,
-               "restkv: {} has no chat template (a base model?); the prompt is fed as it is\n",
-               flags.model);
+    say(fmt::format("restkv: {} has no chat template (a base model?); the prompt is fed as it is",
+                    flags.model));
   }
   return Conversation::plain_text(tokenizer, flags.raw || flags.parse_special);
 }
@@ -225,8 +227,22 @@ void check_flags(const RunFlags& flags) {
   }
 }
 
+void check_files(const RunFlags& flags) {
+  CommandFiles files;
+  files.reads("--model", flags.model);
+  if (flags.file != "-") files.reads("--file", flags.file);
+  if (!flags.save_cache.empty()) {
+    files.writes("--save-cache", flags.save_cache);
+    require_snapshot_writable(flags.save_cache);
+  }
+  // After --save-cache: a snapshot may be replaced by the one that goes on from it.
+  files.reads("--load-cache", flags.load_cache);
+  files.writes("--stats-json", flags.stats_json);
+}
+
 void run_model(const RunFlags& flags, RunStats& stats) {
   check_flags(flags);
+  check_files(flags);
   std::optional<SessionOptions> options;  // of a loaded session: those it was made with
   if (flags.load_cache.empty()) options = flags.session.session();
   const std::string prompt = read_prompt(flags);
@@ -265,7 +281,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   require_room(session, model.config(), tokenizer, prompt);
   const Conversation::Turn turn = conversation.ask(prompt);
   if (turn.from_the_start && session.tokens() > 0) {
-    fmt::print(stderr, "restkv: the chat template rewrites what was said: reading it all again\n");
+    say("restkv: the chat template rewrites what was said: reading it all again");
     session = Session(model, session.options());
   }
   stats.cached_tokens = session.tokens();
@@ -300,7 +316,7 @@ int run(const RunFlags& flags) {
     interruption = e;
     stats.interrupted = true;
   }
-  if (flags.stats || stats.interrupted) std::fputs(("\n" + stats.text()).c_str(), stderr);
+  if (flags.stats || stats.interrupted) say("\n" + stats.text());
   if (!flags.stats_json.empty()) write_file_atomically(flags.stats_json, stats.json());
   if (interruption) throw *interruption;
   return kSuccess;

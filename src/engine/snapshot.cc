@@ -193,8 +193,21 @@ Snapshot read_body(const Model& model, ByteReader& in) {
 
 }  // namespace
 
+void require_snapshot_writable(const std::string& path) {
+  const std::string begin = first_bytes(path, kMagic.size());
+  if (!begin.empty() && begin != kMagic) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("cannot save to {}: it holds something else than a saved session, which "
+                    "would be lost; choose another name",
+                    path));
+  }
+  require_writable(path);
+}
+
 void save_snapshot(const Model& model, const SessionState& state, std::string_view note,
                    const std::string& path) {
+  require_snapshot_writable(path);
   uint64_t bytes = kHeaderBytes + kChecksumBytes;
   ByteWriter counter([&](std::string_view part) { bytes += part.size(); });
   write_body(model, state, note, counter);

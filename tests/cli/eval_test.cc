@@ -184,7 +184,8 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--linear", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--method", "none"}), HasSubstr("none"));
   EXPECT_THAT(refusal(2, run_, {"--tasks", "third"}), HasSubstr("third"));
-  EXPECT_THAT(refusal(1, model_ + "/run", {}), HasSubstr("cannot use it as the folder of a run"));
+  EXPECT_THAT(refusal(1, model_ + "/run", {}),
+              HasSubstr("cannot write into the folder " + model_ + "/run"));
   EXPECT_FALSE(std::filesystem::exists(run_));
   EXPECT_THAT(restkv_process(
                   {"eval", "prompts", "-m", model_, "-o", run_, "--data", folder_.file("absent")})

@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/process.h"
 #include "make_model/first_layers.h"
@@ -72,7 +72,16 @@ std::string list() {
   return text + "\nheads: query heads / KV heads x channels of each\ntypes: " + type_names() + "\n";
 }
 
+/// The file to write must not be the one that is read.
+void require_other_file(const Flags& flags, const std::string& read) {
+  if (!same_file(flags.file, read)) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} is the file that would be read; choose another name", flags.file));
+}
+
 void make(const Flags& flags) {
+  require_other_file(flags, flags.tokenizer);
+  require_writable(flags.file);
   RandomModel model = find_preset(flags.shape);
   model.type = find_type(flags.type);
   model.tokenizer = flags.tokenizer;
@@ -114,6 +123,7 @@ void copy_first_layers(const Flags& flags) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("how many layers of {} are wanted? Give --layers N", flags.shape));
   }
+  require_other_file(flags, flags.shape);
   write_first_layers(flags.shape, flags.layers, flags.file);
   cli::print(fmt::format("{}: the first {} layers of {}\n", flags.file, flags.layers, flags.shape));
 }
@@ -179,21 +189,5 @@ int run(int argc, char** argv) {
 }  // namespace restkv
 
 int main(int argc, char** argv) {
-  restkv::cli::take_signals();
-  try {
-    return restkv::run(argc, argv);
-  } catch (const restkv::Error& e) {
-    std::fputs(fmt::format("make-model: {}\n", e.what()).c_str(), stderr);
-    switch (e.code()) {
-      case restkv::ErrorCode::kInvalidArgument:
-        return restkv::cli::kUsage;
-      case restkv::ErrorCode::kInterrupted:
-        return restkv::cli::kInterruptedExit;
-      default:
-        return restkv::cli::kFailure;
-    }
-  } catch (const std::exception& e) {
-    std::fputs(fmt::format("make-model: {}\n", e.what()).c_str(), stderr);
-    return restkv::cli::kFailure;
-  }
+  return restkv::cli::run_main("make-model", [&] { return restkv::run(argc, argv); });
 }

@@ -1,0 +1,28 @@
+#include "cli/command_files.h"
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "restkv/error.h"
+
+namespace restkv::cli {
+
+void CommandFiles::reads(std::string_view option, const std::string& path) {
+  if (!path.empty()) told_.emplace_back(option, path);
+}
+
+void CommandFiles::writes(std::string_view option, const std::string& path) {
+  if (path.empty()) return;
+  const auto refuse = [&](const std::string& reason) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} {}: {}; choose another name", option, path, reason));
+  };
+  for (const auto& [other, its_path] : told_) {
+    if (same_file(path, its_path)) refuse(fmt::format("is the file of {}, too", other));
+  }
+  if (first_bytes(path, 4) == "GGUF") refuse("is a GGUF model, which would be lost");
+  require_writable(path);
+  told_.emplace_back(option, path);
+}
+
+}  // namespace restkv::cli
