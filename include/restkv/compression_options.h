@@ -16,6 +16,7 @@ struct CompressionOption {
   std::string_view help;
   void (*parse)(std::string_view name, CompressionOptions&, std::string_view value);
   std::string (*get)(const CompressionOptions&);
+  double CompressionOptions::*real = nullptr;  ///< The field, where it holds any real number.
 
   /// Throws `Error` (kInvalidArgument) naming option, value and what is expected.
   void set(CompressionOptions& options, std::string_view value) const {

@@ -21,10 +21,14 @@ struct SamplingOptions {
   uint32_t seed = 1;
 };
 
+/// Throws `Error` (kInvalidArgument) naming an option that is outside its range or not finite, and
+/// for the one seed that libllama does not take as such: 4294967295 would be another in every run.
+void validate(const SamplingOptions& options);
+
 /// Picks the next token from logits, with libllama's sampler chain.
 class Sampler {
  public:
-  /// Throws `Error` (kInvalidArgument) on values outside their ranges.
+  /// Throws `Error` (kInvalidArgument) as `validate` does.
   Sampler(const SamplingOptions& options, size_t vocabulary);
   ~Sampler();
 

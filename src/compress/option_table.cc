@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <charconv>
-#include <cmath>
+#include <type_traits>
 
+#include "base/parse_number.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -51,20 +51,15 @@ struct Words<AdaVariant> {
               fmt::format("{} is \"{}\"; expected {}", name, value, expected));
 }
 
-template <class Number>
-bool parse_number(std::string_view text, Number& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
 void parse(std::string_view name, std::string_view text, int& value) {
   if (!parse_number(text, value)) refuse(name, text, "a whole number");
 }
 void parse(std::string_view name, std::string_view text, double& value) {
-  if (!parse_number(text, value) || !std::isfinite(value)) refuse(name, text, "a number");
+  if (!parse_number(text, value)) refuse(name, text, "a number");
 }
 /// Texts that are not given are written as "none", so that every option has a visible value.
-void parse(std::string_view, std::string_view text, std::string& value) {
+void parse(std::string_view name, std::string_view text, std::string& value) {
+  if (text.empty()) refuse(name, text, "a text, or none");
   value = text == "none" ? "" : text;
 }
 void parse(std::string_view name, std::string_view text, bool& value) {
@@ -123,7 +118,9 @@ using Options = CompressionOptions;
 template <auto kField>
 consteval CompressionOption option(std::string_view name, std::string_view values,
                                    std::string_view help) {
-  return {name, values, help, &set<kField>, &get<kField>};
+  CompressionOption row{name, values, help, &set<kField>, &get<kField>};
+  if constexpr (std::is_same_v<decltype(kField), double Options::*>) row.real = kField;
+  return row;
 }
 
 constexpr std::array kOptions{

@@ -10,6 +10,7 @@
 #include "compress/allocation.h"
 #include "compress/critical.h"
 #include "compress/method.h"
+#include "restkv/compression_options.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -96,6 +97,10 @@ void validate(const CompressionOptions& options) {
   const Method& method = find_method(options.method);
   const Allocation& allocation = find_allocation(options.allocation);
   method.check(options);
+  for (const CompressionOption& option : compression_options()) {
+    if (option.real == nullptr || std::isfinite(options.*option.real)) continue;
+    refuse(fmt::format("{} is {}; expected a number", option.name, options.*option.real));
+  }
   if (!method.allocates) return;
   if (allocation.check != nullptr) allocation.check(options, method);
   if (options.critical) check_critical(options, method);

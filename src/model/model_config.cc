@@ -180,7 +180,6 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
 
 void stretch_context(const GgufFile& file, const Architecture& architecture,
                      const ModelOptions& options, ModelConfig& c) {
-  if (options.rope_scaling.empty()) return;
   RopeConfig& rope = c.rope;
   const bool own_window_rope = architecture.window_rope_base > 0 ||
                                Metadata(file, architecture.name).has(".rope.freq_base_swa");
@@ -188,6 +187,11 @@ void stretch_context(const GgufFile& file, const Architecture& architecture,
   const auto refuse = [](const std::string& what) {
     throw Error(ErrorCode::kInvalidArgument, what);
   };
+  if (options.rope_scaling.empty()) {
+    if (factor == 1) return;
+    refuse(fmt::format(
+        "the RoPE factor {} has no effect without a RoPE scaling (linear, ntk or yarn)", factor));
+  }
   if (!(factor > 1 && factor <= 1024)) {
     refuse(fmt::format("the RoPE factor is {}; it must be above 1 and at most 1024", factor));
   }

@@ -3,17 +3,25 @@
 #include <fmt/format.h>
 #include <llama.h>
 
+#include <cmath>
+
 #include "model/ggml_log.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
 
-void require(bool ok, const char* option, double value, const char* range) {
+template <class Number>
+void require(bool ok, const char* option, Number value, const char* range) {
   if (ok) return;
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("{} is {}; expected {}", option, value, range));
 }
+
+/// Logits are divided and multiplied by it, or it is subtracted from them: further out, sums of
+/// finite logits would overflow.
+bool is_moderate(float value) { return std::abs(value) <= 1e6F; }
+bool is_moderate_factor(float value) { return value >= 1e-6F && value <= 1e6F; }
 
 }  // namespace
 
@@ -22,13 +30,26 @@ struct Sampler::Impl {
   std::vector<llama_token_data> candidates;
 };
 
-Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_unique<Impl>()) {
-  require(o.temperature >= 0, "temp", o.temperature, "0 or more");
+void validate(const SamplingOptions& o) {
+  require(o.temperature == 0 || is_moderate_factor(o.temperature), "temp", o.temperature,
+          "0, or a value from 0.000001 to 1000000");
   require(o.top_k >= 0, "top-k", o.top_k, "0 or more");
   require(o.top_p > 0 && o.top_p <= 1, "top-p", o.top_p, "a value in (0, 1]");
   require(o.min_p >= 0 && o.min_p <= 1, "min-p", o.min_p, "a value in [0, 1]");
-  require(o.repeat_last_n >= 0, "repeat-last-n", o.repeat_last_n, "0 or more");
-  require(o.repeat_penalty > 0, "repeat-penalty", o.repeat_penalty, "a value above 0");
+  require(o.repeat_last_n >= 0 && o.repeat_last_n <= 1'000'000, "repeat-last-n", o.repeat_last_n,
+          "0 to 1000000");
+  require(is_moderate_factor(o.repeat_penalty), "repeat-penalty", o.repeat_penalty,
+          "a value from 0.000001 to 1000000");
+  require(is_moderate(o.presence_penalty), "presence-penalty", o.presence_penalty,
+          "a value from -1000000 to 1000000");
+  require(is_moderate(o.frequency_penalty), "frequency-penalty", o.frequency_penalty,
+          "a value from -1000000 to 1000000");
+  require(o.seed != LLAMA_DEFAULT_SEED, "seed", o.seed,
+          "0 to 4294967294 (libllama takes this one for any seed)");
+}
+
+Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_unique<Impl>()) {
+  validate(o);
   capture_ggml_log();
   impl_->chain.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
   llama_sampler* chain = impl_->chain.get();

@@ -258,6 +258,17 @@ TEST(ValidateTest, NamesOptionValueAndRemedy) {
   EXPECT_EQ(refused("full", [](auto& o) { o.budget = 0; }), "accepted");
   EXPECT_THAT(refused("restkv", [](auto& o) { o.method = "restvk"; }),
               AllOf(HasSubstr("restvk"), HasSubstr("restkv"), HasSubstr("streaming-llm")));
+  using Options = CompressionOptions;
+  for (double Options::*option :
+       {&Options::alpha, &Options::tau, &Options::drift_scale, &Options::epsilon,
+        &Options::ada_floor, &Options::critical_ratio, &Options::critical_epsilon}) {
+    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+      for (const Method& method : methods()) {
+        EXPECT_NE(refused(method.name, [&](auto& o) { o.*option = bad; }), "accepted")
+            << method.name << " " << bad;
+      }
+    }
+  }
   for (const Method& method : methods()) {
     EXPECT_EQ(refused(method.name, [](auto&) {}), "accepted") << method.name;
     EXPECT_EQ(method.defaults.method, method.name);

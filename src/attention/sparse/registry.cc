@@ -3,12 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "attention/sparse/pattern.h"
+#include "base/parse_number.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -41,10 +40,8 @@ constexpr std::array kOptions{
 
 template <class Number>
 void parse(std::string_view name, std::string_view text, std::string_view expected, Number& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    refuse(fmt::format("{} is \"{}\"; expected {}", name, text, expected));
-  }
+  if (parse_number(text, value)) return;
+  refuse(fmt::format("{} is \"{}\"; expected {}", name, text, expected));
 }
 
 const SparseOption& find_option(const SparsePattern& pattern, std::string_view name) {
