@@ -71,11 +71,14 @@ std::string short_reason(std::string_view text) {
 }
 
 template <class Json>
+std::string described(const Json& value) {
+  return value.is_primitive() && !value.is_string() ? shown(value)
+                                                    : fmt::format("of type {}", value.type_name());
+}
+
+template <class Json>
 [[noreturn]] void refuse_type(std::string_view name, std::string_view wanted, const Json& value) {
-  refuse(fmt::format("field '{}' must be {}, not {}", name, wanted,
-                     value.is_primitive() && !value.is_string()
-                         ? shown(value)
-                         : fmt::format("of type {}", value.type_name())));
+  refuse(fmt::format("field '{}' must be {}, not {}", name, wanted, described(value)));
 }
 
 }  // namespace
@@ -157,7 +160,10 @@ std::vector<std::string> texts_field(const Json& record, std::string_view name) 
   const Json& value = list_field(record, name);
   std::vector<std::string> texts;
   for (const Json& item : value) {
-    if (!item.is_string()) refuse_type(name, "a list of texts", value);
+    if (!item.is_string()) {
+      refuse(fmt::format("field '{}' must be a list of texts; its item {} is {}", name,
+                         texts.size() + 1, described(item)));
+    }
     texts.push_back(item.template get<std::string>());
   }
   return texts;

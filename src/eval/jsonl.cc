@@ -31,6 +31,10 @@ void refuse_zero_bytes(std::string_view json_text) {
   }
 }
 
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
+}
+
 }  // namespace
 
 void LineReader::Close::operator()(gzFile_s* file) const { gzclose_r(file); }
@@ -146,6 +150,22 @@ json read_record(const std::filesystem::path& file, RecordPlace place) {
     refuse(fmt::format("{}:{}: {}", file.string(), place.line, error.what()));
   }
   refuse(fmt::format("{}:{}: the line is gone; has the file changed?", file.string(), place.line));
+}
+
+std::string filled_text_field(const json& record, std::string_view name) {
+  const std::string& text = text_field(record, name);
+  if (is_blank(text)) refuse(fmt::format("field '{}' is empty", name));
+  return text;
+}
+
+std::vector<std::string> filled_texts_field(const json& record, std::string_view name) {
+  std::vector<std::string> texts = texts_field(record, name);
+  if (texts.empty()) refuse(fmt::format("field '{}' is an empty list", name));
+  const auto blank = std::ranges::find_if(texts, is_blank);
+  if (blank != texts.end()) {
+    refuse(fmt::format("item {} of field '{}' is empty", blank - texts.begin() + 1, name));
+  }
+  return texts;
 }
 
 }  // namespace restkv::eval

@@ -161,6 +161,8 @@ struct Suite {
   std::string_view remark = {};
   bool multiple_choice = false;  ///< All its samples are kChoose.
   bool runs_code = false;        ///< Its scores come from running what the model wrote.
+  bool has_lengths = false;      ///< Reads `SuiteOptions::lengths`.
+  bool draws_texts = false;      ///< Reads `draws` and `temperature`.
 };
 
 /// The mean of each figure times 100.

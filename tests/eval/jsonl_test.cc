@@ -231,7 +231,7 @@ TEST(RecordFields, SayWhatTheyMustBe) {
   EXPECT_EQ(reason([&] { integer_field(record, "real"); }),
             "field 'real' must be a whole number, not 1.5");
   EXPECT_EQ(reason([&] { texts_field(record, "list"); }),
-            "field 'list' must be a list of texts, not of type array");
+            "field 'list' must be a list of texts; its item 2 is 2");
   EXPECT_EQ(reason([&] { list_field(record, "object"); }),
             "field 'object' must be a list, not of type object");
   EXPECT_EQ(reason([&] { object_field(record, "x"); }), "field 'x' is missing");

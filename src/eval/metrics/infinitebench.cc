@@ -38,15 +38,26 @@ const Json& single(const Json& label) {
   return label.front();
 }
 
+/// Without a character to compare with.
+bool is_blank(const Json& text) {
+  return text::split(text::decode(text.get_ref<const std::string&>())).empty();
+}
+
 std::vector<std::string> texts(const Json& label) {
-  if (label.is_string()) return {label.get<std::string>()};
   std::vector<std::string> found;
-  for (const Json& item : label) {
-    if (!item.is_string()) refuse(label, "a list of texts");
+  for (const Json& item : label.is_array() ? label : Json::array({label})) {
+    if (!item.is_string() || is_blank(item)) refuse(label, "a text or a list of texts");
     found.push_back(item.get<std::string>());
   }
-  if (!label.is_array() || found.empty()) refuse(label, "a list of texts");
+  if (found.empty()) refuse(label, "a text or a list of texts");
   return found;
+}
+
+/// A text, or the first of a list.
+std::u32string single_text(const Json& label) {
+  const Json& wanted = single(label);
+  if (!wanted.is_string() || is_blank(wanted)) refuse(label, "a text, or a list that begins with one");
+  return text::decode(wanted.get<std::string>());
 }
 
 /// Answer text and letter of a multiple choice.
@@ -63,7 +74,9 @@ struct Choice {
 
 Choice choice(const Json& label) {
   const std::vector<std::string> items = texts(label);
-  if (items.size() != 2) refuse(label, "a list of the answer's text and its letter");
+  const bool has_letter = items.size() == 2 && items[1].size() == 1 &&
+                          std::string_view("ABCD").find(items[1]) != std::string_view::npos;
+  if (!has_letter) refuse(label, "a list of the answer's text and its letter");
   return {text::decode(items[0]), text::decode(items[1])};
 }
 
@@ -157,15 +170,14 @@ std::optional<std::u32string_view> after_prefix(
 
 Score first_digits(std::u32string_view prediction, const Json& label, Scorer /*scorer*/) {
   const auto numbers = text::runs(prediction, is_ascii_digit);
-  const Json& wanted = single(label);
-  return !numbers.empty() && wanted.is_string() &&
-                 numbers.front() == text::decode(wanted.get<std::string>())
-             ? 1
-             : 0;
+  const std::u32string wanted = single_text(label);
+  if (!std::ranges::all_of(wanted, is_ascii_digit)) refuse(label, "a text of digits");
+  return !numbers.empty() && numbers.front() == wanted ? 1 : 0;
 }
 
 Score kv_retrieval(std::u32string_view prediction, const Json& label, Scorer scorer) {
   const bool original = scorer == Scorer::kOriginal;
+  (void)single_text(label);  // or refuse it
   // The original looks for the list itself, which is no word.
   const Json& wanted = original ? label : single(label);
   if (!wanted.is_string()) return 0;
@@ -176,11 +188,12 @@ Score kv_retrieval(std::u32string_view prediction, const Json& label, Scorer sco
 }
 
 Score code_run(std::u32string_view prediction, const Json& label, Scorer /*scorer*/) {
+  const std::string wanted = whole_number(single(label));
+  if (wanted.empty()) refuse(label, "a whole number");
   const std::u32string text = blank_out_all(prediction, {U"\n", U".", U"`", U"'", U"\"", U":"});
   const auto words = text::split(text);
   if (words.empty()) return 0;
-  const std::string said = parse_whole_number(words.back());
-  return !said.empty() && said == whole_number(single(label)) ? 1 : 0;
+  return parse_whole_number(words.back()) == wanted ? 1 : 0;
 }
 
 Score code_debug(std::u32string_view prediction, const Json& label, Scorer scorer) {
@@ -218,7 +231,10 @@ Score math_calc(std::u32string_view prediction, const Json& label, Scorer scorer
   const bool nested =
       scorer == Scorer::kOriginal && label.is_array() && !label.empty() && label.front().is_array();
   const Json& wanted = nested ? label.front() : label;
-  if (!wanted.is_array() || wanted.empty()) refuse(label, "a list of numbers");
+  const auto is_whole = [](const Json& number) { return !whole_number(number).empty(); };
+  if (!wanted.is_array() || wanted.empty() || !std::ranges::all_of(wanted, is_whole)) {
+    refuse(label, "a list of whole numbers");
+  }
   const auto numbers = text::runs(prediction, is_ascii_digit);
   for (const std::u32string_view number : numbers) {
     if (number.size() > kLongestWholeNumber) return {};

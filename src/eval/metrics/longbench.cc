@@ -182,6 +182,29 @@ double longbench_score(const LongBenchDataset& dataset, std::string_view predict
   return best;
 }
 
+void require_judgeable(LongBenchMetric metric, std::span<const std::string> answers,
+                       std::span<const std::string> all_classes) {
+  const auto refuse = [&](const std::string& reason) {
+    throw Error(ErrorCode::kInput, fmt::format("{} has {}", name_of(metric), reason));
+  };
+  if (answers.empty()) refuse("no answer to compare with");
+  if (metric == Metric::kClassification && all_classes.empty()) {
+    refuse("no classes to look for; name them in 'all_classes'");
+  }
+  // Whoever says the answer itself, and nothing else, must get something for it.
+  const auto can_match = [&](const std::string& answer) {
+    // Lengthy, and any text will do: what is compared are lines or words as they stand.
+    if (metric == Metric::kRougeL || metric == Metric::kCodeSim) return true;
+    return metric_value(metric, answer, answer, all_classes, {}) > 0;
+  };
+  if (std::ranges::none_of(answers, can_match)) {
+    refuse(fmt::format("no use for the answer '{}': {}", answers.front(),
+                       metric == Metric::kClassification ? "it is not among 'all_classes'"
+                       : metric == Metric::kCount        ? "it is no number"
+                                                         : "it holds no word that counts"));
+  }
+}
+
 double longbench_dataset_score(std::span<const double> record_scores) {
   if (record_scores.empty()) return std::numeric_limits<double>::quiet_NaN();
   const double sum = std::accumulate(record_scores.begin(), record_scores.end(), 0.0);

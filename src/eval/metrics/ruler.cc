@@ -13,7 +13,7 @@ namespace {
 /// How many of the references occur in the prediction.
 size_t matches(std::string_view prediction, std::span<const std::string> references) {
   if (references.empty()) {
-    throw Error(ErrorCode::kInput, "a RULER sample has no reference; its 'outputs' must name some");
+    throw Error(ErrorCode::kInput, "there is no answer to look for in the text");
   }
   const std::u32string text = text::lower(text::decode(prediction));
   return static_cast<size_t>(

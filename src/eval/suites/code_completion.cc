@@ -134,7 +134,7 @@ std::vector<CodeRecord> read_records(const fs::path& file, std::string_view set,
       file,
       [&](const json& record, RecordPlace) {
         records.push_back({text_field(record, "context"), text_field(record, "input"),
-                           texts_field(record, "answers"),
+                           filled_texts_field(record, "answers"),
                            fmt::format("{}/{}", set, records.size())});
         return true;
       },
@@ -188,7 +188,8 @@ Suite code_completion_suite() {
               "length)",
           .tasks = tasks,
           .open = open,
-          .remark = "code_sim: ratio of difflib, as with LongBench's requirements"};
+          .remark = "code_sim: ratio of difflib, as with LongBench's requirements",
+          .has_lengths = true};
 }
 
 }  // namespace restkv::eval

@@ -110,10 +110,10 @@ std::string imports_of(std::string_view text) {
 
 CodeProblem code_problem(const nlohmann::json& record) {
   return {.id = text_field(record, "task_id"),
-          .prompt = text_field(record, "prompt"),
-          .entry_point = text_field(record, "entry_point"),
+          .prompt = filled_text_field(record, "prompt"),
+          .entry_point = filled_text_field(record, "entry_point"),
           .solution = text_field(record, "canonical_solution"),
-          .test = text_field(record, "test")};
+          .test = filled_text_field(record, "test")};
 }
 
 Harness harness_of(const CodeProblem& problem) {

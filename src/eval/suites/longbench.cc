@@ -29,7 +29,7 @@ constexpr std::string_view kSource =
 std::vector<std::string> classes_of(const json& record) {
   const auto found = record.find("all_classes");
   if (found == record.end() || found->is_null()) return {};
-  return texts_field(record, "all_classes");
+  return filled_texts_field(record, "all_classes");
 }
 
 Sample make_sample(const json& record, const LongBenchDataset& dataset, bool official) {
@@ -44,9 +44,9 @@ Sample make_sample(const json& record, const LongBenchDataset& dataset, bool off
   sample.stop_at_newline_token = official && rules.at("original_extra_stop_newline").get<bool>();
   sample.min_new_tokens = official && !sample.stop_at_newline_token ? 0 : 1;
 
-  const std::vector<std::string> answers = texts_field(record, "answers");
+  const std::vector<std::string> answers = filled_texts_field(record, "answers");
   const std::vector<std::string> classes = classes_of(record);
-  (void)longbench_score(dataset, "", answers, classes);  // refuses answers that it cannot judge
+  require_judgeable(dataset.metric, answers, classes);
   sample.reference = {{"answers", answers}, {"length", count_field(record, "length")}};
   if (!classes.empty()) sample.reference["all_classes"] = classes;
   return sample;

@@ -38,22 +38,40 @@ bool has(const json& record, std::string_view name) {
   return found != record.end() && !found->is_null();
 }
 
+bool is_string_match(std::string_view metric) {
+  return metric == kMatchAll || metric == kMatchPart;
+}
+
+LongBenchMetric longbench_metric(std::string_view metric) {
+  const auto same = std::ranges::find(kLongBenchMetrics, metric, name_of);
+  if (same != kLongBenchMetrics.end()) return *same;
+  std::vector<std::string_view> known{kMatchAll, kMatchPart};
+  for (const LongBenchMetric each : kLongBenchMetrics) known.push_back(name_of(each));
+  throw Error(ErrorCode::kInput,
+              fmt::format("there is no metric '{}'; known: {}", metric, fmt::join(known, ", ")));
+}
+
+std::vector<std::string> classes_of(const json& reference) {
+  if (!has(reference, "all_classes")) return {};
+  return filled_texts_field(reference, "all_classes");
+}
+
+/// Throws `Error` (kInput) if the metric could not judge any text by this reference.
+void require_judgeable(std::string_view metric, const json& reference) {
+  const std::vector<std::string> answers = filled_texts_field(reference, "answers");
+  if (is_string_match(metric)) return;
+  require_judgeable(longbench_metric(metric), answers, classes_of(reference));
+}
+
 double judge(std::string_view metric, const json& reference, std::string_view text) {
   const std::vector<std::string> answers = texts_field(reference, "answers");
   if (metric == kMatchAll) return string_match_all(text, answers);
   if (metric == kMatchPart) return string_match_part(text, answers);
-  std::vector<std::string> classes;
-  if (has(reference, "all_classes")) classes = texts_field(reference, "all_classes");
-  const auto same = std::ranges::find(kLongBenchMetrics, metric, name_of);
-  if (same == kLongBenchMetrics.end()) {
-    std::vector<std::string_view> known{kMatchAll, kMatchPart};
-    for (const LongBenchMetric each : kLongBenchMetrics) known.push_back(name_of(each));
-    throw Error(ErrorCode::kInput,
-                fmt::format("there is no metric '{}'; known: {}", metric, fmt::join(known, ", ")));
-  }
-  const LongBenchDataset rules{
-      .name = "prompts", .category = "", .metric = *same, .first_line_only = false};
-  return longbench_score(rules, text, answers, classes);
+  const LongBenchDataset rules{.name = "prompts",
+                               .category = "",
+                               .metric = longbench_metric(metric),
+                               .first_line_only = false};
+  return longbench_score(rules, text, answers, classes_of(reference));
 }
 
 std::vector<int32_t> tokens_field(const json& record, std::string_view name,
@@ -113,7 +131,13 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
     throw Error(ErrorCode::kInput, fmt::format("field 'max_new_tokens' must be 1 to {}, not {}",
                                                kMostNewTokens, sample.max_new_tokens));
   }
-  if (has(record, "stop")) sample.stops = texts_field(record, "stop");
+  if (has(record, "stop")) {
+    sample.stops = texts_field(record, "stop");
+    // (Line ends are wanted, so it may be white space.)
+    if (std::ranges::any_of(sample.stops, &std::string::empty)) {
+      throw Error(ErrorCode::kInput, "field 'stop' holds an empty text, which ends every answer");
+    }
+  }
   const json& answers = field(record, "answers");
   sample.reference["answers"] = answers.is_string() ? json::array({answers}) : answers;
   if (has(record, "all_classes")) sample.reference["all_classes"] = record["all_classes"];
@@ -141,7 +165,7 @@ RecordTask task_of(const json& record, const Tokenizer* tokenizer) {
   if (continues) {
     task.score = [](const Sample& /*sample*/, const Answer& answer) { return loss_scores(answer); };
   } else {
-    (void)judge(task.info.metric, make_sample(record, tokenizer).reference, "");  // or refuse it
+    require_judgeable(task.info.metric, make_sample(record, tokenizer).reference);
     task.score = [metric = task.info.metric](const Sample& sample, const Answer& answer) {
       return Scores{{metric, judge(metric, sample.reference, answer.text)}};
     };

@@ -67,6 +67,13 @@ class OpenRecordTask : public Task {
   std::set<std::string> ids_;
 };
 
+/// A record whose list of questions is empty would vanish otherwise.
+std::vector<Sample> samples_of(const RecordTask& task, const nlohmann::json& record) {
+  std::vector<Sample> samples = task.samples(record);
+  if (samples.empty()) throw Error(ErrorCode::kInput, "the record asks no question");
+  return samples;
+}
+
 [[noreturn]] void refuse_file(const fs::path& file, std::span<const SkippedLine> skipped) {
   throw Error(ErrorCode::kInput,
               skipped.empty() ? fmt::format("{}: holds no record", file.string())
@@ -83,7 +90,7 @@ std::unique_ptr<Task> open_record_task(RecordTask task, const fs::path& file, si
   read_jsonl(
       file,
       [&](const nlohmann::json& record, RecordPlace place) {
-        return opened->add(place, opened->rules().samples(record), limit);
+        return opened->add(place, samples_of(opened->rules(), record), limit);
       },
       skipped);
   if (opened->size() == 0) refuse_file(file, std::span(skipped).subspan(known));
@@ -99,7 +106,7 @@ std::vector<std::unique_ptr<Task>> open_tasks_of_file(
       file,
       [&](const nlohmann::json& record, RecordPlace place) {
         RecordTask task = task_of(record);
-        std::vector<Sample> samples = task.samples(record);
+        std::vector<Sample> samples = samples_of(task, record);
         auto same =
             std::ranges::find(opened, task.info.name, [](const auto& t) { return t->name(); });
         if (same == opened.end()) {

@@ -202,7 +202,7 @@ std::vector<Sample> record_samples(const json& record) {
   for (const json& question : list_field(record, "qas")) {
     std::set<std::string> answers;
     for (const json& answer : list_field(question, "answers")) {
-      answers.insert(text_field(answer, "text"));
+      answers.insert(filled_text_field(answer, "text"));
     }
     std::vector<std::string> choices;
     choices.reserve(entities.size());

@@ -140,6 +140,27 @@ TEST(InfiniteBenchSuite, AnswersMustFitTheTask) {
   EXPECT_THAT(reason("math_find", {{"answer", 1}}), HasSubstr("field 'input' has no 'The .+ of'"));
   EXPECT_NE(reason("math_calc", {{"answer", "x"}}), "no error");
   EXPECT_NE(reason("passkey", {{"answer", json::object()}}), "no error");
+  EXPECT_EQ(reason("passkey", {{"answer", "71432"}}), "no error");
+  EXPECT_EQ(reason("kv_retrieval", {{"answer", "a-b"}}), "no error");
+  for (const json& unusable :
+       {json(71432), json("x"), json(""), json::array(), json({""}), json({1})}) {
+    EXPECT_THAT(reason("passkey", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
+    EXPECT_THAT(reason("number_string", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
+    if (unusable == "x") continue;
+    EXPECT_THAT(reason("kv_retrieval", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
+    EXPECT_THAT(reason("longdialogue_qa_eng", {{"answer", unusable}}), HasSubstr("is not"))
+        << unusable;
+    EXPECT_THAT(reason("longbook_qa_eng", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
+    EXPECT_THAT(reason("longbook_sum_eng", {{"answer", unusable}}), HasSubstr("is not"))
+        << unusable;
+  }
+  EXPECT_THAT(reason("longbook_qa_eng", {{"answer", {"a", 1}}}),
+              HasSubstr("is not a text or a list"));
+  EXPECT_THAT(reason("code_run", {{"input", "func_1(2)"}, {"answer", "x"}}),
+              HasSubstr("is not a whole number"));
+  EXPECT_THAT(reason("math_calc", {{"answer", {1, "x"}}}), HasSubstr("a list of whole numbers"));
+  EXPECT_THAT(reason("code_debug", {{"answer", {"b", "a"}}}), HasSubstr("and its letter"));
+  EXPECT_THAT(reason("longbook_choice_eng", {{"answer", {"", "B"}}}), HasSubstr("is not"));
 }
 
 class GeneratedInfiniteBench : public ::testing::Test {

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string>
 
+#include "eval/metrics/longbench.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
@@ -153,9 +154,40 @@ TEST(LongBenchSuite, ReportsMalformedRecordsAndUsesTheRest) {
             std::vector<std::filesystem::path>{folder.file("passage_retrieval_en.jsonl")});
 }
 
+TEST(LongBenchSuite, NamesRecordsThatItsMetricsCannotJudge) {
+  const TemporaryFolder folder;
+  const auto reason = [&](const std::string& task, const std::string& fields) {
+    std::ofstream(folder.file(task + ".jsonl"))
+        << R"({"input": "q", "context": "c", "length": 3, )" << fields << "}\n";
+    SuiteOptions options;
+    options.data = folder.file("");
+    options.tasks = {task};
+    std::vector<SkippedLine> skipped;
+    try {
+      kSuite.open(options, skipped);
+    } catch (const Error&) {
+      return skipped.at(0).reason;
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(reason("trec", R"("answers": ["Date"], "all_classes": ["Date", "Food"])"), "no error");
+  EXPECT_THAT(reason("trec", R"("answers": ["Date"], "all_classes": null)"),
+              HasSubstr("name them in 'all_classes'"));
+  EXPECT_THAT(reason("trec", R"("answers": ["Date"])"), HasSubstr("name them in 'all_classes'"));
+  EXPECT_THAT(reason("trec", R"("answers": ["Date"], "all_classes": ["Food"])"),
+              HasSubstr("not among 'all_classes'"));
+  for (const LongBenchDataset& dataset : longbench_datasets()) {
+    EXPECT_THAT(reason(std::string(dataset.name), R"("answers": [])"),
+                HasSubstr("is an empty list"));
+    EXPECT_THAT(reason(std::string(dataset.name), R"("answers": [" "])"), HasSubstr("item 1 of"));
+    EXPECT_THAT(reason(std::string(dataset.name), R"("answers": [4711])"),
+                HasSubstr("item 1 is 4711"));
+  }
+}
+
 TEST(LongBenchSuite, ReadsCompressedFilesToo) {
   const TemporaryFolder folder;
-  const std::string line = R"({"input": "q", "context": "c", "answers": ["a"], "length": 3})";
+  const std::string line = R"({"input": "q", "context": "c", "answers": ["b"], "length": 3})";
   gzFile file = gzopen(folder.file("hotpotqa.jsonl.gz").c_str(), "wb");
   ASSERT_GT(gzputs(file, (line + "\n" + line + "\n").c_str()), 0);
   ASSERT_EQ(gzclose(file), Z_OK);

@@ -304,6 +304,32 @@ TEST(MultipleChoice, RefusesRecordsThatDoNotFit) {
               HasSubstr("'span2_index' is 2, but the text has 2 words"));
 }
 
+TEST(MultipleChoice, NamesRecordsThatAskNothing) {
+  const TemporaryFolder folder;
+  const auto reason = [&](const std::string& task, const std::string& line) {
+    const fs::path path = folder.file("superglue/" + task + "/val.jsonl");
+    fs::create_directories(path.parent_path());
+    std::ofstream(path) << line;
+    SuiteOptions options;
+    options.data = folder.file("");
+    options.tasks = {task == "MultiRC" ? "multirc" : "record"};
+    std::vector<SkippedLine> skipped;
+    EXPECT_THROW((void)superglue_suite().open(options, skipped), Error);
+    return skipped.at(0).reason;
+  };
+  EXPECT_EQ(reason("MultiRC", R"({"passage": {"text": "t", "questions": []}})"),
+            "the record asks no question");
+  EXPECT_EQ(
+      reason("MultiRC",
+             R"({"passage": {"text": "t", "questions": [{"question": "q", "answers": []}]}})"),
+      "the record asks no question");
+  const std::string passage = R"("passage": {"text": "Ada", "entities": [{"start": 0, "end": 2}]})";
+  EXPECT_EQ(reason("ReCoRD", "{" + passage + R"(, "qas": []})"), "the record asks no question");
+  EXPECT_EQ(
+      reason("ReCoRD", "{" + passage + R"(, "qas": [{"query": "q", "answers": [{"text": " "}]}]})"),
+      "field 'text' is empty");
+}
+
 TEST(FillFields, ReplacesInOnePass) {
   const json fields = {{"a", "{{b}}"}, {"b", "x"}, {"n", 1}};
   EXPECT_EQ(fill_fields("{{a}}-{{b}}{{b}}", fields), "{{b}}-xx");

@@ -121,7 +121,31 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
       {R"({"text": "t", "token_ids": [1], "answers": ["a"]})", "needs one of the fields"},
       {R"({"text": "", "answers": ["a"]})", "'text' is empty"},
       {R"({"text": "t"})", "'answers' is missing"},
-      {R"({"text": "t", "answers": []})", "reference"},
+      {R"({"text": "t", "answers": []})", "'answers' is an empty list"},
+      {R"({"text": "t", "answers": [""]})", "item 1 of field 'answers' is empty"},
+      {R"({"text": "t", "answers": " "})", "item 1 of field 'answers' is empty"},
+      {R"({"text": "t", "answers": ["a", "\t\n"]})", "item 2 of field 'answers' is empty"},
+      {R"({"text": "t", "answers": ["a", 4711]})", "list of texts; its item 2 is 4711"},
+      {R"({"text": "t", "answers": ["a", ["b"]]})", "its item 2 is of type array"},
+      {R"({"text": "t", "answers": null})", "must be a list, not null"},
+      {R"({"text": "t", "answers": ["a"], "metric": "classification"})",
+       "classification has no classes to look for; name them in 'all_classes'"},
+      {R"({"text": "t", "answers": ["a"], "metric": "classification", "all_classes": null})",
+       "name them in 'all_classes'"},
+      {R"({"text": "t", "answers": ["a"], "metric": "classification", "all_classes": []})",
+       "'all_classes' is an empty list"},
+      {R"({"text": "t", "answers": ["a"], "metric": "classification", "all_classes": ["b", ""]})",
+       "item 2 of field 'all_classes' is empty"},
+      {R"({"text": "t", "answers": ["a"], "metric": "classification", "all_classes": ["b"]})",
+       "no use for the answer 'a': it is not among 'all_classes'"},
+      {R"({"text": "t", "answers": ["five"], "metric": "count"})",
+       "no use for the answer 'five': it is no number"},
+      {R"({"text": "t", "answers": ["The"], "metric": "qa_f1"})",
+       "no use for the answer 'The': it holds no word that counts"},
+      {R"({"text": "t", "answers": ["third"], "metric": "retrieval"})", "names no paragraph"},
+      {R"({"text": "t", "answers": [], "metric": "rouge_l"})", "'answers' is an empty list"},
+      {R"({"text": "t", "answers": [""], "metric": "code_sim"})", "item 1 of field 'answers'"},
+      {R"({"text": "t", "answers": ["a"], "stop": ["b", ""]})", "'stop' holds an empty text"},
       {R"({"text": "t", "answers": [1]})", "'answers' must be a list of texts"},
       {R"({"text": "t", "answers": ["a"], "metric": "f2"})",
        "no metric 'f2'; known: string_match_all, string_match_part, qa_f1, "},
@@ -137,7 +161,7 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
 
   const auto tasks = open(R"({"text": "t", "answers": ["a"]})"
                           "\n"
-                          R"({"text": "t", "answers": ["a"], "metric": "qa_f1"})"
+                          R"({"text": "t", "answers": ["b"], "metric": "qa_f1"})"
                           "\n"
                           R"({"text": "t", "answers": 3})");
   EXPECT_EQ(tasks[0]->size(), 1U);

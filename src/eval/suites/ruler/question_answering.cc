@@ -33,6 +33,13 @@ QaData read_questions(const std::filesystem::path& file, const char* form,
   if (data.questions.empty()) {
     throw Error(ErrorCode::kInput, fmt::format("{}: no question in it", file.string()));
   }
+  for (const QaData::Question& question : data.questions) {
+    const bool has_answers = !question.answers.empty() &&
+                             std::ranges::find(question.answers, "") == question.answers.end();
+    if (has_answers) continue;
+    throw Error(ErrorCode::kInput, fmt::format("{}: the question '{}' lacks an answer; take it out",
+                                               file.string(), question.text));
+  }
   return data;
 }
 
