@@ -44,6 +44,7 @@ struct ReportRow {
   size_t samples = 0;             ///< Answered.
   size_t failed = 0;              ///< Recorded as errors.
   size_t cut = 0;                 ///< Whose prompts lost their middle.
+  size_t longest_cut = 0;         ///< What the longest of these was cut to, in tokens.
   std::vector<ReportCell> cells;  ///< Like `RunReport::columns`; empty if `samples` is 0.
 };
 
@@ -88,6 +89,7 @@ struct RunReport {
   std::optional<HeatMap> heat_map;
   size_t expected = 0;  ///< Samples of the whole run.
   size_t finished = 0;
+  size_t longest_prompt = 0;          ///< Tokens.
   std::vector<std::string> failures;  ///< "task/id: reason"
   double prefill_seconds = 0;         ///< Mean of a sample.
   double seconds = 0;                 ///< Of all samples.

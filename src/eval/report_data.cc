@@ -7,7 +7,6 @@
 #include <map>
 #include <set>
 #include <stdexcept>
-#include <tuple>
 
 #include "base/json.h"
 #include "eval/report.h"
@@ -26,6 +25,9 @@ constexpr size_t kSlowResamples = 500;
 /// Samples of one row, and for each column their scores.
 struct RowSamples {
   size_t count = 0;
+  size_t failed = 0;
+  size_t cut = 0;
+  size_t longest_cut = 0;
   std::vector<std::vector<Scores>> scores;  // [column][sample]
 };
 
@@ -187,14 +189,15 @@ class Summary {
     for (const auto& task : run_.settings.at("tasks")) {
       const auto name = task.at("name").get<std::string>();
       std::map<std::optional<size_t>, RowSamples> by_length;
-      std::map<std::optional<size_t>, std::pair<size_t, size_t>> failed_and_cut;
       for (const SampleResult& result : run_.results) {
         if (result.task != name) continue;
         RowSamples& row = by_length[result.length];
-        auto& [failed, cut] = failed_and_cut[result.length];
-        if (result.cut_from > 0) ++cut;
+        if (result.cut_from > 0) {
+          ++row.cut;
+          row.longest_cut = std::max(row.longest_cut, result.prompt_tokens);
+        }
         if (!result.error.empty()) {
-          ++failed;
+          ++row.failed;
           continue;
         }
         ++row.count;
@@ -228,7 +231,9 @@ class Summary {
         task.at("lower_is_better").get_to(row.lower_is_better);
         task.at("subset").get_to(row.subset);
         row.samples = samples.count;
-        std::tie(row.failed, row.cut) = failed_and_cut[length];
+        row.failed = samples.failed;
+        row.cut = samples.cut;
+        row.longest_cut = samples.longest_cut;
         add_cells(name, samples, row);
       }
     }
@@ -295,6 +300,7 @@ class Summary {
     for (const SampleResult& result : run_.results) {
       report_.seconds += result.seconds;
       report_.peak_bytes = std::max(report_.peak_bytes, result.peak_bytes);
+      report_.longest_prompt = std::max(report_.longest_prompt, result.prompt_tokens);
       if (result.error.empty()) {
         ++answered;
         report_.prefill_seconds += result.prefill_seconds;
@@ -357,6 +363,17 @@ class Summary {
     return strata.empty() ? kNaN : sum / static_cast<double>(strata.size());
   }
 
+  /// "20000 tokens, cut to 8032" where no prompt may be as long as that.
+  [[nodiscard]] std::string name_of_length(const std::optional<size_t>& length,
+                                           const std::vector<size_t>& rows) const {
+    if (!length) return "";
+    size_t longest_cut = 0;
+    for (const size_t row : rows)
+      longest_cut = std::max(longest_cut, report_.rows[row].longest_cut);
+    return fmt::format("{} tokens{}", *length,
+                       longest_cut > 0 ? fmt::format(", cut to {}", longest_cut) : "");
+  }
+
   void add_groups() {
     std::map<std::optional<size_t>, std::vector<size_t>> by_length;
     std::vector<std::pair<std::string, std::vector<size_t>>> by_category;
@@ -372,8 +389,7 @@ class Summary {
     }
     std::vector<std::vector<size_t>> strata;
     for (const auto& [length, rows] : by_length) {
-      report_.lengths.push_back(
-          group(length ? fmt::format("{} tokens", *length) : std::string(), {rows}));
+      report_.lengths.push_back(group(name_of_length(length, rows), {rows}));
       strata.push_back(rows);
     }
     report_.overall = group("all", strata);

@@ -106,7 +106,9 @@ std::string by_length_svg(const RunReport& report, int budget) {
     return list;
   };
   for (const ReportGroup& length : report.lengths) {
-    chart.x.push_back(length.name.substr(0, length.name.find(' ')));
+    const size_t number_end = length.name.find(' ');
+    const bool cut = length.name.find("cut") != std::string::npos;
+    chart.x.push_back(length.name.substr(0, number_end) + (cut ? " (cut)" : ""));
   }
   for (const std::string& method : methods_of(report)) {
     chart.series.push_back({method, values(method, budget)});

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/printable.h"
+#include "eval/notices.h"
 
 namespace restkv::eval {
 namespace {
@@ -320,6 +321,17 @@ std::vector<std::string> warnings(const RunReport& report) {
   if (cut > 0) {
     list.push_back(
         fmt::format("{} of {} prompts were too long and lost their middle.", cut, report.finished));
+  }
+  std::set<int> budgets;
+  for (const ReportColumn& column : report.columns) budgets.insert(column.budget);
+  std::string unused = describe_unused_budgets(budgets, report.longest_prompt);
+  if (!unused.empty()) {
+    unused.front() = 'N';
+    list.push_back(unused + '.');
+  }
+  if (const auto left_out = report.settings.find("left_out"); left_out != report.settings.end()) {
+    list.push_back(fmt::format("Left out, since their files were missing: {}.",
+                               fmt::join(left_out->get<std::vector<std::string>>(), ", ")));
   }
   for (size_t i = 0; i < report.failures.size() && i < kShown; ++i) {
     list.push_back(fmt::format("Failed and left out of the scores: {}", report.failures[i]));

@@ -98,12 +98,13 @@ class Runner {
   RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
     // Opened first: two processes with the same share must not both begin.
     ResultsFile file(options_.folder / results_name(options_));
+    RunCount count;
     std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
     for (const SampleResult& result : read_results(options_.folder)) {
       require_own(result, tasks);
       done.emplace(std::pair(result.task, result.index), !result.error.empty());
+      count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
     }
-    RunCount count;
     std::vector<Item> left;
     size_t number = 0;
     for (const auto& task : tasks) {
@@ -124,6 +125,7 @@ class Runner {
       const SampleResult result = answered(item);
       file.append(result);
       if (!result.error.empty()) ++count.failed;
+      count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
       ++finished_;
     }
     return count;

@@ -66,9 +66,10 @@ struct RunHooks {
 
 /// What a run did, for a closing line.
 struct RunCount {
-  size_t samples = 0;  ///< In this process's share.
-  size_t before = 0;   ///< Of these, finished by an earlier start.
-  size_t failed = 0;   ///< Of these, recorded as errors (earlier starts included).
+  size_t samples = 0;         ///< In this process's share.
+  size_t before = 0;          ///< Of these, finished by an earlier start.
+  size_t failed = 0;          ///< Of these, recorded as errors (earlier starts included).
+  size_t longest_prompt = 0;  ///< Tokens, of the prompts of this folder that were answered.
 };
 
 /// The settings that decide the results, for run.json and all reports: benchmark, profile, data

@@ -87,7 +87,7 @@ TEST(Json, FieldsNameThemselvesAndWhatTheyAre) {
   EXPECT_EQ(refusal([&] { bool_field(record, "t"); }),
             "field 't' must be true or false, not of type string");
   EXPECT_EQ(refusal([&] { texts_field(record, "l"); }),
-            "field 'l' must be a list of texts, not of type array");
+            "field 'l' must be a list of texts; its item 1 is 1");
   EXPECT_EQ(refusal([&] { object_field(record, "l"); }),
             "field 'l' must be an object, not of type array");
   EXPECT_EQ(refusal([&] { list_field(record, "o"); }),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -407,6 +408,13 @@ void check_options(const SuiteOptions& options) {
                             "measured at temperature 0.2 or 0.8",
                             options.draws));
   }
+  // Each draw has a seed of its own, and libllama's have 32 bits, of which the last means any seed.
+  const uint64_t seeds = std::numeric_limits<uint32_t>::max();
+  if (options.temperature > 0 && (options.seed >= seeds || options.draws > seeds - options.seed)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the seed {} leaves no room for {} draws below {}; use a smaller one",
+                            options.seed, options.draws, seeds));
+  }
 }
 
 void check_sandbox(const Sandbox& sandbox, const SuiteOptions& options) {
@@ -541,7 +549,9 @@ Suite humaneval_suite() {
           .open = open,
           .summarize = summarize,
           .remark = "answers are cut at the stop sequences before they are run",
-          .runs_code = true};
+          .runs_code = true,
+          .has_lengths = true,
+          .draws_texts = true};
 }
 
 }  // namespace restkv::eval

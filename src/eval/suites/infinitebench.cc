@@ -310,7 +310,8 @@ Suite infinitebench_suite() {
           .remark =
               "prompts of the yarn-mistral set; \"official\" and \"restkv\" differ in the "
               "number of new tokens and in the scores of kv_retrieval, code_debug and "
-              "math_find"};
+              "math_find",
+          .has_lengths = true};
 }
 
 }  // namespace restkv::eval

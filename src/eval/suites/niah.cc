@@ -207,7 +207,8 @@ Suite niah_suite() {
           .open = open,
           .remark =
               "scored by words in common with the needle, as the ReST-KV code does; the "
-              "original test has a model judge and cannot be compared"};
+              "original test has a model judge and cannot be compared",
+          .has_lengths = true};
 }
 
 }  // namespace restkv::eval

@@ -198,7 +198,8 @@ Suite perplexity_suite() {
           .summarize = summarize_losses,
           .remark =
               "per token of the model's own vocabulary: models with different tokenizers "
-              "cannot be compared, nor texts in word-tokenised and raw form"};
+              "cannot be compared, nor texts in word-tokenised and raw form",
+          .has_lengths = true};
 }
 
 }  // namespace restkv::eval

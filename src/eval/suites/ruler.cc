@@ -333,7 +333,8 @@ Suite ruler_suite() {
           .tasks = task_list,
           .open = open,
           .summarize = summarize,
-          .remark = "generated natively in RULER's layout: not the published random draws"};
+          .remark = "generated natively in RULER's layout: not the published random draws",
+          .has_lengths = true};
 }
 
 }  // namespace restkv::eval

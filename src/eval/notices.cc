@@ -1,0 +1,73 @@
+#include "eval/notices.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "eval/suites/find_file.h"
+
+namespace restkv::eval {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A member of every task, each value once.
+std::string listed(std::span<const TaskInfo> tasks, std::string TaskInfo::*member) {
+  std::vector<std::string_view> values;
+  for (const TaskInfo& task : tasks) {
+    if (std::ranges::find(values, task.*member) == values.end()) values.push_back(task.*member);
+  }
+  return fmt::format("{}", fmt::join(values, ", "));
+}
+
+}  // namespace
+
+std::string_view state_of(const TaskInfo& task, const fs::path& data) {
+  if (find_task_file(task, data)) return "found";
+  if (task.file.empty() || task.generated_if_missing) return "generated";
+  return data.empty() ? "needs" : "missing";
+}
+
+std::vector<TaskInfo> without_files(const Suite& suite,
+                                    std::span<const std::unique_ptr<Task>> opened,
+                                    const fs::path& data) {
+  std::error_code ignored;
+  if (!opened.empty() && fs::is_regular_file(data, ignored)) return {};
+  std::vector<TaskInfo> missing = suite.tasks();
+  std::erase_if(missing, [&](const TaskInfo& info) {
+    const std::string_view state = state_of(info, data);
+    if (state == "found" || state == "generated") return true;
+    return std::ranges::any_of(opened, [&](const auto& task) {
+      return task->name() == info.name || task->name().starts_with(info.name + "@");
+    });
+  });
+  return missing;
+}
+
+std::string describe_left_out(const Suite& suite, std::span<const TaskInfo> missing) {
+  return fmt::format(
+      "{} of {} tasks are left out, their files are missing: {} (restkv eval {} --list --data DIR "
+      "says where to get them)",
+      missing.size(), suite.tasks().size(), listed(missing, &TaskInfo::name), suite.name);
+}
+
+std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo> missing) {
+  return fmt::format(
+      "nothing can be run: the files of all {} tasks of {} are missing ({}); get them from {} and "
+      "name their folder with --data DIR",
+      missing.size(), suite.name, listed(missing, &TaskInfo::file),
+      listed(missing, &TaskInfo::source));
+}
+
+std::string describe_unused_budgets(std::set<int> budgets, size_t longest_prompt) {
+  std::erase_if(budgets, [&](int budget) {
+    return budget == 0 || static_cast<size_t>(budget) < longest_prompt;
+  });
+  if (budgets.empty() || longest_prompt == 0) return "";
+  return fmt::format("nothing was evicted at budget {}: the longest prompt has {} tokens",
+                     fmt::join(budgets, ", "), longest_prompt);
+}
+
+}  // namespace restkv::eval
