@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -21,6 +22,8 @@
 #include "cli/command.h"
 #include "cli/command_files.h"
 #include "cli/compression_flags.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/session_flags.h"
 #include "restkv/error.h"
@@ -102,6 +105,11 @@ void require_memory(const std::vector<bench::Case>& cases, const ModelConfig& co
   }
 }
 
+bool writes_to_standard_output(const BenchFlags& flags) {
+  const std::array paths{flags.json, flags.csv, flags.svg};
+  return std::ranges::count(paths, kStandardOutput) > 0;
+}
+
 /// Whether results can be written, before there are any.
 void check_files(const BenchFlags& flags) {
   CommandFiles files;
@@ -172,7 +180,12 @@ int run_sweep(const BenchFlags& flags) {
                         threads, threads == 1 ? "" : "s", limits.sgemm_flops_per_second * 1e-9,
                         limits.read_bytes_per_second * 1e-9);
   }
-  print(text + "\n" + bench::table(sweep));
+  text += "\n" + bench::table(sweep);
+  if (writes_to_standard_output(flags)) {  // which a program reads
+    say(text);
+  } else {
+    print(text);
+  }
 
   if (!flags.json.empty()) {
     Json limits = Json::array();
@@ -194,10 +207,10 @@ int run_sweep(const BenchFlags& flags) {
                       {"decoded_tokens", flags.decode},
                       {"interrupted", sweep.interrupted},
                       {"results", bench::figures(sweep)}};
-    write_file_atomically(flags.json, report.dump(2) + "\n");
+    write_output(flags.json, report.dump(2) + "\n");
   }
-  if (!flags.csv.empty()) write_file_atomically(flags.csv, bench::csv(sweep));
-  if (!flags.svg.empty()) write_file_atomically(flags.svg, bench::svg(sweep, heading));
+  if (!flags.csv.empty()) write_output(flags.csv, bench::csv(sweep));
+  if (!flags.svg.empty()) write_output(flags.svg, bench::svg(sweep, heading));
   if (sweep.interrupted) {
     throw Error(ErrorCode::kInterrupted, "interrupted; the figures are those of the runs before");
   }
@@ -215,56 +228,39 @@ int run_one_job() {
 std::function<int()> declare_bench(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
   const auto positive = CLI::Range(1, 1 << 30).description("");
-  const auto list = [&](const char* name, auto& values, const char* help, const char* type) {
-    return app.add_option(name, values, help)
-        ->delimiter(',')
-        ->capture_default_str()
-        ->type_name(type);
-  };
-  app.add_option("-m,--model", flags->model, "GGUF model file")->type_name("FILE");
-  list("--lengths", flags->lengths, "prompt lengths in tokens", "N,...")->check(positive);
-  list("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
-       "NAME,...");
-  list("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
-  list("--kv-type", flags->kv_types, "how kept keys and values are stored: f16, f32, q8, q4",
-       "TYPE,...");
-  list("--sparse", flags->sparse, "patterns that leave out tiles of a prompt's attention, or dense",
-       "PATTERN,...");
+  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE");
+  add_value(app, "--lengths", flags->lengths, "prompt lengths in tokens", "N,...")->check(positive);
+  add_value(app, "--method", flags->methods, "methods with options, for instance restkv:kernel=21",
+            "NAME,...");
+  add_value(app, "--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
+  add_value(app, "--kv-type", flags->kv_types,
+            "how kept keys and values are stored: f16, f32, q8, q4", "TYPE,...");
+  add_value(app, "--sparse", flags->sparse,
+            "patterns that leave out tiles of a prompt's attention, or dense", "PATTERN,...");
   app.add_flag(
       "--sparse-recall", flags->sparse_recall,
       "measure the attention mass in the tiles that patterns keep; the time it takes is left out");
-  list("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
-  app.add_option("--decode", flags->decode, "tokens to decode after each prompt")
-      ->capture_default_str()
-      ->check(positive)
-      ->type_name("N");
-  app.add_option("--runs", flags->runs, "runs of which the best counts")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000).description(""))
-      ->type_name("N");
+  add_value(app, "-t,--threads", flags->threads, "threads; one per processor if not given",
+            "N,...");
+  add_value(app, "--decode", flags->decode, "tokens to decode after each prompt", "N")
+      ->check(positive);
+  add_value(app, "--runs", flags->runs, "runs of which the best counts", "N")
+      ->check(CLI::Range(1, 1000).description(""));
   app.add_flag("--synthetic", flags->synthetic,
                "read no prompt: decode after a cache of random rows, which takes seconds at any "
                "length");
-  app.add_option("--linear", flags->linear, kLinearHelp)
-      ->capture_default_str()
-      ->type_name("f32|bf16|int8|auto");
-  app.add_option("--attention", flags->attention, kAttentionHelp)
-      ->capture_default_str()
-      ->type_name("f32|bf16|int8|auto");
-  app.add_option("--rope-scaling", flags->rope_scaling,
-                 "stretch the model's context: linear, ntk or yarn")
-      ->type_name("KIND");
-  app.add_option("--rope-scale", flags->rope_scale, "so many times")
-      ->capture_default_str()
-      ->type_name("X");
-  app.add_option("--text", flags->text, "text to make prompts from, instead of generated stories")
-      ->type_name("FILE");
-  app.add_option("--seed", flags->seed, "seed of the generated stories")
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--json", flags->json, "write everything measured as JSON")->type_name("FILE");
-  app.add_option("--csv", flags->csv, "write the table as CSV")->type_name("FILE");
-  app.add_option("--svg", flags->svg, "draw the figures as curves")->type_name("FILE");
+  add_value(app, "--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
+  add_value(app, "--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
+  add_value(app, "--rope-scaling", flags->rope_scaling,
+            "stretch the model's context: linear, ntk or yarn", "KIND");
+  add_value(app, "--rope-scale", flags->rope_scale, "so many times", "X");
+  add_value(app, "--text", flags->text, "text to make prompts from, instead of generated stories",
+            "FILE");
+  add_value(app, "--seed", flags->seed, "seed of the generated stories", "N");
+  add_value(app, "--json", flags->json, "write everything measured as JSON; - is standard output",
+            "FILE");
+  add_value(app, "--csv", flags->csv, "write the table as CSV; likewise", "FILE");
+  add_value(app, "--svg", flags->svg, "draw the figures as curves; likewise", "FILE");
   app.add_flag("--job", flags->job)->group("");
   app.footer(
       "Every combination is measured, each run in a process of its own, and the best of all runs "

@@ -9,9 +9,12 @@
 #include <string_view>
 #include <utility>
 
+#include "base/parse_number.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
@@ -39,35 +42,24 @@ struct ChatFlags {
   bool parse_special = false;
   size_t max_tokens = 512;
   int threads = 0;
-  SamplingOptions sampling;
+  SamplingFlags sampling;
   SessionFlags session;
 };
 
-/// Tokens per cache head, on average over the layers that are compressed.
-double tokens_held(const KvCache& cache, const ModelConfig& config) {
-  size_t rows = 0;
-  size_t heads = 0;
-  for (size_t layer = 0; layer < cache.layers(); ++layer) {
-    if (config.windows[layer] > 0) continue;
-    for (const CachedHead& head : cache.heads(layer)) rows += head.count;
-    heads += cache.heads(layer).size();
-  }
-  return heads > 0 ? static_cast<double>(rows) / static_cast<double>(heads) : 0;
-}
-
 class Chat {
  public:
-  explicit Chat(const ChatFlags& flags)
+  Chat(const ChatFlags& flags, const SamplingOptions& sampling, const SessionOptions& session)
       : flags_(flags),
+        sampling_(sampling),
         model_(flags.model, flags.session.model()),
         tokenizer_(flags.model),
         conversation_(begin()),
-        session_(model_, flags.load.empty() ? flags.session.session() : SessionOptions()) {
+        session_(model_, session) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
                   flags.model + ": has no chat template (a base model?); use restkv run --raw");
     }
-    sampler_.emplace(flags.sampling, model_.config().vocabulary);
+    sampler_.emplace(sampling_, model_.config().vocabulary);
     if (flags.load.empty()) return;
     if (flags.parse_special) {
       throw Error(ErrorCode::kInvalidArgument,
@@ -94,9 +86,9 @@ class Chat {
       } catch (const OutputError&) {
         throw;  // nobody listens
       } catch (const Error& e) {
-        say(fmt::format("restkv: {}", e.what()));
+        notice(e.what());
       } catch (const std::bad_alloc&) {
-        say("restkv: out of memory; what was said before is kept: go on with less, or /save it");
+        notice("out of memory; what was said before is kept: go on with less, or /save it");
       }
     }
   }
@@ -141,17 +133,20 @@ class Chat {
     const Generation generation = cli::answer(session_, conversation_, tokenizer_, *sampler_,
                                               std::min(flags_.max_tokens, room));
     if (room < flags_.max_tokens && generation.tokens.size() == room) {
-      note(fmt::format("(the answer ends where the model's context of {} does)", context));
+      say(fmt::format("(the answer ends where the model's context of {} does)", context));
     }
     session_.compress();
     ++turns_;
     say(
         fmt::format("[turn {}: read {} tokens in {:.2f} s, wrote {} ({:.1f} tokens/s), "
-                    "compression {:.3f} s; cache {:.0f} tokens per head, {}]",
+                    "compression {:.3f} s; cache {:.0f} tokens per head, {}{}]",
                     turns_, turn.tokens.size(), read_seconds, generation.tokens.size(),
                     generation.tokens_per_second(), session_.compress_seconds() - compressed_before,
                     tokens_held(session_.cache(), model_.config()),
-                    human_bytes(static_cast<double>(session_.cache().kept_bytes()))));
+                    human_bytes(static_cast<double>(session_.cache().kept_bytes())),
+                    finish_reason(generation, flags_.max_tokens) == kCutShort
+                        ? fmt::format("; stopped at --max-tokens {}", flags_.max_tokens)
+                        : ""));
   }
 
   void command(const std::string& line) {
@@ -175,6 +170,7 @@ class Chat {
     } else if (name == "/budget") {
       budget(argument);
     } else if (name == "/save") {
+      refuse_standard_output("/save", argument);
       session_.save(argument, conversation_.to_json());
       say(fmt::format("saved in {}", argument));
     } else if (name == "/load") {
@@ -187,15 +183,14 @@ class Chat {
   void reset() {
     session_ = Session(model_, session_.options());
     conversation_ = begin();
-    sampler_.emplace(flags_.sampling, model_.config().vocabulary);
+    sampler_.emplace(sampling_, model_.config().vocabulary);
     turns_ = 0;
     say("everything is forgotten");
   }
 
   void budget(std::string_view text) {
     int tokens = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), tokens);
-    if (error != std::errc() || end != text.data() + text.size()) {
+    if (!parse_number(text, tokens)) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("/budget is \"{}\"; expected a whole number", text));
     }
@@ -241,6 +236,7 @@ class Chat {
   }
 
   const ChatFlags& flags_;
+  SamplingOptions sampling_;
   Model model_;
   Tokenizer tokenizer_;
   Conversation conversation_;
@@ -252,7 +248,14 @@ class Chat {
 
 int chat(const ChatFlags& flags) {
   use_threads(flags.threads);
-  Chat(flags).run();
+  const SamplingOptions sampling = flags.sampling.resolve();
+  SessionOptions session;  // a loaded conversation has its own
+  if (flags.load.empty()) {
+    session = flags.session.session();
+  } else {
+    flags.session.check_for_loading();
+  }
+  Chat(flags, sampling, session).run();
   return kSuccess;
 }
 
@@ -260,21 +263,16 @@ int chat(const ChatFlags& flags) {
 
 std::function<int()> declare_chat(CLI::App& app) {
   auto flags = std::make_shared<ChatFlags>();
-  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
-  app.add_option("--system", flags->system, "system message")->type_name("TEXT");
+  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
+  add_value(app, "--system", flags->system, "system message", "TEXT");
   app.add_flag("--parse-special", flags->parse_special,
                "control tokens typed into a message (<|im_end|>) are control tokens, not text");
-  app.add_option("--load", flags->load, "go on with a conversation that /save wrote")
-      ->type_name("FILE");
-  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens of an answer")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 30).description(""))
-      ->type_name("N");
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
+  add_value(app, "--load", flags->load, "go on with a conversation that /save wrote", "FILE");
+  add_value(app, "-n,--max-tokens", flags->max_tokens, "most tokens of an answer", "N")
+      ->check(CLI::Range(1, 1 << 30).description(""));
+  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   flags->session.declare(app);
-  declare_sampling(app, flags->sampling);
+  flags->sampling.declare(app);
   app.footer(
       "Examples:\n"
       "  restkv chat -m model.gguf --budget 512\n"

@@ -13,11 +13,13 @@ class CommandFiles {
  public:
   void reads(std::string_view option, const std::string& path);
   /// Throws `Error`: kInvalidArgument if `path` is a file that was told before, or a GGUF model,
-  /// which would be lost; kIo if it cannot be written. Changes nothing.
+  /// which would be lost, or standard output ("-") a second time; kIo if it cannot be written.
+  /// Changes nothing.
   void writes(std::string_view option, const std::string& path);
 
  private:
   std::vector<std::pair<std::string, std::string>> told_;  ///< Options and their paths.
+  std::string to_standard_output_;  ///< The option that writes there, if any.
 };
 
 }  // namespace restkv::cli

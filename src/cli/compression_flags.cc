@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/options.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -57,7 +58,7 @@ CompressionOptions with_options(const std::string& name,
 
 void CompressionFlags::declare(CLI::App& app) {
   constexpr const char* kGroup = "Compression (restkv methods shows which method reads what)";
-  app.add_option("--method", method_, "compression method")->capture_default_str()->group(kGroup);
+  add_value(app, "--method", method_, "compression method", "NAME")->group(kGroup);
   app.add_option_function<std::string>(
          std::string("--") + kPreset,
          [this](const std::string& value) { values_[kPreset] = value; },
@@ -71,6 +72,7 @@ void CompressionFlags::declare(CLI::App& app) {
         [this, name](const std::string& value) { values_[name] = value.empty() ? "true" : value; },
         std::string(option.help));
     flag->type_name(std::string(option.values))->group(kGroup);
+    if (name == "budget") flag->default_str(option.get({}));  // that of every method
     if (option.values == "true|false") flag->expected(0, 1);  // a bare flag means true
   }
 }

@@ -12,6 +12,8 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
 #include "engine/generate.h"
 #include "eval/needle.h"
@@ -214,6 +216,7 @@ eval::NeedleReport compare(const DemoFlags& flags) {
 }
 
 int demo(const DemoFlags& flags) {
+  refuse_standard_output("--output", flags.output);
   use_threads(flags.threads);
   const bool essay = eval::haystack_from_name(flags.haystack) == eval::Haystack::kEssay;
   if (essay == flags.essay.empty()) {
@@ -250,34 +253,19 @@ int demo(const DemoFlags& flags) {
 
 std::function<int()> declare_demo(CLI::App& app) {
   auto flags = std::make_shared<DemoFlags>();
-  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
-  app.add_option("-o,--output", flags->output, "folder for the report")
-      ->capture_default_str()
-      ->type_name("DIR");
-  app.add_option("--haystack", flags->haystack, "noise, stories or essay")->capture_default_str();
-  app.add_option("--essay", flags->essay, "text file for --haystack essay")->type_name("FILE");
-  app.add_option("--tokens", flags->tokens, "length of a prompt")
-      ->check(CLI::Range(1, 1 << 30).description(""))
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--depths", flags->depths, "needle depths, evenly spread")
-      ->check(CLI::Range(1, 100).description(""))
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--methods", flags->methods,
-                 "methods with options, for instance restkv:kernel=21; all is every one")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--budgets", flags->budgets, "tokens kept per KV head")
-      ->delimiter(',')
-      ->capture_default_str()
-      ->type_name("N,...");
-  app.add_option("--seed", flags->seed, "seed of the first prompt")
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
+  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
+  add_value(app, "-o,--output", flags->output, "folder for the report", "DIR");
+  add_value(app, "--haystack", flags->haystack, "noise, stories or essay", "KIND");
+  add_value(app, "--essay", flags->essay, "text file for --haystack essay", "FILE");
+  add_value(app, "--tokens", flags->tokens, "length of a prompt", "N")
+      ->check(CLI::Range(1, 1 << 30).description(""));
+  add_value(app, "--depths", flags->depths, "needle depths, evenly spread", "N")
+      ->check(CLI::Range(1, 100).description(""));
+  add_value(app, "--methods", flags->methods,
+            "methods with options, for instance restkv:kernel=21; all is every one", "NAME,...");
+  add_value(app, "--budgets", flags->budgets, "tokens kept per KV head", "N,...");
+  add_value(app, "--seed", flags->seed, "seed of the first prompt", "N");
+  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   app.footer(
       "Examples:\n"
       "  restkv demo -m model.gguf -o report\n"

@@ -1,25 +1,30 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/file.h"
+#include "base/parse_number.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/recipe_flags.h"
 #include "cli/session_flags.h"
+#include "eval/notices.h"
 #include "eval/recipe.h"
 #include "eval/results.h"
 #include "eval/runner.h"
-#include "eval/suites/find_file.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -99,32 +104,19 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
   return cells;
 }
 
-void set_shard(const std::string& text, eval::RunOptions& options) {
-  const size_t slash = text.find('/');
-  try {
-    size_t first_end = 0;
-    size_t second_end = 0;
-    const std::string second = slash == std::string::npos ? "" : text.substr(slash + 1);
-    const unsigned long part = std::stoul(text, &first_end);
-    const unsigned long parts = std::stoul(second, &second_end);
-    if (first_end == slash && second_end == second.size() && part >= 1 && part <= parts) {
-      options.shard = part - 1;
-      options.shards = parts;
-      return;
-    }
-  } catch (const std::logic_error&) {  // no number, or far too large
+void set_shard(std::string_view text, eval::RunOptions& options) {
+  const size_t slash = std::min(text.find('/'), text.size());
+  size_t part = 0;
+  if (parse_number(text.substr(0, slash), part) &&
+      parse_number(text.substr(std::min(slash + 1, text.size())), options.shards) && part >= 1 &&
+      part <= options.shards) {
+    options.shard = part - 1;
+    return;
   }
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("--shard is \"{}\"; expected i/n, for instance 2/3 for the second of "
                           "three processes",
                           text));
-}
-
-/// Whether a task can run with the files below `data`.
-std::string_view state_of(const eval::TaskInfo& task, const fs::path& data) {
-  if (eval::find_task_file(task, data)) return "found";
-  if (task.file.empty() || task.generated_if_missing) return "generated";
-  return data.empty() ? "needs" : "missing";
 }
 
 std::string recipe_list() {
@@ -141,7 +133,7 @@ int list(const EvalFlags& flags) {
     if (!flags.suite.empty() && flags.suite != suite.name) continue;
     text += fmt::format("{}{}: {}\n", text.empty() ? "" : "\n", suite.name, suite.summary);
     for (const eval::TaskInfo& task : suite.tasks()) {
-      const std::string_view state = state_of(task, flags.data);
+      const std::string_view state = eval::state_of(task, flags.data);
       text += fmt::format("  {:<24} {:<18} {:<22} {:<9} {}\n", task.name, task.category,
                           task.metric, state, task.file);
       if (!task.source.empty() && !task.file.empty() && state != "found") {
@@ -155,25 +147,49 @@ int list(const EvalFlags& flags) {
   return kSuccess;
 }
 
-/// They would be ignored.
-void refuse_options_of_others(const EvalFlags& flags, const eval::Suite& suite) {
-  struct Given {
-    const char* option;
+void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
+  struct Option {
+    const char* name;
     bool given;
-    bool useful;
-    const char* reason;
+    bool read;
+    const char* lack;
   };
-  const bool choices = suite.multiple_choice;
-  for (const auto& [option, given, useful, reason] :
-       {Given{"--choices", flags.choices != "compressed", choices, "has no multiple choice"},
-        Given{"--shots", flags.shots > 0, choices, "has no multiple choice"},
-        Given{"--bos", flags.bos, choices, "has no multiple choice"},
-        Given{"--allow-code-execution", flags.allow_code_execution, suite.runs_code,
-              "runs no code"}}) {
-    if (!given || useful) continue;
+  const char* const no_choices = "has no multiple choice";
+  const char* const no_draws = "asks for one text, the most likely one";
+  for (const Option& option :
+       {Option{"--choices", flags.choices != "compressed", suite.multiple_choice, no_choices},
+        {"--shots", flags.shots > 0, suite.multiple_choice, no_choices},
+        {"--bos", flags.bos, suite.multiple_choice, no_choices},
+        {"--lengths", !flags.lengths.empty(), suite.has_lengths,
+         "has prompts as long as its data has them"},
+        {"--samples", flags.draws > 1, suite.draws_texts, no_draws},
+        {"--temperature", flags.temperature > 0, suite.draws_texts, no_draws}}) {
+    if (!option.given || option.read) continue;
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no effect on the suite {}, which {}; leave it out", option,
-                            suite.name, reason));
+                fmt::format("{} has no effect on the suite {}, which {}; leave it out", option.name,
+                            suite.name, option.lack));
+  }
+}
+
+/// Prompts of a wanted length that lose their middle are not as long as their row of the report
+/// says.
+void check_lengths(const EvalFlags& flags, const eval::PromptOptions& prompt) {
+  for (const size_t length : flags.lengths) {
+    if (std::ranges::count(flags.lengths, length) > 1) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("--lengths has {} twice; name each length once", length));
+    }
+    if (length > prompt.context) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("--lengths {} is beyond the model's context of {} tokens; leave it "
+                              "out or use a model that holds as much",
+                              length, prompt.context));
+    }
+    if (prompt.max_prompt > 0 && length > prompt.max_prompt) {
+      notice(fmt::format(
+          "prompts of {} tokens are cut to {} ({})", length, prompt.max_prompt,
+          flags.max_prompt > 0 ? "--max-prompt" : "the published limit for this model"));
+    }
   }
 }
 
@@ -185,6 +201,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                   fmt::format("{} is missing\nrestkv eval --help shows what is expected.", flag));
     }
   }
+  refuse_standard_output("--output", flags.output);
   require_writable_folder(flags.output);
   use_threads(flags.threads);
   const eval::Suite& suite = eval::find_suite(flags.suite);
@@ -194,7 +211,8 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   set_shard(flags.shard, run);
   run.kv_type = find_kv_type(flags.kv_type);
   run.sparse = parse_sparse(flags.sparse);
-  refuse_options_of_others(flags, suite);
+  validate(SamplingOptions{.temperature = flags.temperature});
+  refuse_ignored_options(flags, suite);
   run.choices = eval::find_choice_mode(flags.choices);
 
   ModelOptions model_options;
@@ -217,6 +235,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                               : flags.max_prompt;
   run.prompt.context = model.config().context_length;
   run.prompt.choices_with_bos = flags.bos;
+  check_lengths(flags, run.prompt);
 
   eval::SuiteOptions options;
   options.tokenizer = &tokenizer;
@@ -236,12 +255,22 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   std::vector<eval::SkippedLine> skipped;
   const auto tasks = suite.open(options, skipped);
   for (const eval::SkippedLine& line : skipped) {
-    say(fmt::format("restkv: {}:{}: left out: {}", line.file.string(), line.line, line.reason));
+    notice(fmt::format("{}:{}: left out: {}", line.file.string(), line.line, line.reason));
+  }
+
+  std::vector<eval::TaskInfo> missing;
+  if (flags.tasks.empty()) missing = eval::without_files(suite, tasks, flags.data);
+  if (tasks.empty()) {
+    throw Error(ErrorCode::kInput, eval::describe_missing_files(suite, missing));
+  }
+  if (!missing.empty()) {
+    notice(eval::describe_left_out(suite, missing));
   }
 
   nlohmann::ordered_json settings =
       run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
   if (recipe) settings["recipe"] = about(*recipe);
+  for (const eval::TaskInfo& info : missing) settings["left_out"].push_back(info.name);
   eval::open_run(
       run.folder, settings,
       {{"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
@@ -269,11 +298,15 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                             flags.output));
   }
   progress.finish();
-  print(fmt::format("{} samples in {}{}{}\n", count.samples, flags.output,
-                    count.before > 0 ? fmt::format(", {} of them from before", count.before) : "",
-                    count.failed > 0
-                        ? fmt::format(", {} left out (see \"error\" in its lines)", count.failed)
-                        : ""));
+  std::set<int> budgets;
+  for (const eval::Cell& cell : run.cells) budgets.insert(cell.budget);
+  const std::string unused = eval::describe_unused_budgets(budgets, count.longest_prompt);
+  if (!unused.empty()) notice(unused);
+  print(fmt::format(
+      "{} sample{} in {}{}{}\n", count.samples, count.samples == 1 ? "" : "s", flags.output,
+      count.before > 0 ? fmt::format(", {} of them from before", count.before) : "",
+      count.failed > 0 ? fmt::format(", {} left out (see \"error\" in its lines)", count.failed)
+                       : ""));
   print(fmt::format("Report: restkv report {}\n", flags.output));
   return count.failed > 0 ? kFailure : kSuccess;
 }
@@ -302,96 +335,66 @@ std::function<int()> declare_eval(CLI::App& app) {
   app.add_flag("--list", flags->list,
                "show suites, their tasks and the files they need, and recipes; with --recipe: what "
                "it holds");
-  app.add_option("--recipe", flags->recipe,
-                 "a ready run by name, or your own from a file; options given here win over its "
-                 "own")
-      ->type_name("NAME|FILE.json");
-  app.add_option("-m,--model", flags->model, "GGUF model file")->type_name("FILE");
-  app.add_option("-o,--output", flags->output,
-                 "folder of the run; started again, a run goes on where it ended")
-      ->type_name("DIR");
-  app.add_option("--data", flags->data, "folder (or file) of the benchmark's data")
-      ->type_name("DIR");
-  app.add_option("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on")
-      ->capture_default_str()
-      ->type_name("I/N");
+  add_value(app, "--recipe", flags->recipe,
+            "a ready run by name, or your own from a file; options given here win over its "
+            "own",
+            "NAME|FILE.json");
+  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE");
+  add_value(app, "-o,--output", flags->output,
+            "folder of the run; started again, a run goes on where it ended", "DIR");
+  add_value(app, "--data", flags->data, "folder (or file) of the benchmark's data", "DIR");
+  add_value(app, "--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on",
+            "I/N");
   CLI::Option* code = app.add_flag("--allow-code-execution", flags->allow_code_execution,
                                    "let suites run code that the model wrote, in a sandbox");
-  app.add_option("--sandbox", flags->sandbox,
-                 "full, or reduced: run such code even where this machine does not permit all of "
-                 "the sandbox's layers")
+  add_value(app, "--sandbox", flags->sandbox,
+            "full, or reduced: run such code even where this machine does not permit all of "
+            "the sandbox's layers",
+            "MODE")
       ->check(CLI::IsMember({"full", "reduced"}).description(""))
-      ->needs(code)
-      ->capture_default_str()
-      ->type_name("MODE");
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
+      ->needs(code);
+  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
 
   app.option_defaults()->group(kAsked);
-  app.add_option("suite", flags->suite, "benchmark suite; --list names them")->type_name("SUITE");
-  app.add_option("--method", flags->methods, "methods with options, for instance restkv:kernel=21")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--budget", flags->budgets, "tokens kept per layer and KV head")
-      ->delimiter(',')
-      ->capture_default_str()
-      ->type_name("N,...");
+  add_value(app, "suite", flags->suite, "benchmark suite; --list names them", "SUITE");
+  add_value(app, "--method", flags->methods, "methods with options, for instance restkv:kernel=21",
+            "NAME,...");
+  add_value(app, "--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
   app.add_flag("--no-full", flags->no_full, "leave out the full cache, which others compare with");
-  app.add_option("--tasks", flags->tasks, "only these tasks")
-      ->delimiter(',')
-      ->type_name("NAME,...");
-  app.add_option("--lengths", flags->lengths,
-                 "prompt lengths in tokens, where a suite has a choice")
-      ->delimiter(',')
-      ->type_name("N,...");
-  app.add_option("--limit", flags->limit, "samples per task; 0: all")
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--seed", flags->seed, "of generated samples and drawn texts")
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--profile", flags->profile, "official or restkv (the settings of ReST-KV's code)")
-      ->check(CLI::IsMember({"official", "restkv"}).description(""))
-      ->type_name("NAME");
-  app.add_option("--max-prompt", flags->max_prompt,
-                 "longer prompts lose their middle; 0: the context decides (and, with --profile "
-                 "restkv, the published limits)")
-      ->capture_default_str()
-      ->type_name("N");
+  add_value(app, "--tasks", flags->tasks, "only these tasks", "NAME,...");
+  add_value(app, "--lengths", flags->lengths,
+            "prompt lengths in tokens, where a suite has a choice", "N,...");
+  add_value(app, "--limit", flags->limit, "samples per task; 0: all", "N");
+  add_value(app, "--seed", flags->seed, "of generated samples and drawn texts", "N");
+  add_value(app, "--profile", flags->profile, "official or restkv (the settings of ReST-KV's code)",
+            "NAME")
+      ->check(CLI::IsMember({"official", "restkv"}).description(""));
+  add_value(app, "--max-prompt", flags->max_prompt,
+            "longer prompts lose their middle; 0: the context decides (and, with --profile "
+            "restkv, the published limits)",
+            "N");
   app.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
   app.add_flag("--parse-special", flags->parse_special,
                "with --chat: control tokens in prompts are control tokens, not text");
-  app.add_option("--choices", flags->choices,
-                 "score choices on the compressed cache, on it with the context's last token held "
-                 "back until then, or joint with their context")
-      ->check(CLI::IsMember({"compressed", "held-back", "joint"}).description(""))
-      ->capture_default_str()
-      ->type_name("MODE");
-  app.add_option("--shots", flags->shots, "solved examples before each question of multiple choice")
-      ->capture_default_str()
-      ->type_name("N");
+  add_value(app, "--choices", flags->choices,
+            "score choices on the compressed cache, on it with the context's last token held "
+            "back until then, or joint with their context",
+            "MODE")
+      ->check(CLI::IsMember({"compressed", "held-back", "joint"}).description(""));
+  add_value(app, "--shots", flags->shots, "solved examples before each question of multiple choice",
+            "N");
   app.add_flag("--bos", flags->bos, "put begin-of-text before the context of choices");
-  app.add_option("--linear", flags->linear, kLinearHelp)
-      ->capture_default_str()
-      ->type_name("f32|bf16|int8|auto");
-  app.add_option("--attention", flags->attention, kAttentionHelp)
-      ->capture_default_str()
-      ->type_name("f32|bf16|int8|auto");
-  app.add_option("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4")
-      ->capture_default_str();
-  app.add_option("--sparse", flags->sparse,
-                 "leave out tiles of attention while prompts are read (restkv methods lists the "
-                 "patterns)")
-      ->capture_default_str()
-      ->type_name("PATTERN[:option=value...]");
-  app.add_option("--samples", flags->draws, "texts per problem, for pass@k")
-      ->check(CLI::Range(1, 1000).description(""))
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--temperature", flags->temperature, "0: always the most likely token")
-      ->capture_default_str()
-      ->type_name("T");
+  add_value(app, "--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
+  add_value(app, "--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
+  add_value(app, "--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4",
+            "f16|f32|q8|q4");
+  add_value(app, "--sparse", flags->sparse,
+            "leave out tiles of attention while prompts are read (restkv methods lists the "
+            "patterns)",
+            "PATTERN[:option=value...]");
+  add_value(app, "--samples", flags->draws, "texts per problem, for pass@k", "N")
+      ->check(CLI::Range(1, 1000).description(""));
+  add_value(app, "--temperature", flags->temperature, "0: always the most likely token", "T");
   app.footer(
       "Examples:\n"
       "  restkv eval --list --data benchmarks\n"

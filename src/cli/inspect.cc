@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/process.h"
 #include "restkv/model.h"
 
@@ -47,7 +48,7 @@ std::string describe(const Model& model) {
 
 std::function<int()> declare_inspect(CLI::App& app) {
   auto path = std::make_shared<std::string>();
-  app.add_option("model", *path, "GGUF model file")->required()->type_name("FILE");
+  add_value(app, "model", *path, "GGUF model file", "FILE")->required();
   app.footer("Example:\n  restkv inspect model.gguf");
   return [path] {
     print(describe(Model(*path)));

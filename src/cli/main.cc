@@ -3,6 +3,7 @@
 #include <functional>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 #include "cli/command.h"
 #include "cli/process.h"
@@ -30,7 +31,31 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
                      chosen.front()->get_name());
 }
 
+/// An empty argument is a variable of a script that was never set; no option has a use for one.
+/// CLI11 would drop it, or take the next argument for the value ("--tasks= longbench").
+void refuse_empty_arguments(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    std::string_view argument = argv[i];
+    if (argument.empty()) {
+      const std::string_view before = argv[i - 1];
+      throw restkv::Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("{} is empty; give a value or leave it out",
+                      before.starts_with('-') ? fmt::format("the value of {}", before)
+                                              : fmt::format("argument {}", i)));
+    }
+    const bool is_option = argument.starts_with("--") && argument.size() > 3;
+    if (is_option && argument.find_first_of("= \n") == argument.size() - 1 &&
+        argument.ends_with('=')) {
+      throw restkv::Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("{} has no value behind it; give one or leave it out", argument));
+    }
+  }
+}
+
 int run(int argc, char** argv) {
+  refuse_empty_arguments(argc, argv);
   CLI::App app("Long-context language models on CPUs with a small, fixed KV cache");
   app.name("restkv");
   app.set_version_flag("--version", "restkv " RESTKV_VERSION);

@@ -128,7 +128,8 @@ void take_signals() {
   }
   if (g_pending >= 0) return;
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  say("restkv: no thread can be started to wait for Ctrl-C, which will end the program at once; "
+  notice(
+      "no thread can be started to wait for Ctrl-C, which will end the program at once; "
       "raise the limits on processes and memory (ulimit -u, ulimit -v)");
 }
 
@@ -165,6 +166,8 @@ void print_answer(std::string_view text) {
 }
 
 void say(std::string_view line) { write_all(STDERR_FILENO, printable(line) + '\n'); }
+
+void notice(std::string_view text) { say(fmt::format("restkv: {}", text)); }
 
 int run_main(std::string_view name, const std::function<int()>& action) {
   // Should ggml abort the process, it would start a debugger to show where.

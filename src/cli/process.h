@@ -55,6 +55,8 @@ void print(std::string_view text);
 void print_answer(std::string_view text);
 /// Writes a `printable` line to standard error: everything but what was asked for.
 void say(std::string_view line);
+/// Says that something is not as one might think, but goes on.
+void notice(std::string_view text);
 
 /// Runs a program's `action`, which returns an exit code, and says in one line, begun by `name`,
 /// what ends it otherwise. When the reader of standard output has gone, the process ends as others

@@ -12,6 +12,8 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
 #include "restkv/error.h"
 
@@ -33,6 +35,7 @@ struct ReportFlags {
 };
 
 int report(const ReportFlags& flags) {
+  refuse_standard_output("--output", flags.output);
   const std::vector<fs::path> folders(flags.runs.begin(), flags.runs.end());
   const fs::path output =
       flags.output.empty() ? folders.front() / "report" : fs::path(flags.output);
@@ -41,6 +44,11 @@ int report(const ReportFlags& flags) {
   std::vector<std::vector<eval::Picture>> pictures;
   for (const eval::Run& run : eval::load_runs(folders)) {
     reports.push_back(eval::report_of(run));
+    if (reports.back().finished == 0) {
+      throw Error(ErrorCode::kInput,
+                  fmt::format("{}: holds no results yet; restkv eval puts them there",
+                              run.folders.front().string()));
+    }
     pictures.push_back(eval::pictures(
         reports.back(), fmt::format("{}-{}", reports.size(),
                                     file_name(run.settings.at("benchmark").get<std::string>()))));
@@ -78,8 +86,8 @@ std::function<int()> declare_report(CLI::App& app) {
   app.add_option("runs", flags->runs, "folders that restkv eval wrote; shards are put together")
       ->required()
       ->type_name("RUN_DIR...");
-  app.add_option("-o,--output", flags->output, "folder of the report; RUN_DIR/report if not given")
-      ->type_name("DIR");
+  add_value(app, "-o,--output", flags->output, "folder of the report; RUN_DIR/report if not given",
+            "DIR");
   app.footer(
       "Examples:\n"
       "  restkv report runs/ruler\n"

@@ -1,9 +1,6 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -13,7 +10,10 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
 #include "cli/process.h"
+#include "cli/prompt_sources.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/turn.h"
@@ -28,14 +28,14 @@ namespace {
 
 struct RunFlags {
   std::string model;
-  std::optional<std::string> prompt;
-  std::string file, system;
+  PromptSources prompt;
+  std::string system;
   bool raw = false;
   bool parse_special = false;
   std::string load_cache, save_cache;
   size_t max_tokens = 256;
   int threads = 0;
-  SamplingOptions sampling;
+  SamplingFlags sampling;
   SessionFlags session;
   bool stats = false;
   std::string stats_json;
@@ -55,6 +55,7 @@ struct RunStats {
   double prefill_seconds = 0;  // up to the first token
   double compress_seconds = 0;
   size_t generated_tokens = 0;
+  std::optional<std::string> finish_reason;  // none if no answer was wanted, or there is none yet
   double decode_tokens_per_second = 0;
   size_t kv_bytes_full = 0;
   size_t kv_bytes_kept = 0;
@@ -170,6 +171,8 @@ struct RunStats {
                                   {"compress_seconds", compress_seconds},
                                   {"sparse", sparse_json()},
                                   {"generated_tokens", generated_tokens},
+                                  {"finish_reason", finish_reason ? nlohmann::json(*finish_reason)
+                                                                  : nlohmann::json(nullptr)},
                                   {"decode_tokens_per_second", decode_tokens_per_second},
                                   {"kv_bytes_full", kv_bytes_full},
                                   {"kv_bytes_kept", kv_bytes_kept},
@@ -179,16 +182,6 @@ struct RunStats {
            "\n";
   }
 };
-
-std::string read_prompt(const RunFlags& flags) {
-  if (flags.prompt) return to_utf8(*flags.prompt, "-p");
-  if (!flags.file.empty() && flags.file != "-") return to_utf8(read_file(flags.file), flags.file);
-  if (flags.file.empty() && isatty(STDIN_FILENO) != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
-  }
-  return to_utf8({std::istreambuf_iterator<char>(std::cin), {}}, "standard input");
-}
 
 /// A conversation of one turn, or a plain text where there is no template or none is wanted.
 Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer) {
@@ -201,8 +194,8 @@ Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer)
                           : "--system needs a chat template, which this model does not have");
   }
   if (!flags.raw) {
-    say(fmt::format("restkv: {} has no chat template (a base model?); the prompt is fed as it is",
-                    flags.model));
+    notice(fmt::format("{} has no chat template (a base model?); the prompt is fed as it is",
+                       flags.model));
   }
   return Conversation::plain_text(tokenizer, flags.raw || flags.parse_special);
 }
@@ -211,6 +204,7 @@ void check_flags(const RunFlags& flags) {
   const auto refuse = [](const char* message) {
     throw Error(ErrorCode::kInvalidArgument, message);
   };
+  refuse_standard_output("--save-cache", flags.save_cache);
   if (flags.max_tokens == 0 && flags.save_cache.empty()) {
     refuse("--max-tokens 0 only reads the prompt; keep what was read with --save-cache FILE");
   }
@@ -230,7 +224,7 @@ void check_flags(const RunFlags& flags) {
 void check_files(const RunFlags& flags) {
   CommandFiles files;
   files.reads("--model", flags.model);
-  if (flags.file != "-") files.reads("--file", flags.file);
+  for (const std::string& file : flags.prompt.files()) files.reads("--file", file);
   if (!flags.save_cache.empty()) {
     files.writes("--save-cache", flags.save_cache);
     require_snapshot_writable(flags.save_cache);
@@ -240,25 +234,30 @@ void check_files(const RunFlags& flags) {
   files.writes("--stats-json", flags.stats_json);
 }
 
+/// Nobody who does not know the default budget expects that most of a long prompt is forgotten.
+void tell_what_was_dropped(const Session& session, const ModelConfig& config) {
+  const double held = tokens_held(session.cache(), config);
+  if (held == 0 || held >= static_cast<double>(session.tokens())) return;
+  notice(fmt::format("kept {:.0f} of {} tokens per KV head; --budget N keeps N, --method full all",
+                     held, session.tokens()));
+}
+
 void run_model(const RunFlags& flags, RunStats& stats) {
   check_flags(flags);
   check_files(flags);
+  const SamplingOptions sampling = flags.sampling.resolve();
   std::optional<SessionOptions> options;  // of a loaded session: those it was made with
-  if (flags.load_cache.empty()) options = flags.session.session();
-  const std::string prompt = read_prompt(flags);
-  if (prompt.empty()) {
-    const bool from_file = !flags.file.empty() && flags.file != "-";
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the prompt from {} is empty; give it some text",
-                            flags.prompt ? "-p"
-                            : from_file  ? flags.file
-                                         : "standard input"));
+  if (flags.load_cache.empty()) {
+    options = flags.session.session();
+  } else {
+    flags.session.check_for_loading();
   }
+  const std::string prompt = flags.prompt.read();
 
   const Stopwatch loading;
   const Model model(flags.model, flags.session.model());
   const Tokenizer tokenizer(flags.model);
-  Sampler sampler(flags.sampling, model.config().vocabulary);
+  Sampler sampler(sampling, model.config().vocabulary);
   stats.load_seconds = loading.seconds();
   stats.layers = model.config().layers;
   stats.window_layers = stats.layers - model.config().global_layers();
@@ -281,7 +280,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   require_room(session, model.config(), tokenizer, prompt);
   const Conversation::Turn turn = conversation.ask(prompt);
   if (turn.from_the_start && session.tokens() > 0) {
-    say("restkv: the chat template rewrites what was said: reading it all again");
+    notice("the chat template rewrites what was said: reading it all again");
     session = Session(model, session.options());
   }
   stats.cached_tokens = session.tokens();
@@ -295,11 +294,17 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.compress_seconds = session.compress_seconds() - compressed_before;
   stats.sparse = session.sparse_report();
   stats.kv_bytes_kept = session.cache().kept_bytes();
+  // A loaded cache has the budget that it was made with.
+  if (options && !flags.session.budget_given()) tell_what_was_dropped(session, model.config());
 
   const Generation generation = answer(session, conversation, tokenizer, sampler, flags.max_tokens);
   stats.generated_tokens = generation.tokens.size();
   stats.decode_tokens_per_second = generation.tokens_per_second();
+  if (flags.max_tokens > 0) stats.finish_reason = finish_reason(generation, flags.max_tokens);
   if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+  if (stats.finish_reason == kCutShort) {
+    notice(fmt::format("stopped at --max-tokens {}", flags.max_tokens));
+  }
   if (flags.save_cache.empty()) return;
   session.compress();  // as after every turn of a chat
   session.save(flags.save_cache, conversation.to_json());
@@ -317,7 +322,7 @@ int run(const RunFlags& flags) {
     stats.interrupted = true;
   }
   if (flags.stats || stats.interrupted) say("\n" + stats.text());
-  if (!flags.stats_json.empty()) write_file_atomically(flags.stats_json, stats.json());
+  if (!flags.stats_json.empty()) write_output(flags.stats_json, stats.json());
   if (interruption) throw *interruption;
   return kSuccess;
 }
@@ -326,38 +331,29 @@ int run(const RunFlags& flags) {
 
 std::function<int()> declare_run(CLI::App& app) {
   auto flags = std::make_shared<RunFlags>();
-  app.add_option("-m,--model", flags->model, "GGUF model file")->required()->type_name("FILE");
-  auto* prompt = app.add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
-  app.add_option("-f,--file", flags->file, "file that holds the prompt; - is standard input")
-      ->type_name("FILE")
-      ->excludes(prompt);
-  app.add_option("--system", flags->system, "system message of the chat template")
-      ->type_name("TEXT");
+  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
+  flags->prompt.declare(app);
+  add_value(app, "--system", flags->system, "system message of the chat template", "TEXT");
   app.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
   app.add_flag("--parse-special", flags->parse_special,
                "control tokens written in the prompt (<|im_end|>) are control tokens, not text");
-  app.add_option("--save-cache", flags->save_cache,
-                 "save the conversation with its cache, after the answer")
-      ->type_name("FILE");
-  app.add_option("--load-cache", flags->load_cache,
-                 "go on with a saved one: the prompt is its next turn")
-      ->type_name("FILE");
-  app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1 << 30).description(""))
-      ->type_name("N");
-  app.add_option("-t,--threads", flags->threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
+  add_value(app, "--save-cache", flags->save_cache,
+            "save the conversation with its cache, after the answer", "FILE");
+  add_value(app, "--load-cache", flags->load_cache,
+            "go on with a saved one: the prompt is its next turn", "FILE");
+  add_value(app, "-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read", "N")
+      ->check(CLI::Range(0, 1 << 30).description(""));
+  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   app.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
-  app.add_option("--stats-json", flags->stats_json, "write the same as JSON")->type_name("FILE");
+  add_value(app, "--stats-json", flags->stats_json,
+            "write the same as JSON; - is standard output, after the answer", "FILE");
   flags->session.declare(app);
-  declare_sampling(app, flags->sampling);
+  flags->sampling.declare(app);
   app.footer(
       "Examples:\n"
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
-      "  restkv run -m model.gguf -f question_and_document.txt --budget 512 --stats\n"
-      "  cat report.txt | restkv run -m model.gguf --method snapkv --kernel 21 --temp 0.7\n"
+      "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 512 --stats\n"
+      "  cat report.txt | restkv run -m model.gguf -p 'Summarise it.' --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
       "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"
       "  restkv run -m model.gguf -f report.txt -n 0 --save-cache report.rkv\n"

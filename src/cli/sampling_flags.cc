@@ -1,21 +1,56 @@
 #include "cli/sampling_flags.h"
 
-namespace restkv::cli {
+#include <fmt/format.h>
 
-void declare_sampling(CLI::App& app, SamplingOptions& options) {
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "cli/options.h"
+#include "cli/process.h"
+
+namespace restkv::cli {
+namespace {
+
+void mention_ignored(const std::vector<const CLI::Option*>& options, std::string_view reason) {
+  std::string names;
+  for (const CLI::Option* option : options) {
+    if (option->count() > 0) names += (names.empty() ? "" : ", ") + option->get_name();
+  }
+  if (!names.empty()) notice(fmt::format("without effect {}: {}", reason, names));
+}
+
+}  // namespace
+
+void SamplingFlags::declare(CLI::App& app) {
   constexpr const char* kGroup = "Sampling (names as in libllama)";
   const auto add = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str()->group(kGroup)->type_name("X");
+    const bool whole = std::is_integral_v<std::remove_reference_t<decltype(value)>>;
+    return add_value(app, name, value, help, whole ? "N" : "X")->group(kGroup);
   };
-  add("--temp", options.temperature, "temperature; 0 picks the most likely token");
-  add("--top-k", options.top_k, "keep the k most likely tokens; 0 is off");
-  add("--top-p", options.top_p, "keep the most likely tokens up to this mass; 1 is off");
-  add("--min-p", options.min_p, "drop tokens below this share of the best; 0 is off");
-  add("--repeat-last-n", options.repeat_last_n, "tokens the penalties look back on");
-  add("--repeat-penalty", options.repeat_penalty, "1 is off");
-  add("--presence-penalty", options.presence_penalty, "0 is off");
-  add("--frequency-penalty", options.frequency_penalty, "0 is off");
-  add("-s,--seed", options.seed, "seed of the random choice");
+  add("--temp", options_.temperature, "temperature; 0 picks the most likely token");
+  of_random_choice_ = {
+      add("--top-k", options_.top_k, "keep the k most likely tokens; 0 is off"),
+      add("--top-p", options_.top_p, "keep the most likely tokens up to this mass; 1 is off"),
+      add("--min-p", options_.min_p, "drop tokens below this share of the best; 0 is off")};
+  const CLI::Option* last_n =
+      add("--repeat-last-n", options_.repeat_last_n, "tokens the penalties look back on");
+  of_penalties_ = {last_n, add("--repeat-penalty", options_.repeat_penalty, "1 is off"),
+                   add("--presence-penalty", options_.presence_penalty, "0 is off"),
+                   add("--frequency-penalty", options_.frequency_penalty, "0 is off")};
+  of_random_choice_.push_back(add("-s,--seed", options_.seed, "seed of the random choice"));
+}
+
+SamplingOptions SamplingFlags::resolve() const {
+  validate(options_);
+  if (options_.temperature == 0) mention_ignored(of_random_choice_, "at temperature 0");
+  if (options_.repeat_last_n == 0) {
+    mention_ignored(of_penalties_, "with --repeat-last-n 0");
+  } else if (options_.repeat_penalty == 1 && options_.presence_penalty == 0 &&
+             options_.frequency_penalty == 0) {
+    mention_ignored({of_penalties_.front()}, "without a penalty");
+  }
+  return options_;
 }
 
 }  // namespace restkv::cli

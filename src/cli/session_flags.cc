@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/options.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -11,12 +12,12 @@ void SessionFlags::declare(CLI::App& app) {
   compression_.declare(app);
   constexpr const char* kGroup = "Cache";
   const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
-    app.add_option(name, value, help)->capture_default_str()->group(kGroup)->type_name(type);
+    return add_value(app, name, value, help, type)->group(kGroup);
   };
   add("--kv-type", kv_type_, "how kept keys and values are stored", "f16|f32|q8|q4");
   add("--prefill", prefill_, "read prompts whole, or in chunks with the cache cut back after each",
       "whole|chunked");
-  add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
+  chunk_option_ = add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
   add("--decode-interval", interval_,
       "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow", "N");
   add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N");
@@ -59,6 +60,8 @@ SessionOptions SessionFlags::session() const {
     options.chunk = chunk_;
   } else if (prefill_ != "whole") {
     refuse(fmt::format("--prefill is '{}'; expected whole or chunked", prefill_));
+  } else if (chunk_option_->count() > 0) {
+    refuse("--chunk has no effect without --prefill chunked");
   }
   if (decode_budget_ != 0 && interval_ == 0) {
     refuse("--decode-budget has no effect without --decode-interval");
@@ -73,7 +76,7 @@ SessionOptions SessionFlags::session() const {
   return options;
 }
 
-void SessionFlags::change(Session& loaded) const {
+void SessionFlags::check_for_loading() const {
   for (const CLI::Option* option : saved_) {
     if (option->count() == 0 || option->get_name() == "--budget") continue;
     throw Error(
@@ -82,6 +85,9 @@ void SessionFlags::change(Session& loaded) const {
                     "made with but for the budget; leave it out",
                     option->get_name()));
   }
+}
+
+void SessionFlags::change(Session& loaded) const {
   if (const std::optional<int> budget = compression_.budget()) loaded.set_budget(*budget);
   loaded.set_sparse(sparse());
 }

@@ -27,9 +27,11 @@ class SessionFlags {
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const;
-  /// Applies what was given to a session from a file, which has options of its own: the budget and
-  /// the sparse pattern may be others. Throws `Error` (kInvalidArgument) if anything else was
-  /// given.
+  [[nodiscard]] bool budget_given() const { return compression_.budget().has_value(); }
+  /// A session from a file has options of its own: only the budget and the sparse pattern may be
+  /// others. Throws `Error` (kInvalidArgument) if anything else was given; before a file is read.
+  void check_for_loading() const;
+  /// Applies those two.
   void change(Session& loaded) const;
 
  private:
@@ -40,6 +42,7 @@ class SessionFlags {
   std::string kv_type_ = "f16";
   std::string prefill_ = "whole";
   size_t chunk_ = 2048;
+  const CLI::Option* chunk_option_ = nullptr;
   size_t interval_ = 0;
   int decode_budget_ = 0;
   std::string positions_ = "original";

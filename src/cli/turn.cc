@@ -84,6 +84,22 @@ Generation answer(Session& session, Conversation& conversation, const Tokenizer&
   return generation;
 }
 
+std::string_view finish_reason(const Generation& generation, size_t max_tokens) {
+  if (generation.stopped_by_caller) return "interrupted";
+  return generation.tokens.size() == max_tokens ? kCutShort : "stop";
+}
+
+double tokens_held(const KvCache& cache, const ModelConfig& config) {
+  size_t rows = 0;
+  size_t heads = 0;
+  for (size_t layer = 0; layer < cache.layers(); ++layer) {
+    if (config.windows[layer] > 0) continue;
+    for (const CachedHead& head : cache.heads(layer)) rows += head.count;
+    heads += cache.heads(layer).size();
+  }
+  return heads > 0 ? static_cast<double>(rows) / static_cast<double>(heads) : 0;
+}
+
 Session load_session(const Model& model, const std::string& path, Conversation& conversation) {
   std::string said;
   Session session = Session::load(model, path, &said);

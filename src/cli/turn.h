@@ -35,6 +35,14 @@ double read_tokens(Session& session, std::span<const int32_t> tokens, const char
 Generation answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
                   Sampler& sampler, size_t max_tokens);
 
+/// Why an answer ended, in the words of chat programming interfaces: "stop" (the model had
+/// finished), `kCutShort`, or "interrupted" (Ctrl-C).
+std::string_view finish_reason(const Generation& generation, size_t max_tokens);
+inline constexpr std::string_view kCutShort = "length";
+
+/// Tokens per cache head, on average over the layers that are compressed; 0 if there are none.
+double tokens_held(const KvCache& cache, const ModelConfig& config);
+
 /// The session in a snapshot and the conversation that was saved with it. Throws `Error` as
 /// `Session::load` does.
 Session load_session(const Model& model, const std::string& path, Conversation& conversation);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -65,6 +66,11 @@ class CliEval : public ::testing::Test {
     }
     std::ranges::sort(list);
     return list;
+  }
+
+  static std::string text_of(const std::string& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
   }
 
   TemporaryFolder folder_;
@@ -228,6 +234,91 @@ TEST_F(CliEval, LookAlikesOfControlTokensAreTextInAChat) {
   const size_t parsed = tokens({"--chat", "--parse-special"});
   EXPECT_GT(tokens({"--chat"}), parsed);
   EXPECT_THAT(refusal(2, run_, {"--parse-special"}), HasSubstr("no effect without --chat"));
+}
+
+TEST_F(CliEval, NamesOptionsWithoutEffect) {
+  EXPECT_THAT(refusal(2, run_, {"--temperature", "-1"}), HasSubstr("temp is -1; expected 0, or"));
+  for (const std::vector<std::string>& ignored : std::vector<std::vector<std::string>>{
+           {"--lengths", "100"}, {"--samples", "2"}, {"--temperature", "0.5"}}) {
+    EXPECT_THAT(refusal(2, run_, ignored),
+                HasSubstr(ignored[0] + " has no effect on the suite prompts"));
+  }
+}
+
+TEST_F(CliEval, NamesTheFilesThatAreMissing) {
+  const std::vector<std::string> longbench{"eval",     "longbench", "-m",       model_,
+                                           "-t",       "1",         "-o",       run_,
+                                           "--budget", "48",        "--method", "snapkv"};
+  const Outcome none = restkv_process(longbench);
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.err, HasSubstr("the files of all 16 tasks of longbench are missing "
+                                  "(longbench/narrativeqa.jsonl, "));
+  EXPECT_THAT(none.err, HasSubstr("get them from https://huggingface.co/datasets/THUDM/LongBench"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+
+  std::filesystem::create_directories(folder_.file("data/longbench"));
+  std::ofstream(folder_.file("data/longbench/hotpotqa.jsonl"))
+      << R"({"input": "q", "context": "c", "answers": ["answer"], "length": 3})" << '\n'
+      << R"({"input": "q", "context": "c", "answers": [], "length": 3})" << '\n';
+  std::vector<std::string> one = longbench;
+  one.insert(one.end(), {"--data", folder_.file("data")});
+  const Outcome some = restkv_process(one);
+  EXPECT_EQ(some.exit_code, 0) << some.err;
+  EXPECT_THAT(some.err, HasSubstr("restkv: 15 of 16 tasks are left out, their files are missing: "
+                                  "narrativeqa, qasper, multifieldqa_en, 2wikimqa, "));
+  EXPECT_THAT(some.err, HasSubstr("hotpotqa.jsonl:2: left out: field 'answers' is an empty list"));
+  EXPECT_THAT(some.out, StartsWith("1 sample in "));
+  EXPECT_EQ(restkv_process({"report", run_}).exit_code, 0);
+  EXPECT_THAT(text_of(run_ + "/report/report.md"),
+              HasSubstr("Left out, since their files were missing: narrativeqa, qasper"));
+}
+
+TEST_F(CliEval, LengthsThatCannotBeAreSaid) {
+  const std::vector<std::string> niah{"eval",     "niah",   "-m",      model_,     "-t",
+                                      "1",        "-o",     run_,      "--budget", "48",
+                                      "--method", "snapkv", "--limit", "1"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> list = niah;
+    list.insert(list.end(), more.begin(), more.end());
+    return restkv_process(list);
+  };
+  const Outcome beyond = with({"--lengths", "1000,9000"});
+  EXPECT_EQ(beyond.exit_code, 2);
+  EXPECT_THAT(beyond.err, HasSubstr("--lengths 9000 is beyond the model's context of 4096 tokens"));
+  EXPECT_THAT(with({"--lengths", "1000,1000"}).err, HasSubstr("--lengths has 1000 twice"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+
+  const Outcome cut = with({"--lengths", "1000", "--max-prompt", "100"});
+  EXPECT_EQ(cut.exit_code, 0) << cut.err;
+  EXPECT_THAT(cut.err, HasSubstr("restkv: prompts of 1000 tokens are cut to 100 (--max-prompt)\n"));
+  EXPECT_THAT(restkv_process({"report", run_}).out,
+              ::testing::ContainsRegex("Scores, 1000 tokens, cut to [0-9]+"));
+}
+
+TEST_F(CliEval, BudgetsThatEvictNothingAreSaid) {
+  run(run_, {"--limit", "1"});
+  const Outcome outcome =
+      restkv_process({"eval", "prompts", "-m", model_, "--data", data_, "--method", "snapkv",
+                      "--budget", "48,4000", "-t", "1", "-o", run_ + "2", "--limit", "1"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              ::testing::ContainsRegex("restkv: nothing was evicted at budget 4000: the "
+                                       "longest prompt has [0-9]+ tokens\n"));
+  EXPECT_EQ(restkv_process({"report", run_ + "2"}).exit_code, 0);
+  EXPECT_THAT(text_of(run_ + "2/report/report.md"),
+              HasSubstr("Nothing was evicted at budget 4000"));
+  EXPECT_EQ(restkv_process({"report", run_}).exit_code, 0);
+  EXPECT_THAT(text_of(run_ + "/report/report.md"), Not(HasSubstr("Nothing was evicted")));
+}
+
+TEST_F(CliEval, AReportNeedsResults) {
+  run(run_, {"--limit", "1"});
+  std::filesystem::resize_file(run_ + "/results.jsonl", 0);
+  const Outcome empty = restkv_process({"report", run_});
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_EQ(empty.out, "");
+  EXPECT_THAT(empty.err, HasSubstr(run_ + ": holds no results yet"));
+  EXPECT_FALSE(std::filesystem::exists(run_ + "/report"));
 }
 
 TEST_F(CliEval, ListsSuitesAndTheirFiles) {

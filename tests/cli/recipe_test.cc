@@ -111,7 +111,7 @@ class OwnRecipe : public ::testing::Test {
   std::string run_ = folder_.file("run");
   json recipe_ = {{"title", "Mine"},  {"suite", "prompts"}, {"method", "snapkv:kernel=7"},
                   {"budget", {48}},   {"limit", 1},         {"no-full", true},
-                  {"kv-type", "f32"}, {"temperature", 0.5}};
+                  {"kv-type", "f32"}, {"max-prompt", 4000}};
 };
 
 TEST_F(OwnRecipe, GivesOptionsTheirValues) {

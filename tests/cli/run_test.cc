@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "cli/beside_the_cut.h"
 #include "cli/cli_test.h"
 #include "make_model/presets.h"
 #include "restkv/tokenizer.h"
@@ -68,7 +69,7 @@ class CliRun : public ::testing::Test {
   static std::string answer(const std::vector<std::string>& more) {
     const Outcome outcome = run(more);
     EXPECT_EQ(outcome.exit_code, 0);
-    EXPECT_EQ(outcome.err, "");
+    EXPECT_EQ(beside_the_cut(outcome.err), "");
     return outcome.out;
   }
   /// The message of a run that must end with `exit_code`, and print nothing else.
@@ -106,7 +107,7 @@ TEST_F(CliRun, TheRealModelAnswers) {
   const Outcome greedy = restkv_process(question);
   EXPECT_EQ(greedy.exit_code, 0);
   // On a slow machine (under a sanitizer, say) reading takes long enough to be reported.
-  EXPECT_THAT(greedy.err, AnyOf(IsEmpty(), StartsWith("reading the prompt")));
+  EXPECT_THAT(beside_the_cut(greedy.err), AnyOf(IsEmpty(), StartsWith("reading the prompt")));
   EXPECT_THAT(greedy.out, HasSubstr("Paris"));
   EXPECT_EQ(greedy.out.back(), '\n');
 }
@@ -194,6 +195,102 @@ TEST_F(CliRun, ControlTokensInAPromptAreTextUnlessAskedFor) {
               HasSubstr("as it was begun"));
 }
 
+TEST_F(CliRun, JoinsADocumentAndTheQuestion) {
+  const std::string report = folder_.file("report.txt");
+  const std::string notes = folder_.file("notes.txt");
+  write_bytes(report, "The report.\r\n\n");
+  write_bytes(notes, "The notes.");
+  const auto joined = [&](const std::vector<std::string>& sources, const std::string& input = {}) {
+    std::vector<std::string> list = arguments({"-n", "12"});
+    list.insert(list.end(), sources.begin(), sources.end());
+    return restkv_process(Spawn{.arguments = list, .input = input});
+  };
+  EXPECT_EQ(joined({"-p", "Why?", "-f", report}).out,
+            answer({"-n", "12", "-p", "The report.\n\nWhy?"}));
+  EXPECT_EQ(joined({"-f", notes, "-f", report}).out,
+            answer({"-n", "12", "-p", "The notes.\n\nThe report.\r\n\n"}));
+  const Outcome piped = joined({"-p", "Why?"}, "The report.\n");
+  EXPECT_EQ(piped.out, answer({"-n", "12", "-p", "The report.\n\nWhy?"}));
+  EXPECT_EQ(beside_the_cut(piped.err),
+            "restkv: 12 bytes of standard input are part of the prompt; < /dev/null leaves them "
+            "out\n");
+  const Outcome asked = joined({"-f", "-", "-p", "Why?", "-f", notes}, "The report.\n");
+  EXPECT_EQ(asked.out, answer({"-n", "12", "-p", "The report.\n\nThe notes.\n\nWhy?"}));
+  EXPECT_EQ(beside_the_cut(asked.err), "");
+  EXPECT_EQ(joined({"-f", notes}, "The report.\n").out,
+            answer({"-n", "12", "-p", "The notes.\n\nThe report.\n"}));
+
+  write_bytes(report, "");
+  EXPECT_THAT(refusal(2, {"-f", report, "-p", "Why?"}),
+              HasSubstr("the prompt from " + report + " is empty"));
+  EXPECT_THAT(refusal(2, {"-f", "-", "-f", "-"}), HasSubstr("-f - is given twice"));
+}
+
+TEST_F(CliRun, DoesNotAnswerWithoutWhatAnOpenPipeMayBring) {
+  const Outcome outcome = restkv_process(
+      Spawn{.arguments = arguments({"-p", "hello"}),
+            .keep_input_open = true,
+            .interrupt_when = [](const Outcome& so_far) {
+              return so_far.err.find("waiting for standard input") != std::string::npos;
+            }});
+  EXPECT_EQ(outcome.signal, SIGINT);
+  EXPECT_EQ(outcome.out, "");
+}
+
+TEST_F(CliRun, SaysWhatWasDroppedAndWhyAnAnswerEnds) {
+  const Outcome outcome = run({"-n", "3", "--raw", "-p", long_text(1500)});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, ::testing::ContainsRegex(
+                               "restkv: kept 1024 of [0-9]+ tokens per KV head; --budget N keeps "
+                               "N, --method full all\n"));
+  EXPECT_THAT(outcome.err, HasSubstr("restkv: stopped at --max-tokens 3\n"));
+  // Who names a budget knows.
+  const Outcome asked = run({"-n", "3", "--raw", "-p", long_text(1500), "--budget", "1024"});
+  EXPECT_EQ(asked.err, "restkv: stopped at --max-tokens 3\n");
+  EXPECT_EQ(stats_of({"-n", "3", "-p", "hello"}).at("finish_reason"), "length");
+  EXPECT_EQ(stats_of({"-n", "0", "-p", "hello", "--save-cache", folder_.file("c.rkv")})
+                .at("finish_reason"),
+            nullptr);
+}
+
+TEST_F(CliRun, ADashIsStandardOutput) {
+  const Outcome outcome = run({"-n", "3", "-p", "hello", "--stats-json", "-"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  const std::string expected = answer({"-n", "3", "-p", "hello"});
+  ASSERT_THAT(outcome.out, StartsWith(expected));
+  EXPECT_EQ(nlohmann::json::parse(outcome.out.substr(expected.size())).at("generated_tokens"), 3);
+  EXPECT_FALSE(std::filesystem::exists("-"));
+  EXPECT_THAT(refusal(2, {"-n", "3", "-p", "hello", "--save-cache", "-"}),
+              HasSubstr("--save-cache cannot write to standard output"));
+}
+
+TEST_F(CliRun, NamesOptionsThatHaveNoEffect) {
+  const auto notices = [](std::vector<std::string> more) {
+    more.insert(more.end(), {"-n", "1", "-p", "hello"});
+    return beside_the_cut(run(more).err);
+  };
+  EXPECT_EQ(notices({"--top-k", "5", "--seed", "7"}),
+            "restkv: without effect at temperature 0: --top-k, --seed\n");
+  EXPECT_EQ(notices({"--temp", "1", "--top-k", "5", "--seed", "7"}), "");
+  EXPECT_EQ(notices({"--repeat-last-n", "5"}),
+            "restkv: without effect without a penalty: --repeat-last-n\n");
+  EXPECT_EQ(notices({"--repeat-last-n", "0", "--repeat-penalty", "1.1"}),
+            "restkv: without effect with --repeat-last-n 0: --repeat-last-n, --repeat-penalty\n");
+  EXPECT_EQ(notices({"--repeat-last-n", "5", "--repeat-penalty", "1.1"}), "");
+  EXPECT_THAT(refusal(2, {"-p", "x", "--chunk", "64"}),
+              HasSubstr("--chunk has no effect without --prefill chunked"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--decode-budget", "64"}),
+              HasSubstr("no effect without --decode-interval"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "64", "--budget", "65"}), HasSubstr("--budget"));
+}
+
+TEST_F(CliRun, SurvivesAPromptOfRandomBytes) {
+  const std::string file = folder_.file("prompt.bin");
+  write_bytes(file, random_bytes(2000, 5));
+  answer({"-n", "4", "--budget", "1024", "-f", file});
+  answer({"-n", "4", "--budget", "1024", "--raw", "-f", file});
+}
+
 TEST_F(CliRun, RawSkipsTheChatTemplate) {
   const nlohmann::json chat = stats_of({"-n", "1", "-p", "hello"});
   const nlohmann::json raw = stats_of({"-n", "1", "-p", "hello", "--raw"});
@@ -240,13 +337,14 @@ TEST_F(CliRun, FeedsBaseModelsThePromptAsItIsAndSaysSo) {
   const std::vector<std::string> plain{"run", "-m", path, "-t", "1", "-n", "12", "-p", "hello"};
   const Outcome base = restkv_process(plain);
   EXPECT_EQ(base.exit_code, 0);
-  EXPECT_EQ(base.err, "restkv: " + path +
-                          " has no chat template (a base model?); the prompt is fed as it is\n");
+  EXPECT_EQ(
+      beside_the_cut(base.err),
+      "restkv: " + path + " has no chat template (a base model?); the prompt is fed as it is\n");
   // The same weights as those of the other tests.
   EXPECT_EQ(base.out, answer({"-n", "12", "-p", "hello", "--raw"}));
   std::vector<std::string> raw = plain;
   raw.emplace_back("--raw");
-  EXPECT_EQ(restkv_process(raw).err, "");
+  EXPECT_EQ(beside_the_cut(restkv_process(raw).err), "");
   std::vector<std::string> system = plain;
   system.insert(system.end(), {"--system", "Be brief."});
   const Outcome refused = restkv_process(system);
@@ -387,14 +485,13 @@ TEST_F(CliRun, RefusesBadSamplingAndThreads) {
 }
 
 TEST_F(CliRun, RefusesPromptsThatAreNotThere) {
-  EXPECT_THAT(refusal(2, {"-p", ""}), HasSubstr("the prompt from -p is empty"));
+  EXPECT_THAT(refusal(2, {"-p", ""}), HasSubstr("the value of -p is empty"));
   EXPECT_THAT(refusal(2, {}), HasSubstr("the prompt from standard input is empty"));
   const std::string file = folder_.file("prompt.txt");
   EXPECT_THAT(refusal(1, {"-f", file}), HasSubstr("cannot read " + file + ": No such file"));
   write_bytes(file, "");
   EXPECT_THAT(refusal(2, {"-f", file}), HasSubstr("the prompt from " + file + " is empty"));
   EXPECT_THAT(refusal(1, {"-f", "/"}), HasSubstr("cannot read /: Is a directory"));
-  EXPECT_THAT(refusal(2, {"-f", file, "-p", "x"}), HasSubstr("excludes"));
 }
 
 TEST_F(CliRun, RefusesAPromptLongerThanTheContext) {

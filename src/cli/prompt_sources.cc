@@ -1,0 +1,84 @@
+#include "cli/prompt_sources.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/options.h"
+#include "cli/output_file.h"
+#include "cli/process.h"
+#include "cli/standard_input.h"
+#include "restkv/error.h"
+
+namespace restkv::cli {
+namespace {
+
+/// Texts one after the other, an empty line between them whatever their own line ends.
+class Joined {
+ public:
+  void add(std::string text, std::string_view source) {
+    if (text.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("the prompt from {} is empty; give it some text", source));
+    }
+    if (!text_.empty()) {
+      text_.resize(text_.find_last_not_of("\r\n") + 1);
+      text_ += "\n\n";
+    }
+    text_ += text;
+  }
+  [[nodiscard]] std::string take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+};
+
+}  // namespace
+
+void PromptSources::declare(CLI::App& app) {
+  add_value(app, "-p,--prompt", text_, "the prompt; behind a document, the question", "TEXT");
+  app.add_option("-f,--file", files_,
+                 "file that holds the prompt or a part of it; may be given several times; - is "
+                 "standard input")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+}
+
+std::string PromptSources::read() const {
+  const bool named = std::ranges::find(files_, kStandardInput) != files_.end();
+  const bool others = !files_.empty() || !text_.empty();
+  if (std::ranges::count(files_, kStandardInput) > 1) {
+    throw Error(ErrorCode::kInvalidArgument, "-f - is given twice; standard input has one end");
+  }
+  if (!named && !others && isatty(STDIN_FILENO) != 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
+  }
+  // First of all, since a closed standard input leaves its number to the next file that is opened.
+  std::string piped = named || !others ? read_to_end(STDIN_FILENO) : read_if_piped(STDIN_FILENO);
+  const bool unasked = !named && others && !piped.empty();
+  if (unasked) {
+    notice(
+        fmt::format("{} bytes of standard input are part of the prompt; < /dev/null leaves them "
+                    "out",
+                    piped.size()));
+  }
+  Joined joined;
+  for (const std::string& file : files_) {
+    if (file == kStandardInput) {
+      joined.add(to_utf8(std::move(piped), "standard input"), "standard input");
+    } else {
+      joined.add(to_utf8(read_file(file), file), file);
+    }
+  }
+  if (unasked || !others) joined.add(to_utf8(std::move(piped), "standard input"), "standard input");
+  if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
+  return joined.take();
+}
+
+}  // namespace restkv::cli

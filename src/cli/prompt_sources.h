@@ -1,0 +1,26 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace restkv::cli {
+
+/// `-p` and `-f`: where a prompt comes from.
+class PromptSources {
+ public:
+  void declare(CLI::App& app);
+  /// The texts of all sources, an empty line between them: files in the order in which they were
+  /// given, what was piped into standard input, and the text of `-p`. The question stands last,
+  /// since the last tokens of a prompt decide what is kept. A single source stays as it is, byte
+  /// for byte. Throws `Error` if there is none, if one cannot be read, and if one is empty.
+  [[nodiscard]] std::string read() const;
+  /// Those of `-f`.
+  [[nodiscard]] const std::vector<std::string>& files() const { return files_; }
+
+ private:
+  std::string text_;
+  std::vector<std::string> files_;
+};
+
+}  // namespace restkv::cli

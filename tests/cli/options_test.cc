@@ -1,0 +1,152 @@
+// Every option of every command, whatever it is called: numbers that are none, and empty values.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/cli_test.h"
+#include "cli/command.h"
+
+namespace restkv {
+namespace {
+
+struct OptionOf {
+  std::string command;
+  std::string option;  ///< "--temp"; "" for a positional argument.
+  std::string type;    ///< What the help shows as its value.
+};
+
+/// All that take a value.
+std::vector<OptionOf> all_options() {
+  std::vector<OptionOf> list;
+  for (const cli::Command& command : cli::commands()) {
+    CLI::App app;
+    const auto action = command.declare(app);
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->get_items_expected_max() == 0) continue;  // a flag
+      list.push_back({std::string(command.name), option->nonpositional() ? option->get_name() : "",
+                      option->get_type_name()});
+    }
+  }
+  return list;
+}
+
+/// Values of these types are names or words; all others are numbers, so that a new kind of number
+/// is tested by itself.
+bool is_number(const std::string& type) {
+  static const std::set<std::string> kTexts{
+      "FILE",           "DIR",         "TEXT", "NAME",
+      "NAME,...",       "KIND",        "MODE", "SUITE",
+      "TYPE,...",       "PATTERN,...", "I/N",  "PATTERN[:option=value...]",
+      "NAME|FILE.json", "RUN_DIR..."};
+  const bool words = type.find('|') != std::string::npos && type != "N|auto";
+  return !words && !kTexts.contains(type);
+}
+
+/// A command line that would go as far as to look for its model, which is not there.
+std::vector<std::string> command_line(const OptionOf& of) {
+  std::vector<std::string> list{of.command};
+  const auto add = [&](const char* name, const char* value) {
+    if (of.option != name) list.insert(list.end(), {name, value});
+  };
+  if (of.command == "run") add("--prompt", "x");
+  if (of.command == "eval") {
+    list.emplace_back("niah");
+    add("--output", "/nonexistent/run");
+  }
+  if (of.command != "inspect" && of.command != "methods" && of.command != "report") {
+    add("--model", "/nonexistent/model.gguf");
+  }
+  return list;
+}
+
+/// The outcome of the value, found out without a process where parsing refuses it.
+int exit_code_of(const OptionOf& of, const std::string& value) {
+  std::vector<std::string> list = command_line(of);
+  if (!of.option.empty()) list.push_back(of.option);
+  list.push_back(value);
+  const auto command =
+      std::ranges::find(cli::commands(), std::string_view(of.command), &cli::Command::name);
+  CLI::App app;
+  const auto action = command->declare(app);
+  try {
+    app.parse(std::vector<std::string>(list.rbegin(), list.rend() - 1));
+  } catch (const CLI::ParseError&) {
+    return 2;
+  }
+  return restkv_process(list).exit_code;
+}
+
+TEST(EveryOption, RefusesNumbersThatAreNone) {
+  size_t tested = 0;
+  for (const OptionOf& of : all_options()) {
+    if (!is_number(of.type)) continue;
+    std::vector<const char*> values{"nan", "inf", "-inf", "1e309", "0x10", "5x"};
+    if (of.type.starts_with('N')) values.insert(values.end(), {"1e3", "99999999999999999999"});
+    for (const char* value : values) {
+      EXPECT_EQ(exit_code_of(of, value), 2) << of.command << " " << of.option << " " << value;
+    }
+    ++tested;
+  }
+  EXPECT_GT(tested, 60U);
+}
+
+TEST(EveryOption, RefusesAnEmptyValue) {
+  for (const OptionOf& of : all_options()) {
+    std::vector<std::string> list = command_line(of);
+    if (!of.option.empty()) list.push_back(of.option);
+    list.emplace_back("");
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << of.command << " " << of.option;
+    EXPECT_THAT(outcome.err, HasSubstr("is empty; give a value or leave it out"));
+  }
+  EXPECT_THAT(restkv_process({"eval", "--tasks=", "longbench"}).err,
+              HasSubstr("--tasks= has no value behind it"));
+}
+
+TEST(Numbers, AreDecimalAndInRange) {
+  const auto refusal = [](std::vector<std::string> more) {
+    std::vector<std::string> list{"run", "-m", "/nonexistent", "-p", "x"};
+    list.insert(list.end(), more.begin(), more.end());
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_THAT(refusal({"--temp", "inf"}), HasSubstr("--temp: \"inf\" is not a (finite) number"));
+  EXPECT_THAT(refusal({"--seed", "-1"}),
+              HasSubstr("--seed: \"-1\" is not a whole number from 0 to 4294967295"));
+  // libllama would take it for any seed, another one in every run.
+  EXPECT_THAT(refusal({"--temp", "1", "--seed", "4294967295"}), HasSubstr("seed is 4294967295"));
+  for (const char* option : {"--presence-penalty", "--frequency-penalty"}) {
+    EXPECT_THAT(refusal({option, "1e30"}), HasSubstr("expected a value from -1000000 to 1000000"));
+  }
+  EXPECT_THAT(refusal({"--temp", "1e-30"}), HasSubstr("expected 0, or a value from 0.000001"));
+  EXPECT_THAT(refusal({"--repeat-penalty", "0"}), HasSubstr("repeat-penalty is 0"));
+  EXPECT_THAT(refusal({"--sparse", "flexprefill:tau=nan"}), HasSubstr("tau is \"nan\""));
+  EXPECT_THAT(refusal({"--sparse", "xattention:stride="}), HasSubstr("stride is \"\""));
+  // Ten, not eight.
+  EXPECT_THAT(refusal({"--max-tokens", "010", "--budget", "032"}), HasSubstr("budget 32 leaves"));
+  const Outcome bench =
+      restkv_process({"bench", "-m", "/nonexistent", "--method", "restkv:kernel=5:alpha=nan"});
+  EXPECT_EQ(bench.exit_code, 2);
+  EXPECT_THAT(bench.err, HasSubstr("alpha is \"nan\"; expected a number"));
+}
+
+TEST(OutputFolders, AreNotStandardOutput) {
+  for (const char* command : {"demo", "eval", "report"}) {
+    std::vector<std::string> list{command, "-o", "-"};
+    if (std::string_view(command) != "report") list.insert(list.end(), {"-m", "/nonexistent"});
+    if (std::string_view(command) != "demo") list.emplace_back("niah");
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("--output cannot write to standard output"));
+  }
+  const Outcome two = restkv_process({"bench", "-m", "/nonexistent", "--json", "-", "--csv", "-"});
+  EXPECT_EQ(two.exit_code, 2);
+  EXPECT_THAT(two.err, HasSubstr("only one of --json, --csv and --svg can be -"));
+}
+
+}  // namespace
+}  // namespace restkv
