@@ -108,16 +108,17 @@ int main(int argc, char** argv) {
   std::string model;
   size_t tokens = 20000;
   restkv::cli::SessionFlags session;
-  restkv::SamplingOptions sampling{.temperature = 1.0F};  // greedy answers would repeat themselves
+  // Greedy answers would repeat themselves.
+  restkv::cli::SamplingFlags sampling(restkv::SamplingOptions{.temperature = 1.0F});
   app.add_option("-m,--model", model, "GGUF model file")->required();
   app.add_option("--tokens", tokens, "tokens to generate")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   session.declare(app);
-  restkv::cli::declare_sampling(app, sampling);
+  sampling.declare(app);
   CLI11_PARSE(app, argc, argv);
   try {
-    run(model, session, sampling, tokens);
+    run(model, session, sampling.resolve(), tokens);
   } catch (const restkv::Error& e) {
     fmt::print(stderr, "long_generation: {}\n", e.what());
     return 1;

@@ -10,6 +10,7 @@ namespace restkv::cli {
 /// `--temp`, `--top-k`, ...: how the next token is picked.
 class SamplingFlags {
  public:
+  explicit SamplingFlags(SamplingOptions defaults = {}) : options_(defaults) {}
   void declare(CLI::App& app);
   /// Says on standard error which of the options that were given have no effect beside the others.
   /// Throws `Error` (kInvalidArgument) as `validate` does.
