@@ -198,7 +198,9 @@ TEST_F(FileTest, TriesFolders) {
   write_file_atomically(path("file"), "x");
   EXPECT_NE(error(path("file/run")).find("Not a directory"), std::string::npos);
   EXPECT_NE(error(path("file")).find("Not a directory"), std::string::npos);
-  if (fs::exists("/sys/kernel")) EXPECT_NE(error("/sys/kernel/run"), "");
+  if (fs::exists("/sys/kernel")) {
+    EXPECT_NE(error("/sys/kernel/run"), "");
+  }
 }
 
 TEST_F(FileTest, KnowsTheSameFile) {
