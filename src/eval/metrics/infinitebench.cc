@@ -56,7 +56,8 @@ std::vector<std::string> texts(const Json& label) {
 /// A text, or the first of a list.
 std::u32string single_text(const Json& label) {
   const Json& wanted = single(label);
-  if (!wanted.is_string() || is_blank(wanted)) refuse(label, "a text, or a list that begins with one");
+  if (!wanted.is_string() || is_blank(wanted))
+    refuse(label, "a text, or a list that begins with one");
   return text::decode(wanted.get<std::string>());
 }
 

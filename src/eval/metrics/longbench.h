@@ -70,9 +70,9 @@ double longbench_score(const LongBenchDataset& dataset, std::string_view predict
                        std::span<const std::string> all_classes,
                        const LongBenchOptions& options = {});
 
-/// Throws Error(kInput) for answers that no prediction could match: none at all, classes that are not
-/// named or do not have the answer, a count that is no number, a text without a word. (Such a record
-/// would score 0 whatever is said.)
+/// Throws Error(kInput) for answers that no prediction could match: none at all, classes that are
+/// not named or do not have the answer, a count that is no number, a text without a word. (Such a
+/// record would score 0 whatever is said.)
 void require_judgeable(LongBenchMetric metric, std::span<const std::string> answers,
                        std::span<const std::string> all_classes);
 
