@@ -39,6 +39,12 @@ std::string to_text(const Job& job) {
 }
 
 Job parse_job(std::string_view text) {
+  const auto refuse = [](std::string_view reason) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("standard input describes no measurement ({}); this is how the program "
+                            "starts itself, leave --job out",
+                            reason));
+  };
   try {
     const size_t end = std::min(text.find('\n'), text.size());
     const auto json = parse_json(text.substr(0, end));
@@ -67,10 +73,9 @@ Job parse_job(std::string_view text) {
                 reinterpret_cast<char*>(job.prompt.data()));
     return job;
   } catch (const nlohmann::json::exception& e) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("standard input describes no measurement ({}); this is how the program "
-                            "starts itself, leave --job out",
-                            e.what()));
+    refuse(e.what());
+  } catch (const Error& e) {
+    refuse(e.what());
   }
 }
 

@@ -160,6 +160,7 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
        {Option{"--choices", flags.choices != "compressed", suite.multiple_choice, no_choices},
         {"--shots", flags.shots > 0, suite.multiple_choice, no_choices},
         {"--bos", flags.bos, suite.multiple_choice, no_choices},
+        {"--allow-code-execution", flags.allow_code_execution, suite.runs_code, "runs no code"},
         {"--lengths", !flags.lengths.empty(), suite.has_lengths,
          "has prompts as long as its data has them"},
         {"--samples", flags.draws > 1, suite.draws_texts, no_draws},

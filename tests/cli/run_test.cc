@@ -284,13 +284,6 @@ TEST_F(CliRun, NamesOptionsThatHaveNoEffect) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "64", "--budget", "65"}), HasSubstr("--budget"));
 }
 
-TEST_F(CliRun, SurvivesAPromptOfRandomBytes) {
-  const std::string file = folder_.file("prompt.bin");
-  write_bytes(file, random_bytes(2000, 5));
-  answer({"-n", "4", "--budget", "1024", "-f", file});
-  answer({"-n", "4", "--budget", "1024", "--raw", "-f", file});
-}
-
 TEST_F(CliRun, RawSkipsTheChatTemplate) {
   const nlohmann::json chat = stats_of({"-n", "1", "-p", "hello"});
   const nlohmann::json raw = stats_of({"-n", "1", "-p", "hello", "--raw"});
