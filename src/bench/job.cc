@@ -39,12 +39,7 @@ std::string to_text(const Job& job) {
 }
 
 Job parse_job(std::string_view text) {
-  const auto refuse = [](std::string_view reason) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("standard input describes no measurement ({}); this is how the program "
-                            "starts itself, leave --job out",
-                            reason));
-  };
+  std::string reason;
   try {
     const size_t end = std::min(text.find('\n'), text.size());
     const auto json = parse_json(text.substr(0, end));
@@ -73,10 +68,14 @@ Job parse_job(std::string_view text) {
                 reinterpret_cast<char*>(job.prompt.data()));
     return job;
   } catch (const nlohmann::json::exception& e) {
-    refuse(e.what());
+    reason = e.what();
   } catch (const Error& e) {
-    refuse(e.what());
+    reason = e.what();
   }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("standard input describes no measurement ({}); this is how the program "
+                          "starts itself, leave --job out",
+                          reason));
 }
 
 }  // namespace restkv::bench
