@@ -21,6 +21,10 @@ constexpr const char* kModelKey = "tokenizer.ggml.model";
 constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
 constexpr const char* kPreKey = "tokenizer.ggml.pre";
 constexpr const char* kTypesKey = "tokenizer.ggml.token_type";
+/// Tokens that begin texts and end answers. Where one is out of range, libllama takes the number
+/// that such a token has in other vocabularies.
+constexpr std::array kSpecialKeys{"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                  "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
 constexpr int32_t kByteType = 6;  // of `token_type`: the token stands for one byte
 constexpr size_t kMaxTokens = size_t{1} << 24U;
 
@@ -55,6 +59,14 @@ void check_tokens_differ(const GgufFile& file, const std::vector<std::string_vie
   }
 }
 
+void check_special_tokens(const GgufFile& file, size_t tokens) {
+  for (const char* key : kSpecialKeys) {
+    const std::optional<int64_t> token = file.find_integer(key);
+    if (!token || (*token >= 0 && static_cast<size_t>(*token) < tokens)) continue;
+    file.fail(fmt::format("'{}' is {}, but '{}' has {} tokens", key, *token, kTokensKey, tokens));
+  }
+}
+
 }  // namespace
 
 void check_vocabulary(const GgufFile& file) {
@@ -82,6 +94,7 @@ void check_vocabulary(const GgufFile& file) {
                           kMaxTokens));
   }
   check_tokens_differ(file, *tokens);
+  check_special_tokens(file, tokens->size());
 
   const auto types = file.find_integers(kTypesKey);
   if (!types) return;

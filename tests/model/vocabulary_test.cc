@@ -121,9 +121,18 @@ TEST(Vocabulary, RefusesABeginningThatIsNotThere) {
         set_tokens(g, {"a", "b"});  // the default beginning, token 11, is not among them
         std::erase_if(g.values,
                       [](const auto& v) { return v.key == "tokenizer.ggml.bos_token_id"; });
+        g.remove("tokenizer.ggml.eos_token_id");
         g.set_number("tokenizer.ggml.add_bos_token", GGUF_TYPE_BOOL, 1);
       }),
       "'tokenizer.ggml.add_bos_token' asks for a token");
+}
+
+TEST(Vocabulary, RefusesTokensBeyondTheList) {
+  for (const std::string name : {"bos", "eos", "eot", "eom"}) {
+    const std::string key = "tokenizer.ggml." + name + "_token_id";
+    expect_contains(error_after([&](RawGguf& g) { g.set_number(key, GGUF_TYPE_UINT32, 999'999); }),
+                    "'" + key + "' is 999999, but 'tokenizer.ggml.tokens' has ");
+  }
 }
 
 }  // namespace
