@@ -119,6 +119,11 @@ EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleReques
 
 eval::NeedleReport compare(const DemoFlags& flags) {
   const Model model(flags.model);
+  if (flags.tokens > model.config().context_length) {  // before the prompt is invented
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("--tokens {} is too long: the model's context holds {}", flags.tokens,
+                            model.config().context_length));
+  }
   const Tokenizer tokenizer(flags.model);
   Engine engine(model);
   const std::vector<Contestant> methods = contestants(flags);

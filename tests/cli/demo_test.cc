@@ -64,6 +64,8 @@ TEST_F(CliDemo, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, {"--tokens", "-1"}), HasSubstr("--tokens"));
   EXPECT_THAT(refusal(2, {"--tokens", "5"}), HasSubstr("raise the prompt length"));
   EXPECT_THAT(refusal(2, {"--tokens", "9000"}), HasSubstr("the model's context holds 4096"));
+  // Before a prompt of that length is invented, which takes more than ten minutes.
+  EXPECT_THAT(refusal(2, {"--tokens", "99999999"}), HasSubstr("the model's context holds 4096"));
   EXPECT_THAT(refusal(2, {"--budgets", "16"}), HasSubstr("budget 16 leaves no room"));
   EXPECT_THAT(refusal(2, {"--budgets", ""}), HasSubstr("budget"));
   EXPECT_THAT(refusal(2, {"--haystack", "hay"}), HasSubstr("choose one of stories, noise, essay"));
