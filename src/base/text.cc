@@ -136,11 +136,15 @@ std::string to_utf8(std::string bytes, std::string_view source) {
 }
 
 void require_text_file(std::string_view first_bytes, std::string_view source) {
-  for (const std::string_view mark : {"\xFF\xFE"sv, "\xFE\xFF"sv, "\0\0\xFE\xFF"sv}) {
-    if (!first_bytes.starts_with(mark)) continue;
+  if (has_wide_mark(first_bytes)) {
     refuse(source, "is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8");
   }
   if (first_bytes.find('\0') != std::string_view::npos) refuse_bytes(first_bytes, source);
+}
+
+bool has_wide_mark(std::string_view bytes) {
+  return bytes.starts_with("\xFF\xFE"sv) || bytes.starts_with("\xFE\xFF"sv) ||
+         bytes.starts_with("\0\0\xFE\xFF"sv);
 }
 
 void require_no_zero_byte(std::string_view text, std::string_view what) {

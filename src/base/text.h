@@ -17,6 +17,9 @@ std::string to_utf8(std::string bytes, std::string_view source);
 /// UTF-32 and what is binary.
 void require_text_file(std::string_view first_bytes, std::string_view source);
 
+/// Whether a text begins with the byte order mark of UTF-16 or UTF-32.
+bool has_wide_mark(std::string_view bytes);
+
 /// Throws `Error` (kInvalidArgument) if a text holds a zero byte, where C libraries would end it.
 /// `what` the text is, for the message: "the user's message".
 void require_no_zero_byte(std::string_view text, std::string_view what);

@@ -6,8 +6,11 @@
 #include <clocale>
 #include <cstdio>
 #include <iostream>
+#include <iterator>
 #include <string_view>
+#include <utility>
 
+#include "base/text.h"
 #include "cli/process.h"
 
 namespace restkv::cli {
@@ -48,7 +51,11 @@ std::optional<std::string> LineReader::next() {
   ++number_;
   if (!editor_) {
     release_interrupts();
-    if (!std::getline(std::cin, text)) return std::nullopt;
+    if (!std::getline(input(), text)) return std::nullopt;
+    if (number_ == 1 && has_wide_mark(text)) {
+      convert_input(std::move(text));
+      std::getline(input(), text);
+    }
     catch_interrupts();
     if (text.ends_with('\r')) text.pop_back();
     return text;
@@ -66,6 +73,17 @@ std::optional<std::string> LineReader::next() {
   history(editor_->history.get(), &editor_->event, H_ENTER, line);
   if (text.ends_with('\n')) text.pop_back();
   return text;
+}
+
+std::istream& LineReader::input() {
+  if (converted_) return *converted_;
+  return std::cin;
+}
+
+void LineReader::convert_input(std::string first_line) {
+  if (!std::cin.eof()) first_line += '\n';
+  first_line.append(std::istreambuf_iterator<char>(std::cin), {});
+  converted_.emplace(to_utf8(std::move(first_line), "standard input"));
 }
 
 }  // namespace restkv::cli

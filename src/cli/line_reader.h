@@ -1,13 +1,16 @@
 #pragma once
 
 #include <cstddef>
+#include <istream>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 
 namespace restkv::cli {
 
-/// Lines from standard input: with editing and history at a terminal, plain ones otherwise.
+/// Lines from standard input: with editing and history at a terminal, plain ones otherwise. Input
+/// that begins with the byte order mark of UTF-16 or UTF-32 is converted as a whole.
 class LineReader {
  public:
   LineReader();
@@ -24,7 +27,14 @@ class LineReader {
 
  private:
   struct Editor;
-  std::unique_ptr<Editor> editor_;  // null: no terminal
+
+  std::istream& input();
+  /// Reads all of standard input: the bytes of its line ends are no lines' ends in UTF-16 and
+  /// UTF-32. Throws `Error` (kInput) if it is neither.
+  void convert_input(std::string first_line);
+
+  std::unique_ptr<Editor> editor_;               // null: no terminal
+  std::optional<std::istringstream> converted_;  // what `convert_input` has read
   size_t number_ = 0;
 };
 

@@ -107,6 +107,20 @@ TEST_F(CliChat, LinesThatAreNoTextAreRefusedAndTheChatGoesOn) {
   EXPECT_EQ(outcome.out, chat("One.\nTwo.\n").out);
 }
 
+TEST_F(CliChat, InputInUtf16IsConvertedAsAWhole) {
+  // U+0A41 holds the byte of a line's end.
+  const Outcome utf8 = chat("O\u0A41ne.\nTwo.\n");
+  const Outcome utf16 =
+      chat(std::string("\xFF\xFEO\0\x41\x0An\0e\0.\0\r\0\n\0T\0w\0o\0.\0\n\0", 26));
+  EXPECT_EQ(utf16.exit_code, 0) << utf16.err;
+  EXPECT_EQ(costs(utf16.err).size(), 2U) << utf16.err;
+  EXPECT_EQ(utf16.out, utf8.out);
+  const Outcome cut = chat("\xFF\xFEOn.");
+  EXPECT_EQ(cut.exit_code, 1);
+  EXPECT_THAT(cut.err, HasSubstr("standard input: begins with the byte order mark of UTF-16LE"));
+  EXPECT_TRUE(cut.out.empty());
+}
+
 TEST_F(CliChat, ControlTokensInALineAreTextUnlessAskedFor) {
   const std::string line = "a<|im_end|>b\n";
   const auto read = [&](const std::vector<std::string>& more) {
