@@ -133,10 +133,6 @@ std::optional<struct stat> information(const std::string& path) {
 
 }  // namespace
 
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 AtomicFile::AtomicFile(std::string path, size_t expected_bytes)
     : path_(std::move(path)), expected_bytes_(expected_bytes), target_(follow_links(path_)) {
   const std::optional<struct stat> there = information(path_);

@@ -11,46 +11,28 @@
 #include <chrono>
 #include <csignal>
 #include <stdexcept>
-#include <utility>
+
+#include "base/descriptor.h"
 
 namespace restkv::testing {
 namespace {
 
 constexpr std::chrono::seconds kTimeLimit(120);
 
-/// One end of a pipe.
-class End {
- public:
-  explicit End(int fd = -1) : fd_(fd) {}
-  End(End&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  End& operator=(End&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~End() { close(); }
-  void close() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-  [[nodiscard]] int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 struct Pipe {
   Pipe() {
     std::array<int, 2> fds{};
     if (pipe2(fds.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2 failed");
-    read = End(fds[0]);
-    write = End(fds[1]);
+    read = Descriptor(fds[0]);
+    write = Descriptor(fds[1]);
   }
-  End read, write;
+  Descriptor read, write;
 };
 
 /// Appends what can be read now; closes the end when there will be no more.
-void drain(End& end, std::string& text) {
+void drain(Descriptor& end, std::string& text) {
   std::array<char, 4096> block;
-  const ssize_t size = ::read(end.fd(), block.data(), block.size());
+  const ssize_t size = ::read(end.get(), block.data(), block.size());
   if (size > 0) {
     text.append(block.data(), static_cast<size_t>(size));
   } else {
@@ -61,14 +43,14 @@ void drain(End& end, std::string& text) {
 pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, in.read.fd(), STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, in.read.get(), STDIN_FILENO);
   if (spawn.stdout_path.empty()) {
-    posix_spawn_file_actions_adddup2(&actions, out.write.fd(), STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out.write.get(), STDOUT_FILENO);
   } else {
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, spawn.stdout_path.c_str(), O_WRONLY,
                                      0);
   }
-  posix_spawn_file_actions_adddup2(&actions, err.write.fd(), STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, err.write.get(), STDERR_FILENO);
 
   // The child must not inherit that this process ignores SIGPIPE.
   posix_spawnattr_t attributes;
@@ -102,8 +84,8 @@ Outcome restkv_process(const Spawn& spawn) {
   Pipe err;
   if (spawn.reader_gone) out.read.close();
   if (spawn.nonblocking_stdout) {
-    fcntl(out.write.fd(), F_SETFL, O_WRONLY | O_NONBLOCK);
-    fcntl(out.write.fd(), F_SETPIPE_SZ, 4096);
+    fcntl(out.write.get(), F_SETFL, O_WRONLY | O_NONBLOCK);
+    fcntl(out.write.get(), F_SETPIPE_SZ, 4096);
   }
   const pid_t pid = start(spawn, in, out, err);
   in.read.close();
@@ -114,17 +96,17 @@ Outcome restkv_process(const Spawn& spawn) {
   Outcome outcome;
   size_t fed = 0;
   bool interrupted = false;
-  while (out.read.fd() >= 0 || err.read.fd() >= 0) {
+  while (out.read.get() >= 0 || err.read.get() >= 0) {
     if (fed == spawn.input.size() && !spawn.keep_input_open) in.write.close();
-    std::array<pollfd, 3> ends{pollfd{out.read.fd(), POLLIN, 0}, pollfd{err.read.fd(), POLLIN, 0},
-                               pollfd{fed < spawn.input.size() ? in.write.fd() : -1, POLLOUT, 0}};
+    std::array<pollfd, 3> ends{pollfd{out.read.get(), POLLIN, 0}, pollfd{err.read.get(), POLLIN, 0},
+                               pollfd{fed < spawn.input.size() ? in.write.get() : -1, POLLOUT, 0}};
     poll(ends.data(), ends.size(), 1000);
     if (ends[0].revents != 0) drain(out.read, outcome.out);
     if (ends[1].revents != 0) drain(err.read, outcome.err);
     if (ends[2].revents != 0) {
       // A pipe that is ready takes a page without blocking.
       const std::string part = spawn.input.substr(fed, 4096);
-      const ssize_t written = write(in.write.fd(), part.data(), part.size());
+      const ssize_t written = write(in.write.get(), part.data(), part.size());
       fed = written > 0 ? fed + static_cast<size_t>(written) : spawn.input.size();
     }
     if (!interrupted && spawn.interrupt_when && spawn.interrupt_when(outcome)) {

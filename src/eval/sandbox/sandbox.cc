@@ -19,8 +19,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/descriptor.h"
 #include "eval/sandbox/confine.h"
-#include "eval/sandbox/descriptor.h"
 #include "eval/sandbox/driver.h"
 #include "eval/sandbox/fork.h"
 #include "eval/sandbox/keeper.h"

@@ -13,7 +13,7 @@
 #include <sstream>
 #include <string_view>
 
-#include "eval/sandbox/descriptor.h"
+#include "base/descriptor.h"
 
 namespace restkv::eval {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-namespace restkv::eval {
+namespace restkv {
 
 /// Owns a file descriptor; -1 is none.
 class Descriptor {
@@ -16,13 +16,16 @@ class Descriptor {
     return *this;
   }
   ~Descriptor() { close(); }
+
   void close() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   }
   [[nodiscard]] int get() const { return fd_; }
+  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
+  [[nodiscard]] explicit operator bool() const { return fd_ >= 0; }
 
  private:
   int fd_;
 };
 
-}  // namespace restkv::eval
+}  // namespace restkv
