@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "eval/metrics/text.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -29,10 +30,6 @@ void refuse_zero_bytes(std::string_view json_text) {
     if ((at - before) % 2 != 0) continue;  // the backslash is escaped itself
     refuse(fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it", at + 1));
   }
-}
-
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
 }
 
 }  // namespace
@@ -153,15 +150,15 @@ json read_record(const std::filesystem::path& file, RecordPlace place) {
 }
 
 std::string filled_text_field(const json& record, std::string_view name) {
-  const std::string& text = text_field(record, name);
-  if (is_blank(text)) refuse(fmt::format("field '{}' is empty", name));
-  return text;
+  const std::string& value = text_field(record, name);
+  if (text::is_blank(value)) refuse(fmt::format("field '{}' is empty", name));
+  return value;
 }
 
 std::vector<std::string> filled_texts_field(const json& record, std::string_view name) {
   std::vector<std::string> texts = texts_field(record, name);
   if (texts.empty()) refuse(fmt::format("field '{}' is an empty list", name));
-  const auto blank = std::ranges::find_if(texts, is_blank);
+  const auto blank = std::ranges::find_if(texts, text::is_blank);
   if (blank != texts.end()) {
     refuse(fmt::format("item {} of field '{}' is empty", blank - texts.begin() + 1, name));
   }

@@ -38,15 +38,15 @@ const Json& single(const Json& label) {
   return label.front();
 }
 
-/// Without a character to compare with.
-bool is_blank(const Json& text) {
-  return text::split(text::decode(text.get_ref<const std::string&>())).empty();
+/// Whether a label's part is a text with a character to compare with.
+bool is_filled_text(const Json& json) {
+  return json.is_string() && !text::is_blank(json.get_ref<const std::string&>());
 }
 
 std::vector<std::string> texts(const Json& label) {
   std::vector<std::string> found;
   for (const Json& item : label.is_array() ? label : Json::array({label})) {
-    if (!item.is_string() || is_blank(item)) refuse(label, "a text or a list of texts");
+    if (!is_filled_text(item)) refuse(label, "a text or a list of texts");
     found.push_back(item.get<std::string>());
   }
   if (found.empty()) refuse(label, "a text or a list of texts");
@@ -56,8 +56,7 @@ std::vector<std::string> texts(const Json& label) {
 /// A text, or the first of a list.
 std::u32string single_text(const Json& label) {
   const Json& wanted = single(label);
-  if (!wanted.is_string() || is_blank(wanted))
-    refuse(label, "a text, or a list that begins with one");
+  if (!is_filled_text(wanted)) refuse(label, "a text, or a list that begins with one");
   return text::decode(wanted.get<std::string>());
 }
 

@@ -6,6 +6,7 @@
 #include <unicode/unistr.h>
 #include <unicode/utf8.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 
@@ -86,6 +87,8 @@ std::u32string lower(std::u32string_view text) {
 std::u32string upper(std::u32string_view text) {
   return from_icu(to_icu(text).toUpper(icu::Locale::getRoot()));
 }
+
+bool is_blank(std::string_view utf8) { return std::ranges::all_of(decode(utf8), is_space); }
 
 std::u32string_view strip(std::u32string_view text) {
   while (!text.empty() && is_space(text.front())) text.remove_prefix(1);

@@ -29,6 +29,9 @@ int digit_value(char32_t c);
 std::u32string lower(std::u32string_view text);
 std::u32string upper(std::u32string_view text);
 
+/// Whether UTF-8 text has no character that is not white space.
+bool is_blank(std::string_view utf8);
+
 /// Without white space, or without the character `c`, at the ends named.
 std::u32string_view strip(std::u32string_view text);
 std::u32string_view strip_left(std::u32string_view text, char32_t c);

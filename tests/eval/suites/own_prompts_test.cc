@@ -125,6 +125,7 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
       {R"({"text": "t", "answers": [""]})", "item 1 of field 'answers' is empty"},
       {R"({"text": "t", "answers": " "})", "item 1 of field 'answers' is empty"},
       {R"({"text": "t", "answers": ["a", "\t\n"]})", "item 2 of field 'answers' is empty"},
+      {R"({"text": "t", "answers": ["\u3000"]})", "item 1 of field 'answers' is empty"},
       {R"({"text": "t", "answers": ["a", 4711]})", "list of texts; its item 2 is 4711"},
       {R"({"text": "t", "answers": ["a", ["b"]]})", "its item 2 is of type array"},
       {R"({"text": "t", "answers": null})", "must be a list, not null"},
