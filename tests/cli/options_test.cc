@@ -83,8 +83,8 @@ TEST(EveryOption, RefusesNumbersThatAreNone) {
   size_t tested = 0;
   for (const OptionOf& of : all_options()) {
     if (!is_number(of.type)) continue;
-    std::vector<const char*> values{"nan", "inf", "-inf", "1e309", "0x10", "5x"};
-    if (of.type.starts_with('N')) values.insert(values.end(), {"1e3", "99999999999999999999"});
+    std::vector<const char*> values{"inf", "0x10"};  // `Numbers` has others
+    if (of.type.starts_with('N')) values.push_back("99999999999999999999");
     for (const char* value : values) {
       EXPECT_EQ(exit_code_of(of, value), 2) << of.command << " " << of.option << " " << value;
     }
@@ -115,6 +115,12 @@ TEST(Numbers, AreDecimalAndInRange) {
     return outcome.err;
   };
   EXPECT_THAT(refusal({"--temp", "inf"}), HasSubstr("--temp: \"inf\" is not a (finite) number"));
+  for (const char* value : {"nan", "-inf", "1e309", "0x10", "5x"}) {
+    EXPECT_THAT(refusal({"--temp", value}), HasSubstr("is not a (finite) number"));
+  }
+  for (const char* value : {"1e3", "0x10", "5x", "99999999999999999999"}) {
+    EXPECT_THAT(refusal({"--seed", value}), HasSubstr("is not a whole number"));
+  }
   EXPECT_THAT(refusal({"--seed", "-1"}),
               HasSubstr("--seed: \"-1\" is not a whole number from 0 to 4294967295"));
   // libllama would take it for any seed, another one in every run.
