@@ -1,5 +1,6 @@
 #include "base/big_stack.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -7,6 +8,7 @@
 
 #include "base/memory.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 
 namespace restkv {
 namespace {
@@ -30,13 +32,9 @@ TEST(BigStack, HandsOnWhatIsThrown) {
 }
 
 TEST(BigStack, SaysThatThereIsNoSuchStack) {
-  try {
-    run_on_big_stack(size_t{1} << 60U, [] {});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kInput);
-    EXPECT_NE(std::string(e.what()).find("break up long lines"), std::string::npos) << e.what();
-  }
+  EXPECT_THAT(
+      testing::refusal(ErrorCode::kInput, [] { run_on_big_stack(size_t{1} << 60U, [] {}); }),
+      ::testing::HasSubstr("break up long lines"));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 
 namespace restkv {
 namespace {
@@ -20,19 +21,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::refusal;
 using ::testing::StartsWith;
-
-template <class F>
-std::string refusal(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kInput) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 std::string nested(size_t levels, const std::string& open, const std::string& inner,
                    const std::string& close) {
@@ -52,25 +42,30 @@ TEST(Json, RefusesDeepNesting) {
       parse_json("[\"" + std::string(1000, '[') + "\\\"" + std::string(1000, '{') + "\"]").size(),
       1U);
   for (const size_t levels : {kMostJsonLevels + 1, size_t{1000000}}) {
-    EXPECT_THAT(refusal([&] { parse_json(nested(levels, "[", "", "]")); }),
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { parse_json(nested(levels, "[", "", "]")); }),
                 HasSubstr("more than 64 levels"));
-    EXPECT_THAT(refusal([&] {
-                  parse_json<ordered_json>("{\n\"x\": " + nested(levels, "{\"a\":", "1", "}") + "}",
-                                           "run.json");
-                }),
+    EXPECT_THAT(refusal(ErrorCode::kInput,
+                        [&] {
+                          parse_json<ordered_json>(
+                              "{\n\"x\": " + nested(levels, "{\"a\":", "1", "}") + "}", "run.json");
+                        }),
                 StartsWith("run.json:2: has more than 64 levels"));
   }
 }
 
 TEST(Json, NamesSourceAndLine) {
-  EXPECT_THAT(refusal([] { parse_json("{\n \"a\": 1,\n oops}", "a.json"); }),
+  EXPECT_THAT(refusal(ErrorCode::kInput, [] { parse_json("{\n \"a\": 1,\n oops}", "a.json"); }),
               StartsWith("a.json:3: parse error at column 2"));
-  EXPECT_THAT(refusal([] { parse_json("{\"a\""); }), StartsWith("parse error at column 5"));
-  EXPECT_THAT(refusal([] { parse_json("", "empty.json"); }), StartsWith("empty.json:1: "));
-  EXPECT_THAT(refusal([] { parse_json("[1e999]", "x"); }), StartsWith("x:1: "));
-  const std::string long_word = refusal([] { parse_json("[" + std::string(100000, 'x')); });
+  EXPECT_THAT(refusal(ErrorCode::kInput, [] { parse_json("{\"a\""); }),
+              StartsWith("parse error at column 5"));
+  EXPECT_THAT(refusal(ErrorCode::kInput, [] { parse_json("", "empty.json"); }),
+              StartsWith("empty.json:1: "));
+  EXPECT_THAT(refusal(ErrorCode::kInput, [] { parse_json("[1e999]", "x"); }), StartsWith("x:1: "));
+  const std::string long_word =
+      refusal(ErrorCode::kInput, [] { parse_json("[" + std::string(100000, 'x')); });
   EXPECT_LT(long_word.size(), 400U);
-  EXPECT_THAT(refusal([] { read_json("no/such.json"); }), HasSubstr("no/such.json"));
+  EXPECT_THAT(refusal(ErrorCode::kInput, [] { read_json("no/such.json"); }),
+              HasSubstr("no/such.json"));
 }
 
 TEST(Json, FieldsNameThemselvesAndWhatTheyAre) {
@@ -79,20 +74,23 @@ TEST(Json, FieldsNameThemselvesAndWhatTheyAre) {
   EXPECT_TRUE(bool_field(record, "b"));
   EXPECT_EQ(number_field(record, "r"), 0.5);
   EXPECT_EQ(integer_field(record, "n"), -1);
-  EXPECT_EQ(refusal([&] { text_field(record, "none"); }), "field 'none' is missing");
-  EXPECT_EQ(refusal([&] { text_field(record, "n"); }), "field 'n' must be a text, not -1");
-  EXPECT_EQ(refusal([&] { count_field(record, "n"); }), "field 'n' must be 0 or more, not -1");
-  EXPECT_EQ(refusal([&] { integer_field(record, "r"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { text_field(record, "none"); }),
+            "field 'none' is missing");
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { text_field(record, "n"); }),
+            "field 'n' must be a text, not -1");
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { count_field(record, "n"); }),
+            "field 'n' must be 0 or more, not -1");
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { integer_field(record, "r"); }),
             "field 'r' must be a whole number, not 0.5");
-  EXPECT_EQ(refusal([&] { bool_field(record, "t"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { bool_field(record, "t"); }),
             "field 't' must be true or false, not of type string");
-  EXPECT_EQ(refusal([&] { texts_field(record, "l"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { texts_field(record, "l"); }),
             "field 'l' must be a list of texts; its item 1 is 1");
-  EXPECT_EQ(refusal([&] { object_field(record, "l"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { object_field(record, "l"); }),
             "field 'l' must be an object, not of type array");
-  EXPECT_EQ(refusal([&] { list_field(record, "o"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { list_field(record, "o"); }),
             "field 'o' must be a list, not of type object");
-  EXPECT_EQ(refusal([&] { field(record.at("l"), "x"); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { field(record.at("l"), "x"); }),
             "expected an object with field 'x', not [1]");
   EXPECT_EQ(shown(json(std::string(1000, 'x'))).size(), 80U);
 }

@@ -1,5 +1,6 @@
 #include "base/text.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -7,6 +8,7 @@
 #include <utility>
 
 #include "restkv/error.h"
+#include "support/refusal.h"
 
 namespace restkv {
 namespace {
@@ -152,15 +154,9 @@ TEST(Text, FilesAreJudgedByTheirFirstBytes) {
 
 TEST(Text, ZeroBytesAreRefused) {
   EXPECT_NO_THROW(require_no_zero_byte("text", "the message"));
-  try {
-    require_no_zero_byte("te\0xt"s, "the message");
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
-    EXPECT_NE(std::string_view(e.what()).find("the message holds a zero byte at offset 2"),
-              std::string_view::npos)
-        << e.what();
-  }
+  EXPECT_THAT(testing::refusal(ErrorCode::kInvalidArgument,
+                               [] { require_no_zero_byte("te\0xt"s, "the message"); }),
+              ::testing::HasSubstr("the message holds a zero byte at offset 2"));
 }
 
 }  // namespace

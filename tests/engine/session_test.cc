@@ -11,21 +11,12 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "engine/streams.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
-
-std::vector<int32_t> tokens_of(size_t count, size_t seed = 1) {
-  std::vector<int32_t> tokens(count);
-  for (size_t i = 0; i < count; ++i) {
-    tokens[i] = static_cast<int32_t>((i * i * 7 + i * 97 * seed + 31) % 256);
-  }
-  return tokens;
-}
-
-std::vector<float> copy(std::span<const float> x) { return {x.begin(), x.end()}; }
 
 void expect_near(std::span<const float> a, std::span<const float> b, float tolerance) {
   ASSERT_EQ(a.size(), b.size());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "engine/streams.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/tiny_model.h"
@@ -21,16 +22,6 @@
 
 namespace restkv {
 namespace {
-
-std::vector<int32_t> tokens_of(size_t count, size_t seed) {
-  std::vector<int32_t> tokens(count);
-  for (size_t i = 0; i < count; ++i) {
-    tokens[i] = static_cast<int32_t>((i * i * 7 + i * 97 * seed + 31) % 256);
-  }
-  return tokens;
-}
-
-std::vector<float> copy(std::span<const float> x) { return {x.begin(), x.end()}; }
 
 int32_t best(std::span<const float> logits) {
   return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/streams.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
@@ -19,14 +20,6 @@
 
 namespace restkv {
 namespace {
-
-std::vector<int32_t> tokens_of(size_t count, size_t seed = 1) {
-  std::vector<int32_t> tokens(count);
-  for (size_t i = 0; i < count; ++i) {
-    tokens[i] = static_cast<int32_t>((i * i * 7 + i * 97 * seed + 31) % 256);
-  }
-  return tokens;
-}
 
 /// Few tokens for prompts that are short enough for tests.
 constexpr const char* kPatterns[] = {

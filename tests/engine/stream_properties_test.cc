@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "engine/streams.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/tiny_model.h"
@@ -22,16 +23,6 @@ namespace {
 
 constexpr size_t kContext = 400;
 constexpr size_t kSlidingWindow = 60;  // more than most of the budgets below
-
-std::vector<int32_t> tokens_of(size_t count, size_t seed) {
-  std::vector<int32_t> tokens(count);
-  for (size_t i = 0; i < count; ++i) {
-    tokens[i] = static_cast<int32_t>((i * i * 7 + i * 97 * seed + 31) % 256);
-  }
-  return tokens;
-}
-
-std::vector<float> copy(std::span<const float> x) { return {x.begin(), x.end()}; }
 
 /// Text of an error; empty without.
 std::string refusal(const std::function<void()>& action) {

@@ -17,6 +17,7 @@
 #include "eval/markup.h"
 #include "eval/report_tables.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -30,6 +31,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 using Json = nlohmann::ordered_json;
+using restkv::testing::refusal;
 
 Json task(const std::string& name, const std::string& category, size_t samples) {
   return {{"name", name},           {"category", category}, {"samples", samples},
@@ -278,18 +280,6 @@ std::string everything(const eval::Run& run) {
   return text;
 }
 
-template <class F>
-std::string refusal(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kInput) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
-
 TEST(Report, RefusesDamagedSettingsByTheNameOfTheField) {
   eval::Run whole = two_tasks();
   whole.settings["recipe"] = {
@@ -332,10 +322,11 @@ TEST(Report, RefusesDamagedSettingsByTheNameOfTheField) {
   for (const Json& other : {Json(7), Json("x"), Json(nullptr), Json({{"machine", 7}})}) {
     eval::Run run = whole;
     run.circumstances = other;
-    EXPECT_THAT(refusal([&] { everything(run); }), HasSubstr("made/by/hand/run.json: "));
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { everything(run); }),
+                HasSubstr("made/by/hand/run.json: "));
   }
   whole.settings["tasks"][0]["files"] = 7;
-  EXPECT_EQ(refusal([&] { report_of(whole); }),
+  EXPECT_EQ(refusal(ErrorCode::kInput, [&] { report_of(whole); }),
             "made/by/hand/run.json: field 'files' must be a list, not 7; it is damaged or was made "
             "by another version");
 }
@@ -345,18 +336,18 @@ TEST(Report, RefusesResultsThatDoNotBelongToTheRun) {
   for (SampleResult& result : run.results) result.place = "results.jsonl:1";
   run.results[4].place = "results.jsonl:5";
   run.results[4].task = "other";
-  EXPECT_THAT(refusal([&] { report_of(run); }),
+  EXPECT_THAT(refusal(ErrorCode::kInput, [&] { report_of(run); }),
               HasSubstr("results.jsonl:5: the result of a task 'other'"));
   run.results[4].task = "sum";
   run.results[5].cells[1].scores = {{"f2", 1}};
-  EXPECT_THAT(refusal([&] { report_of(run); }), HasSubstr("other scores"));
+  EXPECT_THAT(refusal(ErrorCode::kInput, [&] { report_of(run); }), HasSubstr("other scores"));
   run = two_tasks();
   for (const char* suite : {"superglue", "perplexity"}) {
     run.settings["benchmark"] = suite;
     for (SampleResult& result : run.results) {
       for (CellResult& one : result.cells) one.scores.resize(1);
     }
-    EXPECT_THAT(refusal([&] { report_of(run); }),
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { report_of(run); }),
                 HasSubstr(fmt::format("other scores than the suite {} gives", suite)));
   }
 }

@@ -16,11 +16,13 @@
 #include "base/file.h"
 #include "eval/sha256.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
 namespace {
 
+using restkv::testing::refusal;
 using ::restkv::testing::TemporaryFolder;
 using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
@@ -43,18 +45,6 @@ SampleResult sample(const std::string& task, size_t index) {
   cell.decode_seconds = 0.5;
   cell.decode_steps = 7;
   return result;
-}
-
-template <class F>
-std::string refusal(ErrorCode code, F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), code) << e.what();
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 std::vector<std::string> keys(const std::vector<SampleResult>& results) {

@@ -13,9 +13,12 @@
 #include <vector>
 
 #include "restkv/error.h"
+#include "support/refusal.h"
 
 namespace restkv {
 namespace {
+
+using testing::refusal;
 
 /// [heads, n, dim] of numbers that halves cannot hold exactly; rows lie apart from each other.
 class RandomHeads {
@@ -69,19 +72,6 @@ std::vector<float> rounded(const float* row, size_t dim, KvType type) {
     for (float& x : result) x = ggml_fp16_to_fp32(ggml_fp32_to_fp16(x));
   }
   return result;
-}
-
-/// The message if `call` throws Error(kInvalidArgument), otherwise a failure.
-template <class F>
-std::string refusal(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
-    return e.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 constexpr size_t kKeyDim = 24;
@@ -232,7 +222,7 @@ TEST_P(KvCacheTest, RefusesWhatDoesNotFit) {
   KvCache cache(2, 2, kKeyDim, kValueDim, type_);
   const auto gather = [&](const Heads<const float>& k, const Heads<const float>& v,
                           const Selection& selection) {
-    return refusal([&] { cache.gather(0, k, v, selection); });
+    return refusal(ErrorCode::kInvalidArgument, [&] { cache.gather(0, k, v, selection); });
   };
   cache.gather(0, keys.view(), values.view(), {{{3, 4}, {5}}});
   EXPECT_NE(gather(keys.view(), values.view(), {{{1}, {2, 10}}}).find("position 10 "),
@@ -247,10 +237,12 @@ TEST_P(KvCacheTest, RefusesWhatDoesNotFit) {
   gather(keys.view(), keys.view(), fits);         // value dim
   gather(keys.view(), other_heads.view(), fits);  // value heads
   gather(keys.view(), fewer_values.view(), {{{9}, {9}}});
-  refusal([&] { cache.gather(2, keys.view(), values.view(), fits); });  // layer
-  refusal([&] { cache.append(2, keys.token(0), values.token(0), 0); });
-  refusal([&] { cache.append(0, other_heads.token(0), values.token(0), 0); });
-  refusal([&] { cache.append(0, keys.token(0), keys.token(0), 0); });
+  refusal(ErrorCode::kInvalidArgument,
+          [&] { cache.gather(2, keys.view(), values.view(), fits); });  // layer
+  refusal(ErrorCode::kInvalidArgument, [&] { cache.append(2, keys.token(0), values.token(0), 0); });
+  refusal(ErrorCode::kInvalidArgument,
+          [&] { cache.append(0, other_heads.token(0), values.token(0), 0); });
+  refusal(ErrorCode::kInvalidArgument, [&] { cache.append(0, keys.token(0), keys.token(0), 0); });
 
   ASSERT_EQ(cache.heads(0).size(), 2U) << "a refused call must leave the cache as it was";
   EXPECT_EQ(cache.heads(0)[0].count, 2U);

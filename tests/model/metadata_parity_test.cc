@@ -406,7 +406,6 @@ TEST(KeyParityCases, CoverEveryKeyThatIsRead) {
 }
 
 // ---- Files with more than their architecture has
-// -------------------------------------------------
 
 class UnusedTensors : public ::testing::Test {
  protected:

@@ -10,6 +10,7 @@
 
 #include "eval/suites/code_test_data.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -105,13 +106,8 @@ TEST(CodeCompletion, SaysWhatIsMissing) {
   EXPECT_TRUE(open(options_for(empty.path(), {0})).empty());
   SuiteOptions options = options_for(empty.path(), {0});
   options.tasks = {"lcc"};
-  try {
-    (void)open(options);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInput);
-    EXPECT_THAT(error.what(), HasSubstr("longbench/lcc.jsonl"));
-  }
+  EXPECT_THAT(restkv::testing::refusal(ErrorCode::kInput, [&] { (void)open(options); }),
+              HasSubstr("longbench/lcc.jsonl"));
   const test::CodeData data(2);
   EXPECT_THROW((void)open(options_for(data.folder(), {100000})).at(0)->sample(0), Error);
 }

@@ -17,6 +17,7 @@
 #include "eval/suites/code_problem.h"
 #include "eval/suites/code_test_data.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -80,14 +81,7 @@ std::map<std::string, CodeProblem> problems_of(const fs::path& folder) {
 }
 
 std::string error_of(const SuiteOptions& options, ErrorCode code) {
-  try {
-    (void)open(options);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return {};
+  return restkv::testing::refusal(code, [&] { (void)open(options); });
 }
 
 /// "HumanEval/3@4096" -> "HumanEval/3"
@@ -296,13 +290,8 @@ TEST(HumanEval, ContextsFillWhatTheyMay) {
 
 TEST(HumanEval, TooFewFilesAreAnError) {
   const auto task = open_one(options_for({"context"}, {1 << 20}));
-  try {
-    (void)task->sample(0);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInput);
-    EXPECT_THAT(error.what(), HasSubstr("all files of code"));
-  }
+  EXPECT_THAT(restkv::testing::refusal(ErrorCode::kInput, [&] { (void)task->sample(0); }),
+              HasSubstr("all files of code"));
   EXPECT_THROW((void)open_one(options_for({"context"}, {512}))->sample(0), Error);
 }
 

@@ -14,12 +14,14 @@
 #include "eval/suites/ruler_layout.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
 namespace {
 
 using nlohmann::json;
+using restkv::testing::refusal;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
@@ -288,40 +290,28 @@ TEST(Ruler, ProfilesDifferInTasksTokensAndScoring) {
   EXPECT_EQ(find_suite("ruler").summarize("vt", scores), (Scores{{"string_match_all", 66.67}}));
 }
 
-template <typename Call>
-std::string message_of(Call call, ErrorCode code) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
-
 TEST(Ruler, BadOptionsAreNamed) {
   SuiteOptions options = small_run(2048);
   options.tasks = {"niah_single_9"};
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInvalidArgument),
+  EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }),
               AllOf(HasSubstr("niah_single_9"), HasSubstr("niah_multikey_1")));
   options.tasks = {"qa_1"};
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInput),
+  EXPECT_THAT(refusal(ErrorCode::kInput, [&] { open(options); }),
               AllOf(HasSubstr("qa_1"), HasSubstr("squad"), HasSubstr("SQuAD-explorer")));
   options.tasks = {"cwe"};
   options.lengths = {300};
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInvalidArgument),
+  EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }),
               AllOf(HasSubstr("cwe"), HasSubstr("300"), HasSubstr("raise the length")));
   options.lengths = {20};
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInvalidArgument), HasSubstr("20"));
+  EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }), HasSubstr("20"));
   options.lengths = {};
   options.context = 2048;
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInvalidArgument),
+  EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }),
               HasSubstr("--lengths 2048"));
   options.context = 8192;
   EXPECT_EQ(open(options)[0]->size(), 6U) << "4096 and 8192";
   options.profile = "other";
-  EXPECT_THAT(message_of([&] { open(options); }, ErrorCode::kInvalidArgument), HasSubstr("other"));
+  EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }), HasSubstr("other"));
 }
 
 }  // namespace
