@@ -27,8 +27,13 @@ namespace {
 
 /// libllama's pre-tokenizers recurse once or more for each character that they match: 320 bytes of
 /// stack per character on x86-64. This leaves room for other builds.
+#ifdef __SANITIZE_ADDRESS__  // leaves room around every variable
+constexpr size_t kStackPerCharacter = 8192;
+constexpr size_t kSmallStretch = 128;
+#else
 constexpr size_t kStackPerCharacter = 1024;
 constexpr size_t kSmallStretch = 1024;  ///< Fits into the stack of any thread.
+#endif
 constexpr size_t kMostStretch = size_t{4} << 20U;
 
 constexpr std::string_view kSpaces = " \t\n\v\f\r";
