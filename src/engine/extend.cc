@@ -47,8 +47,10 @@ void Engine::keep_in_stream(CacheStream& stream, size_t layer, size_t added,
   const size_t window = c.windows[layer];
   const bool compress = stream.compressing(added);
   if (!compress && kv.prefix() > 0 && window == 0) {
+    const Heads<const float> keys = LayerKv::per_kv_head(kv.keys(), c.kv_heads);
+    const Heads<const float> values = LayerKv::per_kv_head(kv.values(), c.kv_heads);
     for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
-      cache.append(layer, across_heads(kv.keys(), row), across_heads(kv.values(), row),
+      cache.append(layer, across_heads(keys, row), across_heads(values, row),
                    kv.positions()[0][row]);
     }
     return;

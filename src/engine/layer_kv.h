@@ -47,6 +47,12 @@ class LayerKv {
   [[nodiscard]] Heads<float> keys() { return {keys_.data(), heads_, rows_, key_dim_}; }
   /// [heads, rows, value_dim].
   [[nodiscard]] Heads<float> values() { return {values_.data(), heads_, rows_, value_dim_}; }
+  /// One head of `x` [heads, rows, d] for each KV head. Cache heads per query head hold the same
+  /// new tokens for all query heads of a KV head.
+  [[nodiscard]] static Heads<const float> per_kv_head(Heads<const float> x, size_t kv_heads) {
+    const size_t repeat = x.heads / kv_heads;
+    return {x.data, kv_heads, x.rows, x.dim, x.head_stride * repeat, x.row_stride};
+  }
   /// Position of every row, per head.
   [[nodiscard]] const std::vector<std::vector<int32_t>>& positions() const { return positions_; }
 

@@ -198,6 +198,34 @@ TEST_F(StreamTest, CutsKeepTheirPromisesAndFilesAndForksGoOnAlike) {
   EXPECT_GT(refused, 50U);
 }
 
+// Where cache heads are query heads, a turn that cuts nothing joins them as single tokens do.
+TEST_F(StreamTest, AShortTurnJoinsHeadsPerQueryHead) {
+  SessionOptions options;
+  options.compression = default_options("snapkv");
+  options.compression.budget = 40;
+  options.compression.per_query_head = true;
+  options.kv_type = KvType::kF32;
+  Session read(*all_see_everything_, options);
+  read.append(tokens_of(100));
+  read.set_budget(80);
+  Session said = read.fork();
+  const std::vector<int32_t> turn = tokens_of(5, 2);
+  read.append(turn);
+  for (const int32_t token : turn) said.append(token);
+  const size_t query_heads = all_see_everything_->config().query_heads;
+  for (size_t layer = 0; layer < read.cache().layers(); ++layer) {
+    ASSERT_EQ(read.cache().heads(layer).size(), query_heads);
+    for (size_t h = 0; h < query_heads; ++h) {
+      EXPECT_TRUE(
+          std::ranges::equal(read.cache().positions(layer, h), said.cache().positions(layer, h)));
+    }
+  }
+  ASSERT_EQ(read.logits().size(), said.logits().size());
+  for (size_t i = 0; i < read.logits().size(); ++i) {
+    EXPECT_NEAR(read.logits()[i], said.logits()[i], 1e-3F);
+  }
+}
+
 TEST_F(StreamTest, ThreadsDoNotMatter) {
   for (const Model* model : {&*all_see_everything_, &*some_have_windows_}) {
     size_t i = 0;
