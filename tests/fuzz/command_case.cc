@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -49,15 +50,40 @@ Spawn spawn_of(const Case& words) {
   return spawn;
 }
 
+/// A working folder that holds links to the files which a case names, and nothing else: what one
+/// command writes is not there for the next.
+class CleanFolder {
+ public:
+  explicit CleanFolder(const Case& words)
+      : before_(std::filesystem::current_path()),
+        path_(before_ / fmt::format("command-{}", getpid())) {
+    std::filesystem::remove_all(path_);
+    std::filesystem::create_directory(path_);
+    std::filesystem::current_path(path_);
+    for (const std::string& word : words) {
+      const std::string name = word.substr(word.find_first_of("= ") + 1);
+      std::error_code odd_name;
+      if (std::filesystem::is_regular_file(before_ / name, odd_name)) {
+        std::filesystem::create_symlink(before_ / name, name, odd_name);
+      }
+    }
+  }
+  ~CleanFolder() {
+    std::error_code ignored;
+    std::filesystem::current_path(before_, ignored);
+    std::filesystem::remove_all(path_, ignored);
+  }
+  CleanFolder(const CleanFolder&) = delete;
+  CleanFolder& operator=(const CleanFolder&) = delete;
+
+ private:
+  std::filesystem::path before_;
+  std::filesystem::path path_;
+};
+
 /// What comes with a command's own process: how it fills memory, and how sanitizers end it.
 Outcome run_filled(const Case& words, int fill) {
-  // What an earlier command has written must not become input of this one.
-  for (const std::string_view name : {"save-cache", "stats-json"}) {
-    const std::string file = value_of(words, name);
-    std::error_code ignored;
-    if (!file.empty() && file.find(".txt") == std::string::npos)
-      std::filesystem::remove(file, ignored);
-  }
+  const CleanFolder folder(words);
   setenv("MALLOC_PERTURB_", std::to_string(fill).c_str(), 1);
   setenv("ASAN_OPTIONS",
          fmt::format("exitcode={}:malloc_fill_byte={}:max_malloc_fill_size={}", kSanitizer, fill,
@@ -256,7 +282,7 @@ class CommandKind : public Kind {
   }
 
   static void check_saved(const Case& words, const Outcome& plain) {
-    const std::string path = fmt::format("chat-{}.rkv", getpid());
+    const std::string path = "chat.rkv";
     Case saving;
     for (const std::string& word : words) {
       saving.push_back(word);
@@ -266,7 +292,6 @@ class CommandKind : public Kind {
       }
     }
     const Outcome outcome = run_filled(with_threads(saving, 1), 0x55);
-    std::filesystem::remove(path);
     check_exit(outcome);
     if (outcome.out != plain.out) {
       throw Finding("saved", fmt::format("\"{}\" against \"{}\"", outcome.out.substr(0, 60),

@@ -139,7 +139,8 @@ std::string words(size_t count) {
 }
 
 void make_text_file(const std::string& name) {
-  if (std::filesystem::exists(name)) return;
+  std::error_code odd_name;
+  if (std::filesystem::exists(name, odd_name)) return;
   if (name.starts_with(kWordsFile) && name.ends_with(".txt")) {
     write(name, words(std::stoul(name.substr(kWordsFile.size()))));
   } else if (name == "empty.txt") {

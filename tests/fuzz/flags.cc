@@ -113,7 +113,7 @@ std::string usual(Random& random, const Flag& flag, const std::string& model) {
   if (flag.takes.empty()) return "--" + flag.name;
   if (flag.name == "profile") return with(random.once_in(6) ? "none" : profile_file(model));
   if (flag.name == "method") return with(methods()[random.below(methods().size())].name);
-  if (is_output(flag)) return with("output");
+  if (is_output(flag)) return with(flag.name + ".out");
   if (flag.takes == "FILE") return with(any_text_file(random));
   if (flag.takes.starts_with("PATTERN")) return with(sparse_pattern(random));
   if (flag.takes.find('|') != std::string::npos && !flag.takes.starts_with('N')) {
