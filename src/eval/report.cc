@@ -87,7 +87,7 @@ Json group_json(const RunReport& report, const ReportGroup& group) {
 
 /// A field of a CSV line (RFC 4180).
 std::string csv_field(const std::string& field) {
-  const std::string text = printable(field, "\xEF\xBF\xBD");
+  std::string text = printable(field, "\xEF\xBF\xBD");
   if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
