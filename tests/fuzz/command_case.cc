@@ -194,7 +194,7 @@ class CommandKind : public Kind {
                                             plain.out.substr(0, 60), essence(again.err)));
     }
     verdict.held.emplace_back("repeated");
-    if (words[0] == "chat" && greedy(words)) {
+    if (words[0] == "chat" && undisturbed(words)) {
       check_saved(words, plain);
       verdict.held.emplace_back("saved");
     }
@@ -272,12 +272,14 @@ class CommandKind : public Kind {
     }
   }
 
-  /// Whether the next token depends on nothing but what was said: a sampler forgets when a
-  /// conversation is loaded.
-  static bool greedy(const Case& words) {
+  /// Whether lines stay lines when others come between them (a first line of two bytes may make all
+  /// of them UTF-16), and the next token depends on nothing but what was said (a sampler forgets
+  /// when a conversation is loaded).
+  static bool undisturbed(const Case& words) {
     return std::ranges::none_of(words, [](const std::string& word) {
       return word.starts_with("--temp") || word.find("penalty") != std::string::npos ||
-             word.starts_with("</reset") || word.starts_with("</load");
+             word.starts_with("</reset") || word.starts_with("</load") ||
+             word.starts_with("<\xFF\xFE");
     });
   }
 

@@ -409,11 +409,14 @@ class SessionKind : public Kind {
     full.session.compact_positions = false;
     if (plain.refusals.empty() &&
         Model(setting.model, options.model).config().global_layers() == 0) {
-      // Compact positions go on beyond a model's context, and then turn keys now and then.
+      // Compact positions go on beyond a model's context, and then turn keys now and then. A longer
+      // context is the same model unless it is stretched.
       Setting endless = setting;
-      endless.model = without_context(setting.model);
-      const bool turned = endless.model != setting.model && options.session.compact_positions;
-      if (!turned || options.session.kv_type == KvType::kF32) {
+      if (options.session.compact_positions) endless.model = without_context(setting.model);
+      const bool turned = endless.model != setting.model;
+      const bool exact =
+          options.session.kv_type == KvType::kF32 && options.model.rope_scaling.empty();
+      if (!turned || exact) {
         make_model_file(endless.model);
         expect_same("windows", plain, play(endless, full, {.changing_budget = false}),
                     turned ? 0.03 : 0);
