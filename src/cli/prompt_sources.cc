@@ -21,7 +21,7 @@ namespace {
 /// Texts one after the other, an empty line between them whatever their own line ends.
 class Joined {
  public:
-  void add(std::string text, std::string_view source) {
+  void add(const std::string& text, std::string_view source) {
     if (text.empty()) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("the prompt from {} is empty; give it some text", source));
@@ -60,7 +60,8 @@ std::string PromptSources::read() const {
                 "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
   }
   // First of all, since a closed standard input leaves its number to the next file that is opened.
-  std::string piped = named || !others ? read_to_end(STDIN_FILENO) : read_if_piped(STDIN_FILENO);
+  const std::string piped =
+      named || !others ? read_to_end(STDIN_FILENO) : read_if_piped(STDIN_FILENO);
   const bool unasked = !named && others && !piped.empty();
   if (unasked) {
     notice(
@@ -71,12 +72,12 @@ std::string PromptSources::read() const {
   Joined joined;
   for (const std::string& file : files_) {
     if (file == kStandardInput) {
-      joined.add(to_utf8(std::move(piped), "standard input"), "standard input");
+      joined.add(to_utf8(piped, "standard input"), "standard input");
     } else {
       joined.add(to_utf8(read_file(file), file), file);
     }
   }
-  if (unasked || !others) joined.add(to_utf8(std::move(piped), "standard input"), "standard input");
+  if (unasked || !others) joined.add(to_utf8(piped, "standard input"), "standard input");
   if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
   return joined.take();
 }
