@@ -52,7 +52,7 @@ nlohmann::ordered_json to_json(const SampleResult& result);
 std::string to_line(const SampleResult& result);
 /// Throws `Error` (kInput) with the reason alone: the checksum does not match, something is missing
 /// or of another type.
-SampleResult from_line(std::string_view line);
+SampleResult from_line(std::string_view text);
 
 /// The lines of one results file, or of all results*.jsonl in a folder; of several lines for the
 /// same sample the first counts. A last line without its end (the process was killed or the disk
