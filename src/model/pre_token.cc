@@ -1,4 +1,4 @@
-#include "model/stretch.h"
+#include "model/pre_token.h"
 
 #include <algorithm>
 
@@ -20,7 +20,7 @@ bool may_be_wide_space(unsigned char first, unsigned char second) {
 
 }  // namespace
 
-size_t longest_stretch(std::string_view text) {
+size_t longest_pre_token(std::string_view text) {
   const auto byte = [&](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : static_cast<unsigned char>(0);
   };
