@@ -19,6 +19,7 @@ namespace restkv {
 namespace {
 
 using ::restkv::testing::MemoryFile;
+using ::restkv::testing::smallest_model;
 using ::restkv::testing::TemporaryFolder;
 using ::restkv::testing::TinyModel;
 using ::restkv::testing::TinyTensor;
@@ -56,35 +57,25 @@ std::string load_error(const std::string& path) {
 
 class Gguf : public ::testing::Test {
  protected:
-  /// Small, so that thousands of variants load in seconds.
-  static TinyModel tiny() {
-    TinyModel model;
-    model.layers = 1;
-    model.width = 32;
-    model.ffn_width = 32;
-    model.head_dim = 8;
-    model.vocabulary = 16;
-    return model;
-  }
-  /// The error of a model that deviates from `tiny()`.
+  /// The error of a model that deviates from `smallest_model()`.
   std::string error_of(const TinyModel& model) const {
     model.write(path_);
     return load_error(path_);
   }
   std::string error_with_integer(const char* key, uint32_t value) const {
-    TinyModel model = tiny();
+    TinyModel model = smallest_model();
     model.edit_metadata = [&](gguf_context* gguf) { gguf_set_val_u32(gguf, key, value); };
     return error_of(model);
   }
   std::string error_with_number(const char* key, float value) const {
-    TinyModel model = tiny();
+    TinyModel model = smallest_model();
     model.edit_metadata = [&](gguf_context* gguf) { gguf_set_val_f32(gguf, key, value); };
     return error_of(model);
   }
   /// The error of a model one of whose tensors is changed; `edit` returns false to leave it out.
   std::string error_with_tensor(const std::string& name,
                                 const std::function<bool(TinyTensor&)>& edit) const {
-    TinyModel model = tiny();
+    TinyModel model = smallest_model();
     model.edit_tensor = [&](TinyTensor& tensor) { return tensor.name != name || edit(tensor); };
     return error_of(model);
   }
@@ -99,7 +90,7 @@ void expect_contains(const std::string& text, const std::string& part) {
 }
 
 TEST_F(Gguf, LoadsWhatTheOtherTestsDamage) {
-  TinyModel description = tiny();
+  TinyModel description = smallest_model();
   description.write(path_);
   const Model model(path_);
   EXPECT_EQ(model.path(), path_);
@@ -130,7 +121,7 @@ TEST_F(Gguf, RefusesWhatIsNoModelFile) {
 }
 
 TEST_F(Gguf, RefusesTruncatedFiles) {
-  tiny().write(path_);
+  smallest_model().write(path_);
   const std::string whole = read_bytes(path_);
   const size_t header = header_bytes(path_);
   ASSERT_GT(header, 500U);
@@ -145,7 +136,7 @@ TEST_F(Gguf, RefusesTruncatedFiles) {
 }
 
 TEST_F(Gguf, SaysWhereAFileEnds) {
-  tiny().write(path_);
+  smallest_model().write(path_);
   const std::string whole = read_bytes(path_);
   damaged_.write(std::string_view(whole).substr(0, 20));
   expect_contains(load_error(damaged_.path()), "the header needs 8 bytes at byte 16");
@@ -184,7 +175,7 @@ TEST_F(Gguf, RefusesRandomBytesBehindAValidBeginning) {
 }
 
 TEST_F(Gguf, SurvivesASingleWrongByteAnywhereInTheHeader) {
-  tiny().write(path_);
+  smallest_model().write(path_);
   const std::string whole = read_bytes(path_);
   const size_t header = header_bytes(path_);
   std::mt19937 random(3);
@@ -203,7 +194,7 @@ TEST_F(Gguf, SurvivesASingleWrongByteAnywhereInTheHeader) {
 }
 
 TEST_F(Gguf, RefusesUnknownArchitectures) {
-  TinyModel model = tiny();
+  TinyModel model = smallest_model();
   model.edit_metadata = [](gguf_context* gguf) {
     gguf_set_val_str(gguf, "general.architecture", "mamba");
   };
@@ -214,7 +205,7 @@ TEST_F(Gguf, RefusesUnknownArchitectures) {
 
 TEST_F(Gguf, RefusesFeaturesItCannotRun) {
   expect_contains(error_with_integer("llama.expert_count", 8), "mixture-of-experts");
-  TinyModel model = tiny();
+  TinyModel model = smallest_model();
   model.edit_metadata = [](gguf_context* gguf) {
     gguf_set_val_str(gguf, "llama.rope.scaling.type", "dynamic");
   };
@@ -253,7 +244,7 @@ TEST_F(Gguf, RefusesImpossibleConstants) {
 }
 
 TEST_F(Gguf, RefusesMetadataOfTheWrongType) {
-  TinyModel model = tiny();
+  TinyModel model = smallest_model();
   model.edit_metadata = [](gguf_context* gguf) {
     gguf_set_val_str(gguf, "llama.block_count", "two");
   };

@@ -137,12 +137,7 @@ class BrokenRules : public ::testing::Test {
 
   /// The message of the error that a tiny `llama` ends with, one of whose keys is changed.
   std::optional<std::string> error_of(std::string_view suffix, const Edit& edit) const {
-    TinyModel model;
-    model.layers = 1;
-    model.width = 32;
-    model.ffn_width = 32;
-    model.head_dim = 8;
-    model.vocabulary = 16;
+    TinyModel model = testing::smallest_model();
     model.edit_metadata = [&](gguf_context* gguf) { edit(gguf, "llama" + std::string(suffix)); };
     model.write(path_);
     try {

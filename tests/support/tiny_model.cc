@@ -44,6 +44,16 @@ std::optional<std::string> gemma_path() {
   return known_model("RESTKV_GEMMA", RESTKV_TEST_GEMMA, 253113024, "Gemma 3 270M in Q4_K_M");
 }
 
+TinyModel smallest_model() {
+  TinyModel model;
+  model.layers = 1;
+  model.width = 32;
+  model.ffn_width = 32;
+  model.head_dim = 8;
+  model.vocabulary = 16;
+  return model;
+}
+
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "restkv-test-XXXXXX").string();
   if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot create " + pattern);

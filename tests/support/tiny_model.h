@@ -23,6 +23,9 @@ std::optional<std::string> gemma_path();
 inline constexpr const char* kNoGemma =
     "Gemma 3 270M is not here; script/bootstrap --with-gemma fetches it";
 
+/// A `llama` so small that thousands of variants load in seconds.
+TinyModel smallest_model();
+
 /// A new folder that is removed, with what is in it, at the end of the scope.
 class TemporaryFolder {
  public:

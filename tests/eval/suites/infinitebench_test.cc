@@ -119,16 +119,7 @@ TEST(InfiniteBenchSuite, AnswersMustFitTheTask) {
                    {"options", {"a", "b", "c", "d"}}};
     record.update(changes);
     std::ofstream(folder.file(task + ".jsonl")) << record.dump() << "\n";
-    SuiteOptions options;
-    options.data = folder.file("");
-    options.tasks = {task};
-    std::vector<SkippedLine> skipped;
-    try {
-      kSuite.open(options, skipped);
-    } catch (const Error& error) {
-      return skipped.at(0).reason;
-    }
-    return std::string("no error");
+    return test::reason_to_skip(kSuite, folder.path(), {task});
   };
   EXPECT_EQ(reason("code_debug", json::object()), "no error");
   EXPECT_EQ(reason("code_debug", {{"answer", {"b", "B"}}}), "no error");

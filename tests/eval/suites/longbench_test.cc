@@ -159,16 +159,7 @@ TEST(LongBenchSuite, NamesRecordsThatItsMetricsCannotJudge) {
   const auto reason = [&](const std::string& task, const std::string& fields) {
     std::ofstream(folder.file(task + ".jsonl"))
         << R"({"input": "q", "context": "c", "length": 3, )" << fields << "}\n";
-    SuiteOptions options;
-    options.data = folder.file("");
-    options.tasks = {task};
-    std::vector<SkippedLine> skipped;
-    try {
-      kSuite.open(options, skipped);
-    } catch (const Error&) {
-      return skipped.at(0).reason;
-    }
-    return std::string("no error");
+    return test::reason_to_skip(kSuite, folder.path(), {task});
   };
   EXPECT_EQ(reason("trec", R"("answers": ["Date"], "all_classes": ["Date", "Food"])"), "no error");
   EXPECT_THAT(reason("trec", R"("answers": ["Date"], "all_classes": null)"),

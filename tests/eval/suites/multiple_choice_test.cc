@@ -272,16 +272,7 @@ TEST(MultipleChoice, RefusesRecordsThatDoNotFit) {
     const fs::path path = folder.file(file);
     fs::create_directories(path.parent_path());
     std::ofstream(path) << line;
-    SuiteOptions options;
-    options.data = folder.file("");
-    std::vector<SkippedLine> skipped;
-    try {
-      suite.open(options, skipped);
-    } catch (const Error& error) {
-      EXPECT_EQ(skipped.size(), 1U);
-      return skipped.at(0).reason;
-    }
-    return std::string("no error");
+    return test::reason_to_skip(suite, folder.path());
   };
   EXPECT_EQ(reason(anli_suite(), "anli/dev_r1.jsonl",
                    R"({"premise": "p", "hypothesis": "h", "label": "x"})"),
@@ -310,12 +301,8 @@ TEST(MultipleChoice, NamesRecordsThatAskNothing) {
     const fs::path path = folder.file("superglue/" + task + "/val.jsonl");
     fs::create_directories(path.parent_path());
     std::ofstream(path) << line;
-    SuiteOptions options;
-    options.data = folder.file("");
-    options.tasks = {task == "MultiRC" ? "multirc" : "record"};
-    std::vector<SkippedLine> skipped;
-    EXPECT_THROW((void)superglue_suite().open(options, skipped), Error);
-    return skipped.at(0).reason;
+    return test::reason_to_skip(superglue_suite(), folder.path(),
+                                {task == "MultiRC" ? "multirc" : "record"});
   };
   EXPECT_EQ(reason("MultiRC", R"({"passage": {"text": "t", "questions": []}})"),
             "the record asks no question");

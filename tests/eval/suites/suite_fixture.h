@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <memory>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "eval/suite.h"
+#include "restkv/error.h"
 
 namespace restkv::test {
 
@@ -28,6 +31,22 @@ inline std::vector<std::unique_ptr<eval::Task>> open_suite(const eval::Suite& su
                              ": " + skipped[0].reason);
   }
   return tasks;
+}
+
+/// Why the only record of a suite's files below `data` is left out; "no error" if it is not.
+inline std::string reason_to_skip(const eval::Suite& suite, const std::filesystem::path& data,
+                                  std::vector<std::string> tasks = {}) {
+  eval::SuiteOptions options;
+  options.data = data;
+  options.tasks = std::move(tasks);
+  std::vector<eval::SkippedLine> skipped;
+  try {
+    (void)suite.open(options, skipped);
+  } catch (const Error&) {
+    EXPECT_EQ(skipped.size(), 1U);
+    return skipped.at(0).reason;
+  }
+  return "no error";
 }
 
 /// One task of a suite on the records in `suite_data`.
