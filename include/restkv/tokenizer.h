@@ -70,8 +70,10 @@ class Tokenizer {
   /// kUnsupported if there is no template or libllama does not know it, kInvalidArgument if a
   /// message holds a zero byte.
   [[nodiscard]] std::string apply_chat_template(std::span<const ChatMessage> messages) const;
-  /// The same, with the places of the messages, for `encode`.
-  [[nodiscard]] ChatText format_chat(std::span<const ChatMessage> messages) const;
+  /// The same, with the places of the messages, for `encode`. `parse_special`: without them, so
+  /// that control tokens in messages are control tokens.
+  [[nodiscard]] ChatText format_chat(std::span<const ChatMessage> messages,
+                                     bool parse_special = false) const;
 
  private:
   struct Impl;

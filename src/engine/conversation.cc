@@ -59,8 +59,7 @@ Conversation::Turn Conversation::ask(const std::string& text) {
       !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
   require_no_zero_byte(text, "the user's message");
   messages_.push_back({"user", text});
-  ChatText whole = tokenizer_->format_chat(messages_);
-  if (parse_special_) whole.contents.clear();
+  ChatText whole = tokenizer_->format_chat(messages_, parse_special_);
   const auto added = continuation(whole.text, read_, answer);
   Turn turn;
   turn.from_the_start = !added;

@@ -39,8 +39,7 @@ class Script {
     const std::array<ChatMessage, 3> messages{
         {{"user", question}, {"assistant", answer}, {"user", message}}};
     const std::string before = open(question).text + answer;
-    ChatText whole = tokenizer_.format_chat(messages);
-    if (options_.parse_special) whole.contents.clear();
+    const ChatText whole = tokenizer_.format_chat(messages, options_.parse_special);
     if (!whole.text.starts_with(before)) {
       throw Error(ErrorCode::kUnsupported,
                   "the model's chat template changes earlier messages when new ones come, so no "

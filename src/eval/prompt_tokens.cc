@@ -19,9 +19,7 @@ constexpr size_t kSlack = 32;
 ChatText in_chat(const Tokenizer& tokenizer, const std::string& prompt,
                  const PromptOptions& options) {
   const ChatMessage message{"user", prompt};
-  ChatText chat = tokenizer.format_chat({&message, 1});
-  if (options.parse_special) chat.contents.clear();
-  return chat;
+  return tokenizer.format_chat({&message, 1}, options.parse_special);
 }
 
 size_t tokens_around(const Tokenizer& tokenizer, const PromptOptions& options) {

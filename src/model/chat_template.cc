@@ -15,15 +15,13 @@
 namespace restkv {
 namespace {
 
-/// What libllama's templates trim.
-constexpr std::string_view kSpace = " \t\n\v\f\r";
 /// White space that no template has.
 constexpr char kTrimmed = '\v';
 
 std::string_view trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpace);
+  const size_t begin = text.find_first_not_of(kAsciiSpace);
   if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
+  return text.substr(begin, text.find_last_not_of(kAsciiSpace) + 1 - begin);
 }
 
 /// Stands for the content of message `index`, in characters for private use.

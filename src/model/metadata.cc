@@ -78,23 +78,35 @@ std::optional<size_t> Metadata::find_integer(std::string_view suffix) const {
   return value ? std::optional(static_cast<size_t>(*value)) : std::nullopt;
 }
 
-size_t Metadata::integer(std::string_view suffix) const {
-  const auto value = find_integer(suffix);
+template <class Value>
+Value Metadata::required(std::optional<Value> value, std::string_view suffix) const {
   if (!value) file_.fail(fmt::format("has no '{}'. {}", key(suffix), kRemedy));
   return *value;
+}
+
+size_t Metadata::integer(std::string_view suffix) const {
+  return required(find_integer(suffix), suffix);
 }
 
 size_t Metadata::integer(std::string_view suffix, size_t fallback) const {
   return find_integer(suffix).value_or(fallback);
 }
 
-std::optional<size_t> Metadata::find_for_all_layers(std::string_view suffix, size_t layers) const {
-  if (!file_.is_array(key(suffix))) return find_integer(suffix);
-  const std::vector<double> values = *file_.find_numbers(key(suffix));
-  if (values.size() != layers) {
-    file_.fail(fmt::format("'{}' has {} entries for {} layers. {}", key(suffix), values.size(),
+std::optional<std::vector<double>> Metadata::find_list(std::string_view suffix,
+                                                       size_t layers) const {
+  if (!file_.is_array(key(suffix))) return std::nullopt;
+  auto values = file_.find_numbers(key(suffix));
+  if (values->size() != layers) {
+    file_.fail(fmt::format("'{}' has {} entries for {} layers. {}", key(suffix), values->size(),
                            layers, kRemedy));
   }
+  return values;
+}
+
+std::optional<size_t> Metadata::find_for_all_layers(std::string_view suffix, size_t layers) const {
+  const auto list = find_list(suffix, layers);
+  if (!list) return find_integer(suffix);
+  const std::vector<double>& values = *list;
   for (const double value : values) {
     if (value != std::floor(value)) refuse(suffix, text_of(value), "a whole number");
     if (value != values.front()) {
@@ -112,9 +124,7 @@ std::optional<double> Metadata::find_number(std::string_view suffix) const {
 }
 
 double Metadata::number(std::string_view suffix) const {
-  const auto value = find_number(suffix);
-  if (!value) file_.fail(fmt::format("has no '{}'. {}", key(suffix), kRemedy));
-  return *value;
+  return required(find_number(suffix), suffix);
 }
 
 double Metadata::number(std::string_view suffix, double fallback) const {

@@ -50,6 +50,9 @@ class Metadata {
   [[nodiscard]] std::optional<size_t> find_integer(std::string_view suffix) const;
   [[nodiscard]] size_t integer(std::string_view suffix) const;
   [[nodiscard]] size_t integer(std::string_view suffix, size_t fallback) const;
+  /// Of a list with one entry for each of `layers`; none where the key is not there or no list.
+  [[nodiscard]] std::optional<std::vector<double>> find_list(std::string_view suffix,
+                                                             size_t layers) const;
   /// Of a value that may also be a list, one entry for each of `layers`: they must be equal.
   [[nodiscard]] std::optional<size_t> find_for_all_layers(std::string_view suffix,
                                                           size_t layers) const;
@@ -66,6 +69,8 @@ class Metadata {
  private:
   void check_limits(const KeyRule& rule) const;
   void check_fixed(const KeyRule& rule) const;
+  template <class Value>
+  [[nodiscard]] Value required(std::optional<Value> value, std::string_view suffix) const;
 
   const GgufFile& file_;
   std::string architecture_;

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -60,20 +59,14 @@ void read_scales(const Metadata& metadata, const Architecture& architecture, Mod
 
 /// Which of the layers have a sliding window: all, or all but every n-th as the architecture or the
 /// file say, or a list of flags in the file.
-void read_windows(const GgufFile& file, const Metadata& metadata, const Architecture& architecture,
-                  ModelConfig& c) {
+void read_windows(const Metadata& metadata, const Architecture& architecture, ModelConfig& c) {
   c.windows.assign(c.layers, 0);
   if (architecture.windows == Windows::kNone) return;
   const size_t window = metadata.integer(".attention.sliding_window", architecture.window);
   if (window == 0) return;
   constexpr const char* kPattern = ".attention.sliding_window_pattern";
-  const std::string key = metadata.key(kPattern);
-  if (file.is_array(key)) {
-    const std::vector<double> flags = *file.find_numbers(key);
-    if (flags.size() != c.layers) {
-      file.fail(fmt::format("'{}' has {} entries for {} layers", key, flags.size(), c.layers));
-    }
-    for (size_t i = 0; i < c.layers; ++i) c.windows[i] = flags[i] != 0 ? window : 0;
+  if (const auto flags = metadata.find_list(kPattern, c.layers)) {
+    for (size_t i = 0; i < c.layers; ++i) c.windows[i] = (*flags)[i] != 0 ? window : 0;
   } else {
     const size_t period = metadata.integer(kPattern, architecture.window_period);
     for (size_t i = 0; i < c.layers; ++i) {
@@ -172,7 +165,7 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
   const Metadata metadata(file, architecture.name);
   read_sizes(file, metadata, c);
   read_scales(metadata, architecture, c);
-  read_windows(file, metadata, architecture, c);
+  read_windows(metadata, architecture, c);
   read_rope(file, metadata, architecture, c);
   refuse_other_window_sizes(metadata, c);
   return c;
@@ -181,8 +174,8 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
 void stretch_context(const GgufFile& file, const Architecture& architecture,
                      const ModelOptions& options, ModelConfig& c) {
   RopeConfig& rope = c.rope;
-  const bool own_window_rope = architecture.window_rope_base > 0 ||
-                               Metadata(file, architecture.name).has(".rope.freq_base_swa");
+  const bool own_window_rope =
+      architecture.window_rope_base > 0 || file.find_number(c.architecture + ".rope.freq_base_swa");
   const double factor = options.rope_factor;
   const auto refuse = [](const std::string& what) {
     throw Error(ErrorCode::kInvalidArgument, what);

@@ -10,7 +10,6 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
-#include <utility>
 
 #include "base/big_stack.h"
 #include "base/memory.h"
@@ -18,7 +17,7 @@
 #include "model/chat_template.h"
 #include "model/control_tokens.h"
 #include "model/ggml_log.h"
-#include "model/stretch.h"
+#include "model/pre_token.h"
 #include "model/vocabulary.h"
 #include "restkv/error.h"
 
@@ -29,18 +28,16 @@ namespace {
 /// stack per character on x86-64. This leaves room for other builds.
 #ifdef __SANITIZE_ADDRESS__  // leaves room around every variable
 constexpr size_t kStackPerCharacter = 8192;
-constexpr size_t kSmallStretch = 128;
+constexpr size_t kSmallPreToken = 128;
 #else
 constexpr size_t kStackPerCharacter = 1024;
-constexpr size_t kSmallStretch = 1024;  ///< Fits into the stack of any thread.
+constexpr size_t kSmallPreToken = 1024;  ///< Fits into the stack of any thread.
 #endif
-constexpr size_t kMostStretch = size_t{4} << 20U;
-
-constexpr std::string_view kSpaces = " \t\n\v\f\r";
+constexpr size_t kMostPreToken = size_t{4} << 20U;
 
 size_t count_spaces(std::string_view text) {
   return static_cast<size_t>(std::ranges::count_if(
-      text, [](char c) { return kSpaces.find(c) != std::string_view::npos; }));
+      text, [](char c) { return kAsciiSpace.find(c) != std::string_view::npos; }));
 }
 
 }  // namespace
@@ -111,16 +108,16 @@ std::vector<int32_t> Tokenizer::Impl::tokens(std::string_view text, bool parse_s
   try {
     // (SentencePiece has no pre-tokenizer.)
     const bool recursive = llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE;
-    const size_t stretch = recursive ? longest_stretch(text) : 0;
-    const size_t stack = kStackPerCharacter * stretch;
-    if (stretch > kMostStretch || (stretch > kSmallStretch && stack > available_memory())) {
+    const size_t longest = recursive ? longest_pre_token(text) : 0;
+    const size_t stack = kStackPerCharacter * longest;
+    if (longest > kMostPreToken || (longest > kSmallPreToken && stack > available_memory())) {
       throw Error(ErrorCode::kInput,
                   fmt::format("the text has {} characters on end without a break, too many for "
                               "the memory that libllama's tokenizer may need for them; break them "
                               "into lines",
-                              stretch));
+                              longest));
     }
-    if (stretch <= kSmallStretch) {
+    if (longest <= kSmallPreToken) {
       encode_all();
     } else {
       run_on_big_stack(stack, encode_all);
@@ -248,10 +245,10 @@ std::vector<int32_t> Tokenizer::encode(const ChatText& chat, bool add_special) c
     append(impl_->tokens(text.substr(read, begin - read), true));
     between.remove_prefix(begin);
     if (after != marks.begin() && strips(*std::prev(after), LLAMA_TOKEN_ATTR_RSTRIP)) {
-      between.remove_prefix(std::min(between.find_first_not_of(kSpaces), between.size()));
+      between.remove_prefix(std::min(between.find_first_not_of(kAsciiSpace), between.size()));
     }
     if (after != marks.end() && strips(*after, LLAMA_TOKEN_ATTR_LSTRIP)) {
-      between = between.substr(0, between.find_last_not_of(kSpaces) + 1);
+      between = between.substr(0, between.find_last_not_of(kAsciiSpace) + 1);
     }
     append(impl_->plain_tokens(between));
     read = end;
@@ -321,7 +318,8 @@ std::string Tokenizer::apply_chat_template(std::span<const ChatMessage> messages
   return apply_template(chat_template(), messages, impl_->path);
 }
 
-ChatText Tokenizer::format_chat(std::span<const ChatMessage> messages) const {
+ChatText Tokenizer::format_chat(std::span<const ChatMessage> messages, bool parse_special) const {
+  if (parse_special) return {.text = apply_chat_template(messages), .contents = {}};
   return format_with_template(chat_template(), messages, impl_->path);
 }
 

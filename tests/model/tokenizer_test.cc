@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/big_stack.h"
-#include "model/stretch.h"
+#include "model/pre_token.h"
 #include "restkv/error.h"
 #include "support/memory_file.h"
 #include "support/raw_gguf.h"
@@ -163,16 +163,16 @@ TEST(TokenizerRuns, ThatNoMemoryWouldHoldAreRefused) {
       ::testing::HasSubstr("5242880 characters on end"));
 }
 
-TEST(TokenizerRuns, StretchesEndWhereNoExpressionGoesOn) {
-  EXPECT_EQ(longest_stretch(""), 0U);
-  EXPECT_EQ(longest_stretch("word"), 4U);
-  EXPECT_EQ(longest_stretch("one two three"), 13U);  // one expression takes letters and spaces
-  EXPECT_EQ(longest_stretch("one, two,  three."), 7U);
-  EXPECT_EQ(longest_stretch("one\ntwo\n\n three"), 7U);
-  EXPECT_EQ(longest_stretch("1 2 3 4 5 6"), 3U);
-  EXPECT_EQ(longest_stretch("世界 世界"), 5U);
-  EXPECT_EQ(longest_stretch("\n\u3000\n\u3000\n\u2003\n"), 7U);
-  EXPECT_EQ(longest_stretch("a  b  c"), 4U);
+TEST(TokenizerRuns, PreTokensEndWhereNoExpressionGoesOn) {
+  EXPECT_EQ(longest_pre_token(""), 0U);
+  EXPECT_EQ(longest_pre_token("word"), 4U);
+  EXPECT_EQ(longest_pre_token("one two three"), 13U);  // one expression takes letters and spaces
+  EXPECT_EQ(longest_pre_token("one, two,  three."), 7U);
+  EXPECT_EQ(longest_pre_token("one\ntwo\n\n three"), 7U);
+  EXPECT_EQ(longest_pre_token("1 2 3 4 5 6"), 3U);
+  EXPECT_EQ(longest_pre_token("世界 世界"), 5U);
+  EXPECT_EQ(longest_pre_token("\n\u3000\n\u3000\n\u2003\n"), 7U);
+  EXPECT_EQ(longest_pre_token("a  b  c"), 4U);
 }
 
 // Begin and end of text.
@@ -339,6 +339,9 @@ TEST(TokenizerControl, MessagesMayBeEmptyOrLookLikePlaceholders) {
   const int32_t end = tokenizer.encode("<|im_end|>", false, true).at(0);
   EXPECT_EQ(std::ranges::count(tokens, end), 3);
   EXPECT_EQ(tokenizer.decode(tokens, true), chat.text);
+  const ChatText parsed = tokenizer.format_chat(messages, true);
+  EXPECT_EQ(parsed.text, chat.text);
+  EXPECT_TRUE(parsed.contents.empty());
 }
 
 TEST(TokenizerControl, PlainTextNeverBecomesOne) {

@@ -26,12 +26,6 @@ constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
 constexpr std::string_view kSource =
     "https://huggingface.co/datasets/THUDM/LongBench (data.zip: data/<dataset>.jsonl)";
 
-std::vector<std::string> classes_of(const json& record) {
-  const auto found = record.find("all_classes");
-  if (found == record.end() || found->is_null()) return {};
-  return filled_texts_field(record, "all_classes");
-}
-
 Sample make_sample(const json& record, const LongBenchDataset& dataset, bool official) {
   const json& rules = benchmark_prompts().at("longbench").at("tasks").at(dataset.name);
   Sample sample;
@@ -45,7 +39,7 @@ Sample make_sample(const json& record, const LongBenchDataset& dataset, bool off
   sample.min_new_tokens = official && !sample.stop_at_newline_token ? 0 : 1;
 
   const std::vector<std::string> answers = filled_texts_field(record, "answers");
-  const std::vector<std::string> classes = classes_of(record);
+  const std::vector<std::string> classes = filled_texts_if_any(record, "all_classes");
   require_judgeable(dataset.metric, answers, classes);
   sample.reference = {{"answers", answers}, {"length", count_field(record, "length")}};
   if (!classes.empty()) sample.reference["all_classes"] = classes;
@@ -54,7 +48,7 @@ Sample make_sample(const json& record, const LongBenchDataset& dataset, bool off
 
 Scores score(const LongBenchDataset& dataset, const Sample& sample, const Answer& answer) {
   const std::vector<std::string> answers = sample.reference.at("answers");
-  const std::vector<std::string> classes = classes_of(sample.reference);
+  const std::vector<std::string> classes = filled_texts_if_any(sample.reference, "all_classes");
   return {{std::string(name_of(dataset.metric)),
            longbench_score(dataset, answer.text, answers, classes)},
           {"length", sample.reference.at("length").get<double>()}};

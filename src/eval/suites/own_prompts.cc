@@ -51,16 +51,12 @@ LongBenchMetric longbench_metric(std::string_view metric) {
               fmt::format("there is no metric '{}'; known: {}", metric, fmt::join(known, ", ")));
 }
 
-std::vector<std::string> classes_of(const json& reference) {
-  if (!has(reference, "all_classes")) return {};
-  return filled_texts_field(reference, "all_classes");
-}
-
 /// Throws `Error` (kInput) if the metric could not judge any text by this reference.
 void require_judgeable(std::string_view metric, const json& reference) {
   const std::vector<std::string> answers = filled_texts_field(reference, "answers");
   if (is_string_match(metric)) return;
-  require_judgeable(longbench_metric(metric), answers, classes_of(reference));
+  require_judgeable(longbench_metric(metric), answers,
+                    filled_texts_if_any(reference, "all_classes"));
 }
 
 double judge(std::string_view metric, const json& reference, std::string_view text) {
@@ -71,7 +67,7 @@ double judge(std::string_view metric, const json& reference, std::string_view te
                                .category = "",
                                .metric = longbench_metric(metric),
                                .first_line_only = false};
-  return longbench_score(rules, text, answers, classes_of(reference));
+  return longbench_score(rules, text, answers, filled_texts_if_any(reference, "all_classes"));
 }
 
 std::vector<int32_t> tokens_field(const json& record, std::string_view name,
