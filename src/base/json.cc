@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/file.h"
 #include "restkv/error.h"
@@ -50,6 +51,17 @@ size_t too_deep_at(std::string_view text) {
   return std::string_view::npos;
 }
 
+/// Where `text` first writes a zero byte, which ends a text wherever C libraries read it; npos if
+/// it never does.
+size_t zero_byte_at(std::string_view text) {
+  constexpr std::string_view kZero = "\\u0000";
+  for (size_t at = text.find(kZero); at != std::string_view::npos; at = text.find(kZero, at + 1)) {
+    const size_t before = text.substr(0, at).find_last_not_of('\\') + 1;
+    if ((at - before) % 2 == 0) return at;  // otherwise the backslash is escaped itself
+  }
+  return std::string_view::npos;
+}
+
 std::string cut(std::string text, size_t most) {
   if (text.size() <= most) return text;
   size_t end = most - 3;
@@ -57,8 +69,33 @@ std::string cut(std::string text, size_t most) {
   return text.substr(0, end) + "...";
 }
 
-/// "[json.exception.parse_error.101] parse error at line 1, column 9: ..." without the name of the
-/// exception and the line, which the caller knows.
+/// The fields of the objects that a parser is in. JSON does not say which of two alike counts.
+class OpenObjects {
+ public:
+  template <class Json>
+  bool operator()(int /*depth*/, nlohmann::detail::parse_event_t event, Json& value) {
+    using Event = nlohmann::detail::parse_event_t;
+    if (event == Event::object_start) {
+      fields_.emplace_back();
+    } else if (event == Event::object_end) {
+      fields_.pop_back();
+    } else if (event == Event::key) {
+      const auto& name = value.template get_ref<const std::string&>();
+      if (!fields_.back().insert(name).second) {
+        refuse(
+            fmt::format("field '{}' stands twice in one object; keep one of them", cut(name, 80)));
+      }
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> fields_;
+};
+
+/// "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error while parsing
+/// value - invalid literal; ..." as "parse error at column 9: invalid literal; ...": the caller
+/// knows the line.
 std::string short_reason(std::string_view text) {
   if (const size_t end = text.find("] "); end != std::string_view::npos)
     text.remove_prefix(end + 2);
@@ -67,6 +104,12 @@ std::string short_reason(std::string_view text) {
   const size_t at = reason.find(kLine);
   const size_t end = reason.find(", ", at);
   if (at != std::string::npos && end != std::string::npos) reason.erase(at, end + 2 - at);
+  constexpr std::string_view kSyntax = "syntax error while parsing ";
+  const size_t syntax = reason.find(kSyntax);
+  const size_t dash = reason.find(" - ", syntax);
+  if (syntax != std::string::npos && dash != std::string::npos) {
+    reason.erase(syntax, dash + 3 - syntax);
+  }
   return cut(std::move(reason), 300);  // the last word that was read may be a megabyte
 }
 
@@ -81,6 +124,14 @@ template <class Json>
   refuse(fmt::format("field '{}' must be {}, not {}", name, wanted, described(value)));
 }
 
+template <class Json>
+const Json& typed_field(const Json& record, std::string_view name,
+                        bool (Json::*is_wanted)() const noexcept, std::string_view wanted) {
+  const Json& value = field(record, name);
+  if (!(value.*is_wanted)()) refuse_type(name, wanted, value);
+  return value;
+}
+
 }  // namespace
 
 template <class Json>
@@ -92,7 +143,10 @@ Json parse_json(std::string_view text, std::string_view source) {
                        kMostJsonLevels));
   }
   try {
-    return Json::parse(text);
+    return Json::parse(
+        text, [objects = OpenObjects()](auto&&... event) mutable { return objects(event...); });
+  } catch (const Error& e) {
+    refuse(source.empty() ? e.what() : fmt::format("{}: {}", source, e.what()));
   } catch (const json::parse_error& e) {
     refuse(source, line_of(text, e.byte == 0 ? 0 : e.byte - 1), short_reason(e.what()));
   } catch (const json::exception& e) {  // a number that no double holds
@@ -100,9 +154,20 @@ Json parse_json(std::string_view text, std::string_view source) {
   }
 }
 
+void require_no_zero_byte_in_json(std::string_view text, std::string_view source) {
+  const size_t at = zero_byte_at(text);
+  if (at == std::string_view::npos) return;
+  refuse(source, line_of(text, at),
+         fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it",
+                     at - text.rfind('\n', at)));
+}
+
 template <class Json>
 Json read_json(const std::string& path) {
-  return parse_json<Json>(read_file(path), path);
+  const std::string text = read_file(path);
+  auto json = parse_json<Json>(text, path);
+  require_no_zero_byte_in_json(text, path);
+  return json;
 }
 
 template <class Json>
@@ -122,30 +187,24 @@ const Json& field(const Json& record, std::string_view name) {
 
 template <class Json>
 const std::string& text_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_string()) refuse_type(name, "a text", value);
-  return value.template get_ref<const std::string&>();
+  return typed_field(record, name, &Json::is_string, "a text")
+      .template get_ref<const std::string&>();
 }
 
 template <class Json>
 bool bool_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_boolean()) refuse_type(name, "true or false", value);
-  return value.template get<bool>();
+  return typed_field(record, name, &Json::is_boolean, "true or false").template get<bool>();
 }
 
 template <class Json>
 double number_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_number()) refuse_type(name, "a number", value);
-  return value.template get<double>();
+  return typed_field(record, name, &Json::is_number, "a number").template get<double>();
 }
 
 template <class Json>
 int64_t integer_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_number_integer()) refuse_type(name, "a whole number", value);
-  return value.template get<int64_t>();
+  return typed_field(record, name, &Json::is_number_integer, "a whole number")
+      .template get<int64_t>();
 }
 
 template <class Json>
@@ -171,16 +230,12 @@ std::vector<std::string> texts_field(const Json& record, std::string_view name) 
 
 template <class Json>
 const Json& object_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_object()) refuse_type(name, "an object", value);
-  return value;
+  return typed_field(record, name, &Json::is_object, "an object");
 }
 
 template <class Json>
 const Json& list_field(const Json& record, std::string_view name) {
-  const Json& value = field(record, name);
-  if (!value.is_array()) refuse_type(name, "a list", value);
-  return value;
+  return typed_field(record, name, &Json::is_array, "a list");
 }
 
 #define RESTKV_JSON_FUNCTIONS(Json)                                                   \

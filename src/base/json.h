@@ -15,12 +15,18 @@ namespace restkv {
 inline constexpr size_t kMostJsonLevels = 64;
 
 /// `text` as JSON; `Json` is nlohmann::json, or ordered_json, which keeps the order of fields.
-/// Throws `Error` (kInput) "source:line: reason" if it is none or has more than `kMostJsonLevels`
-/// levels; the reason alone without a `source`, for texts of one line whose place the caller names.
+/// Throws `Error` (kInput) "source:line: reason" if it is none, has more than `kMostJsonLevels`
+/// levels, or two fields of one name in an object; the reason alone without a `source`, for texts
+/// of one line whose place the caller names.
 template <class Json = nlohmann::json>
 Json parse_json(std::string_view text, std::string_view source = {});
 
-/// The JSON in a file. Throws `Error` (kInput) naming the file, the line and the reason.
+/// Throws `Error` (kInput) as `parse_json` does if a text in the JSON `text` holds a zero byte,
+/// which ends it wherever C libraries read it. What a model said may hold one.
+void require_no_zero_byte_in_json(std::string_view text, std::string_view source = {});
+
+/// The JSON in a file that holds no zero byte. Throws `Error` (kInput) naming the file, the line
+/// and the reason.
 template <class Json = nlohmann::json>
 Json read_json(const std::string& path);
 

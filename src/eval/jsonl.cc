@@ -21,17 +21,6 @@ constexpr size_t kBlock = size_t{1} << 18U;
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorCode::kInput, reason); }
 
-/// A zero byte in a text ends it wherever C libraries read it.
-void refuse_zero_bytes(std::string_view json_text) {
-  constexpr std::string_view kZero = "\\u0000";
-  for (size_t at = json_text.find(kZero); at != std::string_view::npos;
-       at = json_text.find(kZero, at + 1)) {
-    const size_t before = json_text.substr(0, at).find_last_not_of('\\') + 1;
-    if ((at - before) % 2 != 0) continue;  // the backslash is escaped itself
-    refuse(fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it", at + 1));
-  }
-}
-
 }  // namespace
 
 void LineReader::Close::operator()(gzFile_s* file) const { gzclose_r(file); }
@@ -109,7 +98,7 @@ bool LineReader::next(std::string& line) {
 
 json parse_record(std::string_view line) {
   json record = parse_json(line);
-  refuse_zero_bytes(line);
+  require_no_zero_byte_in_json(line);
   if (!record.is_object()) refuse(fmt::format("not a JSON object but {}", record.type_name()));
   return record;
 }
@@ -163,6 +152,12 @@ std::vector<std::string> filled_texts_field(const json& record, std::string_view
     refuse(fmt::format("item {} of field '{}' is empty", blank - texts.begin() + 1, name));
   }
   return texts;
+}
+
+std::vector<std::string> filled_texts_if_any(const json& record, std::string_view name) {
+  const auto found = record.find(name);
+  if (found == record.end() || found->is_null()) return {};
+  return filled_texts_field(record, name);
 }
 
 }  // namespace restkv::eval

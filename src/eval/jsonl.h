@@ -74,11 +74,13 @@ void read_jsonl(const std::filesystem::path& file,
 /// more.
 nlohmann::json read_record(const std::filesystem::path& file, RecordPlace place);
 
-// Fields of a record that a metric needs. Both throw `Error` (kInput) as `text_field` does.
+// Fields of a record that a metric needs. All throw `Error` (kInput) as `text_field` does.
 
 /// Texts that something is compared with, or looked for: at least one, and none without a character
 /// that is not white space, which would be found in everything or in nothing.
 std::string filled_text_field(const nlohmann::json& record, std::string_view name);
 std::vector<std::string> filled_texts_field(const nlohmann::json& record, std::string_view name);
+/// The same where there is such a field and it is not null; otherwise none.
+std::vector<std::string> filled_texts_if_any(const nlohmann::json& record, std::string_view name);
 
 }  // namespace restkv::eval

@@ -1,7 +1,9 @@
 #include "base/json.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -51,6 +53,29 @@ TEST(Json, RefusesDeepNesting) {
                         }),
                 StartsWith("run.json:2: has more than 64 levels"));
   }
+}
+
+TEST(Json, RefusesFieldsThatStandTwice) {
+  EXPECT_EQ(parse_json(R"([{"a": 1, "b": {"a": 2}}, {"a": 3}])").size(), 2U);
+  EXPECT_EQ(refusal(ErrorCode::kInput, [] { parse_json(R"({"a": 1, "b": 2, "a": 3})"); }),
+            "field 'a' stands twice in one object; keep one of them");
+  EXPECT_EQ(refusal(ErrorCode::kInput,
+                    [] { parse_json<ordered_json>(R"([{"x": [{"a": {}, "a": 1}]}])", "x.json"); }),
+            "x.json: field 'a' stands twice in one object; keep one of them");
+}
+
+TEST(Json, FilesHoldNoZeroBytes) {
+  EXPECT_EQ(parse_json("[\"a\\u0000b\"]").at(0).get<std::string>().size(), 3U);  // as models say
+  const fs::path path = fs::path(::testing::TempDir()) / fmt::format("restkv-{}.json", getpid());
+  for (const auto& [content, place] :
+       {std::pair(R"({"x": "a\\u0000", "y": "\u00001"})",
+                  "1: a text holds a zero byte (\\u0000, at column 25)"),
+        {"{\n  \"\\u0000\": 1}", "2: a text holds a zero byte (\\u0000, at column 4)"}}) {
+    std::ofstream(path) << content;
+    EXPECT_THAT(refusal(ErrorCode::kInput, [&] { read_json(path.string()); }),
+                StartsWith(fmt::format("{}:{}", path.string(), place)));
+  }
+  fs::remove(path);
 }
 
 TEST(Json, NamesSourceAndLine) {
