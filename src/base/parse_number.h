@@ -1,8 +1,12 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <charconv>
 #include <cmath>
 #include <concepts>
+#include <limits>
+#include <string>
 #include <string_view>
 #include <system_error>
 
@@ -23,6 +27,18 @@ bool parse_number(std::string_view text, Number& value) {
   }
   value = parsed;
   return true;
+}
+
+/// What `parse_number` takes, for a message.
+template <class Number>
+std::string number_wanted() {
+  if constexpr (std::floating_point<Number>) {
+    return std::same_as<Number, float> ? "a (finite) number of single precision"
+                                       : "a (finite) number";
+  } else {
+    using Limits = std::numeric_limits<Number>;
+    return fmt::format("a whole number from {} to {}", Limits::min(), Limits::max());
+  }
 }
 
 }  // namespace restkv

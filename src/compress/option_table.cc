@@ -52,10 +52,10 @@ struct Words<AdaVariant> {
 }
 
 void parse(std::string_view name, std::string_view text, int& value) {
-  if (!parse_number(text, value)) refuse(name, text, "a whole number");
+  if (!parse_number(text, value)) refuse(name, text, number_wanted<int>());
 }
 void parse(std::string_view name, std::string_view text, double& value) {
-  if (!parse_number(text, value)) refuse(name, text, "a number");
+  if (!parse_number(text, value)) refuse(name, text, number_wanted<double>());
 }
 /// Texts that are not given are written as "none", so that every option has a visible value.
 void parse(std::string_view name, std::string_view text, std::string& value) {

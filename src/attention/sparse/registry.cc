@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/sparse/pattern.h"
+#include "base/option_text.h"
 #include "base/parse_number.h"
 #include "restkv/error.h"
 
@@ -39,9 +40,9 @@ constexpr std::array kOptions{
 };
 
 template <class Number>
-void parse(std::string_view name, std::string_view text, std::string_view expected, Number& value) {
+void parse(std::string_view name, std::string_view text, Number& value) {
   if (parse_number(text, value)) return;
-  refuse(fmt::format("{} is \"{}\"; expected {}", name, text, expected));
+  refuse(fmt::format("{} is \"{}\"; expected {}", name, text, number_wanted<Number>()));
 }
 
 const SparseOption& find_option(const SparsePattern& pattern, std::string_view name) {
@@ -67,9 +68,9 @@ std::span<const SparseOption> sparse_options() { return kOptions; }
 
 void SparseOption::set(SparseOptions& options, std::string_view value) const {
   if (whole != nullptr) {
-    parse(name, value, "a whole number", options.*whole);
+    parse(name, value, options.*whole);
   } else {
-    parse(name, value, "a number", options.*real);
+    parse(name, value, options.*real);
   }
 }
 
@@ -89,21 +90,13 @@ const SparsePattern& find_sparse_pattern(std::string_view name) {
 
 SparseOptions parse_sparse(std::string_view text) {
   SparseOptions options;
-  const std::string_view name = text.substr(0, text.find(':'));
-  options.pattern = name;
+  const OptionText parts = parse_option_text(text);
+  options.pattern = parts.name;
   if (text == kDense) return options;
-  if (name == kDense) refuse(fmt::format("\"{}\": dense attention has no options", text));
-  const SparsePattern& pattern = find_sparse_pattern(name);
-  for (size_t begin = name.size(); begin < text.size();) {
-    const size_t end = std::min(text.find(':', begin + 1), text.size());
-    const std::string_view part = text.substr(begin + 1, end - begin - 1);
-    const size_t equals = part.find('=');
-    if (equals == std::string_view::npos) {
-      refuse(
-          fmt::format(R"("{}" in "{}" has no value; expected pattern:option=value)", part, text));
-    }
-    find_option(pattern, part.substr(0, equals)).set(options, part.substr(equals + 1));
-    begin = end;
+  if (parts.name == kDense) refuse(fmt::format("\"{}\": dense attention has no options", text));
+  const SparsePattern& pattern = find_sparse_pattern(parts.name);
+  for (const auto& [option, value] : parts.options) {
+    find_option(pattern, option).set(options, value);
   }
   validate(options);
   return options;
