@@ -75,7 +75,7 @@ class Session {
   /// Cuts the cache to the budget now, if it holds more: at the end of an answer, for instance.
   void compress();
   /// Another budget from the next compression on. Throws `Error` (kInvalidArgument), and changes
-  /// nothing, if the method cannot use it with this model.
+  /// nothing, if the method cannot use it with this model, or keeps everything.
   void set_budget(int budget);
 
   /// Another sparse pattern for the prompts to come. Throws `Error` (kInvalidArgument), and changes

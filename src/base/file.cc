@@ -24,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The end of every temporary file's name; its beginning is kPartBegin, then 16 hexadecimal digits.
+// Names of temporary files: kPartBegin, hexadecimal digits, kPartEnd.
 constexpr std::string_view kPartBegin = "restkv-";
 constexpr std::string_view kPartEnd = ".part";
 constexpr size_t kPartDigits = 16;
@@ -75,10 +75,12 @@ void remove_abandoned_parts(const std::string& folder) {
 /// What helps against `error`, which came up while `path` was written.
 std::string remedy(const std::string& path, int error, size_t expected_bytes) {
   const std::string room =
-      expected_bytes > 0 ? fmt::format("{} bytes are needed", expected_bytes) : "more is needed";
+      expected_bytes > 1 ? fmt::format("{} bytes are needed", expected_bytes) : "more is needed";
+  std::error_code ignored;
   switch (error) {
     case ENOENT:
     case ENOTDIR:
+      if (fs::is_directory(folder_of(path), ignored)) break;  // one that takes no files, as /proc
       return fmt::format("make the folder {} first, or choose another", folder_of(path));
     case EISDIR:
       return "name a file in it";
@@ -92,8 +94,9 @@ std::string remedy(const std::string& path, int error, size_t expected_bytes) {
     case EFBIG:
       return room + "; raise the limit on the size of files (ulimit -f)";
     default:
-      return "choose another file";
+      break;
   }
+  return "choose another file";
 }
 
 [[noreturn]] void fail_to_write(const std::string& path, int error, size_t expected_bytes) {
@@ -227,6 +230,22 @@ void require_writable_folder(const std::string& path) {
   std::string tried = (folder / "restkv-XXXXXX").string();
   if (::mkdtemp(tried.data()) == nullptr) fail(errno);
   ::rmdir(tried.c_str());
+}
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (!error) return;
+  throw Error(ErrorCode::kIo, fmt::format("cannot make the folder {}: {}; choose another with -o",
+                                          path, error.message()));
+}
+
+bool is_standard_output(const std::string& path) {
+  struct stat info {};
+  struct stat output {};
+  if (::stat(path.c_str(), &info) != 0 || ::fstat(STDOUT_FILENO, &output) != 0) return false;
+  const bool keeps_nothing = S_ISCHR(info.st_mode) && ::isatty(STDOUT_FILENO) == 0;  // /dev/null
+  return is_same(info, output) && !keeps_nothing;
 }
 
 bool same_file(const std::string& a, const std::string& b) {

@@ -59,6 +59,11 @@ void write_file_atomically(const std::string& path, std::string_view content);
 void require_writable(const std::string& path);
 /// The same for a folder of files, which may have to be made first, with the folders above it.
 void require_writable_folder(const std::string& path);
+/// Makes that folder, and those above it that are missing.
+void make_folder(const std::string& path);
+
+/// Whether `path` names what standard output goes to: /dev/stdout, the file it is redirected to.
+bool is_standard_output(const std::string& path);
 
 /// Whether both name one file, also through links; files that do not exist are told apart by path.
 bool same_file(const std::string& a, const std::string& b);

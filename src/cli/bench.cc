@@ -115,6 +115,7 @@ void check_files(const BenchFlags& flags) {
   CommandFiles files;
   files.reads("--model", flags.model);
   files.reads("--text", flags.text);
+  for (const auto& [text, options] : methods(flags)) files.reads(text, options.profile);
   files.writes("--json", flags.json);
   files.writes("--csv", flags.csv);
   files.writes("--svg", flags.svg);
@@ -123,6 +124,7 @@ void check_files(const BenchFlags& flags) {
 bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.model.empty()) refuse("--model is required");
   check_files(flags);
+  if (std::ranges::count(flags.lengths, 0U) > 0) refuse("--lengths is 0; expected 1 or more");
   std::vector<KvType> kv_types;
   for (const std::string& name : flags.kv_types) kv_types.push_back(find_kv_type(name));
   for (const std::string& pattern : flags.sparse) {
@@ -130,6 +132,12 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
       refuse(
           fmt::format("--sparse {} is about reading prompts, which --synthetic does not", pattern));
     }
+  }
+  if (flags.seed != BenchFlags{}.seed && (flags.synthetic || !flags.text.empty())) {
+    refuse("--seed is for the generated stories, which --text and --synthetic do without");
+  }
+  if (flags.synthetic && !flags.text.empty()) {
+    refuse("--text has no effect with --synthetic, which reads no prompt");
   }
   if (flags.sparse_recall && flags.sparse == std::vector<std::string>{"dense"}) {
     refuse("--sparse-recall has no effect without --sparse");
@@ -229,7 +237,7 @@ std::function<int()> declare_bench(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
   const auto positive = CLI::Range(1, 1 << 30).description("");
   add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE");
-  add_value(app, "--lengths", flags->lengths, "prompt lengths in tokens", "N,...")->check(positive);
+  add_value(app, "--lengths", flags->lengths, "prompt lengths in tokens", "N,...");
   add_value(app, "--method", flags->methods, "methods with options, for instance restkv:kernel=21",
             "NAME,...");
   add_value(app, "--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");

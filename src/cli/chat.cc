@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <memory>
 #include <new>
 #include <optional>
@@ -69,12 +68,14 @@ class Chat {
     flags.session.change(session_);
   }
 
-  void run() {
+  /// Returns whether nothing went wrong; at a terminal, whoever types has seen what did.
+  bool run() {
+    bool all_well = true;
     LineReader lines;
     if (lines.at_terminal()) say("/help lists what can be typed besides questions; Ctrl-D ends.");
     while (!ended_) {
       const std::optional<std::string> line = lines.next();
-      if (!line) return;
+      if (!line) break;
       if (line->find_first_not_of(" \t") == std::string::npos) continue;
       try {
         const std::string text = to_utf8(*line, fmt::format("line {}", lines.number()));
@@ -86,11 +87,14 @@ class Chat {
       } catch (const OutputError&) {
         throw;  // nobody listens
       } catch (const Error& e) {
+        all_well = false;
         notice(e.what());
       } catch (const std::bad_alloc&) {
+        all_well = false;
         notice("out of memory; what was said before is kept: go on with less, or /save it");
       }
     }
+    return all_well || lines.at_terminal();
   }
 
  private:
@@ -156,8 +160,8 @@ class Chat {
     std::string argument = begin == std::string::npos ? "" : line.substr(begin);
     argument.resize(argument.find_last_not_of(' ') + 1);
     if (argument.empty() && (name == "/save" || name == "/load" || name == "/budget")) {
-      say(fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
-      return;
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
     }
     if (name == "/help") {
       say(kHelp);
@@ -176,7 +180,8 @@ class Chat {
     } else if (name == "/load") {
       load(argument);
     } else {
-      say(fmt::format("there is no command {}; /help lists them", name));
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("there is no command {}; /help lists them", name));
     }
   }
 
@@ -192,7 +197,7 @@ class Chat {
     int tokens = 0;
     if (!parse_number(text, tokens)) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("/budget is \"{}\"; expected a whole number", text));
+                  fmt::format("/budget is \"{}\"; expected {}", text, number_wanted<int>()));
     }
     session_.set_budget(tokens);
     session_.compress();
@@ -255,8 +260,7 @@ int chat(const ChatFlags& flags) {
   } else {
     flags.session.check_for_loading();
   }
-  Chat(flags, sampling, session).run();
-  return kSuccess;
+  return Chat(flags, sampling, session).run() ? kSuccess : kFailure;
 }
 
 }  // namespace
@@ -277,7 +281,9 @@ std::function<int()> declare_chat(CLI::App& app) {
       "Examples:\n"
       "  restkv chat -m model.gguf --budget 512\n"
       "  printf 'My name is Ada.\\nWhat is my name?\\n' | restkv chat -m model.gguf\n"
-      "/help, typed into the chat, lists its commands.");
+      "/help, typed into the chat, lists its commands.\n"
+      "Exit codes: 0 done, 1 a line that was piped in failed (or model, input or output), 2 wrong "
+      "options.");
   return [flags] { return chat(*flags); };
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/option_text.h"
 #include "cli/options.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -19,6 +20,7 @@ std::string flag_name(std::string_view option) {
 
 /// Not an option of any method but what the options are before any is given.
 constexpr const char* kPreset = "preset";
+constexpr const char* kBudget = "budget";
 
 CompressionOptions preset_options(const std::string& method, std::string_view preset) {
   if (preset == "default") return default_options(method);
@@ -38,16 +40,17 @@ CompressionOptions with_options(const std::string& name,
   for (const auto& [option, value] : values) {
     if (option == kPreset) continue;
     const CompressionOption& row = find_compression_option(option);
-    // `full` may be given a budget: it is what the others are compared with.
-    const bool read = option == "budget" || std::find(method.options.begin(), method.options.end(),
-                                                      option) != method.options.end();
+    const bool has_budget = option == kBudget && name != "full";
+    const bool read = has_budget || std::find(method.options.begin(), method.options.end(),
+                                              option) != method.options.end();
     if (!read) {
       std::string read_flags = "--budget";
       for (const std::string_view other : method.options) read_flags += ", " + flag_name(other);
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has no effect on method {}, which reads {}; leave it out or "
-                              "choose another method",
-                              flag_name(option), name, read_flags));
+                  fmt::format("{} has no effect on method {}, which {}; leave it out or choose "
+                              "another method",
+                              flag_name(option), name,
+                              name == "full" ? "keeps everything" : "reads " + read_flags));
     }
     row.set(options, value);
   }
@@ -72,7 +75,7 @@ void CompressionFlags::declare(CLI::App& app) {
         [this, name](const std::string& value) { values_[name] = value.empty() ? "true" : value; },
         std::string(option.help));
     flag->type_name(std::string(option.values))->group(kGroup);
-    if (name == "budget") flag->default_str(option.get({}));  // that of every method
+    if (name == kBudget) flag->default_str(option.get({}));   // that of every method
     if (option.values == "true|false") flag->expected(0, 1);  // a bare flag means true
   }
 }
@@ -84,29 +87,31 @@ CompressionOptions CompressionFlags::resolve() const {
 }
 
 std::optional<int> CompressionFlags::budget() const {
-  const auto given = values_.find("budget");
+  const auto given = values_.find(kBudget);
   if (given == values_.end()) return std::nullopt;
   CompressionOptions options;
-  find_compression_option("budget").set(options, given->second);
+  find_compression_option(kBudget).set(options, given->second);
   return options.budget;
 }
 
+std::string CompressionFlags::profile() const {
+  const auto given = values_.find("profile");
+  return given == values_.end() || given->second == "none" ? "" : given->second;
+}
+
 CompressionOptions parse_compression(std::string_view text) {
-  const std::string_view method = text.substr(0, text.find(':'));
+  const OptionText parts = parse_option_text(text);
   std::map<std::string, std::string> values;
-  for (size_t begin = method.size(); begin < text.size();) {
-    const size_t end = std::min(text.find(':', begin + 1), text.size());
-    const std::string_view part = text.substr(begin + 1, end - begin - 1);
-    const size_t equals = part.find('=');
-    if (equals == std::string_view::npos) {
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format(R"("{}" in "{}" has no value; expected method:option=value)", part, text));
+  for (const auto& [option, value] : parts.options) {
+    if (option == kBudget) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("\"{}\" gives a budget, which all methods here have from --budget or "
+                              "--budgets; leave it out",
+                              text));
     }
-    values[std::string(part.substr(0, equals))] = part.substr(equals + 1);
-    begin = end;
+    values[std::string(option)] = value;
   }
-  return with_options(std::string(method), values);
+  return with_options(std::string(parts.name), values);
 }
 
 }  // namespace restkv::cli

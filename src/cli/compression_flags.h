@@ -20,6 +20,8 @@ class CompressionFlags {
   [[nodiscard]] CompressionOptions resolve() const;
   /// `--budget`, if it was given.
   [[nodiscard]] std::optional<int> budget() const;
+  /// The file of `--profile`, if it was given.
+  [[nodiscard]] std::string profile() const;
 
  private:
   std::string method_ = "restkv";
@@ -27,8 +29,8 @@ class CompressionFlags {
 };
 
 /// "snapkv:kernel=21:allocation=ada", "restkv:preset=paper": a method and options by name, the
-/// preset first wherever it stands. Throws like `resolve`, but does
-/// not `validate`: the budget may follow.
+/// preset first wherever it stands. Throws like `resolve`, also for a budget; does not `validate`,
+/// since that follows.
 CompressionOptions parse_compression(std::string_view text);
 
 }  // namespace restkv::cli

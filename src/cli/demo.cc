@@ -237,13 +237,8 @@ int demo(const DemoFlags& flags) {
   }
   require_writable_folder(flags.output);  // before minutes of work
   const eval::NeedleReport report = compare(flags);
+  make_folder(flags.output);
   const std::filesystem::path folder = flags.output;
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw Error(ErrorCode::kIo, fmt::format("cannot make the folder {}: {}; choose another with -o",
-                                            flags.output, error.message()));
-  }
   write_file_atomically(folder / "needle.svg", eval::heatmap_svg(report));
   write_file_atomically(folder / "kept.svg", eval::kept_map_svg(report));
   write_file_atomically(folder / "needle.md", eval::markdown(report));

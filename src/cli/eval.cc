@@ -84,12 +84,6 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
                       .options = options};
       cell.options.budget = budget;
       validate(cell.options);
-      for (const eval::Cell& other : cells) {
-        if (other.name != cell.name) continue;
-        throw Error(
-            ErrorCode::kInvalidArgument,
-            fmt::format("{} is asked for twice; name each method and budget once", cell.name));
-      }
       cells.push_back(std::move(cell));
     }
   }
@@ -164,7 +158,10 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
         {"--lengths", !flags.lengths.empty(), suite.has_lengths,
          "has prompts as long as its data has them"},
         {"--samples", flags.draws > 1, suite.draws_texts, no_draws},
-        {"--temperature", flags.temperature > 0, suite.draws_texts, no_draws}}) {
+        {"--temperature", flags.temperature > 0, suite.draws_texts, no_draws},
+        {"--seed", flags.seed != EvalFlags{}.seed,
+         suite.draws_samples || (suite.multiple_choice && flags.shots > 0),
+         "takes its samples as they are"}}) {
     if (!option.given || option.read) continue;
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{} has no effect on the suite {}, which {}; leave it out", option.name,
@@ -176,10 +173,6 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
 /// says.
 void check_lengths(const EvalFlags& flags, const eval::PromptOptions& prompt) {
   for (const size_t length : flags.lengths) {
-    if (std::ranges::count(flags.lengths, length) > 1) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("--lengths has {} twice; name each length once", length));
-    }
     if (length > prompt.context) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("--lengths {} is beyond the model's context of {} tokens; leave it "
@@ -299,6 +292,17 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                             flags.output));
   }
   progress.finish();
+  if (count.samples == 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("--shard {} holds no sample: the run has fewer; use fewer shards",
+                            flags.shard));
+  }
+  if (count.unchecked > 0) {
+    notice(
+        fmt::format("{} samples from before have no checksum, as earlier versions wrote them: "
+                    "nobody can tell whether they are as they were",
+                    count.unchecked));
+  }
   std::set<int> budgets;
   for (const eval::Cell& cell : run.cells) budgets.insert(cell.budget);
   const std::string unused = eval::describe_unused_budgets(budgets, count.longest_prompt);

@@ -27,7 +27,11 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
                                        : "there is no command or option " + unknown.front(),
                        names);
   }
-  return fmt::format("{}\nrestkv {} --help shows what is expected.", e.what(),
+  std::string reason = e.what();
+  if (const size_t at = reason.find(": At Most 1 required"); at != std::string::npos) {
+    reason.replace(at, std::string::npos, " is given more than once; give it once");
+  }
+  return fmt::format("{}\nrestkv {} --help shows what is expected.", reason,
                      chosen.front()->get_name());
 }
 

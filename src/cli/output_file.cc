@@ -16,8 +16,8 @@ void write_output(const std::string& path, std::string_view content) {
   }
 }
 
-void refuse_standard_output(std::string_view option, std::string_view path) {
-  if (path != kStandardOutput) return;
+void refuse_standard_output(std::string_view option, const std::string& path) {
+  if (path != kStandardOutput && !is_standard_output(path)) return;
   throw Error(
       ErrorCode::kInvalidArgument,
       fmt::format("{0} cannot write to standard output; give it a name (./- for one that is "

@@ -16,6 +16,6 @@ void write_output(const std::string& path, std::string_view content);
 
 /// For what cannot go to standard output: a folder, a snapshot. Throws `Error` (kInvalidArgument)
 /// if `path` means it.
-void refuse_standard_output(std::string_view option, std::string_view path);
+void refuse_standard_output(std::string_view option, const std::string& path);
 
 }  // namespace restkv::cli

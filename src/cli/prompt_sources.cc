@@ -21,7 +21,8 @@ namespace {
 /// Texts one after the other, an empty line between them whatever their own line ends.
 class Joined {
  public:
-  void add(const std::string& text, std::string_view source) {
+  void add(std::string bytes, std::string_view source) {
+    const std::string text = to_utf8(std::move(bytes), source);
     if (text.empty()) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("the prompt from {} is empty; give it some text", source));
@@ -72,13 +73,13 @@ std::string PromptSources::read() const {
   Joined joined;
   for (const std::string& file : files_) {
     if (file == kStandardInput) {
-      joined.add(to_utf8(piped, "standard input"), "standard input");
+      joined.add(piped, "standard input");
     } else {
-      joined.add(to_utf8(read_file(file), file), file);
+      joined.add(read_file(file), file);
     }
   }
-  if (unasked || !others) joined.add(to_utf8(piped, "standard input"), "standard input");
-  if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
+  if (unasked || !others) joined.add(piped, "standard input");
+  if (!text_.empty()) joined.add(text_, "-p");
   return joined.take();
 }
 

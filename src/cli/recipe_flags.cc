@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "cli/options.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -23,7 +24,7 @@ std::vector<std::string> arguments_of(const nlohmann::json& value, const CLI::Op
   if (value.is_boolean() != is_flag) return {};
   if (value.is_boolean() || value.is_number()) return {value.dump()};
   if (value.is_string()) return {value.get<std::string>()};
-  if (!value.is_array() || option.get_delimiter() == '\0') return {};
+  if (!value.is_array() || !takes_list(option)) return {};
   std::vector<std::string> list;
   for (const nlohmann::json& each : value) {
     if (!each.is_string() && !each.is_number()) return {};
@@ -34,7 +35,7 @@ std::vector<std::string> arguments_of(const nlohmann::json& value, const CLI::Op
 
 std::string_view expected(const CLI::Option& option) {
   if (option.get_items_expected_max() == 0) return "true or false";
-  return option.get_delimiter() == '\0' ? "a text or a number" : "a text, a number or a list";
+  return takes_list(option) ? "a text, a number or a list" : "a text or a number";
 }
 
 }  // namespace

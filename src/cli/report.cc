@@ -53,13 +53,7 @@ int report(const ReportFlags& flags) {
         reports.back(), fmt::format("{}-{}", reports.size(),
                                     file_name(run.settings.at("benchmark").get<std::string>()))));
   }
-  std::error_code error;
-  fs::create_directories(output, error);
-  if (error) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: cannot use it as the report's folder: {}; choose "
-                                            "another with -o",
-                                            output.string(), error.message()));
-  }
+  make_folder(output.string());
   const auto write = [&](const std::string& name, const std::string& content) {
     write_file_atomically((output / name).string(), content);
   };
@@ -76,7 +70,14 @@ int report(const ReportFlags& flags) {
     print(fmt::format("{}, {}\n\n{}\n", each.title(), each.model(), eval::terminal_table(each)));
   }
   print(fmt::format("Report: {}\n", (output / "index.html").string()));
-  return kSuccess;
+  int code = kSuccess;
+  for (const eval::RunReport& each : reports) {
+    if (each.failures.size() < each.finished) continue;
+    notice(fmt::format("{}, {}: all {} samples failed, so there is no figure", each.title(),
+                       each.model(), each.finished));
+    code = kFailure;
+  }
+  return code;
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ struct RunFlags {
 /// What a run cost; filled as the run goes on, so that an interrupted one can tell too.
 struct RunStats {
   std::string method;
-  int budget = 0;
+  int budget = 0;  // 0: all is kept
   std::string kv_type;
   size_t layers = 0;
   size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget
@@ -224,10 +224,11 @@ void check_flags(const RunFlags& flags) {
 void check_files(const RunFlags& flags) {
   CommandFiles files;
   files.reads("--model", flags.model);
+  files.reads("--profile", flags.session.profile());
   for (const std::string& file : flags.prompt.files()) files.reads("--file", file);
   if (!flags.save_cache.empty()) {
     files.writes("--save-cache", flags.save_cache);
-    require_snapshot_writable(flags.save_cache);
+    require_replaceable_by_snapshot(flags.save_cache);
   }
   // After --save-cache: a snapshot may be replaced by the one that goes on from it.
   files.reads("--load-cache", flags.load_cache);
@@ -273,7 +274,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   }
   const CompressionOptions& compression = session.options().compression;
   stats.method = compression.method;
-  stats.budget = compression.budget;
+  stats.budget = compression.method == "full" ? 0 : compression.budget;
   stats.kv_type = kv_type_name(session.options().kv_type);
   stats.sparse_options = session.options().sparse;
 

@@ -16,6 +16,11 @@ namespace {
 /// Work that is done sooner shows no progress.
 constexpr double kQuietSeconds = 2;
 
+/// What a cache that has been begun cannot be changed to.
+constexpr const char* kReadOtherwise =
+    "begin anew with --rope-scaling, which stretches the context, or with --prefill chunked "
+    "--positions compact, which need none for all tokens";
+
 }  // namespace
 
 void require_room(const Session& session, const ModelConfig& config, const Tokenizer& tokenizer,
@@ -27,9 +32,11 @@ void require_room(const Session& session, const ModelConfig& config, const Token
   if (least <= room) return;
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("a text of {} bytes has {} tokens or more and does not fit into the "
-                          "model's context of {}; shorten it, stretch the context with "
-                          "--rope-scaling, or read on with --prefill chunked --positions compact",
-                          text.size(), least, config.context_length));
+                          "model's context of {}{}; shorten it, or {}",
+                          text.size(), least, config.context_length,
+                          room < config.context_length ? fmt::format(", of which {} are left", room)
+                                                       : std::string(),
+                          kReadOtherwise));
 }
 
 void require_fit(const Session& session, size_t context, size_t prompt_tokens,
@@ -37,9 +44,7 @@ void require_fit(const Session& session, size_t context, size_t prompt_tokens,
   const std::optional<size_t> room = session.room_after(prompt_tokens);
   if (room && *room >= answer_tokens) return;
   const SessionOptions& options = session.options();
-  std::string remedy =
-      "shorten the prompt, lower --max-tokens, stretch the context with --rope-scaling, or read on "
-      "with --prefill chunked --positions compact";
+  std::string remedy = fmt::format("shorten the prompt, lower --max-tokens, or {}", kReadOtherwise);
   if (options.compact_positions && options.compression.method == "full") {
     remedy = "method full drops nothing to make room: choose another --method";
   } else if (options.compact_positions && !room) {
@@ -51,9 +56,11 @@ void require_fit(const Session& session, size_t context, size_t prompt_tokens,
                  : "nothing is cut while an answer is written without --decode-interval: give it, "
                    "or lower --max-tokens or --budget";
   }
+  const size_t read = session.cache().next_position;
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{} prompt tokens and {} do not fit into the model's context of {}; {}",
-                          session.cache().next_position + prompt_tokens,
+              fmt::format("{}{} prompt tokens and {} do not fit into the model's context of {}; {}",
+                          read > 0 ? fmt::format("{} tokens read before, ", read) : std::string(),
+                          prompt_tokens,
                           answer_tokens > 1 ? fmt::format("--max-tokens {}", answer_tokens)
                                             : std::string("an answer"),
                           context, remedy));

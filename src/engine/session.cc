@@ -23,7 +23,12 @@ struct Session::Impl {
     engine.set_sparse(options.sparse);
     CompressionOptions decoding = options.compression;
     decoding.budget = decode_budget();
-    validate(decoding, m.config().cache_shape());
+    try {
+      validate(decoding, m.config().cache_shape());
+    } catch (const Error& e) {
+      if (options.decode_budget == 0) throw;
+      throw Error(e.code(), fmt::format("while tokens are decoded: {}", e.what()));
+    }
   }
 
   [[nodiscard]] int decode_budget() const {
@@ -148,6 +153,12 @@ void Session::compress() {
 void Session::set_budget(int budget) {
   SessionState& s = impl_->state;
   CompressionOptions changed = s.options.compression;
+  if (changed.method == "full") {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a budget of {} has no effect on method full, which keeps everything; "
+                            "begin anew with another method",
+                            budget));
+  }
   changed.budget = budget;
   validate(changed, impl_->model.config().cache_shape());
   s.options.compression = changed;

@@ -193,7 +193,8 @@ Snapshot read_body(const Model& model, ByteReader& in) {
 
 }  // namespace
 
-void require_snapshot_writable(const std::string& path) {
+void require_replaceable_by_snapshot(const std::string& path) {
+  require_no_zero_byte(path, "the path of the snapshot");
   const std::string begin = first_bytes(path, kMagic.size());
   if (!begin.empty() && begin != kMagic) {
     throw Error(
@@ -202,17 +203,15 @@ void require_snapshot_writable(const std::string& path) {
                     "would be lost; choose another name",
                     path));
   }
-  require_writable(path);
 }
 
 void save_snapshot(const Model& model, const SessionState& state, std::string_view note,
                    const std::string& path) {
-  require_snapshot_writable(path);
+  require_replaceable_by_snapshot(path);
   uint64_t bytes = kHeaderBytes + kChecksumBytes;
   ByteWriter counter([&](std::string_view part) { bytes += part.size(); });
   write_body(model, state, note, counter);
 
-  require_no_zero_byte(path, "the path of the snapshot");
   AtomicFile file(path, bytes);
   Hash hash;
   ByteWriter out([&](std::string_view part) {

@@ -32,10 +32,9 @@ struct Snapshot {
 void save_snapshot(const Model& model, const SessionState& state, std::string_view note,
                    const std::string& path);
 
-/// Throws `Error` where `save_snapshot` would, as far as it is known before: kInvalidArgument if
-/// there is a file that is neither empty nor a snapshot, kIo if it cannot be written. Changes
-/// nothing.
-void require_snapshot_writable(const std::string& path);
+/// Throws `Error` (kInvalidArgument), as `save_snapshot` does, if there is a file at `path` that is
+/// neither empty nor a snapshot.
+void require_replaceable_by_snapshot(const std::string& path);
 
 /// See `Session::load`. Nothing of the body is looked at before size, checksum and model agree.
 Snapshot load_snapshot(const Model& model, const std::string& path);

@@ -238,6 +238,7 @@ SampleResult from_line(std::string_view text) {
                 "its checksum does not match: the line is damaged or was edited");
   }
   SampleResult result;
+  result.checked = line.contains("checksum");
   result.task = text_field(line, "task");
   result.index = count_field(line, "index");
   result.id = text_field(line, "id");

@@ -43,7 +43,8 @@ struct SampleResult {
   std::string error;           ///< Why there are no cells; empty: all went well.
   nlohmann::json reference;
   std::vector<CellResult> cells;
-  std::string place;  ///< "file:line" where it was read; for messages alone.
+  bool checked = true;  ///< False where it was read from a line that has no checksum.
+  std::string place;    ///< "file:line" where it was read; for messages alone.
 };
 
 /// Without a checksum.

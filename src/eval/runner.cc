@@ -104,6 +104,7 @@ class Runner {
       require_own(result, tasks);
       done.emplace(std::pair(result.task, result.index), !result.error.empty());
       count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
+      if (!result.checked) ++count.unchecked;
     }
     std::vector<Item> left;
     size_t number = 0;

@@ -68,6 +68,7 @@ struct RunHooks {
 struct RunCount {
   size_t samples = 0;         ///< In this process's share.
   size_t before = 0;          ///< Of these, finished by an earlier start.
+  size_t unchecked = 0;       ///< Results of this folder that have no checksum.
   size_t failed = 0;          ///< Of these, recorded as errors (earlier starts included).
   size_t longest_prompt = 0;  ///< Tokens, of the prompts of this folder that were answered.
 };

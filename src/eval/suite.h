@@ -163,6 +163,7 @@ struct Suite {
   bool runs_code = false;        ///< Its scores come from running what the model wrote.
   bool has_lengths = false;      ///< Reads `SuiteOptions::lengths`.
   bool draws_texts = false;      ///< Reads `draws` and `temperature`.
+  bool draws_samples = false;    ///< Reads `seed`; suites of multiple choice do where `shots` > 0.
 };
 
 /// The mean of each figure times 100.

@@ -83,12 +83,12 @@ TEST_F(CliChat, Commands) {
       "/help\nHello there, who are you and what do you do?\n/budget 40\n/stats\n/budget 3\n"
       "/budget x\n/budget\n/nonsense\n/load /nowhere/at.all\n/save /nowhere/at.all\n/reset\n"
       "/stats\n\n/quit\nnever read\n");
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, 1) << "lines failed: " << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("/budget N     keep"));
   EXPECT_THAT(outcome.err, HasSubstr("restkv (budget 40)"));
   EXPECT_THAT(outcome.err, HasSubstr("40 tokens per head"));
   EXPECT_THAT(outcome.err, HasSubstr("budget 3 leaves no room"));
-  EXPECT_THAT(outcome.err, HasSubstr("/budget is \"x\"; expected a whole number"));
+  EXPECT_THAT(outcome.err, HasSubstr("/budget is \"x\"; expected a whole number from"));
   EXPECT_THAT(outcome.err, HasSubstr("/budget needs N"));
   EXPECT_THAT(outcome.err, HasSubstr("there is no command /nonsense"));
   EXPECT_THAT(outcome.err, HasSubstr("/nowhere/at.all: cannot open the snapshot"));
@@ -99,7 +99,7 @@ TEST_F(CliChat, Commands) {
 
 TEST_F(CliChat, LinesThatAreNoTextAreRefusedAndTheChatGoesOn) {
   const Outcome outcome = chat(std::string("One.\nbefore\0after\ncaf\xE9\n/save x\0y\nTwo.\n", 38));
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("line 2: is binary or UTF-16"));
   EXPECT_THAT(outcome.err, HasSubstr("line 3: is not UTF-8: byte 0xE9 at offset 3"));
   EXPECT_THAT(outcome.err, HasSubstr("line 4: is binary"));
@@ -151,7 +151,7 @@ TEST_F(CliChat, ATurnThatDoesNotFitIsForgotten) {
   std::string text;
   for (int i = 0; i < 34000; ++i) text += "word ";
   const Outcome outcome = chat("Hello.\n" + text + "\n/stats\nHello again.\n");
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("context"));
   EXPECT_EQ(costs(outcome.err).size(), 2U) << outcome.err;
 }

@@ -185,7 +185,8 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--sandbox", "reduced"}), HasSubstr("--allow-code-execution"));
   EXPECT_THAT(refusal(2, run_, {"--allow-code-execution", "--sandbox", "none"}),
               HasSubstr("--sandbox"));
-  EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}), HasSubstr("asked for twice"));
+  EXPECT_THAT(refusal(2, run_, {"--method", "snapkv,snapkv"}),
+              HasSubstr("--method: \"snapkv,snapkv\" names snapkv a second time"));
   EXPECT_THAT(refusal(2, run_, {"--kv-type", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--linear", "f8"}), HasSubstr("f8"));
   EXPECT_THAT(refusal(2, run_, {"--method", "none"}), HasSubstr("none"));
@@ -222,6 +223,32 @@ TEST_F(CliEval, SaysWhatWasLeftOut) {
     EXPECT_THAT(outcome.out, HasSubstr(fmt::format("2 samples in {}{}, 1 left out", run_, before)));
   }
   EXPECT_THAT(restkv_process({"report", run_}).out, HasSubstr("endless"));
+}
+
+TEST_F(CliEval, ARunInWhichEverythingFailedIsNoSuccess) {
+  std::ofstream(data_) << nlohmann::json{
+      {"text", std::string(5U << 20U, '-')},
+      {"answers", {"1"}}}.dump();
+  EXPECT_EQ(restkv_process(arguments(run_)).exit_code, 1);
+  const Outcome report = restkv_process({"report", run_});
+  EXPECT_EQ(report.exit_code, 1);
+  EXPECT_THAT(report.err, HasSubstr("all 1 samples failed"));
+}
+
+TEST_F(CliEval, AShareWithoutSamplesIsNoSuccess) {
+  std::ofstream(data_) << R"({"text": "one two", "answers": ["1"], "max_new_tokens": 2})";
+  EXPECT_THAT(refusal(2, run_, {"--shard", "2/2"}), HasSubstr("--shard 2/2 holds no sample"));
+}
+
+TEST_F(CliEval, ResultsWithoutChecksumsAreSaid) {
+  run(run_);
+  const std::string path = run_ + "/results.jsonl";
+  std::string line = text_of(path);
+  line = line.substr(0, line.find('\n'));
+  std::ofstream(path) << line.substr(0, line.find(",\"checksum\"")) << "}\n";
+  const Outcome outcome = restkv_process(arguments(run_));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("1 samples from before have no checksum"));
 }
 
 TEST_F(CliEval, LookAlikesOfControlTokensAreTextInAChat) {
@@ -285,7 +312,7 @@ TEST_F(CliEval, LengthsThatCannotBeAreSaid) {
   const Outcome beyond = with({"--lengths", "1000,9000"});
   EXPECT_EQ(beyond.exit_code, 2);
   EXPECT_THAT(beyond.err, HasSubstr("--lengths 9000 is beyond the model's context of 4096 tokens"));
-  EXPECT_THAT(with({"--lengths", "1000,1000"}).err, HasSubstr("--lengths has 1000 twice"));
+  EXPECT_THAT(with({"--lengths", "1000,1000"}).err, HasSubstr("names 1000 a second time"));
   EXPECT_FALSE(std::filesystem::exists(run_));
 
   const Outcome cut = with({"--lengths", "1000", "--max-prompt", "100"});

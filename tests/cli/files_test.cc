@@ -102,6 +102,21 @@ TEST_F(CliFiles, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
   EXPECT_EQ(files(), before) << "nothing is left behind";
 }
 
+// It would come behind the answer, or take the place of the file that has it.
+TEST_F(CliFiles, SnapshotsAreNotWrittenWhereTheAnswerGoes) {
+  const std::string answer = folder_.file("answer");
+  std::ofstream{answer};
+  const std::string command =
+      fmt::format("restkv run -m {} -f {} -n 2 -t 1 --save-cache ", model_, prompt_);
+  for (const std::string& where :
+       {std::string("/dev/stdout | cat"), "/dev/stdout >" + answer, answer + " >" + answer}) {
+    const std::string out = shell(command + where);
+    EXPECT_THAT(out, HasSubstr("--save-cache cannot write to standard output")) << where;
+    EXPECT_THAT(read_file(answer), "");
+  }
+  EXPECT_THAT(shell(command + "/dev/null >/dev/null"), HasSubstr("exit 0"));
+}
+
 TEST_F(CliFiles, NoOutputTakesThePlaceOfAnInputOrAModel) {
   const std::string model_before = read_file(model_);
   const std::string link = folder_.file("link");
@@ -126,6 +141,11 @@ TEST_F(CliFiles, NoOutputTakesThePlaceOfAnInputOrAModel) {
   refused(run({"--save-cache", data_}), "it holds something else than a saved session");
   refused(run({"--save-cache", folder_.file("x"), "--stats-json", folder_.file("./x")}),
           "is the file of --save-cache, too");
+  refused(run({"--allocation", "profile", "--profile", data_, "--stats-json", data_}),
+          "is the file of --profile, too");
+  refused(restkv_process({"bench", "-m", model_, "--method",
+                          "snapkv:allocation=profile:profile=" + data_, "--json", data_}),
+          "is the file of snapkv:allocation=profile");
   const auto go_on = [&](std::vector<std::string> more) {
     const std::vector<std::string> common{"run", "-m", model_, "--load-cache", cache, "-p",
                                           "so",  "-n", "4"};
@@ -151,7 +171,7 @@ TEST_F(CliFiles, AChatGoesOnWhenItCannotBeSaved) {
       Spawn{.arguments = {"chat", "-m", model_, "-t", "1", "-n", "4"},
             .input = "hello\n/save " + folder_.file("missing/x") + "\n/save " + model_ +
                      "\n/save " + prompt_ + "\n/save " + folder_.file("a.rkv") + "\n"});
-  EXPECT_EQ(chat.exit_code, 0) << chat.err;
+  EXPECT_EQ(chat.exit_code, 1) << chat.err;
   EXPECT_THAT(chat.err, HasSubstr("restkv: cannot write " + folder_.file("missing/x")));
   EXPECT_THAT(chat.err, HasSubstr("restkv: cannot save to " + model_));
   EXPECT_THAT(chat.err, HasSubstr("restkv: cannot save to " + prompt_));

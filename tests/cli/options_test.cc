@@ -1,6 +1,9 @@
 // Every option of every command, whatever it is called: numbers that are none, and empty values.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -106,6 +109,96 @@ TEST(EveryOption, RefusesAnEmptyValue) {
               HasSubstr("--tasks= has no value behind it"));
 }
 
+TEST(EveryOption, RefusesListsWithEmptyPlacesAndDoubles) {
+  size_t tested = 0;
+  for (const OptionOf& of : all_options()) {
+    if (!of.type.ends_with(",...")) continue;
+    const std::string item = is_number(of.type) ? "64" : "full";
+    for (const auto& [value, reason] : {std::pair(item + ",", std::string("has an empty place")),
+                                        {"," + item, "has an empty place"},
+                                        {",", "has an empty place"},
+                                        {item + ",," + item, "has an empty place"},
+                                        {item + "," + item, "names " + item + " a second time"}}) {
+      std::vector<std::string> list = command_line(of);
+      list.insert(list.end(), {of.option, value});
+      const Outcome outcome = restkv_process(list);
+      EXPECT_EQ(outcome.exit_code, 2) << of.command << " " << of.option << " " << value;
+      EXPECT_THAT(outcome.err, HasSubstr(fmt::format("{}: \"{}\" {}", of.option, value, reason)));
+    }
+    if (is_number(of.type)) {  // 064 is 64
+      std::vector<std::string> list = command_line(of);
+      list.insert(list.end(), {of.option, "64,064"});
+      EXPECT_THAT(restkv_process(list).err, HasSubstr("names 064 a second time"));
+    }
+    ++tested;
+  }
+  EXPECT_GE(tested, 12U);
+}
+
+TEST(EveryOption, StandsOnce) {
+  for (const OptionOf& of : all_options()) {
+    if (of.option.empty() || of.option == "--file" || of.type.ends_with(",...")) continue;
+    std::vector<std::string> list = command_line(of);
+    static const std::map<std::string, std::string> kOneOf{
+        {"--sandbox", "full"}, {"--profile", "restkv"}, {"--choices", "joint"}};
+    const auto one = kOneOf.find(of.option);
+    const std::string value = is_number(of.type) ? "1" : one != kOneOf.end() ? one->second : "x";
+    std::erase(list, "x");  // the prompt that command_line gives
+    std::erase(list, "--prompt");
+    list.insert(list.end(), {of.option, value, of.option, value});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << of.command << " " << of.option;
+    EXPECT_THAT(outcome.err, HasSubstr(of.option + " is given more than once; give it once"));
+  }
+}
+
+TEST(Options, OfMethodsAndPatternsStandOnce) {
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"bench", "--method", "snapkv:kernel=5:kernel=7"},
+           {"demo", "--methods", "snapkv:kernel=5:kernel=7"},
+           {"eval", "niah", "-o", "/nonexistent/run", "--method", "snapkv:kernel=5:kernel=7"},
+           {"run", "-p", "x", "--sparse", "xattention:stride=8:stride=16"}}) {
+    std::vector<std::string> list = more;
+    list.insert(list.end(), {"-m", "/nonexistent"});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("stands twice; give it once"));
+  }
+}
+
+// Each would be measured with another budget than its name says.
+TEST(Options, OfMethodsHoldNoBudgetWhereAllShareOne) {
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"bench", "--method", "snapkv:budget=64"},
+           {"demo", "--methods", "snapkv:budget=64"},
+           {"eval", "niah", "-o", "/nonexistent/run", "--method", "snapkv:budget=64"}}) {
+    std::vector<std::string> list = more;
+    list.insert(list.end(), {"-m", "/nonexistent"});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("gives a budget"));
+  }
+  EXPECT_THAT(
+      restkv_process({"run", "-m", "x", "-p", "x", "--method", "full", "--budget", "64"}).err,
+      HasSubstr("--budget has no effect on method full, which keeps everything"));
+}
+
+TEST(Seeds, AreRefusedWhereNothingIsDrawn) {
+  const auto refusal = [](std::vector<std::string> list) {
+    list.insert(list.end(), {"-m", "/nonexistent", "--seed", "7"});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_THAT(refusal({"bench", "--synthetic"}), HasSubstr("--seed is for the generated stories"));
+  EXPECT_THAT(refusal({"bench", "--text", "x"}), HasSubstr("--seed is for the generated stories"));
+  for (const char* suite : {"longbench", "perplexity", "prompts", "glue"}) {
+    TemporaryFolder folder;
+    EXPECT_THAT(refusal({"eval", suite, "-o", folder.file("run")}),
+                HasSubstr("--seed has no effect on the suite"));
+  }
+}
+
 TEST(Numbers, AreDecimalAndInRange) {
   const auto refusal = [](std::vector<std::string> more) {
     std::vector<std::string> list{"run", "-m", "/nonexistent", "-p", "x"};
@@ -137,7 +230,9 @@ TEST(Numbers, AreDecimalAndInRange) {
   const Outcome bench =
       restkv_process({"bench", "-m", "/nonexistent", "--method", "restkv:kernel=5:alpha=nan"});
   EXPECT_EQ(bench.exit_code, 2);
-  EXPECT_THAT(bench.err, HasSubstr("alpha is \"nan\"; expected a number"));
+  EXPECT_THAT(bench.err, HasSubstr("alpha is \"nan\"; expected a (finite) number"));
+  EXPECT_THAT(refusal({"--temp", "1e-300"}), HasSubstr("of single precision"));
+  EXPECT_THAT(refusal({"--budget", "18446744073709551615"}), HasSubstr("to 2147483647"));
 }
 
 TEST(OutputFolders, AreNotStandardOutput) {

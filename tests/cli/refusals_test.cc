@@ -60,7 +60,7 @@ TEST_F(CliRefusals, ALadderThatDoesNotFitTheModelsLayers) {
 
   const Outcome changed =
       chat("hi\n/budget 12\n/stats\n", {"--method", "lacache", "--budget", "60", "-n", "4"});
-  EXPECT_EQ(changed.exit_code, 0) << changed.err;
+  EXPECT_EQ(changed.exit_code, 1) << changed.err;
   EXPECT_THAT(changed.err, HasSubstr(why));
   EXPECT_THAT(changed.err, HasSubstr("lacache (budget 60)"));
 
@@ -113,7 +113,7 @@ TEST_F(CliRefusals, CompactPositionsThatWouldPassTheContext) {
 TEST_F(CliRefusals, AChatEndsWithTheContext) {
   const Outcome outcome =
       chat("Hello.\n" + words(280) + "\nHello.\n/reset\nHello.\n", {"-n", "400", "--temp", "2"});
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("the answer ends where the model's context of 300 does"));
   EXPECT_THAT(outcome.err, HasSubstr("do not fit into the model's context of 300"));
 }

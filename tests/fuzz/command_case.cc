@@ -179,8 +179,10 @@ class CommandKind : public Kind {
 
     const Outcome plain = run_filled(with_threads(words, 1), 0x55);
     check_exit(plain);
-    Verdict verdict{.refused = plain.exit_code != 0, .held = {"exit, message"}};
-    if (plain.exit_code != 0) {
+    // A chat goes on after a line that fails, and says so at its end.
+    const bool ran = plain.exit_code == 0 || (words[0] == "chat" && plain.exit_code == 1);
+    Verdict verdict{.refused = !ran, .held = {"exit, message"}};
+    if (!ran) {
       if (words[0] == "run" && model.starts_with("tiny-") &&
           value_of(words, "load-cache").empty()) {
         check_refusal(words, model, plain);
@@ -189,7 +191,7 @@ class CommandKind : public Kind {
       return verdict;
     }
     const Outcome again = run_filled(with_threads(words, 2), 0xAA);
-    if (again.out != plain.out || again.exit_code != 0) {
+    if (again.out != plain.out || again.exit_code != plain.exit_code) {
       throw Finding("repeated", fmt::format("\"{}\" against \"{}\" {}", again.out.substr(0, 60),
                                             plain.out.substr(0, 60), essence(again.err)));
     }

@@ -189,7 +189,8 @@ Suite code_completion_suite() {
           .tasks = tasks,
           .open = open,
           .remark = "code_sim: ratio of difflib, as with LongBench's requirements",
-          .has_lengths = true};
+          .has_lengths = true,
+          .draws_samples = true};
 }
 
 }  // namespace restkv::eval

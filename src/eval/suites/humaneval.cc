@@ -551,7 +551,8 @@ Suite humaneval_suite() {
           .remark = "answers are cut at the stop sequences before they are run",
           .runs_code = true,
           .has_lengths = true,
-          .draws_texts = true};
+          .draws_texts = true,
+          .draws_samples = true};
 }
 
 }  // namespace restkv::eval

@@ -311,7 +311,8 @@ Suite infinitebench_suite() {
               "prompts of the yarn-mistral set; \"official\" and \"restkv\" differ in the "
               "number of new tokens and in the scores of kv_retrieval, code_debug and "
               "math_find",
-          .has_lengths = true};
+          .has_lengths = true,
+          .draws_samples = true};
 }
 
 }  // namespace restkv::eval

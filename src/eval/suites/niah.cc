@@ -208,7 +208,8 @@ Suite niah_suite() {
           .remark =
               "scored by words in common with the needle, as the ReST-KV code does; the "
               "original test has a model judge and cannot be compared",
-          .has_lengths = true};
+          .has_lengths = true,
+          .draws_samples = true};
 }
 
 }  // namespace restkv::eval

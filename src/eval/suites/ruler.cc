@@ -334,7 +334,8 @@ Suite ruler_suite() {
           .open = open,
           .summarize = summarize,
           .remark = "generated natively in RULER's layout: not the published random draws",
-          .has_lengths = true};
+          .has_lengths = true,
+          .draws_samples = true};
 }
 
 }  // namespace restkv::eval

@@ -181,6 +181,23 @@ TEST(HumanEval, InstructAsksInAMessage) {
   EXPECT_THAT(sample.stops, ElementsAre("```"));
 }
 
+// Draw i has the seed + i, and libllama takes the largest one for any seed.
+TEST(HumanEval, SeedsLeaveRoomForAllDraws) {
+  SuiteOptions options = options_for({"humaneval"});
+  options.draws = 10;
+  options.temperature = 0.8F;
+  options.seed = 0xFFFFFFFFU - 10;
+  EXPECT_EQ(open_one(options)->sample(0).sampling.seed, 0xFFFFFFFFU - 10);
+  for (const uint64_t seed : {uint64_t{0xFFFFFFFFU} - 9, uint64_t{0xFFFFFFFFU}, UINT64_MAX}) {
+    options.seed = seed;
+    EXPECT_THAT(testing::refusal(ErrorCode::kInvalidArgument, [&] { open_one(options); }),
+                ::testing::HasSubstr("leaves no room for 10 draws"));
+  }
+  options.temperature = 0;  // greedy: nothing is drawn
+  options.draws = 1;
+  EXPECT_NO_THROW(open_one(options));
+}
+
 TEST(HumanEval, ScoresAreSharesOfDrawsThatPass) {
   SuiteOptions options = options_for({"humaneval"});
   options.draws = 10;
