@@ -30,4 +30,8 @@ std::span<const CompressionOption> compression_options();
 /// Throws `Error` (kInvalidArgument) listing the known names.
 const CompressionOption& find_compression_option(std::string_view name);
 
+/// The option whose value makes `option` change nothing, as "temporal" does to "alpha" if it is
+/// mean; "" if there is none. For options that the method reads.
+std::string_view overridden_by(const CompressionOptions& options, std::string_view option);
+
 }  // namespace restkv

@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -72,6 +74,12 @@ void remove_abandoned_parts(const std::string& folder) {
   }
 }
 
+/// What helps against `error`, which came up while a file was opened to be read.
+std::string_view remedy_to_open(int error) {
+  return error == EMFILE || error == ENFILE ? "raise the limit on open files (ulimit -n)"
+                                            : "check the path and its permissions";
+}
+
 /// What helps against `error`, which came up while `path` was written.
 std::string remedy(const std::string& path, int error, size_t expected_bytes) {
   const std::string room =
@@ -80,6 +88,7 @@ std::string remedy(const std::string& path, int error, size_t expected_bytes) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
+      if (path.ends_with('/')) return "name a file";
       if (fs::is_directory(folder_of(path), ignored)) break;  // one that takes no files, as /proc
       return fmt::format("make the folder {} first, or choose another", folder_of(path));
     case EISDIR:
@@ -212,7 +221,7 @@ void require_writable(const std::string& path) {
   if (is_replaced(path, there ? &*there : nullptr)) const AtomicFile tried(path, 0);
 }
 
-void require_writable_folder(const std::string& path) {
+void require_writable_folder(const std::string& path, std::initializer_list<const char*> files) {
   const auto fail = [&](int error) {
     throw Error(ErrorCode::kIo, fmt::format("cannot write into the folder {}: {}; choose another "
                                             "with -o",
@@ -230,6 +239,10 @@ void require_writable_folder(const std::string& path) {
   std::string tried = (folder / "restkv-XXXXXX").string();
   if (::mkdtemp(tried.data()) == nullptr) fail(errno);
   ::rmdir(tried.c_str());
+  for (const char* file : files) {
+    const std::string name = (fs::path(path) / file).string();
+    if (const auto there = information(name)) (void)is_replaced(name, &*there);
+  }
 }
 
 void make_folder(const std::string& path) {
@@ -255,8 +268,11 @@ bool same_file(const std::string& a, const std::string& b) {
   const bool b_exists = ::stat(b.c_str(), &of_b) == 0;
   if (a_exists || b_exists) return a_exists && b_exists && is_same(of_a, of_b);
   std::error_code ignored;
-  return fs::weakly_canonical(follow_links(a), ignored) ==
-         fs::weakly_canonical(follow_links(b), ignored);
+  // (Made absolute first: a relative name of what is not there stays relative.)
+  const auto whole = [&](const std::string& path) {
+    return fs::weakly_canonical(fs::absolute(follow_links(path), ignored), ignored);
+  };
+  return whole(a) == whole(b);
 }
 
 std::string first_bytes(const std::string& path, size_t count) {
@@ -279,11 +295,11 @@ MappedFile::MappedFile(const std::string& path, std::string_view what) {
   const auto fail = [&](const std::string& why) {
     throw Error(ErrorCode::kInput, fmt::format("{}: {}", path, why));
   };
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // A pipe would wait for somebody who writes.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
   struct stat info {};
   if (!file || ::fstat(file.get(), &info) != 0) {
-    fail(fmt::format("cannot open the {}: {}; check the path and its permissions", what,
-                     reason(errno)));
+    fail(fmt::format("cannot open the {}: {}; {}", what, reason(errno), remedy_to_open(errno)));
   }
   if (!S_ISREG(info.st_mode)) fail(fmt::format("is not a regular file; expected a {}", what));
   const auto size = static_cast<size_t>(info.st_size);
@@ -297,23 +313,32 @@ MappedFile::MappedFile(const std::string& path, std::string_view what) {
 
 void MappedFile::Unmap::operator()(void* map) const { ::munmap(map, bytes); }
 
-std::string read_file(const std::string& path) {
-  const OpenFile file(std::fopen(path.c_str(), "rb"));
+std::string read_to_end(int fd, std::string_view name) {
   std::string content;
-  if (file) {
-    char block[1 << 16];
-    for (size_t n; (n = std::fread(block, 1, sizeof block, file.get())) > 0;) {
-      content.append(block, n);
-      if (content.size() > kMostBytesRead) {
-        throw Error(ErrorCode::kInput, fmt::format("cannot read {}: it has more than {} GiB", path,
-                                                   kMostBytesRead >> 30U));
-      }
+  std::array<char, 1 << 16> block;
+  for (;;) {
+    const ssize_t size = ::read(fd, block.data(), block.size());
+    if (size > 0) {
+      content.append(block.data(), static_cast<size_t>(size));
+      if (content.size() <= kMostBytesRead) continue;
+      throw Error(ErrorCode::kInput, fmt::format("cannot read {}: it has more than {} GiB", name,
+                                                 kMostBytesRead >> 30U));
     }
-    if (std::ferror(file.get()) == 0) return content;
+    if (size == 0) return content;
+    if (errno == EAGAIN) {  // somebody has made it non-blocking
+      pollfd readable{fd, POLLIN, 0};
+      ::poll(&readable, 1, -1);
+    } else if (errno != EINTR) {
+      throw Error(ErrorCode::kInput, fmt::format("cannot read {}: {}", name, reason(errno)));
+    }
   }
-  throw Error(ErrorCode::kInput, fmt::format("cannot read {}: {}; check the path and its "
-                                             "permissions",
-                                             path, reason(errno)));
+}
+
+std::string read_file(const std::string& path) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file) return read_to_end(file.get(), path);
+  throw Error(ErrorCode::kInput,
+              fmt::format("cannot read {}: {}; {}", path, reason(errno), remedy_to_open(errno)));
 }
 
 }  // namespace restkv

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,8 +58,10 @@ void write_file_atomically(const std::string& path, std::string_view content);
 /// Throws what writing `path` as an `AtomicFile` would throw, as far as it can be known before
 /// there is anything to write; changes nothing.
 void require_writable(const std::string& path);
-/// The same for a folder of files, which may have to be made first, with the folders above it.
-void require_writable_folder(const std::string& path);
+/// The same for a folder and what will be written there, named within it. The folder may have to be
+/// made first, with the folders above it.
+void require_writable_folder(const std::string& path,
+                             std::initializer_list<const char*> files = {});
 /// Makes that folder, and those above it that are missing.
 void make_folder(const std::string& path);
 
@@ -93,5 +96,7 @@ class MappedFile {
 /// The bytes of the file at `path`, not more than 4 GiB: /dev/zero has no end. Throws Error(kInput)
 /// naming the path and the reason.
 std::string read_file(const std::string& path);
+/// The same for what is open already; `name` it, for messages. Waits where it is non-blocking.
+std::string read_to_end(int fd, std::string_view name);
 
 }  // namespace restkv

@@ -142,6 +142,9 @@ Json parse_json(std::string_view text, std::string_view source) {
                        "what is nested deeper",
                        kMostJsonLevels));
   }
+  if (const size_t at = text.find('\0'); at != std::string_view::npos) {
+    refuse(source, line_of(text, at), "has a zero byte, which is none of JSON; remove it");
+  }
   try {
     return Json::parse(
         text, [objects = OpenObjects()](auto&&... event) mutable { return objects(event...); });

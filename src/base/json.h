@@ -16,8 +16,8 @@ inline constexpr size_t kMostJsonLevels = 64;
 
 /// `text` as JSON; `Json` is nlohmann::json, or ordered_json, which keeps the order of fields.
 /// Throws `Error` (kInput) "source:line: reason" if it is none, has more than `kMostJsonLevels`
-/// levels, or two fields of one name in an object; the reason alone without a `source`, for texts
-/// of one line whose place the caller names.
+/// levels, a zero byte, or two fields of one name in an object; the reason alone without a
+/// `source`, for texts of one line whose place the caller names.
 template <class Json = nlohmann::json>
 Json parse_json(std::string_view text, std::string_view source = {});
 

@@ -146,6 +146,11 @@ bool has_wide_mark(std::string_view bytes) {
          bytes.starts_with("\0\0\xFE\xFF"sv);
 }
 
+std::string_view trimmed(std::string_view text) {
+  const size_t begin = std::min(text.find_first_not_of(kAsciiSpace), text.size());
+  return text.substr(begin, text.find_last_not_of(kAsciiSpace) + 1 - begin);
+}
+
 void require_no_zero_byte(std::string_view text, std::string_view what) {
   const size_t zero = text.find('\0');
   if (zero == std::string_view::npos) return;

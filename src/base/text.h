@@ -9,6 +9,9 @@ namespace restkv {
 /// White space of one byte, which libllama trims from messages and takes in beside control tokens.
 inline constexpr std::string_view kAsciiSpace = " \t\n\v\f\r";
 
+/// The text without such white space at both ends.
+std::string_view trimmed(std::string_view text);
+
 /// The bytes of any input (a prompt, a line of a chat, a file of texts) as valid UTF-8 without zero
 /// bytes: what tokenizers, JSON and C strings agree on. UTF-16 and UTF-32 that say so with a byte
 /// order mark are converted, and the mark of UTF-8 is dropped. Throws `Error` (kInput) on anything

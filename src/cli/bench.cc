@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,8 +7,10 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -71,8 +74,10 @@ std::vector<int> thread_counts(const BenchFlags& flags) {
   return flags.threads;
 }
 
-std::vector<std::pair<std::string, CompressionOptions>> methods(const BenchFlags& flags) {
-  std::vector<std::pair<std::string, CompressionOptions>> list;
+using MethodList = std::vector<std::pair<std::string, CompressionOptions>>;
+
+MethodList parse_methods(const BenchFlags& flags) {
+  MethodList list;
   for (const std::string& text : flags.methods) {
     const CompressionOptions options = parse_compression(text);
     if (flags.synthetic && (options.allocation != "uniform" || options.per_query_head)) {
@@ -110,12 +115,25 @@ bool writes_to_standard_output(const BenchFlags& flags) {
   return std::ranges::count(paths, kStandardOutput) > 0;
 }
 
+/// Rows that name a budget and are the full cache.
+void tell_unused_budgets(const std::vector<bench::Case>& cases) {
+  std::map<int, std::set<size_t>> lengths;
+  for (const bench::Case& c : cases) {
+    const bool evicts = static_cast<size_t>(c.compression.budget) < c.tokens;
+    if (!c.full() && !evicts) lengths[c.compression.budget].insert(c.tokens);
+  }
+  for (const auto& [budget, tokens] : lengths) {
+    notice(fmt::format("nothing is evicted at budget {} from {} tokens", budget,
+                       fmt::join(tokens, ", ")));
+  }
+}
+
 /// Whether results can be written, before there are any.
-void check_files(const BenchFlags& flags) {
+void check_files(const BenchFlags& flags, const MethodList& methods) {
   CommandFiles files;
   files.reads("--model", flags.model);
   files.reads("--text", flags.text);
-  for (const auto& [text, options] : methods(flags)) files.reads(text, options.profile);
+  for (const auto& [text, options] : methods) files.reads(text, options.profile);
   files.writes("--json", flags.json);
   files.writes("--csv", flags.csv);
   files.writes("--svg", flags.svg);
@@ -123,7 +141,13 @@ void check_files(const BenchFlags& flags) {
 
 bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.model.empty()) refuse("--model is required");
-  check_files(flags);
+  const MethodList methods = parse_methods(flags);
+  const bool all_full = std::ranges::all_of(
+      methods, [](const auto& method) { return method.second.method == "full"; });
+  if (all_full && flags.budgets != BenchFlags{}.budgets) {
+    refuse("--budget has no effect on method full, which keeps everything");
+  }
+  check_files(flags, methods);
   if (std::ranges::count(flags.lengths, 0U) > 0) refuse("--lengths is 0; expected 1 or more");
   std::vector<KvType> kv_types;
   for (const std::string& name : flags.kv_types) kv_types.push_back(find_kv_type(name));
@@ -145,14 +169,20 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
     refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
   }
+  if (!flags.rope_scaling.empty() && flags.rope_scale == 1) {
+    refuse("--rope-scaling needs --rope-scale X above 1: how many times the context is stretched");
+  }
+  if (flags.synthetic && (flags.linear != "auto" || flags.attention != "auto")) {
+    refuse("--linear and --attention are about reading prompts, which --synthetic does not");
+  }
   bench::SweepPlan plan{.model = flags.model,
                         .model_options = {.rope_scaling = flags.rope_scaling,
                                           .rope_factor = flags.rope_scale,
                                           .linear = find_linear_precision(flags.linear),
                                           .attention = find_attention_precision(flags.attention)},
                         .prompt = {},
-                        .cases = bench::make_cases(flags.lengths, methods(flags), flags.budgets,
-                                                   kv_types, thread_counts(flags), flags.sparse),
+                        .cases = bench::make_cases(flags.lengths, methods, flags.budgets, kv_types,
+                                                   thread_counts(flags), flags.sparse),
                         .decode = flags.decode,
                         .runs = flags.runs,
                         .synthetic = flags.synthetic,
@@ -171,6 +201,7 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
 int run_sweep(const BenchFlags& flags) {
   const bench::SweepPlan plan = make_plan(flags);
   const ModelConfig config = Model(plan.model, plan.model_options).config();
+  tell_unused_budgets(plan.cases);
   const double load = bench::load_average();
   bench::warn_if_busy(load, "restkv bench");
 

@@ -52,7 +52,7 @@ class Chat {
         sampling_(sampling),
         model_(flags.model, flags.session.model()),
         tokenizer_(flags.model),
-        conversation_(begin()),
+        conversation_(tokenizer_, to_utf8(flags.system, "--system"), flags.parse_special),
         session_(model_, session) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
@@ -63,6 +63,10 @@ class Chat {
     if (flags.parse_special) {
       throw Error(ErrorCode::kInvalidArgument,
                   "--parse-special has no effect with --load, which goes on as it was begun");
+    }
+    if (!flags.system.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "--system has no effect with --load: the conversation has begun already");
     }
     load(flags.load);
     flags.session.change(session_);
@@ -118,10 +122,6 @@ class Chat {
     }
   }
 
-  [[nodiscard]] Conversation begin() const {
-    return Conversation(tokenizer_, to_utf8(flags_.system, "--system"), flags_.parse_special);
-  }
-
   void answer(const std::string& text) {
     const double compressed_before = session_.compress_seconds();
     require_room(session_, model_.config(), tokenizer_, text);
@@ -159,9 +159,15 @@ class Chat {
     const size_t begin = space == std::string::npos ? space : line.find_first_not_of(' ', space);
     std::string argument = begin == std::string::npos ? "" : line.substr(begin);
     argument.resize(argument.find_last_not_of(' ') + 1);
-    if (argument.empty() && (name == "/save" || name == "/load" || name == "/budget")) {
+    const bool takes_one = name == "/save" || name == "/load" || name == "/budget";
+    if (argument.empty() && takes_one) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
+    }
+    if (!argument.empty() && !takes_one) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("there is no command {} with {} behind it; /help lists them", name,
+                              argument));
     }
     if (name == "/help") {
       say(kHelp);
@@ -187,7 +193,7 @@ class Chat {
 
   void reset() {
     session_ = Session(model_, session_.options());
-    conversation_ = begin();
+    conversation_ = conversation_.begun_anew();
     sampler_.emplace(sampling_, model_.config().vocabulary);
     turns_ = 0;
     say("everything is forgotten");
@@ -215,6 +221,8 @@ class Chat {
     session.set_sparse(session_.options().sparse);
     session_ = std::move(session);
     conversation_ = std::move(conversation);
+    sampler_.emplace(sampling_, model_.config().vocabulary);
+    tell_what_snapshots_lack(sampling_);
     say(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
                     watch.seconds(), session_.tokens(), session_.options().compression.method,
                     session_.options().compression.budget));

@@ -6,6 +6,7 @@
 
 #include "base/option_text.h"
 #include "cli/options.h"
+#include "cli/process.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -53,6 +54,15 @@ CompressionOptions with_options(const std::string& name,
                               name == "full" ? "keeps everything" : "reads " + read_flags));
     }
     row.set(options, value);
+  }
+  for (const auto& [option, value] : values) {
+    const std::string_view other = overridden_by(options, option);
+    if (other.empty()) continue;
+    notice(fmt::format("{} has no effect beside {} {}", flag_name(option), flag_name(other),
+                       find_compression_option(other).get(options)));
+  }
+  if (preset != values.end() && name == "full") {
+    notice("--preset has no effect on method full, which has no other options");
   }
   return options;
 }

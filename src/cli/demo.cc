@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "engine/generate.h"
 #include "eval/needle.h"
 #include "eval/needle_report.h"
+#include "eval/notices.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
@@ -70,11 +72,19 @@ std::vector<std::string> all_methods() {
 
 std::vector<Contestant> contestants(const DemoFlags& flags) {
   std::vector<Contestant> list;
-  const bool all = flags.methods == std::vector<std::string>{"all"};
-  for (const std::string& text : all ? all_methods() : flags.methods) {
+  const auto add = [&](const std::string& text) {
     std::string label = text;  // "snapkv:kernel=21" reads "snapkv kernel=21"
     std::replace(label.begin(), label.end(), ':', ' ');
+    if (std::ranges::find(list, label, &Contestant::label) != list.end()) return;  // also in "all"
+    if (label == "full") return;  // it is there anyway, once
     list.push_back({label, parse_compression(text)});
+  };
+  for (const std::string& text : flags.methods) {
+    if (text != "all") {
+      add(text);
+    } else {
+      for (const std::string& each : all_methods()) add(each);
+    }
   }
   return list;
 }
@@ -117,7 +127,7 @@ EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleReques
   return needle;
 }
 
-eval::NeedleReport compare(const DemoFlags& flags) {
+eval::NeedleReport compare(const DemoFlags& flags, const std::vector<Contestant>& methods) {
   const Model model(flags.model);
   if (flags.tokens > model.config().context_length) {  // before the prompt is invented
     throw Error(ErrorCode::kInvalidArgument,
@@ -126,7 +136,6 @@ eval::NeedleReport compare(const DemoFlags& flags) {
   }
   const Tokenizer tokenizer(flags.model);
   Engine engine(model);
-  const std::vector<Contestant> methods = contestants(flags);
   const std::string essay =
       flags.essay.empty() ? std::string() : to_utf8(read_file(flags.essay), flags.essay);
 
@@ -229,16 +238,21 @@ int demo(const DemoFlags& flags) {
                 essay ? "--haystack essay needs its text: --essay FILE"
                       : "--essay has an effect with --haystack essay only");
   }
+  const std::vector<Contestant> methods = contestants(flags);
   for (const int budget : flags.budgets) {
-    for (Contestant method : contestants(flags)) {
+    for (Contestant method : methods) {
       method.options.budget = budget;
       validate(method.options);  // before minutes of work
     }
   }
-  require_writable_folder(flags.output);  // before minutes of work
-  const eval::NeedleReport report = compare(flags);
-  make_folder(flags.output);
   const std::filesystem::path folder = flags.output;
+  require_writable_folder(flags.output,  // before minutes of work
+                          {"needle.svg", "kept.svg", "needle.md", "needle.json", "index.html"});
+  const eval::NeedleReport report = compare(flags, methods);
+  const std::set<int> budgets(flags.budgets.begin(), flags.budgets.end());
+  const std::string unused = eval::describe_unused_budgets(budgets, report.prompt_tokens);
+  if (!unused.empty()) notice(unused);
+  make_folder(flags.output);
   write_file_atomically(folder / "needle.svg", eval::heatmap_svg(report));
   write_file_atomically(folder / "kept.svg", eval::kept_map_svg(report));
   write_file_atomically(folder / "needle.md", eval::markdown(report));

@@ -66,6 +66,11 @@ struct EvalFlags {
 
 /// One cell for the full cache, then every method at every budget.
 std::vector<eval::Cell> grid(const EvalFlags& flags) {
+  const bool all_full = std::ranges::count(flags.methods, "full") == std::ssize(flags.methods);
+  if (all_full && flags.budgets != EvalFlags{}.budgets) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--budget has no effect on method full, which keeps everything");
+  }
   std::vector<eval::Cell> cells;
   if (!flags.no_full) {
     cells.push_back(
@@ -121,7 +126,24 @@ std::string recipe_list() {
   return text;
 }
 
+/// Suites without their files leave tasks out, or make texts of their own.
+void check_data(const EvalFlags& flags, bool takes_file) {
+  if (flags.data.empty()) return;
+  std::error_code error;
+  const fs::file_status status = fs::status(flags.data, error);
+  if (!fs::exists(status)) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("--data {}: {}", flags.data,
+                            error ? error.message() : "No such file or directory"));
+  }
+  if (takes_file || fs::is_directory(status)) return;
+  throw Error(
+      ErrorCode::kInput,
+      fmt::format("--data {}: is no folder; this suite finds its files in one", flags.data));
+}
+
 int list(const EvalFlags& flags) {
+  check_data(flags, true);
   std::string text;
   for (const eval::Suite& suite : eval::suites()) {
     if (!flags.suite.empty() && flags.suite != suite.name) continue;
@@ -149,6 +171,7 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
     const char* lack;
   };
   const char* const no_choices = "has no multiple choice";
+  const char* const no_message = "has texts that models go on with, whole, not messages";
   const char* const no_draws = "asks for one text, the most likely one";
   for (const Option& option :
        {Option{"--choices", flags.choices != "compressed", suite.multiple_choice, no_choices},
@@ -159,6 +182,9 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
          "has prompts as long as its data has them"},
         {"--samples", flags.draws > 1, suite.draws_texts, no_draws},
         {"--temperature", flags.temperature > 0, suite.draws_texts, no_draws},
+        {"--chat", flags.chat, !suite.multiple_choice && !suite.scores_tokens, no_message},
+        {"--max-prompt", flags.max_prompt > 0, !suite.multiple_choice && !suite.scores_tokens,
+         no_message},
         {"--seed", flags.seed != EvalFlags{}.seed,
          suite.draws_samples || (suite.multiple_choice && flags.shots > 0),
          "takes its samples as they are"}}) {
@@ -196,9 +222,11 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
     }
   }
   refuse_standard_output("--output", flags.output);
+  const eval::Suite& suite = eval::find_suite(flags.suite);
+  refuse_ignored_options(flags, suite);
+  check_data(flags, suite.takes_file);
   require_writable_folder(flags.output);
   use_threads(flags.threads);
-  const eval::Suite& suite = eval::find_suite(flags.suite);
   eval::RunOptions run;
   run.folder = flags.output;
   run.cells = grid(flags);
@@ -206,13 +234,13 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   run.kv_type = find_kv_type(flags.kv_type);
   run.sparse = parse_sparse(flags.sparse);
   validate(SamplingOptions{.temperature = flags.temperature});
-  refuse_ignored_options(flags, suite);
   run.choices = eval::find_choice_mode(flags.choices);
 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
   model_options.attention = find_attention_precision(flags.attention);
   const Model model(flags.model, model_options);
+  for (const eval::Cell& cell : run.cells) validate(cell.options, model.config().cache_shape());
   const Tokenizer tokenizer(flags.model);
   if (flags.chat && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
@@ -260,6 +288,14 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   if (!missing.empty()) {
     notice(eval::describe_left_out(suite, missing));
   }
+  size_t samples = 0;
+  for (const auto& task : tasks) samples += task->size();
+  if (run.shard >= samples) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("--shard {} holds no sample, since there are {} in all; use fewer shards",
+                    flags.shard, samples));
+  }
 
   nlohmann::ordered_json settings =
       run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
@@ -292,11 +328,6 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                             flags.output));
   }
   progress.finish();
-  if (count.samples == 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("--shard {} holds no sample: the run has fewer; use fewer shards",
-                            flags.shard));
-  }
   if (count.unchecked > 0) {
     notice(
         fmt::format("{} samples from before have no checksum, as earlier versions wrote them: "
@@ -318,6 +349,16 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
 
 /// Takes the values of the recipe, if one is asked for, where the command line gives none.
 int run_eval(EvalFlags& flags, CLI::App& app) {
+  if (flags.list) {
+    for (const CLI::Option* option : app.get_options()) {
+      const std::string& name = option->get_name();
+      const bool read = name == "--list" || name == "--recipe" ||
+                        (flags.recipe.empty() && (name == "--data" || name == "suite"));
+      if (option->count() == 0 || read) continue;
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} has no effect with --list; leave it out", name));
+    }
+  }
   if (flags.recipe.empty()) return flags.list ? list(flags) : evaluate(flags, std::nullopt);
   const eval::Recipe recipe = eval::find_recipe(flags.recipe);
   if (flags.list) {

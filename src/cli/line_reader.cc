@@ -1,6 +1,8 @@
 #include "cli/line_reader.h"
 
+#include <fmt/format.h>
 #include <histedit.h>
+#include <langinfo.h>
 #include <unistd.h>
 
 #include <clocale>
@@ -12,8 +14,15 @@
 
 #include "base/text.h"
 #include "cli/process.h"
+#include "cli/standard_input.h"
+#include "restkv/error.h"
 
 namespace restkv::cli {
+namespace {
+
+constexpr size_t kMostBytesOfLine = size_t{64} << 20U;
+
+}  // namespace
 
 struct LineReader::Editor {
   struct End {
@@ -28,7 +37,9 @@ struct LineReader::Editor {
 
 LineReader::LineReader() {
   if (isatty(STDIN_FILENO) == 0) return;
-  std::setlocale(LC_CTYPE, "");  // characters of more than one byte
+  // Characters of more than one byte: all that is typed is UTF-8, whatever else the locale says.
+  if (std::setlocale(LC_CTYPE, "") == nullptr || std::string_view(nl_langinfo(CODESET)) != "UTF-8")
+    std::setlocale(LC_CTYPE, "C.UTF-8");
   auto editor = std::make_unique<Editor>();
   if (!editor->line || !editor->history) return;
   EditLine* line = editor->line.get();
@@ -51,13 +62,15 @@ std::optional<std::string> LineReader::next() {
   ++number_;
   if (!editor_) {
     release_interrupts();
-    if (!std::getline(input(), text)) return std::nullopt;
+    if (!read_line(input(), text)) return std::nullopt;
     if (number_ == 1 && has_wide_mark(text)) {
       convert_input(std::move(text));
-      std::getline(input(), text);
+      read_line(input(), text);
     }
     catch_interrupts();
-    if (text.ends_with('\r')) text.pop_back();
+    for (const char end : {'\n', '\r'}) {
+      if (text.ends_with(end)) text.pop_back();
+    }
     return text;
   }
   // Before the prompt invites to type: from here on Ctrl-C is a character.
@@ -75,15 +88,28 @@ std::optional<std::string> LineReader::next() {
   return text;
 }
 
+bool LineReader::read_line(std::istream& from, std::string& line) const {
+  line.clear();
+  std::streambuf& bytes = *from.rdbuf();
+  for (int c = bytes.sbumpc(); c != std::char_traits<char>::eof(); c = bytes.sbumpc()) {
+    if (line.size() == kMostBytesOfLine) {
+      throw Error(ErrorCode::kInput, fmt::format("line {} of standard input has more than {} MiB",
+                                                 number_, kMostBytesOfLine >> 20U));
+    }
+    line += static_cast<char>(c);
+    if (c == '\n') break;
+  }
+  return !line.empty();
+}
+
 std::istream& LineReader::input() {
   if (converted_) return *converted_;
   return std::cin;
 }
 
 void LineReader::convert_input(std::string first_line) {
-  if (!std::cin.eof()) first_line += '\n';
   first_line.append(std::istreambuf_iterator<char>(std::cin), {});
-  converted_.emplace(to_utf8(std::move(first_line), "standard input"));
+  converted_.emplace(to_utf8(std::move(first_line), kStandardInputName));
 }
 
 }  // namespace restkv::cli

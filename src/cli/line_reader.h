@@ -29,6 +29,9 @@ class LineReader {
   struct Editor;
 
   std::istream& input();
+  /// Reads a line with its end; false at the end of the input. Throws `Error` (kInput) if it is
+  /// longer than anybody's message: /dev/zero has no line's end.
+  bool read_line(std::istream& from, std::string& line) const;
   /// Reads all of standard input: the bytes of its line ends are no lines' ends in UTF-16 and
   /// UTF-32. Throws `Error` (kInput) if it is neither.
   void convert_input(std::string first_line);

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <functional>
 #include <sstream>
@@ -28,6 +29,9 @@ std::string usage_error(const CLI::App& app, const CLI::ParseError& e) {
                        names);
   }
   std::string reason = e.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&e) != nullptr) {
+    reason = fmt::format("unexpected: {}", fmt::join(chosen.front()->remaining(), " "));
+  }
   if (const size_t at = reason.find(": At Most 1 required"); at != std::string::npos) {
     reason.replace(at, std::string::npos, " is given more than once; give it once");
   }

@@ -1,5 +1,6 @@
 #include "cli/process.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -112,6 +113,14 @@ int exit_code(ErrorCode code) {
   }
 }
 
+/// The number of a closed one would go to the next file, for others to read from or write to.
+/// Nothing can be written to what is opened here, as to what was closed.
+void occupy_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", O_RDONLY);
+  }
+}
+
 }  // namespace
 
 void take_signals() {
@@ -172,6 +181,7 @@ void notice(std::string_view text) { say(fmt::format("restkv: {}", text)); }
 int run_main(std::string_view name, const std::function<int()>& action) {
   // Should ggml abort the process, it would start a debugger to show where.
   ::setenv("GGML_NO_BACKTRACE", "1", 0);
+  occupy_standard_streams();
   take_signals();
   std::string message;
   int code = kFailure;
@@ -184,7 +194,8 @@ int run_main(std::string_view name, const std::function<int()>& action) {
     message = e.what();
     code = exit_code(e.code());
   } catch (const std::bad_alloc&) {
-    message = "out of memory; use a shorter prompt or a smaller model";
+    message =
+        "out of memory; use a shorter prompt or a smaller model, or raise the limit (ulimit -v)";
   } catch (const std::filesystem::filesystem_error& e) {
     message = e.what();
   } catch (const std::exception& e) {

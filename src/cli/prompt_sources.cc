@@ -61,8 +61,8 @@ std::string PromptSources::read() const {
                 "no prompt: give -p TEXT or -f FILE, or pipe one into standard input");
   }
   // First of all, since a closed standard input leaves its number to the next file that is opened.
-  const std::string piped =
-      named || !others ? read_to_end(STDIN_FILENO) : read_if_piped(STDIN_FILENO);
+  const std::string piped = named || !others ? read_to_end(STDIN_FILENO, kStandardInputName)
+                                             : read_if_piped(STDIN_FILENO);
   const bool unasked = !named && others && !piped.empty();
   if (unasked) {
     notice(

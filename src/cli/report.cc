@@ -39,7 +39,16 @@ int report(const ReportFlags& flags) {
   const std::vector<fs::path> folders(flags.runs.begin(), flags.runs.end());
   const fs::path output =
       flags.output.empty() ? folders.front() / "report" : fs::path(flags.output);
-  require_writable_folder(output.string());
+  for (const fs::path& folder : folders) {
+    std::error_code ignored;
+    if (!fs::is_directory(folder, ignored)) {
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("{}: is no folder of a run; restkv eval makes them", folder.string()));
+    }
+  }
+  require_writable_folder(output.string(),
+                          {"report.md", "report.csv", "report.json", "index.html"});
   std::vector<eval::RunReport> reports;
   std::vector<std::vector<eval::Picture>> pictures;
   for (const eval::Run& run : eval::load_runs(folders)) {

@@ -253,6 +253,10 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   } else {
     flags.session.check_for_loading();
   }
+  if (flags.session.measures_recall() && !flags.stats && flags.stats_json.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--sparse-recall is shown by --stats and --stats-json alone; add one of them");
+  }
   const std::string prompt = flags.prompt.read();
 
   const Stopwatch loading;
@@ -271,6 +275,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   if (!options) {
     stats.cache_load_seconds = watch.seconds();
     flags.session.change(session);
+    tell_what_snapshots_lack(sampling);
   }
   const CompressionOptions& compression = session.options().compression;
   stats.method = compression.method;
@@ -306,6 +311,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   if (stats.finish_reason == kCutShort) {
     notice(fmt::format("stopped at --max-tokens {}", flags.max_tokens));
   }
+  release_interrupts();  // what is written may be a pipe, whose reader one would wait for
   if (flags.save_cache.empty()) return;
   session.compress();  // as after every turn of a chat
   session.save(flags.save_cache, conversation.to_json());

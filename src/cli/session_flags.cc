@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/options.h"
+#include "cli/process.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -73,6 +74,15 @@ SessionOptions SessionFlags::session() const {
   if (positions_ != "compact" && positions_ != "original") {
     refuse(fmt::format("--positions is '{}'; expected original or compact", positions_));
   }
+  if (options.compression.method == "full") {
+    for (const CLI::Option* option : saved_) {
+      const std::string name = option->get_name();
+      if (option->count() > 0 &&
+          (name == "--decode-interval" || name == "--decode-budget" || name == "--positions")) {
+        notice(name + " has no effect on method full, which never cuts the cache");
+      }
+    }
+  }
   return options;
 }
 
@@ -96,6 +106,12 @@ ModelOptions SessionFlags::model() const {
   if (rope_scaling_.empty() && rope_scale_ != 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--rope-scale needs --rope-scaling linear, ntk or yarn");
+  }
+  if (!rope_scaling_.empty() && rope_scale_ == 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("--rope-scaling {} needs --rope-scale X, how many times the context is "
+                            "stretched; X is above 1",
+                            rope_scaling_));
   }
   return {.rope_scaling = rope_scaling_,
           .rope_factor = rope_scale_,

@@ -27,6 +27,7 @@ class SessionFlags {
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const;
+  [[nodiscard]] bool measures_recall() const { return sparse_recall_; }
   [[nodiscard]] std::string profile() const { return compression_.profile(); }
   [[nodiscard]] bool budget_given() const { return compression_.budget().has_value(); }
   /// A session from a file has options of its own: only the budget and the sparse pattern may be

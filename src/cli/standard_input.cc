@@ -6,10 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstring>
 
+#include "base/file.h"
 #include "cli/process.h"
 #include "restkv/error.h"
 
@@ -44,30 +43,12 @@ void wait_for_first_byte(int fd, const Patience& patience) {
 
 }  // namespace
 
-std::string read_to_end(int fd) {
-  std::string text;
-  std::array<char, 1 << 16> block;
-  for (;;) {
-    const ssize_t size = ::read(fd, block.data(), block.size());
-    if (size > 0) {
-      text.append(block.data(), static_cast<size_t>(size));
-    } else if (size == 0) {
-      return text;
-    } else if (errno == EAGAIN) {
-      answers(fd, milliseconds(1000));  // somebody has made it non-blocking
-    } else if (errno != EINTR) {
-      throw Error(ErrorCode::kInput,
-                  fmt::format("cannot read standard input: {}", std::strerror(errno)));
-    }
-  }
-}
-
 std::string read_if_piped(int fd, const Patience& patience) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return {};
   if (S_ISREG(info.st_mode)) {
     const off_t begin = ::lseek(fd, 0, SEEK_CUR);
-    if (begin <= 0) return read_to_end(fd);
+    if (begin <= 0) return read_to_end(fd, kStandardInputName);
     if (begin < info.st_size) {
       notice(
           "standard input is left out: another program has begun to read it (-f - reads the rest)");
@@ -76,7 +57,7 @@ std::string read_if_piped(int fd, const Patience& patience) {
   }
   if (!S_ISFIFO(info.st_mode) && !S_ISSOCK(info.st_mode)) return {};
   wait_for_first_byte(fd, patience);
-  return read_to_end(fd);
+  return read_to_end(fd, kStandardInputName);
 }
 
 }  // namespace restkv::cli

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 namespace restkv::cli {
 
@@ -21,7 +22,7 @@ struct Patience {
 /// program was about to write would be wrong, and to wait for ever as well.
 std::string read_if_piped(int fd, const Patience& patience = {});
 
-/// All of a descriptor to its end. Throws `Error` (kInput).
-std::string read_to_end(int fd);
+/// What standard input is called in messages.
+inline constexpr std::string_view kStandardInputName = "standard input";
 
 }  // namespace restkv::cli

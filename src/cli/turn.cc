@@ -91,6 +91,16 @@ Generation answer(Session& session, Conversation& conversation, const Tokenizer&
   return generation;
 }
 
+void tell_what_snapshots_lack(const SamplingOptions& sampling) {
+  const bool looks_back = sampling.repeat_last_n != 0 &&
+                          (sampling.repeat_penalty != 1 || sampling.presence_penalty != 0 ||
+                           sampling.frequency_penalty != 0);
+  if (looks_back) notice("penalties do not count what was said before the conversation was loaded");
+  if (sampling.temperature > 0) {
+    notice("random choices begin anew with --seed, not where the saved conversation left off");
+  }
+}
+
 std::string_view finish_reason(const Generation& generation, size_t max_tokens) {
   if (generation.stopped_by_caller) return "interrupted";
   return generation.tokens.size() == max_tokens ? kCutShort : "stop";

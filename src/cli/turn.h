@@ -47,4 +47,7 @@ double tokens_held(const KvCache& cache, const ModelConfig& config);
 /// `Session::load` does.
 Session load_session(const Model& model, const std::string& path, Conversation& conversation);
 
+/// Says what a session that was loaded cannot go on with: what its sampler knew.
+void tell_what_snapshots_lack(const SamplingOptions& sampling);
+
 }  // namespace restkv::cli

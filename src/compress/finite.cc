@@ -73,7 +73,8 @@ void throw_not_finite(const LayerObservation& layer, size_t first, size_t heads,
   }
   throw Error(ErrorCode::kInput,
               fmt::format("scores of layer {}, KV head {} overflow although all inputs are finite: "
-                          "queries, keys or values are far too large for float32",
+                          "queries, keys or values are far too large for float32, or raised to "
+                          "too high a power (tau)",
                           layer.layer, first));
 }
 

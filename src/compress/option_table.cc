@@ -192,7 +192,57 @@ constexpr std::array kOptions{
                                        "added to scores before they are weighed"),
 };
 
+bool reconstructs(const Options& o) { return o.indicator == Indicator::kReconstruction; }
+bool allocates_pyramid(const Options& o) {
+  return o.allocation == "pyramid" || o.allocation == "ada-pyramid";
+}
+bool allocates_ada(const Options& o) {
+  return o.allocation == "ada" || o.allocation == "ada-pyramid";
+}
+
+/// An option changes nothing unless the other one has a value with which `holds`.
+struct Condition {
+  std::string_view option;
+  std::string_view other;
+  bool (*holds)(const Options&);
+};
+constexpr std::array kConditions{
+    Condition{"order", "indicator", reconstructs},
+    Condition{"temporal", "indicator", reconstructs},
+    Condition{"alpha", "indicator", reconstructs},
+    Condition{"tau", "indicator", reconstructs},
+    Condition{"use_wo", "indicator", reconstructs},
+    Condition{"normalize", "indicator", reconstructs},
+    Condition{"alpha", "temporal",
+              [](const Options& o) {
+                return o.temporal == Temporal::kEma || o.temporal == Temporal::kInverseEma;
+              }},
+    Condition{"tau", "order",
+              [](const Options& o) { return o.order == ReconstructionOrder::kAfter; }},
+    Condition{"normalize", "order",
+              [](const Options& o) { return o.order == ReconstructionOrder::kBefore; }},
+    Condition{"kernel", "pooling", [](const Options& o) { return o.pooling != Pooling::kNone; }},
+    Condition{"drift_scale", "pooling",
+              [](const Options& o) { return o.pooling == Pooling::kAdaptive; }},
+    Condition{"epsilon", "use_value_norm", [](const Options& o) { return o.use_value_norm; }},
+    Condition{"pyramid_variant", "allocation", allocates_pyramid},
+    Condition{"pyramid_beta", "allocation", allocates_pyramid},
+    Condition{"ada_variant", "allocation", allocates_ada},
+    Condition{"ada_floor", "allocation", allocates_ada},
+    Condition{"ada_normalize", "allocation", allocates_ada},
+    Condition{"profile", "allocation", [](const Options& o) { return o.allocation == "profile"; }},
+    Condition{"critical_ratio", "critical", [](const Options& o) { return o.critical; }},
+    Condition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
+};
+
 }  // namespace
+
+std::string_view overridden_by(const CompressionOptions& options, std::string_view option) {
+  for (const Condition& condition : kConditions) {
+    if (condition.option == option && !condition.holds(options)) return condition.other;
+  }
+  return {};
+}
 
 std::span<const CompressionOption> compression_options() { return kOptions; }
 

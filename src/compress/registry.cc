@@ -162,6 +162,13 @@ void check_window(const CompressionOptions& options) {
 }
 
 void check_pooling(const CompressionOptions& options) {
+  constexpr int kWidest = 4095;  // each score costs as many sums
+  if (options.kernel > kWidest) {
+    refuse(
+        fmt::format("kernel is {}; the pooling width must be odd and at most {} (5 to 63 are "
+                    "usual)",
+                    options.kernel, kWidest));
+  }
   if (options.kernel != kAutoKernel && (options.kernel < 1 || options.kernel % 2 == 0)) {
     refuse(fmt::format(
         "kernel is {}; the pooling width must be odd and positive, for instance {}, or auto",

@@ -14,14 +14,6 @@
 namespace restkv {
 namespace {
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const size_t begin = std::min(text.find_first_not_of(kSpace), text.size());
-  text.remove_prefix(begin);
-  text.remove_suffix(text.size() - (text.find_last_not_of(kSpace) + 1));
-  return text;
-}
-
 /// Where `text` goes on beyond `read`, which ends with `answer`. Some templates trim what was said:
 /// spaces around the answer that the model wrote itself do not matter.
 std::optional<size_t> continuation(std::string_view text, std::string_view read,
@@ -44,6 +36,14 @@ Conversation::Conversation(const Tokenizer& tokenizer, const std::string& system
 Conversation Conversation::plain_text(const Tokenizer& tokenizer, bool parse_special) {
   Conversation conversation(tokenizer, {}, parse_special);
   conversation.plain_text_ = true;
+  return conversation;
+}
+
+Conversation Conversation::begun_anew() const {
+  const bool has_system = !messages_.empty() && messages_.front().role == "system";
+  Conversation conversation(*tokenizer_, has_system ? messages_.front().content : std::string(),
+                            parse_special_);
+  conversation.plain_text_ = plain_text_;
   return conversation;
 }
 

@@ -20,6 +20,8 @@ class Conversation {
   /// `parse_special` as in `Tokenizer::encode`.
   static Conversation plain_text(const Tokenizer& tokenizer, bool parse_special);
   [[nodiscard]] bool is_plain_text() const { return plain_text_; }
+  /// One in which nothing has been said yet, with the same system message.
+  [[nodiscard]] Conversation begun_anew() const;
 
   struct Turn {
     std::vector<int32_t> tokens;

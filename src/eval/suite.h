@@ -160,6 +160,8 @@ struct Suite {
   /// What reports must say (which variant of a metric, for instance).
   std::string_view remark = {};
   bool multiple_choice = false;  ///< All its samples are kChoose.
+  bool scores_tokens = false;    ///< All its samples are kContinue.
+  bool takes_file = false;       ///< `SuiteOptions::data` may be a file instead of a folder.
   bool runs_code = false;        ///< Its scores come from running what the model wrote.
   bool has_lengths = false;      ///< Reads `SuiteOptions::lengths`.
   bool draws_texts = false;      ///< Reads `draws` and `temperature`.

@@ -18,12 +18,6 @@ namespace {
 /// White space that no template has.
 constexpr char kTrimmed = '\v';
 
-std::string_view trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kAsciiSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kAsciiSpace) + 1 - begin);
-}
-
 /// Stands for the content of message `index`, in characters for private use.
 std::string placeholder(size_t index) { return fmt::format("\uE000{}\uE001", index); }
 

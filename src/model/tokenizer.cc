@@ -40,6 +40,18 @@ size_t count_spaces(std::string_view text) {
       text, [](char c) { return kAsciiSpace.find(c) != std::string_view::npos; }));
 }
 
+/// "llama_model_load: error loading model: error loading model vocabulary: REASON
+/// llama_model_load_from_file_impl: failed to load model" without the names of functions.
+std::string reason_not_to_load(std::string errors) {
+  for (const std::string_view before :
+       {"error loading model: ", "error loading model vocabulary: "}) {
+    const size_t at = errors.find(before);
+    if (at != std::string::npos) errors.erase(0, at + before.size());
+  }
+  errors.resize(std::min(errors.find(" llama_model_load"), errors.size()));
+  return errors;
+}
+
 }  // namespace
 
 struct Tokenizer::Impl {
@@ -66,8 +78,9 @@ Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) 
   impl_->model.reset(llama_model_load_from_file(path.c_str(), params));
   if (impl_->model == nullptr) {
     throw Error(ErrorCode::kInput,
-                fmt::format("{}: libllama cannot use the tokenizer ('tokenizer.ggml'): {}", path,
-                            take_ggml_errors()));
+                fmt::format("{}: libllama cannot use the tokenizer ('tokenizer.ggml'): {}; convert "
+                            "the model anew",
+                            path, reason_not_to_load(take_ggml_errors())));
   }
   impl_->vocab = llama_model_get_vocab(impl_->model.get());
   if (llama_vocab_get_add_bos(impl_->vocab) && llama_vocab_bos(impl_->vocab) == LLAMA_TOKEN_NULL) {

@@ -48,6 +48,7 @@ TEST_F(CliBench, MeasuresEveryCombination) {
                  "--kv-type", "f16,q8", "--json", folder_.file("b.json"), "--csv",
                  folder_.file("b.csv"), "--svg", folder_.file("b.svg")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("nothing is evicted at budget 96 from 64 tokens"));
   EXPECT_THAT(outcome.out, HasSubstr("limits with 1 thread: sgemm "));
   EXPECT_THAT(outcome.out, HasSubstr("snapkv:kernel=7"));
 

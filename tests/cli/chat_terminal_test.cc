@@ -115,6 +115,26 @@ TEST(CliChatTerminal, CtrlCWhileACommandRunsLosesNothing) {
   EXPECT_EQ(terminal.wait(), 0);
 }
 
+TEST(CliChatTerminal, KeepsEveryCharacterInAnyLocale) {
+  TemporaryFolder folder;
+  chat_model().write(folder.file("tiny.gguf"));
+  for (const char* locale : {"C", "xx", "C.UTF-8"}) {
+    ASSERT_EQ(setenv("LC_ALL", locale, 1), 0);
+    Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "-n", "4"});
+    terminal.wait_for("> ");
+    terminal.type("caf\u00E9 \u65E5\u672C\r");
+    terminal.wait_for("[turn 1: read");
+    terminal.wait_for("> ");
+    const std::string file = folder.file("chat.rkv");
+    terminal.type("/save " + file + "\r");
+    terminal.wait_for("saved in");
+    terminal.type(kCtrlD);
+    EXPECT_EQ(terminal.wait(), 0);
+    EXPECT_THAT(read_file(file), HasSubstr("caf\u00E9 \u65E5\u672C")) << locale;
+  }
+  unsetenv("LC_ALL");
+}
+
 TEST(CliChatTerminal, CtrlCAtAnyMomentLosesNothing) {
   TemporaryFolder folder;
   chat_model(32768).write(folder.file("tiny.gguf"));

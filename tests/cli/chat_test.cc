@@ -97,6 +97,42 @@ TEST_F(CliChat, Commands) {
   EXPECT_EQ(costs(outcome.err).size(), 1U);
 }
 
+TEST_F(CliChat, CommandsTakeNoMoreWordsThanTheyUse) {
+  const Outcome outcome = chat("Hello.\n/reset x\n/quit now\n/stats all\n/help me\nHello again.\n");
+  EXPECT_EQ(outcome.exit_code, 1);
+  for (const char* command :
+       {"/reset with x", "/quit with now", "/stats with all", "/help with me"}) {
+    EXPECT_THAT(outcome.err, HasSubstr(std::string("there is no command ") + command));
+  }
+  EXPECT_EQ(costs(outcome.err).size(), 2U) << outcome.err;
+}
+
+TEST_F(CliChat, ALoadedConversationHasItsOwnSystemMessage) {
+  TemporaryFolder folder;
+  const std::string file = folder.file("chat.rkv");
+  const Outcome saved =
+      chat("Hello.\n/save " + file + "\n/reset\nHello.\n", {"--system", "Answer in rhymes."});
+  ASSERT_EQ(saved.exit_code, 0) << saved.err;
+  const size_t read = costs(saved.err).at(1).read;
+  EXPECT_EQ(read, costs(saved.err).at(0).read);
+  const Outcome loaded = chat("/reset\nHello.\n", {"--load", file});
+  EXPECT_EQ(costs(loaded.err).at(0).read, read) << loaded.err;
+  EXPECT_EQ(chat("", {"--load", file, "--system", "x"}).exit_code, 2);
+}
+
+TEST_F(CliChat, SaysWhatALoadedConversationLacks) {
+  TemporaryFolder folder;
+  const std::string file = folder.file("chat.rkv");
+  ASSERT_EQ(chat("Hello.\n/save " + file + "\n").exit_code, 0);
+  const auto said = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--load", file});
+    return chat("Hello.\n", more).err;
+  };
+  EXPECT_THAT(said({"--repeat-penalty", "1.5"}), HasSubstr("penalties do not count what was said"));
+  EXPECT_THAT(said({"--temp", "1"}), HasSubstr("random choices begin anew"));
+  EXPECT_THAT(said({}), Not(HasSubstr("restkv: ")));
+}
+
 TEST_F(CliChat, LinesThatAreNoTextAreRefusedAndTheChatGoesOn) {
   const Outcome outcome = chat(std::string("One.\nbefore\0after\ncaf\xE9\n/save x\0y\nTwo.\n", 38));
   EXPECT_EQ(outcome.exit_code, 1) << outcome.err;

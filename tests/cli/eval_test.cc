@@ -172,7 +172,8 @@ TEST_F(CliEval, RefusesBeforeTheWorkBegins) {
   EXPECT_THAT(refusal(2, run_, {"--shard", "4/3"}), HasSubstr("--shard is \"4/3\""));
   EXPECT_THAT(refusal(2, run_, {"--shard", "2"}), HasSubstr("expected i/n"));
   EXPECT_THAT(refusal(2, run_, {"--budget", "8"}), HasSubstr("budget 8 leaves no room"));
-  EXPECT_THAT(refusal(2, run_, {"--choices", "joint"}), HasSubstr("--method full"));
+  EXPECT_THAT(restkv_process({"eval", "anli", "-m", model_, "-o", run_, "--choices", "joint"}).err,
+              HasSubstr("--method full"));
   for (const std::vector<std::string>& for_others :
        std::vector<std::vector<std::string>>{{"--choices", "held-back"},
                                              {"--shots", "2"},
@@ -237,7 +238,28 @@ TEST_F(CliEval, ARunInWhichEverythingFailedIsNoSuccess) {
 
 TEST_F(CliEval, AShareWithoutSamplesIsNoSuccess) {
   std::ofstream(data_) << R"({"text": "one two", "answers": ["1"], "max_new_tokens": 2})";
-  EXPECT_THAT(refusal(2, run_, {"--shard", "2/2"}), HasSubstr("--shard 2/2 holds no sample"));
+  EXPECT_THAT(refusal(2, run_, {"--shard", "2/2"}),
+              HasSubstr("--shard 2/2 holds no sample, since there are 1"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+}
+
+// What a refused command leaves must not stand in the way of the one that mends it.
+TEST_F(CliEval, AMethodThatDoesNotFitTheModelLeavesNothing) {
+  const std::vector<std::string> ladder{"--method", "lacache", "--budget"};
+  std::vector<std::string> list = arguments(run_);
+  list.erase(list.begin() + 6, list.begin() + 10);  // its own --method and --budget
+  const auto with = [&](const char* budget) {
+    std::vector<std::string> more = list;
+    more.insert(more.end(), ladder.begin(), ladder.end());
+    more.emplace_back(budget);
+    return restkv_process(more);
+  };
+  const Outcome refused = with("5");
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("is too small for a ladder"));
+  EXPECT_FALSE(std::filesystem::exists(run_));
+  const Outcome mended = with("48");
+  EXPECT_EQ(mended.exit_code, 0) << mended.err;
 }
 
 TEST_F(CliEval, ResultsWithoutChecksumsAreSaid) {
@@ -270,6 +292,41 @@ TEST_F(CliEval, NamesOptionsWithoutEffect) {
     EXPECT_THAT(refusal(2, run_, ignored),
                 HasSubstr(ignored[0] + " has no effect on the suite prompts"));
   }
+}
+
+TEST_F(CliEval, RefusesChatsWhereNothingIsSaid) {
+  for (const char* suite : {"glue", "anli", "superglue", "perplexity"}) {
+    for (const std::vector<std::string>& more :
+         std::vector<std::vector<std::string>>{{"--chat"}, {"--max-prompt", "70"}}) {
+      std::vector<std::string> list{"eval", suite, "-m", model_, "-o", run_};
+      list.insert(list.end(), more.begin(), more.end());
+      const Outcome outcome = restkv_process(list);
+      EXPECT_EQ(outcome.exit_code, 2);
+      EXPECT_THAT(outcome.err, HasSubstr(more[0] + " has no effect on the suite " + suite));
+    }
+  }
+}
+
+TEST_F(CliEval, DataThatIsNotThereIsNoReasonToInventSome) {
+  for (const char* suite : {"niah", "ruler", "prompts", "longbench"}) {
+    const Outcome outcome =
+        restkv_process({"eval", suite, "-m", model_, "-o", run_, "--data", folder_.file("absent")});
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr("absent: No such file or directory"));
+  }
+  EXPECT_THAT(restkv_process({"eval", "niah", "-m", model_, "-o", run_, "--data", data_}).err,
+              HasSubstr("is no folder; this suite finds its files in one"));
+  EXPECT_EQ(restkv_process({"eval", "--list", "--data", folder_.file("absent")}).exit_code, 1);
+  EXPECT_FALSE(std::filesystem::exists(run_));
+}
+
+TEST_F(CliEval, AListReadsNothingElse) {
+  EXPECT_THAT(restkv_process({"eval", "--list", "--budget", "64"}).err,
+              HasSubstr("--budget has no effect with --list"));
+  EXPECT_THAT(restkv_process({"eval", "--list", "--recipe", "alpha", "-o", run_}).err,
+              HasSubstr("--output has no effect with --list"));
+  EXPECT_EQ(restkv_process({"eval", "--list", "glue"}).exit_code, 0);
+  EXPECT_EQ(restkv_process({"eval", "--list", "--recipe", "alpha"}).exit_code, 0);
 }
 
 TEST_F(CliEval, NamesTheFilesThatAreMissing) {

@@ -70,6 +70,8 @@ TEST_F(CliFiles, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
   const std::string missing = folder_.file("missing/x");
   const std::string below_a_file = folder_.file("prompt.txt/x");
   const std::string here = fs::path(model_).parent_path().string();
+  const std::string taken = folder_.file("taken");
+  fs::create_directories(taken + "/index.html");
   std::vector<Case> cases;
   for (const char* option : {"--save-cache", "--stats-json"}) {
     cases.push_back({{option, missing}, "cannot write " + missing + ": No such file"});
@@ -92,7 +94,9 @@ TEST_F(CliFiles, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
            {"demo", "-m", "no.gguf", "-o", below_a_file},  // not even the model is looked at
            {"eval", "prompts", "-m", "no.gguf", "--data", data_, "-o", below_a_file},
            {"eval", "prompts", "-m", model_, "--data", data_, "-o", prompt_},
-           {"report", here, "-o", below_a_file}}) {
+           {"report", here, "-o", below_a_file},
+           {"demo", "-m", "no.gguf", "-o", taken},
+           {"report", here, "-o", taken}}) {
     const Outcome outcome = restkv_process(arguments);
     EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
     EXPECT_EQ(outcome.out, "");
@@ -100,6 +104,41 @@ TEST_F(CliFiles, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
   }
   EXPECT_EQ(restkv_process({"demo", "-m", "no.gguf", "-o", folder_.file("new")}).exit_code, 1);
   EXPECT_EQ(files(), before) << "nothing is left behind";
+}
+
+// What is opened next would have their numbers, a thread's signals among it.
+TEST_F(CliFiles, ClosedStandardStreamsAreEmptyAndTakeNothing) {
+  const std::string program = fmt::format("timeout 60 {} run -m {} -n 2 -t 1 ", RESTKV_CLI, model_);
+  EXPECT_THAT(shell(program + "-f - <&-"), HasSubstr("standard input is empty"));
+  EXPECT_THAT(shell(program + "<&-"), HasSubstr("standard input is empty"));
+  EXPECT_THAT(shell(program + "-p hi <&-"), HasSubstr("exit 0"));
+  EXPECT_THAT(shell(program + "-p hi >&-"), HasSubstr("cannot write to standard output"));
+  EXPECT_THAT(shell(program + "-p hi 2>&-"), HasSubstr("exit 0"));
+  EXPECT_THAT(shell(program + "-p hi --save-cache " + folder_.file("c") + " <&- >&- 2>&-"),
+              HasSubstr("exit 1"));
+  EXPECT_FALSE(fs::exists(folder_.file("c")));
+}
+
+// Each would wait for ever, and where Ctrl-C is caught not even that would end it.
+TEST_F(CliFiles, PipesAreNoModelsAndNoSnapshots) {
+  const std::string pipe = folder_.file("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const std::string program = fmt::format("timeout 60 {} ", RESTKV_CLI);
+  EXPECT_THAT(shell(program + "inspect " + pipe), HasSubstr("is not a regular file"));
+  EXPECT_THAT(shell(program + "run -p hi -m " + pipe), HasSubstr("is not a regular file"));
+  EXPECT_THAT(shell(fmt::format("{} run -m {} -p hi --load-cache {}", program, model_, pipe)),
+              HasSubstr("is not a regular file"));
+  // Nobody reads the pipe, so the first signal ends the program.
+  EXPECT_THAT(shell(fmt::format("timeout --kill-after 50 10 {} run -m {} -t 1 -n 1 -p hi "
+                                "--stats-json {}",
+                                RESTKV_CLI, model_, pipe)),
+              HasSubstr("exit 124"));
+}
+
+TEST_F(CliFiles, InputWithoutAnEndIsRefused) {
+  const std::string chat = fmt::format("timeout 60 {} chat -m {} -n 2 -t 1 ", RESTKV_CLI, model_);
+  EXPECT_THAT(shell(chat + "</dev/zero"),
+              HasSubstr("line 1 of standard input has more than 64 MiB\nexit 1"));
 }
 
 // It would come behind the answer, or take the place of the file that has it.
@@ -146,6 +185,13 @@ TEST_F(CliFiles, NoOutputTakesThePlaceOfAnInputOrAModel) {
   refused(restkv_process({"bench", "-m", model_, "--method",
                           "snapkv:allocation=profile:profile=" + data_, "--json", data_}),
           "is the file of snapkv:allocation=profile");
+  for (const auto& [one, two] :
+       {std::pair("./new", "new"), {"new", "$PWD/new"}, {"new", "x/../new"}}) {
+    EXPECT_THAT(shell(fmt::format("cd {} && mkdir -p x && restkv run -m model.gguf -p x -n 1 "
+                                  "--save-cache {} --stats-json {}",
+                                  fs::path(model_).parent_path().string(), one, two)),
+                HasSubstr("is the file of --save-cache, too"));
+  }
   const auto go_on = [&](std::vector<std::string> more) {
     const std::vector<std::string> common{"run", "-m", model_, "--load-cache", cache, "-p",
                                           "so",  "-n", "4"};

@@ -183,6 +183,56 @@ TEST(Options, OfMethodsHoldNoBudgetWhereAllShareOne) {
       HasSubstr("--budget has no effect on method full, which keeps everything"));
 }
 
+TEST(Options, ThatOthersOverrideAreMentioned) {
+  TemporaryFolder folder;
+  chat_model().write(folder.file("model.gguf"));
+  const auto said = [&](std::vector<std::string> list) {
+    list.insert(list.begin(), {"run", "-m", folder.file("model.gguf"), "-p", "hi", "-n", "1"});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.err;
+  };
+  const auto mention = [](const char* option, const char* beside) {
+    return HasSubstr(fmt::format("restkv: {} has no effect beside {}\n", option, beside));
+  };
+  EXPECT_THAT(said({"--temporal", "mean", "--alpha", "0.2"}),
+              mention("--alpha", "--temporal mean"));
+  EXPECT_THAT(said({"--indicator", "attention", "--tau", "2"}),
+              mention("--tau", "--indicator attention"));
+  EXPECT_THAT(said({"--normalize", "true"}), mention("--normalize", "--order after"));
+  EXPECT_THAT(said({"--pooling", "none", "--kernel", "5"}), mention("--kernel", "--pooling none"));
+  EXPECT_THAT(said({"--pyramid-beta", "3"}), mention("--pyramid-beta", "--allocation uniform"));
+  EXPECT_THAT(said({"--profile", "x.json"}), mention("--profile", "--allocation uniform"));
+  EXPECT_THAT(said({"--critical-ratio", "0.2"}), mention("--critical-ratio", "--critical false"));
+  EXPECT_THAT(said({"--method", "full", "--decode-interval", "8"}),
+              HasSubstr("--decode-interval has no effect on method full"));
+  EXPECT_THAT(said({"--method", "full", "--preset", "paper"}),
+              HasSubstr("--preset has no effect on method full"));
+  EXPECT_THAT(said({"--alpha", "0.2", "--tau", "2", "--kernel", "7"}), Not(HasSubstr("effect")));
+  const Outcome unseen = restkv_process({"run", "-m", folder.file("model.gguf"), "-p", "hi",
+                                         "--sparse", "sampled", "--sparse-recall"});
+  EXPECT_EQ(unseen.exit_code, 2);
+  EXPECT_THAT(unseen.err, HasSubstr("--sparse-recall is shown by --stats"));
+}
+
+TEST(Options, HaveBoundsThatTheirCostAsksFor) {
+  const auto refusal = [](std::vector<std::string> list) {
+    list.insert(list.begin(), {"run", "-m", "/nonexistent", "-p", "x"});
+    const Outcome outcome = restkv_process(list);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_THAT(refusal({"--kernel", "999999999"}), HasSubstr("kernel is 999999999"));
+  EXPECT_THAT(refusal({"--method", "expected-attention", "--future", "2147483647"}),
+              HasSubstr("future is 2147483647; expected 1 to 65536"));
+  EXPECT_THAT(refusal({"--rope-scaling", "yarn"}), HasSubstr("needs --rope-scale X"));
+}
+
+TEST(Options, ThatAreUnknownStandInOrder) {
+  EXPECT_THAT(restkv_process({"run", "-m", "x", "--metod", "snapkv"}).err,
+              HasSubstr("unexpected: --metod snapkv\n"));
+}
+
 TEST(Seeds, AreRefusedWhereNothingIsDrawn) {
   const auto refusal = [](std::vector<std::string> list) {
     list.insert(list.end(), {"-m", "/nonexistent", "--seed", "7"});

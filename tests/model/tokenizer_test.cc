@@ -66,9 +66,10 @@ constexpr const char* kPreTokenizers[] = {"default",       "llama-bpe",
                                           "olmo"};
 
 /// What runs are made of: classes of characters, and what some expressions take for one piece.
-const std::vector<std::string> kUnits{"a",  "A",   "aB",      " ",          "\n",     "-",
-                                      "世", "é",   "e\u0301", "\u3000",     "\u2003", "\U0001F600",
-                                      "a ", " \n", "-\n",     "{\"a\":1},", "<|",     "\t"};
+const std::vector<std::string> kUnits{
+    "a",      "A",      "aB",         " ",     "\n",    "-",   "世",         "é",  "e\u0301",
+    "\u3000", "\u2003", "\U0001F600", "a ",    " \n",   "-\n", "{\"a\":1},", "<|", "\t",
+    "/",      "/\n",    "\n/",        "/\r\n", "\n\n/", " /",  "/ \n",       "\r"};
 
 std::string run_of(const std::string& unit, size_t characters) {
   const auto of_unit = static_cast<size_t>(std::ranges::count_if(
@@ -149,7 +150,9 @@ TEST(TokenizerRuns, NeedNoStackOfTheCallersAndGiveLibllamasTokens) {
 TEST(TokenizerRuns, MayBeLongerThanAnOrdinaryStackHolds) {
   for (const char* pre : {"tekken", "gpt-4o", "deepseek-llm", "default"}) {
     const Vocabulary vocabulary = Vocabulary::with_pre(pre);
-    const std::string text = run_of("-", 60'000) + "\n" + run_of("1", 60'000);
+    const std::string text = run_of("-", 60'000) + "\n" + run_of("1", 60'000) + "x." +
+                             run_of("/\n", 120'000) + "x." + run_of("\n\n/", 120'000) + "x." +
+                             run_of("/\r\n", 120'000);
     EXPECT_EQ(vocabulary.tokenizer().encode(text, false, false).size(), text.size());
   }
 }

@@ -26,12 +26,15 @@ ExpectedQueries expected_queries(const QueryStatistics& statistics, size_t head,
 
 namespace {
 
+/// Angles of so many positions beyond a prompt are kept, 128 MB with heads of 256 channels.
+constexpr int kMostFuture = 1 << 16;
+
 void check(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
-  if (options.future < 1) {
+  if (options.future < 1 || options.future > kMostFuture) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("future is {}; at least 1 position to come is needed (512 is usual)",
-                            options.future));
+                fmt::format("future is {}; expected 1 to {} positions to come (512 is usual)",
+                            options.future, kMostFuture));
   }
 }
 

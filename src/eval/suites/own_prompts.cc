@@ -97,7 +97,9 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
     sample.id = id.is_string() ? id.get<std::string>() : id.dump();
   }
   if (has(record, "text") == has(record, "token_ids")) {
-    throw Error(ErrorCode::kInput, "needs one of the fields 'text' and 'token_ids'");
+    throw Error(ErrorCode::kInput, has(record, "text")
+                                       ? "has both 'text' and 'token_ids'; keep one of them"
+                                       : "needs one of the fields 'text' and 'token_ids'");
   }
   if (has(record, "text")) {
     sample.prompt = text_field(record, "text");
@@ -116,6 +118,13 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
     sample.depth = depth.get<double>();
   }
   if (has(record, "continuation_ids")) {
+    for (const char* name : {"answers", "metric", "all_classes", "max_new_tokens", "stop"}) {
+      if (!has(record, name)) continue;
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("field '{}' has no effect beside 'continuation_ids'; keep one of them",
+                      name));
+    }
     sample.mode = SampleMode::kContinue;
     sample.continuation = tokens_field(record, "continuation_ids", tokenizer);
     return sample;
@@ -211,7 +220,8 @@ Suite own_prompts_suite() {
           .summary = "your own prompts, as texts or token ids, with the answers wanted",
           .tasks = tasks,
           .open = open,
-          .summarize = summarize};
+          .summarize = summarize,
+          .takes_file = true};
 }
 
 }  // namespace restkv::eval

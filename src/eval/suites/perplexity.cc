@@ -199,6 +199,8 @@ Suite perplexity_suite() {
           .remark =
               "per token of the model's own vocabulary: models with different tokenizers "
               "cannot be compared, nor texts in word-tokenised and raw form",
+          .scores_tokens = true,
+          .takes_file = true,
           .has_lengths = true};
 }
 

@@ -118,7 +118,7 @@ TEST_F(OwnPromptsTest, ContinuationsAreJudgedByTheirLoss) {
 TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
   const std::map<std::string, std::string> reasons = {
       {R"({"answers": ["a"]})", "needs one of the fields 'text' and 'token_ids'"},
-      {R"({"text": "t", "token_ids": [1], "answers": ["a"]})", "needs one of the fields"},
+      {R"({"text": "t", "token_ids": [1], "answers": ["a"]})", "has both"},
       {R"({"text": "", "answers": ["a"]})", "'text' is empty"},
       {R"({"text": "t"})", "'answers' is missing"},
       {R"({"text": "t", "answers": []})", "'answers' is an empty list"},
@@ -157,7 +157,11 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
       {R"({"token_ids": [49152], "answers": ["a"]})", "(0 to 49151)"},
       {R"({"token_ids": [1.5], "answers": ["a"]})", "holds 1.5"},
       {R"({"token_ids": [], "answers": ["a"]})", "'token_ids' is empty"},
-      {R"({"token_ids": [1], "continuation_ids": []})", "'continuation_ids' is empty"}};
+      {R"({"token_ids": [1], "continuation_ids": []})", "'continuation_ids' is empty"},
+      {R"({"text": "t", "token_ids": [1], "answers": ["a"]})", "has both 'text' and 'token_ids'"},
+      {R"({"text": "t", "continuation_ids": [1], "answers": ["a"]})",
+       "'answers' has no effect beside 'continuation_ids'"},
+      {R"({"text": "t", "continuation_ids": [1], "stop": ["b"]})", "'stop' has no effect"}};
   for (const auto& [line, reason] : reasons) EXPECT_THAT(refused(line), HasSubstr(reason)) << line;
 
   const auto tasks = open(R"({"text": "t", "answers": ["a"]})"
