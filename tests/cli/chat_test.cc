@@ -192,7 +192,7 @@ TEST_F(CliChat, ATurnThatDoesNotFitIsForgotten) {
   EXPECT_EQ(costs(outcome.err).size(), 2U) << outcome.err;
 }
 
-// SmolLM2, nine turns later, with 256 of 370 tokens kept.
+// SmolLM2, nine turns later, with 320 of 371 tokens kept: fewer do, too, but for unlucky rounding.
 TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
   const std::string input =
       "I play the violin and my teacher is called Martin. Please remember this.\n"
@@ -200,11 +200,11 @@ TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
       "Write one sentence about the sea.\nWhat do bees make?\nWhat is two plus three?\n"
       "Name a planet.\nWhat language do people speak in Spain?\nWhich instrument do I play?\n";
   const auto last_answer = [&](const std::vector<std::string>& method) {
-    std::vector<std::string> list{"chat", "-m", test_model_path(), "-n", "32", "--budget", "256"};
+    std::vector<std::string> list{"chat", "-m", test_model_path(), "-n", "32", "--budget", "320"};
     list.insert(list.end(), method.begin(), method.end());
     const Outcome outcome = restkv_process(Spawn{.arguments = list, .input = input});
     EXPECT_EQ(costs(outcome.err).size(), 10U) << outcome.err;
-    for (const TurnCost& turn : costs(outcome.err)) EXPECT_LE(turn.held, 256U);
+    for (const TurnCost& turn : costs(outcome.err)) EXPECT_LE(turn.held, 320U);
     return outcome.out.substr(outcome.out.rfind('\n', outcome.out.size() - 2) + 1);
   };
   EXPECT_THAT(last_answer({}), HasSubstr("violin"));
