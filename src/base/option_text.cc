@@ -11,8 +11,7 @@ namespace restkv {
 OptionText parse_option_text(std::string_view text) {
   OptionText parts{.name = text.substr(0, text.find(':')), .options = {}};
   const auto refuse = [&](std::string_view part, std::string_view reason) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("\"{}\" in \"{}\" {}", part, text, reason));
+    throw Error(ErrorCode::kInvalidArgument, fmt::format(R"("{}" in "{}" {})", part, text, reason));
   };
   for (size_t begin = parts.name.size(); begin < text.size();) {
     const size_t end = std::min(text.find(':', begin + 1), text.size());
