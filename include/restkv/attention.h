@@ -5,23 +5,12 @@
 #include <span>
 #include <string_view>
 
+#include "restkv/precision.h"
 #include "restkv/views.h"
 
 /// Attention on plain arrays: exact causal attention for prompts and ragged attention for decoding.
 /// Instruction sets are chosen at run time; results do not depend on the number of threads.
 namespace restkv {
-
-/// The precision in which the attention of prompts multiplies: queries with keys, and weights with
-/// values. Sums and softmax are in float32, and so is everything about single tokens.
-enum class AttentionPrecision : uint8_t {
-  kF32,   ///< Every processor.
-  kBf16,  ///< Factors rounded to bfloat16: AVX512-BF16.
-  kInt8,  ///< Factors rounded to 8 bits with steps of their own: VNNI.
-};
-std::string_view attention_precision_name(AttentionPrecision precision);
-/// "f32", "bf16", "int8", or "auto": int8 where the processor has it, otherwise f32. Throws `Error`
-/// (kInvalidArgument).
-AttentionPrecision find_attention_precision(std::string_view name);
 
 struct AttentionOptions {
   float scale = 0.0F;         ///< Softmax scale; 0 means 1/sqrt(head_dim).

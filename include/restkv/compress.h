@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "restkv/attention.h"
+#include "restkv/precision.h"
 #include "restkv/query_statistics.h"
+#include "restkv/selection.h"
 #include "restkv/views.h"
 
 /// KV-cache compression on plain arrays, independent of any model or engine.
@@ -178,12 +180,6 @@ struct LayerObservation {
   /// lacache, whose ladder goes on where the last selection in this layer of a stream ended: how
   /// many rows that was, 0 before the first. Moved on by each selection. Null: there is only one.
   size_t* ladder_cursor = nullptr;
-};
-
-/// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with
-/// `per_query_head`.
-struct Selection {
-  std::vector<std::vector<int32_t>> keep;
 };
 
 /// Intermediate results of a selection, for tests and pictures. `raw` and `smoothed` are

@@ -7,7 +7,7 @@
 
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
-#include "restkv/compress.h"
+#include "restkv/selection.h"
 #include "restkv/views.h"
 
 namespace restkv {

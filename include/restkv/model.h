@@ -8,6 +8,7 @@
 
 #include "restkv/attention.h"
 #include "restkv/compress.h"
+#include "restkv/precision.h"
 
 namespace restkv {
 
@@ -61,18 +62,6 @@ struct ModelConfig {
   [[nodiscard]] size_t kv_bytes(size_t tokens, size_t kept) const;
   [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
-
-/// The precision in which prompts are multiplied with weights. Single tokens always meet the
-/// weights as they are stored.
-enum class LinearPrecision {
-  kF32,   ///< Every processor.
-  kBf16,  ///< Weights and activations rounded to bfloat16, sums in float32: AVX512-BF16 or AMX.
-  kInt8,  ///< Weights and activations in 8 bits, a step for 32 neighbours, exact sums: VNNI.
-};
-std::string_view linear_precision_name(LinearPrecision precision);
-/// "f32", "bf16", "int8", or "auto": bf16 where the processor has AMX, int8 where it has VNNI,
-/// otherwise f32. Throws `Error` (kInvalidArgument).
-LinearPrecision find_linear_precision(std::string_view name);
 
 /// How a model is to be used, where that differs from what its file says.
 struct ModelOptions {

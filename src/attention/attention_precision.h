@@ -1,6 +1,6 @@
 #pragma once
 
-#include "restkv/attention.h"
+#include "restkv/precision.h"
 
 namespace restkv {
 

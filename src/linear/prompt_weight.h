@@ -5,7 +5,7 @@
 #include "linear/int8_weight.h"
 #include "linear/linear.h"
 #include "restkv/aligned.h"
-#include "restkv/model.h"
+#include "restkv/precision.h"
 #include "restkv/views.h"
 
 namespace restkv {

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace restkv {
+
+/// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with
+/// `per_query_head`.
+struct Selection {
+  std::vector<std::vector<int32_t>> keep;
+};
+
+}  // namespace restkv
