@@ -7,6 +7,8 @@
 #include <optional>
 #include <string_view>
 
+#include "base/control_groups.h"
+
 namespace restkv {
 namespace {
 
@@ -47,13 +49,14 @@ size_t available_memory(const std::string& root) {
   if (const auto kilobytes = find_number(root + "/proc/meminfo", "MemAvailable:")) {
     available = *kilobytes * 1024;
   }
-  const std::string cgroup = root + "/sys/fs/cgroup/";
-  const size_t unified =
-      left_of_limit(cgroup + "memory.max", cgroup + "memory.current", cgroup + "memory.stat");
-  const size_t old =
-      left_of_limit(cgroup + "memory/memory.limit_in_bytes",
-                    cgroup + "memory/memory.usage_in_bytes", cgroup + "memory/memory.stat");
-  return std::min({available, unified, old});
+  for (const std::string& group : control_groups(root, "memory")) {
+    const std::string statistics = group + "/memory.stat";
+    available = std::min(
+        {available, left_of_limit(group + "/memory.max", group + "/memory.current", statistics),
+         left_of_limit(group + "/memory.limit_in_bytes", group + "/memory.usage_in_bytes",
+                       statistics)});
+  }
+  return available;
 }
 
 }  // namespace restkv

@@ -33,14 +33,14 @@ void pause_briefly() {
 /// the gaps between the parallel regions of a decoding step, far shorter than a time slice.
 constexpr int kSpins = 2000;
 
-/// Threads that help the caller of `run` with its tasks.
+/// Threads that help one caller of `run` at a time with its tasks.
 ///
 /// The caller never depends on them: it takes tasks itself until none is left and then waits only
 /// for tasks that a helper has begun. On a machine shared with other work a helper that does not
 /// get a processor is simply not missed, where a barrier over all threads would cost a time slice.
-class Pool {
+class Team {
  public:
-  explicit Pool(size_t helpers) : ranges_(helpers + 1) {
+  explicit Team(size_t helpers) : ranges_(helpers + 1) {
     try {
       for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this, i] { help(i + 1); });
     } catch (const std::system_error& e) {
@@ -52,9 +52,9 @@ class Pool {
                               started + 1, helpers + 1, e.code().message()));
     }
   }
-  ~Pool() { stop(); }
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
+  ~Team() { stop(); }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
 
   [[nodiscard]] size_t threads() const { return threads_.size() + 1; }
 
@@ -138,7 +138,7 @@ class Pool {
 
 thread_local bool t_in_parallel = false;
 
-void Pool::help(size_t thread) {
+void Team::help(size_t thread) {
   t_in_parallel = true;  // what a task starts in turn runs on its own thread
   uint32_t seen = 0;
   while (!stopping_) {
@@ -158,39 +158,112 @@ void Pool::help(size_t thread) {
   }
 }
 
-/// The process's pool; a mutex keeps two callers from using it at once.
-std::mutex g_mutex;
-std::unique_ptr<Pool> g_pool;
-std::atomic<int> g_threads{0};
+/// Callers that have helpers at the same time. With so many, every processor has work without
+/// further threads.
+constexpr size_t kMostTeams = 16;
 
 }  // namespace
 
-void set_num_threads(int threads) {
-  const std::scoped_lock lock(g_mutex);
-  g_threads = std::max(1, threads);
-  g_pool.reset();
+/// See `ThreadPool`.
+class ThreadTeams {
+ public:
+  explicit ThreadTeams(int count) : threads(count) { idle_.reserve(kMostTeams); }
+
+  /// Those that the calling thread computes with.
+  static ThreadTeams& current();
+
+  /// A team that nobody uses; none if there are too many, or no threads for one more.
+  std::unique_ptr<Team> take() {
+    const std::scoped_lock lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Team> team = std::move(idle_.back());
+      idle_.pop_back();
+      return team;
+    }
+    if (count_ == kMostTeams) return nullptr;
+    try {
+      auto team = std::make_unique<Team>(static_cast<size_t>(threads) - 1);
+      ++count_;
+      return team;
+    } catch (const Error&) {
+      if (count_ == 0) throw;
+      return nullptr;
+    }
+  }
+  void give_back(std::unique_ptr<Team> team) {
+    const std::scoped_lock lock(mutex_);
+    idle_.push_back(std::move(team));
+  }
+
+  const int threads;  ///< With the caller.
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Team>> idle_;
+  size_t count_ = 0;  ///< Idle or not.
+};
+
+namespace {
+
+/// Asking the system takes microseconds, as long as a small product.
+int processors() {
+  static const int count = usable_processors();
+  return count;
 }
 
-int num_threads() {
-  // Asking the system takes microseconds, as long as a small product.
-  static const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = g_threads;
-  return threads > 0 ? threads : processors;
+/// Never destroyed: a program may end while its threads compute.
+std::unique_ptr<ThreadPool>& default_pool() {
+  static auto* const pool = new std::unique_ptr<ThreadPool>(new ThreadPool());
+  return *pool;
 }
+
+thread_local ThreadPool* t_pool = nullptr;  // null: the default
+
+}  // namespace
+
+ThreadTeams& ThreadTeams::current() {
+  return *(t_pool != nullptr ? *t_pool : *default_pool()).teams_;
+}
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} threads cannot compute; name 1 or more, or 0 for one per processor",
+                            threads));
+  }
+  teams_ = std::make_unique<ThreadTeams>(threads == 0 ? processors() : threads);
+}
+ThreadPool::~ThreadPool() = default;
+int ThreadPool::threads() const { return teams_->threads; }
+
+UseThreads::UseThreads(ThreadPool& pool) : before_(t_pool) { t_pool = &pool; }
+UseThreads::~UseThreads() { t_pool = before_; }
+
+void set_num_threads(int threads) {
+  default_pool() = std::make_unique<ThreadPool>(std::max(1, threads));
+}
+
+int num_threads() { return ThreadTeams::current().threads; }
 
 void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body, Sharing sharing) {
-  std::unique_lock lock(g_mutex, std::defer_lock);
-  // Nested and concurrent calls run on the calling thread: every processor is busy already.
-  if (tasks <= 1 || num_threads() == 1 || t_in_parallel || !lock.try_lock()) {
+  // A nested call runs on the calling thread: every processor is busy already.
+  std::unique_ptr<Team> team;
+  ThreadTeams& teams = ThreadTeams::current();
+  if (tasks > 1 && teams.threads > 1 && !t_in_parallel) team = teams.take();
+  if (team == nullptr) {
     for (size_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
-  if (g_pool == nullptr) g_pool = std::make_unique<Pool>(static_cast<size_t>(num_threads()) - 1);
   t_in_parallel = true;
   struct Reset {
-    ~Reset() { t_in_parallel = false; }
-  } reset;
-  g_pool->run(tasks, body, sharing);
+    ~Reset() {
+      t_in_parallel = false;
+      teams.give_back(std::move(team));
+    }
+    ThreadTeams& teams;
+    std::unique_ptr<Team> team;
+  } reset{teams, std::move(team)};
+  reset.team->run(tasks, body, sharing);
 }
 
 }  // namespace restkv

@@ -4,6 +4,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "restkv/threads.h"
+
 namespace restkv {
 
 /// A reference to a callable, without allocation. The callable must outlive the reference.
@@ -26,11 +28,6 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-/// Threads used by `parallel_for`; at least 1. Unless set, one per processor. Must not be called
-/// while a `parallel_for` runs.
-void set_num_threads(int threads);
-int num_threads();
-
 /// Which task a thread takes next. `kInOrder`: the first one left, for tasks that take different
 /// times, the longest first. `kRuns`: the next one of its own run of neighbouring tasks, as long as
 /// there is one, and then of the others', for tasks that read on in memory where the one before
@@ -40,8 +37,8 @@ enum class Sharing { kInOrder, kRuns };
 /// Runs `body(task, thread)` for every task in [0, tasks); 0 <= thread < num_threads() tells
 /// concurrent tasks apart. Tasks must write disjoint data, which makes results independent of
 /// scheduling. The first exception thrown by a task is rethrown, after which some tasks may not
-/// have run. Calls from within a task, or while another thread's call runs, are executed by the
-/// calling thread alone (as thread 0), in order.
+/// have run. Calls from within a task are executed by the calling thread alone (as thread 0), in
+/// order.
 void parallel_for(size_t tasks, FunctionRef<void(size_t task, size_t thread)> body,
                   Sharing sharing = Sharing::kInOrder);
 

@@ -64,7 +64,7 @@ struct BenchFlags {
 int processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
 std::vector<int> thread_counts(const BenchFlags& flags) {
-  if (flags.threads.empty()) return {processors()};
+  if (flags.threads.empty()) return {usable_processors()};
   for (const int threads : flags.threads) {
     if (threads < 1 || threads > processors()) {
       refuse(fmt::format("--threads is {}; expected 1 to {}, the processors of this machine",

@@ -210,10 +210,10 @@ void use_threads(int threads) {
   if (threads < 0 || threads > 4 * processors) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("--threads is {}; expected 1 to {} (this machine has {} processors), "
-                            "or 0 for one per processor",
+                            "or 0 for one per processor that it may use",
                             threads, 4 * processors, processors));
   }
-  set_num_threads(threads == 0 ? processors : threads);
+  set_num_threads(threads == 0 ? usable_processors() : threads);
 }
 
 size_t peak_resident_bytes() {

@@ -56,6 +56,20 @@ TEST_F(MemoryTest, ReadsTheOlderFormOfLimits) {
   EXPECT_EQ(available(), 2000U);
 }
 
+TEST_F(MemoryTest, IsWhatTheOwnGroupAndThoseAboveItMayHave) {
+  write("proc/meminfo", "MemAvailable:   1000 kB\n");
+  write("proc/self/cgroup", "0::/user.slice/session.scope\n");
+  write("sys/fs/cgroup/user.slice/session.scope/memory.max", "max\n");
+  write("sys/fs/cgroup/user.slice/session.scope/memory.current", "100\n");
+  write("sys/fs/cgroup/user.slice/memory.max", "5000\n");
+  write("sys/fs/cgroup/user.slice/memory.current", "100\n");
+  EXPECT_EQ(available(), 4900U);
+  write("proc/self/cgroup", "7:cpu,cpuacct:/other\n5:memory:/batch/job\n");
+  write("sys/fs/cgroup/memory/batch/job/memory.limit_in_bytes", "700\n");
+  write("sys/fs/cgroup/memory/batch/job/memory.usage_in_bytes", "100\n");
+  EXPECT_EQ(available(), 600U);
+}
+
 TEST(Memory, OfThisMachineIsLimited) {
   const auto all =
       static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -148,6 +148,26 @@ TEST_P(ThreadsTest, SeveralThreadsMayCallAtOnce) {
   for (const auto& counts : runs) EXPECT_EQ(counts, std::vector<int>(500, 20));
 }
 
+TEST_P(ThreadsTest, CallersThatComputeAtOnceAllHaveHelpers) {
+  // Each task of a caller waits for all of its others: nobody who was left alone would get on.
+  const auto threads = static_cast<size_t>(GetParam());
+  std::vector<std::thread> callers;
+  std::atomic<size_t> finished{0};
+  for (size_t c = 0; c < 3; ++c) {
+    callers.emplace_back([&] {
+      std::atomic<size_t> begun{0};
+      parallel_for(threads, [&](size_t, size_t) {
+        ++begun;
+        while (begun < threads) std::this_thread::yield();
+      });
+      ++finished;
+      while (finished < 3) std::this_thread::yield();
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  EXPECT_EQ(finished, 3U);
+}
+
 INSTANTIATE_TEST_SUITE_P(Counts, ThreadsTest, ::testing::Values(1, 2, 3, 8),
                          ::testing::PrintToStringParamName());
 
@@ -177,6 +197,41 @@ TEST(Threads, ThatCannotBeStartedAreNamedWithARemedy) {
               "cannot start more than [0-9]+ of 64 threads: .*use fewer \\(-t 1\\)");
 }
 #endif
+
+TEST(ThreadPools, AreUsedByTheThreadThatSaysSo) {
+  const int before = num_threads();
+  ThreadPool three(3);
+  ThreadPool one(1);
+  EXPECT_EQ(three.threads(), 3);
+  {
+    const UseThreads outer(three);
+    EXPECT_EQ(num_threads(), 3);
+    std::thread([&] { EXPECT_EQ(num_threads(), before); }).join();
+    {
+      const UseThreads inner(one);
+      EXPECT_EQ(num_threads(), 1);
+    }
+    EXPECT_EQ(num_threads(), 3);
+    size_t most = 0;
+    std::atomic<size_t> begun{0};
+    parallel_for(
+        3,
+        [&](size_t, size_t thread) {
+          ++begun;
+          while (begun < 3) std::this_thread::yield();
+          if (thread == 2) most = thread;
+        },
+        Sharing::kRuns);
+    EXPECT_EQ(most, 2U);
+  }
+  EXPECT_EQ(num_threads(), before);
+}
+
+TEST(ThreadPools, HaveOneThreadPerUsableProcessorUnlessTold) {
+  EXPECT_EQ(ThreadPool().threads(), usable_processors());
+  EXPECT_EQ(ThreadPool(5).threads(), 5);
+  EXPECT_THROW(ThreadPool(-1), Error);
+}
 
 TEST(NumThreads, IsAtLeastOne) {
   const int before = num_threads();
