@@ -41,13 +41,16 @@ struct SessionOptions {
 /// A conversation, or one long document, with a cache that stays small: prompts and single tokens
 /// are appended, and the cache is compressed after each prompt that fills it.
 ///
-/// Sessions of one model share its weights and nothing else: different sessions may be used from
-/// different threads at the same time, one session by one thread at a time.
+/// Different sessions may be used from different threads at the same time, one session by one
+/// thread at a time. Sessions of one engine share the memory that it works in: besides, each costs
+/// its cache.
 class Session {
  public:
-  /// The model must outlive the session. Throws `Error` (kInvalidArgument) on options that cannot
-  /// be used.
+  /// A session of an engine of its own. The model must outlive the session. Throws `Error`
+  /// (kInvalidArgument) on options that cannot be used.
   Session(const Model& model, const SessionOptions& options);
+  /// The engine's model must outlive the session; the engine itself need not.
+  Session(const Engine& engine, const SessionOptions& options);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
@@ -62,6 +65,14 @@ class Session {
   std::span<const float> append(std::span<const int32_t> tokens,
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
+
+  /// Appends one token to each of several sessions of one engine, which may differ in everything;
+  /// their `logits` then follow it. The weights are read and unpacked once for all. What a session
+  /// gets does not depend on the others, but differs by a rounding from what `append` alone gives,
+  /// which rounds activations to meet stored weights. Throws `Error` as `append` does, and
+  /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch`, or one that
+  /// occurs twice.
+  static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens);
 
   /// How many single tokens could be appended after a prompt of so many before their positions
   /// would pass the model's context; `kUnlimited` where cuts keep making room. None: the prompt
@@ -82,7 +93,7 @@ class Session {
   /// nothing, on options that cannot be used.
   void set_sparse(const SparseOptions& options);
 
-  /// A second session that goes on from here by itself.
+  /// A second session of the same engine that goes on from here by itself.
   [[nodiscard]] Session fork() const;
 
   /// Writes the session into a file, from which `load` goes on with exactly the same results. The
@@ -93,6 +104,7 @@ class Session {
   /// the file and the cause: kInput (missing, damaged, or of another model), kUnsupported (written
   /// by a newer version).
   static Session load(const Model& model, const std::string& path, std::string* note = nullptr);
+  static Session load(const Engine& engine, const std::string& path, std::string* note = nullptr);
 
   [[nodiscard]] const SessionOptions& options() const;
   [[nodiscard]] const KvCache& cache() const;

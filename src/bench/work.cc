@@ -49,7 +49,7 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
 size_t weight_bytes(const Model& model) {
   size_t total = bytes(model.weights().unembedding) + model.weights().token_embedding.row_bytes();
   for (const LayerWeights& layer : model.weights().layers) {
-    total += bytes(layer.qkv) + bytes(layer.output) + bytes(layer.gate_up) + bytes(layer.down);
+    for_each_linear(layer, [&](const Linear& matrix) { total += bytes(matrix); });
   }
   return total;
 }

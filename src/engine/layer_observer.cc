@@ -1,40 +1,24 @@
 #include "engine/layer_observer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/threads.h"
+#include "engine/token_observer.h"
 #include "model/weights.h"
 #include "restkv/attention.h"
 
 namespace restkv {
-namespace {
-
-/// Queries at positions from `position` on as they were before rotary embedding; in `memory`.
-Heads<const float> unrotated(Heads<const float> queries, RopeTable& rope, size_t position,
-                             AlignedVector<float>& memory) {
-  memory.resize(queries.heads * queries.rows * queries.dim);
-  const Heads<float> rows(memory.data(), queries.heads, queries.rows, queries.dim);
-  parallel_for(queries.heads, [&](size_t h, size_t) {
-    for (size_t r = 0; r < queries.rows; ++r) {
-      std::copy_n(queries.row(h, r), queries.dim, rows.row(h, r));
-    }
-  });
-  rope.rotate_back(rows, position);
-  return rows;
-}
-
-}  // namespace
-
-LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
-                             RopeTable& rope, size_t position, bool remember)
+LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOptions*> requests,
+                             size_t n, RopeTable& rope, size_t position, bool remember)
     : model_(model),
-      requests_(requests),
+      requests_(std::move(requests)),
       rope_(rope),
       n_(n),
       position_(position),
       remember_(remember) {
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const CompressionOptions& options = requests[i].options;
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    const CompressionOptions& options = *requests_[i];
     // A prompt within the budget is kept whole: nobody looks at it.
     if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
     const size_t observed = observed_queries(options);
@@ -48,12 +32,12 @@ LayerObserver::LayerObserver(const Model& model, std::span<const CacheRequest> r
   }
 }
 
-void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerMemory* memory) {
+void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) {
   const ModelConfig& c = model_.config();
   rows_ = rows;
   prefix_ = prefix;
   memory_ = memory != nullptr ? memory : &own_;
-  LayerMemory& m = *memory_;
+  LayerState& m = *memory_;
   if (memory == nullptr) {
     m.forget_queries();
     m.statistics.clear();
@@ -143,7 +127,7 @@ void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
 
 LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const ModelConfig& c = model_.config();
-  const CompressionOptions& options = requests_[i].options;
+  const CompressionOptions& options = *requests_[i];
   LayerObservation result;
   result.queries = memory_->queries();
   // Denominators count the tokens that a query saw, which later ones may have lost.
@@ -171,54 +155,6 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
     result.output_weights = model_.weights().layers[layer].output.densify(output_weights_);
   }
   return result;
-}
-
-TokenObserver::TokenObserver(const Model& model, const CompressionOptions& options,
-                             std::span<LayerMemory> layers, RopeTable& rope, size_t position,
-                             Memory& memory)
-    : config_(model.config()),
-      layers_(layers),
-      rope_(rope),
-      position_(position),
-      observed_(observed_queries(options)),
-      sums_(needs_attention_sums(options)),
-      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)),
-      memory_(memory) {}
-
-void TokenObserver::add_query(size_t layer, Heads<const float> query) {
-  if (config_.windows[layer] > 0) return;
-  LayerMemory& memory = layers_[layer];
-  if (observed_ > 0) {
-    const Heads<float> room = memory.make_room(query.heads, query.dim, observed_ - 1, 1);
-    for (size_t h = 0; h < query.heads; ++h)
-      std::copy_n(query.row(h, 0), query.dim, room.row(h, 0));
-  }
-  if (moments_) {
-    if (memory.statistics.empty()) memory.statistics.emplace_back(query.heads, query.dim);
-    memory.statistics[0].add(unrotated(query, rope_, position_, memory_.unrotated));
-  }
-}
-
-Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> heads) {
-  if (!sums_ || config_.windows[layer] > 0) return {};
-  size_t rows = 0;
-  for (const CachedHead& head : heads) rows = std::max(rows, head.count);
-  memory_.weights.resize(config_.query_heads * rows);
-  return {memory_.weights.data(), config_.query_heads, rows};
-}
-
-void TokenObserver::add_weights(size_t layer, std::span<const CachedHead> heads,
-                                Matrix<const float> weights) {
-  if (weights.data == nullptr) return;
-  AttentionSums& sums = layers_[layer].sums;
-  sums.resize(weights.rows, weights.cols);
-  const size_t group = weights.rows / heads.size();
-  for (size_t h = 0; h < weights.rows; ++h) {
-    const size_t count = heads[h / group].count;
-    const float* in = weights.row(h);
-    float* out = sums.all().row(h) + (weights.cols - count);
-    for (size_t i = 0; i < count; ++i) out[i] += in[i];
-  }
 }
 
 }  // namespace restkv

@@ -5,11 +5,10 @@
 #include <vector>
 
 #include "engine/layer_kv.h"
-#include "engine/layer_memory.h"
+#include "engine/layer_state.h"
 #include "model/ops.h"
 #include "restkv/aligned.h"
 #include "restkv/compress.h"
-#include "restkv/engine.h"
 #include "restkv/model.h"
 #include "restkv/views.h"
 
@@ -20,10 +19,10 @@ namespace restkv {
 /// the moments of the queries before rotary embedding.
 class LayerObserver {
  public:
-  /// For n tokens from `position` on.
+  /// For n tokens from `position` on, which the methods of all `requests` will look at.
   /// A request that keeps them all looks at nothing, unless `remember` says that its cache will be
   /// compressed later.
-  LayerObserver(const Model& model, std::span<const CacheRequest> requests, size_t n,
+  LayerObserver(const Model& model, std::vector<const CompressionOptions*> requests, size_t n,
                 RopeTable& rope, size_t position = 0, bool remember = false);
 
   /// Whether the attention of every position is needed, even where nobody needs its output.
@@ -34,7 +33,7 @@ class LayerObserver {
 
   /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
   /// them, with sums for `prefix` rows; null: nothing.
-  void begin_layer(size_t rows, size_t prefix = 0, LayerMemory* memory = nullptr);
+  void begin_layer(size_t rows, size_t prefix = 0, LayerState* memory = nullptr);
   /// Where attention is to leave the log-sums of `rows` new tokens up to `end`: [query_heads,
   /// rows], or an empty view if nobody needs them.
   Matrix<float> log_sums(size_t rows, size_t end);
@@ -73,7 +72,7 @@ class LayerObserver {
   void add_moments(Heads<const float> queries, size_t first);
 
   const Model& model_;
-  std::span<const CacheRequest> requests_;
+  std::vector<const CompressionOptions*> requests_;
   RopeTable& rope_;
   size_t n_;
   size_t position_;
@@ -83,8 +82,8 @@ class LayerObserver {
   Heads<float> queries_;  ///< Where those of the new tokens go.
   size_t rows_ = 0;
   size_t prefix_ = 0;
-  LayerMemory own_;
-  LayerMemory* memory_ = &own_;
+  LayerState own_;
+  LayerState* memory_ = &own_;
   Matrix<float> log_sums_;  ///< Of the last block that left them.
   AlignedVector<float> log_sums_storage_;
   LastRows query_log_sums_;      ///< [query_heads, queries_.rows, 1]
@@ -93,37 +92,6 @@ class LayerObserver {
   AlignedVector<float> unrotated_;
   std::vector<Moments> moments_;
   AlignedVector<float> output_weights_;
-};
-
-/// The same for one token that a stream decodes: it goes through all layers at once, attends to the
-/// cache as it lies, and what was seen of it joins the layers' memory.
-class TokenObserver {
- public:
-  /// What a token needs for a moment; worth keeping for the next one.
-  struct Memory {
-    AlignedVector<float> unrotated, weights;
-  };
-
-  /// `options` of the stream whose layers these are; the token stands at `position`.
-  TokenObserver(const Model& model, const CompressionOptions& options,
-                std::span<LayerMemory> layers, RopeTable& rope, size_t position, Memory& memory);
-
-  /// Takes the token's queries [query_heads, 1, d] in.
-  void add_query(size_t layer, Heads<const float> query);
-  /// Where `decode_attention` over these heads is to leave its weights; empty if nobody needs them.
-  Matrix<float> weights(size_t layer, std::span<const CachedHead> heads);
-  /// Takes them in.
-  void add_weights(size_t layer, std::span<const CachedHead> heads, Matrix<const float> weights);
-
- private:
-  const ModelConfig& config_;
-  std::span<LayerMemory> layers_;
-  RopeTable& rope_;
-  size_t position_;
-  size_t observed_;
-  bool sums_;
-  bool moments_;
-  Memory& memory_;
 };
 
 }  // namespace restkv

@@ -7,83 +7,60 @@
 #include <utility>
 #include <vector>
 
+#include "engine/decode.h"
+#include "engine/engine_impl.h"
+#include "engine/evict.h"
+#include "engine/prefill.h"
 #include "engine/snapshot.h"
 #include "restkv/error.h"
 
 namespace restkv {
 
 struct Session::Impl {
-  Impl(const Model& m, const SessionOptions& options) : model(m), engine(m) {
-    state.options = options;
-    CacheStream& stream = state.stream;
-    stream.request.options = options.compression;
-    stream.request.kv_type = options.kv_type;
-    stream.compact_positions = options.compact_positions;
-    engine.start(stream);
-    engine.set_sparse(options.sparse);
-    CompressionOptions decoding = options.compression;
-    decoding.budget = decode_budget();
-    try {
-      validate(decoding, m.config().cache_shape());
-    } catch (const Error& e) {
-      if (options.decode_budget == 0) throw;
-      throw Error(e.code(), fmt::format("while tokens are decoded: {}", e.what()));
-    }
-  }
-
-  [[nodiscard]] int decode_budget() const {
-    const SessionOptions& options = state.options;
-    return options.decode_budget != 0 ? options.decode_budget : options.compression.budget;
-  }
-  /// Single tokens are cut back to the decode budget whenever the cache is filled so far.
-  [[nodiscard]] size_t cut_back_at() const {
-    const size_t interval = state.options.interval;
-    const auto budget = static_cast<size_t>(decode_budget());
-    return interval == 0 ? kUnlimited : budget + std::min(interval, kUnlimited - budget);
-  }
-  void cut_back() {
-    CacheStream& stream = state.stream;
-    if (stream.filled() < cut_back_at()) return;
-    stream.request.options.budget = decode_budget();
-    engine.compress(stream);
-    stream.request.options.budget = state.options.compression.budget;
+  Impl(std::shared_ptr<Engine::Impl> of, const SessionOptions& options)
+      : engine(std::move(of)), model(engine->model), sparse(model.config()) {
+    sequence.options = options;
+    begin_sequence(model, sequence);
+    sparse.set(options.sparse);
   }
 
   /// Whether positions are numbered anew now and then.
   [[nodiscard]] bool renumbers() const {
-    return state.stream.compact_positions && state.stream.cuts();
+    return sequence.options.compact_positions && sequence.evicts();
   }
   [[nodiscard]] size_t context() const { return model.config().context_length; }
   [[nodiscard]] size_t chunk(size_t tokens) const {
-    return state.options.chunk > 0 ? state.options.chunk : std::max<size_t>(1, tokens);
+    const size_t chunk = sequence.options.chunk;
+    return chunk > 0 ? chunk : std::max<size_t>(1, tokens);
   }
   /// A token alone that follows others is decoded.
-  [[nodiscard]] bool decodes(size_t tokens) const { return tokens == 1 && state.tokens > 0; }
+  [[nodiscard]] bool decodes(size_t tokens) const { return tokens == 1 && sequence.tokens > 0; }
 
   /// Where the next token would stand once so many were appended; none if they would not fit.
   [[nodiscard]] std::optional<size_t> position_after(size_t tokens) const {
-    size_t position = state.stream.request.cache.next_position;
+    size_t position = sequence.cache.next_position;
     for (size_t done = 0; done < tokens;) {
       const size_t count = std::min(chunk(tokens), tokens - done);
       if (position > context() || count > context() - position) return std::nullopt;
       position += count;
       done += count;
       if (decodes(tokens)) {
-        if (renumbers() && position >= cut_back_at())
-          position = static_cast<size_t>(decode_budget());
+        if (renumbers() && position >= sequence.eviction_due_at()) {
+          position = static_cast<size_t>(sequence.decode_budget());
+        }
       } else if (renumbers()) {
-        position = std::min(position, static_cast<size_t>(state.options.compression.budget));
+        position = std::min(position, static_cast<size_t>(sequence.options.compression.budget));
       }
     }
     return position;
   }
 
   [[noreturn]] void refuse_length(size_t tokens) const {
-    const size_t position = state.stream.request.cache.next_position;
+    const size_t position = sequence.cache.next_position;
     std::string remedy =
         "shorten them, use a model with a longer context, or number kept tokens "
         "anew (compact_positions) and read in chunks";
-    if (state.options.compact_positions && !state.stream.cuts()) {
+    if (sequence.options.compact_positions && !sequence.evicts()) {
       remedy = "method full drops nothing to make room; choose another";
     } else if (renumbers() && decodes(tokens)) {
       remedy = "cut the cache while tokens are appended one by one (interval)";
@@ -95,13 +72,16 @@ struct Session::Impl {
                             tokens, position, context(), remedy));
   }
 
+  std::shared_ptr<Engine::Impl> engine;
   const Model& model;
-  Engine engine;
-  SessionState state;
+  Sequence sequence;
+  SparsePrefill sparse;
 };
 
 Session::Session(const Model& model, const SessionOptions& options)
-    : impl_(std::make_unique<Impl>(model, options)) {}
+    : Session(Engine(model), options) {}
+Session::Session(const Engine& engine, const SessionOptions& options)
+    : impl_(std::make_unique<Impl>(engine.impl_, options)) {}
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
@@ -109,15 +89,12 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 std::span<const float> Session::append(std::span<const int32_t> tokens,
                                        const ProgressCallback& progress) {
-  SessionState& s = impl_->state;
-  Engine& engine = impl_->engine;
+  Sequence& sequence = impl_->sequence;
   if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
+  const Engine::Impl::Lease workspace(*impl_->engine);
   if (impl_->decodes(tokens.size())) {
-    const auto logits = engine.decode(tokens[0], s.stream);
-    s.logits.assign(logits.begin(), logits.end());
-    ++s.tokens;
-    impl_->cut_back();
-    return s.logits;
+    decode(impl_->model, *workspace, tokens[0], sequence);
+    return sequence.logits;
   }
   const size_t chunk = impl_->chunk(tokens.size());
   size_t done = 0;
@@ -127,32 +104,58 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
       return (static_cast<double>(done) + part * static_cast<double>(count)) /
              static_cast<double>(tokens.size());
     };
-    s.logits = engine.extend(
-        tokens.subspan(done, count), s.stream,
-        progress ? [&](double part) { return progress(share(part)); } : ProgressCallback());
+    SequenceSink sink(impl_->model, *workspace, sequence, count);
+    Prefill prefill(impl_->model, *workspace, tokens.subspan(done, count), sink, impl_->sparse);
+    prefill.run(progress ? [&](double part) { return progress(share(part)); } : ProgressCallback());
+    prefill.last_logits(sequence.logits);
     done += count;
-    s.tokens += count;
   } while (done < tokens.size());
-  return s.logits;
+  return sequence.logits;
+}
+
+void Session::append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens) {
+  if (sessions.empty() || sessions.size() != tokens.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} tokens for {} sessions; name one for each", tokens.size(),
+                            sessions.size()));
+  }
+  std::vector<Sequence*> sequences;
+  for (const Session* session : sessions) {
+    Impl& impl = *session->impl_;
+    if (impl.engine != sessions[0]->impl_->engine) {
+      throw Error(ErrorCode::kInvalidArgument, "sessions that decode together need one engine");
+    }
+    if (std::ranges::find(sequences, &impl.sequence) != sequences.end()) {
+      throw Error(ErrorCode::kInvalidArgument, "a session cannot get two tokens at once");
+    }
+    if (!impl.position_after(1)) impl.refuse_length(1);
+    sequences.push_back(&impl.sequence);
+  }
+  Engine::Impl& engine = *sessions[0]->impl_->engine;
+  const Engine::Impl::Lease workspace(engine);
+  decode(engine.model, *workspace, tokens, sequences);
 }
 
 std::optional<size_t> Session::room_after(size_t prompt_tokens) const {
   const std::optional<size_t> position = impl_->position_after(prompt_tokens);
   if (!position || *position > impl_->context()) return std::nullopt;
   const size_t room = impl_->context() - *position;
-  const bool renewed = impl_->renumbers() && room > 0 && impl_->cut_back_at() <= impl_->context();
+  const bool renewed =
+      impl_->renumbers() && room > 0 && impl_->sequence.eviction_due_at() <= impl_->context();
   return renewed ? kUnlimited : room;
 }
 
-std::span<const float> Session::logits() const { return impl_->state.logits; }
+std::span<const float> Session::logits() const { return impl_->sequence.logits; }
 
 void Session::compress() {
-  if (impl_->state.tokens > 0) impl_->engine.compress(impl_->state.stream);
+  Sequence& sequence = impl_->sequence;
+  if (sequence.tokens == 0) return;
+  const Engine::Impl::Lease workspace(*impl_->engine);
+  evict(impl_->model, *workspace, sequence, sequence.options.compression.budget);
 }
 
 void Session::set_budget(int budget) {
-  SessionState& s = impl_->state;
-  CompressionOptions changed = s.options.compression;
+  CompressionOptions changed = impl_->sequence.options.compression;
   if (changed.method == "full") {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("a budget of {} has no effect on method full, which keeps everything; "
@@ -161,43 +164,46 @@ void Session::set_budget(int budget) {
   }
   changed.budget = budget;
   validate(changed, impl_->model.config().cache_shape());
-  s.options.compression = changed;
-  s.stream.request.options = changed;
+  impl_->sequence.options.compression = changed;
 }
 
 void Session::set_sparse(const SparseOptions& options) {
-  impl_->engine.set_sparse(options);
-  impl_->state.options.sparse = options;
+  impl_->sparse.set(options);
+  impl_->sequence.options.sparse = options;
 }
 
 Session Session::fork() const {
-  auto copy = std::make_unique<Impl>(impl_->model, impl_->state.options);
-  copy->state = impl_->state;
+  auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
+  copy->sequence = impl_->sequence;
   return Session(std::move(copy));
 }
 
 void Session::save(const std::string& path, std::string_view note) const {
-  save_snapshot(impl_->model, impl_->state, note, path);
+  save_snapshot(impl_->model, impl_->sequence, note, path);
 }
 
 Session Session::load(const Model& model, const std::string& path, std::string* note) {
-  Snapshot snapshot = load_snapshot(model, path);
+  return load(Engine(model), path, note);
+}
+
+Session Session::load(const Engine& engine, const std::string& path, std::string* note) {
+  Snapshot snapshot = load_snapshot(engine.model(), path);
   std::unique_ptr<Impl> impl;
   try {
-    impl = std::make_unique<Impl>(model, snapshot.state.options);
+    impl = std::make_unique<Impl>(engine.impl_, snapshot.sequence.options);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kInvalidArgument) throw;
     throw Error(ErrorCode::kInput, fmt::format("{}: {}", path, e.what()));
   }
-  impl->state = std::move(snapshot.state);
+  impl->sequence = std::move(snapshot.sequence);
   if (note != nullptr) *note = std::move(snapshot.note);
   return Session(std::move(impl));
 }
 
-const SessionOptions& Session::options() const { return impl_->state.options; }
-const KvCache& Session::cache() const { return impl_->state.stream.request.cache; }
-size_t Session::tokens() const { return impl_->state.tokens; }
-double Session::compress_seconds() const { return impl_->state.stream.request.compress_seconds; }
-const SparseReport& Session::sparse_report() const { return impl_->engine.sparse_report(); }
+const SessionOptions& Session::options() const { return impl_->sequence.options; }
+const KvCache& Session::cache() const { return impl_->sequence.cache; }
+size_t Session::tokens() const { return impl_->sequence.tokens; }
+double Session::compress_seconds() const { return impl_->sequence.compress_seconds; }
+const SparseReport& Session::sparse_report() const { return impl_->sparse.report(); }
 
 }  // namespace restkv

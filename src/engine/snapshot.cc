@@ -107,17 +107,17 @@ SessionOptions read_options(ByteReader& in) {
   return options;
 }
 
-void write_body(const Model& model, const SessionState& state, std::string_view note,
+void write_body(const Model& model, const Sequence& sequence, std::string_view note,
                 ByteWriter& out) {
   out.text(describe(model));
   out.text(note);
-  write_options(state.options, out);
-  out.number<uint64_t>(state.tokens);
-  out.number<uint64_t>(state.stream.held);
-  out.number<double>(state.stream.request.compress_seconds);
-  out.array(std::span(state.logits));
-  state.stream.request.cache.save(out);
-  for (const LayerMemory& layer : state.stream.layers) layer.save(out);
+  write_options(sequence.options, out);
+  out.number<uint64_t>(sequence.tokens);
+  out.number<uint64_t>(sequence.cached_tokens);
+  out.number<double>(sequence.compress_seconds);
+  out.array(std::span(sequence.logits));
+  sequence.cache.save(out);
+  for (const LayerState& layer : sequence.layers) layer.save(out);
 }
 
 size_t longest_head(const KvCache& cache, size_t layer) {
@@ -127,11 +127,10 @@ size_t longest_head(const KvCache& cache, size_t layer) {
 }
 
 /// Throws unless positions and numbers of rows are such as a session of this model can have.
-void check_cache(const ModelConfig& c, const SessionState& state, const ByteReader& in) {
-  const CacheStream& stream = state.stream;
-  const KvCache& cache = stream.request.cache;
-  in.expect(stream.compact_positions ? cache.next_position <= state.tokens
-                                     : cache.next_position == state.tokens,
+void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReader& in) {
+  const KvCache& cache = sequence.cache;
+  in.expect(sequence.options.compact_positions ? cache.next_position <= sequence.tokens
+                                               : cache.next_position == sequence.tokens,
             "its counts of tokens contradict each other");
   in.expect(cache.next_position <= c.context_length, "its positions pass the model's context");
   size_t longest = 0;
@@ -139,9 +138,10 @@ void check_cache(const ModelConfig& c, const SessionState& state, const ByteRead
     const size_t window = c.windows[layer];
     const size_t heads = cache.heads(layer).size();
     in.expect(cache.row_limit(layer) == (heads > 0 ? window : 0), "a layer has a foreign window");
-    in.expect(state.tokens == 0 ? heads == 0
-                                : heads == c.kv_heads || (window == 0 && heads == c.query_heads &&
-                                                          stream.request.options.per_query_head),
+    in.expect(sequence.tokens == 0
+                  ? heads == 0
+                  : heads == c.kv_heads || (window == 0 && heads == c.query_heads &&
+                                            sequence.options.compression.per_query_head),
               "a layer has heads that the model does not have");
     if (window == 0) longest = std::max(longest, longest_head(cache, layer));
     for (size_t h = 0; h < heads; ++h) {
@@ -149,7 +149,7 @@ void check_cache(const ModelConfig& c, const SessionState& state, const ByteRead
       // A window ends with the last token that was read. Numbered by itself, it may stand further
       // on than the others.
       const size_t end = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
-      const bool own_numbers = window > 0 && stream.compact_positions;
+      const bool own_numbers = window > 0 && sequence.options.compact_positions;
       in.expect(end <= (own_numbers ? c.context_length + window : cache.next_position),
                 "a row stands at an impossible position");
       in.expect(window == 0 || (end > 0 && end == positions.size() + positions.front() &&
@@ -158,7 +158,7 @@ void check_cache(const ModelConfig& c, const SessionState& state, const ByteRead
                 "a window has gaps");
     }
   }
-  in.expect(stream.held <= (c.global_layers() > 0 ? longest : state.tokens),
+  in.expect(sequence.cached_tokens <= (c.global_layers() > 0 ? longest : sequence.tokens),
             "it counts more tokens per head than there are");
 }
 
@@ -166,26 +166,22 @@ Snapshot read_body(const Model& model, ByteReader& in) {
   const ModelConfig& c = model.config();
   Snapshot snapshot;
   snapshot.note = in.text();
-  SessionState& state = snapshot.state;
-  state.options = read_options(in);
-  CacheStream& stream = state.stream;
-  stream.request.options = state.options.compression;
-  stream.request.kv_type = state.options.kv_type;
-  stream.compact_positions = state.options.compact_positions;
-  state.tokens = in.number<uint64_t>();
-  stream.held = in.number<uint64_t>();
-  stream.request.compress_seconds = in.number<double>();
-  in.array(state.logits);
-  in.expect(state.logits.size() == (state.tokens > 0 ? c.vocabulary : 0) &&
-                std::ranges::all_of(state.logits, [](float x) { return std::isfinite(x); }),
+  Sequence& sequence = snapshot.sequence;
+  sequence.options = read_options(in);
+  sequence.tokens = in.number<uint64_t>();
+  sequence.cached_tokens = in.number<uint64_t>();
+  sequence.compress_seconds = in.number<double>();
+  in.array(sequence.logits);
+  in.expect(sequence.logits.size() == (sequence.tokens > 0 ? c.vocabulary : 0) &&
+                std::ranges::all_of(sequence.logits, [](float x) { return std::isfinite(x); }),
             "its last logits are none");
-  KvCache& cache = stream.request.cache;
-  cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, state.options.kv_type);
+  KvCache& cache = sequence.cache;
+  cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, sequence.options.kv_type);
   cache.load(in);
-  check_cache(c, state, in);
-  stream.layers.resize(c.layers);
+  check_cache(c, sequence, in);
+  sequence.layers.resize(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    stream.layers[layer].load(in, c, longest_head(cache, layer));
+    sequence.layers[layer].load(in, c, longest_head(cache, layer));
   }
   in.expect(in.at_end(), "it goes on behind its end");
   return snapshot;
@@ -205,12 +201,12 @@ void require_replaceable_by_snapshot(const std::string& path) {
   }
 }
 
-void save_snapshot(const Model& model, const SessionState& state, std::string_view note,
+void save_snapshot(const Model& model, const Sequence& sequence, std::string_view note,
                    const std::string& path) {
   require_replaceable_by_snapshot(path);
   uint64_t bytes = kHeaderBytes + kChecksumBytes;
   ByteWriter counter([&](std::string_view part) { bytes += part.size(); });
-  write_body(model, state, note, counter);
+  write_body(model, sequence, note, counter);
 
   AtomicFile file(path, bytes);
   Hash hash;
@@ -224,7 +220,7 @@ void save_snapshot(const Model& model, const SessionState& state, std::string_vi
   out.number<uint32_t>(0);
   out.number(bytes);
   out.number(fingerprint(model));
-  write_body(model, state, note, out);
+  write_body(model, sequence, note, out);
   out.number(hash.value());
   file.commit();
 }

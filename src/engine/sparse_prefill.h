@@ -16,7 +16,7 @@
 namespace restkv {
 
 /// Decides, block of queries by block, which tiles of a prompt's attention are computed, and keeps
-/// the account. A pattern proposes; in any case are kept: tiles of rows from a stream's cache, the
+/// the account. A pattern proposes; in any case are kept: tiles of rows from a session's cache, the
 /// first tile, those up to one before a query's own, and all of the last queries.
 class SparsePrefill {
  public:

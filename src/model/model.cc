@@ -67,8 +67,9 @@ std::vector<float> read_rope_factors(WeightReader& reader, const ModelConfig& c)
 }
 
 bool can_be_packed(const LayerWeights& layer) {
-  return layer.qkv.can_be_packed() && layer.output.can_be_packed() &&
-         layer.gate_up.can_be_packed() && layer.down.can_be_packed();
+  bool all = true;
+  for_each_linear(layer, [&](const Linear& matrix) { all = all && matrix.can_be_packed(); });
+  return all;
 }
 
 }  // namespace

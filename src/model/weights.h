@@ -28,6 +28,15 @@ struct LayerWeights {
   mutable OutputFactor output_factor;
 };
 
+/// Calls f(matrix) for every matrix of a layer, in the order in which tokens meet them.
+template <class Layer, class Function>
+void for_each_linear(Layer& layer, const Function& f) {
+  f(layer.qkv);
+  f(layer.output);
+  f(layer.gate_up);
+  f(layer.down);
+}
+
 struct ModelWeights {
   explicit ModelWeights(const std::string& path) : file(path) {}
 

@@ -193,8 +193,8 @@ TEST_F(EngineTest, CachesDecodedTogetherDoNotDependOnEachOther) {
   }
   EXPECT_THROW(engine.decode(std::vector<int32_t>(4), together), Error);
   EXPECT_THROW(engine.decode(std::vector<int32_t>(), std::vector<KvCache*>()), Error);
-  EXPECT_THROW(engine.decode(std::vector<int32_t>(Engine::kMostTogether + 1),
-                             std::vector<KvCache*>(Engine::kMostTogether + 1)),
+  EXPECT_THROW(engine.decode(std::vector<int32_t>(Engine::kMaxBatch + 1),
+                             std::vector<KvCache*>(Engine::kMaxBatch + 1)),
                Error);
 }
 

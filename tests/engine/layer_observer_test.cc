@@ -75,23 +75,28 @@ class LayerObserverTest : public ::testing::Test {
   std::vector<float> plain_, rotated_, keys_, values_;
 };
 
-CacheRequest request_for(std::string_view method, int budget) {
-  CacheRequest request;
-  request.options = default_options(method);
-  request.options.budget = budget;
-  return request;
+CompressionOptions request_for(std::string_view method, int budget) {
+  CompressionOptions options = default_options(method);
+  options.budget = budget;
+  return options;
+}
+
+std::vector<const CompressionOptions*> pointers(const std::vector<CompressionOptions>& requests) {
+  std::vector<const CompressionOptions*> result;
+  for (const CompressionOptions& options : requests) result.push_back(&options);
+  return result;
 }
 
 TEST_F(LayerObserverTest, GathersWhatMethodsAskForOverBlocks) {
-  std::vector<CacheRequest> requests;
+  std::vector<CompressionOptions> requests;
   for (const char* method : {"h2o", "expected-attention", "snapkv"}) {
     requests.push_back(request_for(method, 40));
   }
-  requests[1].options.sinks = 20;  // more than a block
-  LayerObserver observer(*model_, requests, kLength, *rope_);
+  requests[1].sinks = 20;  // more than a block
+  LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
   EXPECT_TRUE(observer.needs_all_rows());
   const ModelConfig& c = config();
-  const auto sinks = static_cast<size_t>(requests[1].options.sinks);
+  const auto sinks = static_cast<size_t>(requests[1].sinks);
   for (size_t layer = 0; layer < 2; ++layer) {  // nothing is left of the layer before
     send(observer, 16);
     const LayerObservation seen = observer.observation(0, layer);
@@ -137,9 +142,9 @@ TEST_F(LayerObserverTest, GathersWhatMethodsAskForOverBlocks) {
 }
 
 TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
-  std::vector<CacheRequest> requests = {request_for("expected-attention", 40)};
-  requests[0].options.future = 1;
-  LayerObserver observer(*model_, requests, kLength, *rope_);
+  std::vector<CompressionOptions> requests = {request_for("expected-attention", 40)};
+  requests[0].future = 1;
+  LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
   observer.begin_layer(kLength);
   const LayerObservation seen = observer.observation(0, 0);
   ASSERT_NE(seen.future_rotation, nullptr);
@@ -154,9 +159,9 @@ TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
 
 TEST_F(LayerObserverTest, HandsOnTheSoftmaxDenominatorsOfTheLastQueries) {
   const ModelConfig& c = config();
-  const std::vector<CacheRequest> requests = {request_for("restkv", 40)};
+  const std::vector<CompressionOptions> requests = {request_for("restkv", 40)};
   for (const size_t block : {7, 16, 32, 1000}) {  // the window lies in several of them, or in one
-    LayerObserver observer(*model_, requests, kLength, *rope_);
+    LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
     send(observer, block);
     const LayerObservation seen = observer.observation(0, 0);
     ASSERT_EQ(seen.log_sums.rows, c.query_heads);
@@ -184,11 +189,11 @@ TEST_F(LayerObserverTest, HandsOnTheOutputsOfTheLastQueries) {
   const Heads<float> expected(all.data(), c.query_heads, kLength, c.value_dim);
   prefill_attention(queries(), keys(), values(), 0, {.scale = c.attention_scale}, expected);
   // Only ReST-KV has a use for them, and looks at fewer queries than its neighbour here.
-  std::vector<CacheRequest> requests = {request_for("restkv", 40), request_for("snapkv", 80)};
-  requests[1].options.window = 50;
+  std::vector<CompressionOptions> requests = {request_for("restkv", 40), request_for("snapkv", 80)};
+  requests[1].window = 50;
   for (const size_t block : {7, 16, 32, 1000}) {
     for (const size_t unwanted : {size_t{0}, kLength - 32, kLength - 31, kLength - 1}) {
-      LayerObserver observer(*model_, requests, kLength, *rope_);
+      LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
       send(observer, block, unwanted);
       const Heads<const float> seen = observer.observation(0, 0).outputs;
       if (unwanted > kLength - 32) {
@@ -210,9 +215,9 @@ TEST_F(LayerObserverTest, HandsOnTheOutputsOfTheLastQueries) {
 
 TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
   // The first is kept whole, the others look at keys and values alone.
-  const std::vector<CacheRequest> requests = {request_for("h2o", 90), request_for("keydiff", 40),
-                                              request_for("full", 40)};
-  LayerObserver observer(*model_, requests, kLength, *rope_);
+  const std::vector<CompressionOptions> requests = {
+      request_for("h2o", 90), request_for("keydiff", 40), request_for("full", 40)};
+  LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
   EXPECT_FALSE(observer.needs_all_rows());
   send(observer, 16);
   EXPECT_EQ(observer.log_sums(16, kLength).data, nullptr);

@@ -1,4 +1,4 @@
-#include "engine/layer_memory.h"
+#include "engine/layer_state.h"
 
 #include <algorithm>
 
@@ -61,7 +61,7 @@ void AttentionSums::load(ByteReader& in, size_t heads, size_t rows) {
   }
 }
 
-Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
+Heads<float> LayerState::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
   kept = std::min(kept, end_ - begin_);
   begin_ = end_ - kept;
   // Twice the room: single tokens then move the others only every now and then.
@@ -89,7 +89,7 @@ Heads<float> LayerMemory::make_room(size_t heads, size_t dim, size_t kept, size_
   return all().slice_rows(end_ - added, added);
 }
 
-void LayerMemory::save(ByteWriter& out) const {
+void LayerState::save(ByteWriter& out) const {
   const size_t rows = end_ - begin_;
   out.number<uint64_t>(rows);
   for (size_t h = 0; h < heads_ && rows > 0; ++h) {
@@ -101,7 +101,7 @@ void LayerMemory::save(ByteWriter& out) const {
   out.number<uint64_t>(ladder_cursor);
 }
 
-void LayerMemory::load(ByteReader& in, const ModelConfig& config, size_t rows) {
+void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows) {
   const auto queries = in.number<uint64_t>();
   std::vector<AlignedVector<float>> heads(queries > 0 ? config.query_heads : 0);
   for (AlignedVector<float>& head : heads) {

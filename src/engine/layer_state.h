@@ -34,7 +34,7 @@ class AttentionSums {
 
 /// What is remembered of a layer besides keys and values: for methods to look at, now or when the
 /// cache is compressed again.
-struct LayerMemory {
+struct LayerState {
   AttentionSums sums;                       ///< Rows if a request needs them, else none.
   std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
   size_t ladder_cursor = 0;                 ///< See `LayerObservation`.

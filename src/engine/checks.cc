@@ -1,0 +1,46 @@
+#include "engine/checks.h"
+
+#include <cmath>
+
+namespace restkv {
+
+AttentionOptions attention_options(const Model& model, size_t layer) {
+  const ModelConfig& c = model.config();
+  return {.scale = c.attention_scale,
+          .softcap = c.attention_softcap,
+          .sliding_window = c.windows[layer],
+          .precision = model.attention_precision()};
+}
+
+void check_length(const ModelConfig& c, size_t position, size_t n) {
+  if (n == 0) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  if (position <= c.context_length && n <= c.context_length - position) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              position == 0
+                  ? fmt::format("the prompt has {} tokens, but the model's context holds {}; "
+                                "shorten the prompt, or use a model with a longer context",
+                                n, c.context_length)
+                  : fmt::format("{} more tokens from position {} on pass the model's context of "
+                                "{}; use a model with a longer context",
+                                n, position, c.context_length));
+}
+
+void require_finite(const Model& model, std::span<const float> logits) {
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!std::isfinite(logits[i])) {
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("{}: the model computed NaN or infinite logits ({} for token {}); its "
+                      "file is probably damaged",
+                      model.path(), logits[i], i % model.config().vocabulary));
+    }
+  }
+}
+
+size_t next_position(const ModelConfig& c, const KvCache& cache, size_t layer) {
+  if (c.windows[layer] == 0 || cache.heads(layer).empty()) return cache.next_position;
+  const std::span<const int32_t> positions = cache.positions(layer, 0);
+  return positions.empty() ? cache.next_position : static_cast<size_t>(positions.back()) + 1;
+}
+
+}  // namespace restkv

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <span>
+
+#include "restkv/attention.h"
+#include "restkv/error.h"
+#include "restkv/kv_cache.h"
+#include "restkv/model.h"
+
+/// What prompts and single tokens are checked for, and what both ask of a model's layers.
+namespace restkv {
+
+AttentionOptions attention_options(const Model& model, size_t layer);
+
+/// Throws `Error` (kInvalidArgument) unless n > 0 tokens from `position` on fit into the context.
+void check_length(const ModelConfig& config, size_t position, size_t n);
+
+/// Throws `Error` (kInput) if there is a NaN or an infinity among `logits` [rows, V].
+void require_finite(const Model& model, std::span<const float> logits);
+
+/// Position of the next token in a layer. Layers with a sliding window always hold the last token
+/// and count on from it: compact positions are for the others.
+size_t next_position(const ModelConfig& config, const KvCache& cache, size_t layer);
+
+/// Runs a step that stores or compares keys and values. What is wrong with them comes from the
+/// weights: the message is to name their file.
+template <class Step>
+void with_model_path(const Model& model, const Step& step) {
+  try {
+    step();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInput) throw;
+    throw Error(e.code(), fmt::format("{}: {}", model.path(), e.what()));
+  }
+}
+
+}  // namespace restkv

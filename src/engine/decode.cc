@@ -1,0 +1,126 @@
+#include "engine/decode.h"
+
+#include <fmt/format.h>
+
+#include "engine/checks.h"
+#include "engine/evict.h"
+#include "restkv/attention.h"
+#include "restkv/engine.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// The product that is fastest for one token.
+constexpr auto kAlone = StoredProduct::kRounded;
+/// And for several; even if there is only one, so that its logits do not depend on the others.
+constexpr auto kTogether = StoredProduct::kUnpacked;
+static_assert(Engine::kMaxBatch < kDenseFromRows);
+
+/// `workspace.observers` has one for each row, or none.
+Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
+                                std::span<const int32_t> tokens, std::span<KvCache* const> caches,
+                                StoredProduct product) {
+  const ModelConfig& c = model.config();
+  Workspace& w = workspace;
+  const size_t rows = tokens.size();
+  for (const KvCache* cache : caches) check_length(c, cache->next_position, 1);
+  w.positions.resize(rows);
+  w.hidden.resize(rows * c.width);
+  const Matrix<float> x(w.hidden.data(), rows, c.width);
+  embed(model, tokens, x);
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    for (size_t r = 0; r < rows; ++r) w.positions[r] = next_position(c, *caches[r], layer);
+    const LayerPass pass{.model = model,
+                         .layer = layer,
+                         .prefill_weights = nullptr,
+                         .stored = product,
+                         .rope = w.rope_of(c.windows[layer]),
+                         .activations = w.activations};
+    const auto attend = [&](Heads<const float> q, Heads<const float> k, Heads<const float> v,
+                            Heads<float> out) {
+      for (size_t r = 0; r < rows; ++r) {
+        KvCache& cache = *caches[r];
+        TokenObserver* const observer = w.observers.empty() ? nullptr : &w.observers[r];
+        if (observer != nullptr) observer->add_query(layer, q.slice_rows(r, 1));
+        with_model_path(model, [&] {
+          cache.append(layer, across_heads(k, r), across_heads(v, r),
+                       static_cast<int32_t>(w.positions[r]));
+        });
+        // A layer with a sliding window holds nothing else: no further mask is needed.
+        const auto heads = cache.heads(layer);
+        const Matrix<float> weights =
+            observer != nullptr ? observer->weights(layer, heads) : Matrix<float>();
+        decode_attention(across_heads(q, r), heads,
+                         {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                         across_heads(out, r), weights);
+        if (observer != nullptr) observer->add_weights(layer, heads, weights);
+      }
+    };
+    run_layer(pass, w.positions, rows, x, attend);
+  }
+  for (KvCache* cache : caches) ++cache->next_position;
+  const auto logits = room(w.logits, rows, c.vocabulary);
+  unembed(model, x, product, logits, w.activations);
+  require_finite(model, {logits.data, rows * c.vocabulary});
+  return logits;
+}
+
+void check_batch(size_t tokens, size_t caches) {
+  if (tokens > 0 && tokens <= Engine::kMaxBatch && caches == tokens) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} tokens for {} caches: 1 to {} can be decoded together, one for "
+                          "each cache",
+                          tokens, caches, Engine::kMaxBatch));
+}
+
+void decode_sequences(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
+                      std::span<Sequence* const> sequences, StoredProduct product) {
+  Workspace& w = workspace;
+  w.observers.clear();
+  w.caches.clear();
+  for (Sequence* sequence : sequences) {
+    renumber_windows(model, w, *sequence, 1);
+    w.observers.emplace_back(model, sequence->options.compression, sequence->layers, w.rope_of(0),
+                             sequence->cache.next_position, w.observed);
+    w.caches.push_back(&sequence->cache);
+  }
+  const Matrix<const float> logits = decode_rows(model, w, tokens, w.caches, product);
+  for (size_t r = 0; r < sequences.size(); ++r) {
+    Sequence& sequence = *sequences[r];
+    const std::span<const float> row = logits.row_span(r);
+    sequence.logits.assign(row.begin(), row.end());
+    ++sequence.tokens;
+    ++sequence.cached_tokens;
+    evict_if_due(model, w, sequence);
+  }
+}
+
+}  // namespace
+
+void decode(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
+            std::span<Sequence* const> sequences) {
+  check_batch(tokens.size(), sequences.size());
+  decode_sequences(model, workspace, tokens, sequences, kTogether);
+}
+
+void decode(const Model& model, Workspace& workspace, int32_t token, Sequence& sequence) {
+  Sequence* const sequences[] = {&sequence};
+  decode_sequences(model, workspace, {&token, 1}, sequences, kAlone);
+}
+
+Matrix<const float> decode(const Model& model, Workspace& workspace,
+                           std::span<const int32_t> tokens, std::span<KvCache* const> caches) {
+  check_batch(tokens.size(), caches.size());
+  workspace.observers.clear();
+  return decode_rows(model, workspace, tokens, caches, kTogether);
+}
+
+std::span<const float> decode(const Model& model, Workspace& workspace, int32_t token,
+                              KvCache& cache) {
+  KvCache* const caches[] = {&cache};
+  workspace.observers.clear();
+  return decode_rows(model, workspace, {&token, 1}, caches, kAlone).row_span(0);
+}
+
+}  // namespace restkv

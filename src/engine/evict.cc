@@ -1,0 +1,240 @@
+#include "engine/evict.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "engine/checks.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// What one cache head may look at.
+LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& part) {
+  LayerObservation result = layer;
+  const size_t rows = layer.keys.rows - part.hidden;
+  const size_t group = layer.queries.heads / layer.keys.heads;
+  const size_t first = part.head * group;
+  const size_t heads = part.heads * group;
+  result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
+  result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
+  result.queries = layer.queries.slice_heads(first, heads);
+  result.log_sums = {};  // of all positions, hidden ones too
+  result.outputs = {};
+  result.first_query_head = first;
+  if (layer.attention_sums.data != nullptr) {
+    const auto sums = layer.attention_sums.slice(first, heads);
+    result.attention_sums = {sums.data + part.hidden, heads, rows, sums.stride};
+  }
+  if (layer.output_weights.data != nullptr) {
+    const size_t channels = layer.values.dim;
+    result.output_weights = {layer.output_weights.data + first * channels,
+                             layer.output_weights.rows, heads * channels,
+                             layer.output_weights.stride};
+  }
+  return result;
+}
+
+/// Numbers kept rows anew, so that the last stands before position `end`, and turns their keys to
+/// the new positions, of which it returns a table like that of `kv`.
+std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position, LayerKv& kv,
+                                          const Selection& kept, size_t end) {
+  rope.grow(next_position);
+  std::vector<std::vector<int32_t>> positions = kv.positions();
+  for (size_t h = 0; h < positions.size(); ++h) {
+    const std::vector<int32_t>& keep = kept.keep[h];
+    for (size_t i = 0; i < keep.size(); ++i) {
+      const auto row = static_cast<size_t>(keep[i]);
+      int32_t& position = positions[h][row];
+      const size_t moved =
+          end - keep.size() + i;  // `begin_sequence` has seen to keep.size() <= end
+      rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim}, static_cast<size_t>(position), moved);
+      position = static_cast<int32_t>(moved);
+    }
+  }
+  return positions;
+}
+
+/// What is to stay of a layer: kept rows of `kv`.
+Selection choose(const Model& model, Sequence& sequence, const CompressionOptions& options,
+                 size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
+  LayerObservation whole = observer.observation(0, layer);
+  whole.keys = kv.keys();
+  whole.values = kv.values();
+  whole.precision = model.attention_precision();
+  whole.tokens = sequence.cached_tokens + added;
+  whole.ladder_cursor = &sequence.layers[layer].ladder_cursor;
+  std::vector<LayerObservation> parts;
+  for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
+  Selection kept = select_ragged(parts, options);
+  // A selection per query head of a cache per KV head makes more heads than there were.
+  const size_t repeat = kept.keep.size() / kv.heads();
+  for (const LayerKv::Part& part : kv.parts()) {
+    for (size_t h = part.head * repeat; h < (part.head + part.heads) * repeat; ++h) {
+      for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.hidden);
+    }
+  }
+  sequence.layers[layer].sums.keep(kept);
+  return kept;
+}
+
+/// Puts what is to stay of a layer into the sequence's cache: all of it, or what `options` choose
+/// if `added` new tokens pass their budget.
+void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
+                const CompressionOptions& options, size_t layer, size_t added, LayerKv& kv,
+                LayerObserver& observer) {
+  const ModelConfig& c = model.config();
+  KvCache& cache = sequence.cache;
+  const size_t window = c.windows[layer];
+  const bool evicts = sequence.passes(options.budget, added);
+  if (!evicts && kv.prefix() > 0 && window == 0) {
+    const Heads<const float> keys = LayerKv::per_kv_head(kv.keys(), c.kv_heads);
+    const Heads<const float> values = LayerKv::per_kv_head(kv.values(), c.kv_heads);
+    for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
+      cache.append(layer, across_heads(keys, row), across_heads(values, row),
+                   kv.positions()[0][row]);
+    }
+    return;
+  }
+  if (!evicts || window > 0) {
+    const size_t rows = window > 0 ? window : kv.rows();
+    cache.gather(layer, kv.keys(), kv.values(), last_rows(kv.heads(), kv.rows(), rows),
+                 kv.positions());
+    if (window > 0) cache.limit(layer, window);
+    return;
+  }
+  const Selection kept = choose(model, sequence, options, layer, added, kv, observer);
+  cache.gather(layer, kv.keys(), kv.values(), kept,
+               sequence.options.compact_positions
+                   ? compact(workspace.rope_of(0), cache.next_position + added, kv, kept,
+                             static_cast<size_t>(options.budget))
+                   : kv.positions());
+}
+
+/// All layers hold what they keep: counts and positions after it.
+void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t added) {
+  const bool evicted = sequence.passes(budget, added);
+  KvCache& cache = sequence.cache;
+  cache.next_position += added;
+  sequence.cached_tokens += added;
+  if (!evicted) return;
+  size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
+  for (size_t layer = 0; layer < cache.layers(); ++layer) {
+    if (c.windows[layer] > 0) continue;
+    for (const CachedHead& head : cache.heads(layer)) longest = std::max(longest, head.count);
+  }
+  sequence.cached_tokens = std::min(static_cast<size_t>(budget), longest);
+  if (sequence.options.compact_positions) cache.next_position = static_cast<size_t>(budget);
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Selection last_rows(size_t heads, size_t n, size_t count) {
+  std::vector<int32_t> rows(std::min(n, count));
+  std::iota(rows.begin(), rows.end(), static_cast<int32_t>(n - rows.size()));
+  return {std::vector<std::vector<int32_t>>(heads, rows)};
+}
+
+void begin_sequence(const Model& model, Sequence& sequence) {
+  const ModelConfig& c = model.config();
+  const CompressionOptions& options = sequence.options.compression;
+  validate(options, c.cache_shape());
+  if (observed_queries(options) == kAllQueries) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "method " + options.method +
+                    " looks at all queries of a prompt, which a stream of turns or chunks does not "
+                    "keep; switch off 'acausal'");
+  }
+  if (sequence.options.compact_positions &&
+      (options.allocation != "uniform" || options.per_query_head || options.skip_layers > 0)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "compact positions need the same number of tokens in all layers and heads: use "
+                "the allocation uniform, one selection per KV head, and skip_layers 0");
+  }
+  CompressionOptions decoding = options;
+  decoding.budget = sequence.decode_budget();
+  try {
+    validate(decoding, c.cache_shape());
+  } catch (const Error& e) {
+    if (sequence.options.decode_budget == 0) throw;
+    throw Error(e.code(), fmt::format("while tokens are decoded: {}", e.what()));
+  }
+  sequence.layers.resize(c.layers);
+  sequence.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, sequence.options.kv_type);
+}
+
+void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequence, size_t added) {
+  if (!sequence.options.compact_positions) return;
+  const ModelConfig& c = model.config();
+  KvCache& cache = sequence.cache;
+  LayerKv& kv = workspace.evicted;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const size_t window = c.windows[layer];
+    if (window == 0 || cache.heads(layer).empty()) continue;
+    const std::span<const int32_t> before = cache.positions(layer, 0);
+    const auto last = before.empty() ? size_t{0} : static_cast<size_t>(before.back());
+    if (last + added < c.context_length + window) continue;
+    kv.begin(c, &cache, layer, 0, 0);
+    RopeTable& rope = workspace.rope_of(window);
+    for (size_t h = 0; h < kv.heads(); ++h) {
+      for (size_t row = 0; row < kv.rows(); ++row) {
+        rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim},
+                  static_cast<size_t>(kv.positions()[h][row]), row);
+      }
+    }
+    cache.gather(layer, kv.keys(), kv.values(), last_rows(kv.heads(), kv.rows(), kv.rows()));
+    cache.limit(layer, window);
+  }
+}
+
+void evict(const Model& model, Workspace& workspace, Sequence& sequence, int budget) {
+  if (!sequence.passes(budget, 0)) return;
+  const auto start = Clock::now();
+  const ModelConfig& c = model.config();
+  CompressionOptions options = sequence.options.compression;
+  options.budget = budget;
+  const size_t position = sequence.cache.next_position;
+  LayerObserver observer(model, {&options}, 0, workspace.rope_of(0), position, true);
+  LayerKv& kv = workspace.evicted;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    if (c.windows[layer] > 0) continue;
+    kv.begin(c, &sequence.cache, layer, 0, position);
+    observer.begin_layer(kv.rows(), kv.prefix(), &sequence.layers[layer]);
+    with_model_path(
+        model, [&] { keep_layer(model, workspace, sequence, options, layer, 0, kv, observer); });
+  }
+  finish_layers(c, sequence, budget, 0);
+  sequence.compress_seconds += seconds_since(start);
+}
+
+void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) {
+  if (sequence.filled() < sequence.eviction_due_at()) return;
+  evict(model, workspace, sequence, sequence.decode_budget());
+}
+
+SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence,
+                           size_t added)
+    : model_(model), workspace_(workspace), sequence_(sequence), added_(added) {
+  renumber_windows(model, workspace, sequence, added);
+}
+
+void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {
+  const auto start = Clock::now();
+  keep_layer(model_, workspace_, sequence_, sequence_.options.compression, layer, added_, kv,
+             observer);
+  sequence_.compress_seconds += seconds_since(start);
+}
+
+void SequenceSink::finish() {
+  finish_layers(model_.config(), sequence_, sequence_.options.compression.budget, added_);
+  sequence_.tokens += added_;
+}
+
+}  // namespace restkv

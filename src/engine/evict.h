@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "engine/prefill.h"
+#include "engine/sequence.h"
+#include "engine/workspace.h"
+#include "restkv/model.h"
+#include "restkv/selection.h"
+
+/// What a sequence keeps: of each layer that a prompt has passed, and of the whole cache when it is
+/// cut.
+namespace restkv {
+
+/// Checks a new sequence's options and makes its cache. Throws `Error` (kInvalidArgument).
+void begin_sequence(const Model& model, Sequence& sequence);
+
+/// Cuts a sequence's cache to `budget` tokens per head of an average layer, if it holds more.
+void evict(const Model& model, Workspace& workspace, Sequence& sequence, int budget);
+/// After a single token: cuts the cache to the decode budget if it is filled so far.
+void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence);
+
+/// Numbers the rows of layers with a sliding window anew whose positions, compact positions being
+/// wanted, would grow for ever with `added` more tokens.
+void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);
+
+/// The last `count` of n rows, for every head.
+Selection last_rows(size_t heads, size_t n, size_t count);
+
+/// Appends `added` tokens of a prompt to a sequence, whose cache is cut to the budget if they fill
+/// it.
+class SequenceSink : public LayerSink {
+ public:
+  SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);
+
+  [[nodiscard]] std::vector<const CompressionOptions*> observed_for() const override {
+    return {&sequence_.options.compression};
+  }
+  [[nodiscard]] const KvCache* cache() const override { return &sequence_.cache; }
+  [[nodiscard]] LayerState* state(size_t layer) override { return &sequence_.layers[layer]; }
+  void take(size_t layer, LayerKv& kv, LayerObserver& observer) override;
+  void finish() override;
+
+ private:
+  const Model& model_;
+  Workspace& workspace_;
+  Sequence& sequence_;
+  size_t added_;
+};
+
+}  // namespace restkv

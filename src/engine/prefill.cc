@@ -1,0 +1,153 @@
+#include "engine/prefill.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/checks.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Prompt tokens that go through a layer together: enough rows for the matrix products to run at
+/// full speed, few enough for the activations to stay near the cache.
+constexpr size_t kBlockTokens = 512;
+
+/// Where n more tokens begin, if there is room for them.
+size_t begin_of(const ModelConfig& config, const KvCache* cache, size_t n) {
+  const size_t position = cache != nullptr ? cache->next_position : 0;
+  check_length(config, position, n);
+  return position;
+}
+
+}  // namespace
+
+Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
+                 LayerSink& sink, SparsePrefill& sparse, size_t output_rows)
+    : model_(model),
+      workspace_(workspace),
+      sink_(sink),
+      sparse_(sparse),
+      tokens_(tokens.size()),
+      output_rows_(output_rows),
+      converts_(tokens.size() >= model.weights().dense_from_rows),
+      begin_(begin_of(model.config(), sink.cache(), tokens.size())),
+      positions_(consecutive(begin_, tokens.size())),
+      observer_(model, sink.observed_for(), tokens.size(), workspace.rope_of(0), begin_,
+                sink.cache() != nullptr) {
+  memory_ = std::exchange(workspace_.prefill, {});
+  memory_.hidden.resize(tokens_ * model.config().width);
+  embed(model, tokens, {memory_.hidden.data(), tokens_, model.config().width});
+}
+
+Prefill::~Prefill() {
+  // Memory that grows with the prompt is rarely needed again soon.
+  memory_.hidden = {};
+  memory_.kv.release();
+  workspace_.prefill = std::move(memory_);
+}
+
+double Prefill::done() const {
+  const double of_layer = static_cast<double>(first_) / static_cast<double>(tokens_);
+  return (static_cast<double>(layer_) + of_layer) / static_cast<double>(model_.config().layers);
+}
+
+bool Prefill::step() {
+  if (layer_ == model_.config().layers) return false;
+  if (first_ == 0) begin_layer();
+  run_block();
+  if (first_ < tokens_) return true;
+  with_model_path(model_, [&] { sink_.take(layer_, memory_.kv, observer_); });
+  first_ = 0;
+  if (++layer_ < model_.config().layers) return true;
+  sink_.finish();
+  return false;
+}
+
+void Prefill::run(const ProgressCallback& progress) {
+  for (bool more = true; more;) {
+    more = step();
+    if (progress && !progress(done())) {
+      throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
+    }
+  }
+}
+
+LayerPass Prefill::pass() {
+  return {.model = model_,
+          .layer = layer_,
+          .prefill_weights = converts_ ? &memory_.weights : nullptr,
+          .stored = model_.weights().linear == LinearPrecision::kInt8
+                        ? StoredProduct::kFastestRounded
+                        : StoredProduct::kFastest,
+          .rope = workspace_.rope_of(model_.config().windows[layer_]),
+          .activations = workspace_.activations};
+}
+
+void Prefill::begin_layer() {
+  const ModelConfig& c = model_.config();
+  if (converts_) memory_.weights.make(model_.weights().layers[layer_], model_.weights().linear);
+  const KvCache* before = sink_.cache();
+  const size_t begin = before != nullptr ? next_position(c, *before, layer_) : 0;
+  if (positions_.front() != begin) positions_ = consecutive(begin, tokens_);
+  workspace_.rope_of(c.windows[layer_]).grow(begin + tokens_);
+  memory_.kv.begin(c, before, layer_, tokens_, begin);
+  observed_ = c.windows[layer_] == 0;
+  if (observed_) {
+    observer_.begin_layer(memory_.kv.rows(), memory_.kv.prefix(), sink_.state(layer_));
+  }
+  // The last layer's outputs matter only where logits are wanted.
+  const bool all_rows = layer_ + 1 < c.layers || (observed_ && observer_.needs_all_rows());
+  outputs_ = all_rows ? tokens_ : output_rows_;
+  is_sparse_ = observed_ && converts_ && outputs_ == tokens_ &&
+               sparse_.begin_layer(layer_, attention_options(model_, layer_), tokens_,
+                                   observer_.observed_rows(), memory_.kv);
+  if (is_sparse_ && sparse_.looks_ahead()) look_ahead();
+}
+
+void Prefill::look_ahead() {
+  const LayerPass pass = this->pass();
+  const std::span<const size_t> positions(positions_);
+  for (size_t first = 0; first < tokens_; first += kBlockTokens) {
+    const size_t rows = std::min(kBlockTokens, tokens_ - first);
+    memory_.kv.store_keys(
+        layer_keys(pass, positions.subspan(first, rows), hidden().slice(first, rows)), first);
+  }
+  const size_t rows = std::min(kMaskTile, tokens_);
+  const size_t first = tokens_ - rows;
+  sparse_.look_ahead(
+      layer_queries(pass, positions.subspan(first, rows), hidden().slice(first, rows)), memory_.kv);
+}
+
+void Prefill::run_block() {
+  LayerKv& kv = memory_.kv;
+  const size_t first = first_;
+  const size_t rows = std::min(kBlockTokens, tokens_ - first);
+  const size_t end = first + rows;
+  const size_t width = model_.config().width;
+  run_layer(
+      pass(), std::span(positions_).subspan(first, rows),
+      std::min(rows, end + outputs_ > tokens_ ? end + outputs_ - tokens_ : 0),
+      {memory_.hidden.data() + first * width, rows, width},
+      [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
+        kv.store(k, v, first);
+        const size_t skipped = q.rows - out.rows;
+        Matrix<float> log_sums = observed_ ? observer_.log_sums(out.rows, end) : Matrix<float>();
+        if (is_sparse_) log_sums = sparse_.begin_block(q, kv, first, log_sums);
+        kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
+                  attention_options(model_, layer_), out, log_sums);
+        if (is_sparse_) sparse_.end_block(q, kv, first, log_sums);
+        if (observed_) observer_.add(q, out, kv, first);
+      });
+  first_ = end;
+}
+
+void Prefill::last_logits(std::vector<float>& logits) {
+  const ModelConfig& c = model_.config();
+  logits.resize(c.vocabulary);
+  unembed(model_, hidden().slice(tokens_ - 1, 1), StoredProduct::kRounded,
+          {logits.data(), 1, c.vocabulary}, workspace_.activations);
+  require_finite(model_, logits);
+}
+
+}  // namespace restkv

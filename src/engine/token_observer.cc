@@ -1,0 +1,70 @@
+#include "engine/token_observer.h"
+
+#include <algorithm>
+
+#include "base/threads.h"
+
+namespace restkv {
+
+Heads<const float> unrotated(Heads<const float> queries, RopeTable& rope, size_t position,
+                             AlignedVector<float>& memory) {
+  memory.resize(queries.heads * queries.rows * queries.dim);
+  const Heads<float> rows(memory.data(), queries.heads, queries.rows, queries.dim);
+  parallel_for(queries.heads, [&](size_t h, size_t) {
+    for (size_t r = 0; r < queries.rows; ++r) {
+      std::copy_n(queries.row(h, r), queries.dim, rows.row(h, r));
+    }
+  });
+  rope.rotate_back(rows, position);
+  return rows;
+}
+
+TokenObserver::TokenObserver(const Model& model, const CompressionOptions& options,
+                             std::span<LayerState> layers, RopeTable& rope, size_t position,
+                             Memory& memory)
+    : config_(model.config()),
+      layers_(layers),
+      rope_(rope),
+      position_(position),
+      observed_(observed_queries(options)),
+      sums_(needs_attention_sums(options)),
+      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)),
+      memory_(memory) {}
+
+void TokenObserver::add_query(size_t layer, Heads<const float> query) {
+  if (config_.windows[layer] > 0) return;
+  LayerState& memory = layers_[layer];
+  if (observed_ > 0) {
+    const Heads<float> room = memory.make_room(query.heads, query.dim, observed_ - 1, 1);
+    for (size_t h = 0; h < query.heads; ++h)
+      std::copy_n(query.row(h, 0), query.dim, room.row(h, 0));
+  }
+  if (moments_) {
+    if (memory.statistics.empty()) memory.statistics.emplace_back(query.heads, query.dim);
+    memory.statistics[0].add(unrotated(query, rope_, position_, memory_.unrotated));
+  }
+}
+
+Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> heads) {
+  if (!sums_ || config_.windows[layer] > 0) return {};
+  size_t rows = 0;
+  for (const CachedHead& head : heads) rows = std::max(rows, head.count);
+  memory_.weights.resize(config_.query_heads * rows);
+  return {memory_.weights.data(), config_.query_heads, rows};
+}
+
+void TokenObserver::add_weights(size_t layer, std::span<const CachedHead> heads,
+                                Matrix<const float> weights) {
+  if (weights.data == nullptr) return;
+  AttentionSums& sums = layers_[layer].sums;
+  sums.resize(weights.rows, weights.cols);
+  const size_t group = weights.rows / heads.size();
+  for (size_t h = 0; h < weights.rows; ++h) {
+    const size_t count = heads[h / group].count;
+    const float* in = weights.row(h);
+    float* out = sums.all().row(h) + (weights.cols - count);
+    for (size_t i = 0; i < count; ++i) out[i] += in[i];
+  }
+}
+
+}  // namespace restkv

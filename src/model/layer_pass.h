@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "linear/prompt_weight.h"
+#include "model/communicator.h"
+#include "model/ops.h"
+#include "model/weights.h"
+#include "restkv/aligned.h"
+#include "restkv/model.h"
+#include "restkv/views.h"
+
+namespace restkv {
+
+/// One layer's matrices in the precision in which prompts are multiplied, made once per prompt and
+/// used by all its tokens.
+struct PrefillWeights {
+  PromptWeight qkv, output, gate_up, down;
+
+  void make(const LayerWeights& layer, LinearPrecision precision);
+};
+
+/// Activations of one block of tokens.
+struct Activations {
+  AlignedVector<float> normed, qkv, attended, projected, gate_up;
+};
+
+/// Room for [rows, cols] in `storage`, which keeps its memory from call to call.
+inline Matrix<float> room(AlignedVector<float>& storage, size_t rows, size_t cols) {
+  if (storage.size() < rows * cols) storage.resize(rows * cols);
+  return {storage.data(), rows, cols};
+}
+
+/// How a block of tokens passes a layer.
+struct LayerPass {
+  const Model& model;
+  size_t layer;
+  /// The layer's matrices for many tokens; null: they are multiplied in their stored types, as
+  /// `stored` says.
+  const PrefillWeights* prefill_weights;
+  StoredProduct stored;
+  RopeTable& rope;
+  Activations& activations;
+  Communicator& communicator = single_process();
+
+  [[nodiscard]] const ModelConfig& config() const { return model.config(); }
+  [[nodiscard]] const LayerWeights& weights() const { return model.weights().layers[layer]; }
+
+  /// y [n, R] = x [n, C] times a matrix of the layer, and its bias.
+  void multiply(Matrix<const float> x, Linear LayerWeights::*matrix,
+                PromptWeight PrefillWeights::*prefill_matrix, Matrix<float> y) const {
+    const Linear& linear = weights().*matrix;
+    if (prefill_weights != nullptr) {
+      (prefill_weights->*prefill_matrix).multiply(x, y);
+    } else {
+      linear.multiply_stored(x, y, stored);
+    }
+    if (!linear.bias().empty()) add_bias(y, linear.bias());
+  }
+};
+
+}  // namespace restkv

@@ -1,0 +1,288 @@
+// Several sequences in one engine: decoded together, beside a prompt that pauses, from several
+// threads.
+
+#include <gtest/gtest.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/threads.h"
+#include "engine/decode.h"
+#include "engine/evict.h"
+#include "engine/prefill.h"
+#include "restkv/error.h"
+#include "restkv/session.h"
+#include "support/tiny_model.h"
+
+namespace restkv {
+namespace {
+
+constexpr size_t kSteps = 90;
+
+std::vector<int32_t> text(size_t tokens, size_t seed) {
+  std::vector<int32_t> result(tokens);
+  for (size_t i = 0; i < tokens; ++i) result[i] = static_cast<int32_t>((i * 97 + seed * 31) % 256);
+  return result;
+}
+
+/// Sequences that have nothing in common but their model.
+std::vector<SessionOptions> different_options() {
+  std::vector<SessionOptions> all;
+  for (const char* method : {"restkv", "h2o", "full", "expected-attention", "streaming-llm",
+                             "lacache", "tova", "snapkv"}) {
+    SessionOptions& options = all.emplace_back();
+    options.compression = default_options(method);
+    options.compression.budget = static_cast<int>(40 + 3 * all.size());
+    options.compression.future = 16;
+    options.interval = all.size() % 4;  // of "h2o" and "lacache": none
+    options.kv_type = all.size() % 3 == 0 ? KvType::kQ8 : KvType::kF16;
+    options.compact_positions = options.compression.method == "streaming-llm";
+  }
+  return all;
+}
+
+class SequencesTest : public ::testing::Test {
+ protected:
+  SequencesTest() {
+    testing::TinyModel tiny;
+    tiny.architecture = "gemma3";
+    tiny.layers = 4;
+    tiny.window = 30;
+    tiny.window_pattern = 2;
+    tiny.write(folder_.file("tiny.gguf"));
+    model_.emplace(folder_.file("tiny.gguf"));
+  }
+
+  [[nodiscard]] std::vector<Session> read(const Engine& engine) const {
+    std::vector<Session> sessions;
+    for (const SessionOptions& options : different_options()) {
+      Session& session = sessions.emplace_back(engine, options);
+      (void)session.append(text(50 + 9 * sessions.size(), sessions.size()));
+    }
+    return sessions;
+  }
+
+  static int32_t likeliest(const Session& session) {
+    const auto logits = session.logits();
+    return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
+  }
+
+  /// Each writes its own text; all together.
+  static void write(std::span<Session* const> sessions, size_t steps) {
+    std::vector<int32_t> tokens;
+    for (size_t step = 0; step < steps; ++step) {
+      tokens.clear();
+      for (const Session* session : sessions) tokens.push_back(likeliest(*session));
+      Session::append_together(sessions, tokens);
+    }
+  }
+
+  static void expect_equal(const Session& a, const Session& b) {
+    ASSERT_EQ(a.tokens(), b.tokens());
+    EXPECT_TRUE(std::ranges::equal(a.logits(), b.logits())) << a.options().compression.method;
+    for (size_t layer = 0; layer < a.cache().layers(); ++layer) {
+      ASSERT_EQ(a.cache().heads(layer).size(), b.cache().heads(layer).size());
+      for (size_t h = 0; h < a.cache().heads(layer).size(); ++h) {
+        ASSERT_TRUE(
+            std::ranges::equal(a.cache().positions(layer, h), b.cache().positions(layer, h)))
+            << a.options().compression.method << ", layer " << layer << ", head " << h;
+      }
+    }
+  }
+
+  testing::TemporaryFolder folder_;
+  std::optional<Model> model_;
+};
+
+TEST_F(SequencesTest, GetTogetherWhatEachGetsAlone) {
+  const Engine engine(*model_);
+  std::vector<Session> together = read(engine);
+  std::vector<Session> alone = read(engine);
+  std::vector<Session*> all;
+  for (Session& session : together) all.push_back(&session);
+  write(all, kSteps);
+  size_t cut = 0;
+  for (size_t i = 0; i < alone.size(); ++i) {
+    Session* const one[] = {&alone[i]};
+    write(one, kSteps);
+    expect_equal(alone[i], together[i]);
+    const SessionOptions& options = alone[i].options();
+    if (options.interval == 0 || options.compression.method == "full") continue;
+    ++cut;
+    EXPECT_LE(alone[i].cache().heads(1)[0].count,
+              static_cast<size_t>(options.compression.budget) + options.interval);
+  }
+  EXPECT_GE(cut, 4U) << "some are cut while they are decoded";
+}
+
+TEST_F(SequencesTest, MayJoinAndLeaveAtAnyTime) {
+  const Engine engine(*model_);
+  std::vector<Session> sessions = read(engine);
+  std::vector<Session> alone = read(engine);
+  std::vector<size_t> steps(sessions.size());
+  for (size_t step = 0; step < 40; ++step) {
+    std::vector<Session*> now;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (i > 0 && (step + i) % (i + 2) == 0) continue;
+      now.push_back(&sessions[i]);
+      ++steps[i];
+    }
+    write(now, 1);
+  }
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    Session* const one[] = {&alone[i]};
+    write(one, steps[i]);
+    expect_equal(alone[i], sessions[i]);
+  }
+}
+
+TEST_F(SequencesTest, ThatCannotBeDecodedTogetherAreRefusedBeforeAnythingIsRead) {
+  const Engine engine(*model_);
+  const Engine other(*model_);
+  std::vector<Session> sessions = read(engine);
+  Session stranger(other, {});
+  (void)stranger.append(text(20, 1));
+  const size_t tokens = sessions[0].tokens();
+  const auto refused = [&](const std::vector<Session*>& some, const std::vector<int32_t>& ids) {
+    EXPECT_THROW(Session::append_together(some, ids), Error);
+    EXPECT_EQ(sessions[0].tokens(), tokens);
+    EXPECT_EQ(sessions[0].cache().next_position, tokens);
+  };
+  refused({}, {});
+  refused({&sessions[0]}, {1, 2});
+  refused({&sessions[0], &sessions[0]}, {1, 2});
+  refused({&sessions[0], &stranger}, {1, 2});
+  refused({&sessions[0], &sessions[1]}, {1, 1 << 30});
+  std::vector<Session> many;
+  std::vector<Session*> too_many{&sessions[0]};
+  for (size_t i = 0; i < Engine::kMaxBatch; ++i) many.push_back(sessions[1].fork());
+  for (Session& session : many) too_many.push_back(&session);
+  refused(too_many, std::vector<int32_t>(too_many.size(), 1));
+}
+
+TEST_F(SequencesTest, AreDecodedAndCutWhileAPromptPauses) {
+  Workspace workspace(*model_);
+  const auto begin = [&](const SessionOptions& options) {
+    Sequence sequence;
+    sequence.options = options;
+    begin_sequence(*model_, sequence);
+    return sequence;
+  };
+  const std::vector<SessionOptions> options = different_options();
+  const std::vector<int32_t> long_prompt = text(200, 5);
+  const std::vector<int32_t> short_prompt = text(60, 2);
+  SparsePrefill sparse(model_->config());
+  sparse.set({});
+  const auto prompt = [&](Sequence& sequence, const std::vector<int32_t>& tokens,
+                          const std::function<void()>& between) {
+    SequenceSink sink(*model_, workspace, sequence, tokens.size());
+    Prefill prefill(*model_, workspace, tokens, sink, sparse);
+    double done = 0;
+    while (prefill.step()) {
+      EXPECT_GT(prefill.done(), done);
+      done = prefill.done();
+      between();
+    }
+    EXPECT_EQ(prefill.done(), 1);
+    prefill.last_logits(sequence.logits);
+  };
+
+  Sequence expected = begin(options[0]);
+  prompt(expected, long_prompt, [] {});
+  Sequence writing = begin(options[2 + 1]);  // is cut now and then
+  writing.options.interval = 1;
+  prompt(writing, short_prompt, [] {});
+  Sequence writing_alone = writing;
+
+  Sequence paused = begin(options[0]);
+  size_t steps = 0;
+  prompt(paused, long_prompt, [&] {
+    // Another prompt in the same workspace, too.
+    Sequence other = begin(options[1]);
+    prompt(other, short_prompt, [] {});
+    Sequence* const both[] = {&writing, &other};
+    decode(*model_, workspace, std::vector<int32_t>{7, 8}, both);
+    ++steps;
+  });
+  EXPECT_GE(steps, 3U);
+  EXPECT_EQ(paused.logits, expected.logits);
+  for (size_t i = 0; i < steps; ++i) {
+    Sequence* const one[] = {&writing_alone};
+    decode(*model_, workspace, std::vector<int32_t>{7}, one);
+  }
+  EXPECT_EQ(writing.logits, writing_alone.logits);
+  EXPECT_EQ(writing.cached_tokens, static_cast<size_t>(writing.options.compression.budget));
+}
+
+TEST_F(SequencesTest, OfOneEngineMayBeUsedFromSeveralThreads) {
+  const Engine engine(*model_, std::make_shared<ThreadPool>(2));
+  std::vector<Session> sessions = read(engine);
+  std::vector<Session> expected = read(engine);
+  std::vector<std::thread> threads;
+  for (Session& session : sessions) {
+    threads.emplace_back([&session] {
+      for (size_t i = 0; i < 20; ++i) (void)session.append(likeliest(session));
+      (void)session.append(text(30, 3));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    for (size_t step = 0; step < 20; ++step) (void)expected[i].append(likeliest(expected[i]));
+    (void)expected[i].append(text(30, 3));
+    expect_equal(expected[i], sessions[i]);
+  }
+}
+
+TEST_F(SequencesTest, OutliveTheirEngine) {
+  std::optional<Session> session;
+  {
+    const Engine engine(*model_);
+    session.emplace(engine, SessionOptions());
+  }
+  EXPECT_FALSE(session->append(text(20, 1)).empty());
+}
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_F(SequencesTest, ThatAreIdleCostTheirCachesOnly) {
+  const auto allocated = [] {
+    const auto now = mallinfo2();
+    return now.uordblks + now.hblkhd;
+  };
+  const Engine engine(*model_);
+  SessionOptions options;
+  options.compression.budget = 128;
+  Session warm_up(engine, options);
+  (void)warm_up.append(text(300, 1));
+  (void)warm_up.append(7);
+
+  const size_t before = allocated();
+  std::vector<Session> idle;
+  size_t caches = 0;
+  for (size_t i = 0; i < 10; ++i) {
+    Session& session = idle.emplace_back(engine, options);
+    (void)session.append(text(300, i));
+    caches += session.cache().allocated_bytes();
+  }
+  // Besides its cache, each knows its last queries, its logits and positions.
+  const ModelConfig& c = model_->config();
+  const size_t last_queries =
+      c.layers * c.query_heads * c.key_dim * sizeof(float) * observed_queries(options.compression);
+  const size_t others = 10 * (2 * last_queries + c.vocabulary * sizeof(float) + 16384);
+  EXPECT_LE(allocated() - before, caches + others);
+  // As a measure: an engine of its own works in more than that.
+  const size_t with_one = allocated();
+  Session own(*model_, options);
+  (void)own.append(text(300, 1));
+  EXPECT_GT(allocated() - with_one, (caches + others) / 10 + 65536);
+}
+#endif
+
+}  // namespace
+}  // namespace restkv
