@@ -58,6 +58,8 @@ class Tokenizer {
                                    bool render_special = false) const;
   /// Whether generation ends with this token (end of text, end of turn).
   [[nodiscard]] bool is_end(int32_t token) const;
+  /// All such tokens, in ascending order.
+  [[nodiscard]] const std::vector<int32_t>& end_tokens() const;
   [[nodiscard]] size_t vocabulary() const;
   /// What the first token of a text follows when nothing else stands before it: begin of text, or
   /// end of text where the vocabulary has no other. Throws `Error` (kUnsupported) if it has

@@ -18,7 +18,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/turn.h"
-#include "engine/conversation.h"
+#include "restkv/conversation.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -134,8 +134,8 @@ class Chat {
     require_fit(session_, context, turn.tokens.size(), 1);
     const size_t room = session_.room_after(turn.tokens.size()).value();
     const double read_seconds = read_tokens(session_, turn.tokens, "reading");
-    const Generation generation = cli::answer(session_, conversation_, tokenizer_, *sampler_,
-                                              std::min(flags_.max_tokens, room));
+    const GenerationResult generation = cli::answer(session_, conversation_, tokenizer_, *sampler_,
+                                                    std::min(flags_.max_tokens, room));
     if (room < flags_.max_tokens && generation.tokens.size() == room) {
       say(fmt::format("(the answer ends where the model's context of {} does)", context));
     }
@@ -148,7 +148,7 @@ class Chat {
                     generation.tokens_per_second(), session_.compress_seconds() - compressed_before,
                     tokens_held(session_.cache(), model_.config()),
                     human_bytes(static_cast<double>(session_.cache().kept_bytes())),
-                    finish_reason(generation, flags_.max_tokens) == kCutShort
+                    generation.tokens.size() == flags_.max_tokens
                         ? fmt::format("; stopped at --max-tokens {}", flags_.max_tokens)
                         : ""));
   }

@@ -16,12 +16,12 @@
 #include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
-#include "engine/generate.h"
 #include "eval/needle.h"
 #include "eval/needle_report.h"
 #include "eval/notices.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
+#include "restkv/generate.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::cli {
@@ -193,10 +193,12 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<Contestant>
     for (size_t e = 0; e < requests.size(); ++e) {
       CacheRequest& request = requests[e];
       const auto kept = static_cast<double>(request.cache.kept_bytes());
-      Sampler sampler({}, model.config().vocabulary);
-      const Generation answer = generate(
-          [&](int32_t token) { return engine.decode(token, request.cache); }, tokenizer, logits,
-          sampler, kAnswerTokens, [](const std::string&) { return !interrupted(); });
+      GenerationOptions options;
+      options.max_tokens = kAnswerTokens;
+      options.on_text = [](std::string_view) { return !interrupted(); };
+      const GenerationResult answer =
+          generate([&](int32_t token) { return engine.decode(token, request.cache); }, logits,
+                   tokenizer, options);
       if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
       report.cells.push_back({.method = entries[e].label,
                               .budget = entries[e].budget,

@@ -17,8 +17,8 @@
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/turn.h"
-#include "engine/conversation.h"
 #include "engine/snapshot.h"
+#include "restkv/conversation.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -303,12 +303,13 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   // A loaded cache has the budget that it was made with.
   if (options && !flags.session.budget_given()) tell_what_was_dropped(session, model.config());
 
-  const Generation generation = answer(session, conversation, tokenizer, sampler, flags.max_tokens);
+  const GenerationResult generation =
+      answer(session, conversation, tokenizer, sampler, flags.max_tokens);
   stats.generated_tokens = generation.tokens.size();
   stats.decode_tokens_per_second = generation.tokens_per_second();
-  if (flags.max_tokens > 0) stats.finish_reason = finish_reason(generation, flags.max_tokens);
+  if (flags.max_tokens > 0) stats.finish_reason = finish_reason_name(generation.finish_reason);
   if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
-  if (stats.finish_reason == kCutShort) {
+  if (flags.max_tokens > 0 && generation.finish_reason == FinishReason::kLength) {
     notice(fmt::format("stopped at --max-tokens {}", flags.max_tokens));
   }
   release_interrupts();  // what is written may be a pipe, whose reader one would wait for

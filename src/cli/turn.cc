@@ -76,19 +76,20 @@ double read_tokens(Session& session, std::span<const int32_t> tokens, const char
   return watch.seconds();
 }
 
-Generation answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
-                  Sampler& sampler, size_t max_tokens) {
+GenerationResult answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
+                        Sampler& sampler, size_t max_tokens) {
   const size_t read = session.tokens();
-  Generation generation = generate([&](int32_t token) { return session.append(token); }, tokenizer,
-                                   session.logits(), sampler, max_tokens,
-                                   [](const std::string& text) {
-                                     print_answer(text);
-                                     return !interrupted();
-                                   });
-  if (max_tokens > 0 && !generation.text.ends_with('\n')) print("\n");
+  GenerationOptions options;
+  options.max_tokens = max_tokens;
+  options.on_text = [](std::string_view text) {
+    print_answer(text);
+    return !interrupted();
+  };
+  GenerationResult result = generate(session, tokenizer, options, &sampler);
+  if (max_tokens > 0 && !result.text.ends_with('\n')) print("\n");
   const auto fed = static_cast<std::ptrdiff_t>(session.tokens() - read);
-  conversation.answer(generation.text, {generation.tokens.begin() + fed, generation.tokens.end()});
-  return generation;
+  conversation.answer(result.text, {result.tokens.begin() + fed, result.tokens.end()});
+  return result;
 }
 
 void tell_what_snapshots_lack(const SamplingOptions& sampling) {
@@ -101,9 +102,16 @@ void tell_what_snapshots_lack(const SamplingOptions& sampling) {
   }
 }
 
-std::string_view finish_reason(const Generation& generation, size_t max_tokens) {
-  if (generation.stopped_by_caller) return "interrupted";
-  return generation.tokens.size() == max_tokens ? kCutShort : "stop";
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "interrupted";
+    case FinishReason::kStop:
+      break;
+  }
+  return "stop";
 }
 
 double tokens_held(const KvCache& cache, const ModelConfig& config) {

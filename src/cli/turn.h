@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "engine/conversation.h"
-#include "engine/generate.h"
+#include "restkv/conversation.h"
+#include "restkv/generate.h"
 #include "restkv/sampler.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -32,13 +32,12 @@ double read_tokens(Session& session, std::span<const int32_t> tokens, const char
 
 /// Prints the model's answer as it comes, ended by a line feed, and tells the conversation. Ctrl-C
 /// ends it early. A limit of 0 tokens means that no answer is wanted: nothing is printed.
-Generation answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
-                  Sampler& sampler, size_t max_tokens);
+GenerationResult answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
+                        Sampler& sampler, size_t max_tokens);
 
 /// Why an answer ended, in the words of chat programming interfaces: "stop" (the model had
-/// finished), `kCutShort`, or "interrupted" (Ctrl-C).
-std::string_view finish_reason(const Generation& generation, size_t max_tokens);
-inline constexpr std::string_view kCutShort = "length";
+/// finished), "length" (`max_tokens`), or "interrupted" (Ctrl-C).
+std::string_view finish_reason_name(FinishReason reason);
 
 /// Tokens per cache head, on average over the layers that are compressed; 0 if there are none.
 double tokens_held(const KvCache& cache, const ModelConfig& config);

@@ -15,8 +15,9 @@
 
 #include "base/text.h"
 #include "eval/suites/choice_tokens.h"
+#include "generate/logprobs.h"
 #include "restkv/error.h"
-#include "restkv/sampler.h"
+#include "restkv/generate.h"
 
 namespace restkv::eval {
 namespace {
@@ -27,28 +28,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Logarithms of the probabilities of single tokens.
-class LogProbabilities {
- public:
-  explicit LogProbabilities(std::span<const float> logits) : logits_(logits) {
-    const double largest = *std::ranges::max_element(logits);
-    double sum = 0;
-    for (const float z : logits) sum += std::exp(static_cast<double>(z) - largest);
-    log_sum_ = largest + std::log(sum);
-  }
-  [[nodiscard]] double of(int32_t token) const {
-    return static_cast<double>(logits_[static_cast<size_t>(token)]) - log_sum_;
-  }
-  /// Whether no other token is more likely.
-  [[nodiscard]] bool most_likely(int32_t token) const {
-    return *std::ranges::max_element(logits_) <= logits_[static_cast<size_t>(token)];
-  }
-
- private:
-  std::span<const float> logits_;
-  double log_sum_ = 0;
-};
-
 /// Tokens that are given: how likely was each of them?
 class GivenTokens : public Line {
  public:
@@ -58,7 +37,7 @@ class GivenTokens : public Line {
     const LogProbabilities p(logits);
     const int32_t token = tokens_[losses_.size()];
     losses_.push_back(-p.of(token));
-    greedy_ = greedy_ && p.most_likely(token);
+    greedy_ = greedy_ && p.is_likeliest(token);
     if (losses_.size() == tokens_.size()) return std::nullopt;
     return token;
   }
@@ -74,13 +53,6 @@ class GivenTokens : public Line {
   std::vector<double> losses_;
   bool greedy_ = true;
 };
-
-/// Where the first of `stops` begins in `text`, looking from `from` on.
-size_t first_stop(std::string_view text, const std::vector<std::string>& stops, size_t from) {
-  size_t first = std::string_view::npos;
-  for (const std::string& stop : stops) first = std::min(first, text.find(stop, from));
-  return first;
-}
 
 }  // namespace
 
@@ -125,11 +97,6 @@ void hold_back(ChoiceSet& choices) {
 
 Answerer::Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<bool()> interrupted)
     : tokenizer_(tokenizer), engine_(engine), interrupted_(std::move(interrupted)) {
-  for (size_t token = 0; token < tokenizer.vocabulary(); ++token) {
-    if (tokenizer.is_end(static_cast<int32_t>(token))) {
-      end_tokens_.push_back(static_cast<int32_t>(token));
-    }
-  }
   const std::vector<int32_t> newline = tokenizer.encode("\n", false, false);
   if (!newline.empty()) newline_ = newline.back();
 }
@@ -138,57 +105,33 @@ Answerer::Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<boo
 class Answerer::Text : public Line {
  public:
   Text(const Answerer& answerer, const Sample& sample, uint32_t seed)
-      : answerer_(answerer), sample_(sample), sampling_(sample.sampling) {
-    sampling_.seed = seed;
-    for (const std::string& stop : sample.stops) {
-      longest_stop_ = std::max(longest_stop_, stop.size());
-    }
-  }
+      : generation_(answerer.tokenizer_, answerer.options_of(sample, seed)) {}
 
   std::optional<int32_t> next(std::span<const float> logits) override {
-    if (!sampler_) sampler_.emplace(sampling_, logits.size());
-    if (count_ >= sample_.max_new_tokens) return std::nullopt;
-    if (count_ < sample_.min_new_tokens) logits = without_ends(logits);
-    const int32_t token = sampler_->sample(logits);
-    unfed_.reset();
-    if (answerer_.tokenizer_.is_end(token)) return std::nullopt;
-    unfed_ = token;
-    const size_t unseen = text_.size() - std::min(text_.size(), longest_stop_ - 1);
-    text_ += answerer_.tokenizer_.piece(token);
-    ++count_;
-    const size_t stop = first_stop(text_, sample_.stops, unseen);
-    if (stop != std::string::npos) {
-      text_.resize(stop);
-      return std::nullopt;
-    }
-    if (sample_.stop_at_newline_token && token == answerer_.newline_) return std::nullopt;
-    if (count_ == sample_.max_new_tokens) return std::nullopt;
-    return token;
+    return generation_.next(logits);
   }
 
-  [[nodiscard]] Draw result() const { return {replace_invalid_utf8(text_), unfed_}; }
+  [[nodiscard]] Draw result() const {
+    const GenerationResult& result = generation_.result();
+    Draw draw{.text = replace_invalid_utf8(result.bytes), .unfed = {}};
+    if (result.last_token_is_pending) draw.unfed = result.tokens.back();
+    return draw;
+  }
 
  private:
-  std::span<const float> without_ends(std::span<const float> logits) {
-    allowed_.assign(logits.begin(), logits.end());
-    const auto forbid = [&](int32_t token) {
-      allowed_[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
-    };
-    std::ranges::for_each(answerer_.end_tokens_, forbid);
-    if (sample_.stop_at_newline_token && answerer_.newline_ >= 0) forbid(answerer_.newline_);
-    return allowed_;
-  }
-
-  const Answerer& answerer_;
-  const Sample& sample_;
-  SamplingOptions sampling_;
-  std::optional<Sampler> sampler_;
-  size_t longest_stop_ = 1;
-  size_t count_ = 0;
-  std::string text_;
-  std::optional<int32_t> unfed_;
-  std::vector<float> allowed_;
+  Generation generation_;
 };
+
+GenerationOptions Answerer::options_of(const Sample& sample, uint32_t seed) const {
+  GenerationOptions options;
+  options.max_tokens = sample.max_new_tokens;
+  options.min_tokens = std::min(sample.min_new_tokens, sample.max_new_tokens);
+  options.stop = sample.stops;
+  if (sample.stop_at_newline_token && newline_ >= 0) options.last_tokens = {newline_};
+  options.sampling = sample.sampling;
+  options.sampling.seed = seed;
+  return options;
+}
 
 /// A line and the cache it goes on.
 struct Answerer::Work {
@@ -212,7 +155,7 @@ void Answerer::finish(std::span<Work> works, const AnswerProgress& progress) {
   size_t begun = 0;
   size_t copied = 0;
   const auto begin_more = [&] {
-    while (begun < works.size() && active.size() < Engine::kMostTogether) {
+    while (begun < works.size() && active.size() < Engine::kMaxBatch) {
       const Work& work = works[begun];
       const size_t bytes = work.last_of_cache ? 0 : work.cache->kept_bytes();
       if (!active.empty() && copied + bytes > kMostCopied) return;
@@ -262,7 +205,7 @@ std::vector<std::vector<float>> Answerer::feed(int32_t token, std::span<KvCache>
   for (size_t first = 0; first < caches.size(); first += together.size()) {
     if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
     together.clear();
-    for (size_t i = first; i < std::min(first + Engine::kMostTogether, caches.size()); ++i) {
+    for (size_t i = first; i < std::min(first + Engine::kMaxBatch, caches.size()); ++i) {
       together.push_back(&caches[i]);
     }
     const auto start = Clock::now();

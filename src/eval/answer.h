@@ -11,6 +11,7 @@
 #include "eval/prompt_tokens.h"
 #include "eval/suite.h"
 #include "restkv/engine.h"
+#include "restkv/generate.h"
 #include "restkv/kv_cache.h"
 #include "restkv/tokenizer.h"
 
@@ -94,6 +95,7 @@ class Answerer {
   class Text;
   struct Work;
 
+  [[nodiscard]] GenerationOptions options_of(const Sample& sample, uint32_t seed) const;
   /// Carries all lines to their ends.
   void finish(std::span<Work> works, const AnswerProgress& progress);
   /// Appends a token to every cache; what each predicts after it.
@@ -103,7 +105,6 @@ class Answerer {
   const Tokenizer& tokenizer_;
   Engine& engine_;
   std::function<bool()> interrupted_;
-  std::vector<int32_t> end_tokens_;
   int32_t newline_ = -1;
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <llama.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/ggml_log.h"
@@ -28,6 +29,7 @@ bool is_moderate_factor(float value) { return value >= 1e-6F && value <= 1e6F; }
 struct Sampler::Impl {
   std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> chain{nullptr, llama_sampler_free};
   std::vector<llama_token_data> candidates;
+  bool takes_the_first = false;  ///< Of the likeliest tokens: nothing else is asked of it.
 };
 
 void validate(const SamplingOptions& o) {
@@ -59,6 +61,7 @@ Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_
                                        o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
   }
   if (o.temperature == 0) {
+    impl_->takes_the_first = llama_sampler_chain_n(chain) == 0;
     llama_sampler_chain_add(chain, llama_sampler_init_greedy());
     return;
   }
@@ -72,6 +75,9 @@ Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_
 Sampler::~Sampler() = default;
 
 int32_t Sampler::sample(std::span<const float> logits) {
+  if (impl_->takes_the_first) {
+    return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
+  }
   auto& candidates = impl_->candidates;
   candidates.resize(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {

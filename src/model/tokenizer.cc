@@ -61,6 +61,7 @@ struct Tokenizer::Impl {
   std::optional<ControlTokens> control;
   size_t longest_token = 1;              ///< Bytes of a token's text that are no white space.
   std::array<bool, 256> single_bytes{};  ///< Bytes that are tokens by themselves.
+  std::vector<int32_t> end_tokens;
 
   [[nodiscard]] std::vector<int32_t> tokens(std::string_view text, bool parse_special) const;
   [[nodiscard]] std::vector<int32_t> plain_tokens(std::string_view text) const;
@@ -92,6 +93,9 @@ Tokenizer::Tokenizer(const std::string& path) : impl_(std::make_unique<Impl>()) 
   impl_->control.emplace(impl_->vocab);
   for (size_t token = 0; token < vocabulary(); ++token) {
     const std::string text = piece(static_cast<int32_t>(token), true);
+    if (is_end(static_cast<int32_t>(token))) {
+      impl_->end_tokens.push_back(static_cast<int32_t>(token));
+    }
     if (text.size() == 1) impl_->single_bytes[static_cast<unsigned char>(text[0])] = true;
     impl_->longest_token = std::max(impl_->longest_token, text.size() - count_spaces(text));
   }
@@ -302,6 +306,8 @@ std::string Tokenizer::decode(std::span<const int32_t> tokens, bool render_speci
 }
 
 bool Tokenizer::is_end(int32_t token) const { return llama_vocab_is_eog(impl_->vocab, token); }
+
+const std::vector<int32_t>& Tokenizer::end_tokens() const { return impl_->end_tokens; }
 
 size_t Tokenizer::vocabulary() const {
   return static_cast<size_t>(llama_vocab_n_tokens(impl_->vocab));

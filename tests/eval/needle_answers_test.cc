@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/generate.h"
 #include "eval/needle.h"
 #include "restkv/engine.h"
+#include "restkv/generate.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -31,9 +31,10 @@ class NeedleAnswers : public ::testing::Test {
   }
 
   std::string answer(const std::vector<float>& logits, CacheRequest& request) {
-    Sampler sampler({}, model_.config().vocabulary);
-    return generate([&](int32_t token) { return engine_.decode(token, request.cache); }, tokenizer_,
-                    logits, sampler, 16)
+    GenerationOptions options;
+    options.max_tokens = 16;
+    return generate([&](int32_t token) { return engine_.decode(token, request.cache); }, logits,
+                    tokenizer_, options)
         .text;
   }
 

@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include "engine/generate.h"
 #include "eval/fake_suite.h"
 #include "eval/results.h"
 #include "restkv/error.h"
+#include "restkv/generate.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -188,13 +188,14 @@ TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
   std::vector<CacheRequest> requests(1);
   requests[0].options = cell("snapkv", 48).options;
   const auto logits = engine.prefill(tokenizer->encode(sample.prompt, true, true), requests);
-  Sampler sampler({}, model->config().vocabulary);
-  const Generation expected = generate(
+  GenerationOptions options;
+  options.max_tokens = sample.max_new_tokens;
+  const GenerationResult expected = generate(
       [&](int32_t token) {
         KvCache* const caches[] = {&requests[0].cache};
         return engine.decode({&token, 1}, caches).row_span(0);
       },
-      *tokenizer, logits, sampler, sample.max_new_tokens);
+      logits, *tokenizer, options);
   const SampleResult result = result_of(sample);
   EXPECT_EQ(result.cells.at(2).answer.text, expected.text);
   EXPECT_EQ(result.cells.at(2).decode_steps, expected.steps);

@@ -19,15 +19,24 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${scratch_dir}/bui
     -D CONSUMER_COMPONENT=${component} ${without})
 run(${CMAKE_COMMAND} --build ${scratch_dir}/build)
 run(${scratch_dir}/build/consumer)
-if(component STREQUAL "core")
-  # The example, built as its reader would.
-  run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/../../examples -B ${scratch_dir}/examples
-      -G ${generator} -D CMAKE_CXX_COMPILER=${compiler}
-      -D CMAKE_PREFIX_PATH=${scratch_dir}/prefix ${without})
-  run(${CMAKE_COMMAND} --build ${scratch_dir}/examples)
-  run(${scratch_dir}/examples/evict_tensors)
-endif()
+# The examples, built as their reader would.
+set(with_models OFF)
 if(component STREQUAL "restkv")
+  set(with_models ON)
+endif()
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/../../examples -B ${scratch_dir}/examples
+    -G ${generator} -D CMAKE_CXX_COMPILER=${compiler} -D WITH_MODELS=${with_models}
+    -D CMAKE_PREFIX_PATH=${scratch_dir}/prefix ${without})
+run(${CMAKE_COMMAND} --build ${scratch_dir}/examples)
+run(${scratch_dir}/examples/evict_tensors)
+if(component STREQUAL "restkv")
+  file(WRITE ${scratch_dir}/note.txt "The meeting was moved to Thursday, in room 12.")
+  execute_process(COMMAND ${scratch_dir}/examples/answer ${model} ${scratch_dir}/note.txt
+                          "To which day was the meeting moved?"
+                  OUTPUT_VARIABLE answer COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT answer MATCHES "Thursday")
+    message(FATAL_ERROR "examples/answer said: ${answer}")
+  endif()
   # The installed program finds the libraries that the build folder's one finds.
   run(${scratch_dir}/prefix/bin/restkv --version)
 endif()

@@ -1,0 +1,133 @@
+#include "restkv/conversation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+/// Where `text` goes on beyond `read`, which ends with `answer`. Some templates trim what was said:
+/// spaces around the answer that the model wrote itself do not matter.
+std::optional<size_t> continuation(std::string_view text, std::string_view read,
+                                   std::string_view answer) {
+  if (text.starts_with(read)) return read.size();
+  const std::string_view question = read.substr(0, read.size() - answer.size());
+  if (!text.starts_with(question)) return std::nullopt;
+  if (!text.substr(question.size()).starts_with(trimmed(answer))) return std::nullopt;
+  return question.size() + trimmed(answer).size();
+}
+
+}  // namespace
+
+Conversation::Conversation(const Tokenizer& tokenizer, const std::string& system,
+                           bool parse_special)
+    : tokenizer_(&tokenizer), parse_special_(parse_special) {
+  if (!system.empty()) messages_.push_back({"system", system});
+}
+
+Conversation Conversation::plain_text(const Tokenizer& tokenizer, bool parse_special) {
+  Conversation conversation(tokenizer, {}, parse_special);
+  conversation.plain_text_ = true;
+  return conversation;
+}
+
+Conversation Conversation::begun_anew() const {
+  const bool has_system = !messages_.empty() && messages_.front().role == "system";
+  Conversation conversation(*tokenizer_, has_system ? messages_.front().content : std::string(),
+                            parse_special_);
+  conversation.plain_text_ = plain_text_;
+  return conversation;
+}
+
+Conversation::Turn Conversation::ask(const std::string& text) {
+  if (plain_text_) {
+    Turn turn{.tokens = std::exchange(unread_, {})};
+    const std::vector<int32_t> tokens = tokenizer_->encode(text, read_.empty(), parse_special_);
+    turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+    read_ += text;
+    return turn;
+  }
+  const std::string answer =
+      !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
+  require_no_zero_byte(text, "the user's message");
+  messages_.push_back({"user", text});
+  ChatText whole = tokenizer_->format_chat(messages_, parse_special_);
+  const auto added = continuation(whole.text, read_, answer);
+  Turn turn;
+  turn.from_the_start = !added;
+  if (!added || read_.empty()) {
+    turn.tokens = tokenizer_->encode(whole, true);
+  } else {
+    turn.tokens = std::exchange(unread_, {});
+    const std::vector<int32_t> tokens = tokenizer_->encode(whole.part(*added), false);
+    turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+  }
+  unread_.clear();
+  read_ = std::move(whole.text);
+  return turn;
+}
+
+void Conversation::answer(std::string text, std::vector<int32_t> unread) {
+  // The cache has read the model's own tokens; this is how templates write the turn, as C strings.
+  for (size_t zero = 0; (zero = text.find('\0', zero)) != std::string::npos;) {
+    text.replace(zero, 1, "\uFFFD");
+  }
+  read_ += text;
+  if (!plain_text_) messages_.push_back({"assistant", std::move(text)});
+  unread_ = std::move(unread);
+}
+
+std::string Conversation::to_json() const {
+  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+  for (const ChatMessage& m : messages_) {
+    messages.push_back({{"role", m.role}, {"content", m.content}});
+  }
+  // An answer that was cut off may end within a character.
+  return nlohmann::ordered_json{{"plain_text", plain_text_},
+                                {"parse_special", parse_special_},
+                                {"messages", messages},
+                                {"read", read_},
+                                {"unread", unread_}}
+      .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+void Conversation::from_json(const std::string& json) {
+  try {
+    const auto object = parse_json(json);
+    std::vector<ChatMessage> messages;
+    for (const auto& m : list_field(object, "messages")) {
+      messages.push_back({text_field(m, "role"), text_field(m, "content")});
+    }
+    std::string read = text_field(object, "read");
+    const bool plain_text = bool_field(object, "plain_text");
+    const bool parse_special = bool_field(object, "parse_special");
+    std::vector<int32_t> unread;
+    for (const auto& token : list_field(object, "unread")) {
+      if (!token.is_number_integer()) {
+        throw Error(ErrorCode::kInput, "field 'unread' must be a list of tokens");
+      }
+      unread.push_back(token.get<int32_t>());
+    }
+    if (!messages.empty() && messages.back().role == "assistant" &&
+        !read.ends_with(messages.back().content)) {
+      throw Error(ErrorCode::kInput, "its answers contradict its text");
+    }
+    messages_ = std::move(messages);
+    read_ = std::move(read);
+    unread_ = std::move(unread);
+    plain_text_ = plain_text;
+    parse_special_ = parse_special;
+  } catch (const Error& e) {
+    throw Error(ErrorCode::kInput, fmt::format("holds no conversation: {}", e.what()));
+  }
+}
+
+}  // namespace restkv
