@@ -141,6 +141,10 @@ class OutputFactor {
   std::vector<float> r_;
 };
 
+/// What a method remembers of a layer of a sequence from one selection to the next: any numbers,
+/// none before the first. Forked and saved with the sequence; whoever reads them must expect any.
+using MethodState = std::vector<uint64_t>;
+
 /// What a method may look at: one layer after prefill. Views only; nothing is copied.
 struct LayerObservation {
   /// Last rows of the prompt, oldest first, after rotary embedding: [query_heads, rows, d], with at
@@ -177,9 +181,7 @@ struct LayerObservation {
   /// Which query head `queries` begin with, where an observation shows a part of a layer's heads:
   /// `output` and `query_statistics` are those of the whole layer.
   size_t first_query_head = 0;
-  /// lacache, whose ladder goes on where the last selection in this layer of a stream ended: how
-  /// many rows that was, 0 before the first. Moved on by each selection. Null: there is only one.
-  size_t* ladder_cursor = nullptr;
+  MethodState* state = nullptr;  ///< Null: this selection is the only one.
 };
 
 /// Intermediate results of a selection, for tests and pictures. `raw` and `smoothed` are
@@ -292,6 +294,11 @@ const Allocation& find_allocation(std::string_view name);
 std::span<const Method> methods();
 /// Throws `Error` (kInvalidArgument) listing the known names if there is none called `name`.
 const Method& find_method(std::string_view name);
+/// Adds a method to those known by name, from outside the library: `Method` says what it must
+/// state. Its texts must outlive the program's use of it. Not while other threads use methods.
+/// Throws `Error` (kInvalidArgument) if the name is taken, or a part is missing that every method
+/// has.
+void register_method(Method method);
 /// The defaults of a method; throws like `find_method`.
 CompressionOptions default_options(std::string_view method);
 /// The values of the method's authors, for comparisons with published figures: those of restkv set

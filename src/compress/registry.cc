@@ -44,32 +44,59 @@ void append_shared_options(std::vector<std::string_view>& options) {
   options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon"});
 }
 
-}  // namespace
+/// References to rows stay good: there is room for all from the beginning.
+constexpr size_t kMostMethods = 128;
 
-std::span<const Method> methods() {
-  static const auto table = [] {
-    std::array rows = {
-        restkv_method(),
-        snapkv_method(),
-        streaming_llm_method(),
-        h2o_method(),
-        observed_attention_method(),
-        tova_method(),
-        lacache_method(),
-        expected_attention_method(),
-        keydiff_method(),
-        lagkv_method(),
-        cur_method(),
-        knorm_method(),
-        random_method(),
-        full_method(),
-    };
-    for (Method& method : rows) {
+std::vector<Method>& method_table() {
+  static std::vector<Method> table = [] {
+    std::vector<Method> rows;
+    rows.reserve(kMostMethods);
+    for (Method method : {
+             restkv_method(),
+             snapkv_method(),
+             streaming_llm_method(),
+             h2o_method(),
+             observed_attention_method(),
+             tova_method(),
+             lacache_method(),
+             expected_attention_method(),
+             keydiff_method(),
+             lagkv_method(),
+             cur_method(),
+             knorm_method(),
+             random_method(),
+             full_method(),
+         }) {
       if (method.allocates) append_shared_options(method.options);
+      rows.push_back(std::move(method));
     }
     return rows;
   }();
   return table;
+}
+
+}  // namespace
+
+std::span<const Method> methods() { return method_table(); }
+
+void register_method(Method method) {
+  if (method.name.empty()) refuse("a method needs a name");
+  for (const Method& known : methods()) {
+    if (known.name == method.name)
+      refuse(fmt::format("there is a method \"{}\" already", method.name));
+  }
+  if (method.check == nullptr || method.score == nullptr) {
+    refuse(fmt::format("method \"{}\" says not how it checks its options or how it scores",
+                       method.name));
+  }
+  for (const std::string_view option : method.options) find_compression_option(option);
+  if (methods().size() == kMostMethods) {
+    refuse(fmt::format("there are {} methods, and no room for \"{}\"", kMostMethods, method.name));
+  }
+  if (method.allocates) append_shared_options(method.options);
+  method.defaults.method = method.name;
+  if (method.paper_defaults) method.paper_defaults->method = method.name;
+  method_table().push_back(std::move(method));
 }
 
 const Method& find_method(std::string_view name) { return find(methods(), "method", name); }

@@ -66,7 +66,7 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   whole.values = kv.values();
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
-  whole.ladder_cursor = &sequence.layers[layer].ladder_cursor;
+  whole.state = &sequence.layers[layer].method_state;
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
   Selection kept = select_ragged(parts, options);

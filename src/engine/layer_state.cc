@@ -98,10 +98,10 @@ void LayerState::save(ByteWriter& out) const {
   sums.save(out);
   out.number<uint64_t>(statistics.size());
   for (const QueryStatistics& s : statistics) s.save(out);
-  out.number<uint64_t>(ladder_cursor);
+  out.array(std::span<const uint64_t>(method_state));
 }
 
-void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows) {
+void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows, uint32_t version) {
   const auto queries = in.number<uint64_t>();
   std::vector<AlignedVector<float>> heads(queries > 0 ? config.query_heads : 0);
   for (AlignedVector<float>& head : heads) {
@@ -119,8 +119,12 @@ void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows) {
   in.expect(count <= 1, "a layer has more than one set of query statistics");
   statistics.assign(count, QueryStatistics(config.query_heads, config.key_dim));
   for (QueryStatistics& s : statistics) s.load(in);
-  ladder_cursor = in.number<uint64_t>();
-  in.expect(ladder_cursor <= rows, "a ladder stands beyond its rows");
+  if (version == 2) {  // LaCache's cursor, 0 before the first selection
+    const auto cursor = in.number<uint64_t>();
+    method_state.assign(cursor > 0 ? 1 : 0, cursor);
+  } else {
+    in.array(method_state);
+  }
 }
 
 }  // namespace restkv

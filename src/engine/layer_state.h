@@ -37,7 +37,7 @@ class AttentionSums {
 struct LayerState {
   AttentionSums sums;                       ///< Rows if a request needs them, else none.
   std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
-  size_t ladder_cursor = 0;                 ///< See `LayerObservation`.
+  MethodState method_state;
 
   /// The last queries, oldest first: [query_heads, rows, d].
   [[nodiscard]] Heads<float> queries() { return all().slice_rows(begin_, end_ - begin_); }
@@ -45,10 +45,10 @@ struct LayerState {
   Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
   void forget_queries() { begin_ = end_ = 0; }
 
-  /// For snapshots. `load` expects a layer of `rows` rows; throws `Error` (kInput) on what does not
-  /// fit it or the model.
+  /// For snapshots. `load` expects a layer of `rows` rows in a file of format `version`; throws
+  /// `Error` (kInput) on what does not fit it or the model.
   void save(ByteWriter& out) const;
-  void load(ByteReader& in, const ModelConfig& config, size_t rows);
+  void load(ByteReader& in, const ModelConfig& config, size_t rows, uint32_t version);
 
  private:
   [[nodiscard]] Heads<float> all() { return {queries_.data(), heads_, capacity_, dim_}; }

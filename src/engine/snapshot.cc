@@ -22,7 +22,8 @@ namespace restkv {
 namespace {
 
 constexpr std::string_view kMagic = "rkv-snap";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
+constexpr uint32_t kOldestVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
 
@@ -162,7 +163,7 @@ void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReade
             "it counts more tokens per head than there are");
 }
 
-Snapshot read_body(const Model& model, ByteReader& in) {
+Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
   const ModelConfig& c = model.config();
   Snapshot snapshot;
   snapshot.note = in.text();
@@ -181,7 +182,7 @@ Snapshot read_body(const Model& model, ByteReader& in) {
   check_cache(c, sequence, in);
   sequence.layers.resize(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
-    sequence.layers[layer].load(in, c, longest_head(cache, layer));
+    sequence.layers[layer].load(in, c, longest_head(cache, layer), version);
   }
   in.expect(in.at_end(), "it goes on behind its end");
   return snapshot;
@@ -240,12 +241,12 @@ Snapshot load_snapshot(const Model& model, const std::string& path) {
            fmt::format("has format {}, of a newer version of restkv; this one reads format {}",
                        version, kVersion));
   }
-  if (version < kVersion) {
-    refuse(
-        ErrorCode::kUnsupported,
-        fmt::format("has format {}, of an older version of restkv, and this one reads format {}; "
-                    "read the text again",
-                    version, kVersion));
+  if (version < kOldestVersion) {
+    refuse(ErrorCode::kUnsupported,
+           fmt::format(
+               "has format {}, of an older version of restkv, and this one reads formats {} to {}; "
+               "read the text again",
+               version, kOldestVersion, kVersion));
   }
   const auto reserved = header.number<uint32_t>();
   const auto expected = header.number<uint64_t>();
@@ -270,7 +271,7 @@ Snapshot load_snapshot(const Model& model, const std::string& path) {
                        model.path(),
                        here == description ? "of the same shape with other weights" : here));
   }
-  return read_body(model, body);
+  return read_body(model, body, version);
 }
 
 }  // namespace restkv

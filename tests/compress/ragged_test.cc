@@ -166,9 +166,9 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
                        std::to_string(budget) + ", layer " + std::to_string(index) + ", rows " +
                        std::to_string(rows[0]) + " " + std::to_string(rows[1]) + " " +
                        std::to_string(rows[2]) + (options.critical ? ", critical" : ""));
-          size_t cursor = 0;
+          MethodState state;
           auto& heads = layer.observe(index, kLayers, static_cast<size_t>(budget) + 5);
-          for (LayerObservation& head : heads) head.ladder_cursor = &cursor;
+          for (LayerObservation& head : heads) head.state = &state;
           const Selection selection = select_ragged(heads, options);
           const size_t repeat = options.per_query_head ? 2 : 1;
           ASSERT_EQ(selection.keep.size(), kHeads * repeat);

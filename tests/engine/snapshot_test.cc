@@ -245,6 +245,33 @@ std::string changed(std::string file, size_t place, T number) {
   return file;
 }
 
+TEST_F(SnapshotTest, ReadsTheFormatBefore) {
+  // Of methods that remember nothing, the bytes are the same: LaCache's cursor was 0.
+  Session now = session(options());
+  now.save(path_);
+  write_file_atomically(path_, changed<uint32_t>(read_file(path_), 8, 2));
+  Session before = Session::load(*model_, path_);
+  EXPECT_EQ(go_on(before), go_on(now));
+
+  // LaCache remembers one number, which had no count before it. It looks at nothing else, so that the state
+  // of each layer is three other counts, all 0, and these two.
+  now = session(options("lacache"));
+  now.save(path_);
+  std::string file = read_file(path_);
+  const size_t layers = model_->config().layers;
+  for (size_t layer = layers; layer-- > 0;) {
+    const size_t state = file.size() - 8 - 8 * (layers - 1 - layer) * 4 - 5 * 8;
+    uint64_t count = 0;
+    std::memcpy(&count, file.data() + state + 24, 8);
+    ASSERT_EQ(count, 1U);
+    file.erase(state + 24, 8);
+  }
+  file = changed<uint32_t>(file, 8, 2);
+  write_file_atomically(path_, changed<uint64_t>(file, 16, file.size()));
+  before = Session::load(*model_, path_);
+  EXPECT_EQ(go_on(before), go_on(now));
+}
+
 // Numbers that no session of the model can have, in files whose checksum is right.
 TEST_F(SnapshotTest, RefusesPositionsAndCountsThatCannotBe) {
   testing::TinyModel windowed;

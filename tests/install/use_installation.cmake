@@ -19,6 +19,9 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${scratch_dir}/bui
     -D CONSUMER_COMPONENT=${component} ${without})
 run(${CMAKE_COMMAND} --build ${scratch_dir}/build)
 run(${scratch_dir}/build/consumer)
+if(component STREQUAL "core")
+  run(${scratch_dir}/build/outside_method)
+endif()
 # The examples, built as their reader would.
 set(with_models OFF)
 if(component STREQUAL "restkv")

@@ -66,14 +66,17 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                   SelectionTrace*) {
   const size_t n = layer.keys.rows;
   LadderPlanner::Shape shape = ladder(options, layer.layers);
-  if (layer.ladder_cursor != nullptr) shape.cursor = *layer.ladder_cursor;
+  // The ladder goes on where the last selection in this layer ended: behind so many rows.
+  if (layer.state != nullptr) {
+    shape.cursor = layer.state->empty() ? 0 : std::min<size_t>(layer.state->front(), n);
+  }
   LadderPlanner planner(shape);
   std::vector<int32_t> entries(n);
   std::iota(entries.begin(), entries.end(), 0);
   const std::vector<LadderCut> cuts = planner.compact(n);
   for (const LadderCut& cut : cuts) entries = cut.apply(layer.layer, entries);
-  if (layer.ladder_cursor != nullptr && !cuts.empty()) {
-    *layer.ladder_cursor = cursor_among_kept(entries, planner.cursor(), options);
+  if (layer.state != nullptr && !cuts.empty()) {
+    *layer.state = {cursor_among_kept(entries, planner.cursor(), options)};
   }
   return score_kv_heads(layer, options, n, [&](size_t, std::span<float> row) {
     std::fill(row.begin(), row.end(), -std::numeric_limits<float>::infinity());

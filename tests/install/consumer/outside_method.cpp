@@ -1,0 +1,88 @@
+// A compression method of one's own, known by name like the library's: keeps the positions whose values are
+// longest.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+
+#include "restkv/compress.h"
+#include "restkv/error.h"
+
+namespace {
+
+constexpr size_t kTokens = 40;
+constexpr size_t kDim = 4;
+
+void check(const restkv::CompressionOptions& options) {
+  if (options.budget >= 1) return;
+  throw restkv::Error(restkv::ErrorCode::kInvalidArgument, "budget must be at least 1");
+}
+
+restkv::LayerScores score(const restkv::LayerObservation& layer,
+                          const restkv::CompressionOptions& /*options*/,
+                          restkv::SelectionTrace* /*trace*/) {
+  restkv::LayerScores scores(layer.keys.heads, layer.keys.rows);
+  for (size_t h = 0; h < layer.values.heads; ++h) {
+    for (size_t n = 0; n < layer.values.rows; ++n) {
+      float norm = 0;
+      for (size_t i = 0; i < layer.values.dim; ++i) {
+        norm += layer.values.row(h, n)[i] * layer.values.row(h, n)[i];
+      }
+      scores.rows().row(h)[n] = norm;
+    }
+  }
+  if (layer.state != nullptr) {  // counts its selections, as something to remember
+    if (layer.state->empty()) layer.state->push_back(0);
+    ++layer.state->front();
+  }
+  return scores;
+}
+
+bool expect(bool ok, const char* what) {
+  if (!ok) std::fprintf(stderr, "outside_method: %s\n", what);
+  return ok;
+}
+
+}  // namespace
+
+int main() {
+  restkv::Method method;
+  method.name = "value-norm";
+  method.summary = "keeps the longest values";
+  method.paper = "none";
+  method.check = check;
+  method.score = score;
+  restkv::register_method(method);
+
+  std::vector<float> keys(kTokens * kDim, 1.0F);
+  std::vector<float> values(kTokens * kDim, 0.0F);
+  for (size_t n = 0; n < kTokens; ++n) values[n * kDim] = static_cast<float>(n * 7 % kTokens);
+  restkv::CompressionOptions options = restkv::default_options("value-norm");
+  options.budget = 5;
+  restkv::validate(options);
+  restkv::MethodState state;
+  restkv::LayerObservation layer;
+  layer.queries = {keys.data(), 1, kTokens, kDim};
+  layer.keys = {keys.data(), 1, kTokens, kDim};
+  layer.values = {values.data(), 1, kTokens, kDim};
+  layer.state = &state;
+  const restkv::Selection kept = restkv::select_tokens(layer, options);
+
+  std::vector<int32_t> expected;
+  for (size_t n = 0; n < kTokens; ++n) {
+    if (n * 7 % kTokens >= kTokens - 5) expected.push_back(static_cast<int32_t>(n));
+  }
+  bool ok = expect(kept.keep.at(0) == expected, "other positions are kept than the longest values");
+  ok = expect(state == restkv::MethodState{1}, "what the method remembers is gone") && ok;
+  ok = expect(restkv::methods().back().name == "value-norm", "the table does not have it") && ok;
+  // It shares the budget out as the library's own do.
+  options.allocation = "ada";
+  ok = expect(restkv::select_tokens(layer, options).keep.at(0).size() == 5, "ada keeps others") && ok;
+  try {
+    restkv::register_method(method);
+    ok = expect(false, "a name can be taken twice");
+  } catch (const restkv::Error&) {
+  }
+  return ok ? 0 : 1;
+}
