@@ -12,7 +12,6 @@
 #include <functional>
 #include <iostream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,7 +39,6 @@
 namespace restkv::bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using cli::print;
 
 struct Flags {
@@ -158,7 +156,7 @@ Measurement measure_one(const Flags& flags, const Side& side, const Job& job,
   const std::vector<std::string> arguments{RESTKV_OPENVINO_SIDE};
   const ChildResult child =
       run_program(flags.openvino, arguments, to_text(job), title, cli::interrupted);
-  auto m = parse_json(child.output).get<Measurement>();
+  Measurement m = parse_measurement(child.output);
   m.peak_resident_bytes = child.peak_resident_bytes;
   return m;
 }
@@ -280,7 +278,8 @@ Json to_json(const LengthResult& r, const Flags& flags, const CompressionOptions
     entry["decode_tokens_per_second"] = static_cast<double>(flags.decode) / s.decode_seconds();
     entry["peak_resident_bytes"] = s.peak_bytes();
     if (!flags.synthetic) entry["same_tokens_as_llama"] = r.same_tokens(s);
-    entry["runs"] = nlohmann::json(s.runs);
+    Json& runs = entry["runs"] = Json::array();
+    for (const Measurement& run : s.runs) runs.push_back(to_json(run));
     if (s.side->is_restkv()) {
       entry["compress_share_of_prefill"] = s.compress_share();
       entry["ratio_to_best_llama"] = to_json(ratios(r, s, RuntimeName::kLlama));
@@ -327,7 +326,7 @@ void compare(const Flags& flags) {
   }
   if (!flags.json.empty() && !results.empty()) {
     Json machine = describe_machine(cli::machine_description(), load_before);
-    machine["limits"] = nlohmann::json(limits);
+    machine["limits"] = to_json(limits);
     const Json report{{"date", utc_time()},
                       {"machine", machine},
                       {"software", describe_software()},

@@ -3,128 +3,34 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <concepts>
+#include <utility>
+#include <variant>
 
-#include "base/file.h"
+#include "base/parse_number.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
 
-using nlohmann::json;
-using nlohmann::ordered_json;
+using List = std::vector<Json>;
+using Fields = std::vector<JsonField>;
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorCode::kInput, reason); }
 
-[[noreturn]] void refuse(std::string_view source, size_t line, std::string_view reason) {
-  refuse(source.empty() ? std::string(reason) : fmt::format("{}:{}: {}", source, line, reason));
+[[noreturn]] void refuse_type(const Json& value, std::string_view wanted) {
+  refuse(fmt::format("expected {}, not {}", wanted, shown(value)));
 }
 
-size_t line_of(std::string_view text, size_t position) {
-  const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(position, text.size()));
-  return 1 + static_cast<size_t>(std::count(text.begin(), end, '\n'));
-}
-
-/// Where `text` first has too many levels; npos if it never has. Strings are skipped as the parser
-/// skips them, so that both agree on every text that the parser takes.
-size_t too_deep_at(std::string_view text) {
-  size_t levels = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    switch (text[i]) {
-      case '"':
-        for (++i; i < text.size() && text[i] != '"'; ++i) {
-          if (text[i] == '\\') ++i;
-        }
-        break;
-      case '[':
-      case '{':
-        if (++levels > kMostJsonLevels) return i;
-        break;
-      case ']':
-      case '}':
-        if (levels > 0) --levels;
-        break;
-      default:
-        break;
-    }
-  }
-  return std::string_view::npos;
-}
-
-/// Where `text` first writes a zero byte, which ends a text wherever C libraries read it; npos if
-/// it never does.
-size_t zero_byte_at(std::string_view text) {
-  constexpr std::string_view kZero = "\\u0000";
-  for (size_t at = text.find(kZero); at != std::string_view::npos; at = text.find(kZero, at + 1)) {
-    const size_t before = text.substr(0, at).find_last_not_of('\\') + 1;
-    if ((at - before) % 2 == 0) return at;  // otherwise the backslash is escaped itself
-  }
-  return std::string_view::npos;
-}
-
-std::string cut(std::string text, size_t most) {
-  if (text.size() <= most) return text;
-  size_t end = most - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;
-  return text.substr(0, end) + "...";
-}
-
-/// The fields of the objects that a parser is in. JSON does not say which of two alike counts.
-class OpenObjects {
- public:
-  template <class Json>
-  bool operator()(int /*depth*/, nlohmann::detail::parse_event_t event, Json& value) {
-    using Event = nlohmann::detail::parse_event_t;
-    if (event == Event::object_start) {
-      fields_.emplace_back();
-    } else if (event == Event::object_end) {
-      fields_.pop_back();
-    } else if (event == Event::key) {
-      const auto& name = value.template get_ref<const std::string&>();
-      if (!fields_.back().insert(name).second) {
-        refuse(
-            fmt::format("field '{}' stands twice in one object; keep one of them", cut(name, 80)));
-      }
-    }
-    return true;
-  }
-
- private:
-  std::vector<std::set<std::string>> fields_;
-};
-
-/// "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error while parsing
-/// value - invalid literal; ..." as "parse error at column 9: invalid literal; ...": the caller
-/// knows the line.
-std::string short_reason(std::string_view text) {
-  if (const size_t end = text.find("] "); end != std::string_view::npos)
-    text.remove_prefix(end + 2);
-  std::string reason(text);
-  constexpr std::string_view kLine = "line ";
-  const size_t at = reason.find(kLine);
-  const size_t end = reason.find(", ", at);
-  if (at != std::string::npos && end != std::string::npos) reason.erase(at, end + 2 - at);
-  constexpr std::string_view kSyntax = "syntax error while parsing ";
-  const size_t syntax = reason.find(kSyntax);
-  const size_t dash = reason.find(" - ", syntax);
-  if (syntax != std::string::npos && dash != std::string::npos) {
-    reason.erase(syntax, dash + 3 - syntax);
-  }
-  return cut(std::move(reason), 300);  // the last word that was read may be a megabyte
-}
-
-template <class Json>
 std::string described(const Json& value) {
-  return value.is_primitive() && !value.is_string() ? shown(value)
-                                                    : fmt::format("of type {}", value.type_name());
+  const bool is_short = value.is_null() || value.is_boolean() || value.is_number();
+  return is_short ? shown(value) : fmt::format("of type {}", value.type_name());
 }
 
-template <class Json>
 [[noreturn]] void refuse_type(std::string_view name, std::string_view wanted, const Json& value) {
   refuse(fmt::format("field '{}' must be {}, not {}", name, wanted, described(value)));
 }
 
-template <class Json>
 const Json& typed_field(const Json& record, std::string_view name,
                         bool (Json::*is_wanted)() const noexcept, std::string_view wanted) {
   const Json& value = field(record, name);
@@ -132,92 +38,294 @@ const Json& typed_field(const Json& record, std::string_view name,
   return value;
 }
 
+std::vector<const JsonField*> by_name(const Fields& fields) {
+  std::vector<const JsonField*> order;
+  order.reserve(fields.size());
+  for (const JsonField& field : fields) order.push_back(&field);
+  std::ranges::sort(order, {}, &JsonField::name);
+  return order;
+}
+
+bool begins_with_text(const Json& pair) {
+  return pair.is_array() && pair.size() == 2 && pair[0].is_string();
+}
+
+template <class T>
+constexpr bool kIsVector = false;
+template <class T>
+constexpr bool kIsVector<std::vector<T>> = true;
+
 }  // namespace
 
-template <class Json>
-Json parse_json(std::string_view text, std::string_view source) {
-  if (const size_t at = too_deep_at(text); at != std::string_view::npos) {
-    refuse(source, line_of(text, at),
-           fmt::format("has more than {} levels of lists and objects within each other; remove "
-                       "what is nested deeper",
-                       kMostJsonLevels));
+/// Whole numbers are int64_t wherever that can hold them.
+struct Json::Value {
+  std::variant<bool, int64_t, uint64_t, double, std::string, List, Fields> content;
+
+  template <class T>
+  explicit Value(T value) : content(std::move(value)) {}
+
+  /// The content if it is a `T`, otherwise null.
+  template <class T>
+  static const T* in(const Json& json) {
+    return json.value_ == nullptr ? nullptr : std::get_if<T>(&json.value_->content);
   }
-  if (const size_t at = text.find('\0'); at != std::string_view::npos) {
-    refuse(source, line_of(text, at), "has a zero byte, which is none of JSON; remove it");
+  /// The same; null becomes an empty `T`.
+  template <class T>
+  static T* made_in(Json& json) {
+    if (json.value_ == nullptr) json.value_ = std::make_unique<Value>(T());
+    return std::get_if<T>(&json.value_->content);
   }
-  try {
-    return Json::parse(
-        text, [objects = OpenObjects()](auto&&... event) mutable { return objects(event...); });
-  } catch (const Error& e) {
-    refuse(source.empty() ? e.what() : fmt::format("{}: {}", source, e.what()));
-  } catch (const json::parse_error& e) {
-    refuse(source, line_of(text, e.byte == 0 ? 0 : e.byte - 1), short_reason(e.what()));
-  } catch (const json::exception& e) {  // a number that no double holds
-    refuse(source, 1, short_reason(e.what()));
+  /// A number as a `T`; false if that cannot hold it.
+  template <class T>
+  static bool read_number(const Json& json, T& number) {
+    if constexpr (std::floating_point<T>) {
+      if (const auto* real = in<double>(json)) {
+        number = static_cast<T>(*real);
+        return true;
+      }
+    }
+    const auto read_whole = [&](const auto* whole) {
+      if (whole == nullptr) return false;
+      if constexpr (std::integral<T>) {
+        if (!std::in_range<T>(*whole)) return false;
+      }
+      number = static_cast<T>(*whole);
+      return true;
+    };
+    return read_whole(in<int64_t>(json)) || read_whole(in<uint64_t>(json));
+  }
+};
+
+Json::Json() noexcept = default;
+Json::Json(std::nullptr_t) noexcept {}
+Json::Json(bool value) : value_(std::make_unique<Value>(value)) {}
+Json::Json(int value) : Json(static_cast<long long>(value)) {}
+Json::Json(unsigned value) : Json(static_cast<long long>(value)) {}
+Json::Json(long value) : Json(static_cast<long long>(value)) {}
+Json::Json(unsigned long value) : Json(static_cast<unsigned long long>(value)) {}
+Json::Json(long long value) : value_(std::make_unique<Value>(int64_t{value})) {}
+Json::Json(unsigned long long value) {
+  if (std::in_range<int64_t>(value)) {
+    value_ = std::make_unique<Value>(static_cast<int64_t>(value));
+  } else {
+    value_ = std::make_unique<Value>(uint64_t{value});
+  }
+}
+Json::Json(double value) : value_(std::make_unique<Value>(value)) {}
+Json::Json(const char* text) : Json(std::string(text)) {}
+Json::Json(std::string text) : value_(std::make_unique<Value>(std::move(text))) {}
+Json::Json(std::string_view text) : Json(std::string(text)) {}
+Json::Json(std::vector<Json> items) : value_(std::make_unique<Value>(std::move(items))) {}
+Json::Json(std::vector<JsonField> fields) : value_(std::make_unique<Value>(std::move(fields))) {}
+
+template <class T>
+Json::Json(const std::vector<T>& items) : Json(List(items.begin(), items.end())) {}
+
+Json::Json(std::initializer_list<Json> items)
+    : Json(std::ranges::all_of(items, begins_with_text) ? object(items) : array(items)) {}
+
+Json Json::array(std::initializer_list<Json> items) { return List(items); }
+
+Json Json::object(std::initializer_list<Json> fields) {
+  Json object(Fields{});
+  for (const Json& field : fields) object[field.at(0).text()] = field.at(1);
+  return object;
+}
+
+Json::Json(const Json& other)
+    : value_(other.value_ == nullptr ? nullptr : std::make_unique<Value>(*other.value_)) {}
+Json::Json(Json&& other) noexcept = default;
+Json& Json::operator=(Json other) noexcept {
+  value_ = std::move(other.value_);
+  return *this;
+}
+Json::~Json() = default;
+
+bool Json::is_null() const noexcept { return value_ == nullptr; }
+bool Json::is_boolean() const noexcept { return Value::in<bool>(*this) != nullptr; }
+bool Json::is_number() const noexcept { return is_number_integer() || is_number_float(); }
+bool Json::is_number_integer() const noexcept {
+  return Value::in<int64_t>(*this) != nullptr || Value::in<uint64_t>(*this) != nullptr;
+}
+bool Json::is_number_unsigned() const noexcept {
+  const int64_t* whole = Value::in<int64_t>(*this);
+  return whole != nullptr ? *whole >= 0 : Value::in<uint64_t>(*this) != nullptr;
+}
+bool Json::is_number_float() const noexcept { return Value::in<double>(*this) != nullptr; }
+bool Json::is_string() const noexcept { return Value::in<std::string>(*this) != nullptr; }
+bool Json::is_array() const noexcept { return Value::in<List>(*this) != nullptr; }
+bool Json::is_object() const noexcept { return Value::in<Fields>(*this) != nullptr; }
+
+const char* Json::type_name() const noexcept {
+  if (is_null()) return "null";
+  if (is_boolean()) return "boolean";
+  if (is_number()) return "number";
+  if (is_string()) return "string";
+  return is_array() ? "array" : "object";
+}
+
+template <class T>
+T Json::get() const {
+  if constexpr (std::same_as<T, Json>) {
+    return *this;
+  } else if constexpr (std::same_as<T, std::string>) {
+    return text();
+  } else if constexpr (std::same_as<T, bool>) {
+    if (!is_boolean()) refuse_type(*this, "true or false");
+    return *Value::in<bool>(*this);
+  } else if constexpr (kIsVector<T>) {
+    T list;
+    list.reserve(size());
+    for (const Json& item : *this) list.push_back(item.get<typename T::value_type>());
+    return list;
+  } else {
+    T number{};
+    if (!Value::read_number(*this, number)) {
+      refuse_type(*this, std::integral<T> ? number_wanted<T>() : "a number");
+    }
+    return number;
   }
 }
 
-void require_no_zero_byte_in_json(std::string_view text, std::string_view source) {
-  const size_t at = zero_byte_at(text);
-  if (at == std::string_view::npos) return;
-  refuse(source, line_of(text, at),
-         fmt::format("a text holds a zero byte (\\u0000, at column {}); remove it",
-                     at - text.rfind('\n', at)));
+const std::string& Json::text() const {
+  const auto* text = Value::in<std::string>(*this);
+  if (text == nullptr) refuse_type(*this, "a text");
+  return *text;
 }
 
-template <class Json>
-Json read_json(const std::string& path) {
-  const std::string text = read_file(path);
-  auto json = parse_json<Json>(text, path);
-  require_no_zero_byte_in_json(text, path);
-  return json;
+size_t Json::size() const noexcept {
+  if (const auto* list = Value::in<List>(*this)) return list->size();
+  if (const auto* fields = Value::in<Fields>(*this)) return fields->size();
+  return is_null() ? 0 : 1;
 }
 
-template <class Json>
-std::string shown(const Json& value) {
-  return cut(value.dump(-1, ' ', false, Json::error_handler_t::replace), 80);
+bool Json::empty() const noexcept { return size() == 0; }
+
+const Json* Json::begin() const {
+  if (is_null()) return nullptr;
+  const auto* list = Value::in<List>(*this);
+  if (list == nullptr) refuse_type(*this, "a list");
+  return list->data();
 }
 
-template <class Json>
+const Json* Json::end() const { return begin() + size(); }
+Json* Json::begin() { return const_cast<Json*>(std::as_const(*this).begin()); }
+Json* Json::end() { return begin() + size(); }
+
+const Json& Json::at(size_t index) const {
+  if (!is_array() || index >= size()) {
+    refuse_type(*this, fmt::format("a list with an item {}", index));
+  }
+  return begin()[index];
+}
+
+Json& Json::at(size_t index) { return const_cast<Json&>(std::as_const(*this).at(index)); }
+
+void Json::push_back(Json item) {
+  auto* list = Value::made_in<List>(*this);
+  if (list == nullptr) refuse_type(*this, "a list");
+  list->push_back(std::move(item));
+}
+
+const std::vector<JsonField>& Json::items() const {
+  static const Fields kNone;
+  if (is_null()) return kNone;
+  const auto* fields = Value::in<Fields>(*this);
+  if (fields == nullptr) refuse_type(*this, "an object");
+  return *fields;
+}
+
+const Json* Json::find(std::string_view name) const noexcept {
+  const auto* fields = Value::in<Fields>(*this);
+  if (fields == nullptr) return nullptr;
+  const auto found = std::ranges::find(*fields, name, &JsonField::name);
+  return found == fields->end() ? nullptr : &found->value;
+}
+
+bool Json::contains(std::string_view name) const noexcept { return find(name) != nullptr; }
+const Json& Json::at(std::string_view name) const { return field(*this, name); }
+Json& Json::at(std::string_view name) { return const_cast<Json&>(field(*this, name)); }
+
+Json& Json::operator[](std::string_view name) {
+  auto* fields = Value::made_in<Fields>(*this);
+  if (fields == nullptr) refuse_type(*this, "an object");
+  const auto found = std::ranges::find(*fields, name, &JsonField::name);
+  if (found != fields->end()) return found->value;
+  return fields->emplace_back(std::string(name), Json()).value;
+}
+
+std::string Json::value(std::string_view name, const char* otherwise) const {
+  return value(name, std::string(otherwise));
+}
+
+void Json::erase(std::string_view name) {
+  auto* fields = Value::made_in<Fields>(*this);
+  if (fields == nullptr) refuse_type(*this, "an object");
+  std::erase_if(*fields, [&](const JsonField& field) { return field.name == name; });
+}
+
+Json Json::sorted() const {
+  if (is_array()) {
+    List list;
+    for (const Json& item : *this) list.push_back(item.sorted());
+    return list;
+  }
+  if (!is_object()) return *this;
+  Fields fields;
+  for (const JsonField* field : by_name(items())) {
+    fields.push_back({field->name, field->value.sorted()});
+  }
+  return Json(std::move(fields));
+}
+
+bool Json::equals(const Json& other) const {
+  if (is_number() && other.is_number() && (is_number_float() || other.is_number_float())) {
+    return get<double>() == other.get<double>();
+  }
+  if (is_null() || other.is_null()) return is_null() == other.is_null();
+  if (!is_object() || !other.is_object()) return value_->content == other.value_->content;
+  if (size() != other.size()) return false;
+  return std::ranges::equal(by_name(items()), by_name(other.items()),
+                            [](const JsonField* a, const JsonField* b) {
+                              return a->name == b->name && a->value == b->value;
+                            });
+}
+
 const Json& field(const Json& record, std::string_view name) {
   if (!record.is_object()) {
     refuse(fmt::format("expected an object with field '{}', not {}", name, shown(record)));
   }
-  const auto found = record.find(std::string(name));
-  if (found == record.end()) refuse(fmt::format("field '{}' is missing", name));
+  const Json* found = record.find(name);
+  if (found == nullptr) refuse(fmt::format("field '{}' is missing", name));
   return *found;
 }
 
-template <class Json>
 const std::string& text_field(const Json& record, std::string_view name) {
-  return typed_field(record, name, &Json::is_string, "a text")
-      .template get_ref<const std::string&>();
+  return typed_field(record, name, &Json::is_string, "a text").text();
 }
 
-template <class Json>
 bool bool_field(const Json& record, std::string_view name) {
-  return typed_field(record, name, &Json::is_boolean, "true or false").template get<bool>();
+  return typed_field(record, name, &Json::is_boolean, "true or false").get<bool>();
 }
 
-template <class Json>
 double number_field(const Json& record, std::string_view name) {
-  return typed_field(record, name, &Json::is_number, "a number").template get<double>();
+  return typed_field(record, name, &Json::is_number, "a number").get<double>();
 }
 
-template <class Json>
 int64_t integer_field(const Json& record, std::string_view name) {
-  return typed_field(record, name, &Json::is_number_integer, "a whole number")
-      .template get<int64_t>();
+  const Json& value = typed_field(record, name, &Json::is_number_integer, "a whole number");
+  if (value.is_number_unsigned() && !std::in_range<int64_t>(value.get<uint64_t>())) {
+    refuse_type(name, "a whole number below 2^63", value);
+  }
+  return value.get<int64_t>();
 }
 
-template <class Json>
 size_t count_field(const Json& record, std::string_view name) {
   const int64_t value = integer_field(record, name);
   if (value < 0) refuse_type(name, "0 or more", field(record, name));
   return static_cast<size_t>(value);
 }
 
-template <class Json>
 std::vector<std::string> texts_field(const Json& record, std::string_view name) {
   const Json& value = list_field(record, name);
   std::vector<std::string> texts;
@@ -226,36 +334,39 @@ std::vector<std::string> texts_field(const Json& record, std::string_view name) 
       refuse(fmt::format("field '{}' must be a list of texts; its item {} is {}", name,
                          texts.size() + 1, described(item)));
     }
-    texts.push_back(item.template get<std::string>());
+    texts.push_back(item.get<std::string>());
   }
   return texts;
 }
 
-template <class Json>
 const Json& object_field(const Json& record, std::string_view name) {
   return typed_field(record, name, &Json::is_object, "an object");
 }
 
-template <class Json>
 const Json& list_field(const Json& record, std::string_view name) {
   return typed_field(record, name, &Json::is_array, "a list");
 }
 
-#define RESTKV_JSON_FUNCTIONS(Json)                                                   \
-  template Json parse_json<Json>(std::string_view, std::string_view);                 \
-  template Json read_json<Json>(const std::string&);                                  \
-  template std::string shown<Json>(const Json&);                                      \
-  template const Json& field<Json>(const Json&, std::string_view);                    \
-  template const std::string& text_field<Json>(const Json&, std::string_view);        \
-  template bool bool_field<Json>(const Json&, std::string_view);                      \
-  template double number_field<Json>(const Json&, std::string_view);                  \
-  template int64_t integer_field<Json>(const Json&, std::string_view);                \
-  template size_t count_field<Json>(const Json&, std::string_view);                   \
-  template std::vector<std::string> texts_field<Json>(const Json&, std::string_view); \
-  template const Json& object_field<Json>(const Json&, std::string_view);             \
-  template const Json& list_field<Json>(const Json&, std::string_view);
-RESTKV_JSON_FUNCTIONS(json)
-RESTKV_JSON_FUNCTIONS(ordered_json)
-#undef RESTKV_JSON_FUNCTIONS
+#define RESTKV_JSON_TYPE(T)        \
+  template T Json::get<T>() const; \
+  template std::vector<T> Json::get<std::vector<T>>() const;
+RESTKV_JSON_TYPE(bool)
+RESTKV_JSON_TYPE(int)
+RESTKV_JSON_TYPE(unsigned)
+RESTKV_JSON_TYPE(int64_t)
+RESTKV_JSON_TYPE(uint64_t)
+RESTKV_JSON_TYPE(float)
+RESTKV_JSON_TYPE(double)
+RESTKV_JSON_TYPE(std::string)
+RESTKV_JSON_TYPE(Json)
+#undef RESTKV_JSON_TYPE
+
+template Json::Json(const std::vector<int>&);
+template Json::Json(const std::vector<int64_t>&);
+template Json::Json(const std::vector<uint64_t>&);
+template Json::Json(const std::vector<double>&);
+template Json::Json(const std::vector<std::string>&);
+template Json::Json(const std::vector<std::vector<int>>&);
+template Json::Json(const std::vector<std::vector<std::vector<int>>>&);
 
 }  // namespace restkv

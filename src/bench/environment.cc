@@ -15,8 +15,6 @@
 
 namespace restkv::bench {
 
-using Json = nlohmann::ordered_json;
-
 double load_average() {
   double load = 0;
   return getloadavg(&load, 1) == 1 ? load : 0;

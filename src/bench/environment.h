@@ -1,9 +1,9 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
+#include "base/json.h"
 #include "restkv/model.h"
 
 /// Where figures come from, for the files that hold them.
@@ -17,8 +17,8 @@ void warn_if_busy(double load, std::string_view program);
 /// "2026-11-22T17:00:00Z"
 std::string utc_time();
 /// `description`: the processor's name. `load_before`: when measuring began.
-nlohmann::ordered_json describe_machine(std::string_view description, double load_before);
-nlohmann::ordered_json describe_software();
-nlohmann::ordered_json describe_model(const ModelConfig& config);
+Json describe_machine(std::string_view description, double load_before);
+Json describe_software();
+Json describe_model(const ModelConfig& config);
 
 }  // namespace restkv::bench

@@ -2,11 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "restkv/attention.h"
 #include "restkv/compress.h"
 #include "restkv/model.h"
@@ -51,10 +51,9 @@ struct Measurement {
   std::vector<int32_t> decoded;
   size_t peak_resident_bytes = 0;  ///< Filled by whoever runs the process.
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measurement, prefill_seconds, decode_seconds,
-                                                compress_seconds, output_factor_seconds,
-                                                sparse_density, sparse_recall, prefill_flops,
-                                                decode_bytes, kv_bytes, decoded,
-                                                peak_resident_bytes)
+Json to_json(const Measurement& measurement);
+/// Fields that are missing keep their defaults. Throws `Error` (kInput) on those that cannot be
+/// used.
+Measurement parse_measurement(std::string_view text);
 
 }  // namespace restkv::bench

@@ -35,4 +35,9 @@ Limits measure_limits() {
   return {.sgemm_flops_per_second = gemm_rate(), .read_bytes_per_second = read_bandwidth()};
 }
 
+Json to_json(const Limits& limits) {
+  return {{"read_bytes_per_second", limits.read_bytes_per_second},
+          {"sgemm_flops_per_second", limits.sgemm_flops_per_second}};
+}
+
 }  // namespace restkv::bench

@@ -2,8 +2,8 @@
 
 #include <chrono>
 #include <cstddef>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "restkv/aligned.h"
 
 /// The speeds nobody can beat on this machine, and what is needed to measure against them.
@@ -40,7 +40,7 @@ struct Limits {
   double sgemm_flops_per_second = 0;
   double read_bytes_per_second = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Limits, sgemm_flops_per_second, read_bytes_per_second)
+Json to_json(const Limits& limits);
 Limits measure_limits();
 
 }  // namespace restkv::bench

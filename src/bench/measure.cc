@@ -125,14 +125,14 @@ Measurement measure_restkv(const Job& job) {
 std::string run_job(std::string_view input, const std::function<Measurement(const Job&)>& measure) {
   const Job job = parse_job(input);
   set_num_threads(job.threads);
-  if (job.side == kMachine) return nlohmann::json(measure_limits()).dump();
-  return nlohmann::json(measure(job)).dump();
+  if (job.side == kMachine) return to_json(measure_limits()).dump();
+  return to_json(measure(job)).dump();
 }
 
 Measurement measure_in_process(std::span<const std::string> arguments, const Job& job,
                                std::string_view what, const std::function<bool()>& stopped) {
   const ChildResult child = run_again(arguments, to_text(job), what, stopped);
-  auto m = parse_json(child.output).get<Measurement>();
+  Measurement m = parse_measurement(child.output);
   m.peak_resident_bytes = child.peak_resident_bytes;
   return m;
 }
@@ -142,7 +142,10 @@ Limits limits_in_process(std::span<const std::string> arguments, int threads,
   Job job;
   job.side = kMachine;
   job.threads = threads;
-  return parse_json(run_again(arguments, to_text(job), "the machine's limits", stopped).output);
+  const Json json =
+      parse_json(run_again(arguments, to_text(job), "the machine's limits", stopped).output);
+  return {.sgemm_flops_per_second = number_field(json, "sgemm_flops_per_second"),
+          .read_bytes_per_second = number_field(json, "read_bytes_per_second")};
 }
 
 }  // namespace restkv::bench

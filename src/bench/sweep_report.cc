@@ -14,8 +14,6 @@
 namespace restkv::bench {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr double kMiB = 1 << 20;
 
 Json figures_of(const Sweep& sweep, const CaseResult& r) {

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
+#include "base/json.h"
 #include "bench/sweep.h"
 
 /// What a sweep found out, to be read and to be computed with.
@@ -11,7 +11,7 @@ namespace restkv::bench {
 
 /// One object per case: its parameters, the best figure of all runs, and the share of the machine's
 /// limit that bounds it. Figures that were not measured are left out.
-nlohmann::ordered_json figures(const Sweep& sweep);
+Json figures(const Sweep& sweep);
 
 /// For terminals: a line per case.
 std::string table(const Sweep& sweep);

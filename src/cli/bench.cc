@@ -36,8 +36,6 @@
 namespace restkv::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct BenchFlags {
   std::string model, text, json, csv, svg, rope_scaling;
   double rope_scale = 1;

@@ -297,8 +297,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                     flags.shard, samples));
   }
 
-  nlohmann::ordered_json settings =
-      run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
+  Json settings = run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
   if (recipe) settings["recipe"] = about(*recipe);
   for (const eval::TaskInfo& info : missing) settings["left_out"].push_back(info.name);
   eval::open_run(

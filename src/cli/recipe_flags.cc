@@ -19,14 +19,14 @@ CLI::Option* find_option(CLI::App& app, const std::string& key) {
 }
 
 /// What would stand on the command line for `value`; nothing if it cannot stand there.
-std::vector<std::string> arguments_of(const nlohmann::json& value, const CLI::Option& option) {
+std::vector<std::string> arguments_of(const Json& value, const CLI::Option& option) {
   const bool is_flag = option.get_items_expected_max() == 0;
   if (value.is_boolean() != is_flag) return {};
   if (value.is_boolean() || value.is_number()) return {value.dump()};
   if (value.is_string()) return {value.get<std::string>()};
   if (!value.is_array() || !takes_list(option)) return {};
   std::vector<std::string> list;
-  for (const nlohmann::json& each : value) {
+  for (const Json& each : value) {
     if (!each.is_string() && !each.is_number()) return {};
     list.push_back(each.is_string() ? each.get<std::string>() : each.dump());
   }

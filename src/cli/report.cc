@@ -71,9 +71,7 @@ int report(const ReportFlags& flags) {
   }
   write("report.md", eval::markdown(reports, pictures));
   write("report.csv", eval::csv(reports));
-  write("report.json", eval::report_json(reports).dump(
-                           2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                           "\n");
+  write("report.json", eval::report_json(reports).dump(2) + "\n");
   write("index.html", eval::page(reports, pictures));
   for (const eval::RunReport& each : reports) {
     print(fmt::format("{}, {}\n\n{}\n", each.title(), each.model(), eval::terminal_table(each)));

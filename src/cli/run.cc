@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
@@ -86,10 +86,10 @@ struct RunStats {
     }
     return text;
   }
-  [[nodiscard]] nlohmann::ordered_json sparse_json() const {
+  [[nodiscard]] Json sparse_json() const {
     if (sparse_options.pattern == "dense") return "dense";
     const auto heads = [&](double (SparseReport::Head::*share)() const) {
-      nlohmann::ordered_json table = nlohmann::ordered_json::array();
+      Json table = Json::array();
       for (size_t layer = 0; layer < sparse.layers; ++layer) {
         std::vector<double> row;
         for (size_t h = 0; h < sparse.query_heads; ++h) {
@@ -99,12 +99,11 @@ struct RunStats {
       }
       return table;
     };
-    nlohmann::ordered_json json{
-        {"pattern", describe_sparse(sparse_options)},
-        {"attention_seconds", sparse.attention_seconds},
-        {"search_seconds", sparse.search_seconds},
-        {"density", sparse.total().density()},
-        {"density_of_layers_and_heads", heads(&SparseReport::Head::density)}};
+    Json json{{"pattern", describe_sparse(sparse_options)},
+              {"attention_seconds", sparse.attention_seconds},
+              {"search_seconds", sparse.search_seconds},
+              {"density", sparse.total().density()},
+              {"density_of_layers_and_heads", heads(&SparseReport::Head::density)}};
     if (sparse_options.measure_recall) {
       json["recall_seconds"] = sparse.recall_seconds;
       json["recall"] = sparse.total().recall();
@@ -157,27 +156,26 @@ struct RunStats {
     return text;
   }
   [[nodiscard]] std::string json() const {
-    return nlohmann::ordered_json{{"method", method},
-                                  {"budget", budget},
-                                  {"kv_type", kv_type},
-                                  {"layers", layers},
-                                  {"window_layers", window_layers},
-                                  {"prompt_tokens", prompt_tokens},
-                                  {"cached_tokens", cached_tokens},
-                                  {"load_seconds", load_seconds},
-                                  {"cache_load_seconds", cache_load_seconds},
-                                  {"time_to_first_token_seconds", prefill_seconds},
-                                  {"prefill_tokens_per_second", prefill_tokens_per_second()},
-                                  {"compress_seconds", compress_seconds},
-                                  {"sparse", sparse_json()},
-                                  {"generated_tokens", generated_tokens},
-                                  {"finish_reason", finish_reason ? nlohmann::json(*finish_reason)
-                                                                  : nlohmann::json(nullptr)},
-                                  {"decode_tokens_per_second", decode_tokens_per_second},
-                                  {"kv_bytes_full", kv_bytes_full},
-                                  {"kv_bytes_kept", kv_bytes_kept},
-                                  {"peak_resident_bytes", peak_resident_bytes()},
-                                  {"interrupted", interrupted}}
+    return Json{{"method", method},
+                {"budget", budget},
+                {"kv_type", kv_type},
+                {"layers", layers},
+                {"window_layers", window_layers},
+                {"prompt_tokens", prompt_tokens},
+                {"cached_tokens", cached_tokens},
+                {"load_seconds", load_seconds},
+                {"cache_load_seconds", cache_load_seconds},
+                {"time_to_first_token_seconds", prefill_seconds},
+                {"prefill_tokens_per_second", prefill_tokens_per_second()},
+                {"compress_seconds", compress_seconds},
+                {"sparse", sparse_json()},
+                {"generated_tokens", generated_tokens},
+                {"finish_reason", finish_reason ? Json(*finish_reason) : Json(nullptr)},
+                {"decode_tokens_per_second", decode_tokens_per_second},
+                {"kv_bytes_full", kv_bytes_full},
+                {"kv_bytes_kept", kv_bytes_kept},
+                {"peak_resident_bytes", peak_resident_bytes()},
+                {"interrupted", interrupted}}
                .dump(2) +
            "\n";
   }

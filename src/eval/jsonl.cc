@@ -15,8 +15,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr size_t kBlock = size_t{1} << 18U;
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorCode::kInput, reason); }
@@ -96,15 +94,15 @@ bool LineReader::next(std::string& line) {
   return true;
 }
 
-json parse_record(std::string_view line) {
-  json record = parse_json(line);
+Json parse_record(std::string_view line) {
+  Json record = parse_json(line);
   require_no_zero_byte_in_json(line);
   if (!record.is_object()) refuse(fmt::format("not a JSON object but {}", record.type_name()));
   return record;
 }
 
 void read_jsonl(const std::filesystem::path& file,
-                const std::function<bool(const json& record, RecordPlace place)>& use,
+                const std::function<bool(const Json& record, RecordPlace place)>& use,
                 std::vector<SkippedLine>& skipped) {
   LineReader reader(file);
   std::string line;
@@ -127,7 +125,7 @@ void read_jsonl(const std::filesystem::path& file,
   }
 }
 
-json read_record(const std::filesystem::path& file, RecordPlace place) {
+Json read_record(const std::filesystem::path& file, RecordPlace place) {
   LineReader reader(file, place.offset);
   std::string line;
   try {
@@ -138,13 +136,13 @@ json read_record(const std::filesystem::path& file, RecordPlace place) {
   refuse(fmt::format("{}:{}: the line is gone; has the file changed?", file.string(), place.line));
 }
 
-std::string filled_text_field(const json& record, std::string_view name) {
+std::string filled_text_field(const Json& record, std::string_view name) {
   const std::string& value = text_field(record, name);
   if (text::is_blank(value)) refuse(fmt::format("field '{}' is empty", name));
   return value;
 }
 
-std::vector<std::string> filled_texts_field(const json& record, std::string_view name) {
+std::vector<std::string> filled_texts_field(const Json& record, std::string_view name) {
   std::vector<std::string> texts = texts_field(record, name);
   if (texts.empty()) refuse(fmt::format("field '{}' is an empty list", name));
   const auto blank = std::ranges::find_if(texts, text::is_blank);
@@ -154,9 +152,9 @@ std::vector<std::string> filled_texts_field(const json& record, std::string_view
   return texts;
 }
 
-std::vector<std::string> filled_texts_if_any(const json& record, std::string_view name) {
-  const auto found = record.find(name);
-  if (found == record.end() || found->is_null()) return {};
+std::vector<std::string> filled_texts_if_any(const Json& record, std::string_view name) {
+  const Json* found = record.find(name);
+  if (found == nullptr || found->is_null()) return {};
   return filled_texts_field(record, name);
 }
 

@@ -54,7 +54,7 @@ class LineReader {
 
 /// One line as a JSON object. Throws `Error` (kInput) with the reason alone: not JSON, nested too
 /// deeply, not UTF-8, not an object.
-nlohmann::json parse_record(std::string_view line);
+Json parse_record(std::string_view line);
 
 /// Where a record stands in its file.
 struct RecordPlace {
@@ -67,20 +67,20 @@ struct RecordPlace {
 /// refuses with `Error` (kInput), goes to `skipped`. Throws `Error` (kInput) if the file cannot be
 /// opened; a damaged .gz file gives what stands before the damage.
 void read_jsonl(const std::filesystem::path& file,
-                const std::function<bool(const nlohmann::json& record, RecordPlace place)>& use,
+                const std::function<bool(const Json& record, RecordPlace place)>& use,
                 std::vector<SkippedLine>& skipped);
 
 /// The record that `read_jsonl` found at `place`. Throws `Error` (kInput) if it is not there any
 /// more.
-nlohmann::json read_record(const std::filesystem::path& file, RecordPlace place);
+Json read_record(const std::filesystem::path& file, RecordPlace place);
 
 // Fields of a record that a metric needs. All throw `Error` (kInput) as `text_field` does.
 
 /// Texts that something is compared with, or looked for: at least one, and none without a character
 /// that is not white space, which would be found in everything or in nothing.
-std::string filled_text_field(const nlohmann::json& record, std::string_view name);
-std::vector<std::string> filled_texts_field(const nlohmann::json& record, std::string_view name);
+std::string filled_text_field(const Json& record, std::string_view name);
+std::vector<std::string> filled_texts_field(const Json& record, std::string_view name);
 /// The same where there is such a field and it is not null; otherwise none.
-std::vector<std::string> filled_texts_if_any(const nlohmann::json& record, std::string_view name);
+std::vector<std::string> filled_texts_if_any(const Json& record, std::string_view name);
 
 }  // namespace restkv::eval

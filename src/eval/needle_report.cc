@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "eval/needle_summary.h"
 
 namespace restkv::eval {
@@ -148,7 +148,6 @@ std::string markdown(const NeedleReport& report) {
 }
 
 std::string json(const NeedleReport& report) {
-  using Json = nlohmann::ordered_json;
   Json cells = Json::array();
   for (const auto& cell : report.cells) {
     cells.push_back({{"method", cell.method},
@@ -179,7 +178,7 @@ std::string json(const NeedleReport& report) {
                     {"example_prompt", report.example_prompt},
                     {"example_needle", report.example_needle}};
   // A model may stop in the middle of a character.
-  return all.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+  return all.dump() + '\n';
 }
 
 }  // namespace restkv::eval

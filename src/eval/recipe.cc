@@ -18,7 +18,7 @@ namespace {
 Recipe parse_recipe(std::string name, std::string_view content, std::string_view where) {
   Recipe recipe;
   recipe.name = std::move(name);
-  recipe.options = parse_json(content, where);
+  recipe.options = parse_json(content, where).sorted();
   try {
     recipe.title = text_field(recipe.options, "title");
     for (const auto& [key, text] :
@@ -61,15 +61,15 @@ Recipe find_recipe(std::string_view name_or_file) {
                           name_or_file, known));
 }
 
-nlohmann::ordered_json about(const Recipe& recipe) {
+Json about(const Recipe& recipe) {
   return {{"name", recipe.name},
           {"title", recipe.title},
           {"question", recipe.question},
           {"source", recipe.source}};
 }
 
-nlohmann::ordered_json to_json(const Recipe& recipe) {
-  nlohmann::ordered_json json = about(recipe);
+Json to_json(const Recipe& recipe) {
+  Json json = about(recipe);
   json.erase("name");
   for (const auto& [key, value] : recipe.options.items()) json[key] = value;
   return json;

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "base/json.h"
 
 /// Ready runs: the ablations and comparisons of ReST-KV's paper, and whatever a user writes down in
 /// the same form. A recipe is a JSON object with a `title`, optionally a `question` (what the run
@@ -19,8 +20,7 @@ struct Recipe {
   std::string title;
   std::string question;
   std::string source;
-  nlohmann::json
-      options;  ///< Option name without dashes -> value; what they may be, the CLI knows.
+  Json options;  ///< Option name without dashes -> value; what they may be, the CLI knows.
 };
 
 /// Those of the folder eval/recipes, which are part of the program, by name.
@@ -31,8 +31,8 @@ std::span<const Recipe> recipes();
 Recipe find_recipe(std::string_view name_or_file);
 
 /// What a run's settings say of its recipe: name, title, question, source.
-nlohmann::ordered_json about(const Recipe& recipe);
+Json about(const Recipe& recipe);
 /// The recipe as a file would hold it, for a user to change.
-nlohmann::ordered_json to_json(const Recipe& recipe);
+Json to_json(const Recipe& recipe);
 
 }  // namespace restkv::eval

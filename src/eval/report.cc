@@ -11,8 +11,6 @@
 namespace restkv::eval {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::string_view kPageStyle = R"(
 :root{color-scheme:light dark}
 body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1200px;background:#fff;color:#1f2328;
@@ -110,7 +108,7 @@ std::string markdown(std::span<const RunReport> reports,
                      std::span<const std::vector<Picture>> images) {
   std::string text = "# Benchmarks with a compressed KV cache\n";
   if (const std::string missing = missing_suites(reports); !missing.empty()) {
-    text += "\n" + markdown_text(missing) + "\n";
+    text += fmt::format("\n{}\n", markdown_text(missing));
   }
   for (size_t r = 0; r < reports.size(); ++r) {
     text += fmt::format("\n## {}\n", markdown_text(heading(reports[r])));

@@ -2,13 +2,13 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/metrics/statistics.h"
 #include "eval/results.h"
 #include "eval/suite.h"
@@ -19,8 +19,8 @@ namespace restkv::eval {
 
 /// One run: the folders (usually one, several for shards) and all their results.
 struct Run {
-  nlohmann::ordered_json settings;
-  nlohmann::ordered_json circumstances;
+  Json settings;
+  Json circumstances;
   std::vector<std::filesystem::path> folders;
   std::vector<SampleResult> results;
 };
@@ -79,8 +79,8 @@ struct HeatMap {
 };
 
 struct RunReport {
-  nlohmann::ordered_json settings;
-  nlohmann::ordered_json circumstances;
+  Json settings;
+  Json circumstances;
   std::vector<ReportColumn> columns;
   std::vector<ReportRow> rows;
   std::vector<ReportGroup> lengths;     ///< One without a name if there are no lengths.
@@ -132,6 +132,6 @@ std::string page(std::span<const RunReport> reports, std::span<const std::vector
 /// One line per run, task, length, column and figure.
 std::string csv(std::span<const RunReport> reports);
 /// Settings and all figures, for other programs.
-nlohmann::ordered_json report_json(std::span<const RunReport> reports);
+Json report_json(std::span<const RunReport> reports);
 
 }  // namespace restkv::eval

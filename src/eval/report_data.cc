@@ -33,7 +33,7 @@ struct RowSamples {
 
 /// Throws `Error` (kInput) naming the first field that reports need and that is not as
 /// `run_settings` writes it.
-void check_settings(const nlohmann::ordered_json& settings) {
+void check_settings(const Json& settings) {
   for (const char* name :
        {"version", "benchmark", "profile", "remark", "decoding", "choices", "kv_type"}) {
     text_field(settings, name);
@@ -44,9 +44,9 @@ void check_settings(const nlohmann::ordered_json& settings) {
   const auto optional = [&](const char* name, auto check) {
     if (settings.contains(name)) check(settings, name);
   };
-  optional("shots", count_field<nlohmann::ordered_json>);
-  optional("bos", bool_field<nlohmann::ordered_json>);
-  optional("sparse", text_field<nlohmann::ordered_json>);
+  optional("shots", count_field);
+  optional("bos", bool_field);
+  optional("sparse", text_field);
   const auto& model = object_field(settings, "model");
   for (const char* name : {"file", "name", "weights", "sha256"}) text_field(model, name);
   field(model, "context");
@@ -76,7 +76,7 @@ void check_settings(const nlohmann::ordered_json& settings) {
   }
 }
 
-void check_circumstances(const nlohmann::ordered_json& circumstances) {
+void check_circumstances(const Json& circumstances) {
   if (!circumstances.is_object()) {
     throw Error(ErrorCode::kInput,
                 fmt::format("'circumstances' must be an object, not {}", shown(circumstances)));
@@ -102,8 +102,8 @@ std::function<Scores(std::string_view, std::span<const Scores>)> summarizer(
     return [&suite](std::string_view task, std::span<const Scores> samples) {
       try {
         return suite.summarize(task, samples);
-      } catch (const std::logic_error&) {  // reading files throws others
-      } catch (const nlohmann::json::exception&) {
+      } catch (const std::logic_error&) {  // a score is missing
+      } catch (const Error&) {             // the suite has no such task
       }
       throw Error(ErrorCode::kInput,
                   fmt::format("task '{}' has other scores than the suite {} gives; its results are "
@@ -145,9 +145,9 @@ class Summary {
   void add_columns() {
     for (const auto& cell : run_.settings.at("cells")) {
       ReportColumn& column = report_.columns.emplace_back();
-      cell.at("name").get_to(column.name);
-      cell.at("method").get_to(column.method);
-      cell.at("budget").get_to(column.budget);
+      column.name = cell.at("name").text();
+      column.method = cell.at("method").text();
+      column.budget = cell.at("budget").get<int>();
     }
     std::vector<double> steps(report_.columns.size());
     std::vector<double> seconds(report_.columns.size());
@@ -173,7 +173,7 @@ class Summary {
   /// Results of no task of the run would be left out without a word.
   void check_tasks() const {
     std::set<std::string> names;
-    for (const auto& task : run_.settings.at("tasks")) names.insert(task.at("name"));
+    for (const auto& task : run_.settings.at("tasks")) names.insert(task.at("name").text());
     for (const SampleResult& result : run_.results) {
       if (names.contains(result.task)) continue;
       throw Error(
@@ -227,9 +227,9 @@ class Summary {
           row.task.resize(name.size() - suffix.size());
         }
         row.length = length;
-        task.at("category").get_to(row.category);
-        task.at("lower_is_better").get_to(row.lower_is_better);
-        task.at("subset").get_to(row.subset);
+        row.category = task.at("category").text();
+        row.lower_is_better = task.at("lower_is_better").get<bool>();
+        row.subset = task.at("subset").get<bool>();
         row.samples = samples.count;
         row.failed = samples.failed;
         row.cut = samples.cut;
@@ -444,13 +444,13 @@ std::vector<Run> load_runs(std::span<const fs::path> folders) {
   std::vector<Run> runs;
   std::vector<std::set<std::pair<std::string, size_t>>> seen;
   for (const fs::path& folder : folders) {
-    const nlohmann::ordered_json file = read_run(folder);
+    const Json file = read_run(folder);
     auto run = std::ranges::find(runs, file.at("settings"), &Run::settings);
     if (run == runs.end()) {
       run = runs.insert(
           run, {.settings = file.at("settings"),
-                .circumstances = file.contains("circumstances") ? file.at("circumstances")
-                                                                : nlohmann::ordered_json::object(),
+                .circumstances =
+                    file.contains("circumstances") ? file.at("circumstances") : Json::object(),
                 .folders = {},
                 .results = {}});
       seen.emplace_back();
@@ -482,15 +482,15 @@ std::string RunReport::title() const {
   const auto profile = settings.value("profile", std::string("default"));
   std::string text = settings.at("benchmark").get<std::string>() +
                      (profile == "default" ? "" : fmt::format(" (profile {})", profile));
-  if (const auto recipe = settings.find("recipe"); recipe != settings.end()) {
+  if (const Json* recipe = settings.find("recipe")) {
     text += fmt::format(", {}", recipe->at("title").get<std::string>());
   }
   return text;
 }
 
 std::string RunReport::question() const {
-  const auto recipe = settings.find("recipe");
-  return recipe == settings.end() ? "" : recipe->at("question").get<std::string>();
+  const Json* recipe = settings.find("recipe");
+  return recipe == nullptr ? "" : recipe->at("question").get<std::string>();
 }
 
 std::string RunReport::model() const { return settings.at("model").at("file").get<std::string>(); }

@@ -146,7 +146,7 @@ std::vector<Table> tables(
   return result;
 }
 
-std::string text_of(const nlohmann::ordered_json& value) {
+std::string text_of(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
@@ -186,7 +186,7 @@ Table settings_table(const RunReport& report) {
   };
   add("benchmark", text_of(s.at("benchmark")));
   add("profile", text_of(s.at("profile")));
-  if (const auto recipe = s.find("recipe"); recipe != s.end()) {
+  if (const Json* recipe = s.find("recipe")) {
     add("recipe", text_of(recipe->at("name")));
     add("source of the recipe", text_of(recipe->at("source")));
   }
@@ -329,7 +329,7 @@ std::vector<std::string> warnings(const RunReport& report) {
     unused.front() = 'N';
     list.push_back(unused + '.');
   }
-  if (const auto left_out = report.settings.find("left_out"); left_out != report.settings.end()) {
+  if (const Json* left_out = report.settings.find("left_out")) {
     list.push_back(fmt::format("Left out, since their files were missing: {}.",
                                fmt::join(left_out->get<std::vector<std::string>>(), ", ")));
   }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -28,7 +29,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 constexpr const char* kRunFile = "run.json";
 
@@ -149,24 +149,53 @@ std::vector<fs::path> results_files(const fs::path& file_or_folder) {
   return files;
 }
 
+/// A value of two versions of JSON; null where one has none.
+struct Difference {
+  std::string path;  ///< "/tasks/0/samples"
+  const Json* there = nullptr;
+  const Json* here = nullptr;
+};
+
+void find_differences(const Difference& at, std::vector<Difference>& found) {
+  const auto both = [&](bool (Json::*is_type)() const noexcept) {
+    return at.there != nullptr && at.here != nullptr && (at.there->*is_type)() &&
+           (at.here->*is_type)();
+  };
+  if (both(&Json::is_object)) {
+    std::map<std::string_view, Difference> fields;
+    for (const auto& [name, value] : at.there->items()) fields[name].there = &value;
+    for (const auto& [name, value] : at.here->items()) fields[name].here = &value;
+    for (auto& [name, field] : fields) {
+      field.path = fmt::format("{}/{}", at.path, name);
+      find_differences(field, found);
+    }
+  } else if (both(&Json::is_array)) {
+    std::vector<Difference> items(std::max(at.there->size(), at.here->size()));
+    for (size_t i = 0; i < at.there->size(); ++i) items[i].there = &at.there->at(i);
+    for (size_t i = 0; i < at.here->size(); ++i) items[i].here = &at.here->at(i);
+    for (size_t i = 0; i < items.size(); ++i) {
+      items[i].path = fmt::format("{}/{}", at.path, i);
+      find_differences(items[i], found);
+    }
+  } else if (at.there == nullptr || at.here == nullptr || *at.there != *at.here) {
+    found.push_back(at);
+  }
+}
+
 /// "max_prompt: 4000 there, 2000 here" for the first few differences.
 std::string differences(const Json& there, const Json& here) {
   constexpr size_t kShown = 4;
-  // Unordered: the order of keys is no difference.
-  const nlohmann::json a = there;
-  const nlohmann::json b = here;
-  const auto value = [](const nlohmann::json& all, const std::string& path) {
-    const nlohmann::json::json_pointer at(path);
-    return all.contains(at) ? shown(all.at(at)) : std::string("nothing");
+  std::vector<Difference> all;
+  find_differences({.path = {}, .there = &there, .here = &here}, all);
+  const auto value = [](const Json* json) {
+    return json == nullptr ? std::string("nothing") : shown(*json);
   };
   std::string text;
-  const nlohmann::json patch = nlohmann::json::diff(a, b);
-  for (size_t i = 0; i < patch.size() && i < kShown; ++i) {
-    const auto path = patch[i].at("path").get<std::string>();
-    text +=
-        fmt::format("\n  {}: {} there, {} here", path.substr(1), value(a, path), value(b, path));
+  for (size_t i = 0; i < std::min(all.size(), kShown); ++i) {
+    text += fmt::format("\n  {}: {} there, {} here", all[i].path.substr(1), value(all[i].there),
+                        value(all[i].here));
   }
-  if (patch.size() > kShown) text += fmt::format("\n  and {} more", patch.size() - kShown);
+  if (all.size() > kShown) text += fmt::format("\n  and {} more", all.size() - kShown);
   return text;
 }
 
@@ -211,7 +240,7 @@ Json to_json(const SampleResult& result) {
   line["seconds"] = result.seconds;
   line["peak_bytes"] = result.peak_bytes;
   if (!result.error.empty()) line["error"] = result.error;
-  if (!result.reference.is_null()) line["reference"] = result.reference;
+  if (!result.reference.is_null()) line["reference"] = result.reference.sorted();
   Json& cells = line["cells"] = Json::array();
   for (const CellResult& cell : result.cells) {
     Json scores = Json::object();
@@ -227,12 +256,10 @@ Json to_json(const SampleResult& result) {
   return line;
 }
 
-std::string to_line(const SampleResult& result) {
-  return with_checksum(to_json(result).dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+std::string to_line(const SampleResult& result) { return with_checksum(to_json(result).dump()); }
 
 SampleResult from_line(std::string_view text) {
-  const Json line = parse_json<Json>(text);
+  const Json line = parse_json(text);
   if (line.contains("checksum") && !checksum_matches(text)) {
     throw Error(ErrorCode::kInput,
                 "its checksum does not match: the line is damaged or was edited");
@@ -250,7 +277,7 @@ SampleResult from_line(std::string_view text) {
   result.seconds = number_field(line, "seconds");
   result.peak_bytes = count_field(line, "peak_bytes");
   if (line.contains("error")) result.error = text_field(line, "error");
-  if (line.contains("reference")) result.reference = nlohmann::json(line.at("reference"));
+  if (line.contains("reference")) result.reference = line.at("reference").sorted();
   for (const Json& cell : list_field(line, "cells")) result.cells.push_back(cell_from(cell));
   // Damage to the name of the checksum itself would make a line look like one that has none.
   constexpr std::array kFields{"task",    "index",         "id",       "length",
@@ -358,13 +385,12 @@ void open_run(const fs::path& folder, const Json& settings, const Json& circumst
                             folder.string(), kRunFile));
   }
   const Json run = {{"settings", settings}, {"circumstances", circumstances}};
-  write_file_atomically((folder / kRunFile).string(),
-                        run.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
+  write_file_atomically((folder / kRunFile).string(), run.dump(2) + '\n');
 }
 
 Json read_run(const fs::path& folder) {
   const fs::path path = folder / kRunFile;
-  Json run = read_json<Json>(path.string());
+  Json run = read_json(path.string());
   try {
     object_field(run, "settings");
     return run;

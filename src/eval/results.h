@@ -2,13 +2,13 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "eval/suite.h"
 
 /// The files of a run's folder: run.json says what was asked for, results*.jsonl what came out, one
@@ -41,14 +41,14 @@ struct SampleResult {
   double seconds = 0;          ///< All of the sample.
   size_t peak_bytes = 0;       ///< Largest resident memory of the process up to here.
   std::string error;           ///< Why there are no cells; empty: all went well.
-  nlohmann::json reference;
+  Json reference;
   std::vector<CellResult> cells;
   bool checked = true;  ///< False where it was read from a line that has no checksum.
   std::string place;    ///< "file:line" where it was read; for messages alone.
 };
 
 /// Without a checksum.
-nlohmann::ordered_json to_json(const SampleResult& result);
+Json to_json(const SampleResult& result);
 /// As a line of a results file, without its end.
 std::string to_line(const SampleResult& result);
 /// Throws `Error` (kInput) with the reason alone: the checksum does not match, something is missing
@@ -78,11 +78,10 @@ class ResultsFile {
 /// Makes the folder a run with these settings, or finds that it is one already. `circumstances`
 /// (date, machine) are kept with the settings but may differ. Throws `Error`: kInvalidArgument
 /// naming the settings that differ, kInput (run.json is damaged), kIo.
-void open_run(const std::filesystem::path& folder, const nlohmann::ordered_json& settings,
-              const nlohmann::ordered_json& circumstances);
+void open_run(const std::filesystem::path& folder, const Json& settings, const Json& circumstances);
 
 /// {"settings": ..., "circumstances": ...} of a run's folder. Throws `Error` (kInput) if it is
 /// none.
-nlohmann::ordered_json read_run(const std::filesystem::path& folder);
+Json read_run(const std::filesystem::path& folder);
 
 }  // namespace restkv::eval

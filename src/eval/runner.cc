@@ -22,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-using Json = nlohmann::ordered_json;
 
 /// Of the time that a sample takes, for the progress bar: reading the prompt.
 constexpr double kPrefillShare = 0.7;

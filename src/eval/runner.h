@@ -4,12 +4,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/prompt_tokens.h"
 #include "eval/suite.h"
 #include "restkv/compress.h"
@@ -76,10 +76,10 @@ struct RunCount {
 /// The settings that decide the results, for run.json and all reports: benchmark, profile, data
 /// files with SHA-256, model file hash, every cell with all parameters of its method, limits,
 /// decoding, version. `options` must be those that `tasks` were opened with.
-nlohmann::ordered_json run_settings(const Suite& suite, const SuiteOptions& options,
-                                    std::span<const std::unique_ptr<Task>> tasks,
-                                    std::span<const SkippedLine> skipped, const Model& model,
-                                    const RunOptions& run, std::string_view version);
+Json run_settings(const Suite& suite, const SuiteOptions& options,
+                  std::span<const std::unique_ptr<Task>> tasks,
+                  std::span<const SkippedLine> skipped, const Model& model, const RunOptions& run,
+                  std::string_view version);
 
 /// Runs every sample of `tasks` that the folder has no result for. `open_run` must have been
 /// called. A sample that cannot be answered (too long, for instance) is recorded with its error,

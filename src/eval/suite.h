@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "restkv/sampler.h"
 #include "restkv/tokenizer.h"
 
@@ -68,7 +68,7 @@ struct Sample {
   /// the first message, prefilled and compressed on its own before the first turn; may be empty.
   std::vector<Turn> turns;
 
-  nlohmann::json reference;  ///< What the task's metric compares with; stands in result lines.
+  Json reference;  ///< What the task's metric compares with; stands in result lines.
 };
 
 /// What a model made of a sample.
@@ -176,6 +176,6 @@ std::span<const Suite> suites();
 const Suite& find_suite(std::string_view name);
 
 /// The templates and limits of the benchmarks (suites/prompts.json).
-const nlohmann::json& benchmark_prompts();
+const Json& benchmark_prompts();
 
 }  // namespace restkv::eval

@@ -86,17 +86,17 @@ void Conversation::answer(std::string text, std::vector<int32_t> unread) {
 }
 
 std::string Conversation::to_json() const {
-  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+  Json messages = Json::array();
   for (const ChatMessage& m : messages_) {
     messages.push_back({{"role", m.role}, {"content", m.content}});
   }
   // An answer that was cut off may end within a character.
-  return nlohmann::ordered_json{{"plain_text", plain_text_},
-                                {"parse_special", parse_special_},
-                                {"messages", messages},
-                                {"read", read_},
-                                {"unread", unread_}}
-      .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return Json{{"plain_text", plain_text_},
+              {"parse_special", parse_special_},
+              {"messages", messages},
+              {"read", read_},
+              {"unread", unread_}}
+      .dump();
 }
 
 void Conversation::from_json(const std::string& json) {

@@ -133,11 +133,11 @@ Selection visible_to_last(const GoldenCase& golden) {
 Selection evicted(const GoldenCase& golden) {
   const auto& evict = golden.params().at("evict");
   const auto& params = evict.at("params");
-  const std::string method = evict.at("runner");
+  const auto method = evict.at("runner").get<std::string>();
   CompressionOptions options = default_options(method);
-  options.budget = params.at("capacity");
-  options.window = params.at("window");
-  options.kernel = params.at("kernel");
+  options.budget = params.at("capacity").get<int>();
+  options.window = params.at("window").get<int>();
+  options.kernel = params.at("kernel").get<int>();
   options.per_query_head = params.at("granularity") == "query_head";
   const auto q = golden.heads("q");
   const size_t prompt = golden.heads("k").rows - 1;

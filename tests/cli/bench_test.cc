@@ -3,12 +3,12 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/cli_test.h"
 
 namespace restkv {
@@ -52,18 +52,18 @@ TEST_F(CliBench, MeasuresEveryCombination) {
   EXPECT_THAT(outcome.out, HasSubstr("limits with 1 thread: sgemm "));
   EXPECT_THAT(outcome.out, HasSubstr("snapkv:kernel=7"));
 
-  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto json = parse_json(read_file(folder_.file("b.json")));
   const auto& results = json.at("results");
   ASSERT_EQ(results.size(), 2U * 2U * 3U);  // types x lengths x (full, two budgets)
-  EXPECT_GT(json.at("limits").at(0).at("read_bytes_per_second"), 0);
-  const double read = json.at("limits").at(0).at("read_bytes_per_second");
-  const double sgemm = json.at("limits").at(0).at("sgemm_flops_per_second");
+  EXPECT_GT(json.at("limits").at(0).at("read_bytes_per_second").get<double>(), 0);
+  const auto read = json.at("limits").at(0).at("read_bytes_per_second").get<double>();
+  const auto sgemm = json.at("limits").at(0).at("sgemm_flops_per_second").get<double>();
   for (const auto& r : results) {
     EXPECT_EQ(r.at("runs"), 1);
-    EXPECT_GT(r.at("peak_resident_bytes"), 1 << 20);
-    EXPECT_DOUBLE_EQ(r.at("prefill_share_of_sgemm"),
+    EXPECT_GT(r.at("peak_resident_bytes").get<double>(), 1 << 20);
+    EXPECT_DOUBLE_EQ(r.at("prefill_share_of_sgemm").get<double>(),
                      r.at("prefill_flops_per_second").get<double>() / sgemm);
-    EXPECT_DOUBLE_EQ(r.at("decode_share_of_read_bandwidth"),
+    EXPECT_DOUBLE_EQ(r.at("decode_share_of_read_bandwidth").get<double>(),
                      r.at("decode_bytes_per_second").get<double>() / read);
   }
   // f16, 200 tokens: the full cache against 48 and 96 kept rows of each head.
@@ -86,7 +86,7 @@ TEST_F(CliBench, CountsOnlyTheAttentionThatASparsePrefillComputes) {
       {"--lengths", "900", "--method", "full", "--sparse", "dense,a-shape:sinks=64:local=64",
        "--sparse-recall", "--json", folder_.file("b.json")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto json = parse_json(read_file(folder_.file("b.json")));
   const auto& results = json.at("results");
   ASSERT_EQ(results.size(), 2U);
   const auto work = [&](size_t i) {
@@ -94,11 +94,11 @@ TEST_F(CliBench, CountsOnlyTheAttentionThatASparsePrefillComputes) {
            results.at(i).at("time_to_first_token_seconds").get<double>();
   };
   EXPECT_EQ(results.at(0).at("sparse_density"), 1);
-  EXPECT_LT(results.at(1).at("sparse_density"), 0.6);
+  EXPECT_LT(results.at(1).at("sparse_density").get<double>(), 0.6);
   EXPECT_LT(work(1), work(0));
   EXPECT_EQ(results.at(0).at("sparse_recall"), 1);
-  EXPECT_LT(results.at(1).at("sparse_recall"), 1);
-  EXPECT_GT(results.at(1).at("sparse_recall"), 0);
+  EXPECT_LT(results.at(1).at("sparse_recall").get<double>(), 1);
+  EXPECT_GT(results.at(1).at("sparse_recall").get<double>(), 0);
 }
 
 TEST_F(CliBench, DecodesAfterSyntheticCachesOfAnyLength) {
@@ -106,12 +106,12 @@ TEST_F(CliBench, DecodesAfterSyntheticCachesOfAnyLength) {
       arguments({"--synthetic", "--lengths", "5000", "--budget", "64", "--rope-scaling", "linear",
                  "--rope-scale", "5", "--json", folder_.file("b.json")}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const auto json = nlohmann::json::parse(read_file(folder_.file("b.json")));
+  const auto json = parse_json(read_file(folder_.file("b.json")));
   const auto& results = json.at("results");
   ASSERT_EQ(results.size(), 2U);
   EXPECT_EQ(results.at(0).at("kv_bytes").get<size_t>() * 64,
             results.at(1).at("kv_bytes").get<size_t>() * 5000);
-  EXPECT_GT(results.at(1).at("decode_tokens_per_second"), 0);
+  EXPECT_GT(results.at(1).at("decode_tokens_per_second").get<double>(), 0);
   EXPECT_FALSE(results.at(1).contains("time_to_first_token_seconds"));  // nothing was read
 }
 
@@ -139,6 +139,16 @@ TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
               HasSubstr("absent.txt"));
   EXPECT_THAT(restkv_process({"bench"}).err, HasSubstr("--model is required"));
   EXPECT_THAT(restkv_process({"bench", "--job"}).err, HasSubstr("leave --job out"));
+}
+
+/// JSON, in which the processes that measure are told what to do, has no other names.
+TEST_F(CliBench, RefusesAModelWhoseNameIsNoUtf8) {
+  const std::string model = folder_.file("m\xff.gguf");
+  std::filesystem::create_symlink(tiny_, model);
+  const Outcome outcome =
+      restkv_process({"bench", "-m", model, "-t", "1", "--lengths", "64", "--decode", "4"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("only if its name is UTF-8; rename the file"));
 }
 
 TEST_F(CliBench, CtrlCKeepsWhatWasMeasured) {

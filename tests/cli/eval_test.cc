@@ -5,10 +5,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "cli/cli_test.h"
 #include "eval/results.h"
 
@@ -25,11 +25,11 @@ class CliEval : public ::testing::Test {
     for (size_t i = 0; i < kSamples; ++i) {
       std::string text;
       for (size_t w = 0; w < 150 + 10 * i; ++w) text += fmt::format("{} ", (w * 7919 + i) % 997);
-      data << nlohmann::json{{"id", fmt::format("s{}", i)},
-                             {"task", i % 2 == 0 ? "even" : "odd"},
-                             {"text", text},
-                             {"answers", {"1"}},
-                             {"max_new_tokens", 8}}
+      data << Json{{"id", fmt::format("s{}", i)},
+                   {"task", i % 2 == 0 ? "even" : "odd"},
+                   {"text", text},
+                   {"answers", {"1"}},
+                   {"max_new_tokens", 8}}
                   .dump()
            << '\n';
     }
@@ -57,7 +57,7 @@ class CliEval : public ::testing::Test {
   static std::vector<std::string> results(const std::string& folder) {
     std::vector<std::string> list;
     for (const eval::SampleResult& result : eval::read_results(folder)) {
-      nlohmann::ordered_json line = eval::to_json(result);
+      Json line = eval::to_json(result);
       for (const char* key : {"seconds", "prefill_seconds", "peak_bytes"}) line.erase(key);
       for (auto& cell : line["cells"]) {
         for (const char* key : {"compress_seconds", "decode_seconds"}) cell.erase(key);
@@ -146,8 +146,7 @@ TEST_F(CliEval, ReportsOnShardsAsOnTheWhole) {
        {"report.md", "report.csv", "report.json", "index.html", "1-prompts-budget.svg"}) {
     EXPECT_GT(std::filesystem::file_size(report + "/" + name), 100U) << name;
   }
-  std::ifstream file(report + "/report.json");
-  const auto json = nlohmann::json::parse(file);
+  const auto json = read_json(report + "/report.json");
   ASSERT_EQ(json.at("runs").size(), 1U);
   EXPECT_EQ(json.at("runs")[0].at("samples").at("finished"), kSamples);
 
@@ -212,10 +211,7 @@ TEST_F(CliEval, SaysWhatWasLeftOut) {
          "\n"
          R"({"id": "zero", "text": "one\u0000two", "answers": ["1"]})"
          "\n"
-      << nlohmann::json{{"id", "endless"},
-                        {"text", std::string(5U << 20U, '-')},
-                        {"answers", {"1"}}}
-             .dump()
+      << Json{{"id", "endless"}, {"text", std::string(5U << 20U, '-')}, {"answers", {"1"}}}.dump()
       << "\n";
   for (const char* before : {"", ", 2 of them from before"}) {  // the second start finds the first
     const Outcome outcome = restkv_process(arguments(run_));
@@ -227,9 +223,7 @@ TEST_F(CliEval, SaysWhatWasLeftOut) {
 }
 
 TEST_F(CliEval, ARunInWhichEverythingFailedIsNoSuccess) {
-  std::ofstream(data_) << nlohmann::json{
-      {"text", std::string(5U << 20U, '-')},
-      {"answers", {"1"}}}.dump();
+  std::ofstream(data_) << Json{{"text", std::string(5U << 20U, '-')}, {"answers", {"1"}}}.dump();
   EXPECT_EQ(restkv_process(arguments(run_)).exit_code, 1);
   const Outcome report = restkv_process({"report", run_});
   EXPECT_EQ(report.exit_code, 1);

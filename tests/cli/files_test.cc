@@ -11,12 +11,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/cli_test.h"
 #include "cli/process.h"
 
@@ -236,7 +236,7 @@ TEST_F(CliFiles, StandardOutputIsWrittenOnAndNotReplaced) {
     const size_t json = text.find("{\n");
     ASSERT_NE(json, std::string::npos) << text;
     EXPECT_EQ(text.substr(0, json), run({}).out);
-    EXPECT_EQ(nlohmann::json::parse(text.substr(json)).at("generated_tokens"), 4);
+    EXPECT_EQ(parse_json(text.substr(json)).at("generated_tokens"), 4);
   }
 }
 
@@ -303,11 +303,11 @@ TEST_F(CliFiles, NamesFromFilesAreNoCommandsToATerminal) {
 
   std::ofstream data(data_);
   for (const char* text : {"hello there", ""}) {  // the second one is refused by its place
-    data << nlohmann::json{{"text", text},
-                           {"answers", {"x"}},
-                           {"max_new_tokens", 4},
-                           {"task", name},
-                           {"id", name}}
+    data << Json{{"text", text},
+                 {"answers", {"x"}},
+                 {"max_new_tokens", 4},
+                 {"task", name},
+                 {"id", name}}
                 .dump()
          << "\n";
   }

@@ -5,11 +5,11 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "cli/cli_test.h"
 #include "eval/results.h"
 
@@ -22,8 +22,6 @@ void PrintTo(const Recipe& recipe, std::ostream* out) { *out << recipe.name; }
 
 namespace restkv {
 namespace {
-
-using nlohmann::json;
 
 /// What makes a recipe of a suite small: short prompts, few tasks, short answers.
 std::vector<std::string> small(const std::string& suite) {
@@ -60,8 +58,8 @@ TEST_P(EveryRecipe, RunsAndIsReported) {
   EXPECT_EQ(settings.at("recipe").at("name"), GetParam().name);
   EXPECT_EQ(settings.at("benchmark"), GetParam().options.at("suite").get<std::string>());
   std::vector<std::string> methods;
-  for (const auto& cell : settings.at("cells")) methods.push_back(cell.at("method"));
-  std::vector<std::string> expected = GetParam().options.at("method");
+  for (const auto& cell : settings.at("cells")) methods.push_back(cell.at("method").text());
+  auto expected = GetParam().options.at("method").get<std::vector<std::string>>();
   expected.insert(expected.begin(), "full");
   EXPECT_EQ(methods, expected);
   const std::vector<eval::SampleResult> results = eval::read_results(run);
@@ -87,17 +85,17 @@ class OwnRecipe : public ::testing::Test {
     for (const char* word : {"one", "two", "three"}) {
       std::string text;
       for (size_t i = 0; i < 60; ++i) text += fmt::format("{} {} ", word, i);
-      data << json{{"text", text}, {"answers", {"1"}}, {"max_new_tokens", 2}}.dump() << '\n';
+      data << Json{{"text", text}, {"answers", {"1"}}, {"max_new_tokens", 2}}.dump() << '\n';
     }
   }
-  [[nodiscard]] Outcome run(const json& recipe, const std::vector<std::string>& more = {}) const {
+  [[nodiscard]] Outcome run(const Json& recipe, const std::vector<std::string>& more = {}) const {
     std::ofstream(file_) << recipe.dump(2);
     std::vector<std::string> arguments{"eval",   "--recipe", file_, "-m", model_,
                                        "--data", data_,      "-o",  run_};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return restkv_process(arguments);
   }
-  [[nodiscard]] std::string refusal(const json& recipe) const {
+  [[nodiscard]] std::string refusal(const Json& recipe) const {
     const Outcome outcome = run(recipe);
     EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
     EXPECT_FALSE(std::filesystem::exists(run_));
@@ -109,7 +107,7 @@ class OwnRecipe : public ::testing::Test {
   std::string data_ = folder_.file("data.jsonl");
   std::string file_ = folder_.file("mine.json");
   std::string run_ = folder_.file("run");
-  json recipe_ = {{"title", "Mine"},  {"suite", "prompts"}, {"method", "snapkv:kernel=7"},
+  Json recipe_ = {{"title", "Mine"},  {"suite", "prompts"}, {"method", "snapkv:kernel=7"},
                   {"budget", {48}},   {"limit", 1},         {"no-full", true},
                   {"kv-type", "f32"}, {"max-prompt", 4000}};
 };
@@ -137,8 +135,8 @@ TEST_F(OwnRecipe, GivesWayToTheCommandLine) {
 }
 
 TEST_F(OwnRecipe, NamesWhatCannotBe) {
-  const auto with = [&](const char* key, const json& value) {
-    json recipe = recipe_;
+  const auto with = [&](const char* key, const Json& value) {
+    Json recipe = recipe_;
     recipe[key] = value;
     std::string message = refusal(recipe);
     EXPECT_THAT(message, HasSubstr(fmt::format("recipe {}: ", file_)));
@@ -158,7 +156,7 @@ TEST_F(OwnRecipe, NamesWhatCannotBe) {
   EXPECT_THAT(with("no-full", "yes"), HasSubstr("expected true or false"));
   EXPECT_THAT(with("seed", true), HasSubstr("key 'seed' is true"));
   EXPECT_THAT(with("budget", {64, true}), HasSubstr("key 'budget' is [64,true]"));
-  EXPECT_THAT(with("budget", json::array()), HasSubstr("key 'budget' is []"));
+  EXPECT_THAT(with("budget", Json::array()), HasSubstr("key 'budget' is []"));
   EXPECT_THAT(with("budget", {64.5}), HasSubstr("key 'budget' is [64.5]"));
   EXPECT_THAT(with("profile", "mine"), HasSubstr("key 'profile' is \"mine\""));
   EXPECT_THAT(with("method", "none"), HasSubstr("none"));
@@ -182,7 +180,7 @@ TEST(RecipeList, ShowsAllOfThemAndWhatOneHolds) {
   }
   const Outcome one = restkv_process({"eval", "--list", "--recipe", "indicator"});
   EXPECT_EQ(one.exit_code, 0) << one.err;
-  EXPECT_EQ(json::parse(one.out).at("suite"), "ruler");
+  EXPECT_EQ(parse_json(one.out).at("suite"), "ruler");
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/beside_the_cut.h"
 #include "cli/cli_test.h"
@@ -80,12 +80,12 @@ class CliRun : public ::testing::Test {
     EXPECT_THAT(outcome.err, StartsWith("restkv: "));
     return outcome.err;
   }
-  nlohmann::json stats_of(const std::vector<std::string>& more) const {
+  Json stats_of(const std::vector<std::string>& more) const {
     const std::string path = folder_.file("stats.json");
     std::vector<std::string> list = more;
     list.insert(list.end(), {"--stats-json", path});
     answer(list);
-    return nlohmann::json::parse(read_bytes(path));
+    return parse_json(read_bytes(path));
   }
 
   [[nodiscard]] std::string write_long(size_t bytes) const {
@@ -258,7 +258,7 @@ TEST_F(CliRun, ADashIsStandardOutput) {
   EXPECT_EQ(outcome.exit_code, 0);
   const std::string expected = answer({"-n", "3", "-p", "hello"});
   ASSERT_THAT(outcome.out, StartsWith(expected));
-  EXPECT_EQ(nlohmann::json::parse(outcome.out.substr(expected.size())).at("generated_tokens"), 3);
+  EXPECT_EQ(parse_json(outcome.out.substr(expected.size())).at("generated_tokens"), 3);
   EXPECT_FALSE(std::filesystem::exists("-"));
   EXPECT_THAT(refusal(2, {"-n", "3", "-p", "hello", "--save-cache", "-"}),
               HasSubstr("--save-cache cannot write to standard output"));
@@ -285,12 +285,15 @@ TEST_F(CliRun, NamesOptionsThatHaveNoEffect) {
 }
 
 TEST_F(CliRun, RawSkipsTheChatTemplate) {
-  const nlohmann::json chat = stats_of({"-n", "1", "-p", "hello"});
-  const nlohmann::json raw = stats_of({"-n", "1", "-p", "hello", "--raw"});
+  const Json chat = stats_of({"-n", "1", "-p", "hello"});
+  const Json raw = stats_of({"-n", "1", "-p", "hello", "--raw"});
   EXPECT_EQ(raw.at("prompt_tokens"), Tokenizer(tiny_).encode("hello", true, true).size());
-  EXPECT_GT(chat.at("prompt_tokens"), raw.at("prompt_tokens"));
+  EXPECT_GT(chat.at("prompt_tokens").get<double>(), raw.at("prompt_tokens").get<double>());
   EXPECT_NE(answer({"-n", "12", "-p", "hello"}), answer({"-n", "12", "-p", "hello", "--raw"}));
-  EXPECT_GT(stats_of({"-n", "1", "-p", "hello", "--system", "Be long."}).at("prompt_tokens"), 0);
+  EXPECT_GT(stats_of({"-n", "1", "-p", "hello", "--system", "Be long."})
+                .at("prompt_tokens")
+                .get<double>(),
+            0);
   EXPECT_THAT(refusal(2, {"-p", "hello", "--raw", "--system", "Be brief."}),
               HasSubstr("--system has no effect with --raw"));
 }
@@ -298,7 +301,7 @@ TEST_F(CliRun, RawSkipsTheChatTemplate) {
 TEST_F(CliRun, KvTypeChoosesTheStorage) {
   const std::string prompt = long_text(300);
   const auto kept = [&](const std::string& type) {
-    const nlohmann::json stats =
+    const Json stats =
         stats_of({"-n", "4", "--raw", "-p", prompt, "--method", "full", "--kv-type", type});
     EXPECT_EQ(stats.at("kv_type"), type);
     return stats.at("kv_bytes_kept").get<double>();
@@ -313,9 +316,9 @@ TEST_F(CliRun, KvTypeChoosesTheStorage) {
 }
 
 TEST_F(CliRun, LinearAndAttentionChooseThePrecisionOfPrompts) {
-  const nlohmann::json stats = stats_of(
+  const Json stats = stats_of(
       {"-n", "4", "--raw", "-p", long_text(300), "--linear", "auto", "--attention", "auto"});
-  EXPECT_GT(stats.at("prompt_tokens"), 128);
+  EXPECT_GT(stats.at("prompt_tokens").get<double>(), 128);
   EXPECT_THAT(refusal(2, {"-p", "x", "--linear", "fp8"}), HasSubstr("'fp8' is unknown"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--attention", "fp8"}), HasSubstr("'fp8' is unknown"));
 }
@@ -369,19 +372,20 @@ TEST_F(CliRun, StatisticsAreRight) {
     const bool full = std::string_view(method) == "full";
     std::vector<std::string> arguments{"-n", "5", "--raw", "-p", prompt, "--method", method};
     if (!full) arguments.insert(arguments.end(), {"--budget", "64"});
-    const nlohmann::json stats = stats_of(arguments);
+    const Json stats = stats_of(arguments);
     EXPECT_EQ(stats.at("method"), method);
     EXPECT_EQ(stats.at("budget"), full ? 0 : 64);
     EXPECT_EQ(stats.at("prompt_tokens"), tokens);
     EXPECT_EQ(stats.at("kv_bytes_full"), tokens * kBytesPerToken);
     EXPECT_EQ(stats.at("kv_bytes_kept"), (full ? tokens : 64) * kBytesPerToken);
-    EXPECT_GT(stats.at("load_seconds"), 0.0);
-    EXPECT_GT(stats.at("time_to_first_token_seconds"), 0.0);
-    EXPECT_LT(stats.at("compress_seconds"), stats.at("time_to_first_token_seconds"));
-    EXPECT_LE(stats.at("generated_tokens"), 5);
-    EXPECT_GE(stats.at("generated_tokens"), 1);
-    EXPECT_GT(stats.at("peak_resident_bytes"), std::filesystem::file_size(tiny_) / 2);
-    EXPECT_LT(stats.at("peak_resident_bytes"), size_t{4} << 30U);
+    EXPECT_GT(stats.at("load_seconds").get<double>(), 0.0);
+    EXPECT_GT(stats.at("time_to_first_token_seconds").get<double>(), 0.0);
+    EXPECT_LT(stats.at("compress_seconds").get<double>(),
+              stats.at("time_to_first_token_seconds").get<double>());
+    EXPECT_LE(stats.at("generated_tokens").get<double>(), 5);
+    EXPECT_GE(stats.at("generated_tokens").get<double>(), 1);
+    EXPECT_GT(stats.at("peak_resident_bytes").get<double>(), std::filesystem::file_size(tiny_) / 2);
+    EXPECT_LT(stats.at("peak_resident_bytes").get<double>(), size_t{4} << 30U);
     EXPECT_EQ(stats.at("interrupted"), false);
   }
 }
@@ -398,7 +402,7 @@ TEST_F(CliRun, SlidingWindowsAreNotEvicted) {
   EXPECT_THAT(outcome.err,
               HasSubstr("sliding windows        6 of 7 layers keep theirs; the budget is for the "
                         "others"));
-  const nlohmann::json stats = nlohmann::json::parse(read_bytes(folder_.file("stats.json")));
+  const Json stats = parse_json(read_bytes(folder_.file("stats.json")));
   EXPECT_EQ(stats.at("window_layers"), 6);
   // Keys and values of one KV head of 128 channels, in halves.
   EXPECT_EQ(stats.at("kv_bytes_kept"), (6 * model.window + 40) * 2 * 128 * 2);
@@ -411,11 +415,11 @@ TEST_F(CliRun, SparsePrefillTellsWhatItLeftOut) {
     return more;
   };
   EXPECT_EQ(stats_of(with({})).at("sparse"), "dense");
-  const nlohmann::json sparse =
+  const Json sparse =
       stats_of(with({"--sparse", "a-shape:sinks=64:local=64", "--sparse-recall"})).at("sparse");
   EXPECT_EQ(sparse.at("pattern"), "a-shape:sinks=64:local=64");
-  EXPECT_LT(sparse.at("density"), 1);
-  EXPECT_LT(sparse.at("recall"), 1);
+  EXPECT_LT(sparse.at("density").get<double>(), 1);
+  EXPECT_LT(sparse.at("recall").get<double>(), 1);
   ASSERT_EQ(sparse.at("density_of_layers_and_heads").size(), description().layers);
   EXPECT_EQ(sparse.at("recall_of_layers_and_heads")[0].size(), description().query_heads);
 
@@ -573,10 +577,10 @@ TEST_F(CliRun, CtrlCWhileAnsweringKeepsWhatThereIs) {
   EXPECT_EQ(outcome.out.back(), '\n');
   EXPECT_THAT(outcome.err, HasSubstr("generated tokens"));
   EXPECT_THAT(outcome.err, HasSubstr("restkv: interrupted"));
-  const nlohmann::json stats = nlohmann::json::parse(read_bytes(path));
+  const Json stats = parse_json(read_bytes(path));
   EXPECT_EQ(stats.at("interrupted"), true);
-  EXPECT_GT(stats.at("generated_tokens"), 0);
-  EXPECT_LT(stats.at("generated_tokens"), 30000);
+  EXPECT_GT(stats.at("generated_tokens").get<double>(), 0);
+  EXPECT_LT(stats.at("generated_tokens").get<double>(), 30000);
 }
 
 TEST_F(CliRun, CtrlCWhileReadingALongPromptThatShowsItsProgress) {
@@ -595,9 +599,9 @@ TEST_F(CliRun, CtrlCWhileReadingALongPromptThatShowsItsProgress) {
   EXPECT_EQ(outcome.err.find('\x1b'), std::string::npos);
   EXPECT_THAT(outcome.err, HasSubstr("prompt tokens"));
   EXPECT_THAT(outcome.err, HasSubstr("interrupted while reading the prompt"));
-  const nlohmann::json stats = nlohmann::json::parse(read_bytes(path));
+  const Json stats = parse_json(read_bytes(path));
   EXPECT_EQ(stats.at("interrupted"), true);
-  EXPECT_GT(stats.at("prompt_tokens"), 5000);
+  EXPECT_GT(stats.at("prompt_tokens").get<double>(), 5000);
   EXPECT_EQ(stats.at("generated_tokens"), 0);
 }
 

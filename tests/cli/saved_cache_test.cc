@@ -3,10 +3,10 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "cli/beside_the_cut.h"
 #include "cli/cli_test.h"
 
@@ -37,10 +37,7 @@ class CliSavedCache : public ::testing::Test {
     EXPECT_EQ(outcome.out, "");
     return outcome.err;
   }
-  [[nodiscard]] nlohmann::json stats() const {
-    std::ifstream file(folder_.file("stats.json"));
-    return nlohmann::json::parse(file);
-  }
+  [[nodiscard]] Json stats() const { return read_json(folder_.file("stats.json")); }
 
   static inline std::unique_ptr<TemporaryFolder> suite_folder_;
   static inline std::string tiny_;
@@ -61,8 +58,8 @@ TEST_F(CliSavedCache, RunsGoOnAsOneChat) {
                               "--save-cache", first});
   EXPECT_EQ(stats().at("cached_tokens"), 0);
   answers += with({"-p", "Four, five.", "--load-cache", first, "--save-cache", second});
-  EXPECT_GT(stats().at("cached_tokens"), 20);
-  EXPECT_LT(stats().at("prompt_tokens"), 30);  // nothing is read again
+  EXPECT_GT(stats().at("cached_tokens").get<double>(), 20);
+  EXPECT_LT(stats().at("prompt_tokens").get<double>(), 30);  // nothing is read again
   EXPECT_EQ(stats().at("budget"), 40);
   answers += with({"-p", "Six.", "--load-cache", second});
   const Outcome chat =
@@ -95,8 +92,8 @@ TEST_F(CliSavedCache, ReadsOnceForManyQuestions) {
     const Outcome once = run(question);
     ASSERT_EQ(once.exit_code, 0) << once.err;
     EXPECT_THAT(once.err, HasSubstr("cache loaded in"));
-    EXPECT_GT(stats().at("cached_tokens"), 500);
-    EXPECT_LT(stats().at("prompt_tokens"), 20);
+    EXPECT_GT(stats().at("cached_tokens").get<double>(), 500);
+    EXPECT_LT(stats().at("prompt_tokens").get<double>(), 20);
     EXPECT_EQ(run(question).out, once.out);
     std::vector<std::string> smaller = question;
     smaller.insert(smaller.end(), {"--budget", "48"});

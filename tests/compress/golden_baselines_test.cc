@@ -25,7 +25,6 @@
 namespace restkv {
 namespace {
 
-using nlohmann::json;
 using testing::GoldenCase;
 
 std::vector<std::vector<int32_t>> kept_rows(const GoldenCase& golden, const std::string& name) {
@@ -109,7 +108,7 @@ std::vector<float> gather(Heads<const float> rows, const std::vector<int32_t>& p
 
 void run_tova(GoldenCase& golden) {
   CompressionOptions options = default_options("tova");
-  options.budget = golden.params().at("capacity");
+  options.budget = golden.params().at("capacity").get<int>();
   const size_t steps = golden.params().value("decode_steps", size_t{0});
   const auto q = golden.heads("q");
   const auto k = golden.heads("k");
@@ -149,14 +148,14 @@ void run_tova(GoldenCase& golden) {
 }
 
 void run_lacache(GoldenCase& golden) {
-  const json& params = golden.params();
-  const LadderPlanner::Shape shape{.layers = params.at("layers"),
-                                   .size = params.at("cache_size"),
-                                   .sinks = params.at("start_size"),
-                                   .span = params.at("span"),
-                                   .overlap = params.at("overlap")};
-  const size_t n = params.at("n");
-  const size_t steps = params.at("decode_steps");
+  const Json& params = golden.params();
+  const LadderPlanner::Shape shape{.layers = params.at("layers").get<size_t>(),
+                                   .size = params.at("cache_size").get<size_t>(),
+                                   .sinks = params.at("start_size").get<size_t>(),
+                                   .span = params.at("span").get<size_t>(),
+                                   .overlap = params.at("overlap").get<size_t>()};
+  const auto n = params.at("n").get<size_t>();
+  const auto steps = params.at("decode_steps").get<size_t>();
   LadderPlanner planner(shape);
   std::vector<std::vector<int32_t>> caches(shape.layers, std::vector<int32_t>(n));
   for (auto& cache : caches) std::iota(cache.begin(), cache.end(), 0);
@@ -230,7 +229,7 @@ void expect_moments(const std::vector<float>& actual, const std::vector<float>& 
   }
 }
 
-using SetOption = std::function<void(CompressionOptions&, const json&)>;
+using SetOption = std::function<void(CompressionOptions&, const Json&)>;
 struct Press {
   std::string method;
   std::map<std::string, SetOption> arguments;
@@ -238,48 +237,55 @@ struct Press {
 };
 
 const std::map<std::string, Press>& presses() {
-  static const SetOption kSinks = [](CompressionOptions& o, const json& x) { o.sinks = x; };
+  static const SetOption kSinks = [](CompressionOptions& o, const Json& x) {
+    o.sinks = x.get<int>();
+  };
   static const std::map<std::string, Leverage> kLeverages = {{"key", Leverage::kKey},
                                                              {"value", Leverage::kValue},
                                                              {"kv_avg", Leverage::kMean},
                                                              {"kv_product", Leverage::kProduct}};
   static const std::map<std::string, Press> kPresses = {
-      {"TOVAPress", {"tova", {}, [](CompressionOptions& o, const json&) { o.window = 1; }}},
+      {"TOVAPress", {"tova", {}, [](CompressionOptions& o, const Json&) { o.window = 1; }}},
       {"ObservedAttentionPress", {"observed-attention", {}}},
       {"KeyDiffPress", {"keydiff", {}}},
       {"LagKVPress",
        {"lagkv",
         {{"n_sink", kSinks},
-         {"lag_size", [](CompressionOptions& o, const json& x) { o.lag = x; }},
-         {"cross_scoring", [](CompressionOptions& o, const json& x) { o.cross_scoring = x; }}}}},
+         {"lag_size", [](CompressionOptions& o, const Json& x) { o.lag = x.get<int>(); }},
+         {"cross_scoring",
+          [](CompressionOptions& o, const Json& x) { o.cross_scoring = x.get<bool>(); }}}}},
       {"ExpectedAttentionPress",
        {"expected-attention",
         {{"n_sink", kSinks},
-         {"n_future_positions", [](CompressionOptions& o, const json& x) { o.future = x; }},
-         {"use_covariance", [](CompressionOptions& o, const json& x) { o.use_covariance = x; }},
-         {"use_vnorm", [](CompressionOptions& o, const json& x) { o.use_value_norm = x; }},
-         {"epsilon", [](CompressionOptions& o, const json& x) { o.epsilon = x; }}}}},
+         {"n_future_positions",
+          [](CompressionOptions& o, const Json& x) { o.future = x.get<int>(); }},
+         {"use_covariance",
+          [](CompressionOptions& o, const Json& x) { o.use_covariance = x.get<bool>(); }},
+         {"use_vnorm",
+          [](CompressionOptions& o, const Json& x) { o.use_value_norm = x.get<bool>(); }},
+         {"epsilon", [](CompressionOptions& o, const Json& x) { o.epsilon = x.get<double>(); }}}}},
       {"CURPress",
        {"cur",
         {{"num_sinks", kSinks},
          {"leverage_type",
-          [](CompressionOptions& o, const json& x) { o.leverage = kLeverages.at(x); }},
-         {"local_window_size", [](CompressionOptions& o, const json& x) { o.local_window = x; }},
-         {"use_local_approximation", [](CompressionOptions& o, const json& x) {
-            if (!x) o.local_window = 0;
+          [](CompressionOptions& o, const Json& x) { o.leverage = kLeverages.at(x.text()); }},
+         {"local_window_size",
+          [](CompressionOptions& o, const Json& x) { o.local_window = x.get<int>(); }},
+         {"use_local_approximation", [](CompressionOptions& o, const Json& x) {
+            if (!x.get<bool>()) o.local_window = 0;
           }}}}}};
   return kPresses;
 }
 
 /// The press of a case, or null; a block wrapper is the option block_size of what it wraps.
-const Press* find_press(const GoldenCase& golden, const json*& arguments, int& block_size) {
+const Press* find_press(const GoldenCase& golden, const Json*& arguments, int& block_size) {
   arguments = &golden.params().at("args");
-  std::string name = golden.params().at("press");
+  auto name = golden.params().at("press").get<std::string>();
   block_size = 0;
   if (name == "BlockPress") {
-    block_size = arguments->at("block_size");
-    const json& inner = arguments->at("press");
-    name = inner.at("press");
+    block_size = arguments->at("block_size").get<int>();
+    const Json& inner = arguments->at("press");
+    name = inner.at("press").text();
     arguments = &inner.at("args");
   }
   const auto it = presses().find(name);
@@ -287,7 +293,7 @@ const Press* find_press(const GoldenCase& golden, const json*& arguments, int& b
 }
 
 void run_kvpress(GoldenCase& golden) {
-  const json* arguments = nullptr;
+  const Json* arguments = nullptr;
   CompressionOptions options;
   int block_size = 0;
   const Press& press = *find_press(golden, arguments, block_size);
@@ -320,7 +326,7 @@ void run_kvpress(GoldenCase& golden) {
     for (size_t first = sinks; first < n; first += 64) {
       statistics.add(queries.slice_rows(first, std::min<size_t>(64, n - first)));
     }
-    rotation = mean_rotation(queries.dim, golden.params().at("rope_theta"), n,
+    rotation = mean_rotation(queries.dim, golden.params().at("rope_theta").get<double>(), n,
                              static_cast<size_t>(options.future));
     layer.query_statistics = &statistics;
     layer.future_rotation = &rotation;
@@ -342,7 +348,7 @@ Comparison run_of(const GoldenCase& golden) {
   static const std::map<std::string, Comparison> kRuns = {
       {"h2o", run_h2o}, {"tova", run_tova}, {"lacache", run_lacache}};
   if (golden.family() == "kvpress" && golden.params().contains("press")) {
-    const json* arguments = nullptr;
+    const Json* arguments = nullptr;
     int block_size = 0;
     return find_press(golden, arguments, block_size) != nullptr ? run_kvpress : nullptr;
   }

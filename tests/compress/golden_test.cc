@@ -179,19 +179,19 @@ void run(GoldenCase& golden, const CompressionOptions& options) {
 /// Tokens kept by one head in each layer, [capacity][length][layer], as PyramidKV and as ReST-KV.
 void run_pyramid_budgets(GoldenCase& golden) {
   const auto& params = golden.params();
-  const size_t layers = params.at("num_hidden_layers");
+  const auto layers = params.at("num_hidden_layers").get<size_t>();
   for (const auto& [array, variant] : {std::pair{"kept_pyramidkv", PyramidVariant::kAuthors},
                                        std::pair{"kept_restkv", PyramidVariant::kRestkv}}) {
     auto expected = golden.ints(array).begin();
-    for (const size_t capacity : params.at("capacities")) {
-      for (const size_t length : params.at("lengths")) {
+    for (const size_t capacity : params.at("capacities").get<std::vector<size_t>>()) {
+      for (const size_t length : params.at("lengths").get<std::vector<size_t>>()) {
         CompressionOptions options;
         options.pyramid_variant = variant;
-        options.pyramid_beta = params.at("beta");
+        options.pyramid_beta = params.at("beta").get<int>();
         LayerObservation layer;
         layer.keys.rows = length;
         layer.layers = layers;
-        const size_t window = params.at("window");
+        const auto window = params.at("window").get<size_t>();
         for (layer.layer = 0; layer.layer < layers; ++layer.layer, ++expected) {
           size_t kept = length;
           if (length >= capacity) {
@@ -210,13 +210,14 @@ void run_pyramid_budgets(GoldenCase& golden) {
 
 void run_press_pyramid_budgets(GoldenCase& golden) {
   const auto& params = golden.params();
-  const size_t layers = params.at("num_hidden_layers");
+  const auto layers = params.at("num_hidden_layers").get<size_t>();
   auto expected = golden.ints("kept").begin();
-  for (const double ratio : params.at("ratios")) {
-    for (const size_t length : params.at("lengths")) {
+  for (const double ratio : params.at("ratios").get<std::vector<double>>()) {
+    for (const size_t length : params.at("lengths").get<std::vector<size_t>>()) {
       for (size_t layer = 0; layer < layers; ++layer, ++expected) {
         EXPECT_EQ(kvpress_pyramid_tokens(static_cast<double>(length) * (1 - ratio), length,
-                                         params.at("window"), params.at("beta"), layer, layers),
+                                         params.at("window").get<size_t>(),
+                                         params.at("beta").get<int>(), layer, layers),
                   static_cast<size_t>(*expected))
             << ratio << " of " << length << ", layer " << layer;
       }
@@ -226,8 +227,8 @@ void run_press_pyramid_budgets(GoldenCase& golden) {
 
 void run_press_budgets(GoldenCase& golden) {
   auto expected = golden.ints("n_kept").begin();
-  for (const double ratio : golden.params().at("ratios")) {
-    for (const size_t length : golden.params().at("lengths")) {
+  for (const double ratio : golden.params().at("ratios").get<std::vector<double>>()) {
+    for (const size_t length : golden.params().at("lengths").get<std::vector<size_t>>()) {
       EXPECT_EQ(kvpress_budget(length, ratio), *expected++) << ratio << " of " << length;
     }
   }

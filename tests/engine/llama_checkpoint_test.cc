@@ -9,17 +9,16 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
-using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -69,7 +68,7 @@ class LlamaCheckpointTest : public ::testing::Test {
   }
 
   void write_model() {
-    json header;
+    Json header;
     std::string data;
     model_.edit_tensor = [&](testing::TinyTensor& tensor) {
       const bool rotated = tensor.name.find("attn_q.") != std::string::npos ||
@@ -80,7 +79,7 @@ class LlamaCheckpointTest : public ::testing::Test {
       data.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
       header[testing::checkpoint_name(tensor.name)] = {
           {"dtype", "F32"},
-          {"shape", tensor.rows == 1 ? json{tensor.cols} : json{tensor.rows, tensor.cols}},
+          {"shape", tensor.rows == 1 ? Json{tensor.cols} : Json{tensor.rows, tensor.cols}},
           {"data_offsets", {begin, data.size()}}};
       return true;
     };
@@ -107,7 +106,7 @@ class LlamaCheckpointTest : public ::testing::Test {
   }
 
   testing::TinyModel model_;
-  json config_;
+  Json config_;
   testing::TemporaryFolder folder_;
   std::string gguf_ = folder_.file("model.gguf");
   std::string weights_ = folder_.file("model.safetensors");
@@ -141,8 +140,8 @@ TEST_F(LlamaCheckpointTest, TheShapeIsThatOfTheConfiguration) {
 
 TEST_F(LlamaCheckpointTest, ConfigurationsThatDoNotFitTheWeightsAreRefused) {
   write_model();
-  const json right = config_;
-  const auto failure_with = [&](const char* key, const json& value) {
+  const Json right = config_;
+  const auto failure_with = [&](const char* key, const Json& value) {
     config_ = right;
     config_[key] = value;
     return failure();

@@ -14,7 +14,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -43,7 +42,7 @@ Contents read(const std::string& path) {
   std::vector<SkippedLine> skipped;
   read_jsonl(
       path,
-      [&](const json& record, RecordPlace place) {
+      [&](const Json& record, RecordPlace place) {
         contents.texts.push_back(text_field(record, "t"));
         contents.places.push_back(place);
         return true;
@@ -148,7 +147,7 @@ TEST_F(JsonlTest, ReadsLinesLongerThanItsBufferAgainByPlace) {
   std::vector<std::string> texts;
   for (const size_t size : {300000, 0, 524288, 7, 1000003}) {
     texts.push_back(std::string(size, static_cast<char>('a' + texts.size())));
-    content += json{{"t", texts.back()}}.dump() + "\n";
+    content += Json{{"t", texts.back()}}.dump() + "\n";
   }
   write(path_, content);
   const std::string gz = folder_.file("records.jsonl.gz");
@@ -167,7 +166,7 @@ TEST_F(JsonlTest, StopsWhereTheCallerHasEnough) {
   size_t count = 0;
   std::vector<SkippedLine> skipped;
   read_jsonl(
-      path_, [&](const json&, RecordPlace) { return ++count < 2; }, skipped);
+      path_, [&](const Json&, RecordPlace) { return ++count < 2; }, skipped);
   EXPECT_EQ(count, 2U);
   EXPECT_THAT(skipped, IsEmpty());
 }
@@ -175,7 +174,7 @@ TEST_F(JsonlTest, StopsWhereTheCallerHasEnough) {
 TEST_F(JsonlTest, ADamagedGzFileGivesWhatStandsBeforeTheDamage) {
   std::string content;
   for (size_t i = 0; i < 100000; ++i) {
-    content += json{{"t", std::to_string(i * 7919 % 99991)}}.dump() + "\n";
+    content += Json{{"t", std::to_string(i * 7919 % 99991)}}.dump() + "\n";
   }
   const std::string gz = folder_.file("records.jsonl.gz");
   write_gz(gz, content);
@@ -209,7 +208,7 @@ TEST_F(JsonlTest, OtherErrorsOfTheCallerAreNotSkippedLines) {
   std::vector<SkippedLine> skipped;
   EXPECT_THROW(read_jsonl(
                    path_,
-                   [](const json&, RecordPlace) -> bool {
+                   [](const Json&, RecordPlace) -> bool {
                      throw Error(ErrorCode::kInvalidArgument, "not the file's fault");
                    },
                    skipped),
@@ -218,7 +217,7 @@ TEST_F(JsonlTest, OtherErrorsOfTheCallerAreNotSkippedLines) {
 }
 
 TEST(RecordFields, SayWhatTheyMustBe) {
-  const json record = {{"n", -1}, {"list", {"a", 2}}, {"real", 1.5}, {"object", json::object()}};
+  const Json record = {{"n", -1}, {"list", {"a", 2}}, {"real", 1.5}, {"object", Json::object()}};
   const auto reason = [](const auto& get) -> std::string {
     try {
       get();

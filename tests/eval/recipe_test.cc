@@ -35,7 +35,8 @@ TEST(Recipes, SayWhatTheyAskAndAskWhatSuitesHave) {
     EXPECT_NE(recipe.source, "");
     const Suite& suite = find_suite(recipe.options.at("suite").get<std::string>());
     const std::vector<TaskInfo> known = suite.tasks();
-    for (const std::string task : recipe.options.value("tasks", nlohmann::json::array())) {
+    for (const std::string& task :
+         recipe.options.value("tasks", Json::array()).get<std::vector<std::string>>()) {
       EXPECT_TRUE(std::ranges::any_of(known, [&](const auto& t) { return t.name == task; }))
           << task;
     }
@@ -52,7 +53,7 @@ TEST(Recipes, ComeFromFilesToo) {
   EXPECT_EQ(recipe.name, path);
   EXPECT_EQ(recipe.title, "Mine");
   EXPECT_EQ(recipe.question, "");
-  EXPECT_EQ(recipe.options, (nlohmann::json{{"suite", "niah"}, {"budget", {64}}}));
+  EXPECT_EQ(recipe.options, (Json{{"suite", "niah"}, {"budget", {64}}}));
 }
 
 TEST(Recipes, CanBeWrittenToAFileAndReadAgain) {

@@ -273,14 +273,13 @@ TEST_F(ResultsTest, AFullDiskLosesNothing) {
 
 TEST_F(ResultsTest, ARunGoesOnWithItsSettingsOnly) {
   const std::filesystem::path run = folder_.file("runs/one");
-  const nlohmann::ordered_json settings = {
-      {"benchmark", "longbench"}, {"limit", 5}, {"model", {{"file", "a.gguf"}}}};
+  const Json settings = {{"benchmark", "longbench"}, {"limit", 5}, {"model", {{"file", "a.gguf"}}}};
   open_run(run, settings, {{"started", "today"}});
   EXPECT_EQ(read_run(run).at("settings"), settings);
   open_run(run, settings, {{"started", "tomorrow"}});
   EXPECT_EQ(read_run(run).at("circumstances").at("started"), "today");
 
-  nlohmann::ordered_json other = settings;
+  Json other = settings;
   other["limit"] = 6;
   other["model"]["file"] = "b.gguf";
   other["chat_template"] = true;

@@ -74,7 +74,7 @@ Sample continuation_sample() {
 
 /// A result line without what differs from run to run.
 std::string comparable(const SampleResult& result) {
-  nlohmann::ordered_json line = to_json(result);
+  Json line = to_json(result);
   for (const char* key : {"seconds", "prefill_seconds", "peak_bytes"}) line.erase(key);
   for (auto& c : line["cells"]) {
     for (const char* key : {"compress_seconds", "decode_seconds"}) c.erase(key);
@@ -178,7 +178,7 @@ TEST_F(RunnerTest, ScoresEveryCellOfEverySample) {
     EXPECT_EQ(result.cells[0].scores.at(0).first, "length");
   }
   EXPECT_EQ(results[1].id, "text1");
-  EXPECT_EQ(results[1].reference, nlohmann::json({{"i", 1}}));
+  EXPECT_EQ(results[1].reference, Json({{"i", 1}}));
 }
 
 TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
@@ -477,7 +477,7 @@ TEST_F(RunnerTest, SettingsNameAllThatDecidesTheResults) {
   const auto settings = [&] {
     return run_settings(suite, suite_options, tasks_, skipped, *model, options_, "1.2.3");
   };
-  const nlohmann::ordered_json json = settings();
+  const Json json = settings();
   EXPECT_EQ(json.at("version"), "1.2.3");
   EXPECT_EQ(json.at("benchmark"), "fake");
   EXPECT_EQ(json.at("remark"), "difflib");

@@ -8,7 +8,7 @@ endfunction()
 set(without)
 if(component STREQUAL "core")
   # `core` alone must not need what only models need, even where it happens to be installed.
-  foreach(package llama ggml dnnl nlohmann_json)
+  foreach(package llama ggml dnnl)
     list(APPEND without -D CMAKE_DISABLE_FIND_PACKAGE_${package}=TRUE)
   endforeach()
 endif()

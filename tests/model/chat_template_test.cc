@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "restkv/error.h"
 #include "restkv/tokenizer.h"
 #include "support/memory_file.h"
@@ -25,10 +25,7 @@ namespace {
 using ::restkv::testing::MemoryFile;
 using ::restkv::testing::RawGguf;
 
-nlohmann::json fixture() {
-  std::ifstream file(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
-  return nlohmann::json::parse(file);
-}
+Json fixture() { return read_json(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json"); }
 
 /// A file with a small vocabulary and this template; none if it is empty.
 std::string file_with_template(const std::string& text) {
@@ -40,9 +37,9 @@ std::string file_with_template(const std::string& text) {
   return gguf.bytes();
 }
 
-std::vector<ChatMessage> messages_of(const nlohmann::json& list) {
+std::vector<ChatMessage> messages_of(const Json& list) {
   std::vector<ChatMessage> messages;
-  for (const auto& m : list) messages.push_back({m.at("role"), m.at("content")});
+  for (const auto& m : list) messages.push_back({m.at("role").text(), m.at("content").text()});
   return messages;
 }
 
@@ -72,19 +69,19 @@ const std::map<std::string, std::map<std::string, std::string>>& deviations() {
 }
 
 TEST(ChatTemplate, EveryFamilyIsFormattedAsItsOwnTemplateSays) {
-  const nlohmann::json data = fixture();
+  const Json data = fixture();
   std::set<std::string> families;
   for (const auto& entry : data.at("families")) {
-    const std::string family = entry.at("family");
+    const auto family = entry.at("family").get<std::string>();
     families.insert(family);
     const MemoryFile file;
-    file.write(file_with_template(entry.at("template")));
+    file.write(file_with_template(entry.at("template").text()));
     const Tokenizer tokenizer(file.path());
     ASSERT_TRUE(tokenizer.has_chat_template());
-    const std::string begin = entry.at("bos");
+    const auto begin = entry.at("bos").get<std::string>();
     for (const auto& [name, rendered] : entry.at("rendered").items()) {
       SCOPED_TRACE(family + ", " + name);
-      std::string expected = rendered;
+      auto expected = rendered.get<std::string>();
       // Encoding adds the beginning of text. (SmolLM2's is the marker of a turn, and not added.)
       if (family != "smollm2" && expected.starts_with(begin)) expected.erase(0, begin.size());
       const auto messages = messages_of(data.at("conversations").at(name));
@@ -107,7 +104,7 @@ TEST(ChatTemplate, TheFixtureHoldsTheTemplateOfTheRealModel) {
   std::ifstream stream(testing::test_model_path(), std::ios::binary);
   std::string head(4U << 20U, '\0');
   stream.read(head.data(), static_cast<std::streamsize>(head.size()));
-  const nlohmann::json data = fixture();
+  const Json data = fixture();
   for (const auto& entry : data.at("families")) {
     if (entry.at("family") != "smollm2") continue;
     EXPECT_NE(head.find(testing::gguf_string(entry.at("template").get<std::string>())),

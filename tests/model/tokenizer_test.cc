@@ -9,14 +9,13 @@
 #include <llama.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/big_stack.h"
+#include "base/json.h"
 #include "model/pre_token.h"
 #include "restkv/error.h"
 #include "support/memory_file.h"
@@ -246,9 +245,8 @@ std::string harmless(std::string look_alike) {
   return look_alike;
 }
 
-nlohmann::json families() {
-  std::ifstream file(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
-  return nlohmann::json::parse(file).at("families");
+Json families() {
+  return read_json(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json").at("families");
 }
 
 TEST(TokenizerControl, LookAlikesInMessagesAreTextInEveryFamily) {
@@ -304,8 +302,7 @@ TEST(TokenizerControl, LookAlikesInMessagesAreTextInEveryFamily) {
 }
 
 TEST(TokenizerControl, MessagesWithoutLookAlikesAreAsBefore) {
-  std::ifstream file(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
-  const nlohmann::json data = nlohmann::json::parse(file);
+  const Json data = read_json(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
   for (const auto& family : data.at("families")) {
     for (const Vocabulary::Add add : kKinds) {
       const Vocabulary vocabulary(
@@ -318,7 +315,8 @@ TEST(TokenizerControl, MessagesWithoutLookAlikesAreAsBefore) {
       for (const auto& [name, list] : data.at("conversations").items()) {
         SCOPED_TRACE(family.at("family").get<std::string>() + ", " + name);
         std::vector<ChatMessage> messages;
-        for (const auto& m : list) messages.push_back({m.at("role"), m.at("content")});
+        for (const auto& m : list)
+          messages.push_back({m.at("role").text(), m.at("content").text()});
         const ChatText chat = tokenizer.format_chat(messages);
         EXPECT_EQ(chat.text, tokenizer.apply_chat_template(messages));
         ASSERT_EQ(chat.contents.size(), messages.size());

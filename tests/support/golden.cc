@@ -6,7 +6,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <stdexcept>
 
 namespace restkv::testing {
@@ -19,18 +18,18 @@ std::filesystem::path own_directory() {
 }  // namespace
 
 std::filesystem::path GoldenCase::input(const std::string& ending) const {
-  for (const std::string file : description_.at("inputs")) {
+  for (const std::string& file : description_.at("inputs").get<std::vector<std::string>>()) {
     if (file.ends_with(ending)) return directory_ / file;
   }
   throw std::runtime_error(name() + " has no input " + ending);
 }
 
 void GoldenCase::load() {
-  for (const std::string file : description_.at("inputs")) {
+  for (const std::string& file : description_.at("inputs").get<std::vector<std::string>>()) {
     if (file.ends_with(".npz")) arrays_.merge(read_npz(directory_ / file));
   }
   arrays_.merge(read_npz(directory_ / description_.at("file").get<std::string>()));
-  if (const auto raw = description_.find("raw_in"); raw != description_.end()) {
+  if (const Json* raw = description_.find("raw_in")) {
     arrays_["raw"] = read_npz(directory_ / raw->get<std::string>()).at("raw");
   }
   for (auto& [array, content] : arrays_) {
@@ -78,9 +77,7 @@ std::filesystem::path golden_directory() {
 
 std::vector<GoldenCase> golden_cases() {
   const std::filesystem::path directory = golden_directory();
-  std::ifstream file(directory / "index.json");
-  if (!file) throw std::runtime_error("cannot open " + (directory / "index.json").string());
-  const nlohmann::json index = nlohmann::json::parse(file);
+  const Json index = read_json((directory / "index.json").string());
   std::vector<GoldenCase> cases;
   for (const auto& description : index.at("cases")) cases.emplace_back(directory, description);
   return cases;

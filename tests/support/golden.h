@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "restkv/views.h"
 #include "support/npz.h"
 
@@ -15,14 +15,14 @@ namespace restkv::testing {
 /// One case of the golden vectors: its description, and its arrays loaded on demand.
 class GoldenCase {
  public:
-  GoldenCase(std::filesystem::path directory, nlohmann::json description)
+  GoldenCase(std::filesystem::path directory, Json description)
       : directory_(std::move(directory)), description_(std::move(description)) {}
 
-  [[nodiscard]] std::string name() const { return description_.at("name"); }
+  [[nodiscard]] std::string name() const { return description_.at("name").get<std::string>(); }
   /// The name up to the first dot.
   [[nodiscard]] std::string family() const { return name().substr(0, name().find('.')); }
-  [[nodiscard]] std::string method() const { return description_.at("method"); }
-  [[nodiscard]] const nlohmann::json& params() const { return description_.at("params"); }
+  [[nodiscard]] std::string method() const { return description_.at("method").get<std::string>(); }
+  [[nodiscard]] const Json& params() const { return description_.at("params"); }
 
   /// The input file whose name ends so. Throws std::runtime_error if there is none.
   [[nodiscard]] std::filesystem::path input(const std::string& ending) const;
@@ -43,7 +43,7 @@ class GoldenCase {
   [[nodiscard]] const Array& find(const std::string& array) const;
 
   std::filesystem::path directory_;
-  nlohmann::json description_;
+  Json description_;
   Arrays arrays_;
 };
 

@@ -28,8 +28,8 @@ const std::map<std::string, GroupReduce> kReduce = {
 
 /// The options of a kvpress press without its budget, which is a part of the prompt there: a
 /// scorer, or a wrapper around one. Nothing if it is unknown.
-std::optional<CompressionOptions> press_options(const nlohmann::json& press) {
-  const std::string name = press.at("press");
+std::optional<CompressionOptions> press_options(const Json& press) {
+  const auto name = press.at("press").get<std::string>();
   const auto& args = press.at("args");
   if (name == "AdaKVPress" || name == "CriticalKVPress" || name == "CriticalAdaKVPress") {
     auto options = press_options(args.at("press"));
@@ -37,7 +37,7 @@ std::optional<CompressionOptions> press_options(const nlohmann::json& press) {
     if (name != "CriticalKVPress") {
       options->allocation = "ada";
       options->ada_variant = AdaVariant::kKvpress;
-      options->ada_floor = args.at("alpha_safeguard");
+      options->ada_floor = args.at("alpha_safeguard").get<double>();
       options->ada_normalize = false;
     }
     if (name != "AdaKVPress") {
@@ -50,25 +50,25 @@ std::optional<CompressionOptions> press_options(const nlohmann::json& press) {
   CompressionOptions options;
   if (name == "SnapKVPress" || name == "PyramidKVPress") {
     options = default_options("snapkv");
-    options.window = args.at("window_size");
+    options.window = args.at("window_size").get<int>();
     options.kernel = args.value("kernel_size", 5);
     if (name == "PyramidKVPress") {
       options.allocation = "pyramid";
       options.pyramid_variant = PyramidVariant::kKvpress;
-      options.pyramid_beta = args.at("beta");
+      options.pyramid_beta = args.at("beta").get<int>();
     }
   } else if (name == "KnormPress") {
     options = default_options("knorm");
   } else if (name == "StreamingLLMPress") {
     options = default_options("streaming-llm");
-    options.sinks = args.at("n_sink");
+    options.sinks = args.at("n_sink").get<int>();
   } else {
     return std::nullopt;
   }
   return options;
 }
 
-double compression_ratio(const nlohmann::json& press) {
+double compression_ratio(const Json& press) {
   const auto& args = press.at("args");
   return args.contains("press") ? compression_ratio(args.at("press"))
                                 : args.at("compression_ratio").get<double>();
@@ -93,13 +93,13 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
   }
   const auto& params = golden.params();
   CompressionOptions options = paper_options(kMethods.at(method));
-  options.budget = params.at("capacity");
+  options.budget = params.at("capacity").get<int>();
   options.per_query_head = params.at("granularity") == "query_head";
   if (method == "l2norm") {
     options.skip_layers = static_cast<int>(params.at("skip_layers").size());  // layers 0, 1, ...
     return options;
   }
-  options.window = params.at("window");
+  options.window = params.at("window").get<int>();
   if (method == "h2o") {
     options.acausal = params.value("impl", "restkv") == "restkv";
     options.group_reduce = kReduce.at(params.value("agg", "mean"));
@@ -114,33 +114,33 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
     }
     if (method == "adakv") {
       options.ada_variant = AdaVariant::kAuthors;
-      options.ada_floor = params.at("floor");
-      options.ada_normalize = params.at("normalize");
+      options.ada_floor = params.at("floor").get<double>();
+      options.ada_normalize = params.at("normalize").get<bool>();
     }
-    options.kernel = params.at("kernel");
-    options.pooling = kPoolings.at(params.at("pooling"));
+    options.kernel = params.at("kernel").get<int>();
+    options.pooling = kPoolings.at(params.at("pooling").text());
     options.group_reduce = kReduce.at(params.value("agg", "mean"));
   } else if (method == "restkv_ablation") {
-    options.drift_scale = params.at("scale");
+    options.drift_scale = params.at("scale").get<double>();
     if (params.at("indicator") == "reconstruction") {
-      options.temporal = kTemporal.at(params.at("ts"));
-      options.pooling = kPoolings.at(params.at("ss"));
+      options.temporal = kTemporal.at(params.at("ts").text());
+      options.pooling = kPoolings.at(params.at("ss").text());
     } else {
       options.indicator =
           params.at("indicator") == "attn" ? Indicator::kAttention : Indicator::kAttentionValue;
       options.pooling = Pooling::kAverage;  // whatever `ss` says
     }
   } else {
-    options.kernel = params.at("kernel");
-    options.pooling = kPoolings.at(params.at("pooling"));
+    options.kernel = params.at("kernel").get<int>();
+    options.pooling = kPoolings.at(params.at("pooling").text());
     options.order = params.at("metric_mode") == "before" ? ReconstructionOrder::kBefore
                                                          : ReconstructionOrder::kAfter;
-    options.use_wo = params.at("use_wo");
-    options.normalize = params.at("use_norm");
-    options.temporal = params.at("use_ema") ? Temporal::kEma : Temporal::kMean;
-    options.alpha = params.at("alpha");
-    options.tau = params.at("tau");
-    options.drift_scale = params.at("scale");
+    options.use_wo = params.at("use_wo").get<bool>();
+    options.normalize = params.at("use_norm").get<bool>();
+    options.temporal = params.at("use_ema").get<bool>() ? Temporal::kEma : Temporal::kMean;
+    options.alpha = params.at("alpha").get<double>();
+    options.tau = params.at("tau").get<double>();
+    options.drift_scale = params.at("scale").get<double>();
     if (params.value("use_pyramid", false)) {
       options.allocation = "pyramid";
       options.pyramid_variant = PyramidVariant::kRestkv;

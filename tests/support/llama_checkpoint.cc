@@ -4,34 +4,28 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 #include <vector>
 
+#include "base/json.h"
 #include "support/safetensors.h"
 #include "support/tiny_model.h"
 
 namespace restkv::testing {
 namespace {
 
-using nlohmann::json;
-
 /// The keys of config.json; one that is null is one that is not there.
 class Config {
  public:
-  explicit Config(const std::filesystem::path& path) : path_(path) {
-    std::ifstream file(path);
-    if (!file) throw std::runtime_error("cannot open " + path.string());
-    json_ = json::parse(file);
-  }
+  explicit Config(const std::filesystem::path& path)
+      : path_(path), json_(read_json(path.string())) {}
 
   template <typename T>
   [[nodiscard]] T get(const char* key, std::optional<T> otherwise = std::nullopt) const {
-    const auto it = json_.find(key);
-    if (it != json_.end() && !it->is_null()) return it->get<T>();
+    const Json* found = json_.find(key);
+    if (found != nullptr && !found->is_null()) return found->get<T>();
     if (!otherwise) throw std::runtime_error(fmt::format("{}: no {}", path_.string(), key));
     return *otherwise;
   }
@@ -40,8 +34,8 @@ class Config {
   }
 
   /// What is not written as GGUF here must be as in a plain Llama.
-  void expect(const char* key, const json& plain) const {
-    const json value = get<json>(key, plain);
+  void expect(const char* key, const Json& plain) const {
+    const Json value = get<Json>(key, plain);
     if (value == plain) return;
     throw std::runtime_error(fmt::format("{}: {} is {}; the tests write {} only", path_.string(),
                                          key, value.dump(),
@@ -50,7 +44,7 @@ class Config {
 
  private:
   std::filesystem::path path_;
-  json json_;
+  Json json_;
 };
 
 TinyModel shape_of(const Config& config) {
@@ -59,7 +53,7 @@ TinyModel shape_of(const Config& config) {
   config.expect("attention_bias", false);
   config.expect("mlp_bias", false);
   config.expect("rope_scaling", nullptr);
-  const auto rope = config.get<json>("rope_parameters", json::object());  // of newer versions
+  const auto rope = config.get<Json>("rope_parameters", Json::object());  // of newer versions
   if (rope.value("rope_type", "default") != "default") config.expect("rope_parameters", nullptr);
   TinyModel model;
   model.layers = config.count("num_hidden_layers");

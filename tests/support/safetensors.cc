@@ -4,8 +4,9 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
+
+#include "base/json.h"
 
 namespace restkv::testing {
 
@@ -16,15 +17,15 @@ std::map<std::string, Tensor> read_safetensors(const std::filesystem::path& path
   uint64_t header_size = 0;
   if (bytes.size() < 8) throw std::runtime_error(path.string() + " is too short");
   std::memcpy(&header_size, bytes.data(), 8);
-  const auto header = nlohmann::json::parse(bytes.substr(8, header_size));
+  const auto header = parse_json(bytes.substr(8, header_size));
   std::map<std::string, Tensor> tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
     if (entry.at("dtype") != "F32") throw std::runtime_error(name + " is not float32");
     Tensor& tensor = tensors[name];
     tensor.shape = entry.at("shape").get<std::vector<size_t>>();
-    const size_t begin = entry.at("data_offsets").at(0);
-    const size_t end = entry.at("data_offsets").at(1);
+    const auto begin = entry.at("data_offsets").at(0).get<size_t>();
+    const auto end = entry.at("data_offsets").at(1).get<size_t>();
     tensor.values.resize((end - begin) / sizeof(float));
     std::memcpy(tensor.values.data(), bytes.data() + 8 + header_size + begin, end - begin);
   }

@@ -27,7 +27,7 @@ template <class... Args>
                                              fmt::format(format, std::forward<Args>(args)...)));
 }
 
-double read_number(const nlohmann::json& json, bool count, size_t layer, const std::string& path) {
+double read_number(const Json& json, bool count, size_t layer, const std::string& path) {
   const double number = json.is_number() ? json.get<double>() : -1.0;
   if (!(number >= 0.0 && number <= 0x1p31) || (count && number != std::floor(number))) {
     refuse(path, "layer {} has {}; expected {} of 0 or more", layer, shown(json),

@@ -19,16 +19,13 @@
 namespace restkv::eval {
 namespace {
 
-using Json = nlohmann::json;
 using Scorer = InfiniteBenchScorer;
 using Score = std::optional<double>;
 
 // --- Labels --------------------------------------------------------------------------------------
 
 [[noreturn]] void refuse(const Json& label, std::string_view wanted) {
-  throw Error(ErrorCode::kInput,
-              fmt::format("the label {} is not {}",
-                          label.dump(-1, ' ', true, Json::error_handler_t::replace), wanted));
+  throw Error(ErrorCode::kInput, fmt::format("the label {} is not {}", label.dump_ascii(), wanted));
 }
 
 /// A list stands for its first item.
@@ -39,9 +36,7 @@ const Json& single(const Json& label) {
 }
 
 /// Whether a label's part is a text with a character to compare with.
-bool is_filled_text(const Json& json) {
-  return json.is_string() && !text::is_blank(json.get_ref<const std::string&>());
-}
+bool is_filled_text(const Json& json) { return json.is_string() && !text::is_blank(json.text()); }
 
 std::vector<std::string> texts(const Json& label) {
   std::vector<std::string> found;
@@ -94,7 +89,7 @@ std::string shortest(std::string_view digits, bool negative) {
 std::string whole_number(const Json& label) {
   if (label.is_number_integer()) return label.dump();
   if (label.is_number_float()) {
-    const double value = label.get<double>();
+    const auto value = label.get<double>();
     if (std::isfinite(value) && value == std::trunc(value)) return fmt::format("{:.0f}", value);
   }
   return {};
@@ -321,7 +316,7 @@ std::vector<std::string_view> infinitebench_tasks() {
 }
 
 std::optional<double> infinitebench_score(std::string_view task, std::string_view prediction,
-                                          const nlohmann::json& label, InfiniteBenchScorer scorer) {
+                                          const Json& label, InfiniteBenchScorer scorer) {
   for (const TaskScore& known : kTasks) {
     if (known.name == task) return known.score(text::decode(prediction), label, scorer);
   }

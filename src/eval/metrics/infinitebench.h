@@ -1,9 +1,10 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <vector>
+
+#include "base/json.h"
 
 /// Scores of InfiniteBench's 12 tasks.
 namespace restkv::eval {
@@ -23,6 +24,6 @@ std::vector<std::string_view> infinitebench_tasks();
 /// The program's rule for GPT-4, whose first number it drops in math_calc, is left out.
 /// Throws Error: kInvalidArgument (unknown task), kInput (a label that the task cannot have).
 std::optional<double> infinitebench_score(std::string_view task, std::string_view prediction,
-                                          const nlohmann::json& label, InfiniteBenchScorer scorer);
+                                          const Json& label, InfiniteBenchScorer scorer);
 
 }  // namespace restkv::eval

@@ -12,17 +12,17 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::string_view kSource =
     "https://dl.fbaipublicfiles.com/anli/anli_v1.0.zip (anli_v1.0/R<round>/<split>.jsonl)";
 /// The numbers 0 to 2 have these letters in the published files.
 constexpr std::array<std::string_view, 3> kLabels = {"e", "n", "c"};
 constexpr std::array<size_t, 3> kSizes = {1000, 1000, 1200};  // of test and dev alike
 
-std::vector<Question> questions(const json& record) {
+std::vector<Question> questions(const Json& record) {
   Question question;
-  if (const auto id = record.find("uid"); id != record.end() && id->is_string()) question.id = *id;
+  if (const Json* id = record.find("uid"); id != nullptr && id->is_string()) {
+    question.id = id->text();
+  }
   // The published files name the premise "context".
   const std::string premise = record.contains("premise") ? "premise" : "context";
   question.fields = {{"premise", text_field(record, premise)},

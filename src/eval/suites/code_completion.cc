@@ -24,7 +24,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr std::array<std::string_view, 2> kSets{"lcc", "repobench-p"};
 constexpr std::array<size_t, 7> kLengths{0, 4096, 8192, 16384, 32768, 65536, 131072};
@@ -73,16 +72,16 @@ class CompletionTask : public Task {
     const size_t number = index % records_.size();
     const size_t length = lengths_.at(index / records_.size());
     const CodeRecord& record = records_[number];
-    const json& rules = benchmark_prompts().at("longbench").at("tasks").at(set_);
+    const Json& rules = benchmark_prompts().at("longbench").at("tasks").at(set_);
 
     Sample sample;
     sample.id = fmt::format("{}@{}", record.origin, length);
     sample.always_raw = true;
-    sample.max_new_tokens = rules.at("max_new_tokens");
+    sample.max_new_tokens = rules.at("max_new_tokens").get<size_t>();
     sample.length = length;
     sample.reference = {{"answers", record.answers}};
     const auto prompt = [&](const std::string& context) {
-      return fill_template(rules.at("prompt").get_ref<const std::string&>(),
+      return fill_template(rules.at("prompt").text(),
                            {{"context", context}, {"input", record.input}});
     };
     sample.prompt = prompt(record.context);
@@ -109,7 +108,7 @@ class CompletionTask : public Task {
   }
 
   [[nodiscard]] Scores score(const Sample& sample, const Answer& answer) const override {
-    const std::vector<std::string> answers = sample.reference.at("answers");
+    const auto answers = sample.reference.at("answers").get<std::vector<std::string>>();
     return {{"code_sim", longbench_score(longbench_dataset(set_), answer.text, answers, {})}};
   }
 
@@ -132,7 +131,7 @@ std::vector<CodeRecord> read_records(const fs::path& file, std::string_view set,
   std::vector<CodeRecord> records;
   read_jsonl(
       file,
-      [&](const json& record, RecordPlace) {
+      [&](const Json& record, RecordPlace) {
         records.push_back({text_field(record, "context"), text_field(record, "input"),
                            filled_texts_field(record, "answers"),
                            fmt::format("{}/{}", set, records.size())});

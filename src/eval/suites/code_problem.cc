@@ -108,7 +108,7 @@ std::string imports_of(std::string_view text) {
 
 }  // namespace
 
-CodeProblem code_problem(const nlohmann::json& record) {
+CodeProblem code_problem(const Json& record) {
   return {.id = text_field(record, "task_id"),
           .prompt = filled_text_field(record, "prompt"),
           .entry_point = filled_text_field(record, "entry_point"),
@@ -153,8 +153,7 @@ std::optional<HelperProblem> take_helper(const CodeProblem& problem, Random& ran
 Harness harness_of(const HelperProblem& problem, const std::string& module) {
   Harness harness = harness_of(problem.rest);
   // A string of JSON in ASCII is one of Python.
-  const std::string source =
-      nlohmann::json(problem.source).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  const std::string source = Json(problem.source).dump_ascii();
   harness.before = fmt::format(
       "import sys, types\n"
       "sys.modules['{0}'] = types.ModuleType('{0}')\n"

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "base/json.h"
 #include "base/random.h"
 
 namespace restkv::eval {
@@ -19,7 +19,7 @@ struct CodeProblem {
 };
 
 /// Throws `Error` (kInput) if a field is missing or no text.
-CodeProblem code_problem(const nlohmann::json& record);
+CodeProblem code_problem(const Json& record);
 
 /// A completion runs between these two, with a newline before the second.
 struct Harness {

@@ -60,7 +60,7 @@ std::optional<std::vector<Essays::Span>> given_sentences(const path& file, std::
     }
     offsets.push_back(text.size());
     std::vector<Essays::Span> sentences;
-    const auto offset = [&](const nlohmann::json& span, size_t end) {
+    const auto offset = [&](const Json& span, size_t end) {
       const auto& value = span.is_array() && span.size() == 2 ? span[end] : span;
       if (!value.is_number_unsigned() || value.get<size_t>() >= offsets.size()) {
         throw Error(

@@ -12,8 +12,8 @@ namespace {
 
 /// A question and its right choice.
 std::string solved(const Sample& example) {
-  const auto gold = example.reference.find("gold");
-  if (gold == example.reference.end()) {
+  const Json* gold = example.reference.find("gold");
+  if (gold == nullptr) {
     throw Error(ErrorCode::kInput,
                 fmt::format("the example {} has no right choice among its own", example.id));
   }

@@ -15,8 +15,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 struct Dataset {
   std::string_view name;
   std::string_view category;
@@ -56,7 +54,7 @@ std::string as_sentence(std::string_view utf8) {
   return sentence;
 }
 
-std::vector<Question> questions(const Dataset& dataset, size_t choices, const json& record) {
+std::vector<Question> questions(const Dataset& dataset, size_t choices, const Json& record) {
   Question question;
   question.fields = record;
   if (dataset.name == "mnli") {
@@ -81,7 +79,7 @@ std::vector<RecordTask> record_tasks() {
     task.published_size = dataset.size;
     const size_t choices =
         benchmark_prompts()["lm_eval"]["tasks"].at(task.harness_task).at("choices").size();
-    task.questions = [&dataset, choices](const json& record) {
+    task.questions = [&dataset, choices](const Json& record) {
       return questions(dataset, choices, record);
     };
     tasks.push_back(choice_task(std::move(task)));

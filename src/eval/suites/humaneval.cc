@@ -28,7 +28,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 /// "completion": the prompt is continued, as published. "instruct": a chat message asks for it.
 constexpr std::array<std::string_view, 2> kProfiles = {"completion", "instruct"};
@@ -60,7 +59,7 @@ constexpr std::array<VariantName, 5> kVariants{
      {Variant::kForced, "turns", "code, conversation"},
      {Variant::kFree, "turns-free", "code, conversation"}}};
 
-const json& rules() { return benchmark_prompts().at("humaneval"); }
+const Json& rules() { return benchmark_prompts().at("humaneval"); }
 
 std::string instruct_rule(const char* name) {
   return rules().at("instruct_variant").at(name).get<std::string>();
@@ -84,10 +83,10 @@ struct Common {
   }
 };
 
-json to_json(const Harness& harness) {
+Json to_json(const Harness& harness) {
   return {{"before", harness.before}, {"after", harness.after}};
 }
-Harness to_harness(const json& reference) {
+Harness to_harness(const Json& reference) {
   return {reference.at("before").get<std::string>(), reference.at("after").get<std::string>()};
 }
 
@@ -119,7 +118,7 @@ class HumanEvalTask : public Task {
   [[nodiscard]] Sample new_sample(std::string id, bool instruct) const {
     Sample sample;
     sample.id = std::move(id);
-    sample.max_new_tokens = rules().at("max_new_tokens");
+    sample.max_new_tokens = rules().at("max_new_tokens").get<size_t>();
     if (instruct) {
       sample.stops = {instruct_rule("cut_response_at")};
     } else {
@@ -130,7 +129,7 @@ class HumanEvalTask : public Task {
     sample.sampling.temperature = common_->options.temperature;
     sample.sampling.top_k = 0;
     sample.sampling.min_p = 0;
-    sample.sampling.top_p = rules().at("sampling_for_k_gt_1").at("top_p");
+    sample.sampling.top_p = rules().at("sampling_for_k_gt_1").at("top_p").get<float>();
     sample.sampling.seed = static_cast<uint32_t>(common_->options.seed);
     return sample;
   }
@@ -196,10 +195,9 @@ class ProblemTask : public HumanEvalTask {
     for (const size_t k : kDraws) {
       if (k <= draws) scores.emplace_back(fmt::format("pass@{}", k), pass_at_k(draws, correct, k));
     }
-    if (const auto module = sample.reference.find("module"); module != sample.reference.end()) {
+    if (const Json* module = sample.reference.find("module")) {
       const bool imported =
-          answer.text.find(fmt::format("from {} import", module->get_ref<const std::string&>())) !=
-          std::string::npos;
+          answer.text.find(fmt::format("from {} import", module->text())) != std::string::npos;
       scores.emplace_back("helper imported", imported ? 1 : 0);
     }
     return scores;
@@ -223,7 +221,7 @@ class ProblemTask : public HumanEvalTask {
   [[nodiscard]] CodeFiles::Choice files_before(const std::string& task, const CodeProblem& problem,
                                                size_t length, Random& random) const {
     if (length == 0) return {};
-    const size_t answer = rules().at("max_new_tokens");
+    const auto answer = rules().at("max_new_tokens").get<size_t>();
     const size_t alone = common().options.tokenizer->encode(task, true, false).size() + answer;
     if (alone >= length) {
       throw Error(ErrorCode::kInvalidArgument,
@@ -334,7 +332,7 @@ class ConversationTask : public HumanEvalTask {
     sample.prompt = context_text(choice.files);
     sample.reference = {{"context_tokens", choice.tokens},
                         {"context_files", choice.files.size()},
-                        {"turns", json::array()}};
+                        {"turns", Json::array()}};
     const auto add_turn = [&](const CodeProblem& problem) {
       Turn turn;
       turn.prompt = fill_template(instruct_rule("user"), {{"prompt", problem.prompt}});
@@ -345,7 +343,7 @@ class ConversationTask : public HumanEvalTask {
             turn.answer_prefix + problem.solution + instruct_rule("cut_response_at");
       }
       sample.turns.push_back(std::move(turn));
-      json reference = to_json(harness_of(problem));
+      Json reference = to_json(harness_of(problem));
       reference["id"] = problem.id;
       sample.reference["turns"].push_back(std::move(reference));
     };
@@ -450,7 +448,7 @@ void read_problems(Common& common, std::vector<SkippedLine>& skipped) {
   }
   read_jsonl(
       *file,
-      [&](const json& record, RecordPlace) {
+      [&](const Json& record, RecordPlace) {
         common.problems.push_back(code_problem(record));
         return true;
       },
@@ -469,7 +467,7 @@ void read_context_files(Common& common, std::vector<SkippedLine>& skipped) {
       size_t number = 0;
       read_jsonl(
           *file,
-          [&](const json& record, RecordPlace) {
+          [&](const Json& record, RecordPlace) {
             common.files.add(
                 longbench_file(fmt::format("{}/{}", set, number), text_field(record, "context")));
             ++number;

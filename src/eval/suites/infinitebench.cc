@@ -23,8 +23,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 /// They differ in the number of new tokens and in the rules of three scores; the prompts are the
 /// same, and neither uses a chat template.
 constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
@@ -42,7 +40,7 @@ std::string_view category_of(std::string_view task) {
   return "retrieval";
 }
 
-const json& rules_of(std::string_view task) {
+const Json& rules_of(std::string_view task) {
   return benchmark_prompts().at("infinitebench").at("tasks").at(task);
 }
 
@@ -69,7 +67,7 @@ bool has_options(std::string_view task) {
 }
 
 /// The four answers to choose from; texts that are not used for the other tasks.
-std::vector<std::string> options_of(std::string_view task, const json& record) {
+std::vector<std::string> options_of(std::string_view task, const Json& record) {
   if (!has_options(task)) return std::vector<std::string>(kLetters.size());
   std::vector<std::string> options = texts_field(record, "options");
   if (options.size() != kLetters.size()) {
@@ -79,13 +77,13 @@ std::vector<std::string> options_of(std::string_view task, const json& record) {
   return options;
 }
 
-std::string prompt_of(std::string_view task, const json& record) {
+std::string prompt_of(std::string_view task, const Json& record) {
   const std::string& input = text_field(record, "input");
   const std::string prefix = task == "math_find" ? math_find_prefix(input) : "";
   const std::string call =
       task == "code_run" ? first_match(input, R"(func_[0-9]+\(\-?[0-9]+\))") : "";
   const std::vector<std::string> options = options_of(task, record);
-  return fill_template(rules_of(task).at("prompt").get_ref<const std::string&>(),
+  return fill_template(rules_of(task).at("prompt").text(),
                        {{"context", text_field(record, "context")},
                         {"input", input},
                         {"question", input},
@@ -99,23 +97,21 @@ std::string prompt_of(std::string_view task, const json& record) {
 }
 
 /// What the answer is compared with: for the tasks with options its text and its letter.
-json label_of(std::string_view task, const json& record) {
-  const json& answer = field(record, "answer");
+Json label_of(std::string_view task, const Json& record) {
+  const Json& answer = field(record, "answer");
   if (!answer.is_string() && !answer.is_number() && !answer.is_array()) {
     throw Error(ErrorCode::kInput, "field 'answer' must be a text, a number or a list of them");
   }
   if (!has_options(task)) return answer;
   if (answer.is_array() && answer.size() == 2) return answer;  // has its letter
-  const json& text = answer.is_array() && answer.size() == 1 ? answer[0] : answer;
+  const Json& text = answer.is_array() && answer.size() == 1 ? answer[0] : answer;
   const std::vector<std::string> options = options_of(task, record);
-  const auto option = text.is_string()
-                          ? std::ranges::find(options, text.get_ref<const std::string&>())
-                          : options.end();
+  const auto option = text.is_string() ? std::ranges::find(options, text.text()) : options.end();
   if (option == options.end()) {
     throw Error(ErrorCode::kInput, "field 'answer' is none of the options");
   }
   const char letter = kLetters.at(static_cast<size_t>(option - options.begin()));
-  return json::array({text, std::string(1, letter)});
+  return Json::array({text, std::string(1, letter)});
 }
 
 // --- Samples -------------------------------------------------------------------------------------
@@ -132,7 +128,8 @@ Rules make_rules(std::string_view task, const SuiteOptions& options) {
   Rules rules{
       .task = task,
       .scorer = official ? InfiniteBenchScorer::kOriginal : InfiniteBenchScorer::kRestKv,
-      .max_new_tokens = rules_of(task).at(official ? "original_max_new_tokens" : "max_new_tokens"),
+      .max_new_tokens =
+          rules_of(task).at(official ? "original_max_new_tokens" : "max_new_tokens").get<size_t>(),
       .min_new_tokens = official ? 0U : 1U};
   // math_calc wants 30000: a small model could not hold any of the prompt.
   if (options.context != 0) {
@@ -141,9 +138,9 @@ Rules make_rules(std::string_view task, const SuiteOptions& options) {
   return rules;
 }
 
-Sample make_sample(const Rules& rules, const json& record) {
+Sample make_sample(const Rules& rules, const Json& record) {
   Sample sample;
-  if (const auto id = record.find("id"); id != record.end()) {
+  if (const Json* id = record.find("id")) {
     sample.id = id->is_string() ? id->get<std::string>() : id->dump();
   }
   sample.prompt = prompt_of(rules.task, record);
@@ -171,8 +168,9 @@ RecordTask record_task(const Rules& rules) {
                .source = std::string(kSource),
                .other_files = {fmt::format("InfiniteBench/{}.jsonl", rules.task)},
                .generated_if_missing = find_infinitebench_generator(rules.task) != nullptr};
-  task.published_size = benchmark_prompts()["infinitebench"]["example_counts"].at(rules.task);
-  task.samples = [rules](const json& record) {
+  task.published_size =
+      benchmark_prompts()["infinitebench"]["example_counts"].at(rules.task).get<size_t>();
+  task.samples = [rules](const Json& record) {
     return std::vector<Sample>{make_sample(rules, record)};
   };
   task.score = [rules](const Sample& sample, const Answer& answer) {
@@ -203,7 +201,7 @@ class GeneratedTask : public Task {
       throw Error(ErrorCode::kInvalidArgument,
                   "fitting prompts to a length needs the model's tokenizer");
     }
-    const auto tokens = [&](const json& record) { return tokens_of(sample_of(record)); };
+    const auto tokens = [&](const Json& record) { return tokens_of(sample_of(record)); };
     size_ = std::min(size_, fit_infinitebench(generator_, most_, seed_, tokens));
   }
 
@@ -234,7 +232,7 @@ class GeneratedTask : public Task {
   }
 
  private:
-  [[nodiscard]] Sample sample_of(const json& record) const {
+  [[nodiscard]] Sample sample_of(const Json& record) const {
     Sample sample = make_sample(rules_, record);
     sample.length = length_;
     if (rules_.task == "math_calc" && tokenizer_ != nullptr) {

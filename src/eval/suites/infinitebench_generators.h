@@ -3,9 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
+
+#include "base/json.h"
 
 /// The six InfiniteBench tasks that are made by a program: records of the same form as those of the
 /// released files, at any size (OpenBMB/InfiniteBench, data/construct_synthetic_dataset.py; the
@@ -27,7 +28,7 @@ struct InfiniteBenchGenerator {
   size_t smallest = 0;
   size_t records = 0;  ///< As in the released set.
   /// {"id", "context", "input", "answer", "options"}, as a line of the task's file.
-  nlohmann::json (*make)(const GeneratedRecord& request);
+  Json (*make)(const GeneratedRecord& request);
 };
 
 std::span<const InfiniteBenchGenerator> infinitebench_generators();
@@ -39,6 +40,6 @@ const InfiniteBenchGenerator* find_infinitebench_generator(std::string_view task
 /// of the whole prompt made from a record; called about half a dozen times. Throws
 /// Error(kInvalidArgument) if not even `smallest` fits.
 size_t fit_infinitebench(const InfiniteBenchGenerator& generator, size_t limit, uint64_t seed,
-                         const std::function<size_t(const nlohmann::json& record)>& count_tokens);
+                         const std::function<size_t(const Json& record)>& count_tokens);
 
 }  // namespace restkv::eval

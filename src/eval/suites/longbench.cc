@@ -17,8 +17,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 /// "official": chat template except for few-shot and code. "restkv": the ReST-KV evaluation, raw
 /// prompts that end at the end token only.
 constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
@@ -26,14 +24,16 @@ constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
 constexpr std::string_view kSource =
     "https://huggingface.co/datasets/THUDM/LongBench (data.zip: data/<dataset>.jsonl)";
 
-Sample make_sample(const json& record, const LongBenchDataset& dataset, bool official) {
-  const json& rules = benchmark_prompts().at("longbench").at("tasks").at(dataset.name);
+Sample make_sample(const Json& record, const LongBenchDataset& dataset, bool official) {
+  const Json& rules = benchmark_prompts().at("longbench").at("tasks").at(dataset.name);
   Sample sample;
-  if (const auto id = record.find("_id"); id != record.end() && id->is_string()) sample.id = *id;
+  if (const Json* id = record.find("_id"); id != nullptr && id->is_string()) {
+    sample.id = id->text();
+  }
   sample.prompt = fill_template(
-      rules.at("prompt").get_ref<const std::string&>(),
+      rules.at("prompt").text(),
       {{"context", text_field(record, "context")}, {"input", text_field(record, "input")}});
-  sample.max_new_tokens = rules.at("max_new_tokens");
+  sample.max_new_tokens = rules.at("max_new_tokens").get<size_t>();
   sample.always_raw = !official || rules.at("original_skips_chat_template").get<bool>();
   sample.stop_at_newline_token = official && rules.at("original_extra_stop_newline").get<bool>();
   sample.min_new_tokens = official && !sample.stop_at_newline_token ? 0 : 1;
@@ -47,7 +47,7 @@ Sample make_sample(const json& record, const LongBenchDataset& dataset, bool off
 }
 
 Scores score(const LongBenchDataset& dataset, const Sample& sample, const Answer& answer) {
-  const std::vector<std::string> answers = sample.reference.at("answers");
+  const auto answers = sample.reference.at("answers").get<std::vector<std::string>>();
   const std::vector<std::string> classes = filled_texts_if_any(sample.reference, "all_classes");
   return {{std::string(name_of(dataset.metric)),
            longbench_score(dataset, answer.text, answers, classes)},
@@ -78,9 +78,11 @@ std::vector<RecordTask> record_tasks(bool official) {
   for (const LongBenchDataset& dataset : longbench_datasets()) {
     RecordTask task;
     task.info = longbench_task(dataset.name);
-    task.published_size =
-        benchmark_prompts()["longbench"]["tasks"].at(dataset.name).at("records_in_full_test_set");
-    task.samples = [&dataset, official](const json& record) {
+    task.published_size = benchmark_prompts()["longbench"]["tasks"]
+                              .at(dataset.name)
+                              .at("records_in_full_test_set")
+                              .get<size_t>();
+    task.samples = [&dataset, official](const Json& record) {
       return std::vector<Sample>{make_sample(record, dataset, official)};
     };
     task.score = [&dataset](const Sample& sample, const Answer& answer) {

@@ -16,15 +16,13 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::string_view kDevSuffix = "_dev";
 
-const json& harness() { return benchmark_prompts().at("lm_eval"); }
+const Json& harness() { return benchmark_prompts().at("lm_eval"); }
 
 }  // namespace
 
-std::string fill_fields(std::string_view text, const json& fields) {
+std::string fill_fields(std::string_view text, const Json& fields) {
   std::string filled;
   for (size_t open; (open = text.find("{{")) != std::string_view::npos;) {
     const size_t close = std::min(text.find("}}", open), text.size() - 2);
@@ -35,11 +33,11 @@ std::string fill_fields(std::string_view text, const json& fields) {
   return filled.append(text);
 }
 
-size_t label_field(const json& record, size_t count, std::span<const std::string_view> names) {
-  const json& label = field(record, "label");
+size_t label_field(const Json& record, size_t count, std::span<const std::string_view> names) {
+  const Json& label = field(record, "label");
   if (label.is_boolean() && count == 2) return label.get<bool>() ? 1 : 0;
   if (label.is_string()) {
-    const auto name = std::ranges::find(names, label.get_ref<const std::string&>());
+    const auto name = std::ranges::find(names, label.text());
     if (name != names.end()) return static_cast<size_t>(name - names.begin());
   }
   if (label.is_number_integer()) {
@@ -52,40 +50,41 @@ size_t label_field(const json& record, size_t count, std::span<const std::string
 }
 
 Sample choice_sample(std::string context, std::span<const std::string> choices, size_t gold) {
-  const auto& delimiter = harness().at("target_delimiter").get_ref<const std::string&>();
+  const auto& delimiter = harness().at("target_delimiter").text();
   Sample sample;
   sample.mode = SampleMode::kChoose;
   sample.prompt = std::move(context);
   sample.always_raw = true;
   for (const std::string& choice : choices) sample.choices.push_back(delimiter + choice);
-  sample.reference = {{"choices", choices}, {"gold", gold}};
+  sample.reference = {{"choices", std::vector<std::string>(choices.begin(), choices.end())},
+                      {"gold", gold}};
   return sample;
 }
 
 RecordTask choice_task(ChoiceTask task) {
-  const json& rules = harness().at("tasks").at(task.harness_task);
+  const Json& rules = harness().at("tasks").at(task.harness_task);
   RecordTask made;
   made.info = std::move(task.info);
   made.examples = std::move(task.examples);
-  made.info.metric = rules.at("metrics").at(0);
+  made.info.metric = rules.at("metrics").at(0).text();
   made.published_size = task.published_size;
-  made.samples = [&rules, questions = std::move(task.questions)](const json& record) {
+  made.samples = [&rules, questions = std::move(task.questions)](const Json& record) {
     std::vector<Sample> samples;
     for (const Question& question : questions(record)) {
       std::vector<std::string> choices;
-      for (const json& choice : rules.at("choices")) {
-        choices.push_back(fill_fields(choice.get_ref<const std::string&>(), question.fields));
+      for (const Json& choice : rules.at("choices")) {
+        choices.push_back(fill_fields(choice.text(), question.fields));
       }
-      samples.push_back(choice_sample(
-          fill_fields(rules.at("context_template").get_ref<const std::string&>(), question.fields),
-          choices, question.gold));
+      samples.push_back(
+          choice_sample(fill_fields(rules.at("context_template").text(), question.fields), choices,
+                        question.gold));
       samples.back().id = question.id;
     }
     return samples;
   };
   made.score = [](const Sample& sample, const Answer& answer) {
-    const std::vector<std::string> choices = sample.reference.at("choices");
-    const size_t gold = sample.reference.at("gold");
+    const auto choices = sample.reference.at("choices").get<std::vector<std::string>>();
+    const auto gold = sample.reference.at("gold").get<size_t>();
     const MultipleChoiceScore judged =
         multiple_choice_score(choices, answer.log_likelihoods, answer.greedy, gold);
     return Scores{{"acc", judged.acc},
@@ -101,8 +100,9 @@ std::vector<std::unique_ptr<Task>> open_choice_tasks(std::span<const RecordTask>
                                                      std::vector<SkippedLine>& skipped) {
   std::vector<std::unique_ptr<Task>> opened = open_record_tasks(tasks, options, skipped);
   if (options.shots == 0) return opened;
-  const FewShot few_shot{
-      .shots = options.shots, .seed = options.seed, .delimiter = harness().at("fewshot_delimiter")};
+  const FewShot few_shot{.shots = options.shots,
+                         .seed = options.seed,
+                         .delimiter = harness().at("fewshot_delimiter").text()};
   for (std::unique_ptr<Task>& task : opened) {
     const RecordTask& rules = *std::ranges::find(
         tasks, task->name(), [](const RecordTask& each) { return each.info.name; });
@@ -143,8 +143,8 @@ Scores summarize_choices(std::string_view task, std::span<const Scores> samples)
     return 100 * (task == "cb" ? cb_f1(gold, predicted) : f1_of_class(gold, predicted));  // f1
   };
   Scores scores;
-  for (const std::string metric : harness().at("tasks").at(task).at("metrics")) {
-    scores.emplace_back(metric, value(metric));
+  for (const Json& metric : harness().at("tasks").at(task).at("metrics")) {
+    scores.emplace_back(metric.text(), value(metric.text()));
   }
   return scores;
 }

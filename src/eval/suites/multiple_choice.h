@@ -2,12 +2,12 @@
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/suite.h"
 #include "eval/suites/record_task.h"
 
@@ -17,12 +17,12 @@ namespace restkv::eval {
 
 /// `text` with each `{{name}}` replaced by the text field of that name, in one pass. Throws `Error`
 /// (kInput) if there is none.
-std::string fill_fields(std::string_view text, const nlohmann::json& fields);
+std::string fill_fields(std::string_view text, const Json& fields);
 
 /// What one question's templates are filled with, and the right choice.
 struct Question {
   std::string id;
-  nlohmann::json fields;
+  Json fields;
   size_t gold = 0;
 };
 
@@ -33,7 +33,7 @@ struct ChoiceTask {
   size_t published_size = 0;
   std::string harness_task;  ///< The name in prompts.json, "anli_r1".
   /// The questions of one record. Throws `Error` (kInput) if it cannot be used.
-  std::function<std::vector<Question>(const nlohmann::json& record)> questions;
+  std::function<std::vector<Question>(const Json& record)> questions;
 };
 
 RecordTask choice_task(ChoiceTask task);
@@ -47,8 +47,7 @@ std::vector<std::unique_ptr<Task>> open_choice_tasks(std::span<const RecordTask>
 
 /// The record's `label`: a number, false or true for 0 and 1, or one of `names`, which stand for
 /// their positions. Throws `Error` (kInput) for anything else and beyond `count` labels.
-size_t label_field(const nlohmann::json& record, size_t count,
-                   std::span<const std::string_view> names = {});
+size_t label_field(const Json& record, size_t count, std::span<const std::string_view> names = {});
 
 /// The sample that asks `context`, with the harness's space before each choice.
 Sample choice_sample(std::string context, std::span<const std::string> choices, size_t gold);

@@ -18,13 +18,11 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::string_view kTask = "niah";
 constexpr std::array<std::string_view, 1> kProfiles = {"restkv"};
 
-const json& facts() {
-  static const json& niah = benchmark_prompts().at("niah");
+const Json& facts() {
+  static const Json& niah = benchmark_prompts().at("niah");
   return niah;
 }
 
@@ -47,7 +45,7 @@ struct Place {
 std::vector<Place> grid(const std::vector<size_t>& lengths, size_t limit) {
   std::vector<Place> all;
   for (const size_t length : lengths) {
-    for (const json& depth : facts().at("depth_percents")) {
+    for (const Json& depth : facts().at("depth_percents")) {
       all.push_back({length, depth.get<size_t>()});
     }
   }
@@ -105,7 +103,7 @@ class EssayTokens {
 };
 
 std::vector<size_t> published_lengths() {
-  const json& range = facts().at("context_lengths");
+  const Json& range = facts().at("context_lengths");
   std::vector<size_t> lengths;
   for (auto length = range.at("min").get<size_t>(); length <= range.at("max").get<size_t>();
        length += range.at("step").get<size_t>()) {
@@ -124,7 +122,7 @@ class NiahTask : public Task {
         places_(grid(lengths, limit)),
         published_(grid(published_lengths(), 0).size()) {
     for (const size_t length : lengths) {
-      const size_t needed =
+      const auto needed =
           haystack_.needle_tokens() + facts().at("final_context_length_buffer").get<size_t>();
       if (length > needed) continue;
       throw Error(ErrorCode::kInvalidArgument,

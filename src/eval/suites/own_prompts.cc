@@ -21,8 +21,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr size_t kDefaultNewTokens = 64;
 constexpr size_t kMostNewTokens = size_t{1} << 20U;
 constexpr std::string_view kMatchAll = "string_match_all";
@@ -33,9 +31,9 @@ constexpr std::array kLongBenchMetrics = {
     LongBenchMetric::kQaF1,  LongBenchMetric::kRougeL,    LongBenchMetric::kClassification,
     LongBenchMetric::kCount, LongBenchMetric::kRetrieval, LongBenchMetric::kCodeSim};
 
-bool has(const json& record, std::string_view name) {
-  const auto found = record.find(name);
-  return found != record.end() && !found->is_null();
+bool has(const Json& record, std::string_view name) {
+  const Json* found = record.find(name);
+  return found != nullptr && !found->is_null();
 }
 
 bool is_string_match(std::string_view metric) {
@@ -52,14 +50,14 @@ LongBenchMetric longbench_metric(std::string_view metric) {
 }
 
 /// Throws `Error` (kInput) if the metric could not judge any text by this reference.
-void require_judgeable(std::string_view metric, const json& reference) {
+void require_judgeable(std::string_view metric, const Json& reference) {
   const std::vector<std::string> answers = filled_texts_field(reference, "answers");
   if (is_string_match(metric)) return;
   require_judgeable(longbench_metric(metric), answers,
                     filled_texts_if_any(reference, "all_classes"));
 }
 
-double judge(std::string_view metric, const json& reference, std::string_view text) {
+double judge(std::string_view metric, const Json& reference, std::string_view text) {
   const std::vector<std::string> answers = texts_field(reference, "answers");
   if (metric == kMatchAll) return string_match_all(text, answers);
   if (metric == kMatchPart) return string_match_part(text, answers);
@@ -70,14 +68,14 @@ double judge(std::string_view metric, const json& reference, std::string_view te
   return longbench_score(rules, text, answers, filled_texts_if_any(reference, "all_classes"));
 }
 
-std::vector<int32_t> tokens_field(const json& record, std::string_view name,
+std::vector<int32_t> tokens_field(const Json& record, std::string_view name,
                                   const Tokenizer* tokenizer) {
-  const json& list = list_field(record, name);
+  const Json& list = list_field(record, name);
   std::vector<int32_t> tokens;
   tokens.reserve(list.size());
   const int64_t end =
       tokenizer == nullptr ? int64_t{1} << 31U : static_cast<int64_t>(tokenizer->vocabulary());
-  for (const json& item : list) {
+  for (const Json& item : list) {
     const int64_t token = item.is_number_integer() ? item.get<int64_t>() : -1;
     if (token < 0 || token >= end) {
       throw Error(ErrorCode::kInput,
@@ -90,10 +88,10 @@ std::vector<int32_t> tokens_field(const json& record, std::string_view name,
   return tokens;
 }
 
-Sample make_sample(const json& record, const Tokenizer* tokenizer) {
+Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
   Sample sample;
   if (has(record, "id")) {
-    const json& id = field(record, "id");
+    const Json& id = field(record, "id");
     sample.id = id.is_string() ? id.get<std::string>() : id.dump();
   }
   if (has(record, "text") == has(record, "token_ids")) {
@@ -110,12 +108,13 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
   }
   if (has(record, "length")) sample.length = count_field(record, "length");
   if (has(record, "depth")) {
-    const json& depth = field(record, "depth");
-    if (!depth.is_number() || depth < 0 || depth > 1) {
+    const Json& depth = field(record, "depth");
+    const double value = depth.is_number() ? depth.get<double>() : -1;
+    if (value < 0 || value > 1) {
       throw Error(ErrorCode::kInput,
                   fmt::format("field 'depth' must be 0 to 1, not {}", shown(depth)));
     }
-    sample.depth = depth.get<double>();
+    sample.depth = value;
   }
   if (has(record, "continuation_ids")) {
     for (const char* name : {"answers", "metric", "all_classes", "max_new_tokens", "stop"}) {
@@ -143,18 +142,18 @@ Sample make_sample(const json& record, const Tokenizer* tokenizer) {
       throw Error(ErrorCode::kInput, "field 'stop' holds an empty text, which ends every answer");
     }
   }
-  const json& answers = field(record, "answers");
-  sample.reference["answers"] = answers.is_string() ? json::array({answers}) : answers;
+  const Json& answers = field(record, "answers");
+  sample.reference["answers"] = answers.is_string() ? Json::array({answers}) : answers;
   if (has(record, "all_classes")) sample.reference["all_classes"] = record["all_classes"];
   return sample;
 }
 
-std::string metric_of(const json& record) {
+std::string metric_of(const Json& record) {
   if (has(record, "continuation_ids")) return "perplexity";
   return has(record, "metric") ? text_field(record, "metric") : std::string(kMatchAll);
 }
 
-RecordTask task_of(const json& record, const Tokenizer* tokenizer) {
+RecordTask task_of(const Json& record, const Tokenizer* tokenizer) {
   RecordTask task;
   task.info.category = "own";
   task.info.metric = metric_of(record);
@@ -164,7 +163,7 @@ RecordTask task_of(const json& record, const Tokenizer* tokenizer) {
                    : continues         ? "perplexity"
                                        : "prompts";
   if (has(record, "length")) task.info.name += fmt::format("@{}", count_field(record, "length"));
-  task.samples = [tokenizer](const json& each) {
+  task.samples = [tokenizer](const Json& each) {
     return std::vector<Sample>{make_sample(each, tokenizer)};
   };
   if (continues) {
@@ -196,7 +195,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
                             options.data.string()));
   }
   auto opened =
-      open_tasks_of_file([&](const json& record) { return task_of(record, options.tokenizer); },
+      open_tasks_of_file([&](const Json& record) { return task_of(record, options.tokenizer); },
                          options.data, options.limit, skipped);
   if (options.tasks.empty()) return opened;
   std::vector<TaskInfo> infos(opened.size());

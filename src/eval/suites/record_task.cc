@@ -68,7 +68,7 @@ class OpenRecordTask : public Task {
 };
 
 /// A record whose list of questions is empty would vanish otherwise.
-std::vector<Sample> samples_of(const RecordTask& task, const nlohmann::json& record) {
+std::vector<Sample> samples_of(const RecordTask& task, const Json& record) {
   std::vector<Sample> samples = task.samples(record);
   if (samples.empty()) throw Error(ErrorCode::kInput, "the record asks no question");
   return samples;
@@ -89,7 +89,7 @@ std::unique_ptr<Task> open_record_task(RecordTask task, const fs::path& file, si
   const size_t known = skipped.size();
   read_jsonl(
       file,
-      [&](const nlohmann::json& record, RecordPlace place) {
+      [&](const Json& record, RecordPlace place) {
         return opened->add(place, samples_of(opened->rules(), record), limit);
       },
       skipped);
@@ -98,13 +98,13 @@ std::unique_ptr<Task> open_record_task(RecordTask task, const fs::path& file, si
 }
 
 std::vector<std::unique_ptr<Task>> open_tasks_of_file(
-    const std::function<RecordTask(const nlohmann::json& record)>& task_of, const fs::path& file,
+    const std::function<RecordTask(const Json& record)>& task_of, const fs::path& file,
     size_t limit, std::vector<SkippedLine>& skipped) {
   std::vector<std::unique_ptr<OpenRecordTask>> opened;
   const size_t known = skipped.size();
   read_jsonl(
       file,
-      [&](const nlohmann::json& record, RecordPlace place) {
+      [&](const Json& record, RecordPlace place) {
         RecordTask task = task_of(record);
         std::vector<Sample> samples = samples_of(task, record);
         auto same =

@@ -3,12 +3,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/suite.h"
 
 /// Tasks whose samples are records of a JSONL file.
@@ -22,7 +22,7 @@ struct RecordTask {
   bool lower_is_better = false;
   /// The samples of one record, usually one; their `id` may be empty or not unique. Throws `Error`
   /// (kInput) if the record cannot be used.
-  std::function<std::vector<Sample>(const nlohmann::json& record)> samples;
+  std::function<std::vector<Sample>(const Json& record)> samples;
   std::function<Scores(const Sample& sample, const Answer& answer)> score;
 };
 
@@ -36,8 +36,8 @@ std::unique_ptr<Task> open_record_task(RecordTask task, const std::filesystem::p
 /// to (tasks of one name and metric are one) and refuses records with `Error` (kInput). The tasks
 /// come in the order of their first records.
 std::vector<std::unique_ptr<Task>> open_tasks_of_file(
-    const std::function<RecordTask(const nlohmann::json& record)>& task_of,
-    const std::filesystem::path& file, size_t limit, std::vector<SkippedLine>& skipped);
+    const std::function<RecordTask(const Json& record)>& task_of, const std::filesystem::path& file,
+    size_t limit, std::vector<SkippedLine>& skipped);
 
 /// Opens what `options.tasks` asks for, in that order; all that have a file if it asks for nothing.
 /// Throws as `Suite::open`. An empty result means that no file is there.

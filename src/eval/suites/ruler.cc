@@ -19,10 +19,8 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
-const json& prompts() {
-  static const json& ruler = benchmark_prompts().at("ruler");
+const Json& prompts() {
+  static const Json& ruler = benchmark_prompts().at("ruler");
   return ruler;
 }
 
@@ -43,14 +41,14 @@ constexpr std::array<std::string_view, 13> kTasks = {"niah_single_1",
 
 constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
 
-bool has_essays(const json& task) { return task.at("args").value("type_haystack", "") == "essay"; }
+bool has_essays(const Json& task) { return task.at("args").value("type_haystack", "") == "essay"; }
 
-bool is_question_answering(const json& task) { return task.at("generator") == "qa"; }
+bool is_question_answering(const Json& task) { return task.at("generator") == "qa"; }
 
 std::vector<TaskInfo> task_list() {
   std::vector<TaskInfo> infos;
   for (const std::string_view name : kTasks) {
-    const json& task = prompts().at("tasks").at(std::string(name));
+    const Json& task = prompts().at("tasks").at(std::string(name));
     TaskInfo info{.name = std::string(name),
                   .category = task.at("category").get<std::string>(),
                   .metric = task.at("metric").get<std::string>(),
@@ -117,7 +115,7 @@ class Length {
 
 struct TaskOptions {
   std::string name;
-  const json* task = nullptr;
+  const Json* task = nullptr;
   bool official = true;
   std::vector<std::string> notes;
   std::vector<std::filesystem::path> files;
@@ -192,7 +190,8 @@ std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
     return options.lengths;
   }
   std::vector<size_t> lengths;
-  for (const json& length : prompts().at("defaults").at("sequence_lengths")) {
+  for (const Json& each : prompts().at("defaults").at("sequence_lengths")) {
+    const auto length = each.get<size_t>();
     if (options.context == 0 || length <= options.context) lengths.push_back(length);
   }
   if (lengths.empty()) {
@@ -227,7 +226,7 @@ class Opener {
     std::vector<std::unique_ptr<Task>> tasks;
     for (const std::string& name : choose_tasks(known, options_.tasks)) {
       const auto info = std::ranges::find(known, name, &TaskInfo::name);
-      const json& task = prompts().at("tasks").at(name);
+      const Json& task = prompts().at("tasks").at(name);
       if (!official_ && task.at("restkv_max_new_tokens").is_null()) {
         if (options_.tasks.empty()) continue;
         throw Error(ErrorCode::kInvalidArgument,
@@ -251,7 +250,7 @@ class Opener {
   }
 
  private:
-  std::unique_ptr<Task> open_task(const std::string& name, const json& task,
+  std::unique_ptr<Task> open_task(const std::string& name, const Json& task,
                                   const std::optional<std::filesystem::path>& file) {
     TaskOptions about{.name = name, .task = &task, .official = official_, .notes = {}, .files = {}};
     std::shared_ptr<const ruler::QaData> questions;

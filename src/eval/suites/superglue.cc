@@ -19,8 +19,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::array<std::string_view, 3> kCbLabels = {"entailment", "contradiction", "neutral"};
 constexpr std::array<std::string_view, 2> kRteLabels = {"entailment", "not_entailment"};
 
@@ -39,26 +37,26 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
 }
 
 /// The record's number, if it has one.
-std::string id_of(const json& record) {
-  const auto id = record.find("idx");
-  return id != record.end() && id->is_number_integer() ? id->dump() : "";
+std::string id_of(const Json& record) {
+  const Json* id = record.find("idx");
+  return id != nullptr && id->is_number_integer() ? id->dump() : "";
 }
 
-Question question_of(const json& record, json fields, size_t gold) {
+Question question_of(const Json& record, Json fields, size_t gold) {
   return {.id = id_of(record), .fields = std::move(fields), .gold = gold};
 }
 
 // --- Plain templates -----------------------------------------------------------------------------
 
-std::vector<Question> boolq(const json& record) {
+std::vector<Question> boolq(const Json& record) {
   return {question_of(record, record, label_field(record, 2))};
 }
 
-std::vector<Question> cb(const json& record) {
+std::vector<Question> cb(const Json& record) {
   return {question_of(record, record, label_field(record, kCbLabels.size(), kCbLabels))};
 }
 
-std::vector<Question> rte(const json& record) {
+std::vector<Question> rte(const Json& record) {
   return {question_of(record, record, label_field(record, kRteLabels.size(), kRteLabels))};
 }
 
@@ -71,7 +69,7 @@ std::string lower_first(const std::string& utf8) {
 }
 
 /// "The man broke his toe." and cause: "The man broke his toe because".
-std::vector<Question> copa(const json& record) {
+std::vector<Question> copa(const Json& record) {
   std::string premise = stripped(text_field(record, "premise"));
   std::u32string letters = text::decode(premise);
   if (letters.empty()) throw Error(ErrorCode::kInput, "field 'premise' is empty");
@@ -81,7 +79,7 @@ std::vector<Question> copa(const json& record) {
     throw Error(ErrorCode::kInput,
                 fmt::format("field 'question' must be cause or effect, not '{}'", question));
   }
-  json fields = {{"premise", text::encode(letters)},
+  Json fields = {{"premise", text::encode(letters)},
                  {"connector", question == "cause" ? "because" : "therefore"},
                  {"choice1", lower_first(text_field(record, "choice1"))},
                  {"choice2", lower_first(text_field(record, "choice2"))}};
@@ -89,7 +87,7 @@ std::vector<Question> copa(const json& record) {
 }
 
 /// The word is what stands at [start1, end1) of the first sentence, counted in code points.
-std::vector<Question> wic(const json& record) {
+std::vector<Question> wic(const Json& record) {
   const std::u32string sentence = text::decode(text_field(record, "sentence1"));
   const size_t begin = count_field(record, "start1");
   const size_t end = count_field(record, "end1");
@@ -99,7 +97,7 @@ std::vector<Question> wic(const json& record) {
                             "characters",
                             begin, end, sentence.size()));
   }
-  json fields = {{"sentence1", text_field(record, "sentence1")},
+  Json fields = {{"sentence1", text_field(record, "sentence1")},
                  {"sentence2", text_field(record, "sentence2")},
                  {"word", text::encode(std::u32string_view(sentence).substr(begin, end - begin))}};
   return {question_of(record, std::move(fields), label_field(record, 2))};
@@ -123,8 +121,8 @@ std::string detokenize(std::string text) {
 
 /// The passage with stars around the pronoun, whose place is counted in words. What comes after it
 /// is taken by its offset, as if all words before were one space apart.
-std::vector<Question> wsc(const json& record) {
-  const json& target = object_field(record, "target");
+std::vector<Question> wsc(const Json& record) {
+  const Json& target = object_field(record, "target");
   const std::u32string passage = text::decode(text_field(record, "text"));
   const std::u32string pronoun = text::decode(text_field(target, "span2_text"));
   std::vector<std::u32string_view> words = text::split(passage);
@@ -137,7 +135,7 @@ std::vector<Question> wsc(const json& record) {
   words.resize(at);
   const std::u32string before = text::join(words, U" ");
   const size_t after = std::min(before.size() + pronoun.size() + 1, passage.size());
-  json fields = {{"passage", detokenize(text::encode(before + U" *" + pronoun + U"*" +
+  Json fields = {{"passage", detokenize(text::encode(before + U" *" + pronoun + U"*" +
                                                      passage.substr(after)))},
                  {"span1_text", text_field(target, "span1_text")},
                  {"span2_text", text_field(target, "span2_text")}};
@@ -147,12 +145,12 @@ std::vector<Question> wsc(const json& record) {
 /// A passage has several questions and each of them several answers, every one to be judged. The
 /// harness's gold is the label, although its first choice is "yes": a right answer (label 1) counts
 /// as answered well when the model prefers "no".
-std::vector<Question> multirc(const json& record) {
-  const json& passage = object_field(record, "passage");
+std::vector<Question> multirc(const Json& record) {
+  const Json& passage = object_field(record, "passage");
   std::vector<Question> questions;
-  for (const json& question : list_field(passage, "questions")) {
-    for (const json& answer : list_field(question, "answers")) {
-      json fields = {{"paragraph", text_field(passage, "text")},
+  for (const Json& question : list_field(passage, "questions")) {
+    for (const Json& answer : list_field(question, "answers")) {
+      Json fields = {{"paragraph", text_field(passage, "text")},
                      {"question", text_field(question, "question")},
                      {"answer", text_field(answer, "text")}};
       questions.push_back(
@@ -183,12 +181,12 @@ std::string record_context(const std::string& passage) {
 }
 
 /// Each entity of the passage stands in the query's blank once; `gold` are all the right ones.
-std::vector<Sample> record_samples(const json& record) {
-  const json& passage = object_field(record, "passage");
+std::vector<Sample> record_samples(const Json& record) {
+  const Json& passage = object_field(record, "passage");
   const std::string context = record_context(text_field(passage, "text"));
   const std::u32string letters = text::decode(text_field(passage, "text"));
   std::set<std::string> entities;  // sorted by code points, as UTF-8 is
-  for (const json& entity : list_field(passage, "entities")) {
+  for (const Json& entity : list_field(passage, "entities")) {
     const size_t begin = count_field(entity, "start");
     const size_t last = count_field(entity, "end");  // inclusive
     if (begin > last || last >= letters.size()) {
@@ -199,9 +197,9 @@ std::vector<Sample> record_samples(const json& record) {
     entities.insert(text::encode(std::u32string_view(letters).substr(begin, last - begin + 1)));
   }
   std::vector<Sample> samples;
-  for (const json& question : list_field(record, "qas")) {
+  for (const Json& question : list_field(record, "qas")) {
     std::set<std::string> answers;
-    for (const json& answer : list_field(question, "answers")) {
+    for (const Json& answer : list_field(question, "answers")) {
       answers.insert(filled_text_field(answer, "text"));
     }
     std::vector<std::string> choices;
@@ -215,7 +213,8 @@ std::vector<Sample> record_samples(const json& record) {
     }
     Sample sample = choice_sample(context, choices, 0);
     sample.id = fmt::format("{}-{}", id_of(record), id_of(question));
-    sample.reference = {{"entities", entities}, {"answers", answers}};
+    sample.reference = {{"entities", std::vector<std::string>(entities.begin(), entities.end())},
+                        {"answers", std::vector<std::string>(answers.begin(), answers.end())}};
     const auto gold = std::ranges::find_if(
         entities, [&](const std::string& entity) { return answers.contains(entity); });
     if (gold != entities.end()) {  // the first right one, for examples
@@ -227,8 +226,8 @@ std::vector<Sample> record_samples(const json& record) {
 }
 
 Scores record_score(const Sample& sample, const Answer& answer) {
-  const std::vector<std::string> entities = sample.reference.at("entities");
-  const std::vector<std::string> answers = sample.reference.at("answers");
+  const auto entities = sample.reference.at("entities").get<std::vector<std::string>>();
+  const auto answers = sample.reference.at("answers").get<std::vector<std::string>>();
   const std::string& chosen = entities.at(most_likely(answer.log_likelihoods));
   Scores best{{"f1", 0}, {"em", 0}};
   for (const std::string& right : answers) {
@@ -250,7 +249,7 @@ struct Dataset {
   std::string_view folder;
   std::string_view category;
   size_t size = 0;
-  std::vector<Question> (*questions)(const json& record);
+  std::vector<Question> (*questions)(const Json& record);
 };
 
 constexpr std::array<Dataset, 7> kDatasets = {

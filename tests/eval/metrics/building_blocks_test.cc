@@ -15,7 +15,6 @@
 namespace restkv::eval {
 namespace {
 
-using Json = nlohmann::json;
 using restkv::testing::metrics_directory;
 using testing::read_json;
 
@@ -25,9 +24,10 @@ TEST(Difflib, RatiosOfRealLinesOfCode) {
   const Json golden = read_json(metrics_directory() / "difflib_ratio.json");
   ASSERT_FALSE(golden.at("cases").empty());
   for (const Json& pair : golden.at("cases")) {
-    const std::string a = pair.at("a");
-    const std::string b = pair.at("b");
-    EXPECT_NEAR(difflib_ratio(text::decode(a), text::decode(b)), pair.at("ratio"), kTolerance)
+    const auto a = pair.at("a").get<std::string>();
+    const auto b = pair.at("b").get<std::string>();
+    EXPECT_NEAR(difflib_ratio(text::decode(a), text::decode(b)), pair.at("ratio").get<double>(),
+                kTolerance)
         << a << "\n"
         << b;
     EXPECT_EQ(fuzz_ratio(a, b), pair.at("fuzz_ratio")) << a << "\n" << b;
@@ -51,16 +51,16 @@ TEST(Rouge, RealSummaries) {
   const Json golden = read_json(metrics_directory() / "rouge_long.json");
   ASSERT_FALSE(golden.at("cases").empty());
   for (const Json& pair : golden.at("cases")) {
-    const std::string prediction = pair.at("hyp");
-    const std::string reference = pair.at("ref");
-    EXPECT_NEAR(rouge_l(prediction, reference), pair.at("rouge_pkg").at("rouge-l").at("f"),
-                kTolerance);
-    EXPECT_NEAR(rouge_1(prediction, reference, true), pair.at("rouge_score_stem").at("rouge1"),
-                kTolerance);
-    EXPECT_NEAR(rouge_1(prediction, reference, false), pair.at("rouge_score_nostem").at("rouge1"),
-                kTolerance);
-    EXPECT_NEAR(rouge_lsum(prediction, reference), pair.at("rouge_score_nostem").at("rougeLsum"),
-                kTolerance);
+    const auto prediction = pair.at("hyp").get<std::string>();
+    const auto reference = pair.at("ref").get<std::string>();
+    EXPECT_NEAR(rouge_l(prediction, reference),
+                pair.at("rouge_pkg").at("rouge-l").at("f").get<double>(), kTolerance);
+    EXPECT_NEAR(rouge_1(prediction, reference, true),
+                pair.at("rouge_score_stem").at("rouge1").get<double>(), kTolerance);
+    EXPECT_NEAR(rouge_1(prediction, reference, false),
+                pair.at("rouge_score_nostem").at("rouge1").get<double>(), kTolerance);
+    EXPECT_NEAR(rouge_lsum(prediction, reference),
+                pair.at("rouge_score_nostem").at("rougeLsum").get<double>(), kTolerance);
   }
 }
 

@@ -61,7 +61,7 @@ std::vector<Metric> metrics() {
   for (const std::string_view task : infinitebench_tasks()) {
     for (const auto scorer : {InfiniteBenchScorer::kRestKv, InfiniteBenchScorer::kOriginal}) {
       all.push_back({std::string(task), [task, scorer](const auto& p, const auto& r) {
-                       nlohmann::json label = {r + "r", "A"};  // never blank
+                       Json label = {r + "r", "A"};  // never blank
                        if (task == "passkey" || task == "number_string") label = "12";
                        if (task == "code_run") label = 12;
                        if (task == "math_find") label = 1;

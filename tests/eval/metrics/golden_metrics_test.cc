@@ -7,11 +7,11 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/metrics/agreement.h"
 #include "eval/metrics/golden_files.h"
 #include "eval/metrics/infinitebench.h"
@@ -29,7 +29,6 @@
 namespace restkv::eval {
 namespace {
 
-using Json = nlohmann::json;
 using Strings = std::vector<std::string>;
 
 /// Computes every expected value of a case: field name to value. A JSON null is "no score".
@@ -71,7 +70,7 @@ Json code_sim(const Json& golden) {
 
 Json longbench_scorer(const Json& golden) {
   const LongBenchDataset& dataset = longbench_dataset(text(golden, "dataset"));
-  const Strings predictions = golden.at("predictions");
+  const auto predictions = golden.at("predictions").get<Strings>();
   std::vector<double> scores;
   for (size_t i = 0; i < predictions.size(); ++i) {
     scores.push_back(longbench_score(
@@ -82,7 +81,7 @@ Json longbench_scorer(const Json& golden) {
 
 Check ruler(double (*metric)(std::string_view, std::span<const std::string>)) {
   return [metric](const Json& golden) {
-    const Strings predictions = golden.at("predictions");
+    const auto predictions = golden.at("predictions").get<Strings>();
     std::vector<double> scores;
     for (size_t i = 0; i < predictions.size(); ++i) {
       scores.push_back(metric(predictions[i], golden.at("references").at(i).get<Strings>()));
@@ -119,7 +118,7 @@ Json multiple_choice(const Json& golden) {
   for (const Json& flag : golden.at("is_greedy")) greedy.push_back(flag.get<bool>() ? 1 : 0);
   const auto score = multiple_choice_score(golden.at("choices").get<Strings>(),
                                            golden.at("loglikelihoods").get<std::vector<double>>(),
-                                           greedy, golden.at("gold"));
+                                           greedy, golden.at("gold").get<size_t>());
   return {{"expected",
            {{"acc", score.acc},
             {"acc_norm", score.acc_norm},
@@ -141,7 +140,7 @@ Json perplexity(const Json& golden) {
 
 std::vector<int> column(const Json& pairs, size_t which) {
   std::vector<int> values;
-  for (const Json& pair : pairs) values.push_back(pair.at(which));
+  for (const Json& pair : pairs) values.push_back(pair.at(which).get<int>());
   return values;
 }
 
@@ -157,8 +156,9 @@ Json rolling(const Json& golden) {
   for (int32_t i = 0; i < golden.at("n_tokens").get<int32_t>(); ++i) tokens.push_back(100 + i);
   Json whole = Json::array();
   Json disjoint = Json::array();
-  for (const RollingWindow& window : rolling_windows(
-           tokens, golden.at("prefix_token"), golden.at("max_seq_len"), golden.at("context_len"))) {
+  for (const RollingWindow& window : rolling_windows(tokens, golden.at("prefix_token").get<int>(),
+                                                     golden.at("max_seq_len").get<size_t>(),
+                                                     golden.at("context_len").get<size_t>())) {
     std::vector<int32_t> fed = window.context;
     fed.insert(fed.end(), window.scored.begin(), window.scored.end() - 1);
     whole.push_back({fed, window.scored});
@@ -201,7 +201,9 @@ std::map<std::string, Check> checks() {
       {"niah", niah},
       {"humaneval.pass_at_k",
        [](const Json& golden) {
-         return Json{{"expected", pass_at_k(golden.at("n"), golden.at("c"), golden.at("k"))}};
+         return Json{
+             {"expected", pass_at_k(golden.at("n").get<size_t>(), golden.at("c").get<size_t>(),
+                                    golden.at("k").get<size_t>())}};
        }},
       {"lm_eval.multiple_choice", multiple_choice},
       {"lm_eval.perplexity_aggregation", perplexity},
@@ -292,7 +294,9 @@ TEST(GoldenMetrics, InfiniteBenchsRealPredictions) {
                   where + " original");
       sum += restkv.is_null() ? 0 : restkv.get<double>();
     }
-    EXPECT_NEAR(sum / static_cast<double>(records.size()), expected["mean_restkv"], 1e-9) << task;
+    EXPECT_NEAR(sum / static_cast<double>(records.size()), expected["mean_restkv"].get<double>(),
+                1e-9)
+        << task;
   }
 }
 

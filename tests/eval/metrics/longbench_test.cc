@@ -15,7 +15,6 @@
 namespace restkv::eval {
 namespace {
 
-using Json = nlohmann::json;
 using restkv::testing::metrics_directory;
 using restkv::testing::read_json;
 using restkv::testing::read_jsonl;
@@ -35,7 +34,7 @@ TEST(LongBench, ScoresRealPredictionsAsPublished) {
     const auto records = read_jsonl(metrics_directory() / "longbench_preds" / (name + ".jsonl"));
     ASSERT_EQ(records.size(), expected["per_record"].size());
     const Json& last_classes = records.back()["all_classes"];
-    const Strings classes = last_classes.is_null() ? Strings{} : last_classes.get<Strings>();
+    const auto classes = last_classes.is_null() ? Strings{} : last_classes.get<Strings>();
 
     std::vector<double> scores;
     std::vector<std::vector<double>> by_length(kLongBenchBins.size());
@@ -44,27 +43,28 @@ TEST(LongBench, ScoresRealPredictionsAsPublished) {
       ASSERT_EQ(record["_id"], expected["ids"][i]);
       scores.push_back(longbench_score(dataset, record["pred"].get<std::string>(),
                                        record["answers"].get<Strings>(), classes));
-      EXPECT_NEAR(scores.back(), expected["per_record"][i], kTolerance) << record["_id"];
-      by_length.at(longbench_bin(record["length"])).push_back(scores.back());
+      EXPECT_NEAR(scores.back(), expected["per_record"][i].get<double>(), kTolerance)
+          << record["_id"];
+      by_length.at(longbench_bin(record["length"].get<size_t>())).push_back(scores.back());
     }
-    EXPECT_NEAR(longbench_dataset_score(scores), expected["score"], kTolerance);
+    EXPECT_NEAR(longbench_dataset_score(scores), expected["score"].get<double>(), kTolerance);
     for (size_t bin = 0; bin < kLongBenchBins.size(); ++bin) {
       const Json& wanted = expected["score_by_length"][std::string(kLongBenchBins.at(bin))];
       EXPECT_EQ(by_length[bin].empty(), wanted.is_null());
       if (!wanted.is_null()) {
-        EXPECT_NEAR(longbench_dataset_score(by_length[bin]), wanted, kTolerance);
+        EXPECT_NEAR(longbench_dataset_score(by_length[bin]), wanted.get<double>(), kTolerance);
       }
     }
     by_category[std::string(dataset.category)].push_back(longbench_dataset_score(scores));
     total += longbench_dataset_score(scores);
   }
-  EXPECT_NEAR(total / 16, golden["macro_average_16"], kTolerance);
+  EXPECT_NEAR(total / 16, golden["macro_average_16"].get<double>(), kTolerance);
   ASSERT_EQ(by_category.size(), golden["category_mean"].size());
   for (const auto& [category, scores] : by_category) {
     double sum = 0;
     for (const double score : scores) sum += score;
-    EXPECT_NEAR(sum / static_cast<double>(scores.size()), golden["category_mean"][category],
-                kTolerance)
+    EXPECT_NEAR(sum / static_cast<double>(scores.size()),
+                golden["category_mean"][category].get<double>(), kTolerance)
         << category;
   }
 }

@@ -3,11 +3,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "base/json.h"
 
 /// Files of the benchmarks that are too large or not free enough for the repository.
 namespace restkv::test {
@@ -29,11 +30,11 @@ inline std::optional<std::filesystem::path> folder_from_environment(const char* 
   if (!optional_##folder) GTEST_SKIP() << "set " << (variable) << " to check";      \
   const std::filesystem::path& folder = *optional_##folder
 
-inline std::vector<nlohmann::json> read_jsonl(const std::filesystem::path& path) {
-  std::vector<nlohmann::json> records;
+inline std::vector<Json> read_jsonl(const std::filesystem::path& path) {
+  std::vector<Json> records;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
-    if (!line.empty()) records.push_back(nlohmann::json::parse(line));
+    if (!line.empty()) records.push_back(parse_json(line));
   }
   if (records.empty()) throw std::runtime_error("no records in " + path.string());
   return records;

@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/suites/benchmark_data.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"
@@ -29,9 +29,10 @@ class ChoiceTokensTest : public ::testing::Test {
 
 TEST_F(ChoiceTokensTest, EqualThoseThatTheHarnessSends) {
   size_t compared = 0;
-  for (const nlohmann::json& request :
+  for (const Json& request :
        test::read_jsonl(std::filesystem::path(RESTKV_TEST_DATA_DIR) / "lm_eval/requests.jsonl")) {
-    for (const Tokens sent : request.at("body").at("prompt")) {
+    for (const Json& prompt : request.at("body").at("prompt")) {
+      const auto sent = prompt.get<Tokens>();
       const std::string text = tokenizer_.decode(sent);
       const size_t cut = text.rfind(' ');  // "...\nAnswer:" and " True"
       const ChoiceTokens tokens = split_choice(tokenizer_, text.substr(0, cut), text.substr(cut));

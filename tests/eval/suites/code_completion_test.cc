@@ -46,7 +46,7 @@ void check_contexts(const SuiteOptions& options) {
     const auto records = test::read_jsonl(options.data / "longbench" / (task->name() + ".jsonl"));
     const size_t count = task->size() / options.lengths.size();
     for (size_t i = 0; i < task->size(); ++i) {
-      const std::string context = records[i % count].at("context");
+      const auto context = records[i % count].at("context").get<std::string>();
       const size_t length = options.lengths[i / count];
       const Sample sample = task->sample(i);
       EXPECT_EQ(sample.length, length);

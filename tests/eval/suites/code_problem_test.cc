@@ -31,7 +31,7 @@ const SandboxLimits kLimits{.wall = std::chrono::seconds(20)};
 
 std::vector<CodeProblem> read_problems(const std::filesystem::path& file) {
   std::vector<CodeProblem> problems;
-  for (const nlohmann::json& record : test::read_jsonl(file)) {
+  for (const Json& record : test::read_jsonl(file)) {
     problems.push_back(code_problem(record));
   }
   return problems;
@@ -77,12 +77,12 @@ TEST(CodeProblem, GoldenExecutionsAgree) {
     problems[problem.id] = problem;
   }
   const auto folder = test::small_humaneval().parent_path();
-  for (const nlohmann::json& execution : test::read_jsonl(folder / "executions.jsonl")) {
-    const std::string completion = execution.at("completion");
+  for (const Json& execution : test::read_jsonl(folder / "executions.jsonl")) {
+    const auto completion = execution.at("completion").get<std::string>();
     const bool endless = execution.at("result") == "timed out";
     const SandboxLimits published{.wall = std::chrono::seconds(2)};
     const SandboxResult result =
-        sandbox().run(assemble(harness_of(problems.at(execution.at("task_id"))), completion),
+        sandbox().run(assemble(harness_of(problems.at(execution.at("task_id").text())), completion),
                       endless ? published : kLimits);
     EXPECT_EQ(result.passed(), execution.at("passed").get<bool>()) << execution << result.message;
     EXPECT_EQ(result.outcome == SandboxResult::Outcome::kTimedOut, endless) << execution;
@@ -120,9 +120,9 @@ TEST(CodeProblem, AllPublishedHelpersCanBeImported) {
 }
 
 TEST(CodeProblem, RecordsMustBeComplete) {
-  const nlohmann::json whole = test::read_jsonl(test::small_humaneval()).front();
+  const Json whole = test::read_jsonl(test::small_humaneval()).front();
   for (const char* name : {"task_id", "prompt", "entry_point", "canonical_solution", "test"}) {
-    nlohmann::json record = whole;
+    Json record = whole;
     record.erase(name);
     try {
       (void)code_problem(record);

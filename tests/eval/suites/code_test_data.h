@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/random.h"
 #include "eval/suites/benchmark_data.h"
 #include "support/tiny_model.h"
@@ -28,8 +28,8 @@ class CodeData {
     std::filesystem::create_directory(folder_.path() / "humaneval");
     std::filesystem::create_directory(folder_.path() / "longbench");
     std::filesystem::copy_file(small_humaneval(), folder_.path() / "humaneval/HumanEval.jsonl");
-    for (const nlohmann::json& record : read_jsonl(small_humaneval())) {
-      entry_points_.push_back(record.at("entry_point"));
+    for (const Json& record : read_jsonl(small_humaneval())) {
+      entry_points_.push_back(record.at("entry_point").text());
     }
     Random random(7);
     write("lcc", records_per_set, random);
@@ -53,11 +53,11 @@ class CodeData {
         context += java ? fmt::format("int {}(int x) {{\n    return x * {};\n}}\n", name, number)
                         : fmt::format("def {}(x):\n    return x * {}\n\n\n", name, number);
       }
-      const nlohmann::json record{{"context", context},
-                                  {"input", ""},
-                                  {"answers", {fmt::format("    result_{} = 1", i)}},
-                                  {"length", 10},
-                                  {"all_classes", nullptr}};
+      const Json record{{"context", context},
+                        {"input", ""},
+                        {"answers", {fmt::format("    result_{} = 1", i)}},
+                        {"length", 10},
+                        {"all_classes", nullptr}};
       file << record.dump() << '\n';
     }
   }

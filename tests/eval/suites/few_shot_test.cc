@@ -6,11 +6,11 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/choice_suites.h"
 #include "eval/suites/suite_fixture.h"
@@ -21,7 +21,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using test::open_suite;
 using test::suite_data;
@@ -31,7 +30,7 @@ using ::testing::HasSubstr;
 std::string cola(size_t count) {
   std::string lines;
   for (size_t i = 0; i < count; ++i) {
-    lines += json{{"sentence", fmt::format("Sentence {}.", i)}, {"label", i % 2}}.dump() + "\n";
+    lines += Json{{"sentence", fmt::format("Sentence {}.", i)}, {"label", i % 2}}.dump() + "\n";
   }
   return lines;
 }

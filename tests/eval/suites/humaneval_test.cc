@@ -73,7 +73,7 @@ std::unique_ptr<Task> open_one(const SuiteOptions& options) {
 
 std::map<std::string, CodeProblem> problems_of(const fs::path& folder) {
   std::map<std::string, CodeProblem> problems;
-  for (const nlohmann::json& record : test::read_jsonl(folder / "humaneval" / "HumanEval.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "humaneval" / "HumanEval.jsonl")) {
     CodeProblem problem = code_problem(record);
     problems[problem.id] = problem;
   }
@@ -227,7 +227,7 @@ TEST(HumanEval, MalformedLinesAreSkippedByNumber) {
   const testing::TemporaryFolder folder;
   std::ofstream file(folder.path() / "HumanEval.jsonl");
   const auto records = test::read_jsonl(test::small_humaneval());
-  nlohmann::json incomplete = records[1];
+  Json incomplete = records[1];
   incomplete.erase("test");
   file << records[0] << "\n{broken\n" << incomplete << '\n' << records[2] << '\n';
   file.close();
@@ -346,7 +346,7 @@ TEST(HumanEval, HelpersStandInTheContextOnce) {
     EXPECT_EQ(request.find(definition), std::string::npos);
     // It stands under the heading of the module that the answer has to name.
     const size_t heading = context.rfind("# file: ", at);
-    const std::string module = sample.reference.at("module");
+    const auto module = sample.reference.at("module").get<std::string>();
     EXPECT_THAT(context.substr(heading), StartsWith(fmt::format("# file: {}.py\n", module)));
     EXPECT_EQ(*sample.length == 0, module == "helpers");
   }
@@ -359,7 +359,7 @@ TEST(HumanEval, HelpersCanBeImportedFromTheirFile) {
     const Sample sample = task->sample(i);
     if (problem_id(sample) != "HumanEval/50") continue;  // decode_shift, of encode_shift
     found = true;
-    const std::string module = sample.reference.at("module");
+    const auto module = sample.reference.at("module").get<std::string>();
     Answer answer;
     answer.text = "    return ''.join(chr((ord(c) - 5 - ord('a')) % 26 + ord('a')) for c in s)\n";
     EXPECT_THAT(task->score(sample, answer),
@@ -385,7 +385,7 @@ TEST(HumanEval, ConversationsHoldEachProblemOnce) {
     ASSERT_EQ(sample.turns.size(), 5U);
     for (size_t t = 0; t < 5; ++t) {
       const Turn& turn = sample.turns[t];
-      const CodeProblem& problem = problems.at(sample.reference.at("turns")[t].at("id"));
+      const CodeProblem& problem = problems.at(sample.reference.at("turns")[t].at("id").text());
       EXPECT_EQ(turn.undone, t == 3);
       EXPECT_THAT(turn.prompt, HasSubstr(problem.prompt));
       EXPECT_THAT(turn.answer_prefix, HasSubstr(problem.prompt));
@@ -415,8 +415,8 @@ TEST(HumanEval, ConversationsBeginBehindCleanContexts) {
     const Sample sample = task->sample(i);
     EXPECT_LE(count_tokens(sample.prompt), 6000U);
     EXPECT_GT(count_tokens(sample.prompt), 4500U);
-    for (const nlohmann::json& turn : sample.reference.at("turns")) {
-      expect_clean(sample.prompt, problems.at(turn.at("id")));
+    for (const Json& turn : sample.reference.at("turns")) {
+      expect_clean(sample.prompt, problems.at(turn.at("id").text()));
     }
   }
 }
@@ -427,8 +427,8 @@ TEST(HumanEval, ConversationsAreScoredByTurn) {
   const Sample sample = task->sample(1);
   Answer answer;
   EXPECT_THROW((void)task->score(sample, answer), Error);
-  for (const nlohmann::json& turn : sample.reference.at("turns")) {
-    answer.turn_texts.push_back(problems.at(turn.at("id")).solution);
+  for (const Json& turn : sample.reference.at("turns")) {
+    answer.turn_texts.push_back(problems.at(turn.at("id").text()).solution);
   }
   answer.turn_texts[1] = "    return ()\n";
   answer.turn_tokens = {100, 200, 300, 400, 400};

@@ -17,9 +17,7 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
-
-std::string text(const json& record, const char* field) {
+std::string text(const Json& record, const char* field) {
   return record.at(field).get<std::string>();
 }
 
@@ -43,7 +41,7 @@ struct HiddenDigits {
   std::string digits;
 };
 
-HiddenDigits read_hidden_digits(const json& record, const std::string& name) {
+HiddenDigits read_hidden_digits(const Json& record, const std::string& name) {
   HiddenDigits found;
   EXPECT_EQ(text(record, "input"), "What is the " + name + "?");
   EXPECT_EQ(text(record, "context").back(), '\n');
@@ -63,7 +61,7 @@ HiddenDigits read_hidden_digits(const json& record, const std::string& name) {
       ++found.noise_lines;
     }
   }
-  EXPECT_EQ(record.at("answer"), json(found.digits));
+  EXPECT_EQ(record.at("answer"), Json(found.digits));
   return found;
 }
 
@@ -82,7 +80,7 @@ struct Pairs {
   size_t wanted = 0;
 };
 
-Pairs read_kv_retrieval(const json& record) {
+Pairs read_kv_retrieval(const Json& record) {
   const std::string context = text(record, "context");
   const std::string uuid = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
   const std::string head = "JSON data:\n{";
@@ -109,7 +107,7 @@ Pairs read_kv_retrieval(const json& record) {
     ++found.pairs;
   }
   EXPECT_EQ(context, again + "}");
-  EXPECT_EQ(record.at("answer"), json(value));
+  EXPECT_EQ(record.at("answer"), Json(value));
   return found;
 }
 
@@ -118,7 +116,7 @@ struct Numbers {
   std::vector<int64_t> numbers;
 };
 
-Numbers read_math_find(const json& record) {
+Numbers read_math_find(const Json& record) {
   const std::string input = text(record, "input");
   std::smatch groups;
   EXPECT_TRUE(matches(input,
@@ -128,7 +126,7 @@ Numbers read_math_find(const json& record) {
       << input;
   Numbers found;
   found.question = groups[1];
-  found.numbers = json::parse(text(record, "context")).get<std::vector<int64_t>>();
+  found.numbers = parse_json(text(record, "context")).get<std::vector<int64_t>>();
   EXPECT_EQ(text(record, "context"), [&] {
     std::string list = "[";
     for (const int64_t n : found.numbers) {
@@ -142,10 +140,10 @@ Numbers read_math_find(const json& record) {
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   EXPECT_GE(distinct.front(), 0);
   EXPECT_LE(distinct.back(), 99);
-  std::map<std::string, json> answers = {
+  std::map<std::string, Json> answers = {
       {"median number", sorted.size() % 2 == 1
-                            ? json(sorted[sorted.size() / 2])
-                            : json(0.5 * static_cast<double>(sorted[sorted.size() / 2] +
+                            ? Json(sorted[sorted.size() / 2])
+                            : Json(0.5 * static_cast<double>(sorted[sorted.size() / 2] +
                                                              sorted[sorted.size() / 2 - 1]))}};
   const std::array<std::string, 3> ranks = {"", "second ", "third "};
   for (size_t k = 0; k < std::min(ranks.size(), distinct.size()); ++k) {  // short lists repeat
@@ -157,7 +155,7 @@ Numbers read_math_find(const json& record) {
   return found;
 }
 
-size_t read_math_calc(const json& record) {
+size_t read_math_calc(const Json& record) {
   EXPECT_EQ(text(record, "input"), "The value of the numerical expression is: ");
   std::istringstream expression(text(record, "context"));
   int64_t value = 0;
@@ -174,7 +172,7 @@ size_t read_math_calc(const json& record) {
     values.push_back(value);
   }
   EXPECT_EQ(text(record, "context"), again);
-  EXPECT_EQ(record.at("answer"), json(values));
+  EXPECT_EQ(record.at("answer"), Json(values));
   return values.size() + 1;
 }
 
@@ -183,7 +181,7 @@ struct Program {
   size_t layers = 0;
 };
 
-Program read_code_run(const json& record, size_t size) {
+Program read_code_run(const Json& record, size_t size) {
   struct Body {
     std::string calls;
     int64_t constant = 0;
@@ -227,16 +225,16 @@ Program read_code_run(const json& record, size_t size) {
     value += functions.at(next).constant;
     ++found.layers;
   }
-  EXPECT_EQ(record.at("answer"), json(value));
+  EXPECT_EQ(record.at("answer"), Json(value));
   return found;
 }
 
-json make(const char* task, size_t index, size_t records, size_t size) {
+Json make(const char* task, size_t index, size_t records, size_t size) {
   const InfiniteBenchGenerator* generator = find_infinitebench_generator(task);
-  const json record =
+  const Json record =
       generator->make({.index = index, .records = records, .size = size, .seed = 42});
-  EXPECT_EQ(record.at("id"), json(index));
-  EXPECT_EQ(record.at("options"), json::array());
+  EXPECT_EQ(record.at("id"), Json(index));
+  EXPECT_EQ(record.at("options"), Json::array());
   return record;
 }
 
@@ -298,7 +296,7 @@ TEST(InfiniteBenchGenerators, RecordsDependOnSeedAndIndexOnly) {
   for (const InfiniteBenchGenerator& generator : infinitebench_generators()) {
     const size_t size = std::max<size_t>(generator.smallest, 40);
     GeneratedRecord request{.index = 3, .records = 8, .size = size, .seed = 1};
-    const json record = generator.make(request);
+    const Json record = generator.make(request);
     EXPECT_EQ(record, generator.make(request)) << generator.task;
     request.seed = 2;
     EXPECT_NE(record, generator.make(request)) << generator.task;
@@ -307,7 +305,7 @@ TEST(InfiniteBenchGenerators, RecordsDependOnSeedAndIndexOnly) {
 
 TEST(InfiniteBenchGenerators, FitIsTheLargestSize) {
   for (const InfiniteBenchGenerator& generator : infinitebench_generators()) {
-    const auto words = [](const json& record) {  // a counter that grows with the size
+    const auto words = [](const Json& record) {  // a counter that grows with the size
       const std::string context = text(record, "context");
       return 1 + static_cast<size_t>(
                      std::ranges::count_if(context, [](char c) { return c == ' ' || c == '\n'; }));
@@ -327,32 +325,32 @@ TEST(InfiniteBenchGenerators, FitIsTheLargestSize) {
 TEST(InfiniteBenchGenerators, PublishedRecordsHaveTheSameForm) {
   RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   const std::filesystem::path folder = data / "infinitebench/generated";
-  for (const json& record : test::read_jsonl(folder / "passkey_8k.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "passkey_8k.jsonl")) {
     const auto found = read_hidden_digits(record, "pass key");
     EXPECT_EQ(found.noise_lines, 326U);
     EXPECT_EQ(found.before % 6, 0U);
   }
-  for (const json& record : test::read_jsonl(folder / "passkey_32k.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "passkey_32k.jsonl")) {
     EXPECT_EQ(read_hidden_digits(record, "pass key").noise_lines, 1305U);
   }
   const auto* number_string = find_infinitebench_generator("number_string");
-  for (const json& record : test::read_jsonl(folder / "number_string_128k.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "number_string_128k.jsonl")) {
     const auto found = read_hidden_digits(record, "sequence of digits");
     EXPECT_EQ(found.noise_lines, number_string->size);
     EXPECT_EQ(found.before % 90, 0U);
     EXPECT_TRUE(has_five_repeats(found.digits)) << found.digits;
   }
-  for (const json& record : test::read_jsonl(folder / "kv_retrieval.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "kv_retrieval.jsonl")) {
     EXPECT_EQ(read_kv_retrieval(record).pairs, find_infinitebench_generator("kv_retrieval")->size);
   }
-  for (const json& record : test::read_jsonl(folder / "math_find.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "math_find.jsonl")) {
     EXPECT_EQ(read_math_find(record).numbers.size(),
               find_infinitebench_generator("math_find")->size);
   }
-  for (const json& record : test::read_jsonl(folder / "math_calc.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "math_calc.jsonl")) {
     EXPECT_EQ(read_math_calc(record), find_infinitebench_generator("math_calc")->size);
   }
-  for (const json& record : test::read_jsonl(folder / "code_run.jsonl")) {
+  for (const Json& record : test::read_jsonl(folder / "code_run.jsonl")) {
     const size_t size = find_infinitebench_generator("code_run")->size;
     const auto found = read_code_run(record, size);
     EXPECT_EQ(found.functions, size / found.layers * found.layers);

@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/json.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
@@ -18,7 +18,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using test::figure;
 using test::names;
@@ -111,17 +110,17 @@ TEST(InfiniteBenchSuite, ProfilesDifferInNewTokensAndScores) {
 
 TEST(InfiniteBenchSuite, AnswersMustFitTheTask) {
   const TemporaryFolder folder;
-  const auto reason = [&](const std::string& task, const json& changes) {
-    json record = {{"id", 0},
+  const auto reason = [&](const std::string& task, const Json& changes) {
+    Json record = {{"id", 0},
                    {"context", "c"},
                    {"input", "i"},
                    {"answer", {"b"}},
                    {"options", {"a", "b", "c", "d"}}};
-    record.update(changes);
+    for (const auto& [name, value] : changes.items()) record[name] = value;
     std::ofstream(folder.file(task + ".jsonl")) << record.dump() << "\n";
     return test::reason_to_skip(kSuite, folder.path(), {task});
   };
-  EXPECT_EQ(reason("code_debug", json::object()), "no error");
+  EXPECT_EQ(reason("code_debug", Json::object()), "no error");
   EXPECT_EQ(reason("code_debug", {{"answer", {"b", "B"}}}), "no error");
   EXPECT_EQ(reason("code_debug", {{"answer", "e"}}), "field 'answer' is none of the options");
   EXPECT_EQ(reason("code_debug", {{"answer", 3}}), "field 'answer' is none of the options");
@@ -130,11 +129,11 @@ TEST(InfiniteBenchSuite, AnswersMustFitTheTask) {
   EXPECT_THAT(reason("code_run", {{"answer", 1}}), HasSubstr("field 'input' has no 'func_"));
   EXPECT_THAT(reason("math_find", {{"answer", 1}}), HasSubstr("field 'input' has no 'The .+ of'"));
   EXPECT_NE(reason("math_calc", {{"answer", "x"}}), "no error");
-  EXPECT_NE(reason("passkey", {{"answer", json::object()}}), "no error");
+  EXPECT_NE(reason("passkey", {{"answer", Json::object()}}), "no error");
   EXPECT_EQ(reason("passkey", {{"answer", "71432"}}), "no error");
   EXPECT_EQ(reason("kv_retrieval", {{"answer", "a-b"}}), "no error");
-  for (const json& unusable :
-       {json(71432), json("x"), json(""), json::array(), json({""}), json({1})}) {
+  for (const Json& unusable :
+       {Json(71432), Json("x"), Json(""), Json::array(), Json::array({""}), Json::array({1})}) {
     EXPECT_THAT(reason("passkey", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
     EXPECT_THAT(reason("number_string", {{"answer", unusable}}), HasSubstr("is not")) << unusable;
     if (unusable == "x") continue;
@@ -184,7 +183,7 @@ TEST_F(GeneratedInfiniteBench, TasksAreAsLongAsAskedFor) {
     EXPECT_THAT(task->notes(), ElementsAre(HasSubstr("generated: ")));
   }
   const Sample passkey = tasks[0]->sample(1);
-  const std::string digits = passkey.reference.at("label");
+  const auto digits = passkey.reference.at("label").get<std::string>();
   EXPECT_THAT(passkey.prompt, HasSubstr("The pass key is " + digits));
   EXPECT_THAT(passkey.prompt, EndsWith("The pass key is"));
   EXPECT_EQ(figure(tasks[0]->score(passkey, text_answer(digits)), "score"), 1);
@@ -237,7 +236,7 @@ TEST(InfiniteBenchSuite, ReadsThePublishedRecords) {
       const Sample sample = task->sample(i);
       EXPECT_THAT(sample.prompt, HasSubstr(records[i].at("context").get<std::string>()));
       EXPECT_EQ(sample.reference.at("label"), records[i].at("answer"));
-      const json& label = records[i].at("answer");
+      const Json& label = records[i].at("answer");
       const std::string right = label.is_string() ? label.get<std::string>() : label.dump();
       EXPECT_EQ(figure(task->score(sample, text_answer(right)), "score"), 1) << task->name();
     }

@@ -5,11 +5,11 @@
 #include <zlib.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <string>
 
+#include "base/json.h"
 #include "eval/metrics/longbench.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
@@ -19,7 +19,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using test::figure;
 using test::names;
@@ -227,10 +226,10 @@ TEST(LongBenchSuite, RefusesWhatIsNotThere) {
 TEST(LongBenchSuite, BuildsThePublishedPrompts) {
   RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
   const auto read_file = [&](const std::string& name) {
-    return json::parse(std::ifstream(data / "longbench" / name));
+    return read_json((data / "longbench" / name).string());
   };
-  const json templates = read_file("dataset2prompt.json");
-  const json limits = read_file("dataset2maxlen.json");
+  const Json templates = read_file("dataset2prompt.json");
+  const Json limits = read_file("dataset2maxlen.json");
   const auto words = [](const std::string& text) {
     std::istringstream stream(text);
     return std::distance(std::istream_iterator<std::string>(stream), {});
@@ -245,7 +244,7 @@ TEST(LongBenchSuite, BuildsThePublishedPrompts) {
     const auto records = test::read_jsonl(task->files().at(0));
     ASSERT_EQ(task->size(), records.size());
     for (size_t i = 0; i < records.size(); ++i) {
-      std::string wanted = templates.at(task->name());
+      auto wanted = templates.at(task->name()).get<std::string>();
       // From the back, so that what a field holds is not looked at.
       if (const size_t at = wanted.rfind("{input}"); at != std::string::npos) {
         wanted.replace(at, 7, records[i].at("input").get<std::string>());
@@ -254,7 +253,7 @@ TEST(LongBenchSuite, BuildsThePublishedPrompts) {
       const Sample sample = task->sample(i);
       ASSERT_EQ(sample.prompt, wanted) << task->name() << " " << i;
       EXPECT_EQ(sample.max_new_tokens, limits.at(task->name()));
-      const std::string answer = records[i].at("answers").at(0);
+      const auto answer = records[i].at("answers").at(0).get<std::string>();
       const auto length = words(records[i].at("input").get<std::string>()) +
                           words(records[i].at("context").get<std::string>()) + words(answer);
       if (length == sample.reference.at("length")) ++with_length;

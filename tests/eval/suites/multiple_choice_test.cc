@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 
+#include "base/json.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/choice_suites.h"
 #include "eval/suites/choice_tokens.h"
@@ -21,7 +21,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using test::choice_answer;
 using test::figure;
@@ -318,7 +317,7 @@ TEST(MultipleChoice, NamesRecordsThatAskNothing) {
 }
 
 TEST(FillFields, ReplacesInOnePass) {
-  const json fields = {{"a", "{{b}}"}, {"b", "x"}, {"n", 1}};
+  const Json fields = {{"a", "{{b}}"}, {"b", "x"}, {"n", 1}};
   EXPECT_EQ(fill_fields("{{a}}-{{b}}{{b}}", fields), "{{b}}-xx");
   EXPECT_EQ(fill_fields("no fields", fields), "no fields");
   EXPECT_THROW(fill_fields("{{c}}", fields), Error);
@@ -361,7 +360,7 @@ TEST(MultipleChoice, ReadsThePublishedFiles) {
       ours.insert(tokens.context);
     }
   }
-  for (const json& request :
+  for (const Json& request :
        test::read_jsonl(fs::path(RESTKV_TEST_DATA_DIR) / "lm_eval/requests.jsonl")) {
     for (const auto& sent : request.at("body").at("prompt")) {
       EXPECT_TRUE(ours.contains(sent.get<std::vector<int32_t>>()));
@@ -382,8 +381,10 @@ TEST(MultipleChoice, ReadsReCoRD) {
   EXPECT_GE(tasks[0]->size(), 32U);
   for (size_t i = 0; i < tasks[0]->size(); ++i) {
     const Sample sample = tasks[0]->sample(i);
-    const std::set<std::string> entities = sample.reference.at("entities");
-    for (const std::string answer : sample.reference.at("answers")) {
+    const auto list = sample.reference.at("entities").get<std::vector<std::string>>();
+    const std::set<std::string> entities(list.begin(), list.end());
+    for (const std::string& answer :
+         sample.reference.at("answers").get<std::vector<std::string>>()) {
       EXPECT_TRUE(entities.contains(answer)) << answer;
     }
   }

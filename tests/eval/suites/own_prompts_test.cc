@@ -5,9 +5,9 @@
 
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/json.h"
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
@@ -16,7 +16,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
 using restkv::testing::TemporaryFolder;
 using test::figure;
 using test::names;
@@ -87,11 +86,11 @@ TEST_F(OwnPromptsTest, JudgesWithTheMetricNamed) {
       {"rouge_l", {"answer", 2.0 / 3}},  {"count", {"1 or 2", 0.5}},
       {"code_sim", {"answer is", 1}},    {"classification", {"answer is no", 1}}};
   for (const auto& [metric, expected] : answers) {
-    const json record = {{"text", "q"},
+    const Json record = {{"text", "q"},
                          {"answers", {metric == "count" ? "2" : "answer is", "right answer is"}},
                          {"metric", metric},
                          {"all_classes", {"answer is", "other"}}};
-    json other = record;
+    Json other = record;
     if (metric == "string_match_part") other["answers"] = {"A", "z"};
     const auto tasks = open(other.dump());
     EXPECT_NEAR(
@@ -178,7 +177,7 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
 TEST_F(OwnPromptsTest, TakesTheTasksAndAsManyRecordsAsWanted) {
   std::string lines;
   for (const char* task : {"a", "b", "a", "a", "b"}) {
-    lines += json{{"text", "t"}, {"answers", "x"}, {"task", task}}.dump() + "\n";
+    lines += Json{{"text", "t"}, {"answers", "x"}, {"task", task}}.dump() + "\n";
   }
   EXPECT_EQ(open(lines)[0]->size(), 3U);
   options_.limit = 2;
@@ -201,14 +200,14 @@ TEST_F(OwnPromptsTest, NeedsAFile) {
 /// The prompt sets that reference results exist for.
 TEST_F(OwnPromptsTest, ReadsThePromptSets) {
   RESTKV_FOLDER_OR_SKIP(data, "RESTKV_DATA_DIR");
-  const json reference = json::parse(std::ifstream(data / "quality/reference.json"));
+  const Json reference = read_json((data / "quality/reference.json").string());
   const auto open_file = [&](const char* name) {
     options_.data = data / "quality" / name;
     return open_suite(kSuite, options_);
   };
   for (const char* length : {"1024", "2048", "4096"}) {
     const auto tasks = open_file(("smollm2_" + std::string(length) + ".jsonl").c_str());
-    const json& accuracy = reference.at("accuracy").at("smollm2").at(length);
+    const Json& accuracy = reference.at("accuracy").at("smollm2").at(length);
     EXPECT_EQ(tasks.size(), accuracy.size());
     for (const auto& task : tasks) {
       EXPECT_EQ(task->size(), 10U);

@@ -20,7 +20,6 @@
 namespace restkv::eval {
 namespace {
 
-using nlohmann::json;
 using restkv::testing::refusal;
 using ::testing::AllOf;
 using ::testing::Contains;
@@ -50,7 +49,7 @@ SuiteOptions small_run(size_t length) {
   return options;
 }
 
-RulerSample published(const std::string& task, size_t length, const json& record) {
+RulerSample published(const std::string& task, size_t length, const Json& record) {
   return {.task = task,
           .length = length,
           .input = record.at("input").get<std::string>(),
@@ -99,7 +98,7 @@ void compare_with_published(const std::filesystem::path& folder, size_t length,
     const auto known = sources.find(name);
     const RulerSources source = known == sources.end() ? RulerSources{} : known->second;
     std::vector<size_t> units;
-    for (const json& record : test::read_jsonl(file)) {
+    for (const Json& record : test::read_jsonl(file)) {
       units.push_back(read_ruler_sample(published(name, length, record), source));
     }
     for (size_t i = 0; i < task->size(); ++i) {
@@ -178,7 +177,7 @@ TEST(Ruler, StoriesStandInForMissingEssays) {
 }
 
 TEST(Ruler, SearchFindsWhatTheStepByStepRuleFinds) {
-  const json& prompts = benchmark_prompts().at("ruler");
+  const Json& prompts = benchmark_prompts().at("ruler");
   const auto essays = std::make_shared<Essays>(load_essays("", 3000, 1));
   for (const char* name :
        {"niah_single_1", "niah_multikey_1", "niah_multikey_3", "vt", "cwe", "fwe"}) {

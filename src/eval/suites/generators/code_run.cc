@@ -29,9 +29,9 @@ std::string source(size_t id, const Function& function) {
 
 }  // namespace
 
-nlohmann::json make_code_run(const GeneratedRecord& request) {
-  const nlohmann::json& facts = infinitebench_facts("code_run");
-  const nlohmann::json& layer_counts = facts.at("layers");
+Json make_code_run(const GeneratedRecord& request) {
+  const Json& facts = infinitebench_facts("code_run");
+  const Json& layer_counts = facts.at("layers");
   Random random(request.seed, "infinitebench/code_run", request.index);
   const auto layers =
       layer_counts[request.index * layer_counts.size() / request.records].get<size_t>();

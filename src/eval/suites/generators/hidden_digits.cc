@@ -13,8 +13,8 @@ namespace {
 /// Lines between two depths: as published for the published sizes, else a 58th of the text (which
 /// is what most of those are).
 size_t depth_step(size_t lines) {
-  const nlohmann::json& facts = infinitebench_facts("passkey");
-  const nlohmann::json& published = facts.at("noise_lines");
+  const Json& facts = infinitebench_facts("passkey");
+  const Json& published = facts.at("noise_lines");
   for (size_t i = 0; i < published.size(); ++i) {
     if (published[i] == lines) return facts.at("depth_step")[i].get<size_t>();
   }
@@ -22,9 +22,8 @@ size_t depth_step(size_t lines) {
   return std::max<size_t>(1, lines / kIntervals);
 }
 
-nlohmann::json hide(std::string_view task, const GeneratedRecord& request,
-                    const std::string& digits) {
-  const nlohmann::json& facts = infinitebench_facts(task);
+Json hide(std::string_view task, const GeneratedRecord& request, const std::string& digits) {
+  const Json& facts = infinitebench_facts(task);
   const auto noise = facts.at("noise_line").get<std::string>();
   const size_t step = depth_step(request.size);
   const size_t depths = request.size / step + 1;
@@ -44,14 +43,14 @@ char random_digit(Random& random) { return static_cast<char>('0' + random.below(
 
 }  // namespace
 
-nlohmann::json make_passkey(const GeneratedRecord& request) {
+Json make_passkey(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/passkey", request.index);
   std::string digits(5, '0');
   for (char& digit : digits) digit = random_digit(random);
   return hide("passkey", request, digits);
 }
 
-nlohmann::json make_number_string(const GeneratedRecord& request) {
+Json make_number_string(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/number_string", request.index);
   std::string digits(5, '0');
   for (char& digit : digits) digit = random_digit(random);

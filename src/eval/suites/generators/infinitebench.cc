@@ -12,23 +12,22 @@
 namespace restkv::eval {
 namespace {
 
-nlohmann::json first_record(const InfiniteBenchGenerator& generator, size_t size, uint64_t seed) {
+Json first_record(const InfiniteBenchGenerator& generator, size_t size, uint64_t seed) {
   return generator.make({.index = 0, .records = generator.records, .size = size, .seed = seed});
 }
 
 }  // namespace
 
-const nlohmann::json& infinitebench_facts(std::string_view task) {
+const Json& infinitebench_facts(std::string_view task) {
   return benchmark_prompts().at("infinitebench").at("synthetic_generators").at(std::string(task));
 }
 
-nlohmann::json infinitebench_record(size_t id, std::string context, std::string input,
-                                    nlohmann::json answer) {
+Json infinitebench_record(size_t id, std::string context, std::string input, Json answer) {
   return {{"id", id},
           {"context", std::move(context)},
           {"input", std::move(input)},
           {"answer", std::move(answer)},
-          {"options", nlohmann::json::array()}};
+          {"options", Json::array()}};
 }
 
 std::span<const InfiniteBenchGenerator> infinitebench_generators() {
@@ -50,7 +49,7 @@ const InfiniteBenchGenerator* find_infinitebench_generator(std::string_view task
 }
 
 size_t fit_infinitebench(const InfiniteBenchGenerator& generator, size_t limit, uint64_t seed,
-                         const std::function<size_t(const nlohmann::json&)>& count_tokens) {
+                         const std::function<size_t(const Json&)>& count_tokens) {
   const auto tokens = [&](size_t size) {
     return count_tokens(first_record(generator, size, seed));
   };

@@ -8,7 +8,7 @@
 
 namespace restkv::eval {
 
-nlohmann::json make_kv_retrieval(const GeneratedRecord& request) {
+Json make_kv_retrieval(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/kv_retrieval", request.index);
   const size_t wanted = request.index * request.size / request.records;
   std::string context = "JSON data:\n{";

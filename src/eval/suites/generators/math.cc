@@ -49,7 +49,7 @@ std::vector<int64_t> draw(Wanted wanted, size_t count, Random& random) {
   return numbers;
 }
 
-nlohmann::json answer(const Question& question, std::vector<int64_t> numbers) {
+Json answer(const Question& question, std::vector<int64_t> numbers) {
   if (question.wanted == Wanted::kMedian) {
     std::ranges::sort(numbers);
     const size_t middle = numbers.size() / 2;
@@ -65,7 +65,7 @@ nlohmann::json answer(const Question& question, std::vector<int64_t> numbers) {
 
 }  // namespace
 
-nlohmann::json make_math_find(const GeneratedRecord& request) {
+Json make_math_find(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/math_find", request.index);
   const Question& question = kQuestions[request.index * kQuestions.size() / request.records];
   std::vector<int64_t> numbers = draw(question.wanted, request.size, random);
@@ -79,7 +79,7 @@ nlohmann::json make_math_find(const GeneratedRecord& request) {
                               answer(question, numbers));
 }
 
-nlohmann::json make_math_calc(const GeneratedRecord& request) {
+Json make_math_calc(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/math_calc", request.index);
   int64_t value = random.between(0, kUpperBound);
   std::string expression = std::to_string(value);

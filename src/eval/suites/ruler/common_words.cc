@@ -47,7 +47,7 @@ class CommonWords : public Generator {
  public:
   explicit CommonWords(const Setup& setup)
       : template_(setup.text("template")), answer_prefix_(setup.text("answer_prefix")) {
-    const nlohmann::json& args = setup.task->at("args");
+    const Json& args = setup.task->at("args");
     common_ = args.at("num_cw").get<size_t>();
     if (setup.length < 4096) {
       example_words_ = 20;

@@ -4,12 +4,12 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/random.h"
 #include "eval/suites/essays.h"
 
@@ -56,9 +56,9 @@ class Generator {
 
 /// What a task is made of.
 struct Setup {
-  const nlohmann::json* prompts = nullptr;  ///< `ruler` of prompts.json.
-  const nlohmann::json* task = nullptr;     ///< Its `tasks.<name>`.
-  size_t length = 0;                        ///< Tokens wanted, answer included.
+  const Json* prompts = nullptr;  ///< `ruler` of prompts.json.
+  const Json* task = nullptr;     ///< Its `tasks.<name>`.
+  size_t length = 0;              ///< Tokens wanted, answer included.
   uint64_t seed = 42;
   CountTokens count_tokens;
   std::shared_ptr<const Essays> essays;  ///< Only for tasks with an essay haystack.

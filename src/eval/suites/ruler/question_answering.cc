@@ -16,14 +16,12 @@
 namespace restkv::eval::ruler {
 namespace {
 
-using nlohmann::json;
-
 /// Reads `file` as JSON and hands it to `read`, which throws `Error` with the reason alone.
 QaData read_questions(const std::filesystem::path& file, const char* form,
-                      const std::function<void(const json& content, QaData& data)>& read) {
+                      const std::function<void(const Json& content, QaData& data)>& read) {
   QaData data;
   data.file = file;
-  const json content = read_json(file.string());
+  const Json content = read_json(file.string());
   try {
     read(content, data);
   } catch (const Error& error) {
@@ -53,7 +51,7 @@ std::map<std::string_view, size_t> number(std::vector<std::string>& documents) {
 }
 
 /// "title\n" and the sentences, which bring their own spaces.
-std::string hotpotqa_document(const json& paragraph) {
+std::string hotpotqa_document(const Json& paragraph) {
   if (!paragraph.is_array() || paragraph.size() != 2 || !paragraph[0].is_string() ||
       !paragraph[1].is_array()) {
     throw Error(ErrorCode::kInput,
@@ -61,12 +59,12 @@ std::string hotpotqa_document(const json& paragraph) {
                             shown(paragraph)));
   }
   std::string text = paragraph[0].get<std::string>() + "\n";
-  for (const json& sentence : paragraph[1]) {
+  for (const Json& sentence : paragraph[1]) {
     if (!sentence.is_string()) {
       throw Error(ErrorCode::kInput,
                   fmt::format("field 'context' holds the sentence {}", shown(sentence)));
     }
-    text += sentence.get_ref<const std::string&>();
+    text += sentence.text();
   }
   return text;
 }
@@ -132,30 +130,30 @@ class QuestionAnswering : public Generator {
 }  // namespace
 
 QaData read_squad(const std::filesystem::path& file) {
-  return read_questions(file, "SQuAD 2.0 in its published form", [](const json& all, QaData& data) {
-    for (const json& article : list_field(all, "data")) {
-      for (const json& paragraph : list_field(article, "paragraphs")) {
+  return read_questions(file, "SQuAD 2.0 in its published form", [](const Json& all, QaData& data) {
+    for (const Json& article : list_field(all, "data")) {
+      for (const Json& paragraph : list_field(article, "paragraphs")) {
         data.documents.push_back(text_field(paragraph, "context"));
       }
     }
     const auto numbers = number(data.documents);
-    const auto number_of = [&](const json& paragraph) {
+    const auto number_of = [&](const Json& paragraph) {
       return numbers.at(text_field(paragraph, "context"));
     };
-    for (const json& article : list_field(all, "data")) {
-      for (const json& paragraph : list_field(article, "paragraphs")) {
+    for (const Json& article : list_field(all, "data")) {
+      for (const Json& paragraph : list_field(article, "paragraphs")) {
         QaData::Question question;
         question.documents = {number_of(paragraph)};
-        for (const json& other : list_field(article, "paragraphs")) {
+        for (const Json& other : list_field(article, "paragraphs")) {
           if (number_of(other) != question.documents.front()) {
             question.related.push_back(number_of(other));
           }
         }
-        for (const json& asked : list_field(paragraph, "qas")) {
+        for (const Json& asked : list_field(paragraph, "qas")) {
           if (bool_field(asked, "is_impossible")) continue;
           question.text = text_field(asked, "question");
           question.answers.clear();
-          for (const json& answer : list_field(asked, "answers")) {
+          for (const Json& answer : list_field(asked, "answers")) {
             question.answers.push_back(text_field(answer, "text"));
           }
           data.questions.push_back(question);
@@ -167,18 +165,18 @@ QaData read_squad(const std::filesystem::path& file) {
 
 QaData read_hotpotqa(const std::filesystem::path& file) {
   const char* form = "HotpotQA (distractor setting) in its published form";
-  return read_questions(file, form, [](const json& all, QaData& data) {
-    for (const json& asked : all) {
-      for (const json& paragraph : list_field(asked, "context")) {
+  return read_questions(file, form, [](const Json& all, QaData& data) {
+    for (const Json& asked : all) {
+      for (const Json& paragraph : list_field(asked, "context")) {
         data.documents.push_back(hotpotqa_document(paragraph));
       }
     }
     const auto numbers = number(data.documents);
-    for (const json& asked : all) {
+    for (const Json& asked : all) {
       QaData::Question question;
       question.text = text_field(asked, "question");
       question.answers = {text_field(asked, "answer")};
-      for (const json& paragraph : list_field(asked, "context")) {
+      for (const Json& paragraph : list_field(asked, "context")) {
         question.documents.push_back(numbers.at(hotpotqa_document(paragraph)));
       }
       data.questions.push_back(std::move(question));
