@@ -6,8 +6,8 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "base/stories.h"
 #include "base/text.h"
-#include "eval/stories.h"
 #include "restkv/error.h"
 
 namespace restkv::bench {

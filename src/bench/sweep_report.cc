@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "eval/line_chart.h"
+#include "report/line_chart.h"
 
 namespace restkv::bench {
 namespace {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/random.h"
+#include "base/stories.h"
 #include "eval/fit.h"
-#include "eval/stories.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {

@@ -23,7 +23,7 @@ struct Recipe {
   Json options;  ///< Option name without dashes -> value; what they may be, the CLI knows.
 };
 
-/// Those of the folder eval/recipes, which are part of the program, by name.
+/// Those of the folder recipes, which are part of the program, by name.
 std::span<const Recipe> recipes();
 
 /// The recipe of that name or, where `name_or_file` ends in .json, in that file. Throws `Error`:

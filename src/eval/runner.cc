@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "eval/answer.h"
-#include "eval/conversation.h"
+#include "eval/multi_turn.h"
 #include "eval/results.h"
 #include "eval/sha256.h"
 #include "restkv/compression_options.h"

@@ -253,8 +253,8 @@ TEST_F(SnapshotTest, ReadsTheFormatBefore) {
   Session before = Session::load(*model_, path_);
   EXPECT_EQ(go_on(before), go_on(now));
 
-  // LaCache remembers one number, which had no count before it. It looks at nothing else, so that the state
-  // of each layer is three other counts, all 0, and these two.
+  // LaCache remembers one number, which had no count before it. It looks at nothing else, so that
+  // the state of each layer is three other counts, all 0, and these two.
   now = session(options("lacache"));
   now.save(path_);
   std::string file = read_file(path_);

@@ -11,9 +11,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "base/stories.h"
 #include "base/text.h"
 #include "eval/metrics/text.h"
-#include "eval/stories.h"
 #include "eval/suites/find_file.h"
 #include "restkv/error.h"
 

@@ -15,7 +15,6 @@
 
 #include "eval/jsonl.h"
 #include "eval/metrics/pass_at_k.h"
-#include "eval/sandbox/sandbox.h"
 #include "eval/suites/code_context.h"
 #include "eval/suites/code_problem.h"
 #include "eval/suites/fill_template.h"
@@ -23,6 +22,7 @@
 #include "eval/suites/longbench.h"
 #include "eval/suites/record_task.h"
 #include "restkv/error.h"
+#include "sandbox/sandbox.h"
 
 namespace restkv::eval {
 namespace {

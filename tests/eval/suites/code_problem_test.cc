@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "base/random.h"
-#include "eval/sandbox/sandbox.h"
 #include "eval/suites/code_test_data.h"
 #include "restkv/error.h"
+#include "sandbox/sandbox.h"
 
 namespace restkv::eval {
 namespace {

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "eval/sandbox/sandboxes.h"
 #include "eval/suites/code_context.h"
 #include "eval/suites/code_problem.h"
 #include "eval/suites/code_test_data.h"
 #include "restkv/error.h"
+#include "sandbox/sandboxes.h"
 #include "support/refusal.h"
 #include "support/tiny_model.h"
 

@@ -1,0 +1,385 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "report/needle_report.h"
+#include "report/needle_summary.h"
+#include "report/svg.h"
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+constexpr double kWidth = 1200;
+constexpr double kMargin = 24;
+
+// Blue against orange, strong against pale: readable in every form of colour blindness and in
+// grey. The classes of both figures share one sheet, since an HTML page merges the sheets anyway.
+constexpr std::string_view kStyle = R"(
+text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;font-size:13px;fill:#1f2328}
+.title{font-size:20px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}
+.middle{text-anchor:middle}.end{text-anchor:end}
+.paper{fill:#ffffff}.axis{stroke:#8c959f;stroke-width:1;fill:none}
+.cell{stroke:#ffffff;stroke-width:2}
+.found{fill:#0b5cad}.partly{fill:#9cc7ee}.missed{fill:#f7e3d0}.absent{fill:#f1f3f5}
+.tick{fill:none;stroke:#ffffff;stroke-width:3;stroke-linecap:round;stroke-linejoin:round}
+.cross{fill:none;stroke:#a04d00;stroke-width:2.5;stroke-linecap:round}
+.map{fill:#f4f6f8}.needle{fill:#ffb454}.needle-text{fill:#a04d00;font-weight:600}
+.share1,.share2,.share3,.share4{fill:none;shape-rendering:crispEdges}
+.key{stroke-width:15}.share1{stroke:#8fbde6}.share2{stroke:#4a90d0}.share3{stroke:#1c64ad}.share4{stroke:#08305f}
+@media(prefers-color-scheme:dark){
+text{fill:#e6edf3}.muted{fill:#9da7b3}
+.paper{fill:#0d1117}.axis{stroke:#6e7681}
+.cell{stroke:#0d1117}
+.found{fill:#58a6ff}.partly{fill:#234d7c}.missed{fill:#3b2a19}.absent{fill:#161b22}
+.tick{stroke:#0d1117}.cross{stroke:#f0a55a}
+.map{fill:#161b22}.needle{fill:#9a5b10}.needle-text{fill:#f0a55a}
+.share1{stroke:#2b5f96}.share2{stroke:#3f86cf}.share3{stroke:#7db8f5}.share4{stroke:#e2f0ff}
+}
+)";
+
+// --- Heat map ------------------------------------------------------------------------------------
+
+constexpr double kCellHeight = 30;
+constexpr double kDepthLabels = 84;  // left of the first panel of a line
+
+/// One square of the heat map: colour and, for those who do not see it, a sign.
+void draw_tally(Svg& svg, double x, double y, double width, const Tally& tally,
+                std::string_view tooltip) {
+  const std::string_view colour = tally.total == 0 ? "absent"
+                                  : tally.all()    ? "found"
+                                  : tally.none()   ? "missed"
+                                                   : "partly";
+  svg.rect(x, y, width, kCellHeight, fmt::format("cell {}", colour), tooltip);
+  const double cx = x + width / 2;
+  const double cy = y + kCellHeight / 2;
+  if (tally.total == 0) return;
+  if (tally.all()) {
+    svg.path(fmt::format("M{:g} {:g}l4.5 5l8.5 -10", cx - 6.5, cy + 0.5), "tick");
+  } else if (tally.none()) {
+    svg.path(fmt::format("M{:g} {:g}l10 10m0 -10l-10 10", cx - 5, cy - 5), "cross");
+  } else {
+    svg.text(cx, cy + 5, tally.text(), "middle");
+  }
+}
+
+/// What the models of one square said.
+std::string outputs_text(const NeedleReport& report, const NeedleRow& row, double depth) {
+  std::string text =
+      fmt::format("{}, {} kept, depth {}", row.method, budget_text(row.budget), percent(depth));
+  for (const auto& cell : report.cells) {
+    if (cell.method == row.method && cell.budget == row.budget && cell.depth == depth) {
+      text += fmt::format("\nasked for {}, said: {}", cell.answer, cell.output);
+    }
+  }
+  return text;
+}
+
+std::string depth_label(double depth) {
+  return percent(depth) + (depth == 0 ? " (start)" : depth == 1 ? " (end)" : "");
+}
+
+// --- Map of kept tokens --------------------------------------------------------------------------
+
+constexpr double kMapLeft = 92;
+constexpr size_t kMapPixels = 1060;
+constexpr size_t kMapHeight = 240;  // aimed at; rows are whole pixels
+constexpr size_t kShades = 4;
+constexpr double kLayerGap = 1;
+
+void check(const KeptMap& map) {
+  const auto fail = [&](const std::string& what) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("kept tokens of {} at budget {}: {} outside the prompt of {} tokens; "
+                            "give positions within the prompt",
+                            map.method, map.budget, what, map.prompt_tokens));
+  };
+  if (map.needle_begin > map.needle_end || map.needle_end > map.prompt_tokens) {
+    fail(fmt::format("the needle [{}, {}) lies", map.needle_begin, map.needle_end));
+  }
+  for (const auto& layer : map.keep) {
+    for (const auto& head : layer) {
+      for (const int32_t position : head) {
+        if (position < 0 || static_cast<size_t>(position) >= map.prompt_tokens) {
+          fail(fmt::format("position {} lies", position));
+        }
+      }
+    }
+  }
+}
+
+/// Token positions on the x axis: neighbouring tokens share a bin if there are more than pixels.
+struct Bins {
+  explicit Bins(size_t prompt_tokens)
+      : tokens(prompt_tokens),
+        count(std::clamp<size_t>(prompt_tokens, 1, kMapPixels)),
+        pixels(kMapPixels / count) {}
+
+  [[nodiscard]] size_t of(size_t token) const { return token * count / tokens; }
+  /// First token of a bin: the smallest t with of(t) == bin.
+  [[nodiscard]] size_t begin(size_t bin) const { return (bin * tokens + count - 1) / count; }
+  /// Left edge of a token (or of the end of the prompt), in pixels from the left of the plot.
+  [[nodiscard]] double x(size_t token) const {
+    return static_cast<double>(token * count * pixels) /
+           static_cast<double>(std::max<size_t>(tokens, 1));
+  }
+  [[nodiscard]] double width() const { return static_cast<double>(count * pixels); }
+
+  size_t tokens;
+  size_t count;
+  size_t pixels;
+};
+
+/// Quarter (1..4, rounded up) of each bin's tokens that are kept; 0 where none is.
+std::vector<size_t> shades(const std::vector<int32_t>& kept, const Bins& bins) {
+  std::vector<size_t> shade(bins.count);
+  for (const int32_t position : kept) ++shade[bins.of(static_cast<size_t>(position))];
+  for (size_t b = 0; b < bins.count; ++b) {
+    const size_t size = bins.begin(b + 1) - bins.begin(b);
+    if (shade[b] > 0) shade[b] = std::min(kShades, (shade[b] * kShades + size - 1) / size);
+  }
+  return shade;
+}
+
+/// About eight round numbers.
+size_t tick_step(size_t tokens) {
+  for (size_t power = 1;; power *= 10) {
+    for (const size_t digit : {1, 2, 5}) {
+      if (tokens / (digit * power) <= 8) return digit * power;
+    }
+  }
+}
+
+size_t head_count(const KeptMap& map) {
+  size_t heads = 0;
+  for (const auto& layer : map.keep) heads += layer.size();
+  return heads;
+}
+
+double row_height(const KeptMap& map) {
+  return static_cast<double>(
+      std::clamp<size_t>(kMapHeight / std::max<size_t>(head_count(map), 1), 1, 12));
+}
+
+double rows_height(const KeptMap& map) {
+  return static_cast<double>(head_count(map)) * row_height(map) +
+         static_cast<double>(map.keep.size()) * kLayerGap;
+}
+
+constexpr double kMapHeader = 64;  // above the rows of a map: heading and the word "needle"
+constexpr double kMapFooter = 52;  // below: token axis and space
+
+std::string heading(const KeptMap& map) {
+  size_t kept = 0;
+  size_t kept_of_needle = 0;
+  for (const auto& layer : map.keep) {
+    for (const auto& head : layer) {
+      kept += head.size();
+      kept_of_needle += static_cast<size_t>(std::ranges::count_if(head, [&](int32_t position) {
+        const auto token = static_cast<size_t>(position);
+        return token >= map.needle_begin && token < map.needle_end;
+      }));
+    }
+  }
+  const auto heads = static_cast<double>(std::max<size_t>(head_count(map), 1));
+  const auto share = [&](size_t part, size_t whole) {
+    return percent(static_cast<double>(part) / heads /
+                   static_cast<double>(std::max<size_t>(whole, 1)));
+  };
+  const size_t needle = map.needle_end - map.needle_begin;
+  return fmt::format("keeps {:.4g} of {} tokens per head ({}), and {} of the {} needle tokens",
+                     static_cast<double>(kept) / heads, map.prompt_tokens,
+                     share(kept, map.prompt_tokens), share(kept_of_needle, needle), needle);
+}
+
+void draw_map(Svg& svg, const KeptMap& map, double top) {
+  const Bins bins(map.prompt_tokens);
+  const double height = rows_height(map);
+  const double row = row_height(map);
+  svg.text(kMargin, top + 16, fmt::format("{} · {} per head", map.method, budget_text(map.budget)),
+           "strong");
+  svg.text(kMargin, top + 35, heading(map), "muted");
+
+  top += kMapHeader;
+  svg.rect(kMapLeft, top, bins.width(), height, "map");
+  const double needle = kMapLeft + bins.x(map.needle_begin);
+  const double needle_width = std::max(2.0, kMapLeft + bins.x(map.needle_end) - needle);
+  svg.rect(needle, top - 6, needle_width, height + 12, "needle");
+  svg.text(std::clamp(needle + needle_width / 2, kMapLeft + 22, kMapLeft + bins.width() - 22),
+           top - 10, "needle", "needle-text middle");
+
+  // One path per shade, each run of bins one stroke as high as a row: a tenth of the bytes that
+  // rectangles would take.
+  std::array<std::string, kShades> strokes;
+  double y = top;
+  double labelled = -1000;
+  for (size_t layer = 0; layer < map.keep.size(); ++layer) {
+    if (y - labelled >= 36) {
+      labelled = y;
+      svg.text(kMapLeft - 8, y + 10, fmt::format("layer {}", layer), "muted end");
+    }
+    for (const auto& head : map.keep[layer]) {
+      const auto shade = shades(head, bins);
+      for (size_t begin = 0, end = 0; begin < bins.count; begin = end) {
+        while (end < bins.count && shade[end] == shade[begin]) ++end;
+        if (shade[begin] == 0) continue;
+        strokes[shade[begin] - 1] +=
+            fmt::format("M{:g} {:g}h{}", kMapLeft + static_cast<double>(begin * bins.pixels),
+                        y + row / 2, (end - begin) * bins.pixels);
+      }
+      y += row;
+    }
+    y += kLayerGap;
+  }
+  for (size_t s = 0; s < kShades; ++s) {
+    if (!strokes[s].empty()) {
+      svg.path(strokes[s], fmt::format("share{} row{:g}", s + 1, row));
+    }
+  }
+
+  const double axis = top + height + 10;
+  svg.line(kMapLeft, axis, kMapLeft + bins.width(), axis, "axis");
+  const size_t step = tick_step(map.prompt_tokens);
+  for (size_t token = 0; token <= map.prompt_tokens; token += step) {
+    const double x = kMapLeft + bins.x(token);
+    svg.line(x, axis, x, axis + 5, "axis");
+    svg.text(x, axis + 19, fmt::format("{}{}", token, token == 0 ? " tokens" : ""),
+             token == 0 ? "muted" : "muted middle");
+  }
+}
+
+}  // namespace
+
+std::string heatmap_svg(const NeedleReport& report) {
+  const NeedleSummary summary = summarize(report);
+  const auto& rows = summary.rows;
+  constexpr double kGap = 32;
+  constexpr double kPanelHeading = 26;  // "128 tokens" above the squares
+  constexpr double kFirstPanel = 118;   // below title and legend
+
+  // Panels are runs of equal budget; they flow like words into lines of the picture's width.
+  struct Panel {
+    size_t begin, end;
+    double width, x, line;
+  };
+  std::vector<Panel> panels;
+  size_t longest_name = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    longest_name = std::max(longest_name, rows[i].method.size());
+    if (i == 0 || rows[i].budget != rows[i - 1].budget) panels.push_back({i, i, 0, 0, 0});
+    ++panels.back().end;
+  }
+  const double left = kMargin + kDepthLabels;
+  // Squares as wide as they can be with all panels side by side, but wide enough for "3/5".
+  double cell = 64;
+  const auto total_width = [&] {
+    double width = -kGap;
+    for (auto& panel : panels) {
+      panel.width = std::max(76.0, cell * static_cast<double>(panel.end - panel.begin));
+      width += panel.width + kGap;
+    }
+    return width;
+  };
+  while (total_width() > kWidth - kMargin - left && cell > 36) --cell;
+  double x = left;
+  double lines = 0;
+  for (auto& panel : panels) {
+    if (x > left && x + panel.width > kWidth - kMargin) {
+      x = left;
+      ++lines;
+    }
+    panel.x = x;
+    panel.line = lines;
+    x += panel.width + kGap;
+  }
+  const double squares = kCellHeight * static_cast<double>(summary.depths.size());
+  const double names = 26 + 5.2 * static_cast<double>(longest_name);  // turned by 45 degrees
+  const double line_height = kPanelHeading + squares + 24 + names;
+  const double height = kFirstPanel + line_height * (lines + 1) + 8;
+
+  Svg svg(kWidth, height, "Needles found by method, budget and depth", kStyle);
+  svg.rect(0, 0, kWidth, height, "paper");
+  svg.text(kMargin, 36, "Does the answer survive? Needle in a haystack", "title");
+  svg.text(kMargin, 60,
+           fmt::format("{} · prompts of {} tokens · one panel per number of tokens kept per layer "
+                       "and KV head",
+                       report.model, report.prompt_tokens),
+           "muted");
+  struct Key {
+    Tally tally;
+    std::string_view text;
+  };
+  double key = kMargin;
+  for (const auto& [tally, text] :
+       {Key{{1, 1}, "number repeated correctly"}, Key{{0, 1}, "not found"},
+        Key{{1, 2}, "found in some prompts"}}) {
+    draw_tally(svg, key, 72, 36, tally, {});
+    svg.text(key + 44, 91, text, "");
+    key += 72 + 7 * static_cast<double>(text.size());
+  }
+  svg.text(key, 91, "rows: depth of the needle in the text", "muted");
+
+  for (const auto& panel : panels) {
+    const double top = kFirstPanel + panel.line * line_height + kPanelHeading;
+    svg.text(panel.x + 1, top - 8, budget_text(rows[panel.begin].budget), "strong");
+    for (size_t d = 0; panel.x == left && d < summary.depths.size(); ++d) {
+      svg.text(panel.x - 8, top + kCellHeight * (static_cast<double>(d) + 0.5) + 5,
+               depth_label(summary.depths[d]), "end");
+    }
+    for (size_t i = panel.begin; i < panel.end; ++i) {
+      const NeedleRow& row = rows[i];
+      const double column = panel.x + cell * static_cast<double>(i - panel.begin);
+      for (size_t d = 0; d < summary.depths.size(); ++d) {
+        draw_tally(svg, column, top + kCellHeight * static_cast<double>(d), cell, row.by_depth[d],
+                   outputs_text(report, row, summary.depths[d]));
+      }
+      svg.text(column + cell / 2, top + squares + 17, row.tally.text(), "middle muted");
+      svg.text(column + cell / 2 + 4, top + squares + 34, row.method, "end", -45);
+    }
+  }
+  return svg.str();
+}
+
+std::string kept_map_svg(const NeedleReport& report) {
+  constexpr double kFirstMap = 116;
+  double height = kFirstMap;
+  std::string style(kStyle);
+  for (const auto& map : report.maps) {
+    check(map);
+    height += kMapHeader + rows_height(map) + kMapFooter;
+    style += fmt::format(".row{0:g}{{stroke-width:{0:g}}}", row_height(map));
+  }
+  Svg svg(kWidth, height, "Which prompt tokens each layer and head kept", style);
+  svg.rect(0, 0, kWidth, height, "paper");
+  svg.text(kMargin, 36, "Which tokens were kept? One prompt, every layer and head", "title");
+  svg.text(kMargin, 60,
+           fmt::format("{} · each row is one KV head, layer 0 on top · left: start of the prompt, "
+                       "right: its end",
+                       report.model),
+           "muted");
+  double x = kMargin;
+  const auto key = [&](std::string_view text, const auto& draw) {
+    draw();
+    svg.text(x + 42, 87, text, "");
+    x += 62 + 7.2 * static_cast<double>(text.size());
+  };
+  svg.text(x, 87, "tokens of a column kept:", "muted");
+  x += 172;
+  for (size_t s = 1; s <= kShades; ++s) {
+    key(fmt::format("{}{}%", s == 1 ? "up to " : "", 100 * s / kShades),
+        [&] { svg.path(fmt::format("M{:g} 82.5h36", x), fmt::format("share{} key", s)); });
+  }
+  key("where the needle stands", [&] { svg.rect(x, 75, 36, 15, "needle"); });
+  double top = kFirstMap;
+  for (const auto& map : report.maps) {
+    draw_map(svg, map, top);
+    top += kMapHeader + rows_height(map) + kMapFooter;
+  }
+  return svg.str();
+}
+
+}  // namespace restkv::eval

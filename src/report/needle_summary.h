@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "report/needle_report.h"
+
+namespace restkv::eval {
+
+/// How many needles were found.
+struct Tally {
+  size_t found = 0;
+  size_t total = 0;
+
+  [[nodiscard]] bool all() const { return total > 0 && found == total; }
+  [[nodiscard]] bool none() const { return found == 0; }
+  [[nodiscard]] std::string text() const;  ///< "3/5"
+  [[nodiscard]] std::string mark() const;  ///< A tick, a cross, "3/5", or empty without prompts.
+};
+
+/// One method at one budget: sums over its cells, means of what was measured.
+struct NeedleRow {
+  std::string method;
+  int budget = 0;
+  Tally tally;
+  std::vector<Tally> by_depth;  ///< Like NeedleSummary::depths.
+  double kv_mib = 0;
+  double prefill_seconds = 0;
+  double compress_seconds = 0;
+  double decode_tokens_per_second = 0;
+};
+
+struct NeedleSummary {
+  std::vector<double> depths;   ///< Ascending.
+  std::vector<NeedleRow> rows;  ///< By budget, then by first appearance of the method.
+};
+
+NeedleSummary summarize(const NeedleReport& report);
+
+/// The columns that every form of the table shows.
+struct NeedleColumn {
+  std::string_view header;
+  std::string (*text)(const NeedleRow& row);
+};
+std::span<const NeedleColumn> needle_columns();
+
+/// "64 tokens", or "all tokens" for budget 0.
+std::string budget_text(int budget);
+
+/// "50%"
+std::string percent(double share);
+
+}  // namespace restkv::eval

@@ -1,0 +1,259 @@
+#include "report/report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/printable.h"
+#include "report/report_tables.h"
+#include "report/svg.h"
+
+namespace restkv::eval {
+namespace {
+
+constexpr std::string_view kPageStyle = R"(
+:root{color-scheme:light dark}
+body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1200px;background:#fff;color:#1f2328;
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.5rem;margin:3rem 0 .5rem}
+h3{font-size:1.15rem;margin:2.2rem 0 .3rem}p,li,figcaption{max-width:80ch;margin:.4rem 0}
+figcaption,.muted{color:#57606a}figure{margin:1rem 0}.wide{overflow-x:auto}
+svg{max-width:100%;min-width:640px;height:auto;display:block}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.75rem 0;font-size:.92rem}
+th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #d0d7de}
+th.name,td.name{text-align:left}th{border-bottom-width:2px;vertical-align:bottom}
+td.long{white-space:normal;overflow-wrap:anywhere;min-width:24rem}
+tr.group td{border-top:2px solid #afb8c1}ul{padding-left:1.2rem}
+@media(prefers-color-scheme:dark){
+body{background:#0d1117;color:#e6edf3}figcaption,.muted{color:#9da7b3}
+th,td{border-color:#30363d}tr.group td{border-top-color:#57606a}
+}
+)";
+
+/// Everything of a run that is a table, in reading order.
+std::vector<Table> all_tables(const RunReport& report) {
+  std::vector<Table> list = score_tables(report);
+  const auto add = [&](std::vector<Table> more) {
+    for (Table& table : more) list.push_back(std::move(table));
+  };
+  add(difference_tables(report));
+  add({cost_table(report), task_table(report), parameter_table(report), settings_table(report)});
+  return list;
+}
+
+std::string heading(const RunReport& report) {
+  return fmt::format("{}: {}", report.title(), report.model());
+}
+
+std::string table_html(const Table& table) {
+  constexpr size_t kLong = 60;  // wraps instead of widening the table
+  std::string text = "<div class=\"wide\"><table>\n<tr>";
+  const auto name_class = [&](size_t i) { return i < table.labels ? "name" : ""; };
+  for (size_t i = 0; i < table.header.size(); ++i) {
+    text += fmt::format("<th class=\"{}\">{}</th>", name_class(i), escape(table.header[i]));
+  }
+  text += "</tr>\n";
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const bool budgets = table.header.front() == "budget";
+    const bool starts = budgets && r > 0 && table.rows[r][0].text != table.rows[r - 1][0].text;
+    text += starts ? "<tr class=\"group\">" : "<tr>";
+    for (size_t i = 0; i < table.rows[r].size(); ++i) {
+      const TableCell& cell = table.rows[r][i];
+      const std::string content = escape(cell.text);
+      text += fmt::format("<td class=\"{}{}\">{}</td>", name_class(i),
+                          cell.text.size() > kLong ? " long" : "",
+                          cell.strong ? "<strong>" + content + "</strong>" : content);
+    }
+    text += "</tr>\n";
+  }
+  return text + "</table></div>\n";
+}
+
+Json interval_json(const std::optional<Interval>& interval) {
+  if (!interval) return nullptr;
+  return {{"mean", interval->mean}, {"low", interval->low}, {"high", interval->high}};
+}
+
+Json group_json(const RunReport& report, const ReportGroup& group) {
+  Json means = Json::object();
+  for (size_t c = 0; c < report.columns.size() && c < group.means.size(); ++c) {
+    means[report.columns[c].name] = {{"figure", group.means[c].figure},
+                                     {"difference", interval_json(group.means[c].difference)}};
+  }
+  return {{"name", group.name}, {"means", std::move(means)}};
+}
+
+/// A field of a CSV line (RFC 4180).
+std::string csv_field(const std::string& field) {
+  std::string text = printable(field, "\xEF\xBF\xBD");
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+}  // namespace
+
+std::string terminal_table(const RunReport& report) {
+  std::string text;
+  for (const Table& table : score_tables(report)) {
+    text += fmt::format("{}{} ({})\n\n{}", text.empty() ? "" : "\n", table.title, table.note,
+                        table_text(table));
+  }
+  for (const std::string& warning : warnings(report)) text += "\n" + warning;
+  return text + "\n";
+}
+
+std::string markdown(std::span<const RunReport> reports,
+                     std::span<const std::vector<Picture>> images) {
+  std::string text = "# Benchmarks with a compressed KV cache\n";
+  if (const std::string missing = missing_suites(reports); !missing.empty()) {
+    text += fmt::format("\n{}\n", markdown_text(missing));
+  }
+  for (size_t r = 0; r < reports.size(); ++r) {
+    text += fmt::format("\n## {}\n", markdown_text(heading(reports[r])));
+    if (!reports[r].question().empty()) {
+      text += fmt::format("\n{}\n", markdown_text(reports[r].question()));
+    }
+    const auto list = warnings(reports[r]);
+    if (!list.empty()) text += '\n';
+    for (const std::string& warning : list) text += "- " + markdown_text(warning) + "\n";
+    for (const Picture& image : images[r]) {
+      text += fmt::format("\n![{}]({})\n", markdown_text(image.caption), image.file);
+    }
+    for (const Table& table : all_tables(reports[r])) {
+      text += fmt::format("\n### {}\n\n{}{}", markdown_text(table.title),
+                          table.note.empty() ? "" : markdown_text(table.note) + "\n\n",
+                          table_markdown(table));
+    }
+  }
+  return text;
+}
+
+std::string page(std::span<const RunReport> reports, std::span<const std::vector<Picture>> images) {
+  std::string text = fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<title>Benchmarks with a compressed KV cache</title>\n<style>{}</style>\n</head>\n<body>\n"
+      "<h1>Benchmarks with a compressed KV cache</h1>\n",
+      kPageStyle);
+  if (const std::string missing = missing_suites(reports); !missing.empty()) {
+    text += fmt::format("<p class=\"muted\">{}</p>\n", escape(missing));
+  }
+  for (size_t r = 0; r < reports.size(); ++r) {
+    text += fmt::format("<h2>{}</h2>\n", escape(heading(reports[r])));
+    if (!reports[r].question().empty()) {
+      text += fmt::format("<p>{}</p>\n", escape(reports[r].question()));
+    }
+    const auto list = warnings(reports[r]);
+    if (!list.empty()) {
+      text += "<ul>\n";
+      for (const auto& warning : list) text += fmt::format("<li>{}</li>\n", escape(warning));
+      text += "</ul>\n";
+    }
+    for (const Picture& image : images[r]) {
+      text +=
+          fmt::format("<figure><div class=\"wide\">{}</div><figcaption>{}</figcaption></figure>\n",
+                      image.svg, escape(image.caption));
+    }
+    for (const Table& table : all_tables(reports[r])) {
+      text += fmt::format("<h3>{}</h3>\n", escape(table.title));
+      if (!table.note.empty())
+        text += fmt::format("<p class=\"muted\">{}</p>\n", escape(table.note));
+      text += table_html(table);
+    }
+  }
+  return text + "</body>\n</html>\n";
+}
+
+std::string csv(std::span<const RunReport> reports) {
+  std::string text =
+      "benchmark,profile,model,task,category,length,subset,samples,failed,method,budget,figure,"
+      "value,difference,difference_low,difference_high\n";
+  for (const RunReport& report : reports) {
+    const auto profile = report.settings.at("profile").get<std::string>();
+    const auto benchmark = report.settings.at("benchmark").get<std::string>();
+    for (const ReportRow& row : report.rows) {
+      for (size_t c = 0; c < row.cells.size(); ++c) {
+        const ReportCell& cell = row.cells[c];
+        for (size_t f = 0; f < cell.figures.size(); ++f) {
+          const auto& [name, value] = cell.figures[f];
+          const bool compared = f == 0 && cell.difference.has_value();
+          text +=
+              fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv_field(benchmark),
+                          csv_field(profile), csv_field(report.model()), csv_field(row.task),
+                          csv_field(row.category), row.length ? fmt::format("{}", *row.length) : "",
+                          row.subset ? "yes" : "no", row.samples, row.failed,
+                          csv_field(report.columns[c].method), report.columns[c].budget,
+                          csv_field(name), std::isfinite(value) ? fmt::format("{}", value) : "",
+                          compared ? fmt::format("{},{},{}", cell.difference->mean,
+                                                 cell.difference->low, cell.difference->high)
+                                   : ",,");
+        }
+      }
+    }
+  }
+  return text;
+}
+
+Json report_json(std::span<const RunReport> reports) {
+  Json runs = Json::array();
+  for (const RunReport& report : reports) {
+    Json columns = Json::array();
+    for (const ReportColumn& column : report.columns) {
+      columns.push_back({{"name", column.name},
+                         {"method", column.method},
+                         {"budget", column.budget},
+                         {"kv_mib", column.kv_mib},
+                         {"compress_seconds", column.compress_seconds},
+                         {"decode_tokens_per_second", column.decode_tokens_per_second}});
+    }
+    Json rows = Json::array();
+    for (const ReportRow& row : report.rows) {
+      Json cells = Json::object();
+      for (size_t c = 0; c < row.cells.size(); ++c) {
+        Json figures = Json::object();
+        for (const auto& [name, value] : row.cells[c].figures) figures[name] = value;
+        cells[report.columns[c].name] = {{"figures", std::move(figures)},
+                                         {"difference", interval_json(row.cells[c].difference)}};
+      }
+      rows.push_back({{"task", row.task},
+                      {"category", row.category},
+                      {"length", row.length ? Json(*row.length) : Json(nullptr)},
+                      {"subset", row.subset},
+                      {"lower_is_better", row.lower_is_better},
+                      {"samples", row.samples},
+                      {"failed", row.failed},
+                      {"cut", row.cut},
+                      {"cells", std::move(cells)}});
+    }
+    Json run = {{"settings", report.settings},
+                {"circumstances", report.circumstances},
+                {"samples", {{"expected", report.expected}, {"finished", report.finished}}},
+                {"failures", report.failures},
+                {"prefill_seconds", report.prefill_seconds},
+                {"seconds", report.seconds},
+                {"peak_bytes", report.peak_bytes},
+                {"columns", std::move(columns)},
+                {"rows", std::move(rows)},
+                {"overall", group_json(report, report.overall)}};
+    for (const auto& [key, groups] :
+         {std::pair("lengths", &report.lengths), {"categories", &report.categories}}) {
+      Json& list = run[key] = Json::array();
+      for (const ReportGroup& group : *groups) list.push_back(group_json(report, group));
+    }
+    if (report.heat_map) {
+      Json figures = Json::object();
+      for (size_t c = 0; c < report.columns.size(); ++c) {
+        figures[report.columns[c].name] = report.heat_map->figures[c];
+      }
+      run["heat_map"] = {{"lengths", report.heat_map->lengths},
+                         {"depths", report.heat_map->depths},
+                         {"figures", std::move(figures)}};
+    }
+    runs.push_back(std::move(run));
+  }
+  return {{"runs", std::move(runs)}};
+}
+
+}  // namespace restkv::eval

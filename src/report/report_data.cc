@@ -1,0 +1,519 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+#include <stdexcept>
+
+#include "base/json.h"
+#include "report/report.h"
+#include "restkv/error.h"
+
+namespace restkv::eval {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// Where a task's figure is not a mean, every resample needs it anew.
+constexpr size_t kSlowResamples = 500;
+
+/// Samples of one row, and for each column their scores.
+struct RowSamples {
+  size_t count = 0;
+  size_t failed = 0;
+  size_t cut = 0;
+  size_t longest_cut = 0;
+  std::vector<std::vector<Scores>> scores;  // [column][sample]
+};
+
+/// Throws `Error` (kInput) naming the first field that reports need and that is not as
+/// `run_settings` writes it.
+void check_settings(const Json& settings) {
+  for (const char* name :
+       {"version", "benchmark", "profile", "remark", "decoding", "choices", "kv_type"}) {
+    text_field(settings, name);
+  }
+  for (const char* name : {"limit", "max_prompt"}) count_field(settings, name);
+  field(settings, "seed");
+  bool_field(settings, "chat_template");
+  const auto optional = [&](const char* name, auto check) {
+    if (settings.contains(name)) check(settings, name);
+  };
+  optional("shots", count_field);
+  optional("bos", bool_field);
+  optional("sparse", text_field);
+  const auto& model = object_field(settings, "model");
+  for (const char* name : {"file", "name", "weights", "sha256"}) text_field(model, name);
+  field(model, "context");
+  if (settings.contains("recipe")) {
+    const auto& recipe = object_field(settings, "recipe");
+    for (const char* name : {"name", "title", "question", "source"}) text_field(recipe, name);
+  }
+  for (const auto& cell : list_field(settings, "cells")) {
+    for (const char* name : {"name", "method"}) text_field(cell, name);
+    const int64_t budget = integer_field(cell, "budget");
+    if (budget < 0 || budget > std::numeric_limits<int>::max()) {
+      throw Error(ErrorCode::kInput, fmt::format("field 'budget' is {}", budget));
+    }
+    object_field(cell, "parameters");
+  }
+  for (const auto& task : list_field(settings, "tasks")) {
+    for (const char* name : {"name", "category"}) text_field(task, name);
+    for (const char* name : {"samples", "published_samples"}) count_field(task, name);
+    for (const char* name : {"subset", "lower_is_better"}) bool_field(task, name);
+    for (const auto& file : list_field(task, "files")) {
+      for (const char* name : {"file", "sha256"}) text_field(file, name);
+    }
+    if (task.contains("notes")) texts_field(task, "notes");
+  }
+  for (const auto& line : list_field(settings, "skipped_lines")) {
+    for (const char* name : {"file", "line", "reason"}) field(line, name);
+  }
+}
+
+void check_circumstances(const Json& circumstances) {
+  if (!circumstances.is_object()) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("'circumstances' must be an object, not {}", shown(circumstances)));
+  }
+  for (const char* name : {"machine", "started"}) {
+    if (circumstances.contains(name)) text_field(circumstances, name);
+  }
+}
+
+std::vector<std::string> names_of(const Scores& scores) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : scores) names.push_back(name);
+  return names;
+}
+
+double main_figure(const Scores& scores) { return scores.empty() ? kNaN : scores.front().second; }
+
+/// What the suite makes of a task's samples, also of a suite that this program does not have.
+std::function<Scores(std::string_view, std::span<const Scores>)> summarizer(
+    std::string_view benchmark) {
+  for (const Suite& suite : suites()) {
+    if (suite.name != benchmark || suite.summarize == nullptr) continue;
+    return [&suite](std::string_view task, std::span<const Scores> samples) {
+      try {
+        return suite.summarize(task, samples);
+      } catch (const std::logic_error&) {  // a score is missing
+      } catch (const Error&) {             // the suite has no such task
+      }
+      throw Error(ErrorCode::kInput,
+                  fmt::format("task '{}' has other scores than the suite {} gives; its results are "
+                              "damaged or from another version",
+                              task, suite.name));
+    };
+  }
+  return [](std::string_view, std::span<const Scores> samples) { return mean_scores(samples); };
+}
+
+class Summary {
+ public:
+  Summary(const Run& run, RunReport& report)
+      : run_(run),
+        report_(report),
+        summarize_(summarizer(run.settings.at("benchmark").get<std::string>())) {}
+
+  void make() {
+    report_.settings = run_.settings;
+    report_.circumstances = run_.circumstances;
+    add_columns();
+    add_rows();
+    add_totals();
+    add_groups();
+    add_heat_map();
+  }
+
+ private:
+  [[nodiscard]] size_t column_of(const std::string& name) const {
+    for (size_t i = 0; i < report_.columns.size(); ++i) {
+      if (report_.columns[i].name == name) return i;
+    }
+    throw Error(ErrorCode::kInput,
+                fmt::format("{} holds a result of \"{}\", which is not among the methods of its "
+                            "run.json",
+                            run_.folders.front().string(), name));
+  }
+
+  void add_columns() {
+    for (const auto& cell : run_.settings.at("cells")) {
+      ReportColumn& column = report_.columns.emplace_back();
+      column.name = cell.at("name").text();
+      column.method = cell.at("method").text();
+      column.budget = cell.at("budget").get<int>();
+    }
+    std::vector<double> steps(report_.columns.size());
+    std::vector<double> seconds(report_.columns.size());
+    size_t answered = 0;
+    for (const SampleResult& result : run_.results) {
+      if (!result.cells.empty()) ++answered;
+      for (const CellResult& cell : result.cells) {
+        const size_t c = column_of(cell.cell);
+        report_.columns[c].kv_mib += static_cast<double>(cell.kv_bytes) / (1024.0 * 1024.0);
+        report_.columns[c].compress_seconds += cell.compress_seconds;
+        steps[c] += static_cast<double>(cell.decode_steps);
+        seconds[c] += cell.decode_seconds;
+      }
+    }
+    for (size_t c = 0; c < report_.columns.size(); ++c) {
+      const auto count = static_cast<double>(std::max<size_t>(answered, 1));
+      report_.columns[c].kv_mib /= count;
+      report_.columns[c].compress_seconds /= count;
+      report_.columns[c].decode_tokens_per_second = seconds[c] > 0 ? steps[c] / seconds[c] : 0;
+    }
+  }
+
+  /// Results of no task of the run would be left out without a word.
+  void check_tasks() const {
+    std::set<std::string> names;
+    for (const auto& task : run_.settings.at("tasks")) names.insert(task.at("name").text());
+    for (const SampleResult& result : run_.results) {
+      if (names.contains(result.task)) continue;
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("{}: the result of a task '{}', which is not among those of run.json; "
+                      "remove the line, or put it where it belongs",
+                      result.place, result.task));
+    }
+  }
+
+  void add_rows() {
+    check_tasks();
+    for (const auto& task : run_.settings.at("tasks")) {
+      const auto name = task.at("name").get<std::string>();
+      std::map<std::optional<size_t>, RowSamples> by_length;
+      for (const SampleResult& result : run_.results) {
+        if (result.task != name) continue;
+        RowSamples& row = by_length[result.length];
+        if (result.cut_from > 0) {
+          ++row.cut;
+          row.longest_cut = std::max(row.longest_cut, result.prompt_tokens);
+        }
+        if (!result.error.empty()) {
+          ++row.failed;
+          continue;
+        }
+        ++row.count;
+        row.scores.resize(report_.columns.size());
+        std::vector<bool> seen(report_.columns.size());
+        for (const CellResult& cell : result.cells) {
+          const size_t c = column_of(cell.cell);
+          seen[c] = true;
+          row.scores[c].push_back(cell.scores);
+          if (names_of(cell.scores) == names_of(row.scores[c].front())) continue;
+          throw Error(ErrorCode::kInput,
+                      fmt::format("{}: {} has other scores here than in lines before; remove the "
+                                  "line and run its sample again",
+                                  result.place, cell.cell));
+        }
+        if (std::ranges::find(seen, false) == seen.end()) continue;
+        throw Error(ErrorCode::kInput,
+                    fmt::format("{}: sample {} of {} lacks a method of run.json; remove its line "
+                                "and run it again",
+                                result.place, result.id, name));
+      }
+      for (const auto& [length, samples] : by_length) {
+        ReportRow& row = report_.rows.emplace_back();
+        row.task = name;
+        const std::string suffix = length ? fmt::format("@{}", *length) : "";
+        if (!suffix.empty() && name.ends_with(suffix)) {
+          row.task.resize(name.size() - suffix.size());
+        }
+        row.length = length;
+        row.category = task.at("category").text();
+        row.lower_is_better = task.at("lower_is_better").get<bool>();
+        row.subset = task.at("subset").get<bool>();
+        row.samples = samples.count;
+        row.failed = samples.failed;
+        row.cut = samples.cut;
+        row.longest_cut = samples.longest_cut;
+        add_cells(name, samples, row);
+      }
+    }
+  }
+
+  void add_cells(const std::string& task, const RowSamples& samples, ReportRow& row) {
+    if (samples.count == 0) {
+      means_.emplace_back();
+      return;
+    }
+    row.cells.resize(report_.columns.size());
+    // Of a task whose figure is a mean, the samples' own figures; else empty.
+    std::vector<std::vector<double>> means(row.cells.size());
+    bool plain = true;
+    for (size_t c = 0; c < row.cells.size(); ++c) {
+      row.cells[c].figures = summarize_(task, samples.scores[c]);
+      for (const Scores& scores : samples.scores[c]) means[c].push_back(100 * main_figure(scores));
+      // Benchmarks round their figures to two decimals.
+      plain = plain && std::abs(mean(means[c]) - main_figure(row.cells[c].figures)) < 0.00501;
+    }
+    const size_t full = full_column();
+    for (size_t c = 0; c < row.cells.size() && full < row.cells.size(); ++c) {
+      if (c == full) continue;
+      row.cells[c].difference =
+          plain ? paired_bootstrap(means[c], means[full])
+                : resampled_difference(task, samples.scores[c], samples.scores[full]);
+    }
+    if (!plain) means.clear();
+    means_.push_back(std::move(means));
+  }
+
+  [[nodiscard]] Interval resampled_difference(const std::string& task,
+                                              const std::vector<Scores>& scores,
+                                              const std::vector<Scores>& full) const {
+    const auto figure = [&](const std::vector<Scores>& list) {
+      return main_figure(summarize_(task, list));
+    };
+    std::vector<Scores> a(scores.size());
+    std::vector<Scores> b(scores.size());
+    return bootstrap(figure(scores) - figure(full),
+                     [&](Random& random) {
+                       for (size_t i = 0; i < a.size(); ++i) {
+                         const size_t drawn = random.below(a.size());
+                         a[i] = scores[drawn];
+                         b[i] = full[drawn];
+                       }
+                       return figure(a) - figure(b);
+                     },
+                     {.resamples = kSlowResamples});
+  }
+
+  /// Past the last column if there is none.
+  [[nodiscard]] size_t full_column() const {
+    const auto full = std::ranges::find(report_.columns, 0, &ReportColumn::budget);
+    return static_cast<size_t>(full - report_.columns.begin());
+  }
+
+  void add_totals() {
+    for (const auto& task : run_.settings.at("tasks")) {
+      report_.expected += task.at("samples").get<size_t>();
+    }
+    report_.finished = run_.results.size();
+    size_t answered = 0;
+    for (const SampleResult& result : run_.results) {
+      report_.seconds += result.seconds;
+      report_.peak_bytes = std::max(report_.peak_bytes, result.peak_bytes);
+      report_.longest_prompt = std::max(report_.longest_prompt, result.prompt_tokens);
+      if (result.error.empty()) {
+        ++answered;
+        report_.prefill_seconds += result.prefill_seconds;
+      } else {
+        report_.failures.push_back(fmt::format(
+            "{}/{}: {}", result.task, result.id.empty() ? std::to_string(result.index) : result.id,
+            result.error));
+      }
+    }
+    if (answered > 0) report_.prefill_seconds /= static_cast<double>(answered);
+  }
+
+  /// Means over rows; `strata` groups them (RULER: the mean over lengths of means over tasks).
+  [[nodiscard]] ReportGroup group(std::string name,
+                                  const std::vector<std::vector<size_t>>& strata) const {
+    ReportGroup result;
+    result.name = std::move(name);
+    bool plain = true;
+    for (const auto& stratum : strata) {
+      for (const size_t row : stratum) {
+        result.rows.push_back(row);
+        plain = plain && !means_[row].empty();
+      }
+    }
+    const size_t full = full_column();
+    for (size_t c = 0; c < report_.columns.size(); ++c) {
+      ReportMean& mean_of_column = result.means.emplace_back();
+      mean_of_column.figure = mean_over(
+          strata, [&](size_t row) { return main_figure(report_.rows[row].cells[c].figures); });
+      if (c == full || full >= report_.columns.size() || !plain) continue;
+      // Samples are drawn within their rows: every row keeps its weight.
+      mean_of_column.difference = bootstrap(
+          mean_over(strata,
+                    [&](size_t row) { return mean(means_[row][c]) - mean(means_[row][full]); }),
+          [&](Random& random) {
+            return mean_over(strata, [&](size_t row) {
+              const std::vector<double>& a = means_[row][c];
+              const std::vector<double>& b = means_[row][full];
+              double sum = 0;
+              for (size_t i = 0; i < a.size(); ++i) {
+                const size_t drawn = random.below(a.size());
+                sum += a[drawn] - b[drawn];
+              }
+              return sum / static_cast<double>(a.size());
+            });
+          },
+          {.resamples = 2000});
+    }
+    return result;
+  }
+
+  static double mean_over(const std::vector<std::vector<size_t>>& strata,
+                          const std::function<double(size_t row)>& figure) {
+    double sum = 0;
+    for (const auto& stratum : strata) {
+      double part = 0;
+      for (const size_t row : stratum) part += figure(row);
+      sum += part / static_cast<double>(stratum.size());
+    }
+    return strata.empty() ? kNaN : sum / static_cast<double>(strata.size());
+  }
+
+  /// "20000 tokens, cut to 8032" where no prompt may be as long as that.
+  [[nodiscard]] std::string name_of_length(const std::optional<size_t>& length,
+                                           const std::vector<size_t>& rows) const {
+    if (!length) return "";
+    size_t longest_cut = 0;
+    for (const size_t row : rows)
+      longest_cut = std::max(longest_cut, report_.rows[row].longest_cut);
+    return fmt::format("{} tokens{}", *length,
+                       longest_cut > 0 ? fmt::format(", cut to {}", longest_cut) : "");
+  }
+
+  void add_groups() {
+    std::map<std::optional<size_t>, std::vector<size_t>> by_length;
+    std::vector<std::pair<std::string, std::vector<size_t>>> by_category;
+    for (size_t r = 0; r < report_.rows.size(); ++r) {
+      const ReportRow& row = report_.rows[r];
+      if (row.samples == 0) continue;
+      by_length[row.length].push_back(r);
+      auto category = std::ranges::find(by_category, row.category,
+                                        &std::pair<std::string, std::vector<size_t>>::first);
+      if (category == by_category.end())
+        category = by_category.insert(category, {row.category, {}});
+      category->second.push_back(r);
+    }
+    std::vector<std::vector<size_t>> strata;
+    for (const auto& [length, rows] : by_length) {
+      report_.lengths.push_back(group(name_of_length(length, rows), {rows}));
+      strata.push_back(rows);
+    }
+    report_.overall = group("all", strata);
+    if (by_category.size() < 2) return;
+    for (const auto& [name, rows] : by_category) {
+      report_.categories.push_back(group(name, {rows}));
+    }
+  }
+
+  void add_heat_map() {
+    std::set<size_t> lengths;
+    std::set<double> depths;
+    // By length and depth, and within these by column.
+    std::map<std::pair<size_t, double>, std::vector<std::vector<Scores>>> cells;
+    std::string task;
+    for (const SampleResult& result : run_.results) {
+      if (!result.length || !result.depth || result.cells.empty()) continue;
+      lengths.insert(*result.length);
+      depths.insert(*result.depth);
+      task = result.task;
+      auto& columns = cells[{*result.length, *result.depth}];
+      columns.resize(report_.columns.size());
+      for (const CellResult& cell : result.cells) {
+        columns[column_of(cell.cell)].push_back(cell.scores);
+      }
+    }
+    if (cells.empty()) return;
+    HeatMap& map = report_.heat_map.emplace();
+    map.lengths.assign(lengths.begin(), lengths.end());
+    map.depths.assign(depths.begin(), depths.end());
+    map.figures.assign(report_.columns.size(),
+                       std::vector<double>(lengths.size() * depths.size(), kNaN));
+    for (const auto& [place, columns] : cells) {
+      const auto l = std::ranges::lower_bound(map.lengths, place.first) - map.lengths.begin();
+      const auto d = std::ranges::lower_bound(map.depths, place.second) - map.depths.begin();
+      const size_t at = static_cast<size_t>(l) * map.depths.size() + static_cast<size_t>(d);
+      for (size_t c = 0; c < columns.size(); ++c) {
+        map.figures[c][at] = main_figure(summarize_(task, columns[c]));
+      }
+    }
+  }
+
+  const Run& run_;
+  RunReport& report_;
+  std::function<Scores(std::string_view, std::span<const Scores>)> summarize_;
+  std::vector<std::vector<std::vector<double>>> means_;  // [row][column][sample]
+};
+
+}  // namespace
+
+std::vector<Run> load_runs(std::span<const fs::path> folders) {
+  std::vector<Run> runs;
+  std::vector<std::set<std::pair<std::string, size_t>>> seen;
+  for (const fs::path& folder : folders) {
+    const Json file = read_run(folder);
+    auto run = std::ranges::find(runs, file.at("settings"), &Run::settings);
+    if (run == runs.end()) {
+      run = runs.insert(
+          run, {.settings = file.at("settings"),
+                .circumstances =
+                    file.contains("circumstances") ? file.at("circumstances") : Json::object(),
+                .folders = {},
+                .results = {}});
+      seen.emplace_back();
+    }
+    run->folders.push_back(folder);
+    auto& done = seen[static_cast<size_t>(run - runs.begin())];
+    for (SampleResult& result : read_results(folder)) {
+      if (done.emplace(result.task, result.index).second) run->results.push_back(std::move(result));
+    }
+  }
+  return runs;
+}
+
+RunReport report_of(const Run& run) {
+  try {
+    check_settings(run.settings);
+    check_circumstances(run.circumstances);
+  } catch (const Error& e) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("{}/run.json: {}; it is damaged or was made by another version",
+                            run.folders.front().string(), e.what()));
+  }
+  RunReport report;
+  Summary(run, report).make();
+  return report;
+}
+
+std::string RunReport::title() const {
+  const auto profile = settings.value("profile", std::string("default"));
+  std::string text = settings.at("benchmark").get<std::string>() +
+                     (profile == "default" ? "" : fmt::format(" (profile {})", profile));
+  if (const Json* recipe = settings.find("recipe")) {
+    text += fmt::format(", {}", recipe->at("title").get<std::string>());
+  }
+  return text;
+}
+
+std::string RunReport::question() const {
+  const Json* recipe = settings.find("recipe");
+  return recipe == nullptr ? "" : recipe->at("question").get<std::string>();
+}
+
+std::string RunReport::model() const { return settings.at("model").at("file").get<std::string>(); }
+
+bool RunReport::lower_is_better() const {
+  return !rows.empty() && std::ranges::all_of(rows, &ReportRow::lower_is_better);
+}
+
+std::vector<bool> best_of_budgets(std::span<const ReportColumn> columns,
+                                  std::span<const double> figures, bool lower_is_better) {
+  std::vector<bool> best(columns.size());
+  for (size_t c = 0; c < columns.size(); ++c) {
+    bool beats_one = false;
+    bool beaten = std::isnan(figures[c]);
+    for (size_t o = 0; o < columns.size(); ++o) {
+      if (columns[o].budget != columns[c].budget || std::isnan(figures[o])) continue;
+      const double lead = lower_is_better ? figures[o] - figures[c] : figures[c] - figures[o];
+      beats_one = beats_one || lead > 0;
+      beaten = beaten || lead < 0;
+    }
+    best[c] = beats_one && !beaten;
+  }
+  return best;
+}
+
+}  // namespace restkv::eval

@@ -1,0 +1,424 @@
+#include "report/report_tables.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <set>
+
+#include "base/printable.h"
+#include "eval/notices.h"
+
+namespace restkv::eval {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+std::string figure_text(double figure) {
+  return std::isnan(figure) ? "-" : fmt::format("{:.2f}", figure);
+}
+
+std::string interval_text(const std::optional<Interval>& difference) {
+  if (!difference) return "-";
+  return fmt::format("{:+.2f} ({:+.2f} to {:+.2f})", difference->mean, difference->low,
+                     difference->high);
+}
+
+std::string budget_name(int budget) { return budget == 0 ? "all" : fmt::format("{}", budget); }
+
+/// Columns of the report in the order of the tables' rows: by budget, the full cache first.
+std::vector<size_t> by_budget(const RunReport& report) {
+  std::vector<size_t> order(report.columns.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::ranges::stable_sort(order, {}, [&](size_t c) { return report.columns[c].budget; });
+  return order;
+}
+
+/// Something that is shown in one column of a table, for each column of the report.
+struct Measured {
+  std::string header;
+  bool lower_is_better = false;
+  std::vector<double> figures;
+  std::vector<std::optional<Interval>> differences;
+};
+
+Measured measured(const RunReport& report, const ReportRow& row) {
+  Measured result;
+  result.header = row.task + (row.subset ? "*" : "");
+  result.lower_is_better = row.lower_is_better;
+  for (size_t c = 0; c < report.columns.size(); ++c) {
+    const bool there = c < row.cells.size() && !row.cells[c].figures.empty();
+    result.figures.push_back(there ? row.cells[c].figures.front().second : kNaN);
+    result.differences.push_back(there ? row.cells[c].difference : std::nullopt);
+  }
+  return result;
+}
+
+Measured measured(const RunReport& report, const ReportGroup& group, std::string header) {
+  Measured result;
+  result.header = std::move(header);
+  result.lower_is_better = report.lower_is_better();
+  for (const ReportMean& mean : group.means) {
+    result.figures.push_back(mean.figure);
+    result.differences.push_back(mean.difference);
+  }
+  return result;
+}
+
+Table figure_table(const RunReport& report, std::string title,
+                   const std::vector<Measured>& columns) {
+  Table table{.title = std::move(title),
+              .note = {},
+              .labels = 2,
+              .header = {"budget", "method"},
+              .rows = {}};
+  std::vector<std::vector<bool>> best;
+  for (const Measured& column : columns) {
+    table.header.push_back(column.header);
+    best.push_back(best_of_budgets(report.columns, column.figures, column.lower_is_better));
+  }
+  for (const size_t c : by_budget(report)) {
+    auto& row = table.rows.emplace_back();
+    row.push_back({budget_name(report.columns[c].budget)});
+    row.push_back({report.columns[c].method});
+    for (size_t m = 0; m < columns.size(); ++m) {
+      row.push_back({figure_text(columns[m].figures[c]), best[m][c]});
+    }
+  }
+  return table;
+}
+
+Table interval_table(const RunReport& report, std::string title,
+                     const std::vector<Measured>& columns) {
+  Table table{.title = std::move(title),
+              .note = {},
+              .labels = 2,
+              .header = {"budget", "method"},
+              .rows = {}};
+  for (const Measured& column : columns) table.header.push_back(column.header);
+  for (const size_t c : by_budget(report)) {
+    if (report.columns[c].budget == 0) continue;
+    auto& row = table.rows.emplace_back();
+    row.push_back({budget_name(report.columns[c].budget)});
+    row.push_back({report.columns[c].method});
+    for (const Measured& column : columns) {
+      const auto& difference = column.differences[c];
+      // Marked where the interval leaves out zero.
+      const bool clear = difference && (difference->low > 0 || difference->high < 0);
+      row.push_back({interval_text(difference), clear});
+    }
+  }
+  return table;
+}
+
+/// The tables of one kind: per length all tasks and their mean, then categories and lengths.
+std::vector<Table> tables(
+    const RunReport& report, std::string_view what,
+    const std::function<Table(const RunReport&, std::string, const std::vector<Measured>&)>& make) {
+  std::vector<Table> result;
+  for (const ReportGroup& length : report.lengths) {
+    std::vector<Measured> columns;
+    for (const size_t row : length.rows) columns.push_back(measured(report, report.rows[row]));
+    if (columns.size() > 1) columns.push_back(measured(report, length, "mean"));
+    result.push_back(
+        make(report,
+             fmt::format("{}{}", what, length.name.empty() ? "" : fmt::format(", {}", length.name)),
+             columns));
+  }
+  if (report.lengths.size() > 1) {
+    std::vector<Measured> columns;
+    for (const ReportGroup& length : report.lengths) {
+      columns.push_back(measured(report, length, length.name.empty() ? "other" : length.name));
+    }
+    columns.push_back(measured(report, report.overall, "mean"));
+    result.push_back(make(report, fmt::format("{} by length", what), columns));
+  }
+  if (!report.categories.empty()) {
+    std::vector<Measured> columns;
+    for (const ReportGroup& category : report.categories) {
+      columns.push_back(measured(report, category, category.name));
+    }
+    result.push_back(make(report, fmt::format("{} by category", what), columns));
+  }
+  return result;
+}
+
+std::string text_of(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+bool any_subset(const RunReport& report) {
+  return std::ranges::any_of(report.rows, &ReportRow::subset);
+}
+
+std::string metric_names(const RunReport& report) {
+  std::set<std::string> names;
+  for (const ReportRow& row : report.rows) {
+    if (!row.cells.empty() && !row.cells.front().figures.empty()) {
+      names.insert(row.cells.front().figures.front().first);
+    }
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string cell_markdown(const TableCell& cell) {
+  const std::string text = markdown_text(cell.text);
+  return cell.strong ? "**" + text + "**" : text;
+}
+
+/// Code points, for alignment.
+size_t width_of(const std::string& text) {
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+}  // namespace
+
+Table settings_table(const RunReport& report) {
+  Table table{
+      .title = "Settings", .note = {}, .labels = 2, .header = {"setting", "value"}, .rows = {}};
+  const auto& s = report.settings;
+  const auto add = [&](std::string name, std::string value) {
+    if (!value.empty()) table.rows.push_back({{std::move(name)}, {std::move(value)}});
+  };
+  add("benchmark", text_of(s.at("benchmark")));
+  add("profile", text_of(s.at("profile")));
+  if (const Json* recipe = s.find("recipe")) {
+    add("recipe", text_of(recipe->at("name")));
+    add("source of the recipe", text_of(recipe->at("source")));
+  }
+  const auto& model = s.at("model");
+  add("model", fmt::format("{} ({}, {})", text_of(model.at("file")), text_of(model.at("name")),
+                           text_of(model.at("weights"))));
+  add("model SHA-256", text_of(model.at("sha256")));
+  const auto max_prompt = s.at("max_prompt").get<size_t>();
+  add("prompt limit", max_prompt == 0 ? fmt::format("the model's context of {} tokens",
+                                                    text_of(model.at("context")))
+                                      : fmt::format("{} tokens", max_prompt));
+  add("chat template", s.at("chat_template").get<bool>() ? "yes" : "no");
+  add("decoding", text_of(s.at("decoding")));
+  add("choices scored", text_of(s.at("choices")));
+  const auto shots = s.value("shots", size_t{0});
+  if (shots > 0) add("examples before a question", fmt::format("{}", shots));
+  if (s.value("bos", false)) add("begin-of-text before choices", "yes");
+  add("cache type", text_of(s.at("kv_type")));
+  add("prompt attention", s.value("sparse", std::string("dense")));
+  add("seed", text_of(s.at("seed")));
+  const auto limit = s.at("limit").get<size_t>();
+  add("samples per task", limit == 0 ? "all" : fmt::format("at most {}", limit));
+  add("remark", text_of(s.at("remark")));
+  add("version", fmt::format("restkv {}", text_of(s.at("version"))));
+  add("machine", report.circumstances.value("machine", std::string()));
+  add("started", report.circumstances.value("started", std::string()));
+  add("time", fmt::format("{:.0f} s for {} samples", report.seconds, report.finished));
+  add("peak memory", fmt::format("{:.1f} MiB (of the process, all methods together)",
+                                 static_cast<double>(report.peak_bytes) / (1024.0 * 1024.0)));
+  return table;
+}
+
+std::vector<Table> score_tables(const RunReport& report) {
+  std::vector<Table> result = tables(report, "Scores", figure_table);
+  for (Table& table : result) {
+    table.note = fmt::format("{}, {} is better; the best method of a budget is marked.{}",
+                             metric_names(report), report.lower_is_better() ? "lower" : "higher",
+                             any_subset(report) ? " * = a subset of the published data set." : "");
+  }
+  return result;
+}
+
+std::vector<Table> difference_tables(const RunReport& report) {
+  if (std::ranges::none_of(report.columns, [](const auto& c) { return c.budget == 0; })) return {};
+  if (report.columns.size() < 2) return {};
+  std::vector<Table> result = tables(report, "Difference to the full cache", interval_table);
+  for (Table& table : result) {
+    table.note =
+        "Paired, with 95% bootstrap intervals over samples; intervals without zero are marked.";
+  }
+  return result;
+}
+
+Table cost_table(const RunReport& report) {
+  Table table{
+      .title = "Cost",
+      .note = fmt::format(
+          "Means of a sample. One prefill of {:.2f} s served all methods and budgets, which "
+          "then decoded together: tokens/s is what all of them shared.",
+          report.prefill_seconds),
+      .labels = 2,
+      .header = {"budget", "method", "cache MiB", "compress s", "decode tokens/s"},
+      .rows = {}};
+  for (const size_t c : by_budget(report)) {
+    const ReportColumn& column = report.columns[c];
+    table.rows.push_back({{budget_name(column.budget)},
+                          {column.method},
+                          {fmt::format("{:.2f}", column.kv_mib)},
+                          {fmt::format("{:.3f}", column.compress_seconds)},
+                          {fmt::format("{:.1f}", column.decode_tokens_per_second)}});
+  }
+  return table;
+}
+
+Table task_table(const RunReport& report) {
+  Table table{.title = "Tasks and data",
+              .note = {},
+              .labels = 2,
+              .header = {"task", "category", "samples", "published", "file", "SHA-256"},
+              .rows = {}};
+  for (const auto& task : report.settings.at("tasks")) {
+    std::string files;
+    std::string hashes;
+    for (const auto& file : task.at("files")) {
+      files += (files.empty() ? "" : ", ") + text_of(file.at("file"));
+      hashes += (hashes.empty() ? "" : ", ") + text_of(file.at("sha256"));
+    }
+    const auto published = task.at("published_samples").get<size_t>();
+    table.rows.push_back(
+        {{text_of(task.at("name"))},
+         {text_of(task.at("category"))},
+         {text_of(task.at("samples")) + (task.at("subset").get<bool>() ? " (subset)" : "")},
+         {published == 0 ? "-" : fmt::format("{}", published)},
+         {files.empty() ? "generated" : files},
+         {hashes.empty() ? "-" : hashes}});
+  }
+  return table;
+}
+
+Table parameter_table(const RunReport& report) {
+  Table table{.title = "Parameters of the methods",
+              .note = {},
+              .labels = 2,
+              .header = {"method", "parameters"},
+              .rows = {}};
+  std::set<std::string> shown;
+  for (const auto& cell : report.settings.at("cells")) {
+    if (!shown.insert(text_of(cell.at("method"))).second) continue;
+    std::string parameters;
+    for (const auto& [name, value] : cell.at("parameters").items()) {
+      parameters += fmt::format("{}{}={}", parameters.empty() ? "" : ", ", name, text_of(value));
+    }
+    table.rows.push_back({{text_of(cell.at("method"))}, {parameters.empty() ? "-" : parameters}});
+  }
+  return table;
+}
+
+std::vector<std::string> warnings(const RunReport& report) {
+  constexpr size_t kShown = 10;
+  std::vector<std::string> list;
+  if (report.finished < report.expected) {
+    list.push_back(fmt::format("Not complete: {} of {} samples are finished.", report.finished,
+                               report.expected));
+  }
+  if (any_subset(report)) {
+    list.emplace_back(
+        "Tasks marked * are subsets: their figures must not be put beside published "
+        "figures of the whole data sets without that mark.");
+  }
+  size_t cut = 0;
+  for (const ReportRow& row : report.rows) cut += row.cut;
+  if (cut > 0) {
+    list.push_back(
+        fmt::format("{} of {} prompts were too long and lost their middle.", cut, report.finished));
+  }
+  std::set<int> budgets;
+  for (const ReportColumn& column : report.columns) budgets.insert(column.budget);
+  std::string unused = describe_unused_budgets(budgets, report.longest_prompt);
+  if (!unused.empty()) {
+    unused.front() = 'N';
+    list.push_back(unused + '.');
+  }
+  if (const Json* left_out = report.settings.find("left_out")) {
+    list.push_back(fmt::format("Left out, since their files were missing: {}.",
+                               fmt::join(left_out->get<std::vector<std::string>>(), ", ")));
+  }
+  for (size_t i = 0; i < report.failures.size() && i < kShown; ++i) {
+    list.push_back(fmt::format("Failed and left out of the scores: {}", report.failures[i]));
+  }
+  if (report.failures.size() > kShown) {
+    list.push_back(fmt::format("{} more samples failed.", report.failures.size() - kShown));
+  }
+  const auto& skipped = report.settings.at("skipped_lines");
+  for (size_t i = 0; i < skipped.size() && i < kShown; ++i) {
+    list.push_back(fmt::format("Line left out: {}:{}: {}", text_of(skipped[i].at("file")),
+                               text_of(skipped[i].at("line")), text_of(skipped[i].at("reason"))));
+  }
+  if (skipped.size() > kShown) {
+    list.push_back(fmt::format("{} more lines were left out.", skipped.size() - kShown));
+  }
+  std::set<std::string> notes;
+  for (const auto& task : report.settings.at("tasks")) {
+    if (!task.contains("notes")) continue;
+    for (const auto& note : task.at("notes")) notes.insert(text_of(note));
+  }
+  list.insert(list.end(), notes.begin(), notes.end());
+  return list;
+}
+
+std::string missing_suites(std::span<const RunReport> reports) {
+  std::vector<std::string_view> missing;
+  for (const Suite& suite : suites()) {
+    if (std::ranges::none_of(reports, [&](const RunReport& report) {
+          return report.settings.at("benchmark") == suite.name;
+        })) {
+      missing.push_back(suite.name);
+    }
+  }
+  return missing.empty() ? ""
+                         : fmt::format("Suites without a run here: {}.", fmt::join(missing, ", "));
+}
+
+std::string markdown_text(std::string_view text) {
+  constexpr std::string_view kMarkup = "\\`*_{}[]<>#|!&~";
+  std::string safe;
+  for (const char c : printable(text, "\xEF\xBF\xBD")) {
+    if (kMarkup.find(c) != std::string_view::npos) safe += '\\';
+    safe += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return safe;
+}
+
+std::string table_markdown(const Table& table) {
+  std::string text = "|";
+  std::string rule = "|";
+  for (size_t i = 0; i < table.header.size(); ++i) {
+    text += fmt::format(" {} |", cell_markdown({table.header[i]}));
+    rule += i < table.labels ? "---|" : "---:|";
+  }
+  text += '\n' + rule + '\n';
+  for (const auto& row : table.rows) {
+    text += '|';
+    for (const TableCell& cell : row) text += fmt::format(" {} |", cell_markdown(cell));
+    text += '\n';
+  }
+  return text;
+}
+
+std::string table_text(const Table& table) {
+  std::vector<size_t> widths;
+  for (size_t i = 0; i < table.header.size(); ++i) {
+    widths.push_back(width_of(table.header[i]));
+    for (const auto& row : table.rows) {
+      widths[i] = std::max(widths[i], width_of(row[i].text) + (row[i].strong ? 1 : 0));
+    }
+  }
+  std::string text;
+  const auto add = [&](size_t i, const std::string& cell) {
+    const std::string padding(widths[i] - width_of(cell), ' ');
+    text += (i == 0 ? "" : "  ") + (i < table.labels ? cell + padding : padding + cell);
+  };
+  for (size_t i = 0; i < table.header.size(); ++i) add(i, table.header[i]);
+  text += '\n';
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    if (r > 0 && table.rows[r][0].text != table.rows[r - 1][0].text) text += '\n';
+    for (size_t i = 0; i < table.header.size(); ++i) {
+      const TableCell& cell = table.rows[r][i];
+      add(i, cell.strong ? "*" + cell.text : cell.text);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace restkv::eval

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "sandbox/messages.h"
+#include "sandbox/sandbox.h"
+
+namespace restkv::eval {
+
+/// Why a layer is not there, by `Layer`; empty: it was not wanted.
+using LayerReasons = std::array<std::string, static_cast<size_t>(Layer::kNone)>;
+
+/// Whether `layer` (not kNone) is on.
+bool& layer_flag(SandboxLayers& layers, Layer layer);
+
+/// The first of `Layer` that is on; kNone if none is.
+Layer first_layer(SandboxLayers layers);
+
+/// What is missing from `layers`, for people. `stays_root`: so is another user.
+std::vector<MissingLayer> missing_layers(const SandboxLayers& layers, const LayerReasons& reasons,
+                                         bool stays_root);
+
+}  // namespace restkv::eval
