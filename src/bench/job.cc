@@ -11,6 +11,21 @@
 
 namespace restkv::bench {
 
+namespace {
+
+/// A name as JSON has it, which would replace what is not UTF-8.
+std::string_view known(std::string_view name) {
+  if (const std::string shown_name = replace_invalid_utf8(name); shown_name != name) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the name {} is not UTF-8, and the process that measures is told names "
+                            "in UTF-8 only; rename the file",
+                            shown_name));
+  }
+  return name;
+}
+
+}  // namespace
+
 std::string to_text(const Job& job) {
   if (const std::string name = replace_invalid_utf8(job.model); name != job.model) {
     throw Error(
@@ -19,10 +34,10 @@ std::string to_text(const Job& job) {
   }
   Json options = Json::object();
   for (const CompressionOption& option : compression_options()) {
-    options[option.name] = option.get(job.compression);
+    options[option.name] = known(option.get(job.compression));
   }
   std::string text = Json{{"side", job.side},
-                          {"model", job.model},
+                          {"model", known(job.model)},
                           {"rope_scaling", job.model_options.rope_scaling},
                           {"rope_factor", job.model_options.rope_factor},
                           {"linear", linear_precision_name(job.model_options.linear)},
