@@ -148,7 +148,7 @@ TEST_F(CliBench, RefusesAModelWhoseNameIsNoUtf8) {
   const Outcome outcome =
       restkv_process({"bench", "-m", model, "-t", "1", "--lengths", "64", "--decode", "4"});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, HasSubstr("only if its name is UTF-8; rename the file"));
+  EXPECT_THAT(outcome.err, HasSubstr("is not UTF-8"));
 }
 
 TEST_F(CliBench, CtrlCKeepsWhatWasMeasured) {
