@@ -27,11 +27,6 @@ std::string_view known(std::string_view name) {
 }  // namespace
 
 std::string to_text(const Job& job) {
-  if (const std::string name = replace_invalid_utf8(job.model); name != job.model) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("-m {}: a model is measured only if its name is UTF-8; rename the file", name));
-  }
   Json options = Json::object();
   for (const CompressionOption& option : compression_options()) {
     options[option.name] = known(option.get(job.compression));
