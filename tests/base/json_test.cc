@@ -262,7 +262,7 @@ TEST(Json, OneFileKnowsTheLibrary) {
   const fs::path root = fs::path(RESTKV_TEST_DATA_DIR).parent_path().parent_path();
   std::vector<std::string> elsewhere;
   size_t files = 0;
-  for (const char* folder : {"src", "tools", "bench", "tests", "include"}) {
+  for (const char* folder : {"src", "tools", "benchmarks", "tests", "include"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       const std::string name = entry.path().filename().string();
       if (!name.ends_with(".cc") && !name.ends_with(".h")) continue;
