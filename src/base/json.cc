@@ -148,7 +148,7 @@ bool Json::is_number_integer() const noexcept {
   return Value::in<int64_t>(*this) != nullptr || Value::in<uint64_t>(*this) != nullptr;
 }
 bool Json::is_number_unsigned() const noexcept {
-  const int64_t* whole = Value::in<int64_t>(*this);
+  const auto* whole = Value::in<int64_t>(*this);
   return whole != nullptr ? *whole >= 0 : Value::in<uint64_t>(*this) != nullptr;
 }
 bool Json::is_number_float() const noexcept { return Value::in<double>(*this) != nullptr; }
@@ -251,7 +251,8 @@ Json& Json::operator[](std::string_view name) {
   if (fields == nullptr) refuse_type(*this, "an object");
   const auto found = std::ranges::find(*fields, name, &JsonField::name);
   if (found != fields->end()) return found->value;
-  return fields->emplace_back(std::string(name), Json()).value;
+  fields->push_back({.name = std::string(name), .value = {}});
+  return fields->back().value;
 }
 
 std::string Json::value(std::string_view name, const char* otherwise) const {

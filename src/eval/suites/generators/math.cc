@@ -94,7 +94,7 @@ Json make_math_calc(const GeneratedRecord& request) {
     values.push_back(value);
   }
   return infinitebench_record(request.index, std::move(expression),
-                              "The value of the numerical expression is: ", std::move(values));
+                              "The value of the numerical expression is: ", values);
 }
 
 }  // namespace restkv::eval
