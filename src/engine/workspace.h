@@ -1,8 +1,5 @@
 #pragma once
 
-#include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "engine/layer_kv.h"

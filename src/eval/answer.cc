@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <limits>
 #include <list>
 #include <memory>
 #include <numeric>
@@ -53,6 +51,9 @@ class GivenTokens : public Line {
   std::vector<double> losses_;
   bool greedy_ = true;
 };
+
+/// What was written, with U+FFFD for a character that never ended.
+std::string text_of(const GenerationResult& result) { return replace_invalid_utf8(result.bytes); }
 
 }  // namespace
 
@@ -111,12 +112,7 @@ class Answerer::Text : public Line {
     return generation_.next(logits);
   }
 
-  [[nodiscard]] Draw result() const {
-    const GenerationResult& result = generation_.result();
-    Draw draw{.text = replace_invalid_utf8(result.bytes), .unfed = {}};
-    if (result.last_token_is_pending) draw.unfed = result.tokens.back();
-    return draw;
-  }
+  [[nodiscard]] const GenerationResult& result() const { return generation_.result(); }
 
  private:
   Generation generation_;
@@ -224,9 +220,11 @@ std::vector<std::vector<float>> Answerer::feed(int32_t token, std::span<KvCache>
 
 Draw Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
                     const std::function<std::span<const float>(int32_t token)>& feed) const {
-  Text text(*this, sample, seed);
-  while (const auto token = text.next(logits)) logits = feed(*token);
-  return text.result();
+  const GenerationResult result =
+      restkv::generate(feed, logits, tokenizer_, options_of(sample, seed));
+  Draw draw{.text = text_of(result), .unfed = {}};
+  if (result.last_token_is_pending) draw.unfed = result.tokens.back();
+  return draw;
 }
 
 std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<const float> logits,
@@ -245,9 +243,9 @@ std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<cons
   finish(works, progress);
   auto text = texts.begin();
   for (TimedAnswer& timed : answers) {
-    timed.answer.text = (text++)->result().text;
+    timed.answer.text = text_of((text++)->result());
     for (size_t draw = 1; draw < sample.draws; ++draw) {
-      timed.answer.more_texts.push_back((text++)->result().text);
+      timed.answer.more_texts.push_back(text_of((text++)->result()));
     }
   }
   return answers;

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "generate/logprobs.h"
 #include "generate/token_text.h"
