@@ -90,7 +90,8 @@ class Generation {
   Generation& operator=(Generation&&) noexcept;
 
   /// The next token, to be appended to the sequence whose last logits [V] are `logits`; none at the
-  /// end.
+  /// end. Throws `Error` (kInvalidArgument) if biases, `min_tokens` and the constraint forbid all
+  /// tokens.
   std::optional<int32_t> next(std::span<const float> logits);
   /// What has been written so far; complete after the end.
   [[nodiscard]] const GenerationResult& result() const;

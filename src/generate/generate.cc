@@ -71,7 +71,11 @@ struct Generation::Impl {
 
   int32_t sample(std::span<const float> logits) {
     if (sampler == nullptr) sampler = &own.emplace(options.sampling, logits.size());
-    return sampler->sample(allowed(logits));
+    const std::span<const float> candidates = allowed(logits);
+    const int32_t token = sampler->sample(candidates);
+    require(candidates[static_cast<size_t>(token)] != kForbidden,
+            "no token may follow: biases, min_tokens and the constraint forbid all; forbid fewer");
+    return token;
   }
 
   std::nullopt_t finish(FinishReason reason, bool pending) {

@@ -161,6 +161,16 @@ TEST_F(GenerateTest, BiasesForbidAndFavour) {
   EXPECT_EQ(write(options).text, " more two");
 }
 
+TEST_F(GenerateTest, ThatNothingMayFollowIsSaid) {
+  learn("one two");
+  GenerationOptions options;
+  for (size_t token = 0; token < tokenizer->vocabulary(); ++token) {
+    options.logit_bias.emplace_back(static_cast<int32_t>(token),
+                                    -std::numeric_limits<float>::infinity());
+  }
+  EXPECT_THROW((void)write(options), Error);
+}
+
 TEST_F(GenerateTest, AConstraintSaysWhatMayFollow) {
   /// No token twice.
   class NoneTwice : public TokenConstraint {
