@@ -128,6 +128,7 @@ TEST(CliChatTerminal, KeepsEveryCharacterInAnyLocale) {
     const std::string file = folder.file("chat.rkv");
     terminal.type("/save " + file + "\r");
     terminal.wait_for("saved in");
+    terminal.wait_for("> ");  // a Ctrl-D before that would be a plain line's, and is lost
     terminal.type(kCtrlD);
     EXPECT_EQ(terminal.wait(), 0);
     EXPECT_THAT(read_file(file), HasSubstr("caf\u00E9 \u65E5\u672C")) << locale;

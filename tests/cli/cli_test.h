@@ -14,6 +14,7 @@ namespace restkv {
 
 using ::restkv::testing::Outcome;
 using ::restkv::testing::restkv_process;
+using ::restkv::testing::restkv_program;
 using ::restkv::testing::Spawn;
 using ::restkv::testing::TemporaryFolder;
 using ::restkv::testing::test_model_path;

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "cli/cli_test.h"
 #include "cli/process.h"
+#include "support/sanitizers.h"
 
 namespace restkv {
 namespace {
@@ -41,7 +42,7 @@ class CliFiles : public ::testing::Test {
   /// Runs a shell's command with "restkv" in it: what it says, and at last its exit code.
   static std::string shell(const std::string& command) {
     const std::string with_program =
-        "restkv() { " RESTKV_CLI " \"$@\"; }; (" + command + ") 2>&1; echo exit $?";
+        "restkv() { " + restkv_program() + " \"$@\"; }; (" + command + ") 2>&1; echo exit $?";
     FILE* output = popen(with_program.c_str(), "r");
     std::string text;
     std::array<char, 4096> block;
@@ -108,7 +109,8 @@ TEST_F(CliFiles, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
 
 // What is opened next would have their numbers, a thread's signals among it.
 TEST_F(CliFiles, ClosedStandardStreamsAreEmptyAndTakeNothing) {
-  const std::string program = fmt::format("timeout 60 {} run -m {} -n 2 -t 1 ", RESTKV_CLI, model_);
+  const std::string program =
+      fmt::format("timeout 60 {} run -m {} -n 2 -t 1 ", restkv_program(), model_);
   EXPECT_THAT(shell(program + "-f - <&-"), HasSubstr("standard input is empty"));
   EXPECT_THAT(shell(program + "<&-"), HasSubstr("standard input is empty"));
   EXPECT_THAT(shell(program + "-p hi <&-"), HasSubstr("exit 0"));
@@ -123,7 +125,7 @@ TEST_F(CliFiles, ClosedStandardStreamsAreEmptyAndTakeNothing) {
 TEST_F(CliFiles, PipesAreNoModelsAndNoSnapshots) {
   const std::string pipe = folder_.file("pipe");
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  const std::string program = fmt::format("timeout 60 {} ", RESTKV_CLI);
+  const std::string program = fmt::format("timeout 60 {} ", restkv_program());
   EXPECT_THAT(shell(program + "inspect " + pipe), HasSubstr("is not a regular file"));
   EXPECT_THAT(shell(program + "run -p hi -m " + pipe), HasSubstr("is not a regular file"));
   EXPECT_THAT(shell(fmt::format("{} run -m {} -p hi --load-cache {}", program, model_, pipe)),
@@ -131,12 +133,13 @@ TEST_F(CliFiles, PipesAreNoModelsAndNoSnapshots) {
   // Nobody reads the pipe, so the first signal ends the program.
   EXPECT_THAT(shell(fmt::format("timeout --kill-after 50 10 {} run -m {} -t 1 -n 1 -p hi "
                                 "--stats-json {}",
-                                RESTKV_CLI, model_, pipe)),
+                                restkv_program(), model_, pipe)),
               HasSubstr("exit 124"));
 }
 
 TEST_F(CliFiles, InputWithoutAnEndIsRefused) {
-  const std::string chat = fmt::format("timeout 60 {} chat -m {} -n 2 -t 1 ", RESTKV_CLI, model_);
+  const std::string chat =
+      fmt::format("timeout 60 {} chat -m {} -n 2 -t 1 ", restkv_program(), model_);
   EXPECT_THAT(shell(chat + "</dev/zero"),
               HasSubstr("line 1 of standard input has more than 64 MiB\nexit 1"));
 }
@@ -250,8 +253,8 @@ TEST_F(CliFiles, ALimitOnTheSizeOfFilesIsAnError) {
   EXPECT_EQ(files(), 3U) << "neither the file nor a part of it";
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they need address space
 TEST_F(CliFiles, LittleMemoryNeverEndsInAnAbort) {
+  if (testing::sanitized()) GTEST_SKIP() << "a sanitizer takes memory, too";
   size_t done = 0;
   size_t refused = 0;
   for (size_t kib = 60000; kib < 500000; kib += kib / 6) {
@@ -272,7 +275,6 @@ TEST_F(CliFiles, LittleMemoryNeverEndsInAnAbort) {
   EXPECT_GT(refused, 0U);
   EXPECT_GT(done, 0U) << "the last limits are enough";
 }
-#endif
 
 /// Control characters, one of C1, an override of direction, and a byte that is not UTF-8.
 constexpr const char* kForeign = "\x1b]0;t\x07\u009b31m\u202e";

@@ -63,19 +63,21 @@ pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
 
   std::vector<std::string> arguments = spawn.arguments;
-  arguments.insert(arguments.begin(), RESTKV_CLI);
+  arguments.insert(arguments.begin(), restkv_program());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, RESTKV_CLI, &actions, &attributes, argv.data(), environ);
+  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::runtime_error("cannot start " RESTKV_CLI);
+  if (error != 0) throw std::runtime_error("cannot start " + restkv_program());
   return pid;
 }
 
 }  // namespace
+
+std::string restkv_program() { return RESTKV_CLI; }
 
 Outcome restkv_process(const Spawn& spawn) {
   std::signal(SIGPIPE, SIG_IGN);  // a child may end without reading its input

@@ -29,6 +29,9 @@ struct Spawn {
   int interrupt_with = SIGINT;  ///< Ctrl-C; or SIGKILL, which no process can answer.
 };
 
+/// Where that `restkv` is.
+std::string restkv_program();
+
 /// Runs to the end. A process that takes longer than two minutes is killed and fails the test.
 Outcome restkv_process(const Spawn& spawn);
 

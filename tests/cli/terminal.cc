@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "cli/spawn.h"
+
 namespace restkv::testing {
 namespace {
 
@@ -54,13 +56,13 @@ Terminal::Terminal(std::vector<std::string> arguments) {
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
 
-  arguments.insert(arguments.begin(), RESTKV_CLI);
+  arguments.insert(arguments.begin(), restkv_program());
   std::vector<std::string> variables = environment();
-  const int error = posix_spawn(&pid_, RESTKV_CLI, &actions, &attributes,
+  const int error = posix_spawn(&pid_, arguments[0].c_str(), &actions, &attributes,
                                 pointers(arguments).data(), pointers(variables).data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::runtime_error("cannot start " RESTKV_CLI);
+  if (error != 0) throw std::runtime_error("cannot start " + restkv_program());
 }
 
 Terminal::~Terminal() {

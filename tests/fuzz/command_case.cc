@@ -19,6 +19,7 @@ namespace {
 
 using testing::Outcome;
 using testing::restkv_process;
+using testing::restkv_program;
 using testing::Spawn;
 
 /// The exit code of a process that a sanitizer has ended.
@@ -205,7 +206,7 @@ class CommandKind : public Kind {
 
   [[nodiscard]] std::string as_command(const Case& words) const override {
     const Spawn spawn = spawn_of(words);
-    const std::string command = fmt::format("{} {}", RESTKV_CLI, shell_line(spawn.arguments));
+    const std::string command = fmt::format("{} {}", restkv_program(), shell_line(spawn.arguments));
     const std::string input =
         spawn.input.empty() ? "" : fmt::format("printf %s {} | ", shell_line({spawn.input}));
     return fmt::format("cd {} && {}{}", std::filesystem::current_path().string(), input, command);

@@ -1,0 +1,7 @@
+#include "support/sanitizers.h"
+
+namespace restkv::testing {
+
+bool sanitized() { return RESTKV_SANITIZED; }
+
+}  // namespace restkv::testing
