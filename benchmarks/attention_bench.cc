@@ -114,10 +114,10 @@ void column_sums(benchmark::State& state) {
   const auto q = random_floats(heads * kBlock * dim);
   const auto k = random_floats(kv_heads * n * dim);
   const auto v = random_floats(kv_heads * n * dim);
-  AlignedVector<float> out(heads * kBlock * dim), log_sums(heads * kBlock), sums(heads * n);
+  AlignedVector<float> out(heads * kBlock * dim), lse(heads * kBlock), sums(heads * n);
   const Heads<const float> queries(q.data(), heads, kBlock, dim);
   const Heads<const float> keys(k.data(), kv_heads, n, dim);
-  const restkv::Matrix<float> rows(log_sums.data(), heads, kBlock);
+  const restkv::Matrix<float> rows(lse.data(), heads, kBlock);
   double attention = 1e30;
   double second = 1e30;
   for (auto _ : state) {

@@ -56,7 +56,7 @@ class Layer {
         v_(random_floats(s.kv_heads * n * s.dim)),
         wo_(random_floats(s.width * s.heads * s.dim)),
         out_(s.heads * kBlock * s.dim),
-        log_sums_(s.heads * kBlock),
+        lse_(s.heads * kBlock),
         sums_(s.heads * n, 1.0F),
         factor_({wo_.data(), s.width, s.heads * s.dim}, s.heads, s.dim),
         statistics_(s.heads, s.dim),
@@ -68,7 +68,7 @@ class Layer {
     view_.keys = {k_.data(), s.kv_heads, n, s.dim};
     view_.values = {v_.data(), s.kv_heads, n, s.dim};
     // What the prompt's attention, which is measured first, leaves of its last rows.
-    view_.log_sums = {log_sums_.data() + kBlock - 64, s.heads, 64, kBlock};
+    view_.lse = {lse_.data() + kBlock - 64, s.heads, 64, kBlock};
     view_.outputs = Heads<const float>(out()).slice_rows(kBlock - 64, 64);
     view_.output = &factor_;
     view_.output_weights = {wo_.data(), s.width, s.heads * s.dim};
@@ -86,14 +86,14 @@ class Layer {
   double attention_seconds() {
     return over_prompt(best_of(3, [&] {
       restkv::prefill_attention(queries_, view_.keys, view_.values, n_ - kBlock,
-                                {.precision = view_.precision}, out(), log_sums());
+                                {.precision = view_.precision}, out(), lse());
     }));
   }
   /// The second pass of methods that sum the attention of all queries.
   double attention_sums_seconds() {
     AlignedVector<float> sums(sums_.size(), 0.0F);
     return over_prompt(best_of(3, [&] {
-      restkv::attention_sums(queries_, view_.keys, n_ - kBlock, {}, log_sums(),
+      restkv::attention_sums(queries_, view_.keys, n_ - kBlock, {}, lse(),
                              {sums.data(), queries_.heads, n_});
     }));
   }
@@ -109,11 +109,11 @@ class Layer {
  private:
   [[nodiscard]] double over_prompt(double last_block) const { return last_block * blocks_ / 2; }
   Heads<float> out() { return {out_.data(), queries_.heads, kBlock, queries_.dim}; }
-  Matrix<float> log_sums() { return {log_sums_.data(), queries_.heads, kBlock}; }
+  Matrix<float> lse() { return {lse_.data(), queries_.heads, kBlock}; }
 
   size_t n_;
   double blocks_;
-  AlignedVector<float> q_, k_, v_, wo_, out_, log_sums_, sums_;
+  AlignedVector<float> q_, k_, v_, wo_, out_, lse_, sums_;
   restkv::OutputFactor factor_;
   restkv::QueryStatistics statistics_;
   restkv::MeanRotation rotation_;
@@ -128,7 +128,7 @@ std::vector<std::pair<std::string, CompressionOptions>> rows() {
     list.emplace_back(method.name, method.defaults);
     if (method.name == "restkv") {
       list.emplace_back("restkv order=before", method.defaults);
-      list.back().second.order = restkv::ReconstructionOrder::kBefore;
+      list.back().second.own["order"] = "before";
     }
     if (method.name == "snapkv") {
       list.emplace_back("snapkv allocation=ada", method.defaults);

@@ -199,7 +199,7 @@ void one(ggml_type type, double memory) {
       continue;
     }
     const restkv::PackedWeight packed(weight);
-    restkv::RoundedRows rounded;
+    restkv::QuantizedRows rounded;
     rounded.round({x.data(), 1, kSize});
     if (packed.needs_first_sums()) rounded.add_first_sums();
     const double speed = rate([&] { packed.multiply(rounded, 0, kRows, {y.data(), 1, kRows}); });

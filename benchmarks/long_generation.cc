@@ -10,13 +10,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "base/stopwatch.h"
 #include "base/stories.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
@@ -25,8 +25,6 @@
 #include "restkv/tokenizer.h"
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr size_t kPromptTokens = 500;
 /// The rate is taken over so many tokens before each milestone.
@@ -82,9 +80,9 @@ void run(const std::string& path, const restkv::cli::SessionFlags& flags,
   std::vector<double> seconds;
   for (size_t count = 1; count <= tokens; ++count) {
     const int32_t token = sampler.sample(session.logits());  // beyond an end token, too
-    const auto start = Clock::now();
+    const restkv::Stopwatch watch;
     session.append(token);
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    seconds.push_back(watch.seconds());
     if (count != milestones.front()) continue;
     milestones.erase(milestones.begin());
     const size_t timed = std::min(kTimedTokens, count);

@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/system.h"
 #include "base/threads.h"
 #include "bench/child.h"
 #include "bench/environment.h"
@@ -28,6 +29,7 @@
 #include "bench/prompt.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
+#include "cli/signals.h"
 #include "linear/linear_precision.h"
 #include "llama_side.h"
 #include "restkv/error.h"
@@ -309,7 +311,7 @@ void compare(const Flags& flags) {
   cli::catch_interrupts();
   const Limits limits = limits_in_process(kChildArguments, num_threads(), cli::interrupted);
   print(fmt::format("{} ({}), {}\n{}; reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s in f32\n",
-                    config.name, config.weight_types, flags.model, cli::machine_description(),
+                    config.name, config.weight_types, flags.model, machine_description(),
                     limits.read_bytes_per_second * 1e-9, limits.sgemm_flops_per_second * 1e-9));
 
   Json results = Json::array();
@@ -325,7 +327,7 @@ void compare(const Flags& flags) {
     interrupted = true;
   }
   if (!flags.json.empty() && !results.empty()) {
-    Json machine = describe_machine(cli::machine_description(), load_before);
+    Json machine = describe_machine(machine_description(), load_before);
     machine["limits"] = to_json(limits);
     const Json report{{"date", utc_time()},
                       {"machine", machine},

@@ -87,9 +87,9 @@ void sparse(benchmark::State& state, const char* pattern, const char* precision)
       prefill.look_ahead(queries.slice_rows(n - restkv::kMaskTile, restkv::kMaskTile), kv);
     }
     each_block([&](Heads<const float> block, size_t first, Heads<float> to) {
-      const auto log_sums = prefill.begin_block(block, kv, first, {});
-      kv.attend(block, first, options, to, log_sums);
-      prefill.end_block(block, kv, first, log_sums);
+      const auto lse = prefill.begin_block(block, kv, first, {});
+      kv.attend(block, first, options, to, lse);
+      prefill.end_block(block, kv, first, lse);
     });
   };
 

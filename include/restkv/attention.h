@@ -36,25 +36,25 @@ using TileMask = Heads<const uint8_t>;
 /// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
 /// With `AttentionPrecision::kBf16` a logit is off by about 2^-9 sum over c of |q_c k_c| times the
 /// scale, a weight and a value by 2^-9 of it.
-/// If `log_sums` [query_heads, m] is given, it receives the logarithm of each row's softmax
+/// If `lse` [query_heads, m] is given, it receives the logarithm of each row's softmax
 /// denominator: log(sum over j of exp(z_j)), z the logits.
 /// With a `mask`, softmax and denominator are those of the keys in kept tiles. A mask that keeps
 /// all tiles changes no bit of the result. Needs `causal`. Throws `Error`: kInvalidArgument if
 /// shapes do not fit, kUnsupported if the processor has no instructions for the precision.
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out, Matrix<float> log_sums = {}, const TileMask& mask = {});
+                       Heads<float> out, Matrix<float> lse = {}, const TileMask& mask = {});
 
 /// Adds the attention that every position received from a block of queries: sums[h][j] += sum over
-/// rows i of exp(z_ij - log_sums[h][i]). Called for block after block, it gives the column sums of
+/// rows i of exp(z_ij - lse[h][i]). Called for block after block, it gives the column sums of
 /// the attention matrix in O(query_heads * n) memory.
 ///
-/// Shapes, options and mask as in `prefill_attention`, which computes `log_sums` [query_heads, m];
+/// Shapes, options and mask as in `prefill_attention`, which computes `lse` [query_heads, m];
 /// sums [query_heads, >= first + m] (without `causal`: >= keys.rows). Throws `Error`
 /// (kInvalidArgument) if shapes do not fit.
 void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
-                    const AttentionOptions& options, Matrix<const float> log_sums,
-                    Matrix<float> sums, const TileMask& mask = {});
+                    const AttentionOptions& options, Matrix<const float> lse, Matrix<float> sums,
+                    const TileMask& mask = {});
 
 /// How kept keys and values are stored. Quantised keys have a scale per channel in groups of 32
 /// tokens, quantised values one per token (and 64 channels); the last 32 to 63 tokens of a head

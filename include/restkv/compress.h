@@ -2,11 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "restkv/attention.h"
@@ -23,25 +26,10 @@
 /// `select_tokens` runs the whole chain.
 namespace restkv {
 
-/// What stands behind a token's score.
-enum class Indicator {
-  kReconstruction,  ///< ReST-KV: change of the layer's output if the token leaves.
-  kAttention,       ///< Sum of the window's attention weights (SnapKV).
-  kAttentionValue,  ///< That sum times ||v||_2.
-};
-/// When ReST-KV turns attention into a reconstruction error.
-enum class ReconstructionOrder {
-  kAfter,   ///< EMA of the attention first, one metric afterwards (the authors' published code).
-  kBefore,  ///< Metric per query, then EMA (the equation of the paper).
-};
-/// How the rows of the observation window become one.
-enum class Temporal { kEma, kMean, kInverseEma, kNewest };
 /// How scores are smoothed along positions.
 enum class Pooling { kNone, kAverage, kMax, kAdaptive };
 /// How the query heads of one KV head agree.
 enum class GroupReduce { kMean, kMax, kSum };
-/// Whose leverage CurDKV looks at.
-enum class Leverage { kKey, kValue, kMean, kProduct };
 /// Whose rule the allocation `pyramid` follows. All but the first may pass the budget by rounding.
 enum class PyramidVariant {
   kBalanced,  ///< The authors' line, rounded so that layers keep the budget on average.
@@ -59,6 +47,10 @@ enum class AdaVariant {
 /// A pooling width that needs no choice: see `smooth_two_scales` in stages.h.
 inline constexpr int kAutoKernel = -1;
 
+/// A value of an option that one method declares for itself: a switch, a whole number, a real one,
+/// or a word.
+using OptionValue = std::variant<bool, int, double, std::string>;
+
 /// Everything that selects and parametrises a method. `default_options(name)` gives the values to
 /// begin with, `paper_options(name)` the authors'; fields that a method does not read are ignored
 /// by it (see `Method::options`).
@@ -70,14 +62,6 @@ struct CompressionOptions {
                     ///< older half (adaptive window) is the shorter one.
   int sinks = 4;    ///< streaming-llm: first tokens that always stay.
 
-  Indicator indicator = Indicator::kReconstruction;
-  ReconstructionOrder order = ReconstructionOrder::kAfter;
-  Temporal temporal = Temporal::kEma;
-  double alpha = 0.3;      ///< EMA weight of the newer row.
-  double tau = 1.0;        ///< Exponent of the reconstruction norm (order `after` with W_O only).
-  bool use_wo = true;      ///< Measure the error after the output projection W_O.
-  bool normalize = false;  ///< Order `before`: divide by the norm of the output.
-
   Pooling pooling = Pooling::kAdaptive;
   int kernel = kAutoKernel;   ///< Pooling width in positions, odd; or `kAutoKernel`.
   double drift_scale = 2000;  ///< beta: positions of drift per step of the adaptive window.
@@ -86,19 +70,6 @@ struct CompressionOptions {
   bool reduce_before_pooling = false;  ///< Reduce over the group before (true) or after pooling.
   bool per_query_head = false;  ///< One selection per query head (repeats KV heads, as published).
 
-  /// h2o: as in ReST-KV's published baseline, all queries but the last `window` see the whole
-  /// prompt, future included. For comparisons only; keeps all queries of a layer in memory.
-  bool acausal = false;
-  int ladder_span = 0;         ///< lacache: layers that keep the same token; 0: half of them.
-  int ladder_overlap = 0;      ///< lacache: layers that neighbouring rungs share.
-  int lag = 128;               ///< lagkv: tokens per partition.
-  bool cross_scoring = false;  ///< lagkv: compare scores, not ranks, between partitions.
-  int future = 512;            ///< expected-attention: positions to come that it averages over.
-  bool use_covariance = true;  ///< expected-attention: spread of the queries, not only their mean.
-  bool use_value_norm = true;  ///< expected-attention: weigh by ||v||_2.
-  double epsilon = 0.0;        ///< expected-attention: added to attention before it is weighed.
-  Leverage leverage = Leverage::kProduct;
-  int local_window = 16;  ///< cur: positions per block in which leverages are normalised; 0: all.
   int block_size = 0;  ///< Feed this many positions at a time and cut after each; 0: all at once.
 
   PyramidVariant pyramid_variant = PyramidVariant::kBalanced;
@@ -112,8 +83,9 @@ struct CompressionOptions {
   double critical_ratio = 0.5;     ///< Part of a head's budget that the plain scores decide.
   double critical_epsilon = 1e-4;  ///< Added to scores before they are weighed.
 
-  int random_seed = 0;  ///< random: the same seed gives the same tokens.
-  int skip_layers = 0;  ///< knorm: first layers that are kept whole, beyond the budget.
+  /// Values of options that the method alone has (`Method::own_options`), where they are not its
+  /// defaults: own["alpha"] = 0.5.
+  std::map<std::string, OptionValue, std::less<>> own;
 };
 
 /// W_h, the C x d block of the output projection that belongs to one query head, enters the scores
@@ -154,7 +126,7 @@ struct LayerObservation {
   Heads<const float> values;  ///< [kv_heads, n, d].
   /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], as
   /// `prefill_attention` gives them; may be empty.
-  Matrix<const float> log_sums = {};
+  Matrix<const float> lse = {};
   /// Attention outputs of the last of `queries`, [query_heads, rows, d], as `prefill_attention`
   /// gives them; may be empty. Methods that would compute them use those of `observed_outputs`
   /// rows.
@@ -166,7 +138,7 @@ struct LayerObservation {
   Matrix<const float> attention_sums = {};
   /// Of all queries before rotary embedding but the first `sinks`.
   const QueryStatistics* query_statistics = nullptr;
-  /// Averaged over positions n to n + `future` - 1; comes with `query_statistics`.
+  /// Averaged over positions n to n + `future_positions` - 1; comes with `query_statistics`.
   const MeanRotation* future_rotation = nullptr;
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
@@ -231,18 +203,38 @@ struct CacheShape {
 /// Stands for the queries of the whole prompt.
 inline constexpr size_t kAllQueries = static_cast<size_t>(-1);
 
+/// An option that a method declares for itself. Methods that share a name must mean the same by it.
+struct OwnOption {
+  std::string_view name;
+  std::string_view values;  ///< "N", "X", "true|false", or the words it takes: "key|value|mean".
+  std::string_view help;
+  OptionValue initial;  ///< Without being given; its type is the option's.
+};
+
+/// An option changes nothing unless another one has a value with which `holds`.
+struct OptionCondition {
+  std::string_view option;
+  std::string_view other;
+  bool (*holds)(const CompressionOptions&);
+};
+
 /// A compression method: a name, where it comes from, and how it scores.
 struct Method {
   std::string_view name;
   std::string_view summary;
-  std::string_view paper;                 ///< Title and identifier of the source.
-  std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
+  std::string_view paper;  ///< Title and identifier of the source.
+  /// Names of the shared options it reads, besides budget. Those of its own are added.
+  std::vector<std::string_view> options;
+  std::vector<OwnOption> own_options;
+  std::vector<OptionCondition> conditions;  ///< Of its own options.
   CompressionOptions defaults;
   /// What the authors use, where that differs.
   std::optional<CompressionOptions> paper_defaults;
   ScoreKind score_kind = ScoreKind::kMass;
   bool allocates = true;  ///< Reads the allocation's options and `critical` too.
-  bool needs_query_statistics = false;
+  /// Over how many positions to come it averages what it learns of all queries; null: it needs no
+  /// `query_statistics`.
+  size_t (*future_positions)(const CompressionOptions&) = nullptr;
   /// How many of the last queries it looks at; null means none.
   size_t (*observed_queries)(const CompressionOptions&) = nullptr;
   /// How many of the last attention outputs it has a use for, at most as many as queries; null
@@ -250,6 +242,8 @@ struct Method {
   size_t (*observed_outputs)(const CompressionOptions&) = nullptr;
   /// Whether it reads `LayerObservation::attention_sums`; null means never.
   bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
+  /// Whether it keeps some layers whole, beyond the budget; null means never.
+  bool (*keeps_layers)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
   void (*check)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use with a model of this shape; may be null.
@@ -310,6 +304,14 @@ void validate(const CompressionOptions& options);
 /// Throws also if they are unusable for any prompt of a model of this shape: a ladder over more
 /// layers than there are, a profile of other layers, ... Where no layer is compressed, all suit.
 void validate(const CompressionOptions& options, const CacheShape& shape);
+/// What an option that the method declares for itself has been given, or is without. Throws `Error`
+/// (kInvalidArgument) if the method has no such option, or another type was given.
+bool own_switch(const CompressionOptions& options, std::string_view option);
+int own_whole(const CompressionOptions& options, std::string_view option);
+double own_real(const CompressionOptions& options, std::string_view option);
+/// Which of its words: "mean" is 2 of "key|value|mean".
+size_t own_word(const CompressionOptions& options, std::string_view option);
+
 /// Whether the method reads W_O, so that the caller must provide `LayerObservation::output`.
 bool needs_output_factor(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::output_weights`.
@@ -322,6 +324,10 @@ size_t observed_outputs(const CompressionOptions& options);
 bool needs_attention_sums(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.
 bool needs_query_statistics(const CompressionOptions& options);
+/// Over how many positions to come `future_rotation` is averaged: 0 without one.
+size_t future_positions(const CompressionOptions& options);
+/// Whether some layers are kept whole, beyond the budget.
+bool keeps_layers(const CompressionOptions& options);
 
 /// Which positions each cache head keeps. With n <= budget everything is kept.
 /// Throws `Error` (kInvalidArgument) on options that `validate` refuses or shapes that do not fit,

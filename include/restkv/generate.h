@@ -79,20 +79,28 @@ struct GenerationResult {
   }
 };
 
+/// Who says how a sequence goes on.
+class TokenSource {
+ public:
+  virtual ~TokenSource() = default;
+  /// The next token, to be appended to the sequence whose last logits [V] are `logits`; none at the
+  /// end.
+  virtual std::optional<int32_t> next(std::span<const float> logits) = 0;
+};
+
 /// A text being written, whoever decodes its tokens.
-class Generation {
+class Generation : public TokenSource {
  public:
   /// `tokenizer` must outlive it, and so must `sampler`: one that has sampled before goes on with
   /// what it remembers. Without it, `options.sampling` make a new one. Throws as `validate` does.
   Generation(const Tokenizer& tokenizer, GenerationOptions options, Sampler* sampler = nullptr);
-  ~Generation();
+  ~Generation() override;
   Generation(Generation&&) noexcept;
   Generation& operator=(Generation&&) noexcept;
 
-  /// The next token, to be appended to the sequence whose last logits [V] are `logits`; none at the
-  /// end. Throws `Error` (kInvalidArgument) if biases, `min_tokens` and the constraint forbid all
+  /// Throws `Error` (kInvalidArgument) if biases, `min_tokens` and the constraint forbid all
   /// tokens.
-  std::optional<int32_t> next(std::span<const float> logits);
+  std::optional<int32_t> next(std::span<const float> logits) override;
   /// What has been written so far; complete after the end.
   [[nodiscard]] const GenerationResult& result() const;
 

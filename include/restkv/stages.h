@@ -30,7 +30,7 @@ struct RowCombination {
 constexpr size_t kMostCombinations = 3;
 
 /// Makes one to kMostCombinations such sums in one pass over the keys, without ever holding A. The
-/// softmax denominators come from `LayerObservation::log_sums` or, if nobody has them, from a pass
+/// softmax denominators come from `LayerObservation::lse` or, if nobody has them, from a pass
 /// of their own. Throws `Error` (kInput) if a query or a key is NaN or infinite, (kInvalidArgument)
 /// for other numbers.
 void combine_window(const LayerObservation& layer, size_t window,

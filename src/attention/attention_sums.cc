@@ -32,8 +32,8 @@ struct KeyTile {
 /// Adds the weights of kRows queries, rows i, i + 1, ... of one head, to sums [kTilePositions].
 template <size_t kRows>
 HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
-                         const AttentionOptions& options, const float* log_sums, size_t head,
-                         size_t i, KeyTile& tile, float* HWY_RESTRICT sums) {
+                         const AttentionOptions& options, const float* lse, size_t head, size_t i,
+                         KeyTile& tile, float* HWY_RESTRICT sums) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   float* HWY_RESTRICT logits = tile.logits.data();
@@ -60,7 +60,7 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
     auto total = hn::Load(d, sums + j);
     for (size_t r = 0; r < kRows; ++r) {
       const auto logit = hn::Load(d, logits + r * kTilePositions + j);
-      total = hn::Add(total, Exp2(d, hn::Sub(logit, hn::Set(d, log_sums[i + r] * kLog2E))));
+      total = hn::Add(total, Exp2(d, hn::Sub(logit, hn::Set(d, lse[i + r] * kLog2E))));
     }
     hn::Store(total, d, sums + j);
   }
@@ -68,8 +68,8 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
 
 /// What the keys [tile.begin, key_end) receive from all rows of one head.
 void AddTile(const Heads<const float>& queries, size_t first, const AttentionOptions& options,
-             const float* log_sums, size_t head, size_t key_end, const TileMask& mask,
-             KeyTile& tile, float* out) {
+             const float* lse, size_t head, size_t key_end, const TileMask& mask, KeyTile& tile,
+             float* out) {
   HWY_ALIGN float sums[kTilePositions] = {};
   size_t i = 0;
   size_t end = queries.rows;
@@ -92,17 +92,16 @@ void AddTile(const Heads<const float>& queries, size_t first, const AttentionOpt
     while (run_end < end && kept(run_end / kMaskTile)) run_end += kMaskTile;
     run_end = std::min(run_end, end);
     for (; i + kTileRows <= run_end; i += kTileRows) {
-      AddStrip<kTileRows>(queries, first, options, log_sums, head, i, tile, sums);
+      AddStrip<kTileRows>(queries, first, options, lse, head, i, tile, sums);
     }
-    for (; i < run_end; ++i) AddStrip<1>(queries, first, options, log_sums, head, i, tile, sums);
+    for (; i < run_end; ++i) AddStrip<1>(queries, first, options, lse, head, i, tile, sums);
   }
   for (size_t j = tile.begin; j < key_end; ++j) out[j] += sums[j - tile.begin];
 }
 
 void AttentionSums(const Heads<const float>& queries, const Heads<const float>& keys, size_t first,
-                   const AttentionOptions& options, float scale,
-                   const Matrix<const float>& log_sums, const Matrix<float>& sums,
-                   const TileMask& mask) {
+                   const AttentionOptions& options, float scale, const Matrix<const float>& lse,
+                   const Matrix<float>& sums, const TileMask& mask) {
   const size_t group = queries.heads / keys.heads;
   const size_t seen = options.causal ? first + queries.rows : keys.rows;
   const size_t tiles = hwy::DivCeil(seen, kTilePositions);
@@ -120,7 +119,7 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
                     tile.keys.data(), kTilePositions, kTilePositions);
     for (float& x : tile.keys) x *= key_scale;
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      AddTile(queries, first, options, log_sums.row(head), head, tile.begin + count, mask, tile,
+      AddTile(queries, first, options, lse.row(head), head, tile.begin + count, mask, tile,
               sums.row(head));
     }
   });
@@ -135,23 +134,23 @@ namespace restkv {
 HWY_EXPORT(AttentionSums);
 
 void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t first,
-                    const AttentionOptions& options, Matrix<const float> log_sums,
-                    Matrix<float> sums, const TileMask& mask) {
+                    const AttentionOptions& options, Matrix<const float> lse, Matrix<float> sums,
+                    const TileMask& mask) {
   if (queries.rows == 0) return;
   const size_t seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
   if (keys.heads == 0 || queries.heads % keys.heads != 0 || queries.dim != keys.dim ||
-      keys.rows < seen || log_sums.rows != queries.heads || log_sums.cols != queries.rows ||
+      keys.rows < seen || lse.rows != queries.heads || lse.cols != queries.rows ||
       sums.rows != queries.heads || sums.cols < seen) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("attention_sums: shapes do not fit: queries [{}, {}, {}] at position "
-                            "{}, keys [{}, {}, {}], log_sums [{}, {}], sums [{}, {}]",
+                            "{}, keys [{}, {}, {}], lse [{}, {}], sums [{}, {}]",
                             queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
-                            keys.dim, log_sums.rows, log_sums.cols, sums.rows, sums.cols));
+                            keys.dim, lse.rows, lse.cols, sums.rows, sums.cols));
   }
   check_mask("attention_sums", mask, queries.heads, queries.rows, first, options);
   const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(AttentionSums)
-  (queries, keys, first, options, scale, log_sums, sums, mask);
+  (queries, keys, first, options, scale, lse, sums, mask);
 }
 
 }  // namespace restkv

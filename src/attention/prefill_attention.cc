@@ -126,7 +126,7 @@ template <class Operands>
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
                  float scale, size_t kv_head, size_t begin, size_t end, const Heads<float>& out,
-                 const Matrix<float>& log_sums, const TileMask& mask,
+                 const Matrix<float>& lse, const TileMask& mask,
                  PrefillScratch<Operands>& scratch) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
@@ -242,9 +242,8 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
       const size_t head = span.head + i % share;
       float* target = out.row(head, span.begin + i / share);
       for (size_t c = 0; c < value_dim; ++c) target[c] = weighted[c] * inverse;
-      if (log_sums.data != nullptr) {
-        log_sums.row(head)[span.begin + i / share] =
-            scratch.maximum[row] / kLog2E + std::log(total);
+      if (lse.data != nullptr) {
+        lse.row(head)[span.begin + i / share] = scratch.maximum[row] / kLog2E + std::log(total);
       }
     }
   }
@@ -280,7 +279,7 @@ size_t TilePositions(const Heads<const float>& queries, const Heads<const float>
 template <class Operands>
 void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& keys,
                   const Heads<const float>& values, size_t first, const AttentionOptions& options,
-                  float scale, const Heads<float>& out, const Matrix<float>& log_sums,
+                  float scale, const Heads<float>& out, const Matrix<float>& lse,
                   const TileMask& mask) {
   static_assert(kTilePositions == kMaskTile);
   const size_t positions = TilePositions(queries, keys, values, mask.data != nullptr);
@@ -295,17 +294,17 @@ void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& k
     const size_t kv_head = order[task] / tiles;
     const size_t begin = order[task] % tiles * positions;
     PrefillTile(queries, keys, values, first, options, scale, kv_head, begin,
-                std::min(begin + positions, queries.rows), out, log_sums, mask, scratch);
+                std::min(begin + positions, queries.rows), out, lse, mask, scratch);
   });
 }
 
 void PrefillAttention(const Heads<const float>& queries, const Heads<const float>& keys,
                       const Heads<const float>& values, size_t first,
                       const AttentionOptions& options, float scale, const Heads<float>& out,
-                      const Matrix<float>& log_sums, const TileMask& mask) {
+                      const Matrix<float>& lse, const TileMask& mask) {
   WithOperands(options.precision, [&](auto* operands) HWY_ATTR {
     PrefillTiles<std::remove_pointer_t<decltype(operands)>>(queries, keys, values, first, options,
-                                                            scale, out, log_sums, mask);
+                                                            scale, out, lse, mask);
   });
 }
 
@@ -319,27 +318,26 @@ HWY_EXPORT(PrefillAttention);
 
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
-                       Heads<float> out, Matrix<float> log_sums, const TileMask& mask) {
+                       Heads<float> out, Matrix<float> lse, const TileMask& mask) {
   if (queries.rows == 0) return;
   const size_t keys_seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
   if (keys.heads == 0 || queries.heads % keys.heads != 0 || values.heads != keys.heads ||
       queries.dim != keys.dim || out.heads != queries.heads || out.rows != queries.rows ||
       out.dim != values.dim || values.rows < keys_seen || keys.rows < keys_seen ||
-      (log_sums.data != nullptr &&
-       (log_sums.rows != queries.heads || log_sums.cols != queries.rows))) {
+      (lse.data != nullptr && (lse.rows != queries.heads || lse.cols != queries.rows))) {
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format("prefill_attention: shapes do not fit: queries [{}, {}, {}] at position {}, "
-                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}], log_sums [{}, {}]",
+                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}], lse [{}, {}]",
                     queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
                     keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
-                    log_sums.rows, log_sums.cols));
+                    lse.rows, lse.cols));
   }
   require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
   const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(PrefillAttention)
-  (queries, keys, values, first, options, scale, out, log_sums, mask);
+  (queries, keys, values, first, options, scale, out, lse, mask);
 }
 
 }  // namespace restkv

@@ -24,8 +24,8 @@ struct Kind {
   std::string_view remedy;
 };
 constexpr std::array kKinds{
-    Kind{"rkv-snap"sv, "a saved session", "go on with it by --load-cache FILE"},
-    Kind{"GGUF"sv, "a GGUF model", "name models with -m FILE"},
+    Kind{"rkv-snap"sv, "a saved session", "go on with it: restkv run --load-cache FILE"},
+    Kind{"GGUF"sv, "a GGUF model", "run it: restkv run -m FILE"},
     Kind{"%PDF-"sv, "a PDF document", "extract its text: pdftotext FILE"},
     Kind{"PK\x03\x04"sv, "a zip archive (perhaps .docx, .odt or .epub)",
          "extract its text, for instance: pandoc -t plain FILE"},

@@ -29,6 +29,7 @@ std::string_view known(std::string_view name) {
 std::string to_text(const Job& job) {
   Json options = Json::object();
   for (const CompressionOption& option : compression_options()) {
+    if (!belongs_to(option, job.compression)) continue;
     options[option.name] = known(option.get(job.compression));
   }
   std::string text = Json{{"side", job.side},

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 
 #include "base/json.h"
+#include "base/stopwatch.h"
 #include "restkv/aligned.h"
 
 /// The speeds nobody can beat on this machine, and what is needed to measure against them.
@@ -14,9 +14,9 @@ AlignedVector<float> random_floats(size_t count);
 
 template <class F>
 double seconds(F&& f) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return watch.seconds();
 }
 
 template <class F>

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/system.h"
 #include "bench/environment.h"
 #include "bench/measure.h"
 #include "bench/prompt.h"
@@ -29,6 +30,7 @@
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/session_flags.h"
+#include "cli/signals.h"
 #include "restkv/error.h"
 #include "restkv/sparse.h"
 #include "restkv/tokenizer.h"
@@ -77,7 +79,7 @@ using MethodList = std::vector<std::pair<std::string, CompressionOptions>>;
 MethodList parse_methods(const BenchFlags& flags) {
   MethodList list;
   for (const std::string& text : flags.methods) {
-    const CompressionOptions options = parse_compression(text);
+    const CompressionOptions options = parse_method(text);
     if (flags.synthetic && (options.allocation != "uniform" || options.per_query_head)) {
       refuse(
           fmt::format("--synthetic fills all heads alike, which {} would not; leave one of them "

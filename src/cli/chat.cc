@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "base/parse_number.h"
+#include "base/stopwatch.h"
+#include "base/system.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"

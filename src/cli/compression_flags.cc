@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/option_text.h"
 #include "cli/options.h"
@@ -23,48 +24,9 @@ std::string flag_name(std::string_view option) {
 constexpr const char* kPreset = "preset";
 constexpr const char* kBudget = "budget";
 
-CompressionOptions preset_options(const std::string& method, std::string_view preset) {
-  if (preset == "default") return default_options(method);
-  if (preset == "paper") return paper_options(method);
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("preset is \"{}\"; expected default or paper", preset));
-}
-
-/// The preset of a method with some options (by name) changed. Throws `Error` (kInvalidArgument)
-/// for an option that the method would ignore.
-CompressionOptions with_options(const std::string& name,
-                                const std::map<std::string, std::string>& values) {
-  const Method& method = find_method(name);
-  const auto preset = values.find(kPreset);
-  CompressionOptions options =
-      preset_options(name, preset == values.end() ? "default" : preset->second);
-  for (const auto& [option, value] : values) {
-    if (option == kPreset) continue;
-    const CompressionOption& row = find_compression_option(option);
-    const bool has_budget = option == kBudget && name != "full";
-    const bool read = has_budget || std::find(method.options.begin(), method.options.end(),
-                                              option) != method.options.end();
-    if (!read) {
-      std::string read_flags = "--budget";
-      for (const std::string_view other : method.options) read_flags += ", " + flag_name(other);
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has no effect on method {}, which {}; leave it out or choose "
-                              "another method",
-                              flag_name(option), name,
-                              name == "full" ? "keeps everything" : "reads " + read_flags));
-    }
-    row.set(options, value);
-  }
-  for (const auto& [option, value] : values) {
-    const std::string_view other = overridden_by(options, option);
-    if (other.empty()) continue;
-    notice(fmt::format("{} has no effect beside {} {}", flag_name(option), flag_name(other),
-                       find_compression_option(other).get(options)));
-  }
-  if (preset != values.end() && name == "full") {
-    notice("--preset has no effect on method full, which has no other options");
-  }
-  return options;
+CompressionOptions say_notices(GivenCompression given) {
+  for (const std::string& text : given.notices) notice(text);
+  return std::move(given.options);
 }
 
 }  // namespace
@@ -91,7 +53,7 @@ void CompressionFlags::declare(CLI::App& app) {
 }
 
 CompressionOptions CompressionFlags::resolve() const {
-  CompressionOptions options = with_options(method_, values_);
+  CompressionOptions options = say_notices(with_options(method_, values_, flag_name));
   validate(options);
   return options;
 }
@@ -109,19 +71,15 @@ std::string CompressionFlags::profile() const {
   return given == values_.end() || given->second == "none" ? "" : given->second;
 }
 
-CompressionOptions parse_compression(std::string_view text) {
-  const OptionText parts = parse_option_text(text);
-  std::map<std::string, std::string> values;
-  for (const auto& [option, value] : parts.options) {
-    if (option == kBudget) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("\"{}\" gives a budget, which all methods here have from --budget or "
-                              "--budgets; leave it out",
-                              text));
-    }
-    values[std::string(option)] = value;
+CompressionOptions parse_method(std::string_view text) {
+  for (const auto& [option, value] : parse_option_text(text).options) {
+    if (option != kBudget) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("\"{}\" gives a budget, which all methods here have from --budget or "
+                            "--budgets; leave it out",
+                            text));
   }
-  return with_options(std::string(parts.name), values);
+  return say_notices(parse_compression(text, flag_name));
 }
 
 }  // namespace restkv::cli

@@ -28,9 +28,8 @@ class CompressionFlags {
   std::map<std::string, std::string> values_;  // option name -> text from the command line
 };
 
-/// "snapkv:kernel=21:allocation=ada", "restkv:preset=paper": a method and options by name, the
-/// preset first wherever it stands. Throws like `resolve`, also for a budget; does not `validate`,
-/// since that follows.
-CompressionOptions parse_compression(std::string_view text);
+/// What `parse_compression` makes of "snapkv:kernel=21", saying its notices. Throws as that does,
+/// also for a budget.
+CompressionOptions parse_method(std::string_view text);
 
 }  // namespace restkv::cli

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -10,12 +9,15 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/stopwatch.h"
+#include "base/system.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
+#include "cli/signals.h"
 #include "eval/needle.h"
 #include "eval/notices.h"
 #include "report/needle_report.h"
@@ -26,8 +28,6 @@
 
 namespace restkv::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// Long enough for a seven-digit number, one token per digit, and the end of the sentence.
 constexpr size_t kAnswerTokens = 16;
@@ -47,7 +47,7 @@ struct DemoFlags {
 };
 
 /// A column of the comparison.
-struct Contestant {
+struct MethodSpec {
   std::string label;
   CompressionOptions options;
 };
@@ -70,14 +70,14 @@ std::vector<std::string> all_methods() {
   return list;
 }
 
-std::vector<Contestant> contestants(const DemoFlags& flags) {
-  std::vector<Contestant> list;
+std::vector<MethodSpec> method_specs(const DemoFlags& flags) {
+  std::vector<MethodSpec> list;
   const auto add = [&](const std::string& text) {
     std::string label = text;  // "snapkv:kernel=21" reads "snapkv kernel=21"
     std::replace(label.begin(), label.end(), ':', ' ');
-    if (std::ranges::find(list, label, &Contestant::label) != list.end()) return;  // also in "all"
+    if (std::ranges::find(list, label, &MethodSpec::label) != list.end()) return;  // also in "all"
     if (label == "full") return;  // it is there anyway, once
-    list.push_back({label, parse_compression(text)});
+    list.push_back({label, parse_method(text)});
   };
   for (const std::string& text : flags.methods) {
     if (text != "all") {
@@ -127,7 +127,7 @@ EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleReques
   return needle;
 }
 
-eval::NeedleReport compare(const DemoFlags& flags, const std::vector<Contestant>& methods) {
+eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>& methods) {
   const Model model(flags.model);
   if (flags.tokens > model.config().context_length) {  // before the prompt is invented
     throw Error(ErrorCode::kInvalidArgument,
@@ -168,7 +168,7 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<Contestant>
     std::vector<CacheRequest> requests(1);
     requests[0].options = default_options("full");
     for (const int budget : flags.budgets) {
-      for (const Contestant& method : methods) {
+      for (const MethodSpec& method : methods) {
         CacheRequest& request = requests.emplace_back();
         request.options = method.options;
         request.options.budget = budget;
@@ -176,13 +176,13 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<Contestant>
         entries.push_back({method.label, budget});
       }
     }
-    const auto start = Clock::now();
+    const Stopwatch watch;
     const std::vector<float> logits = engine.prefill(needle.tokens, requests, [&](double done) {
       progress.update(share_of_prompt(i, 0.7 * done),
                       fmt::format("prompt {}/{}: reading", i + 1, flags.depths));
       return !interrupted();
     });
-    double prefill_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    double prefill_seconds = watch.seconds();
     for (const CacheRequest& request : requests) prefill_seconds -= request.compress_seconds;
 
     report.prompt_tokens = std::max(report.prompt_tokens, needle.tokens.size());
@@ -240,9 +240,9 @@ int demo(const DemoFlags& flags) {
                 essay ? "--haystack essay needs its text: --essay FILE"
                       : "--essay has an effect with --haystack essay only");
   }
-  const std::vector<Contestant> methods = contestants(flags);
+  const std::vector<MethodSpec> methods = method_specs(flags);
   for (const int budget : flags.budgets) {
-    for (Contestant method : methods) {
+    for (MethodSpec method : methods) {
       method.options.budget = budget;
       validate(method.options);  // before minutes of work
     }

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/parse_number.h"
 #include "base/progress.h"
+#include "base/system.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
 #include "cli/options.h"
@@ -21,6 +22,7 @@
 #include "cli/process.h"
 #include "cli/recipe_flags.h"
 #include "cli/session_flags.h"
+#include "cli/signals.h"
 #include "eval/notices.h"
 #include "eval/recipe.h"
 #include "eval/results.h"
@@ -77,7 +79,7 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
         {.name = "full", .method = "full", .budget = 0, .options = default_options("full")});
   }
   for (const std::string& method : flags.methods) {
-    const CompressionOptions options = parse_compression(method);
+    const CompressionOptions options = parse_method(method);
     if (options.method == "full") {
       if (!flags.no_full) continue;  // it is there already
       throw Error(ErrorCode::kInvalidArgument, "--method full contradicts --no-full");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/system.h"
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/process.h"

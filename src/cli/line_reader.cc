@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "cli/process.h"
+#include "cli/signals.h"
 #include "cli/standard_input.h"
 #include "restkv/error.h"
 

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
-#include "base/json.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
@@ -14,8 +13,10 @@
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
+#include "cli/run_stats.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
+#include "cli/signals.h"
 #include "cli/turn.h"
 #include "engine/snapshot.h"
 #include "restkv/conversation.h"
@@ -39,146 +40,6 @@ struct RunFlags {
   SessionFlags session;
   bool stats = false;
   std::string stats_json;
-};
-
-/// What a run cost; filled as the run goes on, so that an interrupted one can tell too.
-struct RunStats {
-  std::string method;
-  int budget = 0;  // 0: all is kept
-  std::string kv_type;
-  size_t layers = 0;
-  size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget
-  size_t prompt_tokens = 0;
-  size_t cached_tokens = 0;  // read by an earlier run
-  double load_seconds = 0;
-  double cache_load_seconds = 0;
-  double prefill_seconds = 0;  // up to the first token
-  double compress_seconds = 0;
-  size_t generated_tokens = 0;
-  std::optional<std::string> finish_reason;  // none if no answer was wanted, or there is none yet
-  double decode_tokens_per_second = 0;
-  size_t kv_bytes_full = 0;
-  size_t kv_bytes_kept = 0;
-  SparseOptions sparse_options;
-  SparseReport sparse;
-  bool interrupted = false;
-
-  [[nodiscard]] double prefill_tokens_per_second() const {
-    return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
-  }
-  /// A share of all tiles or attention, then of each layer, with that of its heads which have least
-  /// and most.
-  [[nodiscard]] std::string per_layer(double (SparseReport::Head::*share)() const) const {
-    const auto percent = [&](const SparseReport::Head& counts) { return 100 * (counts.*share)(); };
-    if (sparse.total().visible_tiles == 0) return "100.0% (no layer was sparse)";
-    std::string text =
-        fmt::format("{:.1f}%; layer: mean (head with least, most)", percent(sparse.total()));
-    for (size_t layer = 0; layer < sparse.layers; ++layer) {
-      if (sparse.layer(layer).visible_tiles == 0) continue;  // stayed dense
-      double least = 100;
-      double most = 0;
-      for (size_t h = 0; h < sparse.query_heads; ++h) {
-        least = std::min(least, percent(sparse.head(layer, h)));
-        most = std::max(most, percent(sparse.head(layer, h)));
-      }
-      text += fmt::format("\n{:<22} {:>3}: {:5.1f}% ({:.1f}, {:.1f})", "", layer,
-                          percent(sparse.layer(layer)), least, most);
-    }
-    return text;
-  }
-  [[nodiscard]] Json sparse_json() const {
-    if (sparse_options.pattern == "dense") return "dense";
-    const auto heads = [&](double (SparseReport::Head::*share)() const) {
-      Json table = Json::array();
-      for (size_t layer = 0; layer < sparse.layers; ++layer) {
-        std::vector<double> row;
-        for (size_t h = 0; h < sparse.query_heads; ++h) {
-          row.push_back((sparse.head(layer, h).*share)());
-        }
-        table.push_back(row);
-      }
-      return table;
-    };
-    Json json{{"pattern", describe_sparse(sparse_options)},
-              {"attention_seconds", sparse.attention_seconds},
-              {"search_seconds", sparse.search_seconds},
-              {"density", sparse.total().density()},
-              {"density_of_layers_and_heads", heads(&SparseReport::Head::density)}};
-    if (sparse_options.measure_recall) {
-      json["recall_seconds"] = sparse.recall_seconds;
-      json["recall"] = sparse.total().recall();
-      json["recall_of_layers_and_heads"] = heads(&SparseReport::Head::recall);
-    }
-    return json;
-  }
-  [[nodiscard]] std::string text() const {
-    std::string text;
-    const auto row = [&](std::string_view name, const std::string& value) {
-      text += fmt::format("{:<22} {}\n", name, value);
-    };
-    const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
-    row("method", method == "full" ? method : fmt::format("{} (budget {})", method, budget));
-    if (window_layers > 0) {
-      row("sliding windows",
-          fmt::format("{} of {} layers keep theirs; the budget is for the others", window_layers,
-                      layers));
-    }
-    row("prompt tokens", fmt::format("{}", prompt_tokens));
-    row("model loaded in", fmt::format("{:.3f} s", load_seconds));
-    if (cached_tokens > 0) {
-      row("cache loaded in",
-          fmt::format("{:.3f} s ({} tokens were read before)", cache_load_seconds, cached_tokens));
-    }
-    if (prefill_seconds > 0) {  // otherwise the prompt was not read to its end
-      row("time to first token",
-          fmt::format("{:.3f} s ({:.0f} tokens/s; compression {:.3f} s)", prefill_seconds,
-                      prefill_tokens_per_second(), compress_seconds));
-      if (sparse_options.pattern != "dense") {
-        row("sparse prefill", describe_sparse(sparse_options));
-        row("  attention", fmt::format("{:.3f} s, and {:.3f} s to choose its tiles",
-                                       sparse.attention_seconds, sparse.search_seconds));
-        row("  density", per_layer(&SparseReport::Head::density));
-        if (sparse_options.measure_recall) {
-          row("  recall", per_layer(&SparseReport::Head::recall));
-          row("  recall measured in", fmt::format("{:.3f} s", sparse.recall_seconds));
-        }
-      }
-      row("generated tokens",
-          fmt::format("{} ({:.1f} tokens/s)", generated_tokens, decode_tokens_per_second));
-      row("KV cache kept", fmt::format("{} in {} of {} in f16 ({:.1f}%)", bytes(kv_bytes_kept),
-                                       kv_type, bytes(kv_bytes_full),
-                                       100.0 * static_cast<double>(kv_bytes_kept) /
-                                           static_cast<double>(kv_bytes_full)));
-    }
-    row("peak resident memory", bytes(peak_resident_bytes()));
-    if (interrupted) text += "interrupted; figures up to there\n";
-    text.pop_back();
-    return text;
-  }
-  [[nodiscard]] std::string json() const {
-    return Json{{"method", method},
-                {"budget", budget},
-                {"kv_type", kv_type},
-                {"layers", layers},
-                {"window_layers", window_layers},
-                {"prompt_tokens", prompt_tokens},
-                {"cached_tokens", cached_tokens},
-                {"load_seconds", load_seconds},
-                {"cache_load_seconds", cache_load_seconds},
-                {"time_to_first_token_seconds", prefill_seconds},
-                {"prefill_tokens_per_second", prefill_tokens_per_second()},
-                {"compress_seconds", compress_seconds},
-                {"sparse", sparse_json()},
-                {"generated_tokens", generated_tokens},
-                {"finish_reason", finish_reason ? Json(*finish_reason) : Json(nullptr)},
-                {"decode_tokens_per_second", decode_tokens_per_second},
-                {"kv_bytes_full", kv_bytes_full},
-                {"kv_bytes_kept", kv_bytes_kept},
-                {"peak_resident_bytes", peak_resident_bytes()},
-                {"interrupted", interrupted}}
-               .dump(2) +
-           "\n";
-  }
 };
 
 /// A conversation of one turn, or a plain text where there is no template or none is wanted.

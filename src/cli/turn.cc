@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "base/progress.h"
+#include "base/stopwatch.h"
 #include "cli/process.h"
+#include "cli/signals.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {

@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
+#include <vector>
 
 #include "base/parse_number.h"
+#include "compress/own_options.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -14,28 +17,12 @@ namespace {
 template <class Enum>
 struct Words;
 template <>
-struct Words<Indicator> {
-  static constexpr std::array kList{"reconstruction", "attention", "attention-value"};
-};
-template <>
-struct Words<ReconstructionOrder> {
-  static constexpr std::array kList{"after", "before"};
-};
-template <>
-struct Words<Temporal> {
-  static constexpr std::array kList{"ema", "mean", "inverse-ema", "newest"};
-};
-template <>
 struct Words<Pooling> {
   static constexpr std::array kList{"none", "average", "max", "adaptive"};
 };
 template <>
 struct Words<GroupReduce> {
   static constexpr std::array kList{"mean", "max", "sum"};
-};
-template <>
-struct Words<Leverage> {
-  static constexpr std::array kList{"key", "value", "mean", "product"};
 };
 template <>
 struct Words<PyramidVariant> {
@@ -96,8 +83,12 @@ void set(std::string_view name, CompressionOptions& options, std::string_view va
   parse(name, value, options.*kField);
 }
 template <auto kField>
-std::string get(const CompressionOptions& options) {
+std::string get(std::string_view /*name*/, const CompressionOptions& options) {
   return print(options.*kField);
+}
+template <auto kField>
+double real(const CompressionOptions& options, std::string_view /*name*/) {
+  return options.*kField;
 }
 
 void set_kernel(std::string_view name, CompressionOptions& options, std::string_view value) {
@@ -109,7 +100,7 @@ void set_kernel(std::string_view name, CompressionOptions& options, std::string_
   }
   options.kernel = kernel;
 }
-std::string get_kernel(const CompressionOptions& options) {
+std::string get_kernel(std::string_view /*name*/, const CompressionOptions& options) {
   return options.kernel == kAutoKernel ? "auto" : print(options.kernel);
 }
 
@@ -118,30 +109,19 @@ using Options = CompressionOptions;
 template <auto kField>
 consteval CompressionOption option(std::string_view name, std::string_view values,
                                    std::string_view help) {
-  CompressionOption row{name, values, help, &set<kField>, &get<kField>};
-  if constexpr (std::is_same_v<decltype(kField), double Options::*>) row.real = kField;
+  CompressionOption row{name, values, help, &set<kField>, &get<kField>, nullptr, true};
+  if constexpr (std::is_same_v<decltype(kField), double Options::*>) row.real = &real<kField>;
   return row;
 }
 
-constexpr std::array kOptions{
+constexpr std::array kShared{
     option<&Options::budget>("budget", "N", "tokens kept per KV head, observation window included"),
     option<&Options::window>("window", "N", "observation window: last tokens, always kept"),
     option<&Options::sinks>("sinks", "N", "first tokens that always stay"),
-    option<&Options::indicator>("indicator", "reconstruction|attention|attention-value",
-                                "what a token's score measures"),
-    option<&Options::order>("order", "after|before",
-                            "reconstruction error after the moving average, or before it"),
-    option<&Options::temporal>("temporal", "ema|mean|inverse-ema|newest",
-                               "how the rows of the window are combined"),
-    option<&Options::alpha>("alpha", "X", "weight of the newer row in the moving average"),
-    option<&Options::tau>("tau", "X", "exponent of the reconstruction norm"),
-    option<&Options::use_wo>("use_wo", "true|false", "measure the error after W_O"),
-    option<&Options::normalize>("normalize", "true|false",
-                                "divide the error by the norm of the output (order before)"),
     option<&Options::pooling>("pooling", "none|average|max|adaptive",
                               "how scores are smoothed along positions"),
     CompressionOption{"kernel", "N|auto", "pooling width, odd; auto: 3 and 21 wide at once",
-                      set_kernel, get_kernel},
+                      set_kernel, get_kernel, nullptr, true},
     option<&Options::drift_scale>("drift_scale", "X",
                                   "positions of drift per step of the adaptive window (beta)"),
     option<&Options::group_reduce>("group_reduce", "mean|max|sum",
@@ -150,28 +130,8 @@ constexpr std::array kOptions{
                                             "let them agree before scores are smoothed"),
     option<&Options::per_query_head>("per_query_head", "true|false",
                                      "one selection per query head, as in the published code"),
-    option<&Options::acausal>("acausal", "true|false",
-                              "let queries before the window see the future, as published"),
-    option<&Options::ladder_span>("ladder_span", "N",
-                                  "layers that keep the same token; 0: half of them"),
-    option<&Options::ladder_overlap>("ladder_overlap", "N",
-                                     "layers that neighbouring rungs of the ladder share"),
-    option<&Options::lag>("lag", "N", "tokens per partition"),
-    option<&Options::cross_scoring>("cross_scoring", "true|false",
-                                    "compare scores, not ranks, between partitions"),
-    option<&Options::future>("future", "N", "positions to come that are averaged over"),
-    option<&Options::use_covariance>("use_covariance", "true|false",
-                                     "expect queries to spread as they did"),
-    option<&Options::use_value_norm>("use_value_norm", "true|false",
-                                     "weigh expected attention by the norm of the value"),
-    option<&Options::epsilon>("epsilon", "X", "added to expected attention before it is weighed"),
-    option<&Options::leverage>("leverage", "key|value|mean|product", "whose leverage counts"),
-    option<&Options::local_window>("local_window", "N",
-                                   "positions per block of normalised leverages; 0: all"),
     option<&Options::block_size>("block_size", "N",
                                  "feed N positions at a time and cut after each; 0: all at once"),
-    option<&Options::skip_layers>("skip_layers", "N", "first layers that are kept whole"),
-    option<&Options::random_seed>("random_seed", "N", "start of the random numbers"),
     option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|profile",
                                  "how the budget is shared out over layers and heads"),
     option<&Options::pyramid_variant>("pyramid_variant", "balanced|authors|restkv|kvpress",
@@ -192,7 +152,6 @@ constexpr std::array kOptions{
                                        "added to scores before they are weighed"),
 };
 
-bool reconstructs(const Options& o) { return o.indicator == Indicator::kReconstruction; }
 bool allocates_pyramid(const Options& o) {
   return o.allocation == "pyramid" || o.allocation == "ada-pyramid";
 }
@@ -200,55 +159,79 @@ bool allocates_ada(const Options& o) {
   return o.allocation == "ada" || o.allocation == "ada-pyramid";
 }
 
-/// An option changes nothing unless the other one has a value with which `holds`.
-struct Condition {
-  std::string_view option;
-  std::string_view other;
-  bool (*holds)(const Options&);
-};
+/// Between shared options; those of a method stand beside it.
 constexpr std::array kConditions{
-    Condition{"order", "indicator", reconstructs},
-    Condition{"temporal", "indicator", reconstructs},
-    Condition{"alpha", "indicator", reconstructs},
-    Condition{"tau", "indicator", reconstructs},
-    Condition{"use_wo", "indicator", reconstructs},
-    Condition{"normalize", "indicator", reconstructs},
-    Condition{"alpha", "temporal",
-              [](const Options& o) {
-                return o.temporal == Temporal::kEma || o.temporal == Temporal::kInverseEma;
-              }},
-    Condition{"tau", "order",
-              [](const Options& o) { return o.order == ReconstructionOrder::kAfter; }},
-    Condition{"normalize", "order",
-              [](const Options& o) { return o.order == ReconstructionOrder::kBefore; }},
-    Condition{"kernel", "pooling", [](const Options& o) { return o.pooling != Pooling::kNone; }},
-    Condition{"drift_scale", "pooling",
-              [](const Options& o) { return o.pooling == Pooling::kAdaptive; }},
-    Condition{"epsilon", "use_value_norm", [](const Options& o) { return o.use_value_norm; }},
-    Condition{"pyramid_variant", "allocation", allocates_pyramid},
-    Condition{"pyramid_beta", "allocation", allocates_pyramid},
-    Condition{"ada_variant", "allocation", allocates_ada},
-    Condition{"ada_floor", "allocation", allocates_ada},
-    Condition{"ada_normalize", "allocation", allocates_ada},
-    Condition{"profile", "allocation", [](const Options& o) { return o.allocation == "profile"; }},
-    Condition{"critical_ratio", "critical", [](const Options& o) { return o.critical; }},
-    Condition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
+    OptionCondition{"kernel", "pooling",
+                    [](const Options& o) { return o.pooling != Pooling::kNone; }},
+    OptionCondition{"drift_scale", "pooling",
+                    [](const Options& o) { return o.pooling == Pooling::kAdaptive; }},
+    OptionCondition{"pyramid_variant", "allocation", allocates_pyramid},
+    OptionCondition{"pyramid_beta", "allocation", allocates_pyramid},
+    OptionCondition{"ada_variant", "allocation", allocates_ada},
+    OptionCondition{"ada_floor", "allocation", allocates_ada},
+    OptionCondition{"ada_normalize", "allocation", allocates_ada},
+    OptionCondition{"profile", "allocation",
+                    [](const Options& o) { return o.allocation == "profile"; }},
+    OptionCondition{"critical_ratio", "critical", [](const Options& o) { return o.critical; }},
+    OptionCondition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
 };
+
+/// Rows stay where they are: there is room for all from the beginning.
+constexpr size_t kMostOptions = 512;
+
+void add_own_options(std::vector<CompressionOption>& table, const Method& method) {
+  for (const OwnOption& own : method.own_options) {
+    if (std::ranges::find(table, own.name, &CompressionOption::name) != table.end()) continue;
+    if (table.size() == kMostOptions) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("there are {} options, and no room for {}", kMostOptions, own.name));
+    }
+    const bool real = std::holds_alternative<double>(own.initial);
+    table.push_back({.name = own.name,
+                     .values = own.values,
+                     .help = own.help,
+                     .parse = set_own_option,
+                     .print = get_own_option,
+                     .real = real ? own_real : nullptr,
+                     .shared = false});
+  }
+}
+
+std::vector<CompressionOption>& option_table() {
+  static std::vector<CompressionOption> table = [] {
+    std::vector<CompressionOption> rows;
+    rows.reserve(kMostOptions);
+    rows.assign(kShared.begin(), kShared.end());
+    for (const Method& method : methods()) add_own_options(rows, method);
+    return rows;
+  }();
+  return table;
+}
 
 }  // namespace
 
+void list_own_options(const Method& method) { add_own_options(option_table(), method); }
+
 std::string_view overridden_by(const CompressionOptions& options, std::string_view option) {
-  for (const Condition& condition : kConditions) {
-    if (condition.option == option && !condition.holds(options)) return condition.other;
-  }
-  return {};
+  const auto other_of = [&](std::span<const OptionCondition> conditions) -> std::string_view {
+    for (const OptionCondition& condition : conditions) {
+      if (condition.option == option && !condition.holds(options)) return condition.other;
+    }
+    return {};
+  };
+  const std::string_view other = other_of(kConditions);
+  return other.empty() ? other_of(find_method(options.method).conditions) : other;
 }
 
-std::span<const CompressionOption> compression_options() { return kOptions; }
+bool belongs_to(const CompressionOption& option, const CompressionOptions& options) {
+  return option.shared || find_own_option(find_method(options.method), option.name) != nullptr;
+}
+
+std::span<const CompressionOption> compression_options() { return option_table(); }
 
 const CompressionOption& find_compression_option(std::string_view name) {
   std::string names;
-  for (const CompressionOption& row : kOptions) {
+  for (const CompressionOption& row : compression_options()) {
     if (row.name == name) return row;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
   }

@@ -10,6 +10,7 @@
 #include "compress/allocation.h"
 #include "compress/critical.h"
 #include "compress/method.h"
+#include "compress/own_options.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -31,8 +32,20 @@ const Row& find(std::span<const Row> table, std::string_view what, std::string_v
   refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
-/// What every method reads by way of the chain it is part of.
-void append_shared_options(std::vector<std::string_view>& options) {
+/// An option of a method from outside must not stand for something else than a known one.
+void check_own_option(const OwnOption& option) {
+  for (const CompressionOption& known : compression_options()) {
+    if (known.name != option.name || (!known.shared && known.values == option.values)) continue;
+    refuse(fmt::format("there is an option {} already, which takes {}", known.name, known.values));
+  }
+}
+
+/// Adds to the shared options that a method names those of its own, and what every method reads by
+/// way of the chain it is part of.
+void complete_options(Method& method) {
+  std::vector<std::string_view>& options = method.options;
+  for (const OwnOption& own : method.own_options) options.push_back(own.name);
+  if (!method.allocates) return;
   options.emplace_back("allocation");
   for (const Allocation& allocation : allocations()) {
     for (const std::string_view option : allocation.options) {
@@ -67,7 +80,7 @@ std::vector<Method>& method_table() {
              random_method(),
              full_method(),
          }) {
-      if (method.allocates) append_shared_options(method.options);
+      complete_options(method);
       rows.push_back(std::move(method));
     }
     return rows;
@@ -89,14 +102,21 @@ void register_method(Method method) {
     refuse(fmt::format("method \"{}\" says not how it checks its options or how it scores",
                        method.name));
   }
-  for (const std::string_view option : method.options) find_compression_option(option);
+  for (const std::string_view option : method.options) {
+    if (!find_compression_option(option).shared) {
+      refuse(
+          fmt::format("option {} belongs to another method; declare it among own_options", option));
+    }
+  }
+  for (const OwnOption& option : method.own_options) check_own_option(option);
   if (methods().size() == kMostMethods) {
     refuse(fmt::format("there are {} methods, and no room for \"{}\"", kMostMethods, method.name));
   }
-  if (method.allocates) append_shared_options(method.options);
+  complete_options(method);
   method.defaults.method = method.name;
   if (method.paper_defaults) method.paper_defaults->method = method.name;
   method_table().push_back(std::move(method));
+  list_own_options(methods().back());
 }
 
 const Method& find_method(std::string_view name) { return find(methods(), "method", name); }
@@ -123,10 +143,13 @@ CompressionOptions paper_options(std::string_view method) {
 void validate(const CompressionOptions& options) {
   const Method& method = find_method(options.method);
   const Allocation& allocation = find_allocation(options.allocation);
+  check_own_options(options, method);
   method.check(options);
   for (const CompressionOption& option : compression_options()) {
-    if (option.real == nullptr || std::isfinite(options.*option.real)) continue;
-    refuse(fmt::format("{} is {}; expected a number", option.name, options.*option.real));
+    if (option.real == nullptr || !option.shared) continue;
+    const double value = option.real(options, option.name);
+    if (!std::isfinite(value))
+      refuse(fmt::format("{} is {}; expected a number", option.name, value));
   }
   if (!method.allocates) return;
   if (allocation.check != nullptr) allocation.check(options, method);
@@ -168,7 +191,17 @@ bool needs_attention_sums(const CompressionOptions& options) {
 }
 
 bool needs_query_statistics(const CompressionOptions& options) {
-  return find_method(options.method).needs_query_statistics;
+  return find_method(options.method).future_positions != nullptr;
+}
+
+size_t future_positions(const CompressionOptions& options) {
+  const auto future = find_method(options.method).future_positions;
+  return future != nullptr ? future(options) : 0;
+}
+
+bool keeps_layers(const CompressionOptions& options) {
+  const auto keeps = find_method(options.method).keeps_layers;
+  return keeps != nullptr && keeps(options);
 }
 
 size_t observe_window(const CompressionOptions& options) {

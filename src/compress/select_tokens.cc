@@ -95,10 +95,10 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
     refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
                        layer.queries.rows, options.method, observed));
   }
-  if (layer.log_sums.data != nullptr &&
-      (layer.log_sums.rows != layer.queries.heads || layer.log_sums.cols != layer.queries.rows)) {
-    refuse(fmt::format("log_sums are [{}, {}], but queries are {}: there is one for each query",
-                       layer.log_sums.rows, layer.log_sums.cols, shape(layer.queries)));
+  if (layer.lse.data != nullptr &&
+      (layer.lse.rows != layer.queries.heads || layer.lse.cols != layer.queries.rows)) {
+    refuse(fmt::format("lse are [{}, {}], but queries are {}: there is one for each query",
+                       layer.lse.rows, layer.lse.cols, shape(layer.queries)));
   }
   if (layer.outputs.data != nullptr &&
       (layer.outputs.heads != layer.queries.heads || layer.outputs.dim != layer.values.dim ||

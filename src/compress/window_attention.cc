@@ -30,7 +30,7 @@ namespace restkv {
 struct WindowTask {
   Heads<const float> queries;  ///< [query_heads, window, d]
   Heads<const float> keys;     ///< [kv_heads, n, d]
-  Matrix<const float> log_sums;
+  Matrix<const float> lse;
   float scale, softcap;
   AttentionPrecision precision;
   std::span<const RowCombination> combinations;
@@ -104,7 +104,7 @@ HWY_INLINE size_t VisibleOfTile(size_t begin, size_t past, size_t r) {
 /// Softmax denominators, as logarithms to base 2: out [query_heads, window]. Returns whether all
 /// logits are finite.
 template <class Operands>
-bool WindowLogSums(const WindowTask& t, const std::vector<Operands>& queries, Matrix<float> out) {
+bool WindowLse(const WindowTask& t, const std::vector<Operands>& queries, Matrix<float> out) {
   const size_t window = t.queries.rows;
   const size_t rows = t.queries.heads / t.keys.heads * window;
   const size_t past = t.keys.rows - window;
@@ -148,8 +148,8 @@ bool WindowLogSums(const WindowTask& t, const std::vector<Operands>& queries, Ma
 struct WindowRows {
   float* logits;  ///< [rows, kTilePositions]
   size_t first, rows;
-  const float* log_sums;  ///< [rows]
-  size_t begin, past;     ///< Positions of the tile's first key and of the window's first token.
+  const float* lse;    ///< [rows]
+  size_t begin, past;  ///< Positions of the tile's first key and of the window's first token.
 
   /// How many of the tile's keys a row sees.
   [[nodiscard]] HWY_INLINE size_t visible(size_t row) const {
@@ -171,7 +171,7 @@ HWY_INLINE void Weigh(const WindowRows& r, const RowCombination* combinations,
     for (size_t s = 0; s < kSums; ++s) sum[s] = hn::Load(d, sums + s * kTilePositions + j);
     for (size_t i = 0; i < r.rows; ++i) {
       float* z = r.logits + i * kTilePositions + j;
-      auto weight = Exp2<kExpDegree>(d, hn::Sub(hn::Load(d, z), hn::Set(d, r.log_sums[i])));
+      auto weight = Exp2<kExpDegree>(d, hn::Sub(hn::Load(d, z), hn::Set(d, r.lse[i])));
       if (HWY_UNLIKELY(masked)) {
         const size_t visible = r.visible(i);
         weight = hn::IfThenElseZero(hn::FirstN(d, visible - HWY_MIN(visible, j)), weight);
@@ -212,12 +212,12 @@ bool AttendWindowIn(const WindowTask& t) {
   const size_t strips = hwy::DivCeil(rows, kTileRows);
   const size_t past = t.keys.rows - window;
   const std::vector<Operands> queries = PackWindow<Operands>(t);
-  AlignedVector<float> log_sums(t.queries.heads * window);
-  if (t.log_sums.data == nullptr) {
-    if (!WindowLogSums(t, queries, {log_sums.data(), t.queries.heads, window})) return false;
+  AlignedVector<float> lse(t.queries.heads * window);
+  if (t.lse.data == nullptr) {
+    if (!WindowLse(t, queries, {lse.data(), t.queries.heads, window})) return false;
   } else {
     for (size_t h = 0; h < t.queries.heads; ++h) {
-      for (size_t r = 0; r < window; ++r) log_sums[h * window + r] = t.log_sums.row(h)[r] * kLog2E;
+      for (size_t r = 0; r < window; ++r) lse[h * window + r] = t.lse.row(h)[r] * kLog2E;
     }
   }
   std::atomic<bool> finite = true;
@@ -238,7 +238,7 @@ bool AttendWindowIn(const WindowTask& t) {
         WeighHead<Operands::kExpDegree>({.logits = weights + (i - row) * kTilePositions,
                                          .first = i % window,
                                          .rows = next - i,
-                                         .log_sums = &log_sums[kv_head * rows + i],
+                                         .lse = &lse[kv_head * rows + i],
                                          .begin = begin,
                                          .past = past},
                                         t.combinations, sums.data() + g * room);
@@ -321,16 +321,16 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
       .queries =
           layer.queries.slice_heads(first * group, heads * group).slice_rows(skipped, window),
       .keys = layer.keys.slice_heads(first, heads),
-      .log_sums = {},
+      .lse = {},
       .scale = softmax_scale(layer.scale, layer.keys.dim),
       .softcap = layer.softcap,
       .precision = layer.precision,
       .combinations = combinations,
       .weights = weights,
   };
-  if (layer.log_sums.data != nullptr) {
-    task.log_sums = layer.log_sums.slice(first * group, heads * group);
-    task.log_sums.data += skipped;
+  if (layer.lse.data != nullptr) {
+    task.lse = layer.lse.slice(first * group, heads * group);
+    task.lse.data += skipped;
   }
   if (HWY_DYNAMIC_DISPATCH(AttendWindow)(task)) return;
   throw_not_finite(layer, first, heads, window);

@@ -1,8 +1,8 @@
 #include "restkv/engine.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/stopwatch.h"
 #include "engine/checks.h"
 #include "engine/decode.h"
 #include "engine/engine_impl.h"
@@ -35,17 +35,16 @@ class RequestSink : public LayerSink {
   }
 
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
-    using Clock = std::chrono::steady_clock;
     const size_t window = model_.config().windows[layer];
     for (size_t i = 0; i < requests_.size(); ++i) {
       CacheRequest& request = requests_[i];
-      const auto start = Clock::now();
+      const Stopwatch watch;
       Selection selection = window > 0 ? last_rows(kv.heads(), kv.rows(), window)
                                        : choose(request, observer.observation(i, layer), kv);
       request.cache.gather(layer, kv.keys(), kv.values(), selection);
       if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
-      request.compress_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+      request.compress_seconds += watch.seconds();
     }
   }
 

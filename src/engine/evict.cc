@@ -1,16 +1,14 @@
 #include "engine/evict.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
+#include "base/stopwatch.h"
 #include "engine/checks.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// What one cache head may look at.
 LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& part) {
@@ -22,7 +20,7 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
   result.queries = layer.queries.slice_heads(first, heads);
-  result.log_sums = {};  // of all positions, hidden ones too
+  result.lse = {};  // of all positions, hidden ones too
   result.outputs = {};
   result.first_query_head = first;
   if (layer.attention_sums.data != nullptr) {
@@ -130,10 +128,6 @@ void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t 
   if (sequence.options.compact_positions) cache.next_position = static_cast<size_t>(budget);
 }
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 }  // namespace
 
 Selection last_rows(size_t heads, size_t n, size_t count) {
@@ -153,10 +147,11 @@ void begin_sequence(const Model& model, Sequence& sequence) {
                     "keep; switch off 'acausal'");
   }
   if (sequence.options.compact_positions &&
-      (options.allocation != "uniform" || options.per_query_head || options.skip_layers > 0)) {
+      (options.allocation != "uniform" || options.per_query_head || keeps_layers(options))) {
     throw Error(ErrorCode::kInvalidArgument,
                 "compact positions need the same number of tokens in all layers and heads: use "
-                "the allocation uniform, one selection per KV head, and skip_layers 0");
+                "the allocation uniform, one selection per KV head, and keep no layer whole "
+                "(skip_layers 0)");
   }
   CompressionOptions decoding = options;
   decoding.budget = sequence.decode_budget();
@@ -196,7 +191,7 @@ void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequen
 
 void evict(const Model& model, Workspace& workspace, Sequence& sequence, int budget) {
   if (!sequence.passes(budget, 0)) return;
-  const auto start = Clock::now();
+  const Stopwatch watch;
   const ModelConfig& c = model.config();
   CompressionOptions options = sequence.options.compression;
   options.budget = budget;
@@ -211,7 +206,7 @@ void evict(const Model& model, Workspace& workspace, Sequence& sequence, int bud
         model, [&] { keep_layer(model, workspace, sequence, options, layer, 0, kv, observer); });
   }
   finish_layers(c, sequence, budget, 0);
-  sequence.compress_seconds += seconds_since(start);
+  sequence.compress_seconds += watch.seconds();
 }
 
 void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) {
@@ -226,10 +221,10 @@ SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& s
 }
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {
-  const auto start = Clock::now();
+  const Stopwatch watch;
   keep_layer(model_, workspace_, sequence_, sequence_.options.compression, layer, added_, kv,
              observer);
-  sequence_.compress_seconds += seconds_since(start);
+  sequence_.compress_seconds += watch.seconds();
 }
 
 void SequenceSink::finish() {

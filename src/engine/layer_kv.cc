@@ -60,15 +60,15 @@ void LayerKv::copy(Heads<const float> block, size_t first, Heads<float> to) cons
 }
 
 void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
-                     Heads<float> out, Matrix<float> log_sums) {
+                     Heads<float> out, Matrix<float> lse) {
   const size_t group = queries.heads / heads_;
   for (const Part& part : parts_) {
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
-    prefill_attention(
-        queries.slice_heads(begin, count), visible(part, keys()), visible(part, values()),
-        prefix_ - part.hidden + first, options, out.slice_heads(begin, count),
-        log_sums.data != nullptr ? log_sums.slice(begin, count) : log_sums, part.mask);
+    prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),
+                      visible(part, values()), prefix_ - part.hidden + first, options,
+                      out.slice_heads(begin, count),
+                      lse.data != nullptr ? lse.slice(begin, count) : lse, part.mask);
   }
 }
 

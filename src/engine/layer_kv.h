@@ -62,9 +62,9 @@ class LayerKv {
   void store_keys(Heads<const float> keys, size_t first) { copy(keys, first, this->keys()); }
 
   /// Attention of the last rows of a block that was stored: row i of queries and out [query_heads,
-  /// m, d] is new token `first + i`. `log_sums` [query_heads, m] as in `prefill_attention`.
+  /// m, d] is new token `first + i`. `lse` [query_heads, m] as in `prefill_attention`.
   void attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
-              Heads<float> out, Matrix<float> log_sums);
+              Heads<float> out, Matrix<float> lse);
 
   /// Gives the memory back.
   void release();

@@ -26,8 +26,8 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
     sums_ = sums_ || needs_attention_sums(options);
     if (needs_query_statistics(options)) {
-      const auto future = static_cast<size_t>(options.future);
-      moments_.push_back({i, static_cast<size_t>(options.sinks), rope.mean(position + n, future)});
+      moments_.push_back({i, static_cast<size_t>(options.sinks),
+                          rope.mean(position + n, future_positions(options))});
     }
   }
 }
@@ -47,7 +47,7 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
   }
   const size_t added = std::min(observed_, n_);
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
-  query_log_sums_.begin(n_, c.query_heads, added, 1);
+  query_lse_.begin(n_, c.query_heads, added, 1);
   outputs_.begin(n_, c.query_heads, observed_outputs_, c.value_dim);
 
   if (!sums_) return;
@@ -55,13 +55,13 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
   m.sums.resize(c.query_heads, rows);
 }
 
-Matrix<float> LayerObserver::log_sums(size_t rows, size_t end) {
+Matrix<float> LayerObserver::lse(size_t rows, size_t end) {
   const size_t heads = model_.config().query_heads;
-  log_sums_ = {};
+  lse_ = {};
   if (rows == 0 || (!sums_ && end + queries_.rows <= n_)) return {};
-  log_sums_storage_.resize(heads * rows);
-  log_sums_ = {log_sums_storage_.data(), heads, rows};
-  return log_sums_;
+  lse_storage_.resize(heads * rows);
+  lse_ = {lse_storage_.data(), heads, rows};
+  return lse_;
 }
 
 void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv,
@@ -76,11 +76,10 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
       }
     });
   }
-  query_log_sums_.add({log_sums_.data, log_sums_.rows, log_sums_.cols, 1, log_sums_.stride, 1},
-                      end);
+  query_lse_.add({lse_.data, lse_.rows, lse_.cols, 1, lse_.stride, 1}, end);
   outputs_.add(outputs, end);
   if (sums_) {
-    const Matrix<float> denominators = log_sums_;
+    const Matrix<float> denominators = lse_;
     const Matrix<float> sums = memory_->sums.all();
     const size_t group = c.query_heads / kv.heads();
     for (const LayerKv::Part& part : kv.parts()) {
@@ -131,9 +130,9 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   LayerObservation result;
   result.queries = memory_->queries();
   // Denominators count the tokens that a query saw, which later ones may have lost.
-  const Heads<float>& log_sums = query_log_sums_.rows();
-  if (prefix_ == 0 && query_log_sums_.complete() && log_sums.rows == result.queries.rows) {
-    result.log_sums = {log_sums.data, log_sums.heads, log_sums.rows};
+  const Heads<float>& lse = query_lse_.rows();
+  if (prefix_ == 0 && query_lse_.complete() && lse.rows == result.queries.rows) {
+    result.lse = {lse.data, lse.heads, lse.rows};
     if (outputs_.complete()) result.outputs = outputs_.rows();
   }
   result.scale = c.attention_scale;

@@ -34,9 +34,9 @@ class LayerObserver {
   /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
   /// them, with sums for `prefix` rows; null: nothing.
   void begin_layer(size_t rows, size_t prefix = 0, LayerState* memory = nullptr);
-  /// Where attention is to leave the log-sums of `rows` new tokens up to `end`: [query_heads,
-  /// rows], or an empty view if nobody needs them.
-  Matrix<float> log_sums(size_t rows, size_t end);
+  /// Where attention is to leave the log-sum-exps (LSE) of `rows` new tokens up to `end`:
+  /// [query_heads, rows], or an empty view if nobody needs them.
+  Matrix<float> lse(size_t rows, size_t end);
   /// Takes a block's queries in, after its attention, and the outputs of the last of them. Row i is
   /// new token `first + i`; keys are there up to the last of them.
   void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first);
@@ -84,9 +84,9 @@ class LayerObserver {
   size_t prefix_ = 0;
   LayerState own_;
   LayerState* memory_ = &own_;
-  Matrix<float> log_sums_;  ///< Of the last block that left them.
-  AlignedVector<float> log_sums_storage_;
-  LastRows query_log_sums_;      ///< [query_heads, queries_.rows, 1]
+  Matrix<float> lse_;  ///< Of the last block that left them.
+  AlignedVector<float> lse_storage_;
+  LastRows query_lse_;           ///< [query_heads, queries_.rows, 1]
   size_t observed_outputs_ = 0;  ///< Outputs of the last queries that are kept.
   LastRows outputs_;             ///< [query_heads, observed_outputs_, d]
   AlignedVector<float> unrotated_;

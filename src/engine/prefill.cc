@@ -132,11 +132,11 @@ void Prefill::run_block() {
       [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
         kv.store(k, v, first);
         const size_t skipped = q.rows - out.rows;
-        Matrix<float> log_sums = observed_ ? observer_.log_sums(out.rows, end) : Matrix<float>();
-        if (is_sparse_) log_sums = sparse_.begin_block(q, kv, first, log_sums);
+        Matrix<float> lse = observed_ ? observer_.lse(out.rows, end) : Matrix<float>();
+        if (is_sparse_) lse = sparse_.begin_block(q, kv, first, lse);
         kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
-                  attention_options(model_, layer_), out, log_sums);
-        if (is_sparse_) sparse_.end_block(q, kv, first, log_sums);
+                  attention_options(model_, layer_), out, lse);
+        if (is_sparse_) sparse_.end_block(q, kv, first, lse);
         if (observed_) observer_.add(q, out, kv, first);
       });
   first_ = end;

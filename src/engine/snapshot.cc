@@ -74,8 +74,12 @@ class Hash {
 void write_options(const SessionOptions& options, ByteWriter& out) {
   // By name: later versions may have more of them.
   out.text(options.compression.method);
-  out.number<uint64_t>(compression_options().size());
+  const auto belongs = [&](const CompressionOption& o) {
+    return belongs_to(o, options.compression);
+  };
+  out.number<uint64_t>(std::ranges::count_if(compression_options(), belongs));
   for (const CompressionOption& option : compression_options()) {
+    if (!belongs(option)) continue;
     out.text(option.name);
     out.text(option.get(options.compression));
   }
@@ -93,7 +97,9 @@ SessionOptions read_options(ByteReader& in) {
     const auto count = in.number<uint64_t>();
     for (uint64_t i = 0; i < count; ++i) {
       const CompressionOption& option = find_compression_option(in.text());
-      option.set(options.compression, in.text());
+      const std::string value = in.text();
+      // Earlier versions wrote those of other methods, too.
+      if (belongs_to(option, options.compression)) option.set(options.compression, value);
     }
     validate(options.compression);
     options.kv_type = find_kv_type(in.text());

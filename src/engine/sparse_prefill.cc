@@ -8,11 +8,6 @@
 namespace restkv {
 namespace {
 
-double seconds_between(std::chrono::steady_clock::time_point begin,
-                       std::chrono::steady_clock::time_point end) {
-  return std::chrono::duration<double>(end - begin).count();
-}
-
 /// Key row, among those of a part, of a new token.
 size_t row_of(const LayerKv::Part& part, size_t prefix, size_t token) {
   return prefix - part.hidden + token;
@@ -35,7 +30,7 @@ bool SparsePrefill::begin_layer(size_t layer, const AttentionOptions& attention,
   // Methods that observe every query have no window that could stay dense.
   const size_t window = std::max(kMaskTile, dense_rows < n ? dense_rows : 0);
   if (pattern_ == nullptr || n <= window + kMaskTile) return false;
-  start_ = Clock::now();
+  search_ = Stopwatch();
   layer_ = layer;
   attention_ = attention;
   dense_from_ = (n - window) / kMaskTile * kMaskTile;
@@ -58,12 +53,12 @@ void SparsePrefill::look_ahead(Heads<const float> last_queries, LayerKv& kv) {
                                                   .last_queries = last_queries.slice_heads(
                                                       part.head * group, part.heads * group)});
   }
-  report_.search_seconds += seconds_between(start_, Clock::now());
+  report_.search_seconds += search_.seconds();
 }
 
 Matrix<float> SparsePrefill::begin_block(Heads<const float> queries, LayerKv& kv, size_t first,
-                                         Matrix<float> log_sums) {
-  start_ = Clock::now();
+                                         Matrix<float> lse) {
+  search_ = Stopwatch();
   const size_t group = queries.heads / kv.heads();
   const size_t sparse_rows = first < dense_from_ ? std::min(queries.rows, dense_from_ - first) : 0;
   for (size_t i = 0; i < parts_.size(); ++i) {
@@ -86,22 +81,22 @@ Matrix<float> SparsePrefill::begin_block(Heads<const float> queries, LayerKv& kv
     count(part.head * group, part.heads * group, row_of(part, kv.prefix(), first), queries.rows,
           part.mask);
   }
-  if (options_.measure_recall && log_sums.data == nullptr) {
-    log_sums_.resize(queries.heads * queries.rows);
-    log_sums = {log_sums_.data(), queries.heads, queries.rows};
+  if (options_.measure_recall && lse.data == nullptr) {
+    lse_.resize(queries.heads * queries.rows);
+    lse = {lse_.data(), queries.heads, queries.rows};
   }
-  attention_start_ = Clock::now();
-  report_.search_seconds += seconds_between(start_, attention_start_);
-  return log_sums;
+  report_.search_seconds += search_.seconds();
+  attending_ = Stopwatch();
+  return lse;
 }
 
 void SparsePrefill::end_block(Heads<const float> queries, LayerKv& kv, size_t first,
-                              Matrix<const float> log_sums) {
-  const auto end = Clock::now();
-  report_.attention_seconds += seconds_between(attention_start_, end);
+                              Matrix<const float> lse) {
+  report_.attention_seconds += attending_.seconds();
+  const Stopwatch measuring;
   if (!options_.measure_recall) return;
-  measure(queries, kv, first, log_sums);
-  report_.recall_seconds += seconds_between(end, Clock::now());
+  measure(queries, kv, first, lse);
+  report_.recall_seconds += measuring.seconds();
 }
 
 void SparsePrefill::mark_always(const LayerKv::Part& part, size_t prefix, size_t first, size_t rows,
@@ -141,7 +136,7 @@ void SparsePrefill::count(size_t head, size_t heads, size_t row, size_t rows,
 }
 
 void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t first,
-                            Matrix<const float> log_sums) {
+                            Matrix<const float> lse) {
   const size_t end = std::min(first + queries.rows, dense_from_);
   std::vector<size_t> rows;  // one query of each block, at changing places: 29 is prime to 64
   for (size_t block = first / kMaskTile; block * kMaskTile < end; ++block) {
@@ -152,13 +147,13 @@ void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t firs
     const size_t begin = part.head * group;
     const size_t heads = part.heads * group;
     const AlignedVector<float> exact =
-        exact_log_sums(queries.slice_heads(begin, heads), rows, kv.visible(part, kv.keys()),
-                       kv.visible(part, kv.values()), row_of(part, kv.prefix(), first));
+        exact_lse(queries.slice_heads(begin, heads), rows, kv.visible(part, kv.keys()),
+                  kv.visible(part, kv.values()), row_of(part, kv.prefix(), first));
     for (size_t h = 0; h < heads; ++h) {
       SparseReport::Head& head = entry(begin + h);
       for (size_t i = 0; i < rows.size(); ++i) {
         const double share = std::min(
-            1.0, std::exp(double{log_sums.row(begin + h)[rows[i]]} - exact[h * rows.size() + i]));
+            1.0, std::exp(double{lse.row(begin + h)[rows[i]]} - exact[h * rows.size() + i]));
         ++head.sampled;
         head.recall_sum += share;
         head.lowest_recall = std::min(head.lowest_recall, share);
@@ -167,12 +162,11 @@ void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t firs
   }
 }
 
-AlignedVector<float> SparsePrefill::exact_log_sums(Heads<const float> queries,
-                                                   std::span<const size_t> rows,
-                                                   Heads<const float> keys,
-                                                   Heads<const float> values, size_t first) const {
+AlignedVector<float> SparsePrefill::exact_lse(Heads<const float> queries,
+                                              std::span<const size_t> rows, Heads<const float> keys,
+                                              Heads<const float> values, size_t first) const {
   const size_t heads = queries.heads;
-  AlignedVector<float> log_sums(heads * rows.size());
+  AlignedVector<float> lse(heads * rows.size());
   AlignedVector<float> out(heads * rows.size() * values.dim);  // that nobody reads
   // All of them see the keys before the block, and so all at once.
   if (first > 0) {
@@ -188,7 +182,7 @@ AlignedVector<float> SparsePrefill::exact_log_sums(Heads<const float> queries,
     prefill_attention({sampled.data(), heads, rows.size(), queries.dim}, keys.slice_rows(0, first),
                       values.slice_rows(0, first), 0, all,
                       {out.data(), heads, rows.size(), values.dim},
-                      {log_sums.data(), heads, rows.size()});
+                      {lse.data(), heads, rows.size()});
   }
   AlignedVector<float> within(heads);  // the block
   const size_t block = keys.rows - first;
@@ -197,7 +191,7 @@ AlignedVector<float> SparsePrefill::exact_log_sums(Heads<const float> queries,
                       values.slice_rows(first, block), rows[i], attention_,
                       {out.data(), heads, 1, values.dim}, {within.data(), heads, 1});
     for (size_t h = 0; h < heads; ++h) {
-      float& sum = log_sums[h * rows.size() + i];
+      float& sum = lse[h * rows.size() + i];
       if (first == 0) {
         sum = within[h];
       } else {
@@ -206,7 +200,7 @@ AlignedVector<float> SparsePrefill::exact_log_sums(Heads<const float> queries,
       }
     }
   }
-  return log_sums;
+  return lse;
 }
 
 }  // namespace restkv

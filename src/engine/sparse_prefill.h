@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "attention/sparse/pattern.h"
+#include "base/stopwatch.h"
 #include "engine/layer_kv.h"
 #include "restkv/aligned.h"
 #include "restkv/model.h"
@@ -37,17 +37,14 @@ class SparsePrefill {
   void look_ahead(Heads<const float> last_queries, LayerKv& kv);
 
   /// Sets the masks of the parts of `kv` for queries [query_heads, m, d], row i being new token
-  /// `first + i`, a multiple of 64. Returns where attention is to leave its log-sums: `log_sums`,
-  /// or a place of its own if that is empty and they are needed.
+  /// `first + i`, a multiple of 64. Returns where attention is to leave its log-sum-exps (LSE):
+  /// `lse`, or a place of its own if that is empty and they are needed.
   Matrix<float> begin_block(Heads<const float> queries, LayerKv& kv, size_t first,
-                            Matrix<float> log_sums);
+                            Matrix<float> lse);
   /// After attention.
-  void end_block(Heads<const float> queries, LayerKv& kv, size_t first,
-                 Matrix<const float> log_sums);
+  void end_block(Heads<const float> queries, LayerKv& kv, size_t first, Matrix<const float> lse);
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   /// What belongs to a part of the layer's keys.
   struct Part {
     std::unique_ptr<LayerPattern> pattern;
@@ -59,13 +56,13 @@ class SparsePrefill {
                    TileMarks marks) const;
   /// Counts the tiles of query heads [head, head + heads) for queries from key row `row` on.
   void count(size_t head, size_t heads, size_t row, size_t rows, const TileMask& mask);
-  void measure(Heads<const float> queries, LayerKv& kv, size_t first, Matrix<const float> log_sums);
+  void measure(Heads<const float> queries, LayerKv& kv, size_t first, Matrix<const float> lse);
   /// Logarithms of the softmax denominators over all keys, [query_heads, rows], for these rows of a
   /// block of queries whose row 0 stands at key row `first`.
-  [[nodiscard]] AlignedVector<float> exact_log_sums(Heads<const float> queries,
-                                                    std::span<const size_t> rows,
-                                                    Heads<const float> keys,
-                                                    Heads<const float> values, size_t first) const;
+  [[nodiscard]] AlignedVector<float> exact_lse(Heads<const float> queries,
+                                               std::span<const size_t> rows,
+                                               Heads<const float> keys, Heads<const float> values,
+                                               size_t first) const;
   /// The report's entry for query head h of the layer in the works.
   SparseReport::Head& entry(size_t h) { return report_.heads[layer_ * config_.query_heads + h]; }
 
@@ -78,8 +75,8 @@ class SparsePrefill {
   AttentionOptions attention_;
   size_t dense_from_ = 0;  // first new token whose attention stays dense, a multiple of 64
   std::vector<Part> parts_;
-  AlignedVector<float> log_sums_;
-  Clock::time_point start_, attention_start_;
+  AlignedVector<float> lse_;
+  Stopwatch search_, attending_;
 };
 
 }  // namespace restkv

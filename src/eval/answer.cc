@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <list>
-#include <memory>
 #include <numeric>
 #include <optional>
 #include <string_view>
@@ -13,6 +11,7 @@
 
 #include "base/text.h"
 #include "eval/suites/choice_tokens.h"
+#include "generate/batch.h"
 #include "generate/logprobs.h"
 #include "restkv/error.h"
 #include "restkv/generate.h"
@@ -20,14 +19,8 @@
 namespace restkv::eval {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 /// Tokens that are given: how likely was each of them?
-class GivenTokens : public Line {
+class GivenTokens : public TokenSource {
  public:
   explicit GivenTokens(std::span<const int32_t> tokens) : tokens_(tokens) {}
 
@@ -50,6 +43,28 @@ class GivenTokens : public Line {
   std::span<const int32_t> tokens_;
   std::vector<double> losses_;
   bool greedy_ = true;
+};
+
+/// One token, and what follows it.
+class FedToken : public TokenSource {
+ public:
+  explicit FedToken(int32_t token) : token_(token) {}
+
+  std::optional<int32_t> next(std::span<const float> logits) override {
+    if (!fed_) {
+      fed_ = true;
+      return token_;
+    }
+    logits_.assign(logits.begin(), logits.end());
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::span<const float> logits() const { return logits_; }
+
+ private:
+  int32_t token_;
+  bool fed_ = false;
+  std::vector<float> logits_;
 };
 
 /// What was written, with U+FFFD for a character that never ended.
@@ -102,22 +117,6 @@ Answerer::Answerer(const Tokenizer& tokenizer, Engine& engine, std::function<boo
   if (!newline.empty()) newline_ = newline.back();
 }
 
-/// A text being written.
-class Answerer::Text : public Line {
- public:
-  Text(const Answerer& answerer, const Sample& sample, uint32_t seed)
-      : generation_(answerer.tokenizer_, answerer.options_of(sample, seed)) {}
-
-  std::optional<int32_t> next(std::span<const float> logits) override {
-    return generation_.next(logits);
-  }
-
-  [[nodiscard]] const GenerationResult& result() const { return generation_.result(); }
-
- private:
-  Generation generation_;
-};
-
 GenerationOptions Answerer::options_of(const Sample& sample, uint32_t seed) const {
   GenerationOptions options;
   options.max_tokens = sample.max_new_tokens;
@@ -129,118 +128,80 @@ GenerationOptions Answerer::options_of(const Sample& sample, uint32_t seed) cons
   return options;
 }
 
-/// A line and the cache it goes on.
-struct Answerer::Work {
-  Line* line;
+/// A continuation of a cache.
+struct Answerer::Line {
+  TokenSource* source;
   std::span<const float> logits;  ///< After what the cache holds.
   KvCache* cache;
   bool last_of_cache;  ///< The lines before it go on copies.
   TimedAnswer* timed;
 };
 
-void Answerer::finish(std::span<Work> works, const AnswerProgress& progress) {
+void Answerer::finish(std::span<Line> lines, const AnswerProgress& progress) {
   /// Copies of long caches would need much memory: then lines wait for those before them.
   constexpr size_t kMostCopied = size_t{1} << 30;
-  struct Active {
-    const Work* work;
-    std::optional<KvCache> copy;
-    size_t copied;
-    int32_t token;
-  };
-  std::list<Active> active;
+  std::vector<std::optional<KvCache>> copies(lines.size());
   size_t begun = 0;
   size_t copied = 0;
+  const auto cache = [&](size_t i) { return copies[i] ? &*copies[i] : lines[i].cache; };
+  const auto copied_bytes = [&](size_t i) {
+    return lines[i].last_of_cache ? 0 : lines[i].cache->kept_bytes();
+  };
+  std::vector<KvCache*> caches;
+  Batch batch(
+      [&](std::span<const int32_t> tokens, std::span<const size_t> members) {
+        caches.clear();
+        for (const size_t i : members) caches.push_back(cache(i));
+        return engine_.decode(tokens, caches);
+      },
+      [&](size_t i, const Batch::Cost& cost) {
+        lines[i].timed->decode_seconds += cost.seconds;
+        lines[i].timed->decode_steps += cost.steps;
+        if (copies[i]) copied -= copied_bytes(i);
+        copies[i].reset();
+      });
   const auto begin_more = [&] {
-    while (begun < works.size() && active.size() < Engine::kMaxBatch) {
-      const Work& work = works[begun];
-      const size_t bytes = work.last_of_cache ? 0 : work.cache->kept_bytes();
-      if (!active.empty() && copied + bytes > kMostCopied) return;
-      ++begun;
-      const std::optional<int32_t> token = work.line->next(work.logits);
-      if (!token) continue;
-      active.push_back({&work, std::nullopt, bytes, *token});
-      if (!work.last_of_cache) active.back().copy = *work.cache;
+    while (begun < lines.size() && batch.size() < Engine::kMaxBatch) {
+      const Line& line = lines[begun];
+      const size_t bytes = copied_bytes(begun);
+      if (!batch.empty() && copied + bytes > kMostCopied) return;
+      if (!line.last_of_cache) copies[begun] = *line.cache;
       copied += bytes;
+      batch.join(begun++, *line.source, line.logits);
     }
   };
-  std::vector<int32_t> tokens;
-  std::vector<KvCache*> caches;
-  for (begin_more(); !active.empty(); begin_more()) {
+  for (begin_more(); !batch.empty(); begin_more()) {
     if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
-    tokens.clear();
-    caches.clear();
-    for (Active& one : active) {
-      tokens.push_back(one.token);
-      caches.push_back(one.copy ? &*one.copy : one.work->cache);
-    }
-    const auto start = Clock::now();
-    const Matrix<const float> after = engine_.decode(tokens, caches);
-    const double share = seconds_since(start) / static_cast<double>(active.size());
-    size_t row = 0;
-    for (auto one = active.begin(); one != active.end(); ++row) {
-      one->work->timed->decode_seconds += share;
-      ++one->work->timed->decode_steps;
-      if (const auto token = one->work->line->next(after.row_span(row))) {
-        one->token = *token;
-        ++one;
-        continue;
-      }
-      copied -= one->copied;
-      one = active.erase(one);
-    }
+    batch.step();
     if (progress) {
-      progress(static_cast<double>(begun - active.size()) / static_cast<double>(works.size()));
+      progress(static_cast<double>(begun - batch.size()) / static_cast<double>(lines.size()));
     }
   }
 }
 
-std::vector<std::vector<float>> Answerer::feed(int32_t token, std::span<KvCache> caches,
-                                               std::span<TimedAnswer> answers) {
-  std::vector<std::vector<float>> logits;
-  std::vector<KvCache*> together;
-  for (size_t first = 0; first < caches.size(); first += together.size()) {
-    if (interrupted_ && interrupted_()) throw Error(ErrorCode::kInterrupted, "interrupted");
-    together.clear();
-    for (size_t i = first; i < std::min(first + Engine::kMaxBatch, caches.size()); ++i) {
-      together.push_back(&caches[i]);
-    }
-    const auto start = Clock::now();
-    const Matrix<const float> after =
-        engine_.decode(std::vector<int32_t>(together.size(), token), together);
-    const double share = seconds_since(start) / static_cast<double>(together.size());
-    for (size_t row = 0; row < together.size(); ++row) {
-      const std::span<const float> of_cache = after.row_span(row);
-      logits.emplace_back(of_cache.begin(), of_cache.end());
-      answers[first + row].decode_seconds += share;
-      ++answers[first + row].decode_steps;
-    }
-  }
-  return logits;
-}
-
-Draw Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
-                    const std::function<std::span<const float>(int32_t token)>& feed) const {
+SampledText Answerer::draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
+                           const std::function<std::span<const float>(int32_t token)>& feed) const {
   const GenerationResult result =
       restkv::generate(feed, logits, tokenizer_, options_of(sample, seed));
-  Draw draw{.text = text_of(result), .unfed = {}};
-  if (result.last_token_is_pending) draw.unfed = result.tokens.back();
-  return draw;
+  SampledText sampled{.text = text_of(result), .pending = {}};
+  if (result.last_token_is_pending) sampled.pending = result.tokens.back();
+  return sampled;
 }
 
 std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<const float> logits,
                                             std::span<KvCache> caches,
                                             const AnswerProgress& progress) {
   std::vector<TimedAnswer> answers(caches.size());
-  std::list<Text> texts;
-  std::vector<Work> works;
+  std::list<Generation> texts;
+  std::vector<Line> lines;
   for (size_t i = 0; i < caches.size(); ++i) {
     for (size_t draw = 0; draw < sample.draws; ++draw) {
       const auto seed = sample.sampling.seed + static_cast<uint32_t>(draw);
-      works.push_back({&texts.emplace_back(*this, sample, seed), logits, &caches[i],
-                       draw + 1 == sample.draws, &answers[i]});
+      lines.push_back({&texts.emplace_back(tokenizer_, options_of(sample, seed)), logits,
+                       &caches[i], draw + 1 == sample.draws, &answers[i]});
     }
   }
-  finish(works, progress);
+  finish(lines, progress);
   auto text = texts.begin();
   for (TimedAnswer& timed : answers) {
     timed.answer.text = text_of((text++)->result());
@@ -255,19 +216,23 @@ std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, std::span<co
                                           std::span<KvCache> caches,
                                           const AnswerProgress& progress) {
   std::vector<TimedAnswer> answers(caches.size());
-  std::vector<std::vector<float>> after_held_back;
-  if (choices.held_back) after_held_back = feed(*choices.held_back, caches, answers);
-  std::list<GivenTokens> lines;
-  std::vector<Work> works;
+  std::vector<FedToken> fed;
+  if (choices.held_back) fed.assign(caches.size(), FedToken(*choices.held_back));
+  std::vector<Line> lines;
+  for (size_t i = 0; i < fed.size(); ++i) {
+    lines.push_back({&fed[i], logits, &caches[i], true, &answers[i]});
+  }
+  finish(lines, {});
+  lines.clear();
+  std::list<GivenTokens> given;
   for (size_t i = 0; i < caches.size(); ++i) {
-    if (choices.held_back) logits = after_held_back[i];
     for (const std::vector<int32_t>& choice : choices.continuations) {
-      works.push_back({&lines.emplace_back(choice), logits, &caches[i],
-                       &choice == &choices.continuations.back(), &answers[i]});
+      lines.push_back({&given.emplace_back(choice), fed.empty() ? logits : fed[i].logits(),
+                       &caches[i], &choice == &choices.continuations.back(), &answers[i]});
     }
   }
-  finish(works, progress);
-  for (auto line = lines.begin(); TimedAnswer & timed : answers) {
+  finish(lines, progress);
+  for (auto line = given.begin(); TimedAnswer & timed : answers) {
     for (size_t i = 0; i < choices.continuations.size(); ++i, ++line) {
       timed.answer.log_likelihoods.push_back(line->log_likelihood());
       timed.answer.greedy.push_back(line->greedy() ? 1 : 0);
@@ -311,16 +276,15 @@ std::vector<TimedAnswer> Answerer::follow(const Sample& sample, std::span<const 
     }
   }
   std::vector<TimedAnswer> answers(caches.size());
-  std::list<GivenTokens> lines;
-  std::vector<Work> works;
+  std::list<GivenTokens> given;
+  std::vector<Line> lines;
   for (size_t i = 0; i < caches.size() && !sample.continuation.empty(); ++i) {
-    works.push_back(
-        {&lines.emplace_back(sample.continuation), logits, &caches[i], true, &answers[i]});
+    lines.push_back(
+        {&given.emplace_back(sample.continuation), logits, &caches[i], true, &answers[i]});
   }
-  finish(works, progress);
-  for (size_t i = 0; i < works.size(); ++i) {
-    answers[i].answer.token_losses =
-        std::next(lines.begin(), static_cast<std::ptrdiff_t>(i))->losses();
+  finish(lines, progress);
+  for (size_t i = 0; const GivenTokens& line : given) {
+    answers[i++].answer.token_losses = line.losses();
   }
   return answers;
 }

@@ -42,19 +42,11 @@ struct TimedAnswer {
 };
 
 /// A text that a model wrote, token by token.
-struct Draw {
+struct SampledText {
   std::string text;
   /// Its last token, if the text ended there by itself and not by an end token: the cache has not
   /// seen it.
-  std::optional<int32_t> unfed;
-};
-
-/// Which token comes next on a cache, one after another.
-class Line {
- public:
-  virtual ~Line() = default;
-  /// The next token, to be appended to the cache whose last logits are `logits`; none at the end.
-  virtual std::optional<int32_t> next(std::span<const float> logits) = 0;
+  std::optional<int32_t> pending;
 };
 
 /// Share of the answers done, 0 to 1.
@@ -75,8 +67,8 @@ class Answerer {
 
   /// One such text on a cache that only `feed` knows: it appends a token and returns the logits
   /// after it.
-  Draw draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
-            const std::function<std::span<const float>(int32_t token)>& feed) const;
+  SampledText draw(const Sample& sample, uint32_t seed, std::span<const float> logits,
+                   const std::function<std::span<const float>(int32_t token)>& feed) const;
 
   /// Log-likelihoods of the choices: the first token of each is predicted by `logits` or, if there
   /// is one, by the token held back, the others on the cache; every choice begins with the same
@@ -92,15 +84,11 @@ class Answerer {
                                   std::span<KvCache> caches, const AnswerProgress& progress = {});
 
  private:
-  class Text;
-  struct Work;
+  struct Line;
 
   [[nodiscard]] GenerationOptions options_of(const Sample& sample, uint32_t seed) const;
   /// Carries all lines to their ends.
-  void finish(std::span<Work> works, const AnswerProgress& progress);
-  /// Appends a token to every cache; what each predicts after it.
-  std::vector<std::vector<float>> feed(int32_t token, std::span<KvCache> caches,
-                                       std::span<TimedAnswer> answers);
+  void finish(std::span<Line> lines, const AnswerProgress& progress);
 
   const Tokenizer& tokenizer_;
   Engine& engine_;

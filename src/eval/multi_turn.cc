@@ -1,22 +1,16 @@
 #include "eval/multi_turn.h"
 
 #include <array>
-#include <chrono>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// How messages look, piece by piece, so that a conversation can be continued where it is.
 class Script {
@@ -97,11 +91,11 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
     state.unread.insert(state.unread.end(), tokens.begin(), tokens.end());
   };
   const auto read = [&] {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     const double compressed = state.session.compress_seconds();
     state.session.append(state.unread, [&](double part) { return go_on(0.7 * part); });
     const double compressing = state.session.compress_seconds() - compressed;
-    result.prefill_seconds += seconds_since(start) - compressing;
+    result.prefill_seconds += watch.seconds() - compressing;
     result.compress_seconds += compressing;
     result.read_tokens += state.unread.size();
     state.unread.clear();
@@ -140,15 +134,15 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
     Session& answering = side ? *side : state.session;
     const auto feed = [&](int32_t token) {
       if (!go_on(0.7)) throw Error(ErrorCode::kInterrupted, "interrupted");
-      const auto start = Clock::now();
+      const Stopwatch watch;
       const auto logits = answering.append(token);
-      result.timed.decode_seconds += seconds_since(start);
+      result.timed.decode_seconds += watch.seconds();
       ++result.timed.decode_steps;
       return logits;
     };
     const std::vector<float> logits(answering.logits().begin(), answering.logits().end());
-    Draw draw = answerer.draw(sample, sample.sampling.seed, logits, feed);
-    result.timed.answer.turn_texts.push_back(std::move(draw.text));
+    SampledText answer = answerer.draw(sample, sample.sampling.seed, logits, feed);
+    result.timed.answer.turn_texts.push_back(std::move(answer.text));
 
     if (before) {
       state = std::move(*before);
@@ -157,8 +151,8 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
         throw Error(ErrorCode::kInput, "a forced answer does not begin with the answer's prefix");
       }
       append_unread(script.said(turn.forced_answer.substr(turn.answer_prefix.size())), false);
-    } else if (draw.unfed) {
-      state.unread.push_back(*draw.unfed);
+    } else if (answer.pending) {
+      state.unread.push_back(*answer.pending);
     }
     ++done;
   }

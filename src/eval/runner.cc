@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <map>
 #include <new>
 #include <optional>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
 #include "eval/results.h"
@@ -21,7 +21,6 @@ namespace restkv::eval {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 /// Of the time that a sample takes, for the progress bar: reading the prompt.
 constexpr double kPrefillShare = 0.7;
@@ -30,10 +29,6 @@ constexpr std::array<std::pair<std::string_view, ChoiceMode>, 3> kChoiceModes = 
     std::pair{"compressed", ChoiceMode::kCompressed},
     {"held-back", ChoiceMode::kHeldBack},
     {"joint", ChoiceMode::kJoint}};
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::string results_name(const RunOptions& options) {
   if (options.shards == 1) return "results.jsonl";
@@ -163,7 +158,7 @@ class Runner {
   }
 
   SampleResult answered(const Item& item) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     SampleResult result;
     result.task = item.task->name();
     result.index = item.index;
@@ -189,7 +184,7 @@ class Runner {
       result.error = fmt::format("unexpected: {}", e.what());
     }
     if (!result.error.empty()) result.cells.clear();
-    result.seconds = seconds_since(start);
+    result.seconds = watch.seconds();
     if (hooks_.peak_bytes) result.peak_bytes = hooks_.peak_bytes();
     return result;
   }
@@ -235,12 +230,12 @@ class Runner {
       requests[i].options = options_.cells[i].options;
       requests[i].kv_type = options_.kv_type;
     }
-    const auto start = Clock::now();
+    const Stopwatch watch;
     const std::vector<float> logits = engine_.prefill(prompt.tokens, requests, [&](double part) {
       show(kPrefillShare * part, result);
       return !interrupted();
     });
-    result.prefill_seconds = seconds_since(start);
+    result.prefill_seconds = watch.seconds();
     for (const CacheRequest& request : requests) {
       result.prefill_seconds -= request.compress_seconds;
     }

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
+#include "generate/batch.h"
 #include "generate/logprobs.h"
 #include "generate/token_text.h"
 #include "restkv/error.h"
@@ -140,19 +140,19 @@ const GenerationResult& Generation::result() const { return impl_->result; }
 GenerationResult generate(const DecodeToken& decode, std::span<const float> logits,
                           const Tokenizer& tokenizer, const GenerationOptions& options,
                           Sampler* sampler) {
-  using Clock = std::chrono::steady_clock;
   Generation generation(tokenizer, options, sampler);
-  double seconds = 0;
-  size_t steps = 0;
-  while (const std::optional<int32_t> token = generation.next(logits)) {
-    const auto start = Clock::now();
-    logits = decode(*token);
-    seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    ++steps;
-  }
+  Batch::Cost cost;
+  Batch batch(
+      [&](std::span<const int32_t> tokens, std::span<const size_t> /*members*/) {
+        const std::span<const float> after = decode(tokens.front());
+        return Matrix<const float>(after.data(), 1, after.size());
+      },
+      [&](size_t /*member*/, const Batch::Cost& all) { cost = all; });
+  batch.join(0, generation, logits);
+  while (!batch.empty()) batch.step();
   GenerationResult result = generation.result();
-  result.seconds = seconds;
-  result.steps = steps;
+  result.seconds = cost.seconds;
+  result.steps = cost.steps;
   return result;
 }
 

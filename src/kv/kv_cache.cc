@@ -38,7 +38,7 @@ void refuse_overflow(size_t layer, size_t head, std::span<const float> key,
       throw Error(ErrorCode::kInput,
                   fmt::format("a {} of layer {}, KV head {} holds {}, and half precision, in which "
                               "types f16, q8 and q4 keep rows, ends at {}: store the cache in f32 "
-                              "(--kv-type f32)",
+                              "(kv_type f32)",
                               name, layer, head, x, kLargestHalf));
     }
   }

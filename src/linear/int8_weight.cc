@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/threads.h"
-#include "linear/rounded_rows.h"
+#include "linear/quantized_rows.h"
 #include "linear/tiles.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -18,7 +18,7 @@ namespace restkv {
 
 /// Some rows of x in 8 bits, or some blocks of them.
 struct Int8Inputs {
-  RoundedRows::View x;
+  QuantizedRows::View x;
   size_t rows;
 
   [[nodiscard]] Int8Inputs slice(size_t row, size_t count, size_t block) const {
@@ -151,7 +151,7 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
 }
 
 void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
-  thread_local RoundedRows rounded;  // kept from call to call
+  thread_local QuantizedRows rounded;  // kept from call to call
   rounded.round(x);
   const Int8Inputs inputs{rounded.view(), x.rows};  // the tasks' own thread_locals are others
 

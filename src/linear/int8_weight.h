@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/threads.h"
-#include "linear/rounded_rows.h"
+#include "linear/quantized_rows.h"
 #include "restkv/aligned.h"
 #include "restkv/views.h"
 
@@ -18,7 +18,7 @@ namespace restkv {
 class Int8Weight {
  public:
   /// Numbers that share a step, in weights and in x.
-  static constexpr size_t kBlock = RoundedRows::kBlock;
+  static constexpr size_t kBlock = QuantizedRows::kBlock;
   /// Outputs that lie together, so that four numbers of each are a whole vector or several.
   static constexpr size_t kPanel = 64;
 

@@ -67,7 +67,7 @@ class PartnerInputs {
     return type == GGML_TYPE_F32 ? x_.stride * sizeof(float)
                                  : ggml_row_size(type, static_cast<int64_t>(x_.cols));
   }
-  [[nodiscard]] const RoundedRows& rounded() const { return rounded_; }
+  [[nodiscard]] const QuantizedRows& rounded() const { return rounded_; }
 
   std::vector<PartProduct> products;  ///< One for each part.
 
@@ -75,7 +75,7 @@ class PartnerInputs {
   Matrix<const float> x_;
   std::array<AlignedVector<char>, GGML_TYPE_COUNT> converted_;
   std::array<bool, GGML_TYPE_COUNT> done_{};
-  RoundedRows rounded_;
+  QuantizedRows rounded_;
   bool rounded_done_ = false;
   bool first_sums_done_ = false;
 };

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "linear/rounded_rows.h"
+#include "linear/quantized_rows.h"
 
 namespace restkv {
 
@@ -26,7 +26,7 @@ struct PackedFormat {
   size_t together = 1;
   size_t scales = 0;
 
-  static constexpr size_t kBlock = RoundedRows::kBlock;
+  static constexpr size_t kBlock = QuantizedRows::kBlock;
   static constexpr size_t kRows = 16;
 
   [[nodiscard]] constexpr bool has_minimum() const { return halves == 2; }

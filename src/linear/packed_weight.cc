@@ -67,7 +67,7 @@ struct BlockSums {
 
   /// Begins with what the codes' offset adds, which comes off first.
   template <PackedFormat kFormat>
-  HWY_INLINE void Begin(const RoundedRows::View& x, size_t b) {
+  HWY_INLINE void Begin(const QuantizedRows::View& x, size_t b) {
     const ByteSumTag di;
     constexpr int kShare = kFormat.offset() == 0 ? 1 : kByteOffset / kFormat.offset();
 #pragma GCC unroll 4
@@ -93,9 +93,9 @@ struct BlockSums {
 
   /// Adds the products of each row's four bytes from the k-th on.
   template <PackedFormat kFormat, size_t k = 0>
-  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const RoundedRows::View& x, size_t b) {
+  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const QuantizedRows::View& x, size_t b) {
     const ByteSumTag di;
-    constexpr size_t kBlock = RoundedRows::kBlock;
+    constexpr size_t kBlock = QuantizedRows::kBlock;
     constexpr size_t kFour = PackedWeight::kPanel * 4;
 #pragma GCC unroll 2
     for (size_t j = 0; j < kPanelVectors; ++j) {
@@ -153,7 +153,7 @@ struct BlockSums {
 
 /// y [kRows, kPanel] = rounded rows times a panel.
 template <PackedFormat kFormat, size_t kRows>
-HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& x,
+HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& x,
                               float* HWY_RESTRICT y, size_t y_stride) {
   const FloatTag d;
   const uint8_t* header = panel;
@@ -226,7 +226,7 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const RoundedRo
 /// The first rows of x, as many as a panel meets at a time and there are, times the panel. Returns
 /// their number.
 template <PackedFormat kFormat, size_t kRows = kTogether>
-HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& x,
+HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& x,
                                size_t rows, float* HWY_RESTRICT y, size_t y_stride) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return MultiplySome<kFormat, kRows - 1>(panel, x, rows, y, y_stride);
@@ -237,13 +237,13 @@ HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const RoundedR
 
 /// y [y.rows, y.cols] = rounded rows from `first` on times panels.
 template <PackedFormat kFormat>
-void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& first,
+void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& first,
                     const Matrix<float>& y) {
   constexpr size_t kPanel = PackedWeight::kPanel;
   for (size_t c = 0; c < y.cols; c += kPanel, panel += kFormat.panel_bytes(first.blocks)) {
     const size_t columns = std::min(kPanel, y.cols - c);
     for (size_t i = 0, done; i < y.rows; i += done) {
-      const RoundedRows::View x = first.from(i);
+      const QuantizedRows::View x = first.from(i);
       if (columns == kPanel) {
         done = MultiplySome<kFormat>(panel, x, y.rows - i, y.row(i) + c, y.stride);
         continue;
@@ -255,14 +255,14 @@ void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const RoundedRows::View& 
   }
 }
 
-void Multiply(ggml_type type, const uint8_t* panels, const RoundedRows::View& x,
+void Multiply(ggml_type type, const uint8_t* panels, const QuantizedRows::View& x,
               const Matrix<float>& y) {
   with_packed_format(
       type, [&]<PackedFormat kFormat>() HWY_ATTR { MultiplyPanels<kFormat>(panels, x, y); });
 }
 
 #else
-void Multiply(ggml_type, const uint8_t*, const RoundedRows::View&, const Matrix<float>&) {}
+void Multiply(ggml_type, const uint8_t*, const QuantizedRows::View&, const Matrix<float>&) {}
 #endif
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -278,7 +278,7 @@ bool PackedWeight::supports(ggml_type type) {
 }
 
 PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
-  const size_t blocks = weight.cols / RoundedRows::kBlock;
+  const size_t blocks = weight.cols / QuantizedRows::kBlock;
   const size_t panels = (weight.rows + kPanel - 1) / kPanel;
   with_packed_format(type_,
                      [&]<PackedFormat kFormat>() { panel_bytes_ = kFormat.panel_bytes(blocks); });
@@ -307,7 +307,8 @@ bool PackedWeight::needs_first_sums() const {
   return needs;
 }
 
-void PackedWeight::multiply(const RoundedRows& x, size_t begin, size_t end, Matrix<float> y) const {
+void PackedWeight::multiply(const QuantizedRows& x, size_t begin, size_t end,
+                            Matrix<float> y) const {
   HWY_DYNAMIC_DISPATCH(Multiply)
   (type_, panels_.data() + begin / kPanel * panel_bytes_, x.view(),
    {y.data, y.rows, end - begin, y.stride});

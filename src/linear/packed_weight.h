@@ -2,7 +2,7 @@
 
 #include "linear/linear.h"
 #include "linear/packed_format.h"
-#include "linear/rounded_rows.h"
+#include "linear/quantized_rows.h"
 #include "restkv/aligned.h"
 #include "restkv/views.h"
 
@@ -27,7 +27,7 @@ class PackedWeight {
   /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight; `begin` is a
   /// multiple of kPanel, and so is `end` unless it is the last row's. A row of y depends on its row
   /// of x alone. Serial; meant for the tasks of a `parallel_for`.
-  void multiply(const RoundedRows& x, size_t begin, size_t end, Matrix<float> y) const;
+  void multiply(const QuantizedRows& x, size_t begin, size_t end, Matrix<float> y) const;
 
  private:
   ggml_type type_;

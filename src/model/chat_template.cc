@@ -51,7 +51,7 @@ std::string apply_template(const char* chat_template, std::span<const ChatMessag
     throw Error(
         ErrorCode::kUnsupported,
         fmt::format("{}: libllama does not know its 'tokenizer.chat_template'; format the prompt "
-                    "yourself and use --raw",
+                    "yourself (raw)",
                     path));
   }
   text.resize(static_cast<size_t>(length));
@@ -96,7 +96,8 @@ ChatText format_with_template(const char* chat_template, std::span<const ChatMes
   if (chat.text == apply_template(chat_template, messages, path)) return chat;
   throw Error(ErrorCode::kUnsupported,
               fmt::format("{}: its chat template changes what messages say, so that control tokens "
-                          "in them cannot be told from its own; use --parse-special",
+                          "in them cannot be told from its own; have all read as such "
+                          "(parse_special)",
                           path));
 }
 

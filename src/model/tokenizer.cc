@@ -329,8 +329,10 @@ bool Tokenizer::has_chat_template() const {
 const char* Tokenizer::chat_template() const {
   const char* text = llama_model_chat_template(impl_->model.get(), nullptr);
   if (text != nullptr) return text;
-  throw Error(ErrorCode::kUnsupported,
-              fmt::format("{}: has no chat template (a base model?); use --raw", impl_->path));
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("{}: has no chat template (a base model?); give the prompt as it is (raw)",
+                  impl_->path));
 }
 
 std::string Tokenizer::apply_chat_template(std::span<const ChatMessage> messages) const {

@@ -35,8 +35,8 @@ struct Prompt {
 };
 
 struct Result {
-  std::vector<double> log_sums;  // [head][row]
-  std::vector<double> sums;      // [head][position]
+  std::vector<double> lse;   // [head][row]
+  std::vector<double> sums;  // [head][position]
 };
 
 /// The n x n matrix in float64.
@@ -60,7 +60,7 @@ Result reference(const Prompt& p, const AttentionOptions& options) {
         logits[j] = z;
         sum += std::exp(z);
       }
-      result.log_sums[h * p.n + i] = std::log(sum);
+      result.lse[h * p.n + i] = std::log(sum);
       for (size_t j = 0; j < p.n; ++j) result.sums[h * p.n + j] += std::exp(logits[j]) / sum;
     }
   }
@@ -68,7 +68,7 @@ Result reference(const Prompt& p, const AttentionOptions& options) {
 }
 
 struct Computed {
-  std::vector<float> log_sums, sums;
+  std::vector<float> lse, sums;
 };
 
 Computed run(const Prompt& p, const AttentionOptions& options, size_t block) {
@@ -76,11 +76,11 @@ Computed run(const Prompt& p, const AttentionOptions& options, size_t block) {
   std::vector<float> out(p.heads * block * p.dim);
   for (size_t first = 0; first < p.n; first += block) {
     const size_t rows = std::min(block, p.n - first);
-    const Matrix<float> log_sums(result.log_sums.data() + first, p.heads, rows, p.n);
+    const Matrix<float> lse(result.lse.data() + first, p.heads, rows, p.n);
     const auto queries = p.queries().slice_rows(first, rows);
     prefill_attention(queries, p.keys(), p.values(), first, options,
-                      {out.data(), p.heads, rows, p.dim}, log_sums);
-    attention_sums(queries, p.keys(), first, options, log_sums, {result.sums.data(), p.heads, p.n});
+                      {out.data(), p.heads, rows, p.dim}, lse);
+    attention_sums(queries, p.keys(), first, options, lse, {result.sums.data(), p.heads, p.n});
   }
   return result;
 }
@@ -94,7 +94,7 @@ void check(const Prompt& p, const AttentionOptions& options, size_t block) {
     const Computed actual = run(p, options, block);
     for (size_t x = 0; x < actual.sums.size(); ++x) {
       // Errors of the logits: see tests/attention/reference.h.
-      ASSERT_NEAR(actual.log_sums[x], expected.log_sums[x], 1e-5) << x;
+      ASSERT_NEAR(actual.lse[x], expected.lse[x], 1e-5) << x;
       ASSERT_NEAR(actual.sums[x], expected.sums[x], 2e-5 * expected.sums[x] + 1e-7) << x;
     }
   }
@@ -131,7 +131,7 @@ TEST(AttentionSums, DoNotDependOnThreads) {
     set_num_threads(count);
     const Computed actual = run(p, {}, 128);
     EXPECT_EQ(actual.sums, expected.sums);
-    EXPECT_EQ(actual.log_sums, expected.log_sums);
+    EXPECT_EQ(actual.lse, expected.lse);
   }
   set_num_threads(threads);
 }

@@ -68,16 +68,16 @@ struct Case {
 };
 
 struct Outputs {
-  std::vector<float> out, log_sums, sums;
+  std::vector<float> out, lse, sums;
 };
 
 Outputs run(const Case& c, const TileMask& mask) {
   Outputs result{std::vector<float>(c.heads * c.rows * c.value_dim),
                  std::vector<float>(c.heads * c.rows), std::vector<float>(c.heads * c.seen())};
-  const Matrix<float> log_sums(result.log_sums.data(), c.heads, c.rows);
+  const Matrix<float> lse(result.lse.data(), c.heads, c.rows);
   prefill_attention(c.queries(), c.keys(), c.values(), c.first, c.options,
-                    {result.out.data(), c.heads, c.rows, c.value_dim}, log_sums, mask);
-  attention_sums(c.queries(), c.keys(), c.first, c.options, log_sums,
+                    {result.out.data(), c.heads, c.rows, c.value_dim}, lse, mask);
+  attention_sums(c.queries(), c.keys(), c.first, c.options, lse,
                  {result.sums.data(), c.heads, c.seen()}, mask);
   return result;
 }
@@ -181,7 +181,7 @@ TEST(MaskedAttention, AFullMaskChangesNoBit) {
           const Outputs dense = run(c, {});
           const Outputs masked = run(c, c.mask());
           EXPECT_EQ(dense.out, masked.out) << c.describe();
-          EXPECT_EQ(dense.log_sums, masked.log_sums) << c.describe();
+          EXPECT_EQ(dense.lse, masked.lse) << c.describe();
           EXPECT_EQ(dense.sums, masked.sums) << c.describe();
         }
       }

@@ -20,6 +20,7 @@
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/query_statistics.h"
+#include "support/own_options.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -70,7 +71,7 @@ class AllocationTest : public ::testing::Test {
           options.sinks = std::min(options.sinks, budget - 1);
           options.budget = budget;
           options.profile = profile;
-          options.lag = 8;  // the prompts here are short
+          testing::set_if_own(options, "lag", 8);  // the prompts here are short
           options.critical = critical;
           const std::string answer = refusal([&] { validate(options); });
           const ScoreKind kind = method.score_kind;
@@ -424,7 +425,7 @@ TEST_F(AllocationTest, RefusesOptionsByName) {
                         o.critical_epsilon = -1;
                       }),
               HasSubstr("critical_epsilon is -1"));
-  EXPECT_THAT(refused("knorm", "uniform", [](auto& o) { o.skip_layers = -1; }),
+  EXPECT_THAT(refused("knorm", "uniform", [](auto& o) { o.own["skip_layers"] = -1; }),
               HasSubstr("skip_layers is -1"));
   EXPECT_THAT(refused("knorm", "uniform", [](auto& o) { o.budget = 0; }), HasSubstr("budget is 0"));
   EXPECT_EQ(refused("full", "uniform", [](auto& o) { o.critical = true; }), "accepted");
@@ -439,7 +440,7 @@ TEST_F(AllocationTest, RandomTokensDependOnSeedLayerAndHeadAlone) {
   std::set<std::vector<int32_t>> seen;
   std::vector<size_t> halves(2);
   for (const int seed : {0, 1, -1}) {
-    options.random_seed = seed;
+    options.own["random_seed"] = seed;
     for (layer.view.layer = 0; layer.view.layer < 5; ++layer.view.layer) {
       const Selection selection = select_tokens(layer.view, options);
       EXPECT_EQ(select_tokens(layer.view, options).keep, selection.keep);

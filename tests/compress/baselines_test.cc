@@ -13,6 +13,7 @@
 #include "compress/reference.h"
 #include "restkv/compress.h"
 #include "restkv/error.h"
+#include "support/own_options.h"
 
 namespace restkv {
 namespace {
@@ -54,7 +55,7 @@ const std::vector<std::string_view> kBaselines = {
 CompressionOptions options_for(std::string_view method, int budget) {
   CompressionOptions options = default_options(method);
   options.budget = budget;
-  options.lag = 32;
+  testing::set_if_own(options, "lag", 32);
   return options;
 }
 
@@ -94,7 +95,7 @@ TEST(BaselinesTest, SayWhatIsMissing) {
   EXPECT_THAT(message(options_for("h2o", 100)), HasSubstr("attention_sums"));
   EXPECT_THAT(message(options_for("expected-attention", 100)), HasSubstr("query_statistics"));
   CompressionOptions options = options_for("h2o", 100);
-  options.acausal = true;
+  options.own["acausal"] = true;
   EXPECT_THAT(message(options), HasSubstr("too few"));
   options = options_for("lacache", 8);
   EXPECT_THAT(message(options), HasSubstr("span"));  // a model of one layer has no ladder

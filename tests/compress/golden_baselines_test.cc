@@ -63,13 +63,12 @@ AlignedVector<float> column_sums(const LayerObservation& layer) {
   constexpr size_t kBlock = 100;
   const size_t n = layer.keys.rows;
   const size_t heads = layer.queries.heads;
-  AlignedVector<float> sums(heads * n), out(heads * kBlock * layer.keys.dim),
-      log_sums(heads * kBlock);
+  AlignedVector<float> sums(heads * n), out(heads * kBlock * layer.keys.dim), lse(heads * kBlock);
   std::fill(sums.begin(), sums.end(), 0.0F);
   for (size_t first = 0; first < n; first += kBlock) {
     const size_t rows = std::min(kBlock, n - first);
     const auto queries = layer.queries.slice_rows(first, rows);
-    const Matrix<float> denominators(log_sums.data(), heads, rows);
+    const Matrix<float> denominators(lse.data(), heads, rows);
     prefill_attention(queries, layer.keys, layer.values, first, {},
                       {out.data(), heads, rows, layer.keys.dim}, denominators);
     attention_sums(queries, layer.keys, first, {}, denominators, {sums.data(), heads, n});
@@ -184,8 +183,8 @@ void run_lacache(GoldenCase& golden) {
   CompressionOptions options = default_options("lacache");
   options.budget = static_cast<int>(shape.size);
   options.sinks = static_cast<int>(shape.sinks);
-  options.ladder_span = static_cast<int>(shape.span);
-  options.ladder_overlap = static_cast<int>(shape.overlap);
+  options.own["ladder_span"] = static_cast<int>(shape.span);
+  options.own["ladder_overlap"] = static_cast<int>(shape.overlap);
   const std::vector<float> nothing(n);
   LayerObservation layer;
   layer.layers = shape.layers;
@@ -240,10 +239,8 @@ const std::map<std::string, Press>& presses() {
   static const SetOption kSinks = [](CompressionOptions& o, const Json& x) {
     o.sinks = x.get<int>();
   };
-  static const std::map<std::string, Leverage> kLeverages = {{"key", Leverage::kKey},
-                                                             {"value", Leverage::kValue},
-                                                             {"kv_avg", Leverage::kMean},
-                                                             {"kv_product", Leverage::kProduct}};
+  static const std::map<std::string, std::string> kLeverages = {
+      {"key", "key"}, {"value", "value"}, {"kv_avg", "mean"}, {"kv_product", "product"}};
   static const std::map<std::string, Press> kPresses = {
       {"TOVAPress", {"tova", {}, [](CompressionOptions& o, const Json&) { o.window = 1; }}},
       {"ObservedAttentionPress", {"observed-attention", {}}},
@@ -251,28 +248,29 @@ const std::map<std::string, Press>& presses() {
       {"LagKVPress",
        {"lagkv",
         {{"n_sink", kSinks},
-         {"lag_size", [](CompressionOptions& o, const Json& x) { o.lag = x.get<int>(); }},
+         {"lag_size", [](CompressionOptions& o, const Json& x) { o.own["lag"] = x.get<int>(); }},
          {"cross_scoring",
-          [](CompressionOptions& o, const Json& x) { o.cross_scoring = x.get<bool>(); }}}}},
+          [](CompressionOptions& o, const Json& x) { o.own["cross_scoring"] = x.get<bool>(); }}}}},
       {"ExpectedAttentionPress",
        {"expected-attention",
         {{"n_sink", kSinks},
          {"n_future_positions",
-          [](CompressionOptions& o, const Json& x) { o.future = x.get<int>(); }},
+          [](CompressionOptions& o, const Json& x) { o.own["future"] = x.get<int>(); }},
          {"use_covariance",
-          [](CompressionOptions& o, const Json& x) { o.use_covariance = x.get<bool>(); }},
+          [](CompressionOptions& o, const Json& x) { o.own["use_covariance"] = x.get<bool>(); }},
          {"use_vnorm",
-          [](CompressionOptions& o, const Json& x) { o.use_value_norm = x.get<bool>(); }},
-         {"epsilon", [](CompressionOptions& o, const Json& x) { o.epsilon = x.get<double>(); }}}}},
+          [](CompressionOptions& o, const Json& x) { o.own["use_value_norm"] = x.get<bool>(); }},
+         {"epsilon",
+          [](CompressionOptions& o, const Json& x) { o.own["epsilon"] = x.get<double>(); }}}}},
       {"CURPress",
        {"cur",
         {{"num_sinks", kSinks},
-         {"leverage_type",
-          [](CompressionOptions& o, const Json& x) { o.leverage = kLeverages.at(x.text()); }},
+         {"leverage_type", [](CompressionOptions& o,
+                              const Json& x) { o.own["leverage"] = kLeverages.at(x.text()); }},
          {"local_window_size",
-          [](CompressionOptions& o, const Json& x) { o.local_window = x.get<int>(); }},
+          [](CompressionOptions& o, const Json& x) { o.own["local_window"] = x.get<int>(); }},
          {"use_local_approximation", [](CompressionOptions& o, const Json& x) {
-            if (!x.get<bool>()) o.local_window = 0;
+            if (!x.get<bool>()) o.own["local_window"] = 0;
           }}}}}};
   return kPresses;
 }
@@ -327,7 +325,7 @@ void run_kvpress(GoldenCase& golden) {
       statistics.add(queries.slice_rows(first, std::min<size_t>(64, n - first)));
     }
     rotation = mean_rotation(queries.dim, golden.params().at("rope_theta").get<double>(), n,
-                             static_cast<size_t>(options.future));
+                             future_positions(options));
     layer.query_statistics = &statistics;
     layer.future_rotation = &rotation;
     for (size_t h = 0; h < queries.heads; ++h) {

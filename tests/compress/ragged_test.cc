@@ -15,6 +15,7 @@
 #include "restkv/compress.h"
 #include "restkv/error.h"
 #include "restkv/stages.h"
+#include "support/own_options.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -97,8 +98,8 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
       options.allocation = allocation.name;
       options.budget = budget;
       options.window = kWindow;
-      options.lag = 5;
-      options.future = 8;
+      testing::set_if_own(options, "lag", 5);
+      testing::set_if_own(options, "future", 8);
       options.profile = profile;
       add(options);
       options.critical = true;
@@ -119,9 +120,9 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
       }
       options.ada_variant = AdaVariant::kBalanced;
       if (method.name == "knorm") {
-        options.skip_layers = 1;
+        options.own["skip_layers"] = 1;
         add(options);
-        options.skip_layers = 0;
+        options.own["skip_layers"] = 0;
       }
       if (method.name == "cur" || method.name == "keydiff") {
         options.block_size = 9;
@@ -131,7 +132,7 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
       if (method.name != "restkv") continue;
       options.kernel = 5;  // whose window drifts
       add(options);
-      options.order = ReconstructionOrder::kBefore;
+      options.own["order"] = "before";
       add(options);
     }
   }
@@ -192,8 +193,7 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
           }
           const bool over_layers = options.allocation.find("pyramid") != std::string::npos ||
                                    options.allocation == "profile";
-          const bool whole =
-              options.method == "full" || index < static_cast<size_t>(options.skip_layers);
+          const bool whole = options.method == "full" || index < testing::skipped_layers(options);
           if (!over_layers && !pass_budget && !whole) {
             EXPECT_LE(kept, kHeads * repeat * static_cast<size_t>(budget));
           }

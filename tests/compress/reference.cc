@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "compress/methods/restkv.h"
+
 namespace restkv::testing {
 namespace {
 
@@ -40,7 +42,7 @@ Rows window_weights(const LayerObservation& layer, size_t head, size_t window) {
 }
 
 /// The window's rows as one, by the recursion itself.
-std::vector<double> combine(const Rows& rows, const CompressionOptions& options) {
+std::vector<double> combine(const Rows& rows, const RestkvOptions& options) {
   const size_t columns = rows[0].size();
   std::vector<double> out(columns, 0.0);
   for (size_t j = 0; j < columns; ++j) {
@@ -66,7 +68,7 @@ std::vector<double> combine(const Rows& rows, const CompressionOptions& options)
 
 /// ||W_h x||, or ||x|| without W_O.
 double error_norm(const std::vector<double>& x, Matrix<const float> wo, size_t head,
-                  const CompressionOptions& options) {
+                  const RestkvOptions& options) {
   double square = 0.0;
   if (!options.use_wo) {
     for (const double c : x) square += c * c;
@@ -84,7 +86,7 @@ double odds(double a) { return a / std::max(1 - a, std::ldexp(1.0, -24)); }
 
 /// Scores of the past positions of one query head.
 std::vector<double> raw_scores(const LayerObservation& layer, Matrix<const float> wo, size_t head,
-                               const Rows& weights, const CompressionOptions& options) {
+                               const Rows& weights, const RestkvOptions& options) {
   const size_t dim = layer.values.dim;
   const size_t past = layer.keys.rows - weights.size();
   const size_t kv = head * layer.keys.heads / layer.queries.heads;
@@ -228,7 +230,7 @@ ReferenceResult reference_scores(const LayerObservation& layer, Matrix<const flo
     std::vector<double> drift;
     for (size_t head = kv * group; head < (kv + 1) * group; ++head) {
       const Rows weights = window_weights(layer, head, window);
-      raw.push_back(raw_scores(layer, wo, head, weights, options));
+      raw.push_back(raw_scores(layer, wo, head, weights, RestkvOptions(options)));
       drift.push_back(window_drift(options.kernel == kAutoKernel ? half_windows(weights) : weights,
                                    static_cast<size_t>(options.budget) - window));
     }

@@ -95,15 +95,15 @@ TEST(ReferenceTest, ThisMachineRunsMoreThanOneInstructionSet) {
 TEST(ReferenceTest, EveryHeadSizeOrderAndErrorSpace) {
   uint32_t seed = 1;
   for (const size_t dim : {24, 30, 32, 48, 64, 80, 96, 128, 256}) {
-    for (const auto order : {ReconstructionOrder::kAfter, ReconstructionOrder::kBefore}) {
+    for (const std::string order : {"after", "before"}) {
       for (const bool use_wo : {true, false}) {
-        SCOPED_TRACE(::testing::Message() << "d " << dim << ", use_wo " << use_wo << ", before "
-                                          << (order == ReconstructionOrder::kBefore));
+        SCOPED_TRACE(::testing::Message()
+                     << "d " << dim << ", use_wo " << use_wo << ", before " << (order == "before"));
         // 40 output channels: W_h has full column rank for the small heads only.
         const RandomLayer layer(4, 2, 131, dim, 19, 40, ++seed);
         CompressionOptions options = small_options(16, 60);
-        options.order = order;
-        options.use_wo = use_wo;
+        options.own["order"] = order;
+        options.own["use_wo"] = use_wo;
         compare(layer.view, layer.output_projection, options);
       }
     }
@@ -121,13 +121,12 @@ TEST(ReferenceTest, LengthsWindowsAndBudgets) {
                           {1537, 6, 700}, {4203, 4, 1000}, {5000, 2, 64}};
   uint32_t seed = 100;
   for (const auto& [length, window, budget] : shapes) {
-    for (const auto order : {ReconstructionOrder::kAfter, ReconstructionOrder::kBefore}) {
-      SCOPED_TRACE(::testing::Message()
-                   << "n " << length << ", window " << window << ", budget " << budget
-                   << ", before " << (order == ReconstructionOrder::kBefore));
+    for (const std::string order : {"after", "before"}) {
+      SCOPED_TRACE(::testing::Message() << "n " << length << ", window " << window << ", budget "
+                                        << budget << ", before " << (order == "before"));
       const RandomLayer layer(3, 1, length, 32, static_cast<size_t>(window), 24, ++seed);
       CompressionOptions options = small_options(window, budget);
-      options.order = order;
+      options.own["order"] = order;
       options.drift_scale = static_cast<double>(length) / 30;
       compare(layer.view, layer.output_projection, options);
     }
@@ -152,7 +151,7 @@ TEST(ReferenceTest, EveryWayToSmoothAndReduce) {
         options.method = "snapkv";
         CompressionOptions attention = options;
         attention.method = "restkv";
-        attention.indicator = Indicator::kAttention;
+        attention.own["indicator"] = "attention";
         EXPECT_EQ(select_tokens(layer.view, options).keep,
                   select_tokens(layer.view, attention).keep);
       }
@@ -166,28 +165,27 @@ TEST(ReferenceTest, AblationsAndParameters) {
   const auto variant = [&]() -> CompressionOptions& {
     return variants.emplace_back(small_options(12, 40));
   };
-  for (const auto order : {ReconstructionOrder::kAfter, ReconstructionOrder::kBefore}) {
-    for (const auto temporal :
-         {Temporal::kEma, Temporal::kMean, Temporal::kInverseEma, Temporal::kNewest}) {
+  for (const std::string order : {"after", "before"}) {
+    for (const std::string temporal : {"ema", "mean", "inverse-ema", "newest"}) {
       auto& options = variant();
-      options.order = order;
-      options.temporal = temporal;
+      options.own["order"] = order;
+      options.own["temporal"] = temporal;
     }
     for (const double alpha : {0.05, 0.8, 1.0}) {
       auto& options = variant();
-      options.order = order;
-      options.alpha = alpha;
+      options.own["order"] = order;
+      options.own["alpha"] = alpha;
     }
   }
-  for (const double tau : {0.5, 2.0}) variant().tau = tau;
+  for (const double tau : {0.5, 2.0}) variant().own["tau"] = tau;
   for (const bool use_wo : {true, false}) {
     auto& options = variant();
-    options.order = ReconstructionOrder::kBefore;
-    options.normalize = true;
-    options.use_wo = use_wo;
+    options.own["order"] = "before";
+    options.own["normalize"] = true;
+    options.own["use_wo"] = use_wo;
   }
-  variant().indicator = Indicator::kAttention;
-  variant().indicator = Indicator::kAttentionValue;
+  variant().own["indicator"] = "attention";
+  variant().own["indicator"] = "attention-value";
   for (size_t i = 0; i < variants.size(); ++i) {
     SCOPED_TRACE(::testing::Message() << "variant " << i);
     compare(layer.view, layer.output_projection, variants[i]);
@@ -204,9 +202,9 @@ TEST(ReferenceTest, ScaleAndSoftcap) {
 
 TEST(ReferenceTest, SharpAttention) {
   const RandomLayer layer(2, 1, 300, 64, 8, 80, 13, 4.0F);
-  for (const auto order : {ReconstructionOrder::kAfter, ReconstructionOrder::kBefore}) {
+  for (const std::string order : {"after", "before"}) {
     CompressionOptions options = small_options(8, 40);
-    options.order = order;
+    options.own["order"] = order;
     compare(layer.view, layer.output_projection, options);
   }
 }

@@ -12,6 +12,7 @@
 #include "restkv/compress.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
+#include "support/own_options.h"
 
 namespace restkv {
 namespace {
@@ -35,7 +36,7 @@ std::vector<CompressionOptions> variants(int window, int budget) {
   std::vector<CompressionOptions> all = {options_for("restkv", window, budget),
                                          options_for("restkv", window, budget),
                                          options_for("snapkv", window, budget)};
-  all[1].order = ReconstructionOrder::kBefore;
+  all[1].own["order"] = "before";
   return all;
 }
 
@@ -148,7 +149,7 @@ TEST(SelectTokensTest, DegenerateInputsGiveFiniteScores) {
     expect_finite(zero_values.view, options);
 
     CompressionOptions normalized = options;
-    normalized.normalize = true;
+    testing::set_if_own(normalized, "normalize", true);
     expect_finite(zero_values.view, normalized);
 
     RandomLayer equal_values(2, 1, 100, 32, 8, 64, 6);
@@ -214,8 +215,8 @@ TEST(SelectTokensTest, RefusesShapesThatDoNotFit) {
   EXPECT_EQ(select_tokens(view, options_for("snapkv", 8, 40)).keep.size(), 2U);
   const std::vector<float> room(4 * 9 * 33);
   view = layer.view;
-  view.log_sums = {room.data(), 4, 7};
-  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("log_sums are [4, 7]"));
+  view.lse = {room.data(), 4, 7};
+  expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("lse are [4, 7]"));
   view = layer.view;
   view.outputs = {room.data(), 4, 8, 33};
   expect_error(view, options, ErrorCode::kInvalidArgument, HasSubstr("outputs are [4, 8, 33]"));
@@ -247,9 +248,9 @@ TEST(ValidateTest, NamesOptionValueAndRemedy) {
   EXPECT_THAT(refused("snapkv", [](auto& o) { o.kernel = -3; }), HasSubstr("kernel is -3"));
   EXPECT_EQ(refused("snapkv", [](auto& o) { o.kernel = kAutoKernel; }), "accepted");
   for (const double alpha : {0.0, -0.1, 1.1, std::nan("")}) {
-    EXPECT_THAT(refused("restkv", [&](auto& o) { o.alpha = alpha; }), HasSubstr("alpha is"));
+    EXPECT_THAT(refused("restkv", [&](auto& o) { o.own["alpha"] = alpha; }), HasSubstr("alpha is"));
   }
-  EXPECT_THAT(refused("restkv", [](auto& o) { o.tau = 0; }), HasSubstr("tau is 0"));
+  EXPECT_THAT(refused("restkv", [](auto& o) { o.own["tau"] = 0; }), HasSubstr("tau is 0"));
   EXPECT_THAT(refused("restkv", [](auto& o) { o.drift_scale = 0; }), HasSubstr("drift_scale is 0"));
   EXPECT_THAT(refused("streaming-llm", [](auto& o) { o.budget = 4; }),
               AllOf(HasSubstr("budget 4"), HasSubstr("4 sinks")));
@@ -259,12 +260,16 @@ TEST(ValidateTest, NamesOptionValueAndRemedy) {
   EXPECT_THAT(refused("restkv", [](auto& o) { o.method = "restvk"; }),
               AllOf(HasSubstr("restvk"), HasSubstr("restkv"), HasSubstr("streaming-llm")));
   using Options = CompressionOptions;
-  for (double Options::*option :
-       {&Options::alpha, &Options::tau, &Options::drift_scale, &Options::epsilon,
-        &Options::ada_floor, &Options::critical_ratio, &Options::critical_epsilon}) {
-    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
-      for (const Method& method : methods()) {
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    for (const Method& method : methods()) {
+      for (double Options::*option : {&Options::drift_scale, &Options::ada_floor,
+                                      &Options::critical_ratio, &Options::critical_epsilon}) {
         EXPECT_NE(refused(method.name, [&](auto& o) { o.*option = bad; }), "accepted")
+            << method.name << " " << bad;
+      }
+      for (const OwnOption& own : method.own_options) {
+        EXPECT_THAT(refused(method.name, [&](auto& o) { o.own[std::string(own.name)] = bad; }),
+                    HasSubstr(std::string(own.name) + " is"))
             << method.name << " " << bad;
       }
     }
@@ -292,10 +297,10 @@ TEST(MethodTest, SaysWhatItLooksAt) {
   CompressionOptions options = default_options("restkv");
   EXPECT_TRUE(needs_output_factor(options));
   EXPECT_EQ(observed_queries(options), 32U);
-  options.use_wo = false;
+  options.own["use_wo"] = false;
   EXPECT_FALSE(needs_output_factor(options));
-  options.use_wo = true;
-  options.indicator = Indicator::kAttention;
+  options.own["use_wo"] = true;
+  options.own["indicator"] = "attention";
   EXPECT_FALSE(needs_output_factor(options));
   EXPECT_FALSE(needs_output_factor(default_options("snapkv")));
   EXPECT_EQ(observed_queries(default_options("snapkv")), 32U);

@@ -32,7 +32,7 @@ std::vector<CompressionOptions> variants() {
     all.back().drift_scale = 50;  // so that the window follows the attention
   }
   all.push_back(all.front());
-  all.back().order = ReconstructionOrder::kBefore;
+  all.back().own["order"] = "before";
   all.push_back(all.front());
   all.back().kernel = 5;
   return all;
@@ -40,18 +40,18 @@ std::vector<CompressionOptions> variants() {
 
 /// What the attention of a prompt's last block leaves of the window's queries.
 struct LastBlock {
-  std::vector<float> log_sums, outputs;
+  std::vector<float> lse, outputs;
 
   explicit LastBlock(const LayerObservation& layer)
-      : log_sums(kHeads * kWindow), outputs(kHeads * kWindow * layer.values.dim) {
+      : lse(kHeads * kWindow), outputs(kHeads * kWindow * layer.values.dim) {
     prefill_attention(
         layer.queries.slice_rows(layer.queries.rows - kWindow, kWindow), layer.keys, layer.values,
         kLength - kWindow, {.softcap = layer.softcap, .precision = layer.precision},
-        {outputs.data(), kHeads, kWindow, layer.values.dim}, {log_sums.data(), kHeads, kWindow});
+        {outputs.data(), kHeads, kWindow, layer.values.dim}, {lse.data(), kHeads, kWindow});
   }
   [[nodiscard]] LayerObservation given(LayerObservation layer) const {
     layer.queries = layer.queries.slice_rows(layer.queries.rows - kWindow, kWindow);
-    layer.log_sums = {log_sums.data(), kHeads, kWindow};
+    layer.lse = {lse.data(), kHeads, kWindow};
     layer.outputs = {outputs.data(), kHeads, kWindow, layer.values.dim};
     return layer;
   }

@@ -268,7 +268,7 @@ TEST_F(EngineTest, NamesTheStorageTypeThatIsTooSmall) {
       request.kv_type = type;
       const auto prefill = [&] { (void)engine.prefill(tokens_of(40), {&request, 1}); };
       if (type != KvType::kF32) {
-        expect_error(ErrorCode::kInput, "--kv-type f32", prefill);
+        expect_error(ErrorCode::kInput, "kv_type f32", prefill);
         expect_error(ErrorCode::kInput, "loud.gguf", prefill);
         continue;
       }
@@ -305,7 +305,7 @@ TEST_F(EngineTest, NamesTheStorageTypeWhileDecoding) {
   request.options = default_options("full");
   (void)engine.prefill(std::vector<int32_t>(20, 7), {&request, 1});
   (void)engine.decode(7, request.cache);
-  expect_error(ErrorCode::kInput, "--kv-type f32", [&] { (void)engine.decode(9, request.cache); });
+  expect_error(ErrorCode::kInput, "kv_type f32", [&] { (void)engine.decode(9, request.cache); });
 }
 
 }  // namespace

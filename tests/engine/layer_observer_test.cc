@@ -61,8 +61,7 @@ class LayerObserverTest : public ::testing::Test {
       const size_t rows = std::min(block, kLength - first);
       const Heads<float> outputs(out.data(), c.query_heads, rows, c.value_dim);
       prefill_attention(queries().slice_rows(first, rows), keys(), values(), first,
-                        {.scale = c.attention_scale}, outputs,
-                        observer.log_sums(rows, first + rows));
+                        {.scale = c.attention_scale}, outputs, observer.lse(rows, first + rows));
       const size_t missing = std::min(rows, unwanted - std::min(unwanted, first));
       observer.add(queries().slice_rows(first, rows), outputs.slice_rows(missing, rows - missing),
                    kv, first);
@@ -143,7 +142,7 @@ TEST_F(LayerObserverTest, GathersWhatMethodsAskForOverBlocks) {
 
 TEST_F(LayerObserverTest, AveragesTheRotationsToCome) {
   std::vector<CompressionOptions> requests = {request_for("expected-attention", 40)};
-  requests[0].future = 1;
+  requests[0].own["future"] = 1;
   LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
   observer.begin_layer(kLength);
   const LayerObservation seen = observer.observation(0, 0);
@@ -164,8 +163,8 @@ TEST_F(LayerObserverTest, HandsOnTheSoftmaxDenominatorsOfTheLastQueries) {
     LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
     send(observer, block);
     const LayerObservation seen = observer.observation(0, 0);
-    ASSERT_EQ(seen.log_sums.rows, c.query_heads);
-    ASSERT_EQ(seen.log_sums.cols, seen.queries.rows);
+    ASSERT_EQ(seen.lse.rows, c.query_heads);
+    ASSERT_EQ(seen.lse.cols, seen.queries.rows);
     const size_t group = c.query_heads / c.kv_heads;
     for (size_t h = 0; h < c.query_heads; ++h) {
       for (size_t r = 0; r < seen.queries.rows; ++r) {
@@ -177,7 +176,7 @@ TEST_F(LayerObserverTest, HandsOnTheSoftmaxDenominatorsOfTheLastQueries) {
           }
           sum += std::exp(z * c.attention_scale);
         }
-        EXPECT_NEAR(seen.log_sums.row(h)[r], std::log(sum), 1e-5) << h << ", " << r;
+        EXPECT_NEAR(seen.lse.row(h)[r], std::log(sum), 1e-5) << h << ", " << r;
       }
     }
   }
@@ -220,7 +219,7 @@ TEST_F(LayerObserverTest, LooksAtNothingThatNobodyNeeds) {
   LayerObserver observer(*model_, pointers(requests), kLength, *rope_);
   EXPECT_FALSE(observer.needs_all_rows());
   send(observer, 16);
-  EXPECT_EQ(observer.log_sums(16, kLength).data, nullptr);
+  EXPECT_EQ(observer.lse(16, kLength).data, nullptr);
   const LayerObservation seen = observer.observation(0, 0);
   EXPECT_EQ(seen.queries.rows, 0U);
   EXPECT_EQ(seen.outputs.rows, 0U);

@@ -19,6 +19,7 @@
 #include "engine/prefill.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "support/own_options.h"
 #include "support/sanitizers.h"
 #include "support/tiny_model.h"
 
@@ -41,7 +42,7 @@ std::vector<SessionOptions> different_options() {
     SessionOptions& options = all.emplace_back();
     options.compression = default_options(method);
     options.compression.budget = static_cast<int>(40 + 3 * all.size());
-    options.compression.future = 16;
+    testing::set_if_own(options.compression, "future", 16);
     options.interval = all.size() % 4;  // of "h2o" and "lacache": none
     options.kv_type = all.size() % 3 == 0 ? KvType::kQ8 : KvType::kF16;
     options.compact_positions = options.compression.method == "streaming-llm";

@@ -251,7 +251,7 @@ TEST_F(SessionTest, LadderGoesOnWhereItStands) {
     for (const size_t interval : {1, 16, 50}) {
       SCOPED_TRACE("span " + std::to_string(span) + ", interval " + std::to_string(interval));
       SessionOptions options = session_options("lacache", 60);
-      options.compression.ladder_span = span;
+      options.compression.own["ladder_span"] = span;
       options.interval = interval;
       Session session(model, options);
       SlowLadder ladder{.layers = 8, .budget = 60, .sinks = 4, .span = static_cast<size_t>(span)};
@@ -384,7 +384,7 @@ TEST_F(SessionTest, SessionsShareAModelAcrossThreads) {
 
 TEST_F(SessionTest, RefusesWhatCannotWork) {
   SessionOptions options = session_options("h2o", 64);
-  options.compression.acausal = true;
+  options.compression.own["acausal"] = true;
   EXPECT_THROW(Session(*model_, options), Error);
   options = session_options("snapkv", 64);
   options.compact_positions = true;

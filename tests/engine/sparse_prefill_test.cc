@@ -174,9 +174,9 @@ TEST_F(SparsePrefillTest, RecallIsTheAttentionInKeptTiles) {
   const Heads<float> all_out(out.data(), c.query_heads, kRows, c.key_dim);
   for (const auto& [first, rows] : {std::pair<size_t, size_t>{0, 192}, {192, kRows - 192}}) {
     const Heads<const float> block = queries.slice_rows(first, rows);
-    const Matrix<float> log_sums = sparse.begin_block(block, kv, first, {});
-    kv.attend(block, first, {}, all_out.slice_rows(first, rows), log_sums);
-    sparse.end_block(block, kv, first, log_sums);
+    const Matrix<float> lse = sparse.begin_block(block, kv, first, {});
+    kv.attend(block, first, {}, all_out.slice_rows(first, rows), lse);
+    sparse.end_block(block, kv, first, lse);
   }
 
   // Of 8 blocks the first 6 lie before the last 64 tokens' own block. One query of each is sampled.

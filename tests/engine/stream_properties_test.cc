@@ -16,6 +16,7 @@
 #include "engine/streams.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "support/own_options.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -67,11 +68,11 @@ class StreamTest : public ::testing::Test {
         options.compression = method.defaults;
         options.compression.allocation = allocation.name;
         options.compression.budget = 40;
-        options.compression.future = 16;
-        options.compression.lag = 9;
+        testing::set_if_own(options.compression, "future", 16);
+        testing::set_if_own(options.compression, "lag", 9);
         options.compression.profile = profile_;
         all.push_back(options);
-        if (method.name == "knorm") all.back().compression.skip_layers = 1;
+        if (method.name == "knorm") all.back().compression.own["skip_layers"] = 1;
         for (const bool compact : {false, true}) {
           options.compact_positions = compact;
           options.interval = 1 + all.size() % 7;
@@ -94,7 +95,7 @@ class StreamTest : public ::testing::Test {
            (o.compression.critical ? ", critical" : "") + ", interval " +
            std::to_string(o.interval) + ", decode budget " + std::to_string(o.decode_budget) +
            ", chunk " + std::to_string(o.chunk) + ", skipped " +
-           std::to_string(o.compression.skip_layers);
+           std::to_string(testing::skipped_layers(o.compression));
   }
 
   int threads_ = num_threads();
@@ -111,7 +112,7 @@ void check_cache(const Model& model, const Session& session, size_t most) {
   const SessionOptions& options = session.options();
   size_t kept = 0;
   size_t heads = 0;
-  auto skipped = static_cast<size_t>(options.compression.skip_layers);  // of those that take part
+  size_t skipped = testing::skipped_layers(options.compression);  // of those that take part
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
     const size_t window = c.windows[layer];
     const bool whole = window == 0 && skipped > 0;
@@ -370,7 +371,8 @@ TEST_F(StreamTest, RoomIsKnownBeforeAnythingIsRead) {
                                             : i % 11 == 10 ? "full"
                                                            : "streaming-llm");
       options.compression.budget = static_cast<int>(12 + i * 7 % 60);
-      options.compression.ladder_span = climbs ? 1 + static_cast<int>(i % 2) : 0;
+      testing::set_if_own(options.compression, "ladder_span",
+                          climbs ? 1 + static_cast<int>(i % 2) : 0);
       options.compact_positions = i % 5 != 0;
       options.chunk = i % 3 == 0 ? 0 : 1 + i * 5 % 40;
       options.interval = i % 4 < 2 ? 0 : 1 + i * 3 % 50;
@@ -442,12 +444,12 @@ TEST_F(StreamTest, OptionsThatDoNotSuitTheModelAreRefusedAtOnce) {
   EXPECT_EQ(session(eight), "");
   EXPECT_EQ(prefill(eight), "");
   options.compression.budget = 60;
-  options.compression.ladder_span = 8;
+  options.compression.own["ladder_span"] = 8;
   expect_refused(eight, "ladder_span is 8");
-  options.compression.ladder_span = 0;
-  options.compression.ladder_overlap = 4;
+  options.compression.own["ladder_span"] = 0;
+  options.compression.own["ladder_overlap"] = 4;
   expect_refused(eight, "ladder_overlap is 4; it must be less than ladder_span, which is 4");
-  options.compression.ladder_overlap = 0;
+  options.compression.own["ladder_overlap"] = 0;
   expect_refused(one_of_seven, "only 1 of 7 layers");
   EXPECT_EQ(session(*all_have_windows_), "");  // where nothing is compressed
 
@@ -462,11 +464,11 @@ TEST_F(StreamTest, OptionsThatDoNotSuitTheModelAreRefusedAtOnce) {
   EXPECT_EQ(changed.options().compression.budget, 60);
 
   options.compression = default_options("knorm");
-  options.compression.skip_layers = 8;
+  options.compression.own["skip_layers"] = 8;
   expect_refused(eight, "skip_layers is 8");
-  options.compression.skip_layers = 7;
+  options.compression.own["skip_layers"] = 7;
   EXPECT_EQ(session(eight), "");
-  options.compression.skip_layers = 1;
+  options.compression.own["skip_layers"] = 1;
   expect_refused(one_of_seven, "skip_layers is 1");
   options.compact_positions = true;
   EXPECT_NE(session(eight).find("skip_layers 0"), std::string::npos) << session(eight);

@@ -16,6 +16,7 @@
 #include "fuzz/flags.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "support/own_options.h"
 #include "support/simd.h"
 
 namespace restkv::fuzz {
@@ -198,7 +199,7 @@ class Player {
 
   [[nodiscard]] double mean_rows() const {
     const KvCache& cache = session_.cache();
-    const auto skipped = static_cast<size_t>(std::max(0, compression().skip_layers));
+    const auto skipped = testing::skipped_layers(compression());
     size_t rows = 0;
     size_t heads = 0;
     for (size_t layer = 0; layer < cache.layers(); ++layer) {

@@ -298,7 +298,7 @@ TEST(KvCacheTest, RefusesWhatHalvesCannotHold) {
           EXPECT_EQ(appending == "accepted", fits) << appending;
           for (const std::string& message : {answer, appending}) {
             if (fits) continue;
-            EXPECT_NE(message.find("--kv-type f32"), std::string::npos) << message;
+            EXPECT_NE(message.find("kv_type f32"), std::string::npos) << message;
             EXPECT_NE(message.find(in_key ? "a key of layer 0, KV head 1" : "a value of layer 0"),
                       std::string::npos)
                 << message;

@@ -62,7 +62,7 @@ std::vector<float> multiply(const Weight& weight, size_t begin, size_t end,
                             const std::vector<float>& x) {
   const PackedWeight packed(weight);
   const size_t x_rows = x.size() / weight.cols;
-  RoundedRows rounded;
+  QuantizedRows rounded;
   rounded.round({x.data(), x_rows, weight.cols});
   if (packed.needs_first_sums()) rounded.add_first_sums();
   std::vector<float> y(x_rows * (end - begin));

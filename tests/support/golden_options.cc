@@ -19,10 +19,8 @@ const std::map<std::string, Pooling> kPoolings = {{"adaptive", Pooling::kAdaptiv
                                                   {"avgpool", Pooling::kAverage},
                                                   {"maxpool", Pooling::kMax},
                                                   {"none", Pooling::kNone}};
-const std::map<std::string, Temporal> kTemporal = {{"ema", Temporal::kEma},
-                                                   {"mean", Temporal::kMean},
-                                                   {"inv-ema", Temporal::kInverseEma},
-                                                   {"none", Temporal::kNewest}};
+const std::map<std::string, std::string> kTemporal = {
+    {"ema", "ema"}, {"mean", "mean"}, {"inv-ema", "inverse-ema"}, {"none", "newest"}};
 const std::map<std::string, GroupReduce> kReduce = {
     {"mean", GroupReduce::kMean}, {"max", GroupReduce::kMax}, {"sum", GroupReduce::kSum}};
 
@@ -96,12 +94,13 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
   options.budget = params.at("capacity").get<int>();
   options.per_query_head = params.at("granularity") == "query_head";
   if (method == "l2norm") {
-    options.skip_layers = static_cast<int>(params.at("skip_layers").size());  // layers 0, 1, ...
+    options.own["skip_layers"] =
+        static_cast<int>(params.at("skip_layers").size());  // layers 0, 1, ...
     return options;
   }
   options.window = params.at("window").get<int>();
   if (method == "h2o") {
-    options.acausal = params.value("impl", "restkv") == "restkv";
+    options.own["acausal"] = params.value("impl", "restkv") == "restkv";
     options.group_reduce = kReduce.at(params.value("agg", "mean"));
   } else if (method == "streamingllm") {
     options.sinks = options.budget - options.window;
@@ -123,23 +122,21 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
   } else if (method == "restkv_ablation") {
     options.drift_scale = params.at("scale").get<double>();
     if (params.at("indicator") == "reconstruction") {
-      options.temporal = kTemporal.at(params.at("ts").text());
+      options.own["temporal"] = kTemporal.at(params.at("ts").text());
       options.pooling = kPoolings.at(params.at("ss").text());
     } else {
-      options.indicator =
-          params.at("indicator") == "attn" ? Indicator::kAttention : Indicator::kAttentionValue;
+      options.own["indicator"] = params.at("indicator") == "attn" ? "attention" : "attention-value";
       options.pooling = Pooling::kAverage;  // whatever `ss` says
     }
   } else {
     options.kernel = params.at("kernel").get<int>();
     options.pooling = kPoolings.at(params.at("pooling").text());
-    options.order = params.at("metric_mode") == "before" ? ReconstructionOrder::kBefore
-                                                         : ReconstructionOrder::kAfter;
-    options.use_wo = params.at("use_wo").get<bool>();
-    options.normalize = params.at("use_norm").get<bool>();
-    options.temporal = params.at("use_ema").get<bool>() ? Temporal::kEma : Temporal::kMean;
-    options.alpha = params.at("alpha").get<double>();
-    options.tau = params.at("tau").get<double>();
+    options.own["order"] = params.at("metric_mode") == "before" ? "before" : "after";
+    options.own["use_wo"] = params.at("use_wo").get<bool>();
+    options.own["normalize"] = params.at("use_norm").get<bool>();
+    options.own["temporal"] = params.at("use_ema").get<bool>() ? "ema" : "mean";
+    options.own["alpha"] = params.at("alpha").get<double>();
+    options.own["tau"] = params.at("tau").get<double>();
     options.drift_scale = params.at("scale").get<double>();
     if (params.value("use_pyramid", false)) {
       options.allocation = "pyramid";

@@ -14,7 +14,9 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/system.h"
 #include "cli/process.h"
+#include "cli/signals.h"
 #include "make_model/first_layers.h"
 #include "make_model/presets.h"
 #include "make_model/random_model.h"
@@ -22,8 +24,6 @@
 
 namespace restkv {
 namespace {
-
-using cli::human_bytes;
 
 struct Flags {
   std::string shape, file;

@@ -9,10 +9,12 @@
 namespace restkv {
 namespace {
 
+enum class Leverage { kKey, kValue, kMean, kProduct };
+
 void check(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
   check_blocks(options);
-  if (options.local_window < 0) {
+  if (own_whole(options, "local_window") < 0) {
     throw Error(ErrorCode::kInvalidArgument,
                 "local_window is negative; give the positions per block, or 0 for no blocks");
   }
@@ -31,23 +33,23 @@ void normalize_blocks(std::span<float> values, size_t size) {
 }
 
 /// Squared norms of rows as their leverage, within blocks if there is a local window.
-std::vector<float> leverage(Matrix<const float> rows, const CompressionOptions& options) {
+std::vector<float> leverage(Matrix<const float> rows, size_t local_window) {
   std::vector<float> result(rows.rows);
   square_norms(rows, result);
-  if (options.local_window > 0) {
-    normalize_blocks(result, static_cast<size_t>(options.local_window));
-  }
+  if (local_window > 0) normalize_blocks(result, local_window);
   return result;
 }
 
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
+  const auto local_window = static_cast<size_t>(own_whole(options, "local_window"));
+  const auto whose = static_cast<Leverage>(own_word(options, "leverage"));
   const auto score_head = [&](Matrix<const float> keys, Matrix<const float> values,
                               std::span<float> row) {
-    const auto key = leverage(keys, options);
-    const auto value = leverage(values, options);
+    const auto key = leverage(keys, local_window);
+    const auto value = leverage(values, local_window);
     for (size_t j = 0; j < row.size(); ++j) {
-      switch (options.leverage) {
+      switch (whose) {
         case Leverage::kKey:
           row[j] = key[j];
           break;
@@ -75,7 +77,10 @@ Method cur_method() {
   method.name = "cur";
   method.summary = "leverage of keys and values, as in a CUR decomposition";
   method.paper = "CurDKV: Value-Guided KV Compression for LLMs via Approximated CUR Decomposition";
-  method.options = {"sinks", "leverage", "local_window", "block_size", "per_query_head"};
+  method.options = {"sinks", "block_size", "per_query_head"};
+  method.own_options = {
+      {"leverage", "key|value|mean|product", "whose leverage counts", "product"},
+      {"local_window", "N", "positions per block of normalised leverages; 0: all", 16}};
   method.defaults.method = method.name;
   method.check = check;
   method.score = score;

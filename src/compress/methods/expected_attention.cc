@@ -31,10 +31,10 @@ constexpr int kMostFuture = 1 << 16;
 
 void check(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
-  if (options.future < 1 || options.future > kMostFuture) {
+  if (const int future = own_whole(options, "future"); future < 1 || future > kMostFuture) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("future is {}; expected 1 to {} positions to come (512 is usual)",
-                            options.future, kMostFuture));
+                            future, kMostFuture));
   }
 }
 
@@ -51,6 +51,8 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
   const size_t group = layer.queries.heads / layer.keys.heads;
   const auto tail = layer.keys.head(kv_head).slice(sinks, layer.keys.rows - sinks);
   const auto out = scores.subspan(sinks);
+  const bool use_covariance = own_switch(options, "use_covariance");
+  const auto epsilon = static_cast<float>(own_real(options, "epsilon"));
   const float scale = softmax_scale(layer.scale, layer.keys.dim);
   std::vector<float> logits(tail.rows), spread(tail.rows);
   std::fill(out.begin(), out.end(), 0.0F);
@@ -59,17 +61,17 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
         *layer.query_statistics, layer.first_query_head + head, *layer.future_rotation);
     dot_products(tail, queries.mean, logits);
     for (float& x : logits) x *= scale;
-    if (options.use_covariance) {
+    if (use_covariance) {
       quadratic_forms(tail, {queries.covariance.data(), tail.cols, tail.cols}, spread);
       for (size_t j = 0; j < tail.rows; ++j) logits[j] += spread[j] * scale * scale / 2;
     }
     softmax(logits);
     for (size_t j = 0; j < tail.rows; ++j) out[j] += logits[j] / static_cast<float>(group);
   }
-  if (options.use_value_norm) {
+  if (own_switch(options, "use_value_norm")) {
     square_norms(layer.values.head(kv_head).slice(sinks, tail.rows), spread);
     for (size_t j = 0; j < tail.rows; ++j) {
-      out[j] = (out[j] + static_cast<float>(options.epsilon)) * std::sqrt(spread[j]);
+      out[j] = (out[j] + epsilon) * std::sqrt(spread[j]);
     }
   }
 }
@@ -101,11 +103,20 @@ Method expected_attention_method() {
   method.paper =
       "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries "
       "Distribution, arXiv 2510.00636";
-  method.options = {"sinks",          "future",  "use_covariance",
-                    "use_value_norm", "epsilon", "per_query_head"};
+  method.options = {"sinks", "per_query_head"};
+  method.own_options = {
+      {"future", "N", "positions to come that are averaged over", 512},
+      {"use_covariance", "true|false", "expect queries to spread as they did", true},
+      {"use_value_norm", "true|false", "weigh expected attention by the norm of the value", true},
+      {"epsilon", "X", "added to expected attention before it is weighed", 0.0}};
+  method.conditions = {{"epsilon", "use_value_norm", [](const CompressionOptions& options) {
+                          return own_switch(options, "use_value_norm");
+                        }}};
   method.defaults.method = method.name;
   method.check = check;
-  method.needs_query_statistics = true;
+  method.future_positions = [](const CompressionOptions& options) {
+    return static_cast<size_t>(own_whole(options, "future"));
+  };
   method.score = score;
   return method;
 }

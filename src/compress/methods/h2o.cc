@@ -18,7 +18,7 @@ AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) 
   const size_t heads = layer.queries.heads;
   const auto queries = layer.queries.slice_rows(layer.queries.rows - n, n);
   AlignedVector<float> sums(heads * n);
-  AlignedVector<float> log_sums(heads * kBlock);
+  AlignedVector<float> lse(heads * kBlock);
   AlignedVector<float> out(heads * kBlock * layer.values.dim);
   std::fill(sums.begin(), sums.end(), 0.0F);
   for (size_t first = 0; first < n;) {
@@ -27,7 +27,7 @@ AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) 
     const AttentionOptions options{
         .scale = layer.scale, .softcap = layer.softcap, .causal = causal};
     const auto block = queries.slice_rows(first, rows);
-    const Matrix<float> denominators(log_sums.data(), heads, rows);
+    const Matrix<float> denominators(lse.data(), heads, rows);
     prefill_attention(block, layer.keys, layer.values, first, options,
                       {out.data(), heads, rows, layer.values.dim}, denominators);
     attention_sums(block, layer.keys, first, options, denominators, {sums.data(), heads, n});
@@ -36,13 +36,17 @@ AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) 
   return sums;
 }
 
+/// As in ReST-KV's published baseline, all queries but the last `window` see the whole prompt,
+/// future included. For comparisons only; keeps all queries of a layer in memory.
+bool is_acausal(const CompressionOptions& options) { return own_switch(options, "acausal"); }
+
 /// Attention accumulated over all queries of the prompt.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
   const size_t past = before_window(layer, options);
   AlignedVector<float> own;
   Matrix<const float> sums = layer.attention_sums;
-  if (options.acausal) {
+  if (is_acausal(options)) {
     own = acausal_sums(layer, layer.keys.rows - past);
     sums = {own.data(), layer.queries.heads, layer.keys.rows};
   }
@@ -67,13 +71,17 @@ Method h2o_method() {
   method.paper =
       "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models, arXiv "
       "2306.14048";
-  method.options = {"window", "group_reduce", "per_query_head", "acausal"};
+  method.options = {"window", "group_reduce", "per_query_head"};
+  method.own_options = {{"acausal", "true|false",
+                         "let queries before the window see the future, as published", false}};
   method.defaults.method = method.name;
   method.check = check_window;
   method.observed_queries = [](const CompressionOptions& options) {
-    return options.acausal ? kAllQueries : size_t{0};
+    return is_acausal(options) ? kAllQueries : size_t{0};
   };
-  method.needs_attention_sums = [](const CompressionOptions& options) { return !options.acausal; };
+  method.needs_attention_sums = [](const CompressionOptions& options) {
+    return !is_acausal(options);
+  };
   method.score = score;
   return method;
 }

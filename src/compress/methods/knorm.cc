@@ -14,25 +14,30 @@ void check(const CompressionOptions& options) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("budget is {}; it must be 1 or more", options.budget));
   }
-  if (options.skip_layers < 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("skip_layers is {}; it must be 0 or more (2 is the authors' value)",
-                            options.skip_layers));
+  if (const int skipped = own_whole(options, "skip_layers"); skipped < 0) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("skip_layers is {}; it must be 0 or more (2 is the authors' value)", skipped));
   }
 }
 
+/// How many of the first layers are kept whole.
+size_t skipped_layers(const CompressionOptions& options) {
+  return static_cast<size_t>(own_whole(options, "skip_layers"));
+}
+
 void check_shape(const CompressionOptions& options, const CacheShape& shape) {
-  if (static_cast<size_t>(options.skip_layers) < shape.layers) return;
+  if (skipped_layers(options) < shape.layers) return;
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("skip_layers is {}: all of {} would be kept whole; lower it (2 is the "
                           "authors' value) or choose method full",
-                          options.skip_layers, describe_layers(shape)));
+                          skipped_layers(options), describe_layers(shape)));
 }
 
 /// -||k||_2: keys with a small norm tend to attract attention.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
-  const bool whole = layer.layer < static_cast<size_t>(options.skip_layers);
+  const bool whole = layer.layer < skipped_layers(options);
   LayerScores scores(cache_heads(layer, options), whole ? 0 : layer.keys.rows);
   const size_t repeat = scores.heads / layer.keys.heads;
   parallel_for(scores.heads, [&](size_t h, size_t) {
@@ -56,7 +61,9 @@ Method knorm_method() {
   method.paper =
       "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, "
       "arXiv 2406.11430";
-  method.options = {"skip_layers", "per_query_head"};
+  method.options = {"per_query_head"};
+  method.own_options = {{"skip_layers", "N", "first layers that are kept whole", 0}};
+  method.keeps_layers = [](const CompressionOptions& o) { return skipped_layers(o) > 0; };
   method.defaults.method = method.name;
   method.defaults.ada_normalize = false;
   method.score_kind = ScoreKind::kSigned;

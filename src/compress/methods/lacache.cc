@@ -16,10 +16,12 @@ namespace {
 
 void check(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
-  if (options.ladder_span < 0 || options.ladder_overlap < 0) {
+  const int span = own_whole(options, "ladder_span");
+  const int overlap = own_whole(options, "ladder_overlap");
+  if (span < 0 || overlap < 0) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("ladder_span is {} and ladder_overlap {}; they must be 0 or more",
-                            options.ladder_span, options.ladder_overlap));
+                fmt::format("ladder_span is {} and ladder_overlap {}; they must be 0 or more", span,
+                            overlap));
   }
   if (options.allocation != "uniform") {
     throw Error(ErrorCode::kInvalidArgument,
@@ -30,12 +32,12 @@ void check(const CompressionOptions& options) {
 }
 
 LadderPlanner::Shape ladder(const CompressionOptions& options, size_t layers) {
-  const auto span = static_cast<size_t>(options.ladder_span);
+  const auto span = static_cast<size_t>(own_whole(options, "ladder_span"));
   return {.layers = layers,
           .size = static_cast<size_t>(options.budget),
           .sinks = static_cast<size_t>(options.sinks),
           .span = span > 0 ? span : layers / 2,
-          .overlap = static_cast<size_t>(options.ladder_overlap)};
+          .overlap = static_cast<size_t>(own_whole(options, "ladder_overlap"))};
 }
 
 void check_shape(const CompressionOptions& options, const CacheShape& shape) {
@@ -98,7 +100,10 @@ Method lacache_method() {
   method.paper =
       "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language "
       "Models, arXiv 2507.14204";
-  method.options = {"sinks", "ladder_span", "ladder_overlap", "per_query_head"};
+  method.options = {"sinks", "per_query_head"};
+  method.own_options = {
+      {"ladder_span", "N", "layers that keep the same token; 0: half of them", 0},
+      {"ladder_overlap", "N", "layers that neighbouring rungs of the ladder share", 0}};
   method.defaults.method = method.name;
   method.score_kind = ScoreKind::kRank;
   method.check = check;

@@ -15,10 +15,9 @@ namespace {
 
 void check(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
-  if (options.lag < 1) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("lag is {}; a partition needs at least 1 token (128 is usual)", options.lag));
+  if (const int lag = own_whole(options, "lag"); lag < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("lag is {}; a partition needs at least 1 token (128 is usual)", lag));
   }
 }
 
@@ -68,7 +67,8 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
                   SelectionTrace*) {
   const size_t n = layer.keys.rows;
   const auto sinks = static_cast<size_t>(options.sinks);
-  const auto lag = static_cast<size_t>(options.lag);
+  const auto lag = static_cast<size_t>(own_whole(options, "lag"));
+  const bool cross_scoring = own_switch(options, "cross_scoring");
   return score_kv_heads(layer, options, n, [&](size_t kv_head, std::span<float> row) {
     // Sinks and the tail, which nothing follows, score 1. In a budget too small for them all, sinks
     // and then the latest tokens win.
@@ -93,7 +93,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
         add_partition(rows.slice(begin, lag), rows.slice(begin + lag, lag), partition);
       }
       for (float& x : partition) x /= 2;
-      if (!options.cross_scoring) rank(partition);
+      if (!cross_scoring) rank(partition);
     }
   });
 }
@@ -107,7 +107,10 @@ Method lagkv_method() {
   method.paper =
       "LagKV: Lag-Relative Information of the KV Cache Tells Which Tokens Are Important, "
       "arXiv 2504.04704";
-  method.options = {"sinks", "lag", "cross_scoring", "per_query_head"};
+  method.options = {"sinks", "per_query_head"};
+  method.own_options = {
+      {"lag", "N", "tokens per partition", 128},
+      {"cross_scoring", "true|false", "compare scores, not ranks, between partitions", false}};
   method.defaults.method = method.name;
   method.check = check;
   method.score = score;

@@ -18,10 +18,10 @@ uint64_t scramble(uint64_t x) {
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   LayerScores scores(cache_heads(layer, options), before_window(layer, options));
+  const auto seed = static_cast<uint64_t>(own_whole(options, "random_seed"));
   parallel_for(scores.heads, [&](size_t h, size_t) {
     const uint64_t stream =
-        scramble(scramble(scramble(static_cast<uint64_t>(options.random_seed)) + layer.layer) +
-                 layer.first_query_head + h);
+        scramble(scramble(scramble(seed) + layer.layer) + layer.first_query_head + h);
     float* row = scores.rows().row(h);
     for (size_t n = 0; n < scores.candidates; ++n) {
       row[n] = static_cast<float>(scramble(stream + n) >> 40) * 0x1p-24F;
@@ -37,7 +37,8 @@ Method random_method() {
   method.name = "random";
   method.summary = "random tokens and the window: what any method has to beat";
   method.paper = "control experiment";
-  method.options = {"window", "random_seed", "per_query_head"};
+  method.options = {"window", "per_query_head"};
+  method.own_options = {{"random_seed", "N", "start of the random numbers", 0}};
   method.defaults.method = method.name;
   method.check = check_window;
   method.score = score;

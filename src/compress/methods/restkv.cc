@@ -1,3 +1,5 @@
+#include "compress/methods/restkv.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,9 +15,10 @@
 namespace restkv {
 namespace {
 
-void check(const CompressionOptions& options) {
-  check_window(options);
-  check_pooling(options);
+void check(const CompressionOptions& all) {
+  check_window(all);
+  check_pooling(all);
+  const RestkvOptions options(all);
   if (!(options.alpha > 0.0 && options.alpha <= 1.0)) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("alpha is {}; the weight of the newer row must be above 0 and at most "
@@ -30,21 +33,21 @@ void check(const CompressionOptions& options) {
   }
 }
 
-bool needs_output(const CompressionOptions& options) {
-  return options.use_wo && options.indicator == Indicator::kReconstruction;
+bool needs_output(const CompressionOptions& all) {
+  const RestkvOptions options(all);
+  return options.use_wo && options.reconstructs();
 }
 
 size_t outputs_of_window(const CompressionOptions& options) {
-  return options.indicator == Indicator::kReconstruction ? observe_window(options) : 0;
+  return RestkvOptions(options).reconstructs() ? observe_window(options) : 0;
 }
 
 /// Weight of each window row, oldest first. The exponential moving average e <- alpha * row +
 /// (1 - alpha) * e, started with the first row it sees, is the weighted sum with alpha *
 /// (1 - alpha)^age, and (1 - alpha)^(window - 1) for that first row.
-std::vector<float> temporal_coefficients(const CompressionOptions& options) {
-  const auto window = static_cast<size_t>(options.window);
+std::vector<float> temporal_coefficients(const RestkvOptions& options, size_t window) {
   std::vector<float> coefficients(window, 0.0F);
-  if (options.indicator != Indicator::kReconstruction) {
+  if (!options.reconstructs()) {
     std::fill(coefficients.begin(), coefficients.end(), 1.0F);
     return coefficients;
   }
@@ -79,8 +82,9 @@ ErrorSpace error_space(const LayerObservation& layer, const CompressionOptions& 
 }
 
 /// Turns attention combined over the window into errors.
-void finish(const LayerObservation& layer, const CompressionOptions& options,
+void finish(const LayerObservation& layer, const CompressionOptions& all,
             std::span<const float> coefficients, Matrix<float> combined) {
+  const RestkvOptions options(all);
   const Matrix<float> raw(combined.data, combined.rows, combined.cols - coefficients.size(),
                           combined.stride);
   // The window's own values enter no score, but they stay.
@@ -88,9 +92,9 @@ void finish(const LayerObservation& layer, const CompressionOptions& options,
   require_finite_values(layer, reads_values ? raw.cols : 0);
   if (options.indicator == Indicator::kAttentionValue) {
     attention_times_value(raw, layer.values, raw);
-  } else if (options.indicator == Indicator::kReconstruction) {
+  } else if (options.reconstructs()) {
     reconstruction_after(raw, combined_outputs(layer, coefficients, combined), layer.values,
-                         error_space(layer, options, 0), options.tau, raw);
+                         error_space(layer, all, 0), options.tau, raw);
   }
 }
 
@@ -101,22 +105,32 @@ void score_rows(const LayerObservation& layer, const CompressionOptions& options
   const size_t group = attention.group();
   reconstruction_before(attention, row_outputs(layer, attention, kv_head),
                         layer.values.head(kv_head), error_space(layer, options, kv_head * group),
-                        options.normalize, coefficients, raw);
+                        RestkvOptions(options).normalize, coefficients, raw);
 }
 
 /// ReST-KV, section 3 and the authors' code; see reconstruction.h for the two orders.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
-  const std::vector<float> coefficients = temporal_coefficients(options);
+  const RestkvOptions own(options);
+  const std::vector<float> coefficients =
+      temporal_coefficients(own, static_cast<size_t>(options.window));
   WindowScoring scoring{.coefficients = coefficients, .finish = finish};
-  if (options.indicator == Indicator::kReconstruction &&
-      options.order == ReconstructionOrder::kBefore) {
+  if (own.reconstructs() && own.order == ReconstructionOrder::kBefore) {
     scoring = {.coefficients = coefficients, .score_rows = score_rows};
   }
   return score_by_window(layer, options, scoring, trace);
 }
 
 }  // namespace
+
+RestkvOptions::RestkvOptions(const CompressionOptions& options)
+    : indicator(static_cast<Indicator>(own_word(options, "indicator"))),
+      order(static_cast<ReconstructionOrder>(own_word(options, "order"))),
+      temporal(static_cast<Temporal>(own_word(options, "temporal"))),
+      alpha(own_real(options, "alpha")),
+      tau(own_real(options, "tau")),
+      use_wo(own_switch(options, "use_wo")),
+      normalize(own_switch(options, "normalize")) {}
 
 Method restkv_method() {
   Method method;
@@ -125,20 +139,37 @@ Method restkv_method() {
   method.paper =
       "ReST-KV: Robust KV Cache Eviction with Layer-wise Output Reconstruction and "
       "Spatial-Temporal Smoothing, arXiv 2605.08840";
-  method.options = {"window",
-                    "indicator",
-                    "order",
-                    "temporal",
-                    "alpha",
-                    "tau",
-                    "use_wo",
-                    "normalize",
-                    "pooling",
-                    "kernel",
-                    "drift_scale",
-                    "group_reduce",
-                    "reduce_before_pooling",
+  method.options = {"window",        "pooling",      "kernel",
+                    "drift_scale",   "group_reduce", "reduce_before_pooling",
                     "per_query_head"};
+  method.own_options = {
+      {"indicator", "reconstruction|attention|attention-value", "what a token's score measures",
+       "reconstruction"},
+      {"order", "after|before", "reconstruction error after the moving average, or before it",
+       "after"},
+      {"temporal", "ema|mean|inverse-ema|newest", "how the rows of the window are combined", "ema"},
+      {"alpha", "X", "weight of the newer row in the moving average", 0.3},
+      {"tau", "X", "exponent of the reconstruction norm", 1.0},
+      {"use_wo", "true|false", "measure the error after W_O", true},
+      {"normalize", "true|false", "divide the error by the norm of the output (order before)",
+       false}};
+  for (const char* option : {"order", "temporal", "alpha", "tau", "use_wo", "normalize"}) {
+    method.conditions.push_back({option, "indicator", [](const CompressionOptions& options) {
+                                   return RestkvOptions(options).reconstructs();
+                                 }});
+  }
+  method.conditions.push_back({"alpha", "temporal", [](const CompressionOptions& options) {
+                                 const Temporal temporal = RestkvOptions(options).temporal;
+                                 return temporal == Temporal::kEma ||
+                                        temporal == Temporal::kInverseEma;
+                               }});
+  method.conditions.push_back({"tau", "order", [](const CompressionOptions& options) {
+                                 return RestkvOptions(options).order == ReconstructionOrder::kAfter;
+                               }});
+  method.conditions.push_back({"normalize", "order", [](const CompressionOptions& options) {
+                                 return RestkvOptions(options).order ==
+                                        ReconstructionOrder::kBefore;
+                               }});
   method.defaults.method = method.name;
   method.defaults.kernel = kAutoKernel;
   method.paper_defaults = method.defaults;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "restkv/compress.h"
+#include "restkv/compression_options.h"
 #include "restkv/error.h"
 
 namespace {
@@ -20,8 +21,9 @@ void check(const restkv::CompressionOptions& options) {
 }
 
 restkv::LayerScores score(const restkv::LayerObservation& layer,
-                          const restkv::CompressionOptions& /*options*/,
+                          const restkv::CompressionOptions& options,
                           restkv::SelectionTrace* /*trace*/) {
+  const bool shortest = restkv::own_word(options, "keeps") == 1;
   restkv::LayerScores scores(layer.keys.heads, layer.keys.rows);
   for (size_t h = 0; h < layer.values.heads; ++h) {
     for (size_t n = 0; n < layer.values.rows; ++n) {
@@ -29,7 +31,7 @@ restkv::LayerScores score(const restkv::LayerObservation& layer,
       for (size_t i = 0; i < layer.values.dim; ++i) {
         norm += layer.values.row(h, n)[i] * layer.values.row(h, n)[i];
       }
-      scores.rows().row(h)[n] = norm;
+      scores.rows().row(h)[n] = shortest ? -norm : norm;
     }
   }
   if (layer.state != nullptr) {  // counts its selections, as something to remember
@@ -53,6 +55,8 @@ int main() {
   method.paper = "none";
   method.check = check;
   method.score = score;
+  method.score_kind = restkv::ScoreKind::kSigned;
+  method.own_options = {{"keeps", "longest|shortest", "which values stay", "longest"}};
   restkv::register_method(method);
 
   std::vector<float> keys(kTokens * kDim, 1.0F);
@@ -76,8 +80,14 @@ int main() {
   bool ok = expect(kept.keep.at(0) == expected, "other positions are kept than the longest values");
   ok = expect(state == restkv::MethodState{1}, "what the method remembers is gone") && ok;
   ok = expect(restkv::methods().back().name == "value-norm", "the table does not have it") && ok;
+  // Its option is known by name, like the library's own.
+  restkv::find_compression_option("keeps").set(options, "shortest");
+  ok = expect(restkv::select_tokens(layer, options).keep.at(0).front() == 0, "the option is ignored") && ok;
+  options = restkv::parse_compression("value-norm:keeps=longest").options;
+  options.budget = 5;
   // It shares the budget out as the library's own do.
   options.allocation = "ada";
+  options.ada_normalize = false;  // these scores are no shares of anything
   ok = expect(restkv::select_tokens(layer, options).keep.at(0).size() == 5, "ada keeps others") && ok;
   try {
     restkv::register_method(method);

@@ -11,7 +11,7 @@ namespace restkv {
 /// Rows of x in 8 bits: every kBlock neighbouring numbers of a row are whole numbers of -127 to 127
 /// times a step that fits the largest of them; what is missing in a row's last block counts as 0.
 /// Where a number is infinite or NaN its block's step is NaN. Needs `has_byte_products`.
-class RoundedRows {
+class QuantizedRows {
  public:
   static constexpr size_t kBlock = 32;
 

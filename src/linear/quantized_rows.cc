@@ -1,9 +1,9 @@
-#include "linear/rounded_rows.h"
+#include "linear/quantized_rows.h"
 
 #include "linear/tiles.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "linear/rounded_rows.cc"
+#define HWY_TARGET_INCLUDE "linear/quantized_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "base/byte_products-inl.h"
 #include "hwy/highway.h"
@@ -14,11 +14,11 @@ namespace restkv::HWY_NAMESPACE {
 #if RESTKV_BYTE_PRODUCTS
 void RoundRow(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
               float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
-  RoundBlocksToBytes<RoundedRows::kBlock>(x, n, codes, steps, sums);
+  RoundBlocksToBytes<QuantizedRows::kBlock>(x, n, codes, steps, sums);
 }
 
 void FirstSums(const int8_t* HWY_RESTRICT codes, size_t blocks, int32_t* HWY_RESTRICT sums) {
-  constexpr size_t kBlock = RoundedRows::kBlock;
+  constexpr size_t kBlock = QuantizedRows::kBlock;
   for (size_t b = 0; b < blocks; ++b) {
     sums[b] = 0;
     for (size_t i = 0; i < kBlock / 2; ++i) sums[b] -= kByteOffset * codes[b * kBlock + i];
@@ -39,7 +39,7 @@ namespace restkv {
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(FirstSums);
 
-void RoundedRows::round(Matrix<const float> x) {
+void QuantizedRows::round(Matrix<const float> x) {
   rows_ = x.rows;
   blocks_ = (x.cols + kBlock - 1) / kBlock;
   const size_t count = rows_ * blocks_;
@@ -56,7 +56,7 @@ void RoundedRows::round(Matrix<const float> x) {
   });
 }
 
-void RoundedRows::add_first_sums() {
+void QuantizedRows::add_first_sums() {
   for_each_row(rows_, [&](size_t r) {
     HWY_DYNAMIC_DISPATCH(FirstSums)
     (&codes_[r * blocks_ * kBlock], blocks_, &first_sums_[r * blocks_]);

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "restkv/sparse.h"
+
+namespace restkv::cli {
+
+/// What a run cost; filled as the run goes on, so that an interrupted one can tell too.
+struct RunStats {
+  std::string method;
+  int budget = 0;  // 0: all is kept
+  std::string kv_type;
+  size_t layers = 0;
+  size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget
+  size_t prompt_tokens = 0;
+  size_t cached_tokens = 0;  // read by an earlier run
+  double load_seconds = 0;
+  double cache_load_seconds = 0;
+  double prefill_seconds = 0;  // up to the first token
+  double compress_seconds = 0;
+  size_t generated_tokens = 0;
+  std::optional<std::string> finish_reason;  // none if no answer was wanted, or there is none yet
+  double decode_tokens_per_second = 0;
+  size_t kv_bytes_full = 0;
+  size_t kv_bytes_kept = 0;
+  SparseOptions sparse_options;
+  SparseReport sparse;
+  bool interrupted = false;
+
+  [[nodiscard]] double prefill_tokens_per_second() const {
+    return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
+  }
+  /// For people, a line for each figure.
+  [[nodiscard]] std::string text() const;
+  /// For programs.
+  [[nodiscard]] std::string json() const;
+};
+
+}  // namespace restkv::cli

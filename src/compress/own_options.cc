@@ -1,0 +1,151 @@
+#include "compress/own_options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/parse_number.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+[[noreturn]] void refuse(std::string_view option, std::string_view value,
+                         const std::string& expected) {
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} is \"{}\"; expected {}", option, value, expected));
+}
+
+/// Place of `word` among "key|value|mean"; npos: it is none of them.
+size_t place_of(std::string_view word, std::string_view words) {
+  for (size_t place = 0;; ++place) {
+    const size_t end = std::min(words.find('|'), words.size());
+    if (words.substr(0, end) == word) return place;
+    if (end == words.size()) return std::string_view::npos;
+    words.remove_prefix(end + 1);
+  }
+}
+
+/// "one of key, value, mean"
+std::string one_of(std::string_view words) {
+  std::string list = "one of ";
+  for (const char c : words) list += c == '|' ? std::string(", ") : std::string(1, c);
+  return list;
+}
+
+std::string expected_by(const OwnOption& option) {
+  if (std::holds_alternative<bool>(option.initial)) return "true or false";
+  if (std::holds_alternative<int>(option.initial)) return number_wanted<int>();
+  if (std::holds_alternative<double>(option.initial)) return number_wanted<double>();
+  return one_of(option.values);
+}
+
+std::string print(const OptionValue& value) {
+  return std::visit([](const auto& x) { return fmt::format("{}", x); }, value);
+}
+
+/// Whole numbers are real ones, too.
+bool suits(const OwnOption& option, const OptionValue& value) {
+  if (std::holds_alternative<double>(option.initial)) {
+    if (const double* x = std::get_if<double>(&value)) return std::isfinite(*x);
+    return std::holds_alternative<int>(value);
+  }
+  if (value.index() != option.initial.index()) return false;
+  const std::string* word = std::get_if<std::string>(&value);
+  return word == nullptr || place_of(*word, option.values) != std::string_view::npos;
+}
+
+const OwnOption& own_option(const Method& method, std::string_view name) {
+  const OwnOption* option = find_own_option(method, name);
+  if (option != nullptr) return *option;
+  std::vector<std::string_view> names;
+  for (const OwnOption& own : method.own_options) names.push_back(own.name);
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("method {} has no option {}; those of its own are {}", method.name, name,
+                          names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
+}
+
+struct Given {
+  const OwnOption& option;
+  const OptionValue& value;
+};
+
+Given given(const CompressionOptions& options, std::string_view name) {
+  const OwnOption& option = own_option(find_method(options.method), name);
+  const auto value = options.own.find(name);
+  if (value == options.own.end()) return {option, option.initial};
+  if (!suits(option, value->second)) refuse(name, print(value->second), expected_by(option));
+  return {option, value->second};
+}
+
+/// The method of a file that asks for another type than it declares.
+template <class T>
+const T& read(const Given& given) {
+  if (const T* value = std::get_if<T>(&given.value)) return *value;
+  refuse(given.option.name, print(given.value), "a value of another type where it is read");
+}
+
+OptionValue parse(const OwnOption& option, std::string_view text) {
+  bool good = false;
+  OptionValue value = option.initial;
+  if (bool* truth = std::get_if<bool>(&value)) {
+    good = text == "true" || text == "false";
+    *truth = text == "true";
+  } else if (int* whole = std::get_if<int>(&value)) {
+    good = parse_number(text, *whole);
+  } else if (double* real = std::get_if<double>(&value)) {
+    good = parse_number(text, *real);
+  } else {
+    good = place_of(text, option.values) != std::string_view::npos;
+    value = std::string(text);
+  }
+  if (!good) refuse(option.name, text, expected_by(option));
+  return value;
+}
+
+}  // namespace
+
+const OwnOption* find_own_option(const Method& method, std::string_view option) {
+  const auto found = std::ranges::find(method.own_options, option, &OwnOption::name);
+  return found == method.own_options.end() ? nullptr : &*found;
+}
+
+void set_own_option(std::string_view option, CompressionOptions& options, std::string_view value) {
+  const OwnOption& row = own_option(find_method(options.method), option);
+  options.own[std::string(option)] = parse(row, value);
+}
+
+std::string get_own_option(std::string_view option, const CompressionOptions& options) {
+  return print(given(options, option).value);
+}
+
+void check_own_options(const CompressionOptions& options, const Method& method) {
+  for (const auto& [name, value] : options.own) {
+    const OwnOption& option = own_option(method, name);
+    if (!suits(option, value)) refuse(name, print(value), expected_by(option));
+  }
+}
+
+bool own_switch(const CompressionOptions& options, std::string_view option) {
+  return read<bool>(given(options, option));
+}
+
+int own_whole(const CompressionOptions& options, std::string_view option) {
+  return read<int>(given(options, option));
+}
+
+double own_real(const CompressionOptions& options, std::string_view option) {
+  const Given value = given(options, option);
+  if (const int* whole = std::get_if<int>(&value.value)) return *whole;
+  return read<double>(value);
+}
+
+size_t own_word(const CompressionOptions& options, std::string_view option) {
+  const Given value = given(options, option);
+  return place_of(read<std::string>(value), value.option.values);
+}
+
+}  // namespace restkv

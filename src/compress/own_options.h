@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "restkv/compress.h"
+
+namespace restkv {
+
+/// The option that a method declares for itself, or null.
+const OwnOption* find_own_option(const Method& method, std::string_view option);
+
+/// Writes and reads the value as text. Throws `Error` (kInvalidArgument) naming option, value and
+/// what is expected; also if `options.method` has no such option.
+void set_own_option(std::string_view option, CompressionOptions& options, std::string_view value);
+std::string get_own_option(std::string_view option, const CompressionOptions& options);
+
+/// Puts the method's into `compression_options`.
+void list_own_options(const Method& method);
+
+/// Throws `Error` (kInvalidArgument) for values of options that the method does not have, of
+/// another type than theirs, or not among their words.
+void check_own_options(const CompressionOptions& options, const Method& method);
+
+}  // namespace restkv

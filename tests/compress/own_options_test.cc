@@ -1,0 +1,99 @@
+// Options that a method declares for itself.
+
+#include "compress/own_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+
+namespace restkv {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+template <class F>
+std::string refusal(F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(OwnOptions, AreOptionsByNameLikeSharedOnes) {
+  for (const Method& method : methods()) {
+    for (const OwnOption& own : method.own_options) {
+      const CompressionOption& row = find_compression_option(own.name);
+      EXPECT_FALSE(row.shared);
+      EXPECT_THAT(method.options, ::testing::Contains(own.name));
+      CompressionOptions options = default_options(method.name);
+      EXPECT_TRUE(belongs_to(row, options));
+      const std::string initial = row.get(options);
+      row.set(options, initial);
+      EXPECT_EQ(row.get(options), initial) << own.name;
+      EXPECT_EQ(options.own.at(std::string(own.name)), own.initial);
+      EXPECT_EQ(refusal([&] { validate(options); }), "accepted");
+    }
+  }
+}
+
+TEST(OwnOptions, HaveEachOfTheirWords) {
+  CompressionOptions options = default_options("cur");
+  for (size_t i = 0; const std::string word : {"key", "value", "mean", "product"}) {
+    find_compression_option("leverage").set(options, word);
+    EXPECT_EQ(own_word(options, "leverage"), i++);
+  }
+}
+
+TEST(OwnOptions, AreRefusedWhereTheyDoNotSuit) {
+  CompressionOptions options = default_options("lagkv");
+  const auto set = [&](const char* name, const char* value) {
+    return refusal([&] { find_compression_option(name).set(options, value); });
+  };
+  EXPECT_THAT(set("lag", "many"), AllOf(HasSubstr("lag is \"many\""), HasSubstr("whole number")));
+  EXPECT_THAT(set("lag", "1e3"), HasSubstr("lag is \"1e3\""));
+  EXPECT_THAT(set("cross_scoring", "yes"), HasSubstr("true or false"));
+  EXPECT_THAT(set("leverage", "key"), AllOf(HasSubstr("lagkv"), HasSubstr("lag, cross_scoring")));
+  options = default_options("cur");
+  EXPECT_THAT(set("leverage", "keys"), HasSubstr("one of key, value, mean, product"));
+  EXPECT_TRUE(options.own.empty()) << "a refused value changes nothing";
+
+  // What C++ writes is looked at by `validate`.
+  const auto given = [](const char* method, const char* name, OptionValue value) {
+    CompressionOptions wrong = default_options(method);
+    wrong.own[name] = std::move(value);
+    return refusal([&] { validate(wrong); });
+  };
+  EXPECT_THAT(given("lagkv", "lag", 0.5), HasSubstr("lag is \"0.5\""));
+  EXPECT_THAT(given("lagkv", "lag", true), HasSubstr("lag is \"true\""));
+  EXPECT_THAT(given("lagkv", "lags", 3), HasSubstr("no option lags"));
+  EXPECT_THAT(given("snapkv", "lag", 3), AllOf(HasSubstr("snapkv"), HasSubstr("none")));
+  EXPECT_THAT(given("cur", "leverage", "both"), HasSubstr("one of key"));
+  EXPECT_EQ(given("restkv", "alpha", 1), "accepted") << "a whole number is a real one";
+}
+
+TEST(OwnOptions, ComeFromTextWithTheirMethod) {
+  const GivenCompression given = parse_compression("lagkv:lag=9:cross_scoring=true:sinks=2");
+  EXPECT_EQ(own_whole(given.options, "lag"), 9);
+  EXPECT_TRUE(own_switch(given.options, "cross_scoring"));
+  EXPECT_EQ(given.options.sinks, 2);
+  EXPECT_TRUE(given.notices.empty());
+  EXPECT_THAT(refusal([] { (void)parse_compression("snapkv:lag=9"); }),
+              HasSubstr("lag has no effect on method snapkv"));
+  EXPECT_THAT(parse_compression("restkv:indicator=attention:alpha=0.5").notices,
+              ::testing::ElementsAre("alpha has no effect beside indicator attention"));
+  EXPECT_EQ(parse_compression("restkv:preset=paper").options.kernel, 5);
+  EXPECT_THAT(parse_compression("full:preset=paper").notices,
+              ::testing::ElementsAre(HasSubstr("preset has no effect on method full")));
+}
+
+}  // namespace
+}  // namespace restkv
