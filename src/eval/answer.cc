@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "eval/suites/choice_tokens.h"
+#include "eval/suites/multiple_choice/choice_tokens.h"
 #include "generate/batch.h"
 #include "generate/logprobs.h"
 #include "restkv/error.h"

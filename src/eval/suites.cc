@@ -3,14 +3,15 @@
 #include <array>
 
 #include "eval/suite.h"
-#include "eval/suites/choice_suites.h"
-#include "eval/suites/code_completion.h"
-#include "eval/suites/generated_suites.h"
-#include "eval/suites/humaneval.h"
-#include "eval/suites/infinitebench.h"
-#include "eval/suites/longbench.h"
-#include "eval/suites/own_prompts.h"
-#include "eval/suites/perplexity.h"
+#include "eval/suites/code/code_completion.h"
+#include "eval/suites/code/humaneval.h"
+#include "eval/suites/infinitebench/infinitebench.h"
+#include "eval/suites/longbench/longbench.h"
+#include "eval/suites/multiple_choice/choice_suites.h"
+#include "eval/suites/niah/niah.h"
+#include "eval/suites/own_prompts/own_prompts.h"
+#include "eval/suites/perplexity/perplexity.h"
+#include "eval/suites/ruler/ruler.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {

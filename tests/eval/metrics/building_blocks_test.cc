@@ -4,12 +4,12 @@
 
 #include "eval/metrics/difflib.h"
 #include "eval/metrics/golden_files.h"
-#include "eval/metrics/longbench.h"
 #include "eval/metrics/porter.h"
 #include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_l.h"
 #include "eval/metrics/rouge_score.h"
 #include "eval/metrics/text.h"
+#include "eval/suites/longbench/metrics.h"
 
 // What the metrics are made of, against the published packages.
 namespace restkv::eval {

@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "eval/metrics/infinitebench.h"
-#include "eval/metrics/longbench.h"
-#include "eval/metrics/niah.h"
 #include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_l.h"
 #include "eval/metrics/rouge_score.h"
-#include "eval/metrics/ruler.h"
 #include "eval/metrics/text.h"
+#include "eval/suites/infinitebench/metrics.h"
+#include "eval/suites/longbench/metrics.h"
+#include "eval/suites/niah/metrics.h"
+#include "eval/suites/ruler/metrics.h"
 
 // Properties that hold for any bytes.
 namespace restkv::eval {

@@ -14,15 +14,15 @@
 #include "base/json.h"
 #include "eval/metrics/agreement.h"
 #include "eval/metrics/golden_files.h"
-#include "eval/metrics/infinitebench.h"
-#include "eval/metrics/longbench.h"
-#include "eval/metrics/multiple_choice.h"
-#include "eval/metrics/niah.h"
 #include "eval/metrics/pass_at_k.h"
-#include "eval/metrics/perplexity.h"
 #include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_l.h"
-#include "eval/metrics/ruler.h"
+#include "eval/suites/infinitebench/metrics.h"
+#include "eval/suites/longbench/metrics.h"
+#include "eval/suites/multiple_choice/metrics.h"
+#include "eval/suites/niah/metrics.h"
+#include "eval/suites/perplexity/metrics.h"
+#include "eval/suites/ruler/metrics.h"
 
 // All cases of metrics.json, or of the file that RESTKV_METRICS_FILE names: the same form, any
 // number of cases. A metric, or an expected value, that this test does not know is a failure.

@@ -1,5 +1,3 @@
-#include "eval/metrics/longbench.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "eval/metrics/golden_files.h"
+#include "eval/suites/longbench/metrics.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "eval/metrics/agreement.h"
-#include "eval/metrics/multiple_choice.h"
 #include "eval/metrics/pass_at_k.h"
-#include "eval/metrics/perplexity.h"
+#include "eval/suites/multiple_choice/metrics.h"
+#include "eval/suites/perplexity/metrics.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {

@@ -1,4 +1,4 @@
-#include "eval/suites/choice_tokens.h"
+#include "eval/suites/multiple_choice/choice_tokens.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

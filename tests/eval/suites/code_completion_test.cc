@@ -1,4 +1,4 @@
-#include "eval/suites/code_completion.h"
+#include "eval/suites/code/code_completion.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

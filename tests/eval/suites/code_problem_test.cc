@@ -1,4 +1,4 @@
-#include "eval/suites/code_problem.h"
+#include "eval/suites/code/code_problem.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

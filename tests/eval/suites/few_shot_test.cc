@@ -1,4 +1,4 @@
-#include "eval/suites/few_shot.h"
+#include "eval/suites/multiple_choice/few_shot.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 #include "eval/suites/benchmark_data.h"
-#include "eval/suites/choice_suites.h"
+#include "eval/suites/multiple_choice/choice_suites.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"

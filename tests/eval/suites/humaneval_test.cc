@@ -1,4 +1,4 @@
-#include "eval/suites/humaneval.h"
+#include "eval/suites/code/humaneval.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "eval/suites/code_context.h"
-#include "eval/suites/code_problem.h"
+#include "eval/suites/code/code_context.h"
+#include "eval/suites/code/code_problem.h"
 #include "eval/suites/code_test_data.h"
 #include "restkv/error.h"
 #include "sandbox/sandboxes.h"

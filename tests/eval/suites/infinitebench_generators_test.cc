@@ -1,5 +1,3 @@
-#include "eval/suites/infinitebench_generators.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +10,7 @@
 #include <sstream>
 
 #include "eval/suites/benchmark_data.h"
+#include "eval/suites/infinitebench/generators.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {

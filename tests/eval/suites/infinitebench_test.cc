@@ -1,4 +1,4 @@
-#include "eval/suites/infinitebench.h"
+#include "eval/suites/infinitebench/infinitebench.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "eval/suites/longbench.h"
+#include "eval/suites/longbench/longbench.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 #include <string>
 
 #include "base/json.h"
-#include "eval/metrics/longbench.h"
 #include "eval/suites/benchmark_data.h"
+#include "eval/suites/longbench/metrics.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"

@@ -1,4 +1,4 @@
-#include "eval/suites/multiple_choice.h"
+#include "eval/suites/multiple_choice/multiple_choice.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 
 #include "base/json.h"
 #include "eval/suites/benchmark_data.h"
-#include "eval/suites/choice_suites.h"
-#include "eval/suites/choice_tokens.h"
+#include "eval/suites/multiple_choice/choice_suites.h"
+#include "eval/suites/multiple_choice/choice_tokens.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
 #include "support/tiny_model.h"

@@ -1,4 +1,4 @@
-#include "eval/suites/own_prompts.h"
+#include "eval/suites/own_prompts/own_prompts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

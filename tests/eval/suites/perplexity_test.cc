@@ -1,4 +1,4 @@
-#include "eval/suites/perplexity.h"
+#include "eval/suites/perplexity/perplexity.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "eval/suites/fill_template.h"
-#include "eval/suites/generators/uuid.h"
+#include "eval/suites/infinitebench/uuid.h"
 #include "eval/suites/ruler/generator.h"
 #include "eval/suites/words.h"
 #include "restkv/error.h"
