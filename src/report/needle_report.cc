@@ -8,40 +8,12 @@
 #include "report/needle_summary.h"
 
 namespace restkv::eval {
-namespace {
-
-constexpr NeedleColumn kColumns[] = {
-    {"method", [](const NeedleRow& row) { return row.method; }},
-    {"kept per head", [](const NeedleRow& row) { return budget_text(row.budget); }},
-    {"found", [](const NeedleRow& row) { return row.tally.text(); }},
-    {"KV MiB", [](const NeedleRow& row) { return fmt::format("{:.2f}", row.kv_mib); }},
-    {"prefill s", [](const NeedleRow& row) { return fmt::format("{:.2f}", row.prefill_seconds); }},
-    {"compress s",
-     [](const NeedleRow& row) { return fmt::format("{:.3f}", row.compress_seconds); }},
-    {"decode tokens/s",
-     [](const NeedleRow& row) { return fmt::format("{:.1f}", row.decode_tokens_per_second); }},
-};
-
-/// A cell of a Markdown table: one line without column separators.
-std::string markdown_cell(std::string_view text) {
-  std::string cell;
-  for (const char c : text) {
-    if (c == '|' || c == '\\' || c == '<' || c == '`' || c == '*' || c == '_') cell += '\\';
-    cell += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return cell;
-}
-
-}  // namespace
-
 std::string Tally::text() const { return fmt::format("{}/{}", found, total); }
 
 std::string Tally::mark() const {
   if (total == 0) return "";
   return all() ? "✓" : none() ? "✗" : text();
 }
-
-std::span<const NeedleColumn> needle_columns() { return kColumns; }
 
 std::string budget_text(int budget) {
   return budget == 0 ? "all tokens" : fmt::format("{} tokens", budget);
@@ -96,55 +68,43 @@ NeedleSummary summarize(const NeedleReport& report) {
   return summary;
 }
 
-std::string table(const NeedleReport& report) {
-  const auto rows = summarize(report).rows;
-  std::string text;
-  const auto add_line = [&](const NeedleRow* row) {
-    for (const auto& column : kColumns) {
-      size_t width = column.header.size();
-      for (const auto& r : rows) width = std::max(width, column.text(r).size());
-      const std::string cell = row ? column.text(*row) : std::string(column.header);
-      // Names to the left, figures to the right.
-      text += &column == kColumns ? fmt::format("{:<{}}", cell, width)
-                                  : fmt::format("  {:>{}}", cell, width);
-    }
-    text += '\n';
-  };
-  add_line(nullptr);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (i == 0 || rows[i].budget != rows[i - 1].budget) text += '\n';
-    add_line(&rows[i]);
+Table needle_table(const NeedleSummary& summary, bool with_depths) {
+  Table table{.title = {},
+              .note = {},
+              .labels = 1,
+              .header = {"method", "kept per head", "found", "KV MiB", "prefill s", "compress s",
+                         "decode tokens/s"},
+              .rows = {},
+              .grouped_by = 1};
+  if (with_depths) {
+    for (const double depth : summary.depths) table.header.push_back(percent(depth));
   }
-  return text;
+  for (const NeedleRow& row : summary.rows) {
+    auto& cells = table.rows.emplace_back();
+    for (std::string text :
+         {row.method, budget_text(row.budget), row.tally.text(), fmt::format("{:.2f}", row.kv_mib),
+          fmt::format("{:.2f}", row.prefill_seconds), fmt::format("{:.3f}", row.compress_seconds),
+          fmt::format("{:.1f}", row.decode_tokens_per_second)}) {
+      cells.push_back({std::move(text)});
+    }
+    if (!with_depths) continue;
+    for (const Tally& tally : row.by_depth) cells.push_back({tally.mark()});
+  }
+  return table;
+}
+
+std::string table(const NeedleReport& report) {
+  return table_text(needle_table(summarize(report), false));
 }
 
 std::string markdown(const NeedleReport& report) {
-  const NeedleSummary summary = summarize(report);
-  std::string text = fmt::format(
-      "# Needle in a haystack\n\nModel: {}  \nMachine: {}  \nPrompt: {} tokens\n\n"
-      "A seven-digit number hidden in a long text has to be repeated. ✓ = found at this depth of "
-      "the text (0% = start), ✗ = not found. Times and sizes are means over the depths.\n\n",
-      markdown_cell(report.model), markdown_cell(report.machine), report.prompt_tokens);
-  std::string rule = "|";
-  text += '|';
-  for (const auto& column : kColumns) {
-    text += fmt::format(" {} |", column.header);
-    rule += &column == kColumns ? "---|" : "---:|";
-  }
-  for (const double depth : summary.depths) {
-    text += fmt::format(" {} |", percent(depth));
-    rule += ":-:|";
-  }
-  text += '\n' + rule + '\n';
-  for (const auto& row : summary.rows) {
-    text += '|';
-    for (const auto& column : kColumns) {
-      text += fmt::format(" {} |", markdown_cell(column.text(row)));
-    }
-    for (const auto& tally : row.by_depth) text += fmt::format(" {} |", tally.mark());
-    text += '\n';
-  }
-  return text;
+  return fmt::format(
+             "# Needle in a haystack\n\nModel: {}  \nMachine: {}  \nPrompt: {} tokens\n\n"
+             "A seven-digit number hidden in a long text has to be repeated. ✓ = found at this "
+             "depth of the text (0% = start), ✗ = not found. Times and sizes are means over the "
+             "depths.\n\n",
+             markdown_text(report.model), markdown_text(report.machine), report.prompt_tokens) +
+         table_markdown(needle_table(summarize(report), true));
 }
 
 std::string json(const NeedleReport& report) {

@@ -1,12 +1,11 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "report/needle_report.h"
+#include "report/table.h"
 
 namespace restkv::eval {
 
@@ -40,12 +39,8 @@ struct NeedleSummary {
 
 NeedleSummary summarize(const NeedleReport& report);
 
-/// The columns that every form of the table shows.
-struct NeedleColumn {
-  std::string_view header;
-  std::string (*text)(const NeedleRow& row);
-};
-std::span<const NeedleColumn> needle_columns();
+/// A row for each of the summary's; a column for each depth if wanted.
+Table needle_table(const NeedleSummary& summary, bool with_depths);
 
 /// "64 tokens", or "all tokens" for budget 0.
 std::string budget_text(int budget);

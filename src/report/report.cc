@@ -5,30 +5,12 @@
 #include <cmath>
 
 #include "base/printable.h"
+#include "report/page.h"
 #include "report/report_tables.h"
 #include "report/svg.h"
 
 namespace restkv::eval {
 namespace {
-
-constexpr std::string_view kPageStyle = R"(
-:root{color-scheme:light dark}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1200px;background:#fff;color:#1f2328;
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.5rem;margin:3rem 0 .5rem}
-h3{font-size:1.15rem;margin:2.2rem 0 .3rem}p,li,figcaption{max-width:80ch;margin:.4rem 0}
-figcaption,.muted{color:#57606a}figure{margin:1rem 0}.wide{overflow-x:auto}
-svg{max-width:100%;min-width:640px;height:auto;display:block}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.75rem 0;font-size:.92rem}
-th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #d0d7de}
-th.name,td.name{text-align:left}th{border-bottom-width:2px;vertical-align:bottom}
-td.long{white-space:normal;overflow-wrap:anywhere;min-width:24rem}
-tr.group td{border-top:2px solid #afb8c1}ul{padding-left:1.2rem}
-@media(prefers-color-scheme:dark){
-body{background:#0d1117;color:#e6edf3}figcaption,.muted{color:#9da7b3}
-th,td{border-color:#30363d}tr.group td{border-top-color:#57606a}
-}
-)";
 
 /// Everything of a run that is a table, in reading order.
 std::vector<Table> all_tables(const RunReport& report) {
@@ -43,30 +25,6 @@ std::vector<Table> all_tables(const RunReport& report) {
 
 std::string heading(const RunReport& report) {
   return fmt::format("{}: {}", report.title(), report.model());
-}
-
-std::string table_html(const Table& table) {
-  constexpr size_t kLong = 60;  // wraps instead of widening the table
-  std::string text = "<div class=\"wide\"><table>\n<tr>";
-  const auto name_class = [&](size_t i) { return i < table.labels ? "name" : ""; };
-  for (size_t i = 0; i < table.header.size(); ++i) {
-    text += fmt::format("<th class=\"{}\">{}</th>", name_class(i), escape(table.header[i]));
-  }
-  text += "</tr>\n";
-  for (size_t r = 0; r < table.rows.size(); ++r) {
-    const bool budgets = table.header.front() == "budget";
-    const bool starts = budgets && r > 0 && table.rows[r][0].text != table.rows[r - 1][0].text;
-    text += starts ? "<tr class=\"group\">" : "<tr>";
-    for (size_t i = 0; i < table.rows[r].size(); ++i) {
-      const TableCell& cell = table.rows[r][i];
-      const std::string content = escape(cell.text);
-      text += fmt::format("<td class=\"{}{}\">{}</td>", name_class(i),
-                          cell.text.size() > kLong ? " long" : "",
-                          cell.strong ? "<strong>" + content + "</strong>" : content);
-    }
-    text += "</tr>\n";
-  }
-  return text + "</table></div>\n";
 }
 
 Json interval_json(const std::optional<Interval>& interval) {
@@ -131,12 +89,8 @@ std::string markdown(std::span<const RunReport> reports,
 }
 
 std::string page(std::span<const RunReport> reports, std::span<const std::vector<Picture>> images) {
-  std::string text = fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>Benchmarks with a compressed KV cache</title>\n<style>{}</style>\n</head>\n<body>\n"
-      "<h1>Benchmarks with a compressed KV cache</h1>\n",
-      kPageStyle);
+  const std::string title = "Benchmarks with a compressed KV cache";
+  std::string text = fmt::format("<h1>{}</h1>\n", title);
   if (const std::string missing = missing_suites(reports); !missing.empty()) {
     text += fmt::format("<p class=\"muted\">{}</p>\n", escape(missing));
   }
@@ -152,9 +106,7 @@ std::string page(std::span<const RunReport> reports, std::span<const std::vector
       text += "</ul>\n";
     }
     for (const Picture& image : images[r]) {
-      text +=
-          fmt::format("<figure><div class=\"wide\">{}</div><figcaption>{}</figcaption></figure>\n",
-                      image.svg, escape(image.caption));
+      text += figure_html(image.svg, image.caption);
     }
     for (const Table& table : all_tables(reports[r])) {
       text += fmt::format("<h3>{}</h3>\n", escape(table.title));
@@ -163,7 +115,7 @@ std::string page(std::span<const RunReport> reports, std::span<const std::vector
       text += table_html(table);
     }
   }
-  return text + "</body>\n</html>\n";
+  return html_page(title, text);
 }
 
 std::string csv(std::span<const RunReport> reports) {

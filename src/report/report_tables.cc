@@ -74,7 +74,8 @@ Table figure_table(const RunReport& report, std::string title,
               .note = {},
               .labels = 2,
               .header = {"budget", "method"},
-              .rows = {}};
+              .rows = {},
+              .grouped_by = 0};
   std::vector<std::vector<bool>> best;
   for (const Measured& column : columns) {
     table.header.push_back(column.header);
@@ -97,7 +98,8 @@ Table interval_table(const RunReport& report, std::string title,
               .note = {},
               .labels = 2,
               .header = {"budget", "method"},
-              .rows = {}};
+              .rows = {},
+              .grouped_by = 0};
   for (const Measured& column : columns) table.header.push_back(column.header);
   for (const size_t c : by_budget(report)) {
     if (report.columns[c].budget == 0) continue;
@@ -162,17 +164,6 @@ std::string metric_names(const RunReport& report) {
     }
   }
   return fmt::format("{}", fmt::join(names, ", "));
-}
-
-std::string cell_markdown(const TableCell& cell) {
-  const std::string text = markdown_text(cell.text);
-  return cell.strong ? "**" + text + "**" : text;
-}
-
-/// Code points, for alignment.
-size_t width_of(const std::string& text) {
-  return static_cast<size_t>(
-      std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 }  // namespace
@@ -367,58 +358,6 @@ std::string missing_suites(std::span<const RunReport> reports) {
   }
   return missing.empty() ? ""
                          : fmt::format("Suites without a run here: {}.", fmt::join(missing, ", "));
-}
-
-std::string markdown_text(std::string_view text) {
-  constexpr std::string_view kMarkup = "\\`*_{}[]<>#|!&~";
-  std::string safe;
-  for (const char c : printable(text, "\xEF\xBF\xBD")) {
-    if (kMarkup.find(c) != std::string_view::npos) safe += '\\';
-    safe += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return safe;
-}
-
-std::string table_markdown(const Table& table) {
-  std::string text = "|";
-  std::string rule = "|";
-  for (size_t i = 0; i < table.header.size(); ++i) {
-    text += fmt::format(" {} |", cell_markdown({table.header[i]}));
-    rule += i < table.labels ? "---|" : "---:|";
-  }
-  text += '\n' + rule + '\n';
-  for (const auto& row : table.rows) {
-    text += '|';
-    for (const TableCell& cell : row) text += fmt::format(" {} |", cell_markdown(cell));
-    text += '\n';
-  }
-  return text;
-}
-
-std::string table_text(const Table& table) {
-  std::vector<size_t> widths;
-  for (size_t i = 0; i < table.header.size(); ++i) {
-    widths.push_back(width_of(table.header[i]));
-    for (const auto& row : table.rows) {
-      widths[i] = std::max(widths[i], width_of(row[i].text) + (row[i].strong ? 1 : 0));
-    }
-  }
-  std::string text;
-  const auto add = [&](size_t i, const std::string& cell) {
-    const std::string padding(widths[i] - width_of(cell), ' ');
-    text += (i == 0 ? "" : "  ") + (i < table.labels ? cell + padding : padding + cell);
-  };
-  for (size_t i = 0; i < table.header.size(); ++i) add(i, table.header[i]);
-  text += '\n';
-  for (size_t r = 0; r < table.rows.size(); ++r) {
-    if (r > 0 && table.rows[r][0].text != table.rows[r - 1][0].text) text += '\n';
-    for (size_t i = 0; i < table.header.size(); ++i) {
-      const TableCell& cell = table.rows[r][i];
-      add(i, cell.strong ? "*" + cell.text : cell.text);
-    }
-    text += '\n';
-  }
-  return text;
 }
 
 }  // namespace restkv::eval

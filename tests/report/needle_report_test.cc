@@ -107,7 +107,6 @@ TEST(NeedleSummary, CountsSeveralPromptsOfOneDepthTogether) {
 TEST(NeedleTable, HasOneAlignedRowPerMethodAndBudget) {
   EXPECT_EQ(table(small_report()),
             "method  kept per head  found  KV MiB  prefill s  compress s  decode tokens/s\n"
-            "\n"
             "full       all tokens    3/3   88.00       2.50       0.000             50.0\n"
             "\n"
             "snapkv      64 tokens    0/3    2.00       2.50       0.250            100.0\n"

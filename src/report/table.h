@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// Tables that become plain text, Markdown or HTML.
+namespace restkv::eval {
+
+struct TableCell {
+  std::string text;
+  bool strong = false;  ///< The best of its group.
+};
+
+/// The first `labels` columns are names, the rest figures.
+struct Table {
+  std::string title;
+  std::string note;  ///< Below the title; may be empty.
+  size_t labels = 1;
+  std::vector<std::string> header;
+  std::vector<std::vector<TableCell>> rows;
+  /// Where this column changes, a group of rows begins.
+  std::optional<size_t> grouped_by = std::nullopt;
+};
+
+/// Columns of equal width for a terminal, names to the left, figures to the right.
+std::string table_text(const Table& table);
+std::string table_markdown(const Table& table);
+std::string table_html(const Table& table);
+
+/// `text` on one line with every character escaped that Markdown could take for markup: names come
+/// from files, and one like "[a](javascript:b)" must not become a link.
+std::string markdown_text(std::string_view text);
+
+}  // namespace restkv::eval
