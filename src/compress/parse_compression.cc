@@ -24,25 +24,25 @@ bool reads(const Method& method, std::string_view option) {
 
 }  // namespace
 
-GivenCompression with_options(std::string_view name, const OptionTexts& values,
+GivenCompression with_options(std::string_view method, const OptionTexts& values,
                               OptionSpelling spell) {
-  const Method& method = find_method(name);
-  const bool full = name == "full";
+  const Method& row = find_method(method);
+  const bool full = method == "full";
   const auto preset = values.find("preset");
   GivenCompression given;
-  given.options = preset_options(name, preset == values.end() ? "default" : preset->second);
+  given.options = preset_options(method, preset == values.end() ? "default" : preset->second);
   for (const auto& [option, value] : values) {
     if (option == "preset") continue;
-    const CompressionOption& row = find_compression_option(option);
-    if (!reads(method, option)) {
+    const CompressionOption& known = find_compression_option(option);
+    if (!reads(row, option)) {
       std::string read = spell("budget");
-      for (const std::string_view other : method.options) read += ", " + spell(other);
+      for (const std::string_view other : row.options) read += ", " + spell(other);
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} has no effect on method {}, which {}; leave it out or choose "
                               "another method",
-                              spell(option), name, full ? "keeps everything" : "reads " + read));
+                              spell(option), method, full ? "keeps everything" : "reads " + read));
     }
-    row.set(given.options, value);
+    known.set(given.options, value);
   }
   for (const auto& [option, value] : values) {
     const std::string_view other = overridden_by(given.options, option);
