@@ -182,10 +182,6 @@ constexpr size_t kMostOptions = 512;
 void add_own_options(std::vector<CompressionOption>& table, const Method& method) {
   for (const OwnOption& own : method.own_options) {
     if (std::ranges::find(table, own.name, &CompressionOption::name) != table.end()) continue;
-    if (table.size() == kMostOptions) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("there are {} options, and no room for {}", kMostOptions, own.name));
-    }
     const bool real = std::holds_alternative<double>(own.initial);
     table.push_back({.name = own.name,
                      .values = own.values,
@@ -210,7 +206,14 @@ std::vector<CompressionOption>& option_table() {
 
 }  // namespace
 
-void list_own_options(const Method& method) { add_own_options(option_table(), method); }
+void list_own_options(const Method& method) {
+  if (option_table().size() + method.own_options.size() > kMostOptions) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("there are {} options, and no room for those of method \"{}\"",
+                            option_table().size(), method.name));
+  }
+  add_own_options(option_table(), method);
+}
 
 std::string_view overridden_by(const CompressionOptions& options, std::string_view option) {
   const auto other_of = [&](std::span<const OptionCondition> conditions) -> std::string_view {

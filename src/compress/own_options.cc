@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/parse_number.h"
+#include "restkv/compression_options.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -111,6 +112,32 @@ OptionValue parse(const OwnOption& option, std::string_view text) {
 const OwnOption* find_own_option(const Method& method, std::string_view option) {
   const auto found = std::ranges::find(method.own_options, option, &OwnOption::name);
   return found == method.own_options.end() ? nullptr : &*found;
+}
+
+void check_declarations(const Method& method) {
+  const auto reject = [&](const OwnOption& option, const std::string& reason) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format(R"(method "{}" declares an option "{}", {})", method.name, option.name,
+                            reason));
+  };
+  for (const OwnOption& option : method.own_options) {
+    if (option.name.empty()) reject(option, "which needs a name");
+    if (option.name == "method" || option.name == "preset") {
+      reject(option, "which says what the others are; choose another name");
+    }
+    if (std::ranges::count(method.own_options, option.name, &OwnOption::name) > 1) {
+      reject(option, "and declares it again; leave one out");
+    }
+    if (!suits(option, option.initial)) {
+      reject(option, fmt::format("whose initial value is \"{}\"; expected {}",
+                                 print(option.initial), expected_by(option)));
+    }
+    for (const CompressionOption& known : compression_options()) {
+      if (known.name != option.name || (!known.shared && known.values == option.values)) continue;
+      reject(option, fmt::format("but there is one already, which takes {}; choose another name",
+                                 known.values));
+    }
+  }
 }
 
 void set_own_option(std::string_view option, CompressionOptions& options, std::string_view value) {

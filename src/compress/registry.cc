@@ -32,12 +32,12 @@ const Row& find(std::span<const Row> table, std::string_view what, std::string_v
   refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
-/// An option of a method from outside must not stand for something else than a known one.
-void check_own_option(const OwnOption& option) {
-  for (const CompressionOption& known : compression_options()) {
-    if (known.name != option.name || (!known.shared && known.values == option.values)) continue;
-    refuse(fmt::format("there is an option {} already, which takes {}", known.name, known.values));
-  }
+/// What the method says of options; false or 0 where it says nothing.
+template <class Answer>
+Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
+                 const CompressionOptions& options) {
+  const auto answer = find_method(options.method).*question;
+  return answer != nullptr ? answer(options) : Answer{};
 }
 
 /// Adds to the shared options that a method names those of its own, and what every method reads by
@@ -108,15 +108,15 @@ void register_method(Method method) {
           fmt::format("option {} belongs to another method; declare it among own_options", option));
     }
   }
-  for (const OwnOption& option : method.own_options) check_own_option(option);
+  check_declarations(method);
   if (methods().size() == kMostMethods) {
     refuse(fmt::format("there are {} methods, and no room for \"{}\"", kMostMethods, method.name));
   }
   complete_options(method);
   method.defaults.method = method.name;
   if (method.paper_defaults) method.paper_defaults->method = method.name;
+  list_own_options(method);
   method_table().push_back(std::move(method));
-  list_own_options(methods().back());
 }
 
 const Method& find_method(std::string_view name) { return find(methods(), "method", name); }
@@ -167,8 +167,7 @@ void validate(const CompressionOptions& options, const CacheShape& shape) {
 }
 
 bool needs_output_factor(const CompressionOptions& options) {
-  const auto needs = find_method(options.method).needs_output;
-  return needs != nullptr && needs(options);
+  return answer_of(&Method::needs_output, options);
 }
 
 bool needs_output_weights(const CompressionOptions& options) {
@@ -176,18 +175,15 @@ bool needs_output_weights(const CompressionOptions& options) {
 }
 
 size_t observed_outputs(const CompressionOptions& options) {
-  const auto observed = find_method(options.method).observed_outputs;
-  return observed != nullptr ? observed(options) : 0;
+  return answer_of(&Method::observed_outputs, options);
 }
 
 size_t observed_queries(const CompressionOptions& options) {
-  const auto observed = find_method(options.method).observed_queries;
-  return observed != nullptr ? observed(options) : 0;
+  return answer_of(&Method::observed_queries, options);
 }
 
 bool needs_attention_sums(const CompressionOptions& options) {
-  const auto needs = find_method(options.method).needs_attention_sums;
-  return needs != nullptr && needs(options);
+  return answer_of(&Method::needs_attention_sums, options);
 }
 
 bool needs_query_statistics(const CompressionOptions& options) {
@@ -195,13 +191,11 @@ bool needs_query_statistics(const CompressionOptions& options) {
 }
 
 size_t future_positions(const CompressionOptions& options) {
-  const auto future = find_method(options.method).future_positions;
-  return future != nullptr ? future(options) : 0;
+  return answer_of(&Method::future_positions, options);
 }
 
 bool keeps_layers(const CompressionOptions& options) {
-  const auto keeps = find_method(options.method).keeps_layers;
-  return keeps != nullptr && keeps(options);
+  return answer_of(&Method::keeps_layers, options);
 }
 
 size_t observe_window(const CompressionOptions& options) {

@@ -5,8 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <set>
+#include <cmath>
 #include <string>
+#include <vector>
 
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -78,6 +79,29 @@ TEST(OwnOptions, AreRefusedWhereTheyDoNotSuit) {
   EXPECT_THAT(given("snapkv", "lag", 3), AllOf(HasSubstr("snapkv"), HasSubstr("none")));
   EXPECT_THAT(given("cur", "leverage", "both"), HasSubstr("one of key"));
   EXPECT_EQ(given("restkv", "alpha", 1), "accepted") << "a whole number is a real one";
+}
+
+TEST(OwnOptions, OfMethodsFromOutsideAreLookedAt) {
+  const auto registered = [](std::vector<OwnOption> own) {
+    Method method = find_method("knorm");
+    method.name = "from-outside";
+    method.options.clear();
+    method.own_options = std::move(own);
+    return refusal([&] { register_method(method); });
+  };
+  const size_t methods_before = methods().size();
+  const size_t options_before = compression_options().size();
+  EXPECT_THAT(registered({{"", "N", "", 1}}), HasSubstr("needs a name"));
+  EXPECT_THAT(registered({{"preset", "N", "", 1}}), HasSubstr("\"preset\""));
+  EXPECT_THAT(registered({{"method", "N", "", 1}}), HasSubstr("\"method\""));
+  EXPECT_THAT(registered({{"x", "N", "", 1}, {"x", "N", "", 2}}), HasSubstr("again"));
+  EXPECT_THAT(registered({{"x", "a|b", "", "c"}}), HasSubstr("one of a, b"));
+  EXPECT_THAT(registered({{"x", "X", "", std::nan("")}}), HasSubstr("initial value is \"nan\""));
+  EXPECT_THAT(registered({{"budget", "N", "", 1}}), HasSubstr("one already"));
+  EXPECT_THAT(registered({{"lag", "a|b", "", "a"}}), HasSubstr("one already"));
+  EXPECT_THAT(registered(std::vector<OwnOption>(1, {"alpha", "N", "", 1})), HasSubstr("takes X"));
+  EXPECT_EQ(methods().size(), methods_before);
+  EXPECT_EQ(compression_options().size(), options_before);
 }
 
 TEST(OwnOptions, ComeFromTextWithTheirMethod) {
