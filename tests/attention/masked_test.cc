@@ -168,9 +168,9 @@ TEST(MaskedAttention, AnyShape) {
 }
 
 TEST(MaskedAttention, AFullMaskChangesNoBit) {
-  for (const size_t group : {1, 3, 4, 7, 8}) {
-    for (const size_t first : {0, 64, 101}) {
-      Case c{.heads = 2 * group, .dim = 64, .first = first, .rows = 333, .density = 1};
+  for (const size_t group : {1, 3, 8}) {
+    for (const size_t first : {0, 101}) {
+      Case c{.heads = 2 * group, .dim = 64, .first = first, .rows = 203, .density = 1};
       c.seed = static_cast<uint32_t>(group * 1000 + first);
       c.fill();
       for (const int64_t target : testing::simd_targets()) {

@@ -184,10 +184,10 @@ TEST(Json, GivesNoValueOfAnotherType) {
 
 TEST(Json, ReadsObjectsOfManyFields) {
   std::string text = "{";
-  for (size_t i = 0; i < 1000000; ++i) text += fmt::format("\"{}\":{},", i, i);
+  for (size_t i = 0; i < 100000; ++i) text += fmt::format("\"{}\":{},", i, i);
   text.back() = '}';
   const Json json = parse_json(text);
-  EXPECT_EQ(json.size(), 1000000U);
+  EXPECT_EQ(json.size(), 100000U);
   EXPECT_EQ(json.dump(), text);
   EXPECT_EQ(json, json.sorted());
 }

@@ -250,7 +250,7 @@ class ProblemTask : public HumanEvalTask {
 
   [[nodiscard]] Sample with_helper(const CodeProblem& problem, size_t length,
                                    Random& random) const {
-    const HelperProblem helper = *take_helper(problem, random);
+    const HelperProblem helper = take_helper(problem, random).value();
     const std::string task =
         fmt::format("{}# {}, needed below, is defined in a file above: import it from there.\n{}",
                     file_heading("solution.py"), helper.name, helper.rest.prompt);

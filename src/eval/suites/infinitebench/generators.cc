@@ -18,7 +18,7 @@ Json first_record(const InfiniteBenchGenerator& generator, size_t size, uint64_t
 }  // namespace
 
 const Json& infinitebench_facts(std::string_view task) {
-  return benchmark_prompts().at("infinitebench").at("synthetic_generators").at(std::string(task));
+  return benchmark_prompts().at("infinitebench").at("synthetic_generators").at(task);
 }
 
 Json infinitebench_record(size_t id, std::string context, std::string input, Json answer) {
