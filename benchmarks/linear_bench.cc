@@ -116,7 +116,7 @@ void few(ggml_type type) {
     std::vector<double> t = race(
         n <= 16 ? 12 : 6, [&] { p.linear.multiply_stored(p.x, p.y, StoredProduct::kRounded); },
         [&] { p.linear.multiply_stored(p.x, p.y, StoredProduct::kUnpacked); },
-        [&] { restkv::multiply_dense(p.x, p.linear.densify(p.dense), p.y); },
+        [&] { restkv::multiply_dense(p.x, p.linear.dequantize(p.dense), p.y); },
         [&] { p.linear.multiply_stored(p.x, p.y); }, [&] { ggml.front()->run(); },
         [&] { ggml.back()->run(); });
     const double theirs = std::min(t[4], t[5]);
@@ -133,7 +133,7 @@ void prefill(ggml_type type) {
   constexpr size_t kRows = 512;
   Problem p(type, kRows);
   const auto ggml = ggml_products(p);
-  p.linear.densify(p.dense);
+  p.linear.dequantize(p.dense);
   const auto size = [](size_t v) { return static_cast<dnnl_dim_t>(v); };
   restkv::PromptWeight f32, bf16, int8;
   const auto convert = [&](restkv::PromptWeight& weight, LinearPrecision precision) {

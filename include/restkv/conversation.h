@@ -31,9 +31,9 @@ class Conversation {
   };
   /// What must be appended to the cache, once the user has said `text`, to have the model answer.
   [[nodiscard]] Turn ask(const std::string& text);
-  /// The model has answered to the last `ask`. `unread`: last tokens of the answer that were not
+  /// The model has answered to the last `ask`. `pending`: last tokens of the answer that were not
   /// appended to the cache; they go ahead of the next turn.
-  void answer(std::string text, std::vector<int32_t> unread);
+  void answer(std::string text, std::vector<int32_t> pending);
 
   /// For snapshots: `from_json` throws `Error` (kInput) on what `to_json` cannot have written.
   [[nodiscard]] std::string to_json() const;
@@ -42,8 +42,8 @@ class Conversation {
  private:
   const Tokenizer* tokenizer_;
   std::vector<ChatMessage> messages_;
-  std::string read_;  ///< The conversation as the cache has read it, `unread_` included.
-  std::vector<int32_t> unread_;
+  std::string read_;  ///< The conversation as the cache has read it, `pending_` included.
+  std::vector<int32_t> pending_;
   bool plain_text_ = false;
   bool parse_special_;
 };

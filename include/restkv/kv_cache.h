@@ -104,7 +104,7 @@ class KvCache {
   /// Whether what was stored is finite.
   bool append_row(Head& head, const float* key, const float* value, int32_t position) const;
   /// Makes a group of the oldest open rows.
-  void close_group(Head& head) const;
+  void pack_oldest_rows(Head& head) const;
   /// Hides the oldest row.
   void drop_row(Head& head) const;
   void refresh_views(Layer& layer) const;

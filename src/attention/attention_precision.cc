@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/avx512.h"
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 #include "hwy/base.h"
 #include "restkv/error.h"
 
@@ -32,7 +32,7 @@ AttentionPrecision find_attention_precision(std::string_view name) {
 
 bool supports(AttentionPrecision precision) {
   if (precision == AttentionPrecision::kF32) return true;
-  if (precision == AttentionPrecision::kInt8) return has_byte_products();
+  if (precision == AttentionPrecision::kInt8) return has_int8_dot();
 #if HWY_ARCH_X86
   // Kernels exist for AVX-512 (see base/bf16-inl.h), which tests can switch off.
   return runs_avx512() && __builtin_cpu_supports("avx512bf16") != 0;

@@ -23,26 +23,27 @@ namespace restkv::HWY_NAMESPACE {
 
 using VectorTag = hn::CappedTag<float, 16>;
 
-/// A head is split into parts of at least this many groups, so that one long head cannot idle the
-/// other threads, and all heads together into no more than about `kMostParts`.
-constexpr size_t kLeastPartGroups = 8;
-constexpr size_t kMostParts = 256;
+/// A head is split into parts of at least this many blocks, so that one long head cannot idle the
+/// other threads, and all heads together into no more than about `kMaxParts`.
+constexpr size_t kLeastPartBlocks = 8;
+constexpr size_t kMaxParts = 256;
 /// Query heads of a group that share one pass over the rows, bounded by registers.
 constexpr size_t kMaxGroup = 4;
-/// Below this many bytes a second thread would not have started before the first one is done.
+/// Smaller caches are read by one thread: starting a second one takes longer than the work.
 constexpr size_t kSerialBytes = 64 * 1024;
-/// Of masked positions, and of a running maximum before the first one: finite, so that differences
-/// never become NaN.
+/// The logit of masked positions and the initial running maximum. Both are finite, so that
+/// differences never become NaN.
 constexpr float kNoLogit = -2.0e30F;
 constexpr float kNoMaximum = -1.0e30F;
-/// The running maximum is only raised when a logit exceeds it by this much: weights stay far from
+/// The running maximum is raised only when a logit exceeds it by this much. Weights stay far from
 /// overflow, and sums are rarely rescaled.
 constexpr float kMaxSlack = 6.0F;
 /// Partial sums of weights, one per vector lane.
 constexpr size_t kSumLanes = 16;
 
-/// Groups [begin, end) of one cache head, open rows counted as groups, and the partial softmax over
-/// them: per query head the maximum, the sum of the weights and the weighted sum of the values.
+/// Blocks [begin, end) of one cache head, residual rows counted as blocks, and the partial softmax
+/// over them: per query head the maximum, the sum of the weights and the weighted sum of the
+/// values.
 struct Part {
   size_t head, begin, end;
   float* maximum;  // [group]
@@ -50,30 +51,30 @@ struct Part {
   float* out;      // [group, dv]
 };
 
-/// What all parts share.
+/// Inputs shared by all parts.
 struct Problem {
   Matrix<const float> queries;
   size_t group;  // query heads per cache head
   KvLayout layout;
   float scale, softcap;
-  Matrix<float> weights;  // [query heads, rows] if wanted; logits until the parts are merged
+  Matrix<float> weights;  // [query heads, rows] or empty; logits until the parts are merged
 };
 
-/// Rows [begin, end) of a group, the visible ones, are the head's from `row` on.
+/// The visible rows [begin, end) of a block. The first of them is row `row` of the head.
 struct VisibleRows {
   size_t begin, end, row;
 };
 
 /// Memory of one thread.
 struct TaskMemory {
-  float* folded;  // [kMaxGroup, d]: queries times the steps of a group
-  float* group;   // open rows as a group of floats
+  float* folded;  // [kMaxGroup, d]: queries times the scales of a block
+  float* block;   // residual rows as a block of floats
 };
 
-/// How far ahead memory is fetched: whole groups, and enough of them to hide its latency.
+/// Prefetch distance: whole blocks, enough of them to hide the latency of memory.
 HWY_INLINE size_t BytesAhead(const KvLayout& layout) {
   constexpr size_t kLeast = 16 * 1024;
-  return hwy::RoundUpTo(kLeast, layout.group_bytes());
+  return hwy::RoundUpTo(kLeast, layout.block_bytes());
 }
 
 template <class D>
@@ -82,27 +83,27 @@ HWY_INLINE hn::Vec<D> LoadHalves(D d, const void* p) {
   return hn::PromoteTo(d, hn::LoadU(dh, static_cast<const hwy::float16_t*>(p)));
 }
 
-/// Loads stored elements (of quantised ones the codes) from `index` on as floats; of 4-bit ones,
-/// two to a byte, those in the low or the high halves.
+/// Loads stored elements (the quants of quantised types) from `index` on as floats. 4-bit quants
+/// come two to a byte: `high` selects the upper ones.
 template <KvType kType, class D>
-HWY_INLINE hn::Vec<D> LoadCodes(D d, const std::byte* codes, size_t index, bool high) {
+HWY_INLINE hn::Vec<D> LoadElements(D d, const std::byte* elements, size_t index, bool high) {
   if constexpr (kType == KvType::kF32) {
-    return hn::LoadU(d, reinterpret_cast<const float*>(codes) + index);
+    return hn::LoadU(d, reinterpret_cast<const float*>(elements) + index);
   } else if constexpr (kType == KvType::kF16) {
-    return LoadHalves(d, codes + index * sizeof(uint16_t));
+    return LoadHalves(d, elements + index * sizeof(uint16_t));
   } else {
     const hn::RebindToSigned<D> di;
     const hn::Rebind<uint8_t, D> du8;
     const auto bytes =
-        hn::PromoteTo(di, hn::LoadU(du8, reinterpret_cast<const uint8_t*>(codes) + index));
+        hn::PromoteTo(di, hn::LoadU(du8, reinterpret_cast<const uint8_t*>(elements) + index));
     if constexpr (kType == KvType::kQ8) return hn::ConvertTo(d, bytes);
     return hn::ConvertTo(d, high ? hn::ShiftRight<4>(bytes) : hn::And(bytes, hn::Set(di, 15)));
   }
 }
 
-/// Vectors of sums for each query head that fit the registers, beside an element of every head and
-/// one vector of the cache: of AVX2's 16 registers sums take 12 at most, and 8 keep both
-/// multipliers busy.
+/// Vectors of sums per query head. They share the registers with one element of every head and one
+/// vector of the cache. Sums take at most 12 of the 16 registers of AVX2; 8 keep both multipliers
+/// busy.
 template <size_t kGroup>
 constexpr size_t KeyVectors() {
   return HWY_TARGET == HWY_AVX2 && kGroup < kMaxGroup ? 4 : 2;
@@ -112,9 +113,9 @@ constexpr size_t ValueVectors() {
   return HWY_TARGET == HWY_AVX2 && kGroup == kMaxGroup ? 2 : 4;
 }
 
-/// logits[h][row] = bias[h] + q_h . k_row for the kGroupRows rows of a group. Meanwhile memory
-/// `ahead` bytes on is fetched, in its order and an equal share with each step, whichever way the
-/// keys themselves are gone through: memory that rests while they are read again is lost time.
+/// logits[h][row] = bias[h] + q_h . k_row for the kBlockRows rows of a block. Meanwhile the memory
+/// `ahead` bytes further is prefetched in sequential order, an equal share per iteration: keys are
+/// read more than once, and the memory bus must not idle during that.
 template <size_t kGroup, KvType kType>
 HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
                             const std::byte* HWY_RESTRICT keys, size_t dim, size_t ahead,
@@ -122,10 +123,10 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
   constexpr size_t kVectors = KeyVectors<kGroup>();
-  constexpr size_t kChannelBytes = kGroupRows * code_bits(kType) / 8;
+  constexpr size_t kChannelBytes = kBlockRows * element_bits(kType) / 8;
   constexpr size_t kStep = kVectors * kLanes;
-  static_assert(kGroupRows % kStep == 0);
-  for (size_t row = 0; row < kGroupRows; row += kStep) {
+  static_assert(kBlockRows % kStep == 0);
+  for (size_t row = 0; row < kBlockRows; row += kStep) {
     hn::Vec<VectorTag> sum[kGroup][kVectors];
 #pragma GCC unroll 8
     for (size_t h = 0; h < kGroup; ++h) {
@@ -133,17 +134,18 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
     }
 #pragma GCC unroll 2
     for (size_t c = 0; c < dim; ++c) {
-      prefetch(keys + ahead + row * dim * code_bits(kType) / 8 + c * kStep * code_bits(kType) / 8,
-               kStep * code_bits(kType) / 8);
+      prefetch(
+          keys + ahead + row * dim * element_bits(kType) / 8 + c * kStep * element_bits(kType) / 8,
+          kStep * element_bits(kType) / 8);
       hn::Vec<VectorTag> x[kGroup];
 #pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) x[h] = hn::Set(d, q[h * q_stride + c]);
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
         const size_t position = row + j * kLanes;
-        const bool high = kType == KvType::kQ4 && position >= kGroupRows / 2;
-        const auto k = LoadCodes<kType>(d, keys + c * kChannelBytes,
-                                        position - (high ? kGroupRows / 2 : 0), high);
+        const bool high = kType == KvType::kQ4 && position >= kBlockRows / 2;
+        const auto k = LoadElements<kType>(d, keys + c * kChannelBytes,
+                                           position - (high ? kBlockRows / 2 : 0), high);
 #pragma GCC unroll 8
         for (size_t h = 0; h < kGroup; ++h) sum[h][j] = hn::MulAdd(x[h], k, sum[h][j]);
       }
@@ -151,45 +153,45 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT q, size_t q_stride,
 #pragma GCC unroll 8
     for (size_t h = 0; h < kGroup; ++h) {
       for (size_t j = 0; j < kVectors; ++j) {
-        hn::StoreU(sum[h][j], d, logits + h * kGroupRows + row + j * kLanes);
+        hn::StoreU(sum[h][j], d, logits + h * kBlockRows + row + j * kLanes);
       }
     }
   }
 }
 
-/// Logits of one group. Quantised keys are minimum + step * code in every channel, so the step goes
-/// into the query and the minimum into a constant: no key is ever unpacked.
+/// Logits of one block. A quantised key is min + scale * quant in every channel. The scale is
+/// folded into the query and the min into a constant, so no key is unpacked.
 template <size_t kGroup, KvType kType>
-HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const std::byte* keys,
+HWY_INLINE void BlockLogits(const float* HWY_RESTRICT q, size_t q_stride, const std::byte* keys,
                             const KvLayout& layout, float* HWY_RESTRICT folded,
                             float* HWY_RESTRICT logits) {
   const size_t ahead = BytesAhead(layout);
   std::array<float, kGroup> bias{};
   if constexpr (is_quantized(kType)) {
     const size_t dim = layout.key_dim;
-    const auto* steps = reinterpret_cast<const uint16_t*>(keys + layout.key_code_bytes());
+    const auto* scales = reinterpret_cast<const uint16_t*>(keys + layout.key_element_bytes());
     const VectorTag d;
     constexpr size_t kLanes = hn::MaxLanes(VectorTag());
     hn::Vec<VectorTag> constants[kGroup];
     for (size_t h = 0; h < kGroup; ++h) constants[h] = hn::Zero(d);
     size_t c = 0;
     for (; c + kLanes <= dim; c += kLanes) {
-      const auto step = LoadHalves(d, steps + c);
-      const auto minimum = LoadHalves(d, steps + dim + c);
+      const auto scale = LoadHalves(d, scales + c);
+      const auto min = LoadHalves(d, scales + dim + c);
       for (size_t h = 0; h < kGroup; ++h) {
         const auto x = hn::LoadU(d, q + h * q_stride + c);
-        hn::StoreU(hn::Mul(x, step), d, folded + h * dim + c);
-        constants[h] = hn::MulAdd(x, minimum, constants[h]);
+        hn::StoreU(hn::Mul(x, scale), d, folded + h * dim + c);
+        constants[h] = hn::MulAdd(x, min, constants[h]);
       }
     }
     for (size_t h = 0; h < kGroup; ++h) bias[h] = hn::GetLane(hn::SumOfLanes(d, constants[h]));
     for (; c < dim; ++c) {
       const hn::CappedTag<float, 1> d1;
-      const float step = hn::GetLane(LoadHalves(d1, steps + c));
-      const float minimum = hn::GetLane(LoadHalves(d1, steps + dim + c));
+      const float scale = hn::GetLane(LoadHalves(d1, scales + c));
+      const float min = hn::GetLane(LoadHalves(d1, scales + dim + c));
       for (size_t h = 0; h < kGroup; ++h) {
-        folded[h * dim + c] = q[h * q_stride + c] * step;
-        bias[h] += q[h * q_stride + c] * minimum;
+        folded[h * dim + c] = q[h * q_stride + c] * scale;
+        bias[h] += q[h * q_stride + c] * min;
       }
     }
     KeyProducts<kGroup, kType>(folded, dim, keys, dim, ahead, bias.data(), logits);
@@ -198,15 +200,15 @@ HWY_INLINE void GroupLogits(const float* HWY_RESTRICT q, size_t q_stride, const 
   }
 }
 
-/// out[h][0..kVectors * lanes) += sum over the rows of a group of weights[h][row] * value_row, the
-/// values being a slice's columns from `column` on. Meanwhile memory `ahead` bytes on is fetched,
-/// as with keys.
+/// out[h][0..kVectors * lanes) += sum over the rows of a block of weights[h][row] * value_row,
+/// where the values are the columns of a slice from `column` on. Memory `ahead` bytes further is
+/// prefetched, as with keys.
 template <size_t kGroup, size_t kVectors, KvType kType, class D>
 HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
                           const std::byte* HWY_RESTRICT slice, size_t channels, size_t column,
                           size_t ahead, float* HWY_RESTRICT out, size_t out_stride) {
   constexpr size_t kLanes = hn::MaxLanes(D());
-  constexpr size_t kColumnBytes = kVectors * kLanes * code_bits(kType) / 8;
+  constexpr size_t kColumnBytes = kVectors * kLanes * element_bits(kType) / 8;
   hn::Vec<D> sum[kGroup][kVectors];
 #pragma GCC unroll 8
   for (size_t h = 0; h < kGroup; ++h) {
@@ -214,10 +216,10 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
       sum[h][j] = hn::LoadU(d, out + h * out_stride + j * kLanes);
     }
   }
-  // Rows whose codes share bytes are read together.
+  // Rows whose quants share bytes are read together.
   constexpr size_t kTogether = kType == KvType::kQ4 ? 2 : 1;
-  constexpr size_t kApart = kGroupRows / kTogether;
-  const std::byte* fetched = slice + ahead + column * kGroupRows * code_bits(kType) / 8;
+  constexpr size_t kApart = kBlockRows / kTogether;
+  const std::byte* fetched = slice + ahead + column * kBlockRows * element_bits(kType) / 8;
 #pragma GCC unroll 2
   for (size_t row = 0; row < kApart; ++row) {
     const size_t index = row * channels + column;
@@ -227,11 +229,11 @@ HWY_INLINE void AddValues(D d, const float* HWY_RESTRICT weights,
       hn::Vec<D> x[kGroup];
 #pragma GCC unroll 8
       for (size_t h = 0; h < kGroup; ++h) {
-        x[h] = hn::Set(d, weights[h * kGroupRows + row + t * kApart]);
+        x[h] = hn::Set(d, weights[h * kBlockRows + row + t * kApart]);
       }
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
-        const auto v = LoadCodes<kType>(d, slice, index + j * kLanes, t != 0);
+        const auto v = LoadElements<kType>(d, slice, index + j * kLanes, t != 0);
 #pragma GCC unroll 8
         for (size_t h = 0; h < kGroup; ++h) sum[h][j] = hn::MulAdd(x[h], v, sum[h][j]);
       }
@@ -265,53 +267,53 @@ HWY_INLINE void AddSlice(const float* HWY_RESTRICT weights, const std::byte* sli
   }
 }
 
-/// Adds the values of a group. Quantised ones are minimum + step * code in every row of a slice, so
-/// the step goes into the weight and the minimum into a constant of the slice.
+/// Adds the values of a block. A quantised value is min + scale * quant in every row of a slice.
+/// The scale is folded into the weight and the min into a constant of the slice.
 template <size_t kGroup, KvType kType>
-HWY_INLINE void AddGroup(const float* HWY_RESTRICT weights, const std::byte* values,
+HWY_INLINE void AddBlock(const float* HWY_RESTRICT weights, const std::byte* values,
                          const KvLayout& layout, float* HWY_RESTRICT out) {
   const size_t ahead = BytesAhead(layout);
   const std::byte* slice = values;
-  const auto* steps = reinterpret_cast<const uint16_t*>(values + layout.value_code_bytes());
+  const auto* scales = reinterpret_cast<const uint16_t*>(values + layout.value_element_bytes());
   for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
     const size_t channels = std::min(kSliceChannels, layout.value_dim - first);
     if constexpr (is_quantized(kType)) {
       const VectorTag d;
-      HWY_ALIGN std::array<float, kGroup * kGroupRows> folded;
+      HWY_ALIGN std::array<float, kGroup * kBlockRows> folded;
       for (size_t h = 0; h < kGroup; ++h) {
         auto constant = hn::Zero(d);
-        for (size_t row = 0; row < kGroupRows; row += hn::Lanes(d)) {
-          const auto w = hn::LoadU(d, weights + h * kGroupRows + row);
-          hn::StoreU(hn::Mul(w, LoadHalves(d, steps + row)), d, &folded[h * kGroupRows + row]);
-          constant = hn::MulAdd(w, LoadHalves(d, steps + kGroupRows + row), constant);
+        for (size_t row = 0; row < kBlockRows; row += hn::Lanes(d)) {
+          const auto w = hn::LoadU(d, weights + h * kBlockRows + row);
+          hn::StoreU(hn::Mul(w, LoadHalves(d, scales + row)), d, &folded[h * kBlockRows + row]);
+          constant = hn::MulAdd(w, LoadHalves(d, scales + kBlockRows + row), constant);
         }
         const float sum = hn::GetLane(hn::SumOfLanes(d, constant));
         float* row_out = out + h * layout.value_dim + first;
         for (size_t c = 0; c < channels; ++c) row_out[c] += sum;
       }
-      steps += 2 * kGroupRows;
+      scales += 2 * kBlockRows;
       AddSlice<kGroup, kType>(folded.data(), slice, channels, ahead, out + first, layout.value_dim);
     } else {
       AddSlice<kGroup, kType>(weights, slice, channels, ahead, out + first, layout.value_dim);
     }
-    slice += kGroupRows * channels * code_bits(kType) / 8;
+    slice += kBlockRows * channels * element_bits(kType) / 8;
   }
 }
 
-/// Turns the logits of a group into weights, and rescales what was summed before where the maximum
-/// rises. Rows outside [begin, end) get weight 0. `kept`, if not null, receives the scaled logits.
-HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t end,
+/// Turns the logits of a block into weights. Earlier sums are rescaled where the maximum rises.
+/// Rows outside [begin, end) get weight 0. `kept`, if not null, receives the scaled logits.
+HWY_INLINE void SoftmaxBlock(float* HWY_RESTRICT logits, size_t begin, size_t end,
                              const Problem& problem, float& maximum, float* HWY_RESTRICT sum,
                              float* HWY_RESTRICT out, float* HWY_RESTRICT kept) {
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
-  constexpr size_t kVectors = kGroupRows / kLanes;
+  constexpr size_t kVectors = kBlockRows / kLanes;
   const auto visible = [&](size_t j) HWY_ATTR {
     const auto index = hn::Iota(d, static_cast<float>(j * kLanes));
     return hn::And(hn::Ge(index, hn::Set(d, static_cast<float>(begin))),
                    hn::Lt(index, hn::Set(d, static_cast<float>(end))));
   };
-  const bool masked = begin > 0 || end < kGroupRows;
+  const bool masked = begin > 0 || end < kBlockRows;
   hn::Vec<VectorTag> z[kVectors];
   auto top = hn::Set(d, kNoLogit);
   for (size_t j = 0; j < kVectors; ++j) {
@@ -341,48 +343,48 @@ HWY_INLINE void SoftmaxGroup(float* HWY_RESTRICT logits, size_t begin, size_t en
   hn::StoreU(total, d, sum);
 }
 
-/// Adds a group to the partial softmax of kGroup query heads, from head `h` of the part's on.
+/// Adds a block to the partial softmax of kGroup query heads, from head `h` of the part on.
 template <size_t kGroup, KvType kType>
 void AttendHeads(const Problem& problem, const KvLayout& layout, const Part& part, size_t h,
-                 const std::byte* group, const VisibleRows& visible, const TaskMemory& memory) {
-  HWY_ALIGN std::array<float, kGroup * kGroupRows> weights;
-  HWY_ALIGN std::array<float, kGroupRows> logits;
+                 const std::byte* block, const VisibleRows& visible, const TaskMemory& memory) {
+  HWY_ALIGN std::array<float, kGroup * kBlockRows> weights;
+  HWY_ALIGN std::array<float, kBlockRows> logits;
   const bool keep = problem.weights.data != nullptr;
   const float* q = problem.queries.row(part.head * problem.group + h);
-  GroupLogits<kGroup, kType>(q, problem.queries.stride, group, layout, memory.folded,
+  BlockLogits<kGroup, kType>(q, problem.queries.stride, block, layout, memory.folded,
                              weights.data());
   float* out = part.out + h * layout.value_dim;
   for (size_t i = 0; i < kGroup; ++i) {
-    SoftmaxGroup(weights.data() + i * kGroupRows, visible.begin, visible.end, problem,
+    SoftmaxBlock(weights.data() + i * kBlockRows, visible.begin, visible.end, problem,
                  part.maximum[h + i], part.sum + (h + i) * kSumLanes, out + i * layout.value_dim,
                  keep ? logits.data() : nullptr);
     if (!keep) continue;
     std::copy(logits.data() + visible.begin, logits.data() + visible.end,
               problem.weights.row(part.head * problem.group + h + i) + visible.row);
   }
-  AddGroup<kGroup, kType>(weights.data(), group + layout.key_bytes(), layout, out);
+  AddBlock<kGroup, kType>(weights.data(), block + layout.key_bytes(), layout, out);
 }
 
 /// The same for all query heads of the part.
 template <KvType kType>
-void AttendGroup(const Problem& problem, const KvLayout& layout, const Part& part,
-                 const std::byte* group, const VisibleRows& visible, const TaskMemory& memory) {
+void AttendBlock(const Problem& problem, const KvLayout& layout, const Part& part,
+                 const std::byte* block, const VisibleRows& visible, const TaskMemory& memory) {
   for (size_t h = 0; h < problem.group;) {
     const size_t heads = std::min(kMaxGroup, problem.group - h);
     const auto attend = heads == 1   ? AttendHeads<1, kType>
                         : heads == 2 ? AttendHeads<2, kType>
                         : heads == 3 ? AttendHeads<3, kType>
                                      : AttendHeads<4, kType>;
-    attend(problem, layout, part, h, group, visible, memory);
+    attend(problem, layout, part, h, block, visible, memory);
     h += heads;
   }
 }
 
-/// Lays up to kGroupRows open rows out as a closed group of floats, the missing ones as zeros.
-void GroupOfRows(const KvLayout& layout, const std::byte* rows, size_t count, float* group) {
+/// Copies up to kBlockRows residual rows into a block of floats. Missing rows become zeros.
+void BlockOfRows(const KvLayout& layout, const std::byte* rows, size_t count, float* block) {
   const KvLayout floats{KvType::kF32, layout.key_dim, layout.value_dim};
-  float* values = group + floats.key_bytes() / sizeof(float);
-  float* row = group + floats.group_bytes() / sizeof(float);  // room for one row
+  float* values = block + floats.key_bytes() / sizeof(float);
+  float* row = block + floats.block_bytes() / sizeof(float);  // room for one row
   const VectorTag d;
   const auto load = [&](const std::byte* from, size_t n) HWY_ATTR {
     if (layout.type == KvType::kF32) {
@@ -396,15 +398,15 @@ void GroupOfRows(const KvLayout& layout, const std::byte* rows, size_t count, fl
     const hn::CappedTag<float, 1> d1;
     for (; i < n; ++i) hn::StoreU(LoadHalves(d1, from + i * sizeof(uint16_t)), d1, row + i);
   };
-  std::fill(group, row, 0.0F);
+  std::fill(block, row, 0.0F);
   for (size_t r = 0; r < count; ++r) {
     const std::byte* from = rows + r * layout.row_bytes();
     load(from, layout.key_dim);
-    for (size_t c = 0; c < layout.key_dim; ++c) group[c * kGroupRows + r] = row[c];
-    load(from + layout.key_dim * layout.open_element_bytes(), layout.value_dim);
+    for (size_t c = 0; c < layout.key_dim; ++c) block[c * kBlockRows + r] = row[c];
+    load(from + layout.key_dim * layout.residual_element_bytes(), layout.value_dim);
     for (size_t first = 0; first < layout.value_dim; first += kSliceChannels) {
       const size_t channels = std::min(kSliceChannels, layout.value_dim - first);
-      std::copy_n(row + first, channels, values + first * kGroupRows + r * channels);
+      std::copy_n(row + first, channels, values + first * kBlockRows + r * channels);
     }
   }
 }
@@ -413,35 +415,35 @@ void AttendPart(const Problem& problem, const CachedHead& head, const Part& part
                 const TaskMemory& memory) {
   const KvLayout& layout = problem.layout;
   const size_t rows = head.first + head.count;
-  const size_t closed = layout.closed_groups(rows);
+  const size_t packed = layout.packed_blocks(rows);
   std::fill_n(part.maximum, problem.group, kNoMaximum);
   std::fill_n(part.sum, problem.group * kSumLanes, 0.0F);
   std::fill_n(part.out, problem.group * layout.value_dim, 0.0F);
-  const auto attend_closed = [&] {
+  const auto attend_packed = [&] {
     switch (layout.type) {
       case KvType::kF32:
-        return AttendGroup<KvType::kF32>;
+        return AttendBlock<KvType::kF32>;
       case KvType::kQ8:
-        return AttendGroup<KvType::kQ8>;
+        return AttendBlock<KvType::kQ8>;
       case KvType::kQ4:
-        return AttendGroup<KvType::kQ4>;
+        return AttendBlock<KvType::kQ4>;
       case KvType::kF16:
         break;
     }
-    return AttendGroup<KvType::kF16>;
+    return AttendBlock<KvType::kF16>;
   }();
   for (size_t g = part.begin; g < part.end; ++g) {
     const size_t begin = g == 0 ? head.first : 0;
-    const VisibleRows visible{begin, std::min(kGroupRows, rows - g * kGroupRows),
-                              g * kGroupRows + begin - head.first};
-    const std::byte* group = head.data + layout.group_offset(g, rows);
-    if (g < closed) {
-      attend_closed(problem, layout, part, group, visible, memory);
+    const VisibleRows visible{begin, std::min(kBlockRows, rows - g * kBlockRows),
+                              g * kBlockRows + begin - head.first};
+    const std::byte* block = head.data + layout.block_offset(g, rows);
+    if (g < packed) {
+      attend_packed(problem, layout, part, block, visible, memory);
       continue;
     }
-    GroupOfRows(layout, group, visible.end, memory.group);
-    AttendGroup<KvType::kF32>(problem, {KvType::kF32, layout.key_dim, layout.value_dim}, part,
-                              reinterpret_cast<const std::byte*>(memory.group), visible, memory);
+    BlockOfRows(layout, block, visible.end, memory.block);
+    AttendBlock<KvType::kF32>(problem, {KvType::kF32, layout.key_dim, layout.value_dim}, part,
+                              reinterpret_cast<const std::byte*>(memory.block), visible, memory);
   }
 }
 
@@ -496,30 +498,30 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
   const size_t group = problem.group;
   const KvLayout floats{KvType::kF32, queries.cols, out.cols};
 
-  // Kept from call to call: a token would otherwise allocate in every layer.
+  // Reused between calls: a token would otherwise allocate in every layer.
   thread_local std::vector<Part> parts;
   thread_local AlignedVector<float> sums;
   thread_local AlignedVector<float> task_memory;
 
-  size_t all_groups = 0;
+  size_t all_blocks = 0;
   size_t bytes = 0;
   for (const CachedHead& head : heads) {
-    all_groups += hwy::DivCeil(head.first + head.count, kGroupRows);
+    all_blocks += hwy::DivCeil(head.first + head.count, kBlockRows);
     bytes += problem.layout.bytes(head.first + head.count);
   }
-  // How heads are split depends on their lengths only, so that results do not depend on threads.
-  const size_t part_groups = std::max(kLeastPartGroups, hwy::DivCeil(all_groups, kMostParts));
+  // The split of heads depends on their lengths only, so that results do not depend on threads.
+  const size_t part_blocks = std::max(kLeastPartBlocks, hwy::DivCeil(all_blocks, kMaxParts));
   parts.clear();
   for (size_t h = 0; h < heads.size(); ++h) {
-    const size_t groups = hwy::DivCeil(heads[h].first + heads[h].count, kGroupRows);
+    const size_t blocks = hwy::DivCeil(heads[h].first + heads[h].count, kBlockRows);
     size_t begin = 0;
     do {  // a head without rows still gets one (empty) part, which yields zeros
-      const size_t end = std::min(begin + part_groups, groups);
+      const size_t end = std::min(begin + part_blocks, blocks);
       parts.push_back({h, begin, end, nullptr, nullptr, nullptr});
       begin = end;
-    } while (begin < groups);
+    } while (begin < blocks);
   }
-  // Whole pairs of cache lines, or neighbouring parts would take each other's lines away.
+  // Parts are whole pairs of cache lines apart, to avoid false sharing.
   constexpr size_t kApart = 32;
   const size_t part_floats = hwy::RoundUpTo(group * (1 + kSumLanes + out.cols), kApart);
   if (sums.size() < parts.size() * part_floats) sums.resize(parts.size() * part_floats);
@@ -528,13 +530,13 @@ void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedH
     parts[i].sum = parts[i].maximum + group;
     parts[i].out = parts[i].sum + group * kSumLanes;
   }
-  const size_t group_floats =
-      floats.group_bytes() / sizeof(float) + std::max(queries.cols, out.cols);
-  const size_t task_floats = hwy::RoundUpTo(kMaxGroup * queries.cols + group_floats, kApart);
+  const size_t block_floats =
+      floats.block_bytes() / sizeof(float) + std::max(queries.cols, out.cols);
+  const size_t task_floats = hwy::RoundUpTo(kMaxGroup * queries.cols + block_floats, kApart);
   const auto threads = static_cast<size_t>(num_threads());
   if (task_memory.size() < threads * task_floats) task_memory.resize(threads * task_floats);
 
-  float* memory = task_memory.data();  // the tasks' own thread_locals are others
+  float* memory = task_memory.data();  // tasks would see their own thread_locals
   const std::span<const Part> all = parts;
   const auto attend = [&](size_t task, size_t thread) {
     float* folded = memory + thread * task_floats;

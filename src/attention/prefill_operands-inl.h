@@ -12,8 +12,8 @@
 #include <cstddef>
 
 #include "base/bf16-inl.h"
-#include "base/byte_products-inl.h"
 #include "base/gemm-inl.h"
+#include "base/int8_dot-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
@@ -53,7 +53,7 @@ HWY_INLINE void TopAndSum(const float* HWY_RESTRICT logits, size_t visible, floa
   sum = hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-/// Operands in float32, for every processor. Where operands share steps of rounding,
+/// Operands in float32, for every processor. Where operands share scales of rounding,
 /// `ResizeQueries` and `ResizeKeys` may say for how many channels.
 class F32Operands {
  public:
@@ -190,8 +190,8 @@ class Bf16Operands {
 };
 #endif
 
-#if RESTKV_BYTE_PRODUCTS
-/// The same in 8 bits with exact sums of products: a step for each kGroup channels of a query or
+#if RESTKV_INT8_DOT
+/// The same in 8 bits with exact sums of products: a scale for each kGroup channels of a query or
 /// key, for each channel of a tile's values, and for each row of weights in a tile.
 class Int8Operands {
  public:
@@ -204,60 +204,60 @@ class Int8Operands {
     value_dim_ = value_dim;
     padded_value_dim_ = padded_value_dim;
     values_.resize(kTilePositions * padded_value_dim);
-    value_steps_.resize(padded_value_dim);
+    value_scales_.resize(padded_value_dim);
   }
-  /// `group` channels of a query or key share a step: with more, the largest would leave less to
+  /// `group` channels of a query or key share a scale: with more, the largest would leave less to
   /// the others.
   HWY_INLINE void ResizeQueries(size_t rows, size_t dim, size_t group = kGroup) {
     SetDim(dim, group);
     queries_.resize(rows * bytes_);
-    query_steps_.resize(rows * groups_);
+    query_scales_.resize(rows * groups_);
     query_sums_.resize(rows * groups_);
   }
   HWY_INLINE void ResizeKeys(size_t dim, size_t group = kGroup) {
     SetDim(dim, group);
-    key_codes_.resize(kTilePositions * bytes_);
+    key_quants_.resize(kTilePositions * bytes_);
     keys_.resize(kTilePositions * bytes_);
-    key_steps_.resize(kTilePositions * groups_);
+    key_scales_.resize(kTilePositions * groups_);
   }
   HWY_INLINE void SetQuery(size_t row, const float* query, float scale) {
-    int8_t* codes = queries_.data() + row * bytes_;
-    std::fill(codes + dim_, codes + bytes_, int8_t{0});
+    int8_t* quants = queries_.data() + row * bytes_;
+    std::fill(quants + dim_, quants + bytes_, int8_t{0});
     for (size_t g = 0; g < groups_; ++g) {
       const size_t at = row * groups_ + g;
-      query_steps_[at] = scale * RoundToBytes(query + g * group_, GroupSize(g), codes + g * group_,
+      query_scales_[at] = scale * RoundToInt8(query + g * group_, GroupSize(g), quants + g * group_,
                                               &query_sums_[at]);
     }
   }
   HWY_INLINE void ClearQueries(size_t begin, size_t end) {
     std::fill(queries_.data() + begin * bytes_, queries_.data() + end * bytes_, int8_t{0});
-    std::fill(query_steps_.data() + begin * groups_, query_steps_.data() + end * groups_, 0.0F);
+    std::fill(query_scales_.data() + begin * groups_, query_scales_.data() + end * groups_, 0.0F);
     std::fill(query_sums_.data() + begin * groups_, query_sums_.data() + end * groups_, 0);
   }
   HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
     size_t k = 0;
     for (; k + 4 <= count && group_ % 64 == 0 && dim_ % group_ == 0; k += 4) {
       for (size_t g = 0; g < groups_; ++g) {
-        RoundFourToBytes(keys + k * stride + g * group_, stride, group_,
-                         key_codes_.data() + k * bytes_ + g * group_, bytes_,
-                         &key_steps_[g * kTilePositions + k]);
+        RoundFourToInt8(keys + k * stride + g * group_, stride, group_,
+                        key_quants_.data() + k * bytes_ + g * group_, bytes_,
+                        &key_scales_[g * kTilePositions + k]);
       }
     }
     for (; k < count; ++k) {
-      int8_t* codes = key_codes_.data() + k * bytes_;
-      std::fill(codes + dim_, codes + bytes_, int8_t{0});
+      int8_t* quants = key_quants_.data() + k * bytes_;
+      std::fill(quants + dim_, quants + bytes_, int8_t{0});
       for (size_t g = 0; g < groups_; ++g) {
-        key_steps_[g * kTilePositions + k] =
-            RoundToBytes(keys + k * stride + g * group_, GroupSize(g), codes + g * group_);
+        key_scales_[g * kTilePositions + k] =
+            RoundToInt8(keys + k * stride + g * group_, GroupSize(g), quants + g * group_);
       }
     }
-    std::fill(key_codes_.data() + count * bytes_, key_codes_.data() + kTilePositions * bytes_,
+    std::fill(key_quants_.data() + count * bytes_, key_quants_.data() + kTilePositions * bytes_,
               int8_t{0});
     for (size_t g = 0; g < groups_; ++g) {
-      float* steps = key_steps_.data() + g * kTilePositions;
-      std::fill(steps + count, steps + kTilePositions, 0.0F);
+      float* scales = key_scales_.data() + g * kTilePositions;
+      std::fill(scales + count, scales + kTilePositions, 0.0F);
     }
-    PackOffsetBytes<kTilePositions>(key_codes_.data(), bytes_, keys_.data());
+    PackOffsetBytes<kTilePositions>(key_quants_.data(), bytes_, keys_.data());
   }
   HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
     const hn::ScalableTag<float> d;
@@ -267,19 +267,19 @@ class Int8Operands {
     }
     for (; c < value_dim_; ++c)
       SetChannels(hn::CappedTag<float, 1>(), values + c, count, stride, c);
-    std::fill(value_steps_.data() + c, value_steps_.data() + padded_value_dim_, 0.0F);
+    std::fill(value_scales_.data() + c, value_scales_.data() + padded_value_dim_, 0.0F);
   }
   template <bool kAccumulate>
   HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t first = 0) const {
     // Groups of channels that are all 0 in the queries are left out, and of the next one the fours.
     for (size_t g = first / group_, begin = first; g < groups_; begin = ++g * group_) {
-      const ByteFactors f = Factors(other, row, g, begin);
+      const Int8Factors f = Factors(other, row, g, begin);
       if (kAccumulate || begin != first) {
-        ByteStripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits,
+        Int8StripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits,
                                                           kTilePositions);
       } else {
-        ByteStripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits,
+        Int8StripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits,
                                                            kTilePositions);
       }
     }
@@ -289,29 +289,29 @@ class Int8Operands {
   HWY_INLINE void AddSquaredDistances(const Int8Operands& other, size_t row, size_t first,
                                       const float* HWY_RESTRICT point,
                                       float* HWY_RESTRICT squares) const {
-    const ByteFactors f = Factors(other, row, 0, first);
-    constexpr size_t kWidth = kTileVectors * hn::MaxLanes(ByteSumTag());
+    const Int8Factors f = Factors(other, row, 0, first);
+    constexpr size_t kWidth = kTileVectors * hn::MaxLanes(Int8SumTag());
     static_assert(kTilePositions % kWidth == 0);
     for (size_t p = 0; p < kTilePositions; p += kWidth) {
-      AddByteTileSquares<kTileRows, kTileVectors>(f, p, point, squares);
+      AddInt8TileSquares<kTileRows, kTileVectors>(f, p, point, squares);
     }
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in fours.
   HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, size_t depth,
                             float* HWY_RESTRICT out) {
-    HWY_ALIGN uint8_t codes[kTileRows * kTilePositions];
-    float steps[kTileRows];
-    RoundWeights(weights, codes, steps);
-    const ByteFactors f{.fours = (depth + 3) / 4,
-                        .a = codes,
+    HWY_ALIGN uint8_t quants[kTileRows * kTilePositions];
+    float scales[kTileRows];
+    RoundWeights(weights, quants, scales);
+    const Int8Factors f{.fours = (depth + 3) / 4,
+                        .a = quants,
                         .a_stride = kTilePositions,
-                        .a_steps = steps,
+                        .a_scales = scales,
                         .a_sums = nullptr,
-                        .steps_stride = 1,
+                        .scale_stride = 1,
                         .b = values_.data(),
                         .b_stride = padded_value_dim_ * 4,
-                        .b_steps = value_steps_.data()};
-    ByteStripProduct<OffsetSide::kA, true, kTileRows>(f, padded_value_dim_, out, padded_value_dim_);
+                        .b_scales = value_scales_.data()};
+    Int8StripProduct<OffsetSide::kA, true, kTileRows>(f, padded_value_dim_, out, padded_value_dim_);
   }
 
  private:
@@ -327,19 +327,19 @@ class Int8Operands {
     return HWY_MIN(group_, dim_ - g * group_);
   }
   /// Channels of group g from `begin` on, of kTileRows queries that `other` holds and all keys.
-  [[nodiscard]] HWY_INLINE ByteFactors Factors(const Int8Operands& other, size_t row, size_t g,
+  [[nodiscard]] HWY_INLINE Int8Factors Factors(const Int8Operands& other, size_t row, size_t g,
                                                size_t begin) const {
     const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
     const size_t end = HWY_MIN((g + 1) * group_, bytes_);
     return {.fours = (end - begin) / 4,
             .a = reinterpret_cast<const uint8_t*>(queries),
             .a_stride = bytes_,
-            .a_steps = other.query_steps_.data() + row * groups_ + g,
+            .a_scales = other.query_scales_.data() + row * groups_ + g,
             .a_sums = other.query_sums_.data() + row * groups_ + g,
-            .steps_stride = groups_,
+            .scale_stride = groups_,
             .b = keys_.data() + begin * kTilePositions,
             .b_stride = kTilePositions * 4,
-            .b_steps = key_steps_.data() + g * kTilePositions};
+            .b_scales = key_scales_.data() + g * kTilePositions};
   }
   /// Some channels of a tile's values, from channel `c` on.
   template <class D>
@@ -349,32 +349,32 @@ class Int8Operands {
     auto top = hn::Zero(d);
     for (size_t k = 0; k < count; ++k)
       top = hn::Max(top, hn::Abs(hn::LoadU(d, values + k * stride)));
-    hn::StoreU(hn::Mul(top, hn::Set(d, 1.0F / 127)), d, value_steps_.data() + c);
+    hn::StoreU(hn::Mul(top, hn::Set(d, 1.0F / 127)), d, value_scales_.data() + c);
     const auto inverse =
         hn::IfThenElseZero(hn::Gt(top, hn::Zero(d)), hn::Div(hn::Set(d, 127.0F), top));
     for (size_t k = 0; k < kTilePositions; k += 4) {
       auto four = hn::Zero(di);
       for (size_t i = 0; i < HWY_MIN(size_t{4}, count - HWY_MIN(count, k)); ++i) {
-        const auto code = NearestProduct(d, hn::LoadU(d, values + (k + i) * stride), inverse);
+        const auto quant = NearestProduct(d, hn::LoadU(d, values + (k + i) * stride), inverse);
         four = hn::Or(four,
-                      hn::ShiftLeftSame(hn::And(code, hn::Set(di, 255)), static_cast<int>(8 * i)));
+                      hn::ShiftLeftSame(hn::And(quant, hn::Set(di, 255)), static_cast<int>(8 * i)));
       }
       hn::StoreU(four, di,
                  reinterpret_cast<int32_t*>(values_.data() + k * padded_value_dim_ + c * 4));
     }
   }
-  /// Weights [kTileRows, kTilePositions], none of which is negative, each row with its own step.
+  /// Weights [kTileRows, kTilePositions], none of which is negative, each row with its own scale.
   static HWY_INLINE void RoundWeights(const float* HWY_RESTRICT weights,
-                                      uint8_t* HWY_RESTRICT codes, float* HWY_RESTRICT steps) {
+                                      uint8_t* HWY_RESTRICT quants, float* HWY_RESTRICT scales) {
     const hn::ScalableTag<float> d;
-    const ByteSumTag di;
+    const Int8SumTag di;
     const hn::Full128<float> d4;
-    constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+    constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
     constexpr float kLargest = 255.0F;
     float inverses[kTileRows];
     static_assert(kTileRows >= 4 && kTileRows <= 8);  // two fours, which may overlap
     for (const size_t first : {size_t{0}, kTileRows - 4}) {
-      ByteSums tops[4];
+      Int8Sums tops[4];
       for (size_t r = 0; r < 4; ++r) {
         const float* row = weights + (first + r) * kTilePositions;
         auto top = hn::Load(d, row);
@@ -388,32 +388,32 @@ class Int8Operands {
       const auto inverse =
           hn::IfThenElseZero(hn::Gt(top, hn::Zero(d4)), hn::Div(hn::Set(d4, kLargest), top));
       hn::StoreU(inverse, d4, inverses + first);
-      hn::StoreU(hn::Mul(top, hn::Set(d4, 1.0F / kLargest)), d4, steps + first);
+      hn::StoreU(hn::Mul(top, hn::Set(d4, 1.0F / kLargest)), d4, scales + first);
     }
     for (size_t r = 0; r < kTileRows; ++r) {
       const auto inverse = hn::Set(d, inverses[r]);
       for (size_t j = 0; j < kTilePositions; j += 4 * kLanes) {
-        ByteSums code[4];
+        Int8Sums quant[4];
         for (size_t i = 0; i < 4; ++i) {
           const float* weight = weights + r * kTilePositions + j + i * kLanes;
-          code[i] = NearestProduct(d, hn::Load(d, weight), inverse);
+          quant[i] = NearestProduct(d, hn::Load(d, weight), inverse);
         }
-        hn::Store(DemoteFour<false>(code), di,
-                  reinterpret_cast<int32_t*>(codes + r * kTilePositions + j));
+        hn::Store(DemoteFour<false>(quant), di,
+                  reinterpret_cast<int32_t*>(quants + r * kTilePositions + j));
       }
     }
   }
 
   size_t dim_ = 0, bytes_ = 0, group_ = kGroup, groups_ = 0;
   size_t value_dim_ = 0, padded_value_dim_ = 0;
-  AlignedVector<int8_t> queries_;     // [rows, bytes]
-  AlignedVector<float> query_steps_;  // [rows, groups]
+  AlignedVector<int8_t> queries_;      // [rows, bytes]
+  AlignedVector<float> query_scales_;  // [rows, groups]
   AlignedVector<int32_t> query_sums_;
-  AlignedVector<int8_t> key_codes_;  // [kTilePositions, bytes]
-  AlignedVector<uint8_t> keys_;      // [bytes / 4][kTilePositions][4], offset
-  AlignedVector<uint8_t> values_;    // [kTilePositions / 4][padded_value_dim][4]
-  AlignedVector<float> value_steps_;
-  AlignedVector<float> key_steps_;  // [groups, kTilePositions]
+  AlignedVector<int8_t> key_quants_;  // [kTilePositions, bytes]
+  AlignedVector<uint8_t> keys_;       // [bytes / 4][kTilePositions][4], offset
+  AlignedVector<uint8_t> values_;     // [kTilePositions / 4][padded_value_dim][4]
+  AlignedVector<float> value_scales_;
+  AlignedVector<float> key_scales_;  // [groups, kTilePositions]
 };
 #endif
 
@@ -424,7 +424,7 @@ HWY_INLINE void WithOperands(AttentionPrecision precision, const Run& run) {
 #if RESTKV_BF16_PRODUCTS
   if (precision == AttentionPrecision::kBf16) return run(static_cast<Bf16Operands*>(nullptr));
 #endif
-#if RESTKV_BYTE_PRODUCTS
+#if RESTKV_INT8_DOT
   if (precision == AttentionPrecision::kInt8) return run(static_cast<Int8Operands*>(nullptr));
 #endif
   (void)precision;

@@ -31,7 +31,7 @@ double visible_pairs(size_t first, size_t end, size_t window) {
 double prefill_flops(const Model& model, size_t tokens, const CompressionOptions& options,
                      double density) {
   const ModelConfig& c = model.config();
-  double total = flops(model.weights().unembedding);
+  double total = flops(model.weights().lm_head);
   for (size_t l = 0; l < c.layers; ++l) {
     const LayerWeights& layer = model.weights().layers[l];
     const bool all_rows = l + 1 < c.layers || (c.windows[l] == 0 && needs_attention_sums(options));
@@ -47,7 +47,7 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
 }
 
 size_t weight_bytes(const Model& model) {
-  size_t total = bytes(model.weights().unembedding) + model.weights().token_embedding.row_bytes();
+  size_t total = bytes(model.weights().lm_head) + model.weights().token_embedding.row_bytes();
   for (const LayerWeights& layer : model.weights().layers) {
     for_each_linear(layer, [&](const Linear& matrix) { total += bytes(matrix); });
   }

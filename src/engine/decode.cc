@@ -15,7 +15,7 @@ namespace {
 constexpr auto kAlone = StoredProduct::kRounded;
 /// And for several; even if there is only one, so that its logits do not depend on the others.
 constexpr auto kTogether = StoredProduct::kUnpacked;
-static_assert(Engine::kMaxBatch < kDenseFromRows);
+static_assert(Engine::kMaxBatch < kPrefillGemmMinRows);
 
 /// `workspace.observers` has one for each row, or none.
 Matrix<const float> decode_rows(const Model& model, Workspace& workspace,

@@ -13,19 +13,19 @@ namespace {
 /// What one cache head may look at.
 LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& part) {
   LayerObservation result = layer;
-  const size_t rows = layer.keys.rows - part.hidden;
+  const size_t rows = layer.keys.rows - part.padding;
   const size_t group = layer.queries.heads / layer.keys.heads;
   const size_t first = part.head * group;
   const size_t heads = part.heads * group;
-  result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
-  result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows);
+  result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.queries = layer.queries.slice_heads(first, heads);
   result.lse = {};  // of all positions, hidden ones too
   result.outputs = {};
   result.first_query_head = first;
   if (layer.attention_sums.data != nullptr) {
     const auto sums = layer.attention_sums.slice(first, heads);
-    result.attention_sums = {sums.data + part.hidden, heads, rows, sums.stride};
+    result.attention_sums = {sums.data + part.padding, heads, rows, sums.stride};
   }
   if (layer.output_weights.data != nullptr) {
     const size_t channels = layer.values.dim;
@@ -72,7 +72,7 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   const size_t repeat = kept.keep.size() / kv.heads();
   for (const LayerKv::Part& part : kv.parts()) {
     for (size_t h = part.head * repeat; h < (part.head + part.heads) * repeat; ++h) {
-      for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.hidden);
+      for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.padding);
     }
   }
   sequence.layers[layer].sums.keep(kept);

@@ -26,21 +26,21 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
   parts_.clear();
   positions_.resize(heads_);
   for (size_t h = 0; h < heads_; ++h) {
-    const size_t hidden = prefix_ - count(h);
-    if (parts_.empty() || parts_.back().hidden != hidden) parts_.push_back({h, 0, hidden});
+    const size_t padding = prefix_ - count(h);
+    if (parts_.empty() || parts_.back().padding != padding) parts_.push_back({h, 0, padding});
     ++parts_.back().heads;
     positions_[h].assign(rows_, -1);
     std::iota(positions_[h].begin() + static_cast<ptrdiff_t>(prefix_), positions_[h].end(),
               static_cast<int32_t>(position));
     if (count(h) == 0) continue;
     std::ranges::copy(cache->positions(layer, h),
-                      positions_[h].begin() + static_cast<ptrdiff_t>(hidden));
+                      positions_[h].begin() + static_cast<ptrdiff_t>(padding));
   }
   parallel_for(prefix_ > 0 ? heads_ : 0, [&](size_t h, size_t) {
-    const size_t hidden = prefix_ - count(h);
+    const size_t padding = prefix_ - count(h);
     if (count(h) > 0) {
-      cache->read(layer, h, keys().head(h).slice(hidden, count(h)),
-                  values().head(h).slice(hidden, count(h)));
+      cache->read(layer, h, keys().head(h).slice(padding, count(h)),
+                  values().head(h).slice(padding, count(h)));
     }
   });
 }
@@ -66,7 +66,7 @@ void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOp
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
     prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),
-                      visible(part, values()), prefix_ - part.hidden + first, options,
+                      visible(part, values()), prefix_ - part.padding + first, options,
                       out.slice_heads(begin, count),
                       lse.data != nullptr ? lse.slice(begin, count) : lse, part.mask);
   }

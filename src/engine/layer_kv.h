@@ -15,15 +15,15 @@ namespace restkv {
 
 /// Float32 keys and values of the layer that is being computed: what a cache holds of it, then new
 /// tokens. Heads of a cache may hold different numbers of rows; all end where the new tokens begin,
-/// so a short head has `hidden` rows in front that mean nothing.
+/// so a short head has `padding` rows in front that mean nothing.
 class LayerKv {
  public:
   /// Cache heads [head, head + heads) that hold equally many rows.
   struct Part {
     size_t head = 0;
     size_t heads = 0;
-    size_t hidden = 0;
-    /// Of the block of queries in the works, over the rows that are not hidden; empty: all tiles.
+    size_t padding = 0;
+    /// Of the block of queries in the works, over the rows that are not padding; empty: all tiles.
     TileMask mask = {};
   };
 
@@ -41,7 +41,7 @@ class LayerKv {
   [[nodiscard]] std::span<Part> parts() { return parts_; }
   /// Heads and rows of `x` [heads, rows, d] that a part has.
   [[nodiscard]] Heads<const float> visible(const Part& part, Heads<float> x) const {
-    return x.slice_heads(part.head, part.heads).slice_rows(part.hidden, rows_ - part.hidden);
+    return x.slice_heads(part.head, part.heads).slice_rows(part.padding, rows_ - part.padding);
   }
   /// [heads, rows, key_dim].
   [[nodiscard]] Heads<float> keys() { return {keys_.data(), heads_, rows_, key_dim_}; }

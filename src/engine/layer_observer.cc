@@ -26,8 +26,8 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
     sums_ = sums_ || needs_attention_sums(options);
     if (needs_query_statistics(options)) {
-      moments_.push_back({i, static_cast<size_t>(options.sinks),
-                          rope.mean(position + n, future_positions(options))});
+      query_statistics_.push_back({i, static_cast<size_t>(options.sinks),
+                                   rope.mean(position + n, future_positions(options))});
     }
   }
 }
@@ -42,8 +42,8 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
     m.forget_queries();
     m.statistics.clear();
   }
-  if (m.statistics.size() != moments_.size()) {
-    m.statistics.resize(moments_.size(), QueryStatistics(c.query_heads, c.key_dim));
+  if (m.statistics.size() != query_statistics_.size()) {
+    m.statistics.resize(query_statistics_.size(), QueryStatistics(c.query_heads, c.key_dim));
   }
   const size_t added = std::min(observed_, n_);
   queries_ = m.make_room(c.query_heads, c.key_dim, observed_ - added, added);
@@ -84,17 +84,17 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
     const size_t group = c.query_heads / kv.heads();
     for (const LayerKv::Part& part : kv.parts()) {
       const size_t heads = part.heads * group;
-      const size_t visible = rows_ - part.hidden;
+      const size_t visible = rows_ - part.padding;
       const auto rows = sums.slice(part.head * group, heads);
       attention_sums(queries.slice_heads(part.head * group, heads),
-                     kv.keys().slice_heads(part.head, part.heads).slice_rows(part.hidden, visible),
-                     prefix_ - part.hidden + first,
+                     kv.keys().slice_heads(part.head, part.heads).slice_rows(part.padding, visible),
+                     prefix_ - part.padding + first,
                      {.scale = c.attention_scale, .softcap = c.attention_softcap},
                      denominators.slice(part.head * group, heads),
-                     {rows.data + part.hidden, heads, visible, rows.stride}, part.mask);
+                     {rows.data + part.padding, heads, visible, rows.stride}, part.mask);
     }
   }
-  if (!moments_.empty()) add_moments(queries, first);
+  if (!query_statistics_.empty()) add_query_statistics(queries, first);
 }
 
 void LayerObserver::LastRows::begin(size_t n, size_t heads, size_t count, size_t dim) {
@@ -115,10 +115,10 @@ void LayerObserver::LastRows::add(Heads<const float> block, size_t end) {
   count_ = begin == first_ + count_ ? end - first_ : 0;
 }
 
-void LayerObserver::add_moments(Heads<const float> queries, size_t first) {
+void LayerObserver::add_query_statistics(Heads<const float> queries, size_t first) {
   const Heads<const float> rows = unrotated(queries, rope_, position_ + first, unrotated_);
-  for (size_t i = 0; i < moments_.size(); ++i) {
-    const size_t skipped = moments_[i].skipped;
+  for (size_t i = 0; i < query_statistics_.size(); ++i) {
+    const size_t skipped = query_statistics_[i].skipped;
     const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position_ + first));
     memory_->statistics[i].add(rows.slice_rows(skip, rows.rows - skip));
   }
@@ -142,16 +142,16 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();
   if (sums_) result.attention_sums = memory_->sums.all();
-  for (size_t m = 0; m < moments_.size(); ++m) {
-    if (moments_[m].request != i) continue;
+  for (size_t m = 0; m < query_statistics_.size(); ++m) {
+    if (query_statistics_[m].request != i) continue;
     result.query_statistics = &memory_->statistics[m];
-    result.future_rotation = &moments_[m].rotation;
+    result.future_rotation = &query_statistics_[m].rotation;
   }
   // No need to factorise W_O for a prompt that is kept whole.
   if (!remember_ && n_ <= static_cast<size_t>(std::max(options.budget, 0))) return result;
   if (needs_output_factor(options)) result.output = &model_.output_factor(layer);
   if (needs_output_weights(options)) {
-    result.output_weights = model_.weights().layers[layer].output.densify(output_weights_);
+    result.output_weights = model_.weights().layers[layer].output.dequantize(output_weights_);
   }
   return result;
 }

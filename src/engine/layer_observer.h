@@ -63,13 +63,13 @@ class LayerObserver {
     size_t count_ = 0;  ///< How many rows are there, without a gap.
   };
 
-  struct Moments {
+  struct ObservedQueries {
     size_t request;
     size_t skipped;  ///< First positions that do not count.
     MeanRotation rotation;
   };
 
-  void add_moments(Heads<const float> queries, size_t first);
+  void add_query_statistics(Heads<const float> queries, size_t first);
 
   const Model& model_;
   std::vector<const CompressionOptions*> requests_;
@@ -90,7 +90,7 @@ class LayerObserver {
   size_t observed_outputs_ = 0;  ///< Outputs of the last queries that are kept.
   LastRows outputs_;             ///< [query_heads, observed_outputs_, d]
   AlignedVector<float> unrotated_;
-  std::vector<Moments> moments_;
+  std::vector<ObservedQueries> query_statistics_;
   AlignedVector<float> output_weights_;
 };
 

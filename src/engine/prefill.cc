@@ -30,7 +30,7 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
       sparse_(sparse),
       tokens_(tokens.size()),
       output_rows_(output_rows),
-      converts_(tokens.size() >= model.weights().dense_from_rows),
+      converts_(tokens.size() >= model.weights().prefill_gemm_min_rows),
       begin_(begin_of(model.config(), sink.cache(), tokens.size())),
       positions_(consecutive(begin_, tokens.size())),
       observer_(model, sink.observed_for(), tokens.size(), workspace.rope_of(0), begin_,

@@ -10,7 +10,7 @@ namespace {
 
 /// Key row, among those of a part, of a new token.
 size_t row_of(const LayerKv::Part& part, size_t prefix, size_t token) {
-  return prefix - part.hidden + token;
+  return prefix - part.padding + token;
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ void SparsePrefill::end_block(Heads<const float> queries, LayerKv& kv, size_t fi
 
 void SparsePrefill::mark_always(const LayerKv::Part& part, size_t prefix, size_t first, size_t rows,
                                 TileMarks marks) const {
-  const size_t first_tiles = std::max<size_t>(1, tiles_of(prefix - part.hidden));
+  const size_t first_tiles = std::max<size_t>(1, tiles_of(prefix - part.padding));
   for (size_t h = 0; h < marks.heads; ++h) {
     for (size_t b = 0; b < tiles_of(rows); ++b) {
       const size_t token = first + b * kMaskTile;

@@ -28,7 +28,8 @@ TokenObserver::TokenObserver(const Model& model, const CompressionOptions& optio
       position_(position),
       observed_(observed_queries(options)),
       sums_(needs_attention_sums(options)),
-      moments_(needs_query_statistics(options) && position >= static_cast<size_t>(options.sinks)),
+      query_statistics_(needs_query_statistics(options) &&
+                        position >= static_cast<size_t>(options.sinks)),
       memory_(memory) {}
 
 void TokenObserver::add_query(size_t layer, Heads<const float> query) {
@@ -39,7 +40,7 @@ void TokenObserver::add_query(size_t layer, Heads<const float> query) {
     for (size_t h = 0; h < query.heads; ++h)
       std::copy_n(query.row(h, 0), query.dim, room.row(h, 0));
   }
-  if (moments_) {
+  if (query_statistics_) {
     if (memory.statistics.empty()) memory.statistics.emplace_back(query.heads, query.dim);
     memory.statistics[0].add(unrotated(query, rope_, position_, memory_.unrotated));
   }

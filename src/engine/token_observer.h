@@ -46,7 +46,7 @@ class TokenObserver {
   size_t position_;
   size_t observed_;
   bool sums_;
-  bool moments_;
+  bool query_statistics_;
   Memory& memory_;
 };
 

@@ -57,13 +57,13 @@ class Script {
 /// Where the conversation stands: what the cache has read, and what it still has to.
 struct State {
   Session session;
-  std::vector<int32_t> unread;
+  std::vector<int32_t> pending;
   bool begun = false;  ///< There was a message.
 
-  [[nodiscard]] State copy() const { return {session.fork(), unread, begun}; }
+  [[nodiscard]] State copy() const { return {session.fork(), pending, begun}; }
 };
 
-size_t tokens_held(const KvCache& cache) {
+size_t cached_tokens(const KvCache& cache) {
   size_t rows = 0;
   size_t heads = 0;
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
@@ -76,29 +76,29 @@ size_t tokens_held(const KvCache& cache) {
 
 }  // namespace
 
-Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
-                      const Sample& sample, const SessionOptions& options,
-                      const PromptOptions& prompt, const std::function<bool(double)>& progress) {
+MultiTurnResult converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
+                         const Sample& sample, const SessionOptions& options,
+                         const PromptOptions& prompt, const std::function<bool(double)>& progress) {
   const Script script(tokenizer, prompt);
-  Conversation result;
+  MultiTurnResult result;
   size_t done = 0;
   const auto go_on = [&](double part) {
     return progress((static_cast<double>(done) + part) / static_cast<double>(sample.turns.size()));
   };
-  State state{.session = Session(model, options), .unread = {}};
-  const auto append_unread = [&](const ChatText& text, bool first) {
+  State state{.session = Session(model, options), .pending = {}};
+  const auto append_pending = [&](const ChatText& text, bool first) {
     const std::vector<int32_t> tokens = tokenizer.encode(text, first && sample.add_special);
-    state.unread.insert(state.unread.end(), tokens.begin(), tokens.end());
+    state.pending.insert(state.pending.end(), tokens.begin(), tokens.end());
   };
   const auto read = [&] {
     const Stopwatch watch;
     const double compressed = state.session.compress_seconds();
-    state.session.append(state.unread, [&](double part) { return go_on(0.7 * part); });
+    state.session.append(state.pending, [&](double part) { return go_on(0.7 * part); });
     const double compressing = state.session.compress_seconds() - compressed;
     result.prefill_seconds += watch.seconds() - compressing;
     result.compress_seconds += compressing;
-    result.read_tokens += state.unread.size();
-    state.unread.clear();
+    result.read_tokens += state.pending.size();
+    state.pending.clear();
   };
 
   // The context begins the first message, but is read and compressed before the rest of it.
@@ -113,7 +113,7 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
     return std::pair(chat.part(0, end), chat.part(end));
   };
   if (const ChatText context = opening(sample.turns.at(0)).first; !context.text.empty()) {
-    append_unread(context, true);
+    append_pending(context, true);
     read();
   }
 
@@ -122,10 +122,10 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
     if (turn.undone) before = state.copy();
     ChatText message = state.begun ? script.next(turn.prompt) : opening(turn).second;
     message.text += turn.answer_prefix;
-    append_unread(message, state.session.tokens() == 0);
+    append_pending(message, state.session.tokens() == 0);
     state.begun = true;
     read();
-    result.timed.answer.turn_tokens.push_back(tokens_held(state.session.cache()));
+    result.timed.answer.turn_tokens.push_back(cached_tokens(state.session.cache()));
     result.kv_bytes = state.session.cache().kept_bytes();
 
     // A forced history is continued on a copy that has not heard the model's answer.
@@ -150,9 +150,9 @@ Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answ
       if (!turn.forced_answer.starts_with(turn.answer_prefix)) {
         throw Error(ErrorCode::kInput, "a forced answer does not begin with the answer's prefix");
       }
-      append_unread(script.said(turn.forced_answer.substr(turn.answer_prefix.size())), false);
+      append_pending(script.said(turn.forced_answer.substr(turn.answer_prefix.size())), false);
     } else if (answer.pending) {
-      state.unread.push_back(*answer.pending);
+      state.pending.push_back(*answer.pending);
     }
     ++done;
   }

@@ -13,7 +13,7 @@
 namespace restkv::eval {
 
 /// What a conversation gave (`Answer::turn_texts`, `turn_tokens`) and cost.
-struct Conversation {
+struct MultiTurnResult {
   TimedAnswer timed;
   size_t read_tokens = 0;  ///< All that entered the cache, the model's own answers included.
   size_t kv_bytes = 0;     ///< Of the cache after the last turn's prompt.
@@ -29,8 +29,8 @@ struct Conversation {
 /// `progress` gets the share of turns done and returns whether to go on. Throws `Error`:
 /// kUnsupported (no chat template, or one that rewrites messages), kInvalidArgument (longer than
 /// the model's context), kInterrupted.
-Conversation converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
-                      const Sample& sample, const SessionOptions& options,
-                      const PromptOptions& prompt, const std::function<bool(double)>& progress);
+MultiTurnResult converse(const Model& model, const Tokenizer& tokenizer, const Answerer& answerer,
+                         const Sample& sample, const SessionOptions& options,
+                         const PromptOptions& prompt, const std::function<bool(double)>& progress);
 
 }  // namespace restkv::eval

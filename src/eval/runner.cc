@@ -267,17 +267,17 @@ class Runner {
     prompt.chat = prompt.chat && !sample.always_raw;
     for (size_t i = 0; i < options_.cells.size(); ++i) {
       const Cell& cell = options_.cells[i];
-      Conversation held = converse(
+      MultiTurnResult turns = converse(
           model_, tokenizer_, answerer_, sample,
           {.compression = cell.options, .kv_type = options_.kv_type, .sparse = options_.sparse},
           prompt, [&](double part) {
             show((static_cast<double>(i) + part) / cells, result);
             return !interrupted();
           });
-      result.prompt_tokens = held.read_tokens;
-      result.prefill_seconds += held.prefill_seconds;
-      add_cell(task, sample, cell, std::move(held.timed),
-               {.kv_bytes = held.kv_bytes, .compress_seconds = held.compress_seconds}, result);
+      result.prompt_tokens = turns.read_tokens;
+      result.prefill_seconds += turns.prefill_seconds;
+      add_cell(task, sample, cell, std::move(turns.timed),
+               {.kv_bytes = turns.kv_bytes, .compress_seconds = turns.compress_seconds}, result);
     }
   }
 

@@ -49,7 +49,7 @@ Conversation Conversation::begun_anew() const {
 
 Conversation::Turn Conversation::ask(const std::string& text) {
   if (plain_text_) {
-    Turn turn{.tokens = std::exchange(unread_, {})};
+    Turn turn{.tokens = std::exchange(pending_, {})};
     const std::vector<int32_t> tokens = tokenizer_->encode(text, read_.empty(), parse_special_);
     turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
     read_ += text;
@@ -66,23 +66,23 @@ Conversation::Turn Conversation::ask(const std::string& text) {
   if (!added || read_.empty()) {
     turn.tokens = tokenizer_->encode(whole, true);
   } else {
-    turn.tokens = std::exchange(unread_, {});
+    turn.tokens = std::exchange(pending_, {});
     const std::vector<int32_t> tokens = tokenizer_->encode(whole.part(*added), false);
     turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
   }
-  unread_.clear();
+  pending_.clear();
   read_ = std::move(whole.text);
   return turn;
 }
 
-void Conversation::answer(std::string text, std::vector<int32_t> unread) {
+void Conversation::answer(std::string text, std::vector<int32_t> pending) {
   // The cache has read the model's own tokens; this is how templates write the turn, as C strings.
   for (size_t zero = 0; (zero = text.find('\0', zero)) != std::string::npos;) {
     text.replace(zero, 1, "\uFFFD");
   }
   read_ += text;
   if (!plain_text_) messages_.push_back({"assistant", std::move(text)});
-  unread_ = std::move(unread);
+  pending_ = std::move(pending);
 }
 
 std::string Conversation::to_json() const {
@@ -95,7 +95,7 @@ std::string Conversation::to_json() const {
               {"parse_special", parse_special_},
               {"messages", messages},
               {"read", read_},
-              {"unread", unread_}}
+              {"unread", pending_}}
       .dump();
 }
 
@@ -109,12 +109,12 @@ void Conversation::from_json(const std::string& json) {
     std::string read = text_field(object, "read");
     const bool plain_text = bool_field(object, "plain_text");
     const bool parse_special = bool_field(object, "parse_special");
-    std::vector<int32_t> unread;
+    std::vector<int32_t> pending;
     for (const auto& token : list_field(object, "unread")) {
       if (!token.is_number_integer()) {
         throw Error(ErrorCode::kInput, "field 'unread' must be a list of tokens");
       }
-      unread.push_back(token.get<int32_t>());
+      pending.push_back(token.get<int32_t>());
     }
     if (!messages.empty() && messages.back().role == "assistant" &&
         !read.ends_with(messages.back().content)) {
@@ -122,7 +122,7 @@ void Conversation::from_json(const std::string& json) {
     }
     messages_ = std::move(messages);
     read_ = std::move(read);
-    unread_ = std::move(unread);
+    pending_ = std::move(pending);
     plain_text_ = plain_text;
     parse_special_ = parse_special;
   } catch (const Error& e) {

@@ -10,7 +10,7 @@ namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-/// By the processor's instruction, NaN without its payload.
+/// Uses the processor's instruction and drops the payload of NaN.
 template <class D>
 HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
   const hn::Rebind<hwy::float16_t, D> d16;
@@ -23,20 +23,20 @@ HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
   hn::StoreU(hn::BitCast(du16, hn::IfThenElse(no_number, plain, half)), du16, to);
 }
 #else
-/// In integers, because Highway's DemoteTo truncates, and knows no infinity, where the processor
-/// has no such instruction: a cache must not depend on where it was made.
+/// Uses integers: without such an instruction Highway's DemoteTo truncates and knows no infinity,
+/// and a cache must not depend on the processor that made it.
 template <class D>
 HWY_INLINE void Demote(D d, const float* from, uint16_t* to) {
   const hn::RebindToSigned<D> di;
   const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(di, hn::LoadU(d, from));
   const auto magnitude = hn::And(bits, hn::Set(di, 0x7fffffff));
-  // Dropping 13 bits of mantissa: adding half a step, less one unless the result would be odd,
-  // rounds to even, and the carry may run into the exponent. 112 is the exponents' difference.
+  // Drops 13 bits of mantissa. Adding half a unit in the last place, less one unless the result
+  // would be odd, rounds to even; the carry may reach the exponent. The exponents differ by 112.
   const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(di, 1));
   const auto rounded = hn::Add(hn::Add(magnitude, odd), hn::Set(di, 0xfff - (112 << 23)));
   const auto normal = hn::Min(hn::ShiftRight<13>(rounded), hn::Set(di, 0x7c00));
-  // Below 2^-14 halves are multiples of 2^-24, as are the floats from 0.5 on: adding rounds.
+  // Below 2^-14 halves are multiples of 2^-24, as floats from 0.5 on are: the addition rounds.
   const auto half = hn::Set(d, 0.5F);
   const auto subnormal =
       hn::Sub(hn::BitCast(di, hn::Add(hn::BitCast(d, magnitude), half)), hn::BitCast(di, half));
@@ -73,7 +73,7 @@ bool ToHalf(const float* from, size_t count, uint16_t* to) {
   return AllFinite(to, count);
 }
 
-/// The way back, in integers for the same reason.
+/// Half to float, in integers for the same reason.
 template <class D>
 HWY_INLINE void Promote(D d, const uint16_t* from, float* to) {
   const hn::RebindToSigned<D> di;

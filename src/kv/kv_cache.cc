@@ -28,8 +28,8 @@ struct NamedType {
 constexpr std::array<NamedType, 4> kTypes{
     {{"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8", KvType::kQ8}, {"q4", KvType::kQ4}}};
 
-/// To be called with rows that were not all finite as halves: throws if that is because they do not
-/// fit. What is no number in float32 either is stored as it is, for attention to find.
+/// Throws if a finite number of a key or value overflows half precision. NaN and infinity of the
+/// inputs are stored as they are; attention reports them.
 void refuse_overflow(size_t layer, size_t head, std::span<const float> key,
                      std::span<const float> value) {
   for (const auto& [name, row] : {std::pair("key", key), std::pair("value", value)}) {
@@ -44,7 +44,7 @@ void refuse_overflow(size_t layer, size_t head, std::span<const float> key,
   }
 }
 
-/// Spare room when a head grows while decoding: a few per cent, so that a kept cache stays small.
+/// Capacity of a head that grows while decoding: a few per cent of spare room.
 size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
 
 }  // namespace
@@ -78,38 +78,38 @@ KvCache::KvCache(const KvCache& other)
       key_dim_(other.key_dim_),
       value_dim_(other.value_dim_),
       layers_(other.layers_) {
-  for (Layer& layer : layers_) refresh_views(layer);  // they showed the other's rows
+  for (Layer& layer : layers_) refresh_views(layer);  // the copied views refer to `other`
 }
 
 void KvCache::reserve(Head& head, size_t rows) const {
   head.positions.reserve(rows);
-  head.data.reserve(layout().most_bytes(rows));
+  head.data.reserve(layout().max_bytes(rows));
 }
 
 bool KvCache::append_row(Head& head, const float* key, const float* value, int32_t position) const {
   const KvLayout layout = this->layout();
   const size_t rows = head.positions.size();
-  if (layout.most_bytes(rows + 1) > head.data.capacity() || rows == head.positions.capacity()) {
+  if (layout.max_bytes(rows + 1) > head.data.capacity() || rows == head.positions.capacity()) {
     reserve(head, grown_capacity(rows));
   }
   const size_t used = head.data.size();
   head.data.resize(used + layout.row_bytes());
   const bool finite = pack_row(layout, key, value, head.data.data() + used);
   head.positions.push_back(position);
-  if (layout.closed_groups(rows + 1) > layout.closed_groups(rows)) close_group(head);
+  if (layout.packed_blocks(rows + 1) > layout.packed_blocks(rows)) pack_oldest_rows(head);
   return finite;
 }
 
-void KvCache::close_group(Head& head) const {
+void KvCache::pack_oldest_rows(Head& head) const {
   const KvLayout layout = this->layout();
-  const size_t begin = (layout.closed_groups(head.positions.size()) - 1) * layout.group_bytes();
-  const size_t rows_bytes = kGroupRows * layout.row_bytes();
-  std::byte* group = head.data.data() + begin;
-  pack_group(layout, group, group);
-  if (layout.group_bytes() == rows_bytes) return;
+  const size_t begin = (layout.packed_blocks(head.positions.size()) - 1) * layout.block_bytes();
+  const size_t rows_bytes = kBlockRows * layout.row_bytes();
+  std::byte* block = head.data.data() + begin;
+  pack_block(layout, block, block);
+  if (layout.block_bytes() == rows_bytes) return;
   const size_t rest = head.data.size() - begin - rows_bytes;
-  std::memmove(group + layout.group_bytes(), group + rows_bytes, rest);
-  head.data.resize(begin + layout.group_bytes() + rest);
+  std::memmove(block + layout.block_bytes(), block + rows_bytes, rest);
+  head.data.resize(begin + layout.block_bytes() + rest);
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
@@ -136,18 +136,18 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
   }
   const size_t repeat = cache_heads / keys.heads;
   const KvLayout layout = this->layout();
-  target.heads.clear();  // first, or there would be two caches at once
+  target.heads.clear();  // first, so that there are never two caches in memory
   target.heads.resize(cache_heads);
-  std::vector<std::pair<size_t, size_t>> groups;  // head, first row
+  std::vector<std::pair<size_t, size_t>> blocks;  // head, first row
   for (size_t h = 0; h < cache_heads; ++h) {
     const size_t rows = selection.keep[h].size();
     Head& head = target.heads[h];
-    // Long heads get a little room at once: moving all of them at the first token after the prompt
-    // would need the memory of the cache twice.
+    // Long heads get spare room at once. Otherwise the first token after the prompt would move all
+    // of them, which needs twice the memory of the cache.
     reserve(head, rows + rows / 64);
     head.data.resize(layout.bytes(rows));
     head.positions.resize(rows);
-    for (size_t row = 0; row < rows; row += kGroupRows) groups.emplace_back(h, row);
+    for (size_t row = 0; row < rows; row += kBlockRows) blocks.emplace_back(h, row);
   }
   parallel_for(cache_heads, [&](size_t h, size_t) {
     AlignedVector<std::byte>& data = target.heads[h].data;
@@ -155,24 +155,24 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
     populate_pages(data.data(), data.size());
   });
   std::atomic<bool> all_finite = true;
-  parallel_for(groups.size(), [&](size_t task, size_t) {
-    const auto [h, begin] = groups[task];
+  parallel_for(blocks.size(), [&](size_t task, size_t) {
+    const auto [h, begin] = blocks[task];
     Head& head = target.heads[h];
     const std::span<const int32_t> keep(selection.keep[h]);
-    const size_t group = begin / kGroupRows;
-    const size_t count = std::min(kGroupRows, keep.size() - begin);
-    GroupRows key_rows;
-    GroupRows value_rows;
+    const size_t block = begin / kBlockRows;
+    const size_t count = std::min(kBlockRows, keep.size() - begin);
+    BlockRows key_rows;
+    BlockRows value_rows;
     for (size_t i = 0; i < count; ++i) {
       const auto row = static_cast<size_t>(keep[begin + i]);
       key_rows[i] = keys.row(h / repeat, row);
       value_rows[i] = values.row(h / repeat, row);
       head.positions[begin + i] = positions.empty() ? keep[begin + i] : positions[h / repeat][row];
     }
-    std::byte* to = head.data.data() + layout.group_offset(group, keep.size());
+    std::byte* to = head.data.data() + layout.block_offset(block, keep.size());
     bool finite = true;
-    if (group < layout.closed_groups(keep.size())) {
-      finite = pack_group(layout, key_rows, value_rows, to);
+    if (block < layout.packed_blocks(keep.size())) {
+      finite = pack_block(layout, key_rows, value_rows, to);
     } else {
       for (size_t i = 0; i < count; ++i, to += layout.row_bytes()) {
         finite = pack_row(layout, key_rows[i], value_rows[i], to) && finite;
@@ -229,12 +229,12 @@ void KvCache::limit(size_t layer, size_t rows) {
 }
 
 void KvCache::drop_row(Head& head) const {
-  if (++head.first < kGroupRows) return;
+  if (++head.first < kBlockRows) return;
   const KvLayout layout = this->layout();
-  const bool closed = layout.closed_groups(head.positions.size()) > 0;
-  const size_t bytes = closed ? layout.group_bytes() : kGroupRows * layout.row_bytes();
+  const bool packed = layout.packed_blocks(head.positions.size()) > 0;
+  const size_t bytes = packed ? layout.block_bytes() : kBlockRows * layout.row_bytes();
   head.data.erase(head.data.begin(), head.data.begin() + static_cast<ptrdiff_t>(bytes));
-  head.positions.erase(head.positions.begin(), head.positions.begin() + kGroupRows);
+  head.positions.erase(head.positions.begin(), head.positions.begin() + kBlockRows);
   head.first = 0;
 }
 
@@ -249,16 +249,16 @@ void KvCache::read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> 
   const KvLayout layout = this->layout();
   const Head& from = layers_[layer].heads[head];
   const size_t rows = from.positions.size();
-  const size_t groups = layout.closed_groups(rows);
-  AlignedVector<float> some_keys(kGroupRows * key_dim_), some_values(kGroupRows * value_dim_);
-  for (size_t begin = 0; begin < rows; begin += kGroupRows) {
-    const size_t count = std::min(kGroupRows, rows - begin);
+  const size_t blocks = layout.packed_blocks(rows);
+  AlignedVector<float> some_keys(kBlockRows * key_dim_), some_values(kBlockRows * value_dim_);
+  for (size_t begin = 0; begin < rows; begin += kBlockRows) {
+    const size_t count = std::min(kBlockRows, rows - begin);
     const Matrix<float> k(some_keys.data(), count, key_dim_);
     const Matrix<float> v(some_values.data(), count, value_dim_);
-    const size_t group = begin / kGroupRows;
-    const std::byte* data = from.data.data() + layout.group_offset(group, rows);
-    if (group < groups) {
-      unpack_group(layout, data, k, v);
+    const size_t block = begin / kBlockRows;
+    const std::byte* data = from.data.data() + layout.block_offset(block, rows);
+    if (block < blocks) {
+      unpack_block(layout, data, k, v);
     } else {
       unpack_rows(layout, data, k, v);
     }
@@ -290,7 +290,7 @@ void KvCache::load(ByteReader& in) {
   for (Layer& layer : layers_) {
     layer.limit = in.number<uint64_t>();
     const auto heads = in.number<uint64_t>();
-    // A cache per query head has more heads than the model has KV heads, but not without end.
+    // A cache per query head has more heads than the model has KV heads; 1024 bounds the ratio.
     in.expect(heads % kv_heads_ == 0 && heads / kv_heads_ <= 1024,
               "a layer has an impossible number of heads");
     layer.heads.assign(heads, {});
@@ -298,7 +298,7 @@ void KvCache::load(ByteReader& in) {
       const auto first = in.number<uint64_t>();
       in.array(head.positions);
       in.array(head.data);
-      in.expect(first < kGroupRows && first <= head.positions.size() &&
+      in.expect(first < kBlockRows && first <= head.positions.size() &&
                     head.data.size() == layout.bytes(head.positions.size()),
                 "the rows of a head do not fit their number");
       in.expect(layer.limit == 0 || head.positions.size() - first <= layer.limit,
@@ -337,9 +337,9 @@ size_t KvCache::kept_bytes() const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) {
-      const bool closed = layout.closed_groups(head.positions.size()) > 0;
-      const size_t hidden = closed ? layout.group_bytes() / kGroupRows : layout.row_bytes();
-      bytes += head.data.size() - head.first * hidden;
+      const bool packed = layout.packed_blocks(head.positions.size()) > 0;
+      const size_t row_bytes = packed ? layout.block_bytes() / kBlockRows : layout.row_bytes();
+      bytes += head.data.size() - head.first * row_bytes;
     }
   }
   return bytes;

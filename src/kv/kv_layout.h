@@ -10,18 +10,18 @@
 
 namespace restkv {
 
-/// Rows that are stored together. Within a group keys lie channel by channel, so that positions run
-/// along the vector lanes: a dot product then needs no reduction, and a channel has its own scale.
-inline constexpr size_t kGroupRows = 32;
-/// Channels of a value row that lie together in a group, and share a scale: four vectors of
+/// Rows of a packed block. Its keys are stored channel by channel, so that positions run along the
+/// vector lanes: a dot product needs no reduction, and each channel has its own scale.
+inline constexpr size_t kBlockRows = 32;
+/// Channels of a value row that are stored together in a block and share a scale: four vectors of
 /// AVX-512.
 inline constexpr size_t kSliceChannels = 64;
 
 [[nodiscard]] constexpr bool is_quantized(KvType type) {
   return type == KvType::kQ8 || type == KvType::kQ4;
 }
-/// Bits of one stored element in a group.
-[[nodiscard]] constexpr size_t code_bits(KvType type) {
+/// Bits of one stored element of a block.
+[[nodiscard]] constexpr size_t element_bits(KvType type) {
   switch (type) {
     case KvType::kF32:
       return 32;
@@ -35,21 +35,21 @@ inline constexpr size_t kSliceChannels = 64;
   return 0;
 }
 
-/// How the rows of one cache head lie in memory: closed groups of `kGroupRows` rows, then the open
-/// rows that do not fill one yet.
+/// Memory layout of one cache head: packed blocks of `kBlockRows` rows, then the residual rows that
+/// do not fill a block yet.
 ///
-///     head  = group ... group  row ... row
-///     group = keys | values
-///       keys:   codes [key_dim][32], then, if quantised, steps [key_dim] and minima [key_dim]
-///       values: for every slice of up to 64 channels, codes [32][channels], then, if quantised,
-///       for
-///               every slice steps [32] and minima [32]
+///     head  = block ... block  row ... row
+///     block = keys | values
+///       keys:   elements [key_dim][32], then, if quantised, scales [key_dim] and mins [key_dim]
+///       values: elements [32][channels] for every slice of up to 64 channels, then, if quantised,
+///               scales [32] and mins [32] for every slice
 ///     row   = key [key_dim] | value [value_dim]
 ///
-/// Codes are floats (kF32), halves (kF16), bytes (kQ8), or halves of bytes (kQ4): the low half of a
-/// byte is row i, the high half row i + 16. A quantised element is minimum + step * code; steps and
-/// minima are halves. Open rows are floats (kF32) or halves. Quantised heads leave the last
-/// `kGroupRows` rows open, because what was said last matters most.
+/// Elements are floats (kF32), halves (kF16), bytes (kQ8) or 4-bit numbers (kQ4). With kQ4 the
+/// lower 4 bits of a byte belong to row i, the upper 4 to row i + 16. A quantised element has the
+/// value min + scale * quant; scales and mins are halves. Residual rows are floats (kF32) or
+/// halves. Quantised heads keep at least the last `kBlockRows` rows as residual rows, because the
+/// latest tokens matter most.
 struct KvLayout {
   KvType type = KvType::kF16;
   size_t key_dim = 0;
@@ -58,78 +58,80 @@ struct KvLayout {
   [[nodiscard]] constexpr size_t slices() const {
     return (value_dim + kSliceChannels - 1) / kSliceChannels;
   }
-  [[nodiscard]] constexpr size_t key_code_bytes() const { return code_bytes(key_dim); }
+  [[nodiscard]] constexpr size_t key_element_bytes() const { return element_bytes(key_dim); }
   [[nodiscard]] constexpr size_t key_bytes() const {
-    return key_code_bytes() + (is_quantized(type) ? 2 * key_dim * sizeof(uint16_t) : 0);
+    return key_element_bytes() + (is_quantized(type) ? 2 * key_dim * sizeof(uint16_t) : 0);
   }
-  [[nodiscard]] constexpr size_t value_code_bytes() const { return code_bytes(value_dim); }
-  [[nodiscard]] constexpr size_t group_bytes() const {
-    return key_bytes() + value_code_bytes() +
-           (is_quantized(type) ? 2 * slices() * kGroupRows * sizeof(uint16_t) : 0);
+  [[nodiscard]] constexpr size_t value_element_bytes() const { return element_bytes(value_dim); }
+  [[nodiscard]] constexpr size_t block_bytes() const {
+    return key_bytes() + value_element_bytes() +
+           (is_quantized(type) ? 2 * slices() * kBlockRows * sizeof(uint16_t) : 0);
   }
-  /// Bytes of an element of an open row, and of a whole one.
-  [[nodiscard]] constexpr size_t open_element_bytes() const {
+  /// Bytes of an element of a residual row, and of a whole row.
+  [[nodiscard]] constexpr size_t residual_element_bytes() const {
     return type == KvType::kF32 ? sizeof(float) : sizeof(uint16_t);
   }
   [[nodiscard]] constexpr size_t row_bytes() const {
-    return (key_dim + value_dim) * open_element_bytes();
+    return (key_dim + value_dim) * residual_element_bytes();
   }
-  /// A group is closed when this many rows are open.
-  [[nodiscard]] constexpr size_t most_open_rows() const {
-    return is_quantized(type) ? 2 * kGroupRows : kGroupRows;
+  /// The oldest `kBlockRows` residual rows are packed when there are this many.
+  [[nodiscard]] constexpr size_t max_residual_rows() const {
+    return is_quantized(type) ? 2 * kBlockRows : kBlockRows;
   }
-  [[nodiscard]] constexpr size_t closed_groups(size_t rows) const {
-    const size_t stay_open = most_open_rows() - kGroupRows;
-    return rows < stay_open ? 0 : (rows - stay_open) / kGroupRows;
+  [[nodiscard]] constexpr size_t packed_blocks(size_t rows) const {
+    const size_t stay = max_residual_rows() - kBlockRows;
+    return rows < stay ? 0 : (rows - stay) / kBlockRows;
   }
-  [[nodiscard]] constexpr size_t open_rows(size_t rows) const {
-    return rows - closed_groups(rows) * kGroupRows;
+  [[nodiscard]] constexpr size_t residual_rows(size_t rows) const {
+    return rows - packed_blocks(rows) * kBlockRows;
   }
-  /// Where a group begins in a head of `rows` rows, open rows counted as groups.
-  [[nodiscard]] constexpr size_t group_offset(size_t group, size_t rows) const {
-    const size_t closed = std::min(group, closed_groups(rows));
-    return closed * group_bytes() + (group - closed) * kGroupRows * row_bytes();
+  /// Offset of a block in a head of `rows` rows; residual rows count as blocks, too.
+  [[nodiscard]] constexpr size_t block_offset(size_t block, size_t rows) const {
+    const size_t packed = std::min(block, packed_blocks(rows));
+    return packed * block_bytes() + (block - packed) * kBlockRows * row_bytes();
   }
   /// Bytes of a head of `rows` rows.
   [[nodiscard]] constexpr size_t bytes(size_t rows) const {
-    return closed_groups(rows) * group_bytes() + open_rows(rows) * row_bytes();
+    return packed_blocks(rows) * block_bytes() + residual_rows(rows) * row_bytes();
   }
   /// Largest number of bytes that a head needs while it grows to `rows` rows.
-  [[nodiscard]] constexpr size_t most_bytes(size_t rows) const {
-    const size_t open = std::min(rows, most_open_rows());
-    return std::min(rows * row_bytes(), closed_groups(rows) * group_bytes() + open * row_bytes());
+  [[nodiscard]] constexpr size_t max_bytes(size_t rows) const {
+    const size_t residual = std::min(rows, max_residual_rows());
+    return std::min(rows * row_bytes(),
+                    packed_blocks(rows) * block_bytes() + residual * row_bytes());
   }
 
  private:
-  [[nodiscard]] constexpr size_t code_bytes(size_t channels) const {
-    return channels * kGroupRows * code_bits(type) / 8;
+  [[nodiscard]] constexpr size_t element_bytes(size_t channels) const {
+    return channels * kBlockRows * element_bits(type) / 8;
   }
 };
 
-/// Writes an open row. `key` has key_dim, `value` value_dim elements. Whether all of them were
-/// finite once rounded to halves, if they are; true for `kF32`.
+/// Writes a residual row of `key` [key_dim] and `value` [value_dim]. Returns whether all elements
+/// are finite after rounding to halves; always true for `kF32`.
 bool pack_row(const KvLayout& layout, const float* key, const float* value, std::byte* to);
 
-/// Makes a closed group of `kGroupRows` open rows. All of them are read before the group is
-/// written: both may lie at the same place.
+/// Packs `kBlockRows` residual rows into a block. All rows are read before the block is written, so
+/// both may share memory.
 ///
-/// Quantised elements are off by at most half a step, a step being the range of the 32 elements of
-/// a channel (keys) or of the up to 64 elements of a slice (values), divided by 255 or 15, and
-/// rounded up to a half after the minimum was rounded down to one. A range with NaN or infinity
+/// The error of a quantised element is at most half a scale. The scale is the range of the 32
+/// elements of a channel (keys) or of the up to 64 elements of a slice (values), divided by 255 or
+/// 15. The min is rounded down to a half, then the scale up to a half. A range with NaN or infinity
 /// becomes NaN.
-void pack_group(const KvLayout& layout, const std::byte* rows, std::byte* group);
+void pack_block(const KvLayout& layout, const std::byte* rows, std::byte* block);
 
-/// Where the rows of a group to be are: each of key_dim or value_dim floats.
-using GroupRows = std::array<const float*, kGroupRows>;
+/// The rows of a block to be packed, each of key_dim or value_dim floats.
+using BlockRows = std::array<const float*, kBlockRows>;
 
-/// The same group of rows that have not been open. Returns what `pack_row` does, of all rows.
-bool pack_group(const KvLayout& layout, const GroupRows& keys, const GroupRows& values,
-                std::byte* group);
+/// Packs rows that were never stored as residual rows; the block is the same. Returns whether all
+/// elements are finite after rounding to halves, as `pack_row` does.
+bool pack_block(const KvLayout& layout, const BlockRows& keys, const BlockRows& values,
+                std::byte* block);
 
-/// Reads `keys.rows` open rows, or the `kGroupRows` rows of a closed group, as floats.
+/// Reads `keys.rows` residual rows, or the `kBlockRows` rows of a packed block, as floats.
 void unpack_rows(const KvLayout& layout, const std::byte* rows, Matrix<float> keys,
                  Matrix<float> values);
-void unpack_group(const KvLayout& layout, const std::byte* group, Matrix<float> keys,
+void unpack_block(const KvLayout& layout, const std::byte* block, Matrix<float> keys,
                   Matrix<float> values);
 
 }  // namespace restkv

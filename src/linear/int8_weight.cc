@@ -9,7 +9,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linear/int8_weight.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "base/byte_products-inl.h"
+#include "base/int8_dot-inl.h"
 #include "hwy/highway.h"
 
 #ifndef RESTKV_LINEAR_INT8_WEIGHT_TYPES_
@@ -28,8 +28,8 @@ struct Int8Inputs {
 
 /// Some blocks of a panel of weights.
 struct Int8Panel {
-  const uint8_t* codes;
-  const float* steps;
+  const uint8_t* quants;
+  const float* scales;
   size_t blocks;
 };
 
@@ -39,15 +39,15 @@ struct Int8Panel {
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-#if RESTKV_BYTE_PRODUCTS
-void RoundWeights(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
-                  float* HWY_RESTRICT steps) {
-  RoundBlocksToBytes<Int8Weight::kBlock>(x, n, codes, steps, nullptr);
+#if RESTKV_INT8_DOT
+void RoundWeights(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT quants,
+                  float* HWY_RESTRICT scales) {
+  RoundBlocksToInt8<Int8Weight::kBlock>(x, n, quants, scales, nullptr);
 }
 
-/// Puts the codes [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
-void PackPanel(const int8_t* HWY_RESTRICT codes, size_t bytes, uint8_t* HWY_RESTRICT out) {
-  PackOffsetBytes<Int8Weight::kPanel>(codes, bytes, out);
+/// Puts the quants [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
+void PackPanel(const int8_t* HWY_RESTRICT quants, size_t bytes, uint8_t* HWY_RESTRICT out) {
+  PackOffsetBytes<Int8Weight::kPanel>(quants, bytes, out);
 }
 
 /// y [kRows or what x has left, kPanel] (+)= x times some blocks of a panel.
@@ -62,23 +62,23 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool acc
   // Sums of blocks. Rows of y may be a multiple of 4096 bytes apart, and then a processor takes
   // what is read for what has just been written.
   HWY_ALIGN float sums[kRows * kPanel];
-  ByteFactors f{.fours = kBlock / 4,
-                .a = reinterpret_cast<const uint8_t*>(in.x.codes),
+  Int8Factors f{.fours = kBlock / 4,
+                .a = reinterpret_cast<const uint8_t*>(in.x.quants),
                 .a_stride = in.x.blocks * kBlock,
-                .a_steps = in.x.steps,
+                .a_scales = in.x.scales,
                 .a_sums = in.x.sums,
-                .steps_stride = in.x.blocks,
-                .b = w.codes,
+                .scale_stride = in.x.blocks,
+                .b = w.quants,
                 .b_stride = kPanel * 4,
-                .b_steps = w.steps};
-  ByteStripProduct<OffsetSide::kB, false, kRows>(f, kPanel, sums, kPanel);
+                .b_scales = w.scales};
+  Int8StripProduct<OffsetSide::kB, false, kRows>(f, kPanel, sums, kPanel);
   for (size_t b = 1; b < w.blocks; ++b) {
     f.a += kBlock;
-    ++f.a_steps;
+    ++f.a_scales;
     ++f.a_sums;
     f.b += kBlock * kPanel;
-    f.b_steps += kPanel;
-    ByteStripProduct<OffsetSide::kB, true, kRows>(f, kPanel, sums, kPanel);
+    f.b_scales += kPanel;
+    Int8StripProduct<OffsetSide::kB, true, kRows>(f, kPanel, sums, kPanel);
   }
   const hn::ScalableTag<float> d;
   for (size_t i = 0; i < kRows; ++i) {
@@ -97,7 +97,7 @@ void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>&
   constexpr size_t kBlock = Int8Weight::kBlock;
   constexpr size_t kPanel = Int8Weight::kPanel;
   for (size_t b = 0; b < w.blocks; b += kBlocks) {
-    const Int8Panel part{w.codes + b * kBlock * kPanel, w.steps + b * kPanel,
+    const Int8Panel part{w.quants + b * kBlock * kPanel, w.scales + b * kPanel,
                          std::min(kBlocks, w.blocks - b)};
     for (size_t i = 0; i < x.rows; i += kTileRows) {
       const size_t rows = std::min(kTileRows, x.rows - i);
@@ -127,26 +127,26 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
   cols_ = cols;
   const size_t panels = (rows + kPanel - 1) / kPanel;
   const size_t bytes = blocks() * kBlock;
-  codes_.resize(panels * kPanel * bytes);
-  steps_.resize(panels * kPanel * blocks());
+  quants_.resize(panels * kPanel * bytes);
+  scales_.resize(panels * kPanel * blocks());
   parallel_for(panels, [&](size_t panel, size_t) {
     thread_local AlignedVector<float> floats;  // kept from call to call
-    thread_local AlignedVector<int8_t> codes;
-    thread_local AlignedVector<float> steps;
+    thread_local AlignedVector<int8_t> quants;
+    thread_local AlignedVector<float> scales;
     floats.resize(cols);
-    codes.resize(kPanel * bytes);
-    steps.resize(blocks());
+    quants.resize(kPanel * bytes);
+    scales.resize(blocks());
     // Outputs that are not there are computed, too: from no matter what.
-    std::fill(codes.begin(), codes.end(), int8_t{0});
-    float* panel_steps = steps_.data() + panel * kPanel * blocks();
-    std::fill_n(panel_steps, kPanel * blocks(), 0.0F);
+    std::fill(quants.begin(), quants.end(), int8_t{0});
+    float* panel_scales = scales_.data() + panel * kPanel * blocks();
+    std::fill_n(panel_scales, kPanel * blocks(), 0.0F);
     for (size_t lane = 0; lane < std::min(kPanel, rows - panel * kPanel); ++lane) {
       row(panel * kPanel + lane, floats.data());
       HWY_DYNAMIC_DISPATCH(RoundWeights)
-      (floats.data(), cols, &codes[lane * bytes], steps.data());
-      for (size_t b = 0; b < blocks(); ++b) panel_steps[b * kPanel + lane] = steps[b];
+      (floats.data(), cols, &quants[lane * bytes], scales.data());
+      for (size_t b = 0; b < blocks(); ++b) panel_scales[b * kPanel + lane] = scales[b];
     }
-    HWY_DYNAMIC_DISPATCH(PackPanel)(codes.data(), bytes, &codes_[panel * kPanel * bytes]);
+    HWY_DYNAMIC_DISPATCH(PackPanel)(quants.data(), bytes, &quants_[panel * kPanel * bytes]);
   });
 }
 
@@ -164,8 +164,8 @@ void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) 
         thread_local AlignedVector<float> broken;  // a panel of which y gets a part
         for (size_t c = column; c < column + columns; c += kPanel) {
           const size_t panel = first_panel + c / kPanel;
-          const Int8Panel weights{codes_.data() + panel * blocks() * kBlock * kPanel,
-                                  steps_.data() + panel * blocks() * kPanel, blocks()};
+          const Int8Panel weights{quants_.data() + panel * blocks() * kBlock * kPanel,
+                                  scales_.data() + panel * blocks() * kPanel, blocks()};
           const size_t begin = std::max(c, skipped);
           const size_t end = std::min(c + kPanel, skipped + y.cols);
           float* target = y.row(row) + begin - skipped;

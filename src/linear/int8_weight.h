@@ -11,13 +11,13 @@
 namespace restkv {
 
 /// A weight matrix in 8 bits, for products with many rows: kBlock neighbouring numbers of a row are
-/// whole numbers of -127 to 127 times a step that fits the largest of them. Rows of x are rounded
+/// whole numbers of -127 to 127 times a scale that fits the largest of them. Rows of x are rounded
 /// in the same way, sums within a block are exact, and blocks add up in float32. That is finer than
 /// what GGUF's types of up to 6 bits keep, so hardly anything is lost of those weights; of x as
-/// much as by ggml's own products. Needs `has_byte_products`.
+/// much as by ggml's own products. Needs `has_int8_dot`.
 class Int8Weight {
  public:
-  /// Numbers that share a step, in weights and in x.
+  /// Numbers that share a scale, in weights and in x.
   static constexpr size_t kBlock = QuantizedRows::kBlock;
   /// Outputs that lie together, so that four numbers of each are a whole vector or several.
   static constexpr size_t kPanel = 64;
@@ -35,8 +35,8 @@ class Int8Weight {
 
   size_t rows_ = 0;
   size_t cols_ = 0;
-  AlignedVector<uint8_t> codes_;  // [panels][blocks * kBlock / 4][kPanel][4], plus kByteOffset
-  AlignedVector<float> steps_;    // [panels][blocks][kPanel]
+  AlignedVector<uint8_t> quants_;  // [panels][blocks * kBlock / 4][kPanel][4], plus kByteOffset
+  AlignedVector<float> scales_;    // [panels][blocks][kPanel]
 };
 
 }  // namespace restkv

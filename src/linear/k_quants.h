@@ -8,7 +8,7 @@ namespace restkv {
 /// them begin at `packed`: the first four pairs have a byte for each, of the others the upper two
 /// bits are above those of the first.
 struct ScalePair {
-  int scale, minimum;
+  int scale, min;
 };
 inline ScalePair scale_pair(const uint8_t* packed, size_t part) {
   if (part < 4) return {packed[part] & 63, packed[part + 4] & 63};

@@ -146,7 +146,7 @@ void Linear::unpack(size_t r, float* out) const {
   unpack_row(*part, r, out);
 }
 
-Matrix<const float> Linear::densify(AlignedVector<float>& storage) const {
+Matrix<const float> Linear::dequantize(AlignedVector<float>& storage) const {
   if (parts_.size() == 1 && parts_[0].type == GGML_TYPE_F32) {
     return {static_cast<const float*>(parts_[0].data), rows_, cols()};
   }

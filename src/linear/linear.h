@@ -74,7 +74,7 @@ class Linear {
   void release_file() const;
 
   /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
-  Matrix<const float> densify(AlignedVector<float>& storage) const;
+  Matrix<const float> dequantize(AlignedVector<float>& storage) const;
 
   /// y [n, rows] = x [n, cols] W^T in the stored types. A row of y depends on the number of rows
   /// only by way of the chosen product. The first one in `kRounded` makes copies of what can be
@@ -99,9 +99,9 @@ void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> 
 
 /// From this many rows of x on, converting a weight to float32 as a whole and calling oneDNN is
 /// faster than any product in the stored type (`linear_bench few` prints both).
-inline constexpr size_t kDenseFromRows = 128;
+inline constexpr size_t kPrefillGemmMinRows = 128;
 
 /// Likewise in 8 bits, where packed weights meet rounded rows faster than others meet floats.
-inline constexpr size_t kInt8FromRows = 256;
+inline constexpr size_t kInt8GemmMinRows = 256;
 
 }  // namespace restkv

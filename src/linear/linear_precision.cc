@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <oneapi/dnnl/dnnl.h>
 
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -43,7 +43,7 @@ bool supports(LinearPrecision precision) {
     case LinearPrecision::kBf16:
       return believes_in(dnnl_cpu_isa_avx512_core_bf16);
     case LinearPrecision::kInt8:
-      return has_byte_products();
+      return has_int8_dot();
     case LinearPrecision::kF32:
       break;
   }

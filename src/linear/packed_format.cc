@@ -12,13 +12,13 @@ namespace {
 constexpr size_t kRows = PackedFormat::kRows;
 constexpr size_t kBlock = PackedFormat::kBlock;
 
-/// What `PackedFormat::together` blocks of one row are, in the order of panels: codes in fours.
+/// What `PackedFormat::together` blocks of one row are, in the order of panels: quants in fours.
 template <PackedFormat kFormat>
 struct RowBlocks {
-  static constexpr size_t kFours = kFormat.code_bytes() / kRows / 4;
+  static constexpr size_t kFours = kFormat.quant_bytes() / kRows / 4;
   std::array<const uint8_t*, kFormat.halves> halves;
   std::array<std::array<uint8_t, 2>, kFormat.together> scales;
-  std::array<std::array<uint32_t, kFours>, kFormat.together> codes;
+  std::array<std::array<uint32_t, kFours>, kFormat.together> quants;
 };
 
 uint32_t load_four(const uint8_t* p) {
@@ -28,8 +28,8 @@ uint32_t load_four(const uint8_t* p) {
 }
 constexpr uint32_t kLowHalves = 0x0F0F0F0F;
 
-/// Bit i of `bits` becomes what PackedFormat has as the fifth bit of code i: of every four of them,
-/// one in each byte.
+/// Bit i of `bits` becomes what PackedFormat has as the fifth bit of quant i: of every four of
+/// them, one in each byte.
 uint32_t spread_fifth_bits(uint32_t bits) {
   uint32_t out = 0;
   for (unsigned v = 0; v < 8; ++v) {
@@ -40,13 +40,13 @@ uint32_t spread_fifth_bits(uint32_t bits) {
 }
 
 /// Codes 0 to 15 and 16 to 31 of a block are the lower or the upper halves of 32 bytes.
-template <class Codes>
-void put_halves(const uint8_t* bytes, bool upper, Codes& codes) {
+template <class Quants>
+void put_halves(const uint8_t* bytes, bool upper, Quants& quants) {
   for (size_t k = 0; k < 4; ++k) {
     const uint32_t first = load_four(bytes + 4 * k);
     const uint32_t second = load_four(bytes + 16 + 4 * k);
-    codes[k] = upper ? ((first >> 4) & kLowHalves) | (second & ~kLowHalves)
-                     : (first & kLowHalves) | (second & kLowHalves) << 4;
+    quants[k] = upper ? ((first >> 4) & kLowHalves) | (second & ~kLowHalves)
+                      : (first & kLowHalves) | (second & kLowHalves) << 4;
   }
 }
 
@@ -58,69 +58,69 @@ size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
     half = from;
     from += 2;
   }
-  auto& codes = out.codes[0];
+  auto& quants = out.quants[0];
   if constexpr (kFormat.bits == 5) {
-    codes[4] = spread_fifth_bits(load_four(from));
+    quants[4] = spread_fifth_bits(load_four(from));
     from += 4;
   }
   constexpr size_t kStored = kFormat.bits == 8 ? 8 : 4;
   for (size_t k = 0; k < kStored; ++k) {
-    codes[k] = load_four(from + 4 * k) ^ (kFormat.bits == 8 ? 0x80808080U : 0);
+    quants[k] = load_four(from + 4 * k) ^ (kFormat.bits == 8 ? 0x80808080U : 0);
   }
   return static_cast<size_t>(from - block) + 4 * kStored;
 }
 
-/// Q4_K, Q5_K: halves, packed scales and minima, upper bits of 5, codes. Parts 2 i and 2 i + 1
-/// share bytes of codes, all of them those of upper bits.
+/// Q4_K, Q5_K: halves, packed scales and mins, upper bits of 5, quants. Parts 2 i and 2 i + 1
+/// share bytes of quants, all of them those of upper bits.
 template <PackedFormat kFormat>
-requires(kFormat.scales == 2 && kFormat.has_minimum()) size_t
+requires(kFormat.scales == 2 && kFormat.has_min()) size_t
     read(const uint8_t* block, RowBlocks<kFormat>& out) {
   constexpr size_t kScales = 4;
   constexpr size_t kUpper = kScales + 12;
   constexpr size_t kLower = kFormat.bits == 5 ? kUpper + kBlock : kUpper;
   out.halves = {block, block + 2};
   for (size_t part = 0; part < kFormat.together; ++part) {
-    const auto [scale, minimum] = scale_pair(block + kScales, part);
-    out.scales[part] = {static_cast<uint8_t>(scale), static_cast<uint8_t>(minimum)};
-    put_halves(block + kLower + part / 2 * kBlock, part % 2 != 0, out.codes[part]);
+    const auto [scale, min] = scale_pair(block + kScales, part);
+    out.scales[part] = {static_cast<uint8_t>(scale), static_cast<uint8_t>(min)};
+    put_halves(block + kLower + part / 2 * kBlock, part % 2 != 0, out.quants[part]);
     if constexpr (kFormat.bits == 5) {
       uint32_t fifth = 0;
       for (size_t v = 0; v < 8; ++v) {
         fifth |= ((load_four(block + kUpper + 4 * v) >> part) & 0x01010101U) << v;
       }
-      out.codes[part][4] = fifth;
+      out.quants[part][4] = fifth;
     }
   }
   return kLower + kFormat.together / 2 * kBlock;
 }
 
-/// Q6_K: codes, upper bits, steps with a sign, a half.
+/// Q6_K: quants, upper bits, steps with a sign, a half.
 template <PackedFormat kFormat>
 requires(kFormat.bits == 6) size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   constexpr size_t kUpper = 128;
   constexpr size_t kScales = kUpper + 64;
-  constexpr size_t kStep = kScales + 16;
-  out.halves[0] = block + kStep;
+  constexpr size_t kSuperScale = kScales + 16;
+  out.halves[0] = block + kSuperScale;
   for (size_t part = 0; part < 8; ++part) {
     out.scales[part] = {block[kScales + 2 * part], block[kScales + 2 * part + 1]};
     // Two parts share bytes of the lower 4 bits, four of the upper 2.
-    put_halves(block + part / 4 * 64 + part % 2 * kBlock, part % 4 >= 2, out.codes[part]);
+    put_halves(block + part / 4 * 64 + part % 2 * kBlock, part % 4 >= 2, out.quants[part]);
     for (size_t half = 0; half < 2; ++half) {
       const uint8_t* bytes = block + kUpper + part / 4 * kBlock + half * 16;
       uint32_t upper = 0;
       for (size_t v = 0; v < 4; ++v) {
         upper |= ((load_four(bytes + 4 * v) >> (part % 4 * 2)) & 0x03030303U) << 2 * v;
       }
-      out.codes[part][4 + half] = upper;
+      out.quants[part][4 + half] = upper;
     }
   }
-  return kStep + 2;
+  return kSuperScale + 2;
 }
 
 template <PackedFormat kFormat>
 void pack_row(const uint8_t* row, size_t r, size_t blocks, uint8_t* panel) {
   uint8_t* header = panel;
-  uint8_t* codes = panel + kFormat.header_bytes(blocks);
+  uint8_t* quants = panel + kFormat.header_bytes(blocks);
   RowBlocks<kFormat> some;
   for (size_t b = 0; b < blocks; b += kFormat.together) {
     row += read(row, some);
@@ -131,10 +131,10 @@ void pack_row(const uint8_t* row, size_t r, size_t blocks, uint8_t* panel) {
     for (size_t part = 0; part < kFormat.together; ++part) {
       for (size_t i = 0; i < kFormat.scales; ++i) header[i * kRows + r] = some.scales[part][i];
       header += kFormat.scale_bytes();
-      for (size_t k = 0; k < some.codes[part].size(); ++k) {
-        std::memcpy(codes + (k * kRows + r) * 4, &some.codes[part][k], 4);
+      for (size_t k = 0; k < some.quants[part].size(); ++k) {
+        std::memcpy(quants + (k * kRows + r) * 4, &some.quants[part][k], 4);
       }
-      codes += kFormat.code_bytes();
+      quants += kFormat.quant_bytes();
     }
   }
 }

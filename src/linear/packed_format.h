@@ -12,14 +12,15 @@ namespace restkv {
 
 /// How a type's numbers lie in a panel of 16 rows of weights, in blocks of 32 along the rows.
 ///
-/// A number is step * (code - offset), or step * code + minimum. Each row has halves for `together`
-/// blocks: the step, perhaps the minimum; and, where `scales` is 2, two bytes for each block: what
-/// its step and minimum are of those halves, or, of 6 bits, what the steps of either half of the
-/// block are, with a sign. First comes all of that, block by block and row by row within each kind;
-/// then, from a cache line on, the codes, block by block: four bytes of each row, the next four,
-/// and so on. Bytes of 4 bits hold codes j and, in their upper halves, j + 16. The lower parts of 5
-/// and 6 bits are like these; the upper ones follow: of codes 4 v + i and 16 + 4 v + i, one bit
-/// each from bits v and 4 + v of byte i on, or two bits from bit 2 v of bytes i and 4 + i on.
+/// A number is step * (quant - offset), or step * quant + minimum. Each row has halves for
+/// `together` blocks: the step, perhaps the minimum; and, where `scales` is 2, two bytes for each
+/// block: what its step and minimum are of those halves, or, of 6 bits, what the steps of either
+/// half of the block are, with a sign. First comes all of that, block by block and row by row
+/// within each kind; then, from a cache line on, the quants, block by block: four bytes of each
+/// row, the next four, and so on. Bytes of 4 bits hold quants j and, in their upper halves, j + 16.
+/// The lower parts of 5 and 6 bits are like these; the upper ones follow: of quants 4 v + i and 16
+/// + 4 v + i, one bit each from bits v and 4 + v of byte i on, or two bits from bit 2 v of bytes i
+/// and 4 + i on.
 struct PackedFormat {
   size_t bits;
   size_t halves;
@@ -29,22 +30,22 @@ struct PackedFormat {
   static constexpr size_t kBlock = QuantizedRows::kBlock;
   static constexpr size_t kRows = 16;
 
-  [[nodiscard]] constexpr bool has_minimum() const { return halves == 2; }
-  /// What codes are relative to. Of 8 bits it takes the sign away.
-  [[nodiscard]] constexpr int offset() const { return has_minimum() ? 0 : 1 << (bits - 1); }
+  [[nodiscard]] constexpr bool has_min() const { return halves == 2; }
+  /// What quants are relative to. Of 8 bits it takes the sign away.
+  [[nodiscard]] constexpr int offset() const { return has_min() ? 0 : 1 << (bits - 1); }
 
-  /// Bytes of all rows: of halves, of a block's scales, of a block's codes, of all before the
-  /// codes.
+  /// Bytes of all rows: of halves, of a block's scales, of a block's quants, of all before the
+  /// quants.
   [[nodiscard]] constexpr size_t half_bytes() const { return kRows * halves * 2; }
   [[nodiscard]] constexpr size_t scale_bytes() const { return kRows * scales; }
-  [[nodiscard]] constexpr size_t code_bytes() const { return kRows * kBlock * bits / 8; }
+  [[nodiscard]] constexpr size_t quant_bytes() const { return kRows * kBlock * bits / 8; }
   [[nodiscard]] constexpr size_t header_bytes(size_t blocks) const {
     constexpr size_t kLine = 64;
     const size_t bytes = blocks / together * half_bytes() + blocks * scale_bytes();
     return (bytes + kLine - 1) / kLine * kLine;
   }
   [[nodiscard]] constexpr size_t panel_bytes(size_t blocks) const {
-    return header_bytes(blocks) + blocks * code_bytes();
+    return header_bytes(blocks) + blocks * quant_bytes();
   }
 };
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 #include "base/pages.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
@@ -13,13 +13,13 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linear/packed_weight.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "base/byte_products-inl.h"
+#include "base/int8_dot-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-#if RESTKV_BYTE_PRODUCTS
+#if RESTKV_INT8_DOT
 /// Rows of x that meet a panel at a time: as many sums as registers hold.
 #if HWY_TARGET == HWY_AVX2
 constexpr size_t kTogether = 1;
@@ -27,11 +27,11 @@ constexpr size_t kTogether = 1;
 constexpr size_t kTogether = 4;
 #endif
 
-constexpr size_t kPanelVectors = PackedWeight::kPanel / hn::MaxLanes(ByteSumTag());
-using FloatTag = hn::RebindToFloat<ByteSumTag>;
+constexpr size_t kPanelVectors = PackedWeight::kPanel / hn::MaxLanes(Int8SumTag());
+using FloatTag = hn::RebindToFloat<Int8SumTag>;
 using PanelFloats = hn::Vec<FloatTag>[kPanelVectors];
 
-/// The numbers that a panel's rows have before their codes.
+/// The numbers that a panel's rows have before their quants.
 HWY_INLINE void LoadPanelHalves(const uint8_t* from, PanelFloats& out) {
   const hn::Rebind<hwy::float16_t, FloatTag> dh;
 #pragma GCC unroll 2
@@ -46,29 +46,29 @@ HWY_INLINE void LoadPanelBytes(const uint8_t* from, PanelFloats& out) {
 #pragma GCC unroll 2
   for (size_t j = 0; j < kPanelVectors; ++j) {
     const auto bytes = hn::LoadU(db, reinterpret_cast<const Byte*>(from) + j * hn::Lanes(db));
-    out[j] = hn::ConvertTo(FloatTag(), hn::PromoteTo(ByteSumTag(), bytes));
+    out[j] = hn::ConvertTo(FloatTag(), hn::PromoteTo(Int8SumTag(), bytes));
   }
 }
 
 /// Four bytes of x, in every lane.
-HWY_INLINE RawByteSums FourOfRow(const int8_t* x) {
+HWY_INLINE RawInt8Sums FourOfRow(const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, sizeof(four));
-  return hn::Set(ByteSumTag(), four).raw;
+  return hn::Set(Int8SumTag(), four).raw;
 }
 
 /// Sums of the products of a panel's block with blocks of x, in two parts: of the first and the
-/// second half of the block, the latter 16 times too large where codes have 4 bits; of 8 bits, of
+/// second half of the block, the latter 16 times too large where quants have 4 bits; of 8 bits, of
 /// every other four bytes, since one sum would wait for itself.
 template <size_t kRows>
 struct BlockSums {
-  RawByteSums low[kRows][kPanelVectors];
-  RawByteSums high[kRows][kPanelVectors];
+  RawInt8Sums low[kRows][kPanelVectors];
+  RawInt8Sums high[kRows][kPanelVectors];
 
-  /// Begins with what the codes' offset adds, which comes off first.
+  /// Begins with what the quants' offset adds, which comes off first.
   template <PackedFormat kFormat>
   HWY_INLINE void Begin(const QuantizedRows::View& x, size_t b) {
-    const ByteSumTag di;
+    const Int8SumTag di;
     constexpr int kShare = kFormat.offset() == 0 ? 1 : kByteOffset / kFormat.offset();
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRows; ++i) {
@@ -93,56 +93,56 @@ struct BlockSums {
 
   /// Adds the products of each row's four bytes from the k-th on.
   template <PackedFormat kFormat, size_t k = 0>
-  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT codes, const QuantizedRows::View& x, size_t b) {
-    const ByteSumTag di;
+  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT quants, const QuantizedRows::View& x, size_t b) {
+    const Int8SumTag di;
     constexpr size_t kBlock = QuantizedRows::kBlock;
     constexpr size_t kFour = PackedWeight::kPanel * 4;
 #pragma GCC unroll 2
     for (size_t j = 0; j < kPanelVectors; ++j) {
       const auto load = [&](size_t four) HWY_ATTR {
-        const uint8_t* at = codes + four * kFour + j * hn::Lanes(di) * 4;
+        const uint8_t* at = quants + four * kFour + j * hn::Lanes(di) * 4;
         return hn::Load(di, reinterpret_cast<const int32_t*>(at));
       };
-      const auto code = load(k);
+      const auto quant = load(k);
       if constexpr (kFormat.bits == 8) {
 #pragma GCC unroll 4
         for (size_t i = 0; i < kRows; ++i) {
           auto& sum = k % 2 == 0 ? low[i][j] : high[i][j];
-          sum = AddByteProducts(sum, code.raw,
-                                FourOfRow(x.codes + (i * x.blocks + b) * kBlock + 4 * k));
+          sum =
+              AddInt8Dot(sum, quant.raw, FourOfRow(x.quants + (i * x.blocks + b) * kBlock + 4 * k));
         }
       } else {
         const auto lower_half = hn::Set(di, 0x0F0F0F0F);
         const auto upper_half = hn::Set(di, static_cast<int32_t>(0xF0F0F0F0U));
-        auto first = hn::And(code, lower_half);
-        auto second = hn::And(code, upper_half);
+        auto first = hn::And(quant, lower_half);
+        auto second = hn::And(quant, upper_half);
         if constexpr (kFormat.bits == 5) {
           const auto bit = hn::Set(di, 0x10101010);
           const auto upper = load(4);
           first = hn::Or(first, hn::And(hn::ShiftLeft<4 - k>(upper), bit));
-          second = hn::Or(hn::And(hn::ShiftRight<4>(code), lower_half),
+          second = hn::Or(hn::And(hn::ShiftRight<4>(quant), lower_half),
                           hn::And(hn::ShiftRight<k>(upper), bit));
         } else if constexpr (kFormat.bits == 6) {
           const auto bits = hn::Set(di, 0x30303030);
           first = hn::Or(first, hn::And(ToBit4<k>(load(4)), bits));
-          second = hn::Or(hn::And(hn::ShiftRight<4>(code), lower_half),
+          second = hn::Or(hn::And(hn::ShiftRight<4>(quant), lower_half),
                           hn::And(ToBit4<k>(load(5)), bits));
         }
 #pragma GCC unroll 4
         for (size_t i = 0; i < kRows; ++i) {
-          const int8_t* four = x.codes + (i * x.blocks + b) * kBlock + 4 * k;
-          low[i][j] = AddByteProducts(low[i][j], first.raw, FourOfRow(four));
-          high[i][j] = AddByteProducts(high[i][j], second.raw, FourOfRow(four + kBlock / 2));
+          const int8_t* four = x.quants + (i * x.blocks + b) * kBlock + 4 * k;
+          low[i][j] = AddInt8Dot(low[i][j], first.raw, FourOfRow(four));
+          high[i][j] = AddInt8Dot(high[i][j], second.raw, FourOfRow(four + kBlock / 2));
         }
       }
     }
-    if constexpr (k + 1 < (kFormat.bits == 8 ? 8 : 4)) Add<kFormat, k + 1>(codes, x, b);
+    if constexpr (k + 1 < (kFormat.bits == 8 ? 8 : 4)) Add<kFormat, k + 1>(quants, x, b);
   }
 
  private:
   /// Moves bits from 2 k on to 4 on.
   template <size_t k>
-  static HWY_INLINE ByteSums ToBit4(ByteSums v) {
+  static HWY_INLINE Int8Sums ToBit4(Int8Sums v) {
     if constexpr (k <= 2) {
       return hn::ShiftLeft<4 - 2 * k>(v);
     } else {
@@ -157,9 +157,9 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
                               float* HWY_RESTRICT y, size_t y_stride) {
   const FloatTag d;
   const uint8_t* header = panel;
-  const uint8_t* codes = panel + kFormat.header_bytes(x.blocks);
-  PanelFloats steps, minima;             // the halves
-  PanelFloats own_steps, other_numbers;  // a block's own: its step, its minimum or second step
+  const uint8_t* quants = panel + kFormat.header_bytes(x.blocks);
+  PanelFloats scales, mins;                // the halves
+  PanelFloats block_scales, block_others;  // a block's own: its step, its minimum or second step
   PanelFloats sum[kRows];
 #pragma GCC unroll 4
   for (size_t i = 0; i < kRows; ++i) {
@@ -168,49 +168,49 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
   }
   for (size_t b = 0; b < x.blocks; ++b) {
     prefetch(header + kWeightsAhead, kFormat.half_bytes() + kFormat.scale_bytes());
-    prefetch(codes + kWeightsAhead, kFormat.code_bytes());
+    prefetch(quants + kWeightsAhead, kFormat.quant_bytes());
     if (b % kFormat.together == 0) {
-      LoadPanelHalves(header, steps);
-      if constexpr (kFormat.has_minimum()) {
-        LoadPanelHalves(header + kFormat.half_bytes() / 2, minima);
+      LoadPanelHalves(header, scales);
+      if constexpr (kFormat.has_min()) {
+        LoadPanelHalves(header + kFormat.half_bytes() / 2, mins);
       }
       header += kFormat.half_bytes();
     }
     if constexpr (kFormat.scales == 2) {
-      using Byte = std::conditional_t<kFormat.has_minimum(), uint8_t, int8_t>;
-      LoadPanelBytes<Byte>(header, own_steps);
-      LoadPanelBytes<Byte>(header + kFormat.scale_bytes() / 2, other_numbers);
+      using Byte = std::conditional_t<kFormat.has_min(), uint8_t, int8_t>;
+      LoadPanelBytes<Byte>(header, block_scales);
+      LoadPanelBytes<Byte>(header + kFormat.scale_bytes() / 2, block_others);
       header += kFormat.scale_bytes();
     }
     BlockSums<kRows> sums;
     sums.template Begin<kFormat>(x, b);
-    sums.template Add<kFormat>(codes, x, b);
-    codes += kFormat.code_bytes();
+    sums.template Add<kFormat>(quants, x, b);
+    quants += kFormat.quant_bytes();
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRows; ++i) {
       const size_t at = i * x.blocks + b;
-      const auto x_step = hn::Set(d, x.steps[at]);
+      const auto x_scale = hn::Set(d, x.scales[at]);
       const auto x_sum = hn::Set(d, static_cast<float>(x.sums[at]) * (-1.0F / kByteOffset));
 #pragma GCC unroll 2
       for (size_t j = 0; j < kPanelVectors; ++j) {
-        const ByteSums low{sums.low[i][j]};
-        const ByteSums high{sums.high[i][j]};
+        const Int8Sums low{sums.low[i][j]};
+        const Int8Sums high{sums.high[i][j]};
         hn::Vec<FloatTag> product;
         if constexpr (kFormat.bits == 6) {
-          product = hn::MulAdd(hn::ConvertTo(d, low), own_steps[j],
-                               hn::Mul(hn::ConvertTo(d, high), other_numbers[j]));
+          product = hn::MulAdd(hn::ConvertTo(d, low), block_scales[j],
+                               hn::Mul(hn::ConvertTo(d, high), block_others[j]));
         } else {
           product =
               hn::ConvertTo(d, hn::Add(low, kFormat.bits == 4 ? hn::ShiftRight<4>(high) : high));
-          if constexpr (kFormat.scales == 2) product = hn::Mul(product, own_steps[j]);
+          if constexpr (kFormat.scales == 2) product = hn::Mul(product, block_scales[j]);
         }
-        product = hn::Mul(product, steps[j]);
-        if constexpr (kFormat.has_minimum() && kFormat.scales == 2) {
-          product = hn::NegMulAdd(hn::Mul(minima[j], other_numbers[j]), x_sum, product);
-        } else if constexpr (kFormat.has_minimum()) {
-          product = hn::MulAdd(minima[j], x_sum, product);
+        product = hn::Mul(product, scales[j]);
+        if constexpr (kFormat.has_min() && kFormat.scales == 2) {
+          product = hn::NegMulAdd(hn::Mul(mins[j], block_others[j]), x_sum, product);
+        } else if constexpr (kFormat.has_min()) {
+          product = hn::MulAdd(mins[j], x_sum, product);
         }
-        sum[i][j] = hn::MulAdd(product, x_step, sum[i][j]);
+        sum[i][j] = hn::MulAdd(product, x_scale, sum[i][j]);
       }
     }
   }
@@ -274,7 +274,7 @@ namespace restkv {
 HWY_EXPORT(Multiply);
 
 bool PackedWeight::supports(ggml_type type) {
-  return with_packed_format(type, []<PackedFormat>() {}) && has_byte_products();
+  return with_packed_format(type, []<PackedFormat>() {}) && has_int8_dot();
 }
 
 PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {

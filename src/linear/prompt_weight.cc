@@ -53,7 +53,7 @@ void PromptWeight::convert(const Linear& linear, LinearPrecision precision) {
   cols_ = linear.cols();
   switch (precision) {
     case LinearPrecision::kF32:
-      floats_ = linear.densify(storage_);
+      floats_ = linear.dequantize(storage_);
       break;
     case LinearPrecision::kInt8:
       bytes_.convert(rows_, cols_, [&](size_t r, float* row) { linear.unpack(r, row); });

@@ -5,23 +5,23 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linear/quantized_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
-#include "base/byte_products-inl.h"
+#include "base/int8_dot-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-#if RESTKV_BYTE_PRODUCTS
-void RoundRow(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
-              float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums) {
-  RoundBlocksToBytes<QuantizedRows::kBlock>(x, n, codes, steps, sums);
+#if RESTKV_INT8_DOT
+void RoundRow(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT quants,
+              float* HWY_RESTRICT scales, int32_t* HWY_RESTRICT sums) {
+  RoundBlocksToInt8<QuantizedRows::kBlock>(x, n, quants, scales, sums);
 }
 
-void FirstSums(const int8_t* HWY_RESTRICT codes, size_t blocks, int32_t* HWY_RESTRICT sums) {
+void FirstSums(const int8_t* HWY_RESTRICT quants, size_t blocks, int32_t* HWY_RESTRICT sums) {
   constexpr size_t kBlock = QuantizedRows::kBlock;
   for (size_t b = 0; b < blocks; ++b) {
     sums[b] = 0;
-    for (size_t i = 0; i < kBlock / 2; ++i) sums[b] -= kByteOffset * codes[b * kBlock + i];
+    for (size_t i = 0; i < kBlock / 2; ++i) sums[b] -= kByteOffset * quants[b * kBlock + i];
   }
 }
 
@@ -43,23 +43,23 @@ void QuantizedRows::round(Matrix<const float> x) {
   rows_ = x.rows;
   blocks_ = (x.cols + kBlock - 1) / kBlock;
   const size_t count = rows_ * blocks_;
-  if (steps_.size() < count) {
-    codes_.resize(count * kBlock);
-    steps_.resize(count);
+  if (scales_.size() < count) {
+    quants_.resize(count * kBlock);
+    scales_.resize(count);
     sums_.resize(count);
     first_sums_.resize(count);
   }
   for_each_row(rows_, [&](size_t r) {
     const size_t at = r * blocks_;
     HWY_DYNAMIC_DISPATCH(RoundRow)
-    (x.row(r), x.cols, &codes_[at * kBlock], &steps_[at], &sums_[at]);
+    (x.row(r), x.cols, &quants_[at * kBlock], &scales_[at], &sums_[at]);
   });
 }
 
 void QuantizedRows::add_first_sums() {
   for_each_row(rows_, [&](size_t r) {
     HWY_DYNAMIC_DISPATCH(FirstSums)
-    (&codes_[r * blocks_ * kBlock], blocks_, &first_sums_[r * blocks_]);
+    (&quants_[r * blocks_ * kBlock], blocks_, &first_sums_[r * blocks_]);
   });
 }
 

@@ -32,17 +32,17 @@ HWY_INLINE float HalfAt(const uint8_t* p) {
   return hn::GetLane(hn::PromoteTo(d, hn::LoadU(dh, &half)));
 }
 
-/// out[i] = scale * (code(i) - offset) - minimum for `count` codes, where `code` gives a vector of
+/// out[i] = scale * (quant(i) - offset) - min for `count` quants, where `quant` gives a vector of
 /// whole numbers from an index on. Both products are exact in float32, so the result is rounded
 /// once whether or not the processor fuses them.
-template <class Code>
-HWY_INLINE void UnpackCodes(size_t count, float scale, int32_t offset, float minimum,
-                            const Code& code, float* HWY_RESTRICT out) {
+template <class Quant>
+HWY_INLINE void UnpackQuants(size_t count, float scale, int32_t offset, float min,
+                             const Quant& quant, float* HWY_RESTRICT out) {
   const UnpackTag d;
   const hn::RebindToSigned<UnpackTag> di;
   for (size_t i = 0; i < count; i += hn::Lanes(d)) {
-    const auto x = hn::ConvertTo(d, hn::Sub(code(i), hn::Set(di, offset)));
-    hn::StoreU(hn::MulSub(x, hn::Set(d, scale), hn::Set(d, minimum)), d, out + i);
+    const auto x = hn::ConvertTo(d, hn::Sub(quant(i), hn::Set(di, offset)));
+    hn::StoreU(hn::MulSub(x, hn::Set(d, scale), hn::Set(d, min)), d, out + i);
   }
 }
 
@@ -58,56 +58,56 @@ HWY_INLINE auto LowBits(const uint8_t* p, int32_t mask) {
   return hn::And(LoadBytes(p), hn::Set(di, mask));
 }
 
-/// Blocks of 32: a step (half), perhaps a minimum (half), and codes of 4 bits, those of the first
-/// 16 numbers in the lower halves of the bytes. Without a minimum, codes are relative to 8.
-template <bool kMinimum>
+/// Blocks of 32: a scale (half), perhaps a min (half), and quants of 4 bits, those of the first
+/// 16 numbers in the lower halves of the bytes. Without a min, quants are relative to 8.
+template <bool kMin>
 HWY_INLINE void UnpackNibbles(const uint8_t* HWY_RESTRICT block, size_t cols,
                               float* HWY_RESTRICT out) {
-  constexpr size_t kHeader = kMinimum ? 4 : 2;
-  constexpr int32_t kOffset = kMinimum ? 0 : 8;
+  constexpr size_t kHeader = kMin ? 4 : 2;
+  constexpr int32_t kOffset = kMin ? 0 : 8;
   for (size_t c = 0; c < cols; c += 32, block += kHeader + 16) {
-    const float step = HalfAt(block);
-    const float minimum = kMinimum ? -HalfAt(block + 2) : 0.0F;
-    const uint8_t* codes = block + kHeader;
-    UnpackCodes(
-        16, step, kOffset, minimum, [&](size_t i) HWY_ATTR { return LowBits(codes + i, 15); },
+    const float scale = HalfAt(block);
+    const float min = kMin ? -HalfAt(block + 2) : 0.0F;
+    const uint8_t* quants = block + kHeader;
+    UnpackQuants(
+        16, scale, kOffset, min, [&](size_t i) HWY_ATTR { return LowBits(quants + i, 15); },
         out + c);
-    UnpackCodes(
-        16, step, kOffset, minimum,
-        [&](size_t i) HWY_ATTR { return hn::ShiftRight<4>(LoadBytes(codes + i)); }, out + c + 16);
+    UnpackQuants(
+        16, scale, kOffset, min,
+        [&](size_t i) HWY_ATTR { return hn::ShiftRight<4>(LoadBytes(quants + i)); }, out + c + 16);
   }
 }
 
-/// Blocks of 32: a step (half) and signed bytes.
+/// Blocks of 32: a scale (half) and signed bytes.
 HWY_INLINE void UnpackBytes(const uint8_t* HWY_RESTRICT block, size_t cols,
                             float* HWY_RESTRICT out) {
   for (size_t c = 0; c < cols; c += 32, block += 34) {
-    const auto* codes = reinterpret_cast<const int8_t*>(block + 2);
-    UnpackCodes(
-        32, HalfAt(block), 0, 0.0F, [&](size_t i) HWY_ATTR { return LoadBytes(codes + i); },
+    const auto* quants = reinterpret_cast<const int8_t*>(block + 2);
+    UnpackQuants(
+        32, HalfAt(block), 0, 0.0F, [&](size_t i) HWY_ATTR { return LoadBytes(quants + i); },
         out + c);
   }
 }
 
-/// Blocks of 256: a step and a step of minima (halves), a scale and a minimum of 6 bits for each 32
-/// numbers in 12 bytes, and codes of 4 bits, 64 numbers in 32 bytes.
+/// Blocks of 256: a step and a step of minima (halves), a scale and a min of 6 bits for each 32
+/// numbers in 12 bytes, and quants of 4 bits, 64 numbers in 32 bytes.
 HWY_INLINE void UnpackQ4K(const uint8_t* HWY_RESTRICT block, size_t cols, float* HWY_RESTRICT out) {
   for (size_t c = 0; c < cols; c += 256, block += 144) {
-    const float step = HalfAt(block);
-    const float minimum_step = HalfAt(block + 2);
+    const float super_scale = HalfAt(block);
+    const float super_min = HalfAt(block + 2);
     const uint8_t* scales = block + 4;
-    const uint8_t* codes = block + 16;
+    const uint8_t* quants = block + 16;
     for (size_t part = 0; part < 8; ++part) {
-      const auto [scale, minimum] = scale_pair(scales, part);
-      const uint8_t* bytes = codes + part / 2 * 32;
-      const float s = step * static_cast<float>(scale);
-      const float m = minimum_step * static_cast<float>(minimum);
+      const auto [scale, min] = scale_pair(scales, part);
+      const uint8_t* bytes = quants + part / 2 * 32;
+      const float s = super_scale * static_cast<float>(scale);
+      const float m = super_min * static_cast<float>(min);
       float* to = out + c + part * 32;
       if (part % 2 == 0) {
-        UnpackCodes(
+        UnpackQuants(
             32, s, 0, m, [&](size_t i) HWY_ATTR { return LowBits(bytes + i, 15); }, to);
       } else {
-        UnpackCodes(
+        UnpackQuants(
             32, s, 0, m, [&](size_t i) HWY_ATTR { return hn::ShiftRight<4>(LoadBytes(bytes + i)); },
             to);
       }
@@ -115,14 +115,14 @@ HWY_INLINE void UnpackQ4K(const uint8_t* HWY_RESTRICT block, size_t cols, float*
   }
 }
 
-/// Blocks of 256: the lower 4 bits of the codes, their upper 2 bits, a signed scale for each 16
-/// numbers, and a step (half). Codes are relative to 32.
+/// Blocks of 256: the lower 4 bits of the quants, their upper 2 bits, a signed scale for each 16
+/// numbers, and a super_scale (half). Codes are relative to 32.
 HWY_INLINE void UnpackQ6K(const uint8_t* HWY_RESTRICT block, size_t cols, float* HWY_RESTRICT out) {
   for (size_t c = 0; c < cols; c += 256, block += 210) {
     const uint8_t* low = block;
     const uint8_t* high = block + 128;
     const auto* scales = reinterpret_cast<const int8_t*>(block + 192);
-    const float step = HalfAt(block + 208);
+    const float super_scale = HalfAt(block + 208);
     for (size_t half = 0; half < 2; ++half, low += 64, high += 32, scales += 8) {
       for (size_t part = 0; part < 8; ++part) {  // of 16 numbers
         const uint8_t* low_bytes = low + part % 4 * 16;
@@ -130,8 +130,8 @@ HWY_INLINE void UnpackQ6K(const uint8_t* HWY_RESTRICT block, size_t cols, float*
         const int low_shift = part < 4 ? 0 : 4;
         const int high_shift = static_cast<int>(part / 2 * 2);
         const hn::RebindToSigned<UnpackTag> di;
-        UnpackCodes(
-            16, step * static_cast<float>(scales[part]), 32, 0.0F,
+        UnpackQuants(
+            16, super_scale * static_cast<float>(scales[part]), 32, 0.0F,
             [&](size_t i) HWY_ATTR {
               const auto lower =
                   hn::And(hn::ShiftRightSame(LoadBytes(low_bytes + i), low_shift), hn::Set(di, 15));

@@ -108,10 +108,10 @@ Heads<float> layer_keys(const LayerPass& pass, std::span<const size_t> positions
 void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits,
              Activations& activations) {
   const ModelConfig& c = model.config();
-  const Linear& table = model.weights().unembedding;
+  const Linear& table = model.weights().lm_head;
   const auto normed = room(activations.normed, x.rows, c.width);
   rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
-  if (x.rows < kDenseFromRows) {
+  if (x.rows < kPrefillGemmMinRows) {
     table.multiply_stored(normed, logits, stored);
   } else {
     // The table is by far the largest matrix: convert a part of it at a time.
@@ -121,7 +121,7 @@ void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Ma
       Weight part = table.parts().front();
       part.data = part.row(begin);
       part.rows = std::min(kPart, table.rows() - begin);
-      multiply_dense(normed, Linear({part}).densify(dense),
+      multiply_dense(normed, Linear({part}).dequantize(dense),
                      {logits.data + begin, logits.rows, part.rows, logits.stride});
     }
   }

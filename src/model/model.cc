@@ -107,9 +107,9 @@ Model::Model(const std::string& path, const ModelOptions& options)
   const ModelConfig& c = config_;
   w.token_embedding = reader.table("token_embd.weight", c.vocabulary, c.width);
   w.output_norm = reader.norm("output_norm", c.width);
-  w.unembedding = reader.has("output.weight")
-                      ? reader.linear("output", c.vocabulary, c.width)
-                      : Linear({w.token_embedding}, reader.bias("output", c.vocabulary));
+  w.lm_head = reader.has("output.weight")
+                  ? reader.linear("output", c.vocabulary, c.width)
+                  : Linear({w.token_embedding}, reader.bias("output", c.vocabulary));
   w.layers = std::vector<LayerWeights>(c.layers);
   for (size_t i = 0; i < c.layers; ++i) {
     read_layer(reader, c, *w.architecture, i, w.layers[i]);
@@ -118,7 +118,7 @@ Model::Model(const std::string& path, const ModelOptions& options)
   config_.weight_types = reader.types();
   if (w.linear == LinearPrecision::kInt8 &&
       std::all_of(w.layers.begin(), w.layers.end(), can_be_packed)) {
-    w.dense_from_rows = kInt8FromRows;
+    w.prefill_gemm_min_rows = kInt8GemmMinRows;
   }
 }
 
@@ -135,7 +135,7 @@ const OutputFactor& Model::output_factor(size_t layer) const {
   std::call_once(w.output_factor_made, [&] {
     AlignedVector<float> storage;
     w.output_factor =
-        OutputFactor(w.output.densify(storage), config_.query_heads, config_.value_dim);
+        OutputFactor(w.output.dequantize(storage), config_.query_heads, config_.value_dim);
   });
   return w.output_factor;
 }

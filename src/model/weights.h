@@ -44,11 +44,11 @@ struct ModelWeights {
   const Architecture* architecture = nullptr;
   LinearPrecision linear = LinearPrecision::kF32;  // of prompts
   AttentionPrecision attention = AttentionPrecision::kF32;
-  size_t dense_from_rows = kDenseFromRows;  // prompts that layers are converted for
-  Weight token_embedding;                   // [V, C]
+  size_t prefill_gemm_min_rows = kPrefillGemmMinRows;  // prompts that layers are converted for
+  Weight token_embedding;                              // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]
-  Linear unembedding;               // [V, C]
+  Linear lm_head;                   // [V, C]
   std::vector<float> rope_factors;  // [rope_dim / 2], or empty: divisors of the frequencies
 };
 

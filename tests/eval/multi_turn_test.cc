@@ -61,7 +61,7 @@ class ConversationTest : public ::testing::Test {
     }
   }
 
-  Conversation hold(const std::string& method, int budget, bool chat = false) {
+  MultiTurnResult hold(const std::string& method, int budget, bool chat = false) {
     SessionOptions options;
     options.compression = default_options(method);
     if (budget > 0) options.compression.budget = budget;
@@ -103,22 +103,22 @@ std::vector<int32_t> tokens_of(const Tokenizer& tokenizer, const std::vector<std
 
 TEST_F(ConversationTest, WithTheFullCacheItIsTheWholeTextReadAtOnce) {
   sample_.prompt = words(50, 77);
-  const Conversation held = hold("full", 0);
+  const MultiTurnResult result = hold("full", 0);
   const std::vector<Turn>& turns = sample_.turns;
   std::vector<std::string> parts{sample_.prompt};
   for (size_t t = 0; t < turns.size(); ++t) {
     parts.push_back((t == 0 ? "" : "\n\n") + turns[t].prompt + "\n\n" + turns[t].answer_prefix);
     const std::vector<int32_t> tokens = tokens_of(*tokenizer, parts);
-    EXPECT_EQ(held.timed.answer.turn_texts.at(t), continued(tokens)) << t;
-    EXPECT_EQ(held.timed.answer.turn_tokens.at(t), tokens.size());
+    EXPECT_EQ(result.timed.answer.turn_texts.at(t), continued(tokens)) << t;
+    EXPECT_EQ(result.timed.answer.turn_tokens.at(t), tokens.size());
     parts.push_back(turns[t].forced_answer.substr(turns[t].answer_prefix.size()));
   }
-  EXPECT_EQ(held.read_tokens, held.timed.answer.turn_tokens.back());
+  EXPECT_EQ(result.read_tokens, result.timed.answer.turn_tokens.back());
 }
 
 TEST_F(ConversationTest, InAChatItIsTheTemplatesText) {
   sample_.prompt = words(50, 77);
-  const Conversation held = hold("full", 0, true);
+  const MultiTurnResult result = hold("full", 0, true);
   std::vector<ChatMessage> messages;
   for (size_t t = 0; t < sample_.turns.size(); ++t) {
     const Turn& turn = sample_.turns[t];
@@ -126,7 +126,7 @@ TEST_F(ConversationTest, InAChatItIsTheTemplatesText) {
     const std::string text = tokenizer->apply_chat_template(messages) + turn.answer_prefix;
     // Tokens may be cut differently where the parts meet, so texts are compared, and lengths
     // nearly.
-    EXPECT_NEAR(static_cast<double>(held.timed.answer.turn_tokens[t]),
+    EXPECT_NEAR(static_cast<double>(result.timed.answer.turn_tokens[t]),
                 static_cast<double>(tokenizer->encode(text, true, true).size()), 4.0);
     messages.push_back({"assistant", turn.forced_answer});
   }
@@ -135,10 +135,10 @@ TEST_F(ConversationTest, InAChatItIsTheTemplatesText) {
 TEST_F(ConversationTest, EveryTurnsPromptIsCompressed) {
   sample_.prompt = words(60, 77);
   for (const char* method : {"snapkv", "streaming-llm"}) {
-    const Conversation held = hold(method, 48);
-    EXPECT_THAT(held.timed.answer.turn_tokens, Each(48U)) << method;
-    EXPECT_EQ(held.timed.answer.turn_texts.size(), 3U);
-    EXPECT_GT(held.compress_seconds, 0);
+    const MultiTurnResult result = hold(method, 48);
+    EXPECT_THAT(result.timed.answer.turn_tokens, Each(48U)) << method;
+    EXPECT_EQ(result.timed.answer.turn_texts.size(), 3U);
+    EXPECT_GT(result.compress_seconds, 0);
   }
 }
 
@@ -175,7 +175,7 @@ TEST_F(ConversationTest, AnUndoneTurnLeavesNoTrace) {
 
 TEST_F(ConversationTest, AFreeHistoryIsWhatTheModelSaid) {
   for (Turn& turn : sample_.turns) turn.forced_answer.clear();
-  const Conversation held = hold("full", 0);
+  const MultiTurnResult result = hold("full", 0);
   // A random model writes no end tokens, so every answer has all its tokens. They enter one by one,
   // the last with the next turn.
   std::vector<size_t> expected;
@@ -188,8 +188,8 @@ TEST_F(ConversationTest, AFreeHistoryIsWhatTheModelSaid) {
     expected.push_back(tokens);
     tokens += kNewTokens;
   }
-  EXPECT_EQ(held.timed.answer.turn_tokens, expected);
-  EXPECT_EQ(held.timed.decode_steps, sample_.turns.size() * (kNewTokens - 1));
+  EXPECT_EQ(result.timed.answer.turn_tokens, expected);
+  EXPECT_EQ(result.timed.decode_steps, sample_.turns.size() * (kNewTokens - 1));
 }
 
 TEST_F(ConversationTest, CanBeInterrupted) {

@@ -275,7 +275,7 @@ TEST(KvCacheTest, RefusesWhatHalvesCannotHold) {
   std::iota(all.begin(), all.end(), 0);
   for (const KvType type : {KvType::kF16, KvType::kQ8, KvType::kQ4, KvType::kF32}) {
     for (const bool in_key : {true, false}) {
-      for (const size_t at : {0, 40, 149}) {  // a group, a group of the same head, an open row
+      for (const size_t at : {0, 40, 149}) {  // a block, a block of the same head, a residual row
         for (const float x : {65519.0F, -65520.0F, 3e6F}) {
           SCOPED_TRACE(std::string(kv_type_name(type)) + ", " + std::to_string(x));
           RandomHeads keys(2, kRows, 20, 1);

@@ -43,43 +43,43 @@ struct Rows {
   Matrix<float> k, v;
 };
 
-std::vector<std::byte> pack_open(const KvLayout& layout, const Rows& rows) {
-  std::vector<std::byte> open(rows.k.rows * layout.row_bytes());
+std::vector<std::byte> pack_residual(const KvLayout& layout, const Rows& rows) {
+  std::vector<std::byte> residual(rows.k.rows * layout.row_bytes());
   for (size_t r = 0; r < rows.k.rows; ++r) {
-    pack_row(layout, rows.k.row(r), rows.v.row(r), open.data() + r * layout.row_bytes());
+    pack_row(layout, rows.k.row(r), rows.v.row(r), residual.data() + r * layout.row_bytes());
   }
-  return open;
+  return residual;
 }
 
-/// Half a step of a range of elements, when minimum and step are halves that enclose the range.
+/// Half a scale of a range of elements, when min and scale are halves that enclose the range.
 double largest_error(KvType type, float low, float high) {
   constexpr double kHalf = 0x1p-10;  // distance of neighbouring halves, relative
   constexpr double kTiny = 0x1p-24;  // and absolute, near zero
   const double range = double{high} - low + std::abs(low) * kHalf + kTiny;
-  const double step = range / levels(type) * (1 + kHalf) + kTiny;
-  return step / 2 * (1 + 1e-5) + std::abs(low) * 1e-6;
+  const double scale = range / levels(type) * (1 + kHalf) + kTiny;
+  return scale / 2 * (1 + 1e-5) + std::abs(low) * 1e-6;
 }
 
-void expect_within_half_a_step(KvType type, const Rows& rows) {
+void expect_within_half_a_scale(KvType type, const Rows& rows) {
   const KvLayout layout{type, rows.k.cols, rows.v.cols};
-  std::vector<std::byte> group(layout.group_bytes() + 1, std::byte{0x5a});
-  pack_group(layout, pack_open(layout, rows).data(), group.data());
-  EXPECT_EQ(group.back(), std::byte{0x5a}) << "written beyond the end";
-  Rows read(kGroupRows, rows.k.cols, rows.v.cols, 0);
-  unpack_group(layout, group.data(), read.k, read.v);
+  std::vector<std::byte> block(layout.block_bytes() + 1, std::byte{0x5a});
+  pack_block(layout, pack_residual(layout, rows).data(), block.data());
+  EXPECT_EQ(block.back(), std::byte{0x5a}) << "written beyond the end";
+  Rows read(kBlockRows, rows.k.cols, rows.v.cols, 0);
+  unpack_block(layout, block.data(), read.k, read.v);
   for (size_t c = 0; c < rows.k.cols; ++c) {
     float low = rows.k.row(0)[c];
     float high = low;
-    for (size_t r = 0; r < kGroupRows; ++r) {
+    for (size_t r = 0; r < kBlockRows; ++r) {
       low = std::min(low, rows.k.row(r)[c]);
       high = std::max(high, rows.k.row(r)[c]);
     }
-    for (size_t r = 0; r < kGroupRows; ++r) {
+    for (size_t r = 0; r < kBlockRows; ++r) {
       ASSERT_NEAR(read.k.row(r)[c], rows.k.row(r)[c], largest_error(type, low, high))
           << kv_type_name(type) << " key, row " << r << ", channel " << c;
     }
   }
-  for (size_t r = 0; r < kGroupRows; ++r) {
+  for (size_t r = 0; r < kBlockRows; ++r) {
     for (size_t first = 0; first < rows.v.cols; first += kSliceChannels) {
       const size_t end = std::min(rows.v.cols, first + kSliceChannels);
       const auto [low, high] = std::minmax_element(rows.v.row(r) + first, rows.v.row(r) + end);
@@ -99,17 +99,17 @@ class QuantizedTest : public ::testing::TestWithParam<int64_t> {
   testing::ForcedSimdTarget forced_;
 };
 
-TEST_P(QuantizedTest, ErrorsAreAtMostHalfAStep) {
+TEST_P(QuantizedTest, ErrorsAreAtMostHalfAScale) {
   for (const KvType type : {KvType::kQ8, KvType::kQ4}) {
     for (const size_t dim : {1, 7, 16, 33, 64, 65, 128, 130}) {
-      expect_within_half_a_step(type, {kGroupRows, dim, dim + 3, static_cast<uint32_t>(dim)});
+      expect_within_half_a_scale(type, {kBlockRows, dim, dim + 3, static_cast<uint32_t>(dim)});
     }
-    // Far from zero, tiny, subnormal, huge: what a half of a minimum or a step cannot hold exactly.
-    expect_within_half_a_step(type, {kGroupRows, 40, 80, 1, 0.01F, 300});
-    expect_within_half_a_step(type, {kGroupRows, 40, 80, 2, 0.01F, -300});
-    expect_within_half_a_step(type, {kGroupRows, 40, 80, 3, 1e-4F});
-    expect_within_half_a_step(type, {kGroupRows, 40, 80, 4, 1e-6F});
-    expect_within_half_a_step(type, {kGroupRows, 40, 80, 5, 10000});
+    // Far from zero, tiny, subnormal, huge: mins and scales that halves cannot hold exactly.
+    expect_within_half_a_scale(type, {kBlockRows, 40, 80, 1, 0.01F, 300});
+    expect_within_half_a_scale(type, {kBlockRows, 40, 80, 2, 0.01F, -300});
+    expect_within_half_a_scale(type, {kBlockRows, 40, 80, 3, 1e-4F});
+    expect_within_half_a_scale(type, {kBlockRows, 40, 80, 4, 1e-6F});
+    expect_within_half_a_scale(type, {kBlockRows, 40, 80, 5, 10000});
   }
 }
 
@@ -121,8 +121,8 @@ TEST_P(QuantizedTest, RandomShapesAndScales) {
     const float factor = std::exp2(static_cast<float>(rng() % 30) - 18);
     const float offset = factor * (static_cast<float>(rng() % 2001) / 100 - 10);
     for (const KvType type : {KvType::kQ8, KvType::kQ4}) {
-      expect_within_half_a_step(
-          type, Rows(kGroupRows, key_dim, value_dim, static_cast<uint32_t>(rng()), factor, offset));
+      expect_within_half_a_scale(
+          type, Rows(kBlockRows, key_dim, value_dim, static_cast<uint32_t>(rng()), factor, offset));
     }
   }
 }
@@ -130,14 +130,14 @@ TEST_P(QuantizedTest, RandomShapesAndScales) {
 TEST_P(QuantizedTest, EqualElementsAreExact) {
   for (const KvType type : {KvType::kQ8, KvType::kQ4}) {
     for (const float x : {0.0F, -0.0F, 1.5F, -65504.0F, 65504.0F, 0x1p-24F}) {
-      Rows rows(kGroupRows, 20, 70, 1);
+      Rows rows(kBlockRows, 20, 70, 1);
       std::fill(rows.keys.begin(), rows.keys.end(), x);
       std::fill(rows.values.begin(), rows.values.end(), x);
       const KvLayout layout{type, 20, 70};
-      std::vector<std::byte> group(layout.group_bytes());
-      pack_group(layout, pack_open(layout, rows).data(), group.data());
-      Rows read(kGroupRows, 20, 70, 0);
-      unpack_group(layout, group.data(), read.k, read.v);
+      std::vector<std::byte> block(layout.block_bytes());
+      pack_block(layout, pack_residual(layout, rows).data(), block.data());
+      Rows read(kBlockRows, 20, 70, 0);
+      unpack_block(layout, block.data(), read.k, read.v);
       EXPECT_EQ(read.keys, rows.keys) << x;
       EXPECT_EQ(read.values, rows.values) << x;
     }
@@ -149,14 +149,14 @@ TEST_P(QuantizedTest, WhatIsNotFiniteStaysVisible) {
   for (const KvType type : {KvType::kQ8, KvType::kQ4}) {
     for (const float x : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), 1e6F}) {
       for (const size_t at : {0, 5, 31}) {
-        Rows rows(kGroupRows, 20, 70, 1);
+        Rows rows(kBlockRows, 20, 70, 1);
         rows.k.row(at)[3] = x;
         rows.v.row(at)[69] = x;
         const KvLayout layout{type, 20, 70};
-        std::vector<std::byte> group(layout.group_bytes());
-        pack_group(layout, pack_open(layout, rows).data(), group.data());
-        Rows read(kGroupRows, 20, 70, 0);
-        unpack_group(layout, group.data(), read.k, read.v);
+        std::vector<std::byte> block(layout.block_bytes());
+        pack_block(layout, pack_residual(layout, rows).data(), block.data());
+        Rows read(kBlockRows, 20, 70, 0);
+        unpack_block(layout, block.data(), read.k, read.v);
         EXPECT_TRUE(std::isnan(read.k.row(at)[3]));
         EXPECT_TRUE(std::isnan(read.v.row(at)[69]));
         EXPECT_TRUE(std::isfinite(read.k.row(at)[2]));
@@ -167,13 +167,13 @@ TEST_P(QuantizedTest, WhatIsNotFiniteStaysVisible) {
 }
 
 TEST_P(QuantizedTest, EveryInstructionSetStoresTheSameBytes) {
-  const Rows rows(kGroupRows, 77, 130, 5);
+  const Rows rows(kBlockRows, 77, 130, 5);
   for (const KvType type : kAllTypes) {
     const KvLayout layout{type, 77, 130};
-    std::vector<std::byte> here(layout.group_bytes()), there(layout.group_bytes());
-    pack_group(layout, pack_open(layout, rows).data(), here.data());
+    std::vector<std::byte> here(layout.block_bytes()), there(layout.block_bytes());
+    pack_block(layout, pack_residual(layout, rows).data(), here.data());
     const testing::ForcedSimdTarget other(testing::simd_targets().back());
-    pack_group(layout, pack_open(layout, rows).data(), there.data());
+    pack_block(layout, pack_residual(layout, rows).data(), there.data());
     EXPECT_EQ(here, there) << kv_type_name(type);
   }
 }
@@ -324,7 +324,7 @@ TEST(StoredRows, RandomCallsKeepWhatTheyWereGiven) {
       const size_t kv_head = h * kv_heads / expected.size();
       for (size_t i = 0; i < expected[h].size(); ++i) {
         const auto row = static_cast<size_t>(expected[h][i]);
-        // A range of normal numbers rarely exceeds 8; half a step of it is 0.27 with 4 bits.
+        // A range of normal numbers rarely exceeds 8; half a scale of it is 0.27 with 4 bits.
         const double tolerance = type == KvType::kQ4 ? 0.4 : type == KvType::kQ8 ? 0.025 : 0;
         for (size_t c = 0; c < key_dim; ++c) {
           ASSERT_NEAR(held.keys[i * key_dim + c], keys.row(kv_head, row)[c], tolerance);

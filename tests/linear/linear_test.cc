@@ -161,7 +161,7 @@ TEST_P(LinearTest, MultipliesDenseAndStored) {
     ASSERT_EQ(linear.rows(), rows);
     ASSERT_EQ(linear.cols(), kCols);
     AlignedVector<float> storage;
-    const Matrix<const float> dense = linear.densify(storage);
+    const Matrix<const float> dense = linear.dequantize(storage);
     const auto floats = weight.floats();
     ASSERT_TRUE(std::equal(floats.begin(), floats.end(), dense.data));
     for (const size_t x_rows : {1, 2, 7}) {
@@ -272,7 +272,7 @@ TEST_F(LinearPartsTest, StackedPartsOfDifferentTypes) {
     if (stored) {
       linear.multiply_stored(input, output);
     } else {
-      multiply_dense(input, linear.densify(storage), output);
+      multiply_dense(input, linear.dequantize(storage), output);
     }
     for (size_t i = 0; i < kRows; ++i) {
       for (size_t r = 0; r < stride; ++r) {
@@ -301,7 +301,7 @@ TEST_F(LinearPartsTest, ThreadsDoNotChangeABit) {
       std::vector<float> dense(stored.size());
       linear.multiply_stored({x.data(), rows, kCols}, {stored.data(), rows, linear.rows()});
       AlignedVector<float> storage;
-      multiply_dense({x.data(), rows, kCols}, linear.densify(storage),
+      multiply_dense({x.data(), rows, kCols}, linear.dequantize(storage),
                      {dense.data(), rows, linear.rows()});
       results.push_back(stored);
       results.push_back(dense);
@@ -333,7 +333,7 @@ TEST_F(LinearPartsTest, RowsDoNotDependOnEachOther) {
 TEST_F(LinearPartsTest, FloatWeightsAreUsedWhereTheyLie) {
   const StoredWeight weight(GGML_TYPE_F32, 3, kCols);
   AlignedVector<float> storage;
-  EXPECT_EQ(Linear({weight.view()}).densify(storage).data, weight.view().data);
+  EXPECT_EQ(Linear({weight.view()}).dequantize(storage).data, weight.view().data);
   EXPECT_TRUE(storage.empty());
 }
 
@@ -360,7 +360,7 @@ TEST(Linear, OfAFileIsTheSameBeforeAndAfterItIsPacked) {
     in_file.multiply_stored({x.data(), 1, kCols}, {y.data(), 1, kRows}, StoredProduct::kRounded);
     EXPECT_EQ(y, expected);
     AlignedVector<float> storage;
-    const auto dense = in_file.densify(storage);
+    const auto dense = in_file.dequantize(storage);
     EXPECT_TRUE(std::equal(storage.begin(), storage.end(), stored.floats().begin()));
     EXPECT_EQ(dense.rows, kRows);
     in_file.release_file();

@@ -14,7 +14,7 @@
 #include <tuple>
 #include <vector>
 
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -75,7 +75,7 @@ std::vector<int64_t> targets_with_vnni() {
   std::vector<int64_t> targets;
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
-    if (has_byte_products()) targets.push_back(target);
+    if (has_int8_dot()) targets.push_back(target);
   }
   if (targets.empty()) targets.push_back(testing::simd_targets().front());
   return targets;
@@ -157,7 +157,7 @@ TEST_P(PackedWeightTest, PassesOnWhatIsNoNumber) {
 }
 
 TEST(PackedWeight, IsForTypesAndProcessorsThatHaveIt) {
-  EXPECT_EQ(PackedWeight::supports(GGML_TYPE_Q4_1), has_byte_products());
+  EXPECT_EQ(PackedWeight::supports(GGML_TYPE_Q4_1), has_int8_dot());
   EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_Q3_K));
   EXPECT_FALSE(PackedWeight::supports(GGML_TYPE_F16));
 }

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 #include "base/threads.h"
 #include "linear/int8_weight.h"
 #include "linear/linear_precision.h"
@@ -93,7 +93,7 @@ TEST_P(PromptWeightTest, StaysWithinItsRounding) {
   weight.multiply(inputs, {y.data(), kInputs, linear_.rows(), stride});
 
   AlignedVector<float> storage;
-  const Matrix<const float> w = linear_.densify(storage);
+  const Matrix<const float> w = linear_.dequantize(storage);
   double error = 0;
   double norm = 0;
   for (size_t i = 0; i < kInputs; i += 43) {
@@ -189,7 +189,7 @@ std::vector<double> rounded(const float* row, size_t n) {
 TEST(Int8Weights, MultiplyWhatIsRoundedOnEveryInstructionSet) {
   for (const int64_t target : testing::simd_targets()) {
     const testing::ForcedSimdTarget forced(target);
-    if (!has_byte_products()) continue;
+    if (!has_int8_dot()) continue;
     SCOPED_TRACE(testing::simd_target_name(target));
     for (const auto& [n, rows, cols] : {std::array<size_t, 3>{1, 1, 1},
                                         {5, 31, 33},
@@ -224,7 +224,7 @@ TEST(Int8Weights, MultiplyWhatIsRoundedOnEveryInstructionSet) {
 }
 
 TEST(Int8Weights, AllOfTheOutputsOfOneRowOfWeightsShowWhatIsNoNumber) {
-  if (!has_byte_products()) GTEST_SKIP() << "not on this processor";
+  if (!has_int8_dot()) GTEST_SKIP() << "not on this processor";
   auto w = normal_floats(40 * 64, 8);
   w[35 * 64 + 3] = std::numeric_limits<float>::quiet_NaN();
   Int8Weight weight;

@@ -133,7 +133,7 @@ class Planner {
   }
 
  private:
-  // Of the logits: their variance is `width` times that of the unembedding, which may be the
+  // Of the logits: their variance is `width` times that of the lm_head, which may be the
   // embedding table.
   static constexpr double kLogitDeviation = 3;
   // Of queries and keys; that of attention's logits is the square. With 2, a row over 300 tokens

@@ -1,16 +1,16 @@
 // Products of bytes with sums in 32 bits (VPDPBUSD), which Highway 1.0 has no name for. Included
-// once per SIMD target; where RESTKV_BYTE_PRODUCTS is 0 there are none.
+// once per SIMD target; where RESTKV_INT8_DOT is 0 there are none.
 //
 // The instruction multiplies four unsigned bytes with four signed ones and adds all four products
 // to a number of 32 bits. Codes of both signs become unsigned by adding kByteOffset, so a sum of
 // products is too large by kByteOffset times the sum of the signed side: what a sum must begin
 // with.
 
-#if defined(RESTKV_BASE_BYTE_PRODUCTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef RESTKV_BASE_BYTE_PRODUCTS_INL_H_
-#undef RESTKV_BASE_BYTE_PRODUCTS_INL_H_
+#if defined(RESTKV_BASE_INT8_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef RESTKV_BASE_INT8_DOT_INL_H_
+#undef RESTKV_BASE_INT8_DOT_INL_H_
 #else
-#define RESTKV_BASE_BYTE_PRODUCTS_INL_H_
+#define RESTKV_BASE_INT8_DOT_INL_H_
 #endif
 
 #include <algorithm>
@@ -22,16 +22,16 @@
 #include "base/gemm-inl.h"
 #include "hwy/highway.h"
 
-#undef RESTKV_BYTE_PRODUCTS
+#undef RESTKV_INT8_DOT
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-#define RESTKV_BYTE_PRODUCTS 1
+#define RESTKV_INT8_DOT 1
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using ByteSumTag = hn::ScalableTag<int32_t>;
-using ByteSums = hn::Vec<ByteSumTag>;
+using Int8SumTag = hn::ScalableTag<int32_t>;
+using Int8Sums = hn::Vec<Int8SumTag>;
 
 inline constexpr int kByteOffset = 128;
 
@@ -47,7 +47,7 @@ HWY_INLINE hn::Vec<hn::RebindToSigned<D>> NearestProduct(D d, V x, V factor) {
 /// Bytes of the four vectors' numbers, one after the other; kSigned: from -128 to 127, else from 0
 /// to 255. A third of what four demotions take.
 template <bool kSigned>
-HWY_INLINE ByteSums DemoteFour(const ByteSums (&v)[4]) {
+HWY_INLINE Int8Sums DemoteFour(const Int8Sums (&v)[4]) {
 #if HWY_TARGET == HWY_AVX2
   const auto first = _mm256_packs_epi32(v[0].raw, v[1].raw);
   const auto second = _mm256_packs_epi32(v[2].raw, v[3].raw);
@@ -55,34 +55,34 @@ HWY_INLINE ByteSums DemoteFour(const ByteSums (&v)[4]) {
       kSigned ? _mm256_packs_epi16(first, second) : _mm256_packus_epi16(first, second);
   // In every block of 128 bits now come four bytes of each vector.
   const auto order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  return ByteSums{_mm256_permutevar8x32_epi32(bytes, order)};
+  return Int8Sums{_mm256_permutevar8x32_epi32(bytes, order)};
 #else
   const auto first = _mm512_packs_epi32(v[0].raw, v[1].raw);
   const auto second = _mm512_packs_epi32(v[2].raw, v[3].raw);
   const auto bytes =
       kSigned ? _mm512_packs_epi16(first, second) : _mm512_packus_epi16(first, second);
   const auto order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return ByteSums{_mm512_permutexvar_epi32(order, bytes)};
+  return Int8Sums{_mm512_permutexvar_epi32(order, bytes)};
 #endif
 }
 
 /// Bits of |x|, which are ordered like the numbers, NaN above infinity.
-HWY_INLINE ByteSums Magnitude(const float* x) {
-  const ByteSumTag di;
+HWY_INLINE Int8Sums Magnitude(const float* x) {
+  const Int8SumTag di;
   return hn::And(hn::LoadU(di, reinterpret_cast<const int32_t*>(x)), hn::Set(di, 0x7FFFFFFF));
 }
 inline constexpr int32_t kInfiniteMagnitude = 0x7F800000;
-inline constexpr float kLargestByte = 127.0F;
+inline constexpr float kLargestInt8 = 127.0F;
 
-/// Rounds x[0..n) to whole numbers of -127 to 127 times a step that fits the largest of
+/// Rounds x[0..n) to whole numbers of -127 to 127 times a scale that fits the largest of
 /// them, which is returned: NaN if some number is infinite or NaN, so that products still show it.
-/// codes[0..n) are the whole numbers; `sum`, if asked for, is their sum times -kByteOffset.
-HWY_INLINE float RoundToBytes(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT codes,
-                              int32_t* HWY_RESTRICT sum = nullptr) {
+/// quants[0..n) are the whole numbers; `sum`, if asked for, is their sum times -kByteOffset.
+HWY_INLINE float RoundToInt8(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT quants,
+                             int32_t* HWY_RESTRICT sum = nullptr) {
   const hn::ScalableTag<float> d;
   const hn::Rebind<int8_t, decltype(d)> d8;
-  const ByteSumTag di;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+  const Int8SumTag di;
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
   const size_t whole = n / kLanes * kLanes;
   HWY_ALIGN float rest[kLanes] = {};
   std::copy_n(x + whole, n - whole, rest);
@@ -90,34 +90,34 @@ HWY_INLINE float RoundToBytes(const float* HWY_RESTRICT x, size_t n, int8_t* HWY
   for (size_t i = 0; i < whole; i += kLanes) tops = hn::Max(tops, Magnitude(x + i));
   const int32_t magnitude = hn::GetLane(hn::MaxOfLanes(di, tops));
   if (HWY_UNLIKELY(magnitude >= kInfiniteMagnitude)) {
-    std::fill_n(codes, n, int8_t{0});
+    std::fill_n(quants, n, int8_t{0});
     if (sum != nullptr) *sum = 0;
     return std::numeric_limits<float>::quiet_NaN();
   }
   float top;
   std::memcpy(&top, &magnitude, sizeof(top));
-  const auto inverse = hn::Set(d, top > 0 ? kLargestByte / top : 0.0F);  // of 0 all becomes 0
+  const auto inverse = hn::Set(d, top > 0 ? kLargestInt8 / top : 0.0F);  // of 0 all becomes 0
   auto total = hn::Zero(di);
   const auto round = [&](const float* from) HWY_ATTR {
-    const auto code = NearestProduct(d, hn::LoadU(d, from), inverse);
-    total = hn::Add(total, code);
-    return hn::DemoteTo(d8, code);
+    const auto quant = NearestProduct(d, hn::LoadU(d, from), inverse);
+    total = hn::Add(total, quant);
+    return hn::DemoteTo(d8, quant);
   };
-  for (size_t i = 0; i < whole; i += kLanes) hn::StoreU(round(x + i), d8, codes + i);
+  for (size_t i = 0; i < whole; i += kLanes) hn::StoreU(round(x + i), d8, quants + i);
   if (whole < n) {
     HWY_ALIGN int8_t last[kLanes];
     hn::StoreU(round(rest), d8, last);
-    std::copy_n(last, n - whole, codes + whole);
+    std::copy_n(last, n - whole, quants + whole);
   }
   if (sum != nullptr) *sum = -kByteOffset * hn::GetLane(hn::SumOfLanes(di, total));
-  return top / kLargestByte;
+  return top / kLargestInt8;
 }
 
 /// Lane i of the result, for i < 4: all lanes of v[i], reduced by an associative operation.
 template <class Operation>
-HWY_INLINE hn::Vec128<int32_t> ReduceFour(const ByteSums (&v)[4], const Operation& both) {
-  const ByteSumTag d;
-  const hn::RepartitionToWide<ByteSumTag> pairs;
+HWY_INLINE hn::Vec128<int32_t> ReduceFour(const Int8Sums (&v)[4], const Operation& both) {
+  const Int8SumTag d;
+  const hn::RepartitionToWide<Int8SumTag> pairs;
   const auto first = both(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1]));
   const auto second = both(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3]));
   const auto low =
@@ -125,7 +125,7 @@ HWY_INLINE hn::Vec128<int32_t> ReduceFour(const ByteSums (&v)[4], const Operatio
   const auto high =
       hn::InterleaveUpper(pairs, hn::BitCast(pairs, first), hn::BitCast(pairs, second));
   const auto fours = both(hn::BitCast(d, low), hn::BitCast(d, high));
-  const hn::Half<ByteSumTag> dh;
+  const hn::Half<Int8SumTag> dh;
   const auto halves = both(hn::LowerHalf(dh, fours), hn::UpperHalf(dh, fours));
 #if HWY_TARGET == HWY_AVX2
   return halves;
@@ -136,17 +136,17 @@ HWY_INLINE hn::Vec128<int32_t> ReduceFour(const ByteSums (&v)[4], const Operatio
 }
 
 /// The same for four rows of x at once, `x_stride` apart, in half the time; n is a multiple of four
-/// vectors, or two with codes_stride == n. codes of rows are `codes_stride` apart; steps[4] and
+/// vectors, or two with quants_stride == n. quants of rows are `quants_stride` apart; scales[4] and
 /// sums[4], which may be null, lie side by side.
-HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, size_t n,
-                                 int8_t* HWY_RESTRICT codes, size_t codes_stride,
-                                 float* HWY_RESTRICT steps, int32_t* HWY_RESTRICT sums = nullptr) {
+HWY_INLINE void RoundFourToInt8(const float* HWY_RESTRICT x, size_t x_stride, size_t n,
+                                int8_t* HWY_RESTRICT quants, size_t quants_stride,
+                                float* HWY_RESTRICT scales, int32_t* HWY_RESTRICT sums = nullptr) {
   const hn::ScalableTag<float> d;
-  const ByteSumTag di;
+  const Int8SumTag di;
   const hn::Full128<int32_t> di4;
   const hn::Full128<float> d4;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
-  ByteSums tops[4];
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
+  Int8Sums tops[4];
   for (size_t r = 0; r < 4; ++r) {
     tops[r] = Magnitude(x + r * x_stride);
     for (size_t i = kLanes; i < n; i += kLanes) {
@@ -156,40 +156,40 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
   const auto magnitude = ReduceFour(tops, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
   if (HWY_UNLIKELY(!hn::AllTrue(di4, hn::Lt(magnitude, hn::Set(di4, kInfiniteMagnitude))))) {
     for (size_t r = 0; r < 4; ++r) {
-      steps[r] = RoundToBytes(x + r * x_stride, n, codes + r * codes_stride,
+      scales[r] = RoundToInt8(x + r * x_stride, n, quants + r * quants_stride,
                               sums != nullptr ? sums + r : nullptr);
     }
     return;
   }
   const auto top = hn::BitCast(d4, magnitude);
   HWY_ALIGN float inverse[4];
-  hn::Store(hn::IfThenElseZero(hn::Gt(top, hn::Zero(d4)), hn::Div(hn::Set(d4, kLargestByte), top)),
+  hn::Store(hn::IfThenElseZero(hn::Gt(top, hn::Zero(d4)), hn::Div(hn::Set(d4, kLargestInt8), top)),
             d4, inverse);
-  hn::StoreU(hn::Div(top, hn::Set(d4, kLargestByte)), d4, steps);
-  ByteSums totals[4];
+  hn::StoreU(hn::Div(top, hn::Set(d4, kLargestInt8)), d4, scales);
+  Int8Sums totals[4];
   const auto round = [&](size_t r, size_t i) HWY_ATTR {
     return NearestProduct(d, hn::LoadU(d, x + r * x_stride + i), hn::Set(d, inverse[r]));
   };
-  const auto store = [&](const ByteSums(&code)[4], int8_t* to) HWY_ATTR {
-    hn::StoreU(DemoteFour<true>(code), di, reinterpret_cast<int32_t*>(to));
+  const auto store = [&](const Int8Sums(&quant)[4], int8_t* to) HWY_ATTR {
+    hn::StoreU(DemoteFour<true>(quant), di, reinterpret_cast<int32_t*>(to));
   };
-  if (n == 2 * kLanes) {  // two rows make a vector of codes
+  if (n == 2 * kLanes) {  // two rows make a vector of quants
     for (size_t r = 0; r < 4; r += 2) {
-      const ByteSums code[4] = {round(r, 0), round(r, kLanes), round(r + 1, 0),
-                                round(r + 1, kLanes)};
-      totals[r] = hn::Add(code[0], code[1]);
-      totals[r + 1] = hn::Add(code[2], code[3]);
-      store(code, codes + r * codes_stride);
+      const Int8Sums quant[4] = {round(r, 0), round(r, kLanes), round(r + 1, 0),
+                                 round(r + 1, kLanes)};
+      totals[r] = hn::Add(quant[0], quant[1]);
+      totals[r + 1] = hn::Add(quant[2], quant[3]);
+      store(quant, quants + r * quants_stride);
     }
   } else {
     for (size_t r = 0; r < 4; ++r) {
       totals[r] = hn::Zero(di);
       for (size_t i = 0; i < n; i += 4 * kLanes) {
-        const ByteSums code[4] = {round(r, i), round(r, i + kLanes), round(r, i + 2 * kLanes),
-                                  round(r, i + 3 * kLanes)};
+        const Int8Sums quant[4] = {round(r, i), round(r, i + kLanes), round(r, i + 2 * kLanes),
+                                   round(r, i + 3 * kLanes)};
         totals[r] =
-            hn::Add(totals[r], hn::Add(hn::Add(code[0], code[1]), hn::Add(code[2], code[3])));
-        store(code, codes + r * codes_stride + i);
+            hn::Add(totals[r], hn::Add(hn::Add(quant[0], quant[1]), hn::Add(quant[2], quant[3])));
+        store(quant, quants + r * quants_stride + i);
       }
     }
   }
@@ -199,20 +199,20 @@ HWY_INLINE void RoundFourToBytes(const float* HWY_RESTRICT x, size_t x_stride, s
   hn::StoreU(hn::Neg(hn::ShiftLeft<7>(total)), di4, sums);
 }
 
-/// Rounds n numbers in blocks of kBlock, each with its own step; what is missing in the last one
+/// Rounds n numbers in blocks of kBlock, each with its own scale; what is missing in the last one
 /// counts as 0. `sums` may be null.
 template <size_t kBlock>
-HWY_INLINE void RoundBlocksToBytes(const float* HWY_RESTRICT x, size_t n,
-                                   int8_t* HWY_RESTRICT codes, float* HWY_RESTRICT steps,
-                                   int32_t* HWY_RESTRICT sums) {
+HWY_INLINE void RoundBlocksToInt8(const float* HWY_RESTRICT x, size_t n,
+                                  int8_t* HWY_RESTRICT quants, float* HWY_RESTRICT scales,
+                                  int32_t* HWY_RESTRICT sums) {
   size_t b = 0;
   for (; (b + 4) * kBlock <= n; b += 4) {
-    RoundFourToBytes(x + b * kBlock, kBlock, kBlock, codes + b * kBlock, kBlock, steps + b,
-                     sums != nullptr ? sums + b : nullptr);
+    RoundFourToInt8(x + b * kBlock, kBlock, kBlock, quants + b * kBlock, kBlock, scales + b,
+                    sums != nullptr ? sums + b : nullptr);
   }
   const auto round = [&](const float* block) HWY_ATTR {
-    steps[b] =
-        RoundToBytes(block, kBlock, codes + b * kBlock, sums != nullptr ? sums + b : nullptr);
+    scales[b] =
+        RoundToInt8(block, kBlock, quants + b * kBlock, sums != nullptr ? sums + b : nullptr);
   };
   for (; (b + 1) * kBlock <= n; ++b) round(x + b * kBlock);
   if (b * kBlock == n) return;
@@ -221,10 +221,10 @@ HWY_INLINE void RoundBlocksToBytes(const float* HWY_RESTRICT x, size_t n,
   round(last);
 }
 
-/// out [bytes / 4][kColumns][4] = codes [kColumns, bytes], offset: what `ByteFactors` calls B.
+/// out [bytes / 4][kColumns][4] = quants [kColumns, bytes], offset: what `Int8Factors` calls B.
 /// `bytes` is a multiple of 4.
 template <size_t kColumns>
-HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT codes, size_t bytes,
+HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT quants, size_t bytes,
                                 uint8_t* HWY_RESTRICT out) {
   size_t k = 0;
 #if HWY_TARGET != HWY_AVX2
@@ -235,7 +235,7 @@ HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT codes, size_t bytes,
       hn::Vec512<uint32_t> block[16];
 #pragma GCC unroll 16
       for (size_t i = 0; i < 16; ++i) {
-        const int8_t* from = codes + (r + i) * bytes + k;
+        const int8_t* from = quants + (r + i) * bytes + k;
         block[i] =
             hn::Xor(hn::LoadU(d, reinterpret_cast<const uint32_t*>(from)), hn::Set(d, 0x80808080U));
       }
@@ -251,7 +251,7 @@ HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT codes, size_t bytes,
   for (; k < bytes; k += 4) {
     for (size_t r = 0; r < kColumns; ++r) {
       uint32_t four;
-      std::memcpy(&four, codes + r * bytes + k, sizeof(four));
+      std::memcpy(&four, quants + r * bytes + k, sizeof(four));
       four ^= 0x80808080U;
       std::memcpy(out + k * kColumns + r * 4, &four, sizeof(four));
     }
@@ -259,12 +259,12 @@ HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT codes, size_t bytes,
 }
 
 /// Compilers keep arrays of these in registers, those of Highway's vectors they do not always.
-using RawByteSums = decltype(ByteSums::raw);
+using RawInt8Sums = decltype(Int8Sums::raw);
 
 /// sums[i] += unsigned bytes 4 i to 4 i + 3 of a, times the signed ones of b. The instruction
 /// writes over its first operand; told so in this way, GCC 12 leaves a tile's sums where they are,
 /// instead of copying them to and fro, which takes half of the time.
-HWY_INLINE RawByteSums AddByteProducts(RawByteSums sums, RawByteSums a, RawByteSums b) {
+HWY_INLINE RawInt8Sums AddInt8Dot(RawInt8Sums sums, RawInt8Sums a, RawInt8Sums b) {
 #if HWY_TARGET == HWY_AVX2
   __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(a), "x"(b));
 #else
@@ -273,41 +273,42 @@ HWY_INLINE RawByteSums AddByteProducts(RawByteSums sums, RawByteSums a, RawByteS
   return sums;
 }
 
-/// Which side of a product has its codes offset.
+/// Which side of a product has its quants offset.
 enum class OffsetSide { kA, kB };
 
-/// Factors of C = A * B^T in 8 bits, a number being its code times a step: A [rows, 4 fours], B
+/// Factors of C = A * B^T in 8 bits, a number being its quant times a scale: A [rows, 4 fours], B
 /// [fours][columns][4], which is four neighbours of one column after those of the one before.
-struct ByteFactors {
+struct Int8Factors {
   size_t fours;  ///< Products that are summed over, in fours.
   const uint8_t* a;
   size_t a_stride;        ///< Bytes from row to row.
-  const float* a_steps;   ///< One for each row, every `steps_stride`.
-  const int32_t* a_sums;  ///< Likewise, if B is offset: sums of the row's codes times -kByteOffset.
-  size_t steps_stride;
+  const float* a_scales;  ///< One for each row, every `scale_stride`.
+  const int32_t*
+      a_sums;  ///< Likewise, if B is offset: sums of the row's quants times -kByteOffset.
+  size_t scale_stride;
   const uint8_t* b;
-  size_t b_stride;       ///< Bytes from four to four.
-  const float* b_steps;  ///< One for each column.
+  size_t b_stride;        ///< Bytes from four to four.
+  const float* b_scales;  ///< One for each column.
 };
 
 /// Sums of products of kRows rows with kVectors vectors of columns, in registers.
 template <OffsetSide kOffset, size_t kRows, size_t kVectors>
-HWY_INLINE void ByteTileSums(const ByteFactors& f, size_t column,
-                             RawByteSums (&sum)[kRows][kVectors]) {
-  const ByteSumTag di;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+HWY_INLINE void Int8TileSums(const Int8Factors& f, size_t column,
+                             RawInt8Sums (&sum)[kRows][kVectors]) {
+  const Int8SumTag di;
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
-      sum[i][j] = kOffset == OffsetSide::kB ? hn::Set(di, f.a_sums[i * f.steps_stride]).raw
+      sum[i][j] = kOffset == OffsetSide::kB ? hn::Set(di, f.a_sums[i * f.scale_stride]).raw
                                             : hn::Zero(di).raw;
     }
   }
   const uint8_t* HWY_RESTRICT a = f.a;
   const uint8_t* HWY_RESTRICT b = f.b + column * 4;
   for (size_t k = 0; k < f.fours; ++k, a += 4, b += f.b_stride) {
-    RawByteSums columns[kVectors];
+    RawInt8Sums columns[kVectors];
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
       columns[j] = hn::LoadU(di, reinterpret_cast<const int32_t*>(b + j * kLanes * 4)).raw;
@@ -316,11 +317,11 @@ HWY_INLINE void ByteTileSums(const ByteFactors& f, size_t column,
     for (size_t i = 0; i < kRows; ++i) {
       int32_t four;
       std::memcpy(&four, a + i * f.a_stride, sizeof(four));
-      const RawByteSums row = hn::Set(di, four).raw;
+      const RawInt8Sums row = hn::Set(di, four).raw;
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
-        sum[i][j] = kOffset == OffsetSide::kA ? AddByteProducts(sum[i][j], row, columns[j])
-                                              : AddByteProducts(sum[i][j], columns[j], row);
+        sum[i][j] = kOffset == OffsetSide::kA ? AddInt8Dot(sum[i][j], row, columns[j])
+                                              : AddInt8Dot(sum[i][j], columns[j], row);
       }
     }
   }
@@ -328,25 +329,27 @@ HWY_INLINE void ByteTileSums(const ByteFactors& f, size_t column,
 
 /// kRows x kVectors vectors of C = A * B (+ C), sums in registers.
 template <OffsetSide kOffset, bool kAccumulate, size_t kRows, size_t kVectors>
-HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_RESTRICT c,
+HWY_INLINE void Int8TileProduct(const Int8Factors& f, size_t column, float* HWY_RESTRICT c,
                                 size_t c_stride) {
-  const hn::RebindToFloat<ByteSumTag> d;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
-  RawByteSums sum[kRows][kVectors];
-  ByteTileSums<kOffset>(f, column, sum);
-  hn::Vec<decltype(d)> b_steps[kVectors];
+  const hn::RebindToFloat<Int8SumTag> d;
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
+  RawInt8Sums sum[kRows][kVectors];
+  Int8TileSums<kOffset>(f, column, sum);
+  hn::Vec<decltype(d)> b_scales[kVectors];
 #pragma GCC unroll 8
-  for (size_t j = 0; j < kVectors; ++j) b_steps[j] = hn::LoadU(d, f.b_steps + column + j * kLanes);
+  for (size_t j = 0; j < kVectors; ++j)
+    b_scales[j] = hn::LoadU(d, f.b_scales + column + j * kLanes);
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
-    const auto a_step = hn::Set(d, f.a_steps[i * f.steps_stride]);
+    const auto a_scale = hn::Set(d, f.a_scales[i * f.scale_stride]);
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
       float* to = c + i * c_stride + j * kLanes;
-      const auto product = hn::ConvertTo(d, ByteSums{sum[i][j]});
-      const auto step = hn::Mul(a_step, b_steps[j]);
-      hn::StoreU(kAccumulate ? hn::MulAdd(product, step, hn::LoadU(d, to)) : hn::Mul(product, step),
-                 d, to);
+      const auto product = hn::ConvertTo(d, Int8Sums{sum[i][j]});
+      const auto scale = hn::Mul(a_scale, b_scales[j]);
+      hn::StoreU(
+          kAccumulate ? hn::MulAdd(product, scale, hn::LoadU(d, to)) : hn::Mul(product, scale), d,
+          to);
     }
   }
 }
@@ -354,27 +357,27 @@ HWY_INLINE void ByteTileProduct(const ByteFactors& f, size_t column, float* HWY_
 /// squares[column] += sum over kRows rows of (A * B - point[row])^2, without storing A * B; B is
 /// offset.
 template <size_t kRows, size_t kVectors>
-HWY_INLINE void AddByteTileSquares(const ByteFactors& f, size_t column,
+HWY_INLINE void AddInt8TileSquares(const Int8Factors& f, size_t column,
                                    const float* HWY_RESTRICT point, float* HWY_RESTRICT squares) {
-  const hn::RebindToFloat<ByteSumTag> d;
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
-  RawByteSums sum[kRows][kVectors];
-  ByteTileSums<OffsetSide::kB>(f, column, sum);
-  hn::Vec<decltype(d)> b_steps[kVectors];
+  const hn::RebindToFloat<Int8SumTag> d;
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
+  RawInt8Sums sum[kRows][kVectors];
+  Int8TileSums<OffsetSide::kB>(f, column, sum);
+  hn::Vec<decltype(d)> b_scales[kVectors];
   hn::Vec<decltype(d)> square[kVectors];
 #pragma GCC unroll 8
   for (size_t j = 0; j < kVectors; ++j) {
-    b_steps[j] = hn::LoadU(d, f.b_steps + column + j * kLanes);
+    b_scales[j] = hn::LoadU(d, f.b_scales + column + j * kLanes);
     square[j] = hn::LoadU(d, squares + column + j * kLanes);
   }
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
-    const auto a_step = hn::Set(d, f.a_steps[i * f.steps_stride]);
+    const auto a_scale = hn::Set(d, f.a_scales[i * f.scale_stride]);
     const auto coordinate = hn::Set(d, point[i]);
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
-      const auto product = hn::ConvertTo(d, ByteSums{sum[i][j]});
-      const auto difference = hn::MulSub(product, hn::Mul(a_step, b_steps[j]), coordinate);
+      const auto product = hn::ConvertTo(d, Int8Sums{sum[i][j]});
+      const auto difference = hn::MulSub(product, hn::Mul(a_scale, b_scales[j]), coordinate);
       square[j] = hn::MulAdd(difference, difference, square[j]);
     }
   }
@@ -386,22 +389,22 @@ HWY_INLINE void AddByteTileSquares(const ByteFactors& f, size_t column,
 
 /// kRows rows of C = A * B (+ C); `columns` is a multiple of the vector length.
 template <OffsetSide kOffset, bool kAccumulate, size_t kRows>
-inline HWY_NOINLINE void ByteStripProduct(const ByteFactors& f, size_t columns,
+inline HWY_NOINLINE void Int8StripProduct(const Int8Factors& f, size_t columns,
                                           float* HWY_RESTRICT c, size_t c_stride) {
-  constexpr size_t kLanes = hn::MaxLanes(ByteSumTag());
+  constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
   size_t j = 0;
   for (; j + kTileVectors * kLanes <= columns; j += kTileVectors * kLanes) {
-    ByteTileProduct<kOffset, kAccumulate, kRows, kTileVectors>(f, j, c + j, c_stride);
+    Int8TileProduct<kOffset, kAccumulate, kRows, kTileVectors>(f, j, c + j, c_stride);
   }
   for (; j < columns; j += kLanes) {
-    ByteTileProduct<kOffset, kAccumulate, kRows, 1>(f, j, c + j, c_stride);
+    Int8TileProduct<kOffset, kAccumulate, kRows, 1>(f, j, c + j, c_stride);
   }
 }
 
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #else
-#define RESTKV_BYTE_PRODUCTS 0
+#define RESTKV_INT8_DOT 0
 #endif
 
 #endif

@@ -1,4 +1,4 @@
-#include "base/byte_products.h"
+#include "base/int8_dot.h"
 
 #include "hwy/base.h"
 
@@ -7,14 +7,14 @@
 #endif
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "base/byte_products.cc"
+#define HWY_TARGET_INCLUDE "base/int8_dot.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-bool HasByteProducts() {
+bool HasInt8Dot() {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   return __builtin_cpu_supports("avx512vnni") != 0;
 #elif HWY_TARGET == HWY_AVX2
@@ -39,7 +39,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace restkv {
-HWY_EXPORT(HasByteProducts);
-bool has_byte_products() { return HWY_DYNAMIC_DISPATCH(HasByteProducts)(); }
+HWY_EXPORT(HasInt8Dot);
+bool has_int8_dot() { return HWY_DYNAMIC_DISPATCH(HasInt8Dot)(); }
 }  // namespace restkv
 #endif  // HWY_ONCE
