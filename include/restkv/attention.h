@@ -20,34 +20,37 @@ struct AttentionOptions {
   AttentionPrecision precision = AttentionPrecision::kF32;  ///< Read by `prefill_attention` only.
 };
 
-/// Side of the tiles that a `TileMask` speaks of.
+/// Rows and columns of a tile of `TileMask`.
 inline constexpr size_t kMaskTile = 64;
 
-/// What block-sparse attention computes: [query_heads, blocks, tiles], block b of queries being
-/// rows [64 b, 64 b + 64) of the call, tile t rows [64 t, 64 t + 64) of the keys. A tile is left
-/// out where the byte is 0, unless it reaches the positions of the block itself. No data: all
-/// tiles.
+/// The tiles that block-sparse attention computes: [query_heads, blocks, tiles]. Block b holds the
+/// rows [64 b, 64 b + 64) of the queries, tile t the rows [64 t, 64 t + 64) of the keys. A tile is
+/// skipped where the byte is 0, unless it reaches the positions of the block itself. An empty mask
+/// keeps all tiles.
 using TileMask = Heads<const uint8_t>;
 
-/// Causal attention of a block of prompt positions over all positions up to it.
+/// Causal attention of a block of prompt positions over all positions up to it. Computes tiles with
+/// an online softmax in float32 (FlashAttention, Dao et al. 2022) and stores no m x n matrix.
 ///
-/// queries [query_heads, m, d]: row i stands at position `first + i`; keys [kv_heads, >= first + m,
-/// d]; values [kv_heads, >= first + m, dv]; out [query_heads, m, dv]. Query head h reads KV head
-/// h / (query_heads / kv_heads). Online softmax in float32, tiles in cache, no m x n matrix.
-/// With `AttentionPrecision::kBf16` a logit is off by about 2^-9 sum over c of |q_c k_c| times the
-/// scale, a weight and a value by 2^-9 of it.
-/// If `lse` [query_heads, m] is given, it receives the logarithm of each row's softmax
-/// denominator: log(sum over j of exp(z_j)), z the logits.
-/// With a `mask`, softmax and denominator are those of the keys in kept tiles. A mask that keeps
-/// all tiles changes no bit of the result. Needs `causal`. Throws `Error`: kInvalidArgument if
-/// shapes do not fit, kUnsupported if the processor has no instructions for the precision.
+/// queries [query_heads, m, d]: row i has position `first + i`; keys [kv_heads, >= first + m, d];
+/// values [kv_heads, >= first + m, dv]; out [query_heads, m, dv]. Query head h reads KV head
+/// h / (query_heads / kv_heads).
+///
+/// With `AttentionPrecision::kBf16` the error of a logit is about 2^-9 sum over c of |q_c k_c|
+/// times the scale; weights and values have a relative error of 2^-9. `lse` [query_heads, m], if
+/// given, receives the logarithm of each row's softmax denominator: log(sum over j of exp(z_j)) of
+/// the logits z. With a `mask`, softmax and denominator cover the keys of kept tiles only. A mask
+/// that keeps all tiles changes no bit of the result. A mask needs `causal`.
+///
+/// Throws `Error`: kInvalidArgument if shapes do not fit, kUnsupported if the processor has no
+/// instructions for the precision.
 void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
                        Heads<float> out, Matrix<float> lse = {}, const TileMask& mask = {});
 
-/// Adds the attention that every position received from a block of queries: sums[h][j] += sum over
-/// rows i of exp(z_ij - lse[h][i]). Called for block after block, it gives the column sums of
-/// the attention matrix in O(query_heads * n) memory.
+/// Adds the attention that every position receives from a block of queries: sums[h][j] += sum over
+/// rows i of exp(z_ij - lse[h][i]). Calls for all blocks give the column sums of the attention
+/// matrix in O(query_heads * n) memory.
 ///
 /// Shapes, options and mask as in `prefill_attention`, which computes `lse` [query_heads, m];
 /// sums [query_heads, >= first + m] (without `causal`: >= keys.rows). Throws `Error`
@@ -56,9 +59,9 @@ void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t 
                     const AttentionOptions& options, Matrix<const float> lse, Matrix<float> sums,
                     const TileMask& mask = {});
 
-/// How kept keys and values are stored. Quantised keys have a scale per channel in groups of 32
-/// tokens, quantised values one per token (and 64 channels); the last 32 to 63 tokens of a head
-/// stay in half precision.
+/// Storage type of kept keys and values. Quantised keys have one scale per channel and block of 32
+/// tokens, quantised values one per token and 64 channels. The last 32 to 63 tokens of a quantised
+/// head stay in half precision.
 enum class KvType : uint8_t {
   kF16,  ///< IEEE half precision.
   kF32,  ///< float: twice the memory, for exact comparisons.
@@ -68,27 +71,27 @@ enum class KvType : uint8_t {
 
 /// "f16", "f32", "q8" or "q4".
 [[nodiscard]] std::string_view kv_type_name(KvType type);
-/// The type of that name. Throws `Error` (kInvalidArgument) with the names there are.
+/// The type of that name. Throws `Error` (kInvalidArgument) listing the known names.
 [[nodiscard]] KvType find_kv_type(std::string_view name);
 
-/// Rows of one cache head, as `KvCache` lays them out (src/kv/kv_layout.h): groups of 32 rows with
-/// their keys channel by channel, then the rows that fill no group yet.
+/// Rows of one cache head in the layout of `KvCache` (src/kv/kv_layout.h): packed blocks of 32 rows
+/// with keys stored channel by channel, then the residual rows that do not fill a block yet.
 struct CachedHead {
   const std::byte* data = nullptr;
   size_t count = 0;
-  size_t first = 0;  ///< Rows stored before these `count`, which a sliding window hides; below 32.
+  size_t first = 0;  ///< Stored rows before them that a sliding window hides; below 32.
   KvType type = KvType::kF16;
 };
 
 /// Attention of one new token over a ragged cache: every cache head has its own number of rows.
 ///
 /// queries [query_heads, d]; out [query_heads, dv]; query head h reads cache head
-/// h / (query_heads / heads.size()). The rows are all visible (the caller drops what a sliding
-/// window no longer sees), so `options.sliding_window` is not read. A head with no rows gives 0.
-/// Allocates nothing once a thread has called it with shapes as large.
-/// If `weights` [query_heads, >= most rows of a head] is given, it receives the softmax weights
-/// that the rows of each query head's cache head got; beyond them it stays as it was. Throws
-/// `Error` (kInvalidArgument) if shapes do not fit.
+/// h / (query_heads / heads.size()). All rows are visible: the caller drops rows outside a sliding
+/// window, and `options.sliding_window` is not read. A head without rows gives 0. Repeated calls
+/// from one thread with shapes no larger than before allocate nothing.
+/// `weights` [query_heads, >= rows of the longest head], if given, receives the softmax weights of
+/// the rows; elements beyond a head's rows keep their values. Throws `Error` (kInvalidArgument) if
+/// shapes do not fit.
 void decode_attention(Matrix<const float> queries, std::span<const CachedHead> heads,
                       const AttentionOptions& options, Matrix<float> out,
                       Matrix<float> weights = {});

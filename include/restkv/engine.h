@@ -15,8 +15,8 @@
 
 namespace restkv {
 
-/// One compressed cache wanted from a prefill. Any number of them share the prompt's computation:
-/// each layer's keys and values are offered to all of them before they are freed.
+/// One compressed cache to be made by a prefill. Several requests share the prompt's computation:
+/// each layer's keys and values are compressed for all of them before they are freed.
 struct CacheRequest {
   CompressionOptions options;
   KvType kv_type = KvType::kF16;
@@ -26,18 +26,18 @@ struct CacheRequest {
   bool keep_selections = false;
 };
 
-/// Share of the work done, 0 to 1; returning false stops with `Error` (kInterrupted).
+/// Receives the share of the work done, 0 to 1. Returning false stops with `Error` (kInterrupted).
 using ProgressCallback = std::function<bool(double)>;
 
 /// Runs a model: layer-major prefill with compression, then decoding over the compressed cache.
 ///
-/// It holds the memory to work in, once for however many sequences: what a `Session` of it keeps
-/// between calls is its cache. The model may be shared by engines. Sessions of one engine may be
-/// used from different threads, each by one at a time; those that compute at the same moment get
-/// memory of their own. The functions below are for one thread at a time.
+/// The engine owns the working memory for any number of sequences. A `Session` keeps only its cache
+/// and state between calls. Several engines may share a model. Sessions of one engine may be used
+/// from different threads, each by one thread at a time; sessions that compute concurrently get
+/// separate working memory. The functions below are for one thread at a time.
 class Engine {
  public:
-  /// The model must outlive the engine. `threads`: who computes; none: the pool of
+  /// The model must outlive the engine. `threads`: the pool to compute with; null: the pool of
   /// `set_num_threads`.
   explicit Engine(const Model& model, std::shared_ptr<ThreadPool> threads = nullptr);
   ~Engine();
@@ -46,12 +46,11 @@ class Engine {
 
   [[nodiscard]] const Model& model() const;
 
-  /// Leaves out tiles of attention while prompts are read, from now on, and begins a new report.
-  /// Layers with a sliding window, the observation window and at least the last 64 tokens of each
-  /// prompt stay dense. Throws `Error`
-  /// (kInvalidArgument) on options that cannot be used.
+  /// Sets the sparse pattern of prompts from now on and begins a new report. Layers with a sliding
+  /// window, the observation window and at least the last 64 tokens of each prompt stay dense.
+  /// Throws `Error` (kInvalidArgument) on options that cannot be used.
   void set_sparse(const SparseOptions& options);
-  /// What it left out since.
+  /// Skipped tiles and their cost since `set_sparse`.
   [[nodiscard]] const SparseReport& sparse_report() const;
 
   /// Sends all tokens through layer after layer. After each layer its keys and values are
@@ -63,21 +62,22 @@ class Engine {
   std::vector<float> prefill(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
                              const ProgressCallback& progress = {});
 
-  /// The logits of every position, in blocks: `sink(first, logits)` gets [rows, V]. For
-  /// perplexity and comparisons.
+  /// Computes the logits of every position, in blocks: `sink(first, logits)` gets [rows, V] of the
+  /// positions from `first` on. For perplexity and comparisons. Throws `Error` as `prefill` does.
   void score(std::span<const int32_t> tokens,
              const std::function<void(size_t first, Matrix<const float> logits)>& sink,
              const ProgressCallback& progress = {});
 
-  /// Appends one token to the cache and returns the logits [V] after it, valid until the next
-  /// call. Throws `Error` (kInvalidArgument) beyond the model's context.
+  /// Appends one token to the cache and returns the logits [V] after it, valid until the next call.
+  /// Throws `Error`: kInvalidArgument beyond the model's context or for an id outside the
+  /// vocabulary, kInput if the model computes NaN.
   std::span<const float> decode(int32_t token, KvCache& cache);
 
-  /// The same for several caches at once, a token for each: the weights are read and unpacked once
-  /// for all of them. Returns logits [tokens, V], valid until the next call. They do not depend on
-  /// what is decoded together, but differ by a rounding from those of the function for one cache,
-  /// which rounds activations to meet stored weights. Throws `Error` (kInvalidArgument) also if
-  /// there are more than `kMaxBatch`; a cache must not occur twice.
+  /// The same for several caches, one token each: weights are read and unpacked once for all.
+  /// Returns logits [tokens, V], valid until the next call. Logits do not depend on the other
+  /// caches of the batch. They differ by rounding from those of the function for one cache, which
+  /// rounds activations to multiply them with stored weights. A cache must not occur twice. Throws
+  /// `Error` as above, and kInvalidArgument for more than `kMaxBatch` tokens.
   Matrix<const float> decode(std::span<const int32_t> tokens, std::span<KvCache* const> caches);
   static constexpr size_t kMaxBatch = 31;
 

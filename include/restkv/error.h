@@ -5,11 +5,11 @@
 
 namespace restkv {
 
-/// What kind of thing went wrong; the command line turns it into an exit code.
+/// Kind of a failure; the command line turns it into an exit code.
 enum class ErrorCode {
   kInvalidArgument,  ///< An option or argument cannot be used (value out of range, contradiction).
   kInput,            ///< A file or data given by the user is missing, truncated or malformed.
-  kUnsupported,      ///< Well-formed, but not something this version can do.
+  kUnsupported,      ///< Well-formed, but not supported by this version or processor.
   kIo,               ///< Reading or writing failed (permissions, full disk, closed pipe).
   kInterrupted,      ///< The caller asked to stop (Ctrl-C, a progress callback returning false).
 };

@@ -16,18 +16,18 @@ struct KvLayout;
 class ByteReader;
 class ByteWriter;
 
-/// The ragged compressed cache: every (layer, cache head) keeps its own number of its own tokens,
-/// keys already rotated, with the original positions beside them.
+/// The ragged compressed cache. Every cache head of every layer keeps its own number of tokens,
+/// with rotated keys and original positions.
 ///
-/// A cache head is a KV head, or a query head when a selection was made per query head. Rows are
-/// stored as `KvType` says; those of a quantised cache are quantised 32 at a time, when 64 of them
-/// wait in half precision, so that gathering rows and appending them one by one give the same.
+/// A cache head is a KV head, or a query head if the selection was made per query head. `KvType` is
+/// the storage type of rows. Quantised caches quantise the oldest 32 residual rows whenever there
+/// are 64 in half precision, so that gathering rows and appending them one by one give the same.
 class KvCache {
  public:
   KvCache() = default;
   KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim,
           KvType type = KvType::kF16);
-  /// A copy has rows of its own: both can go on in different ways.
+  /// A copy owns its rows; both caches can then change independently.
   KvCache(const KvCache& other);
   KvCache& operator=(const KvCache& other) { return *this = KvCache(other); }
   KvCache(KvCache&&) noexcept = default;
@@ -36,13 +36,13 @@ class KvCache {
 
   /// The `gather` stage: copies the selected rows of a layer's keys and values, each
   /// [kv_heads, n, dim], replacing what the layer held. `selection` has one list per cache head.
-  /// Throws `Error` (kInvalidArgument), and leaves the cache as it was, if a position lies outside
+  /// Throws `Error` (kInvalidArgument) and leaves the cache unchanged if a position is outside
   /// [0, n), the number of cache heads is no multiple of the number of KV heads, or shapes do not
-  /// fit the cache. Throws `Error` (kInput) if a finite number passes what half precision holds
-  /// (65,504), in which all types but `kF32` keep rows or their scales; the layer is then unusable.
+  /// fit the cache. Throws `Error` (kInput) if a finite number exceeds the range of half precision
+  /// (65,504), in which all types but `kF32` keep rows or scales; the layer is then unusable.
   ///
   /// Keys and values may also come as [cache_heads, n, dim]. `positions`, one list of n per head of
-  /// the keys, gives the original position of each row; without it, row i stands at position i.
+  /// the keys, gives the original position of each row; without it, row i has position i.
   void gather(size_t layer, Heads<const float> keys, Heads<const float> values,
               const Selection& selection, std::span<const std::vector<int32_t>> positions = {});
 
@@ -71,25 +71,25 @@ class KvCache {
   }
   [[nodiscard]] size_t layers() const { return layers_.size(); }
 
-  /// For snapshots: all rows as they are stored. `load` replaces what a cache of the same shape and
-  /// type holds; throws `Error` (kInput) on what no such cache can have written.
+  /// For snapshots: all rows as they are stored. `load` replaces the rows of a cache of the same
+  /// shape and type. It throws `Error` (kInput) on bytes that no such cache can have written.
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
 
   /// Position of the next token; the engine keeps it equal to the number of tokens seen.
   size_t next_position = 0;
 
-  /// Bytes of the kept rows over all layers and heads: tokens x (key_dim + value_dim) x element,
-  /// and the scales of quantised ones.
+  /// Bytes of the kept rows over all layers and heads: tokens x (key_dim + value_dim) x element
+  /// size, and scales and mins of quantised rows.
   [[nodiscard]] size_t kept_bytes() const;
-  /// Bytes held in memory, spare room and positions included.
+  /// Bytes of allocated memory, spare capacity and positions included.
   [[nodiscard]] size_t allocated_bytes() const;
 
  private:
   struct Head {
     AlignedVector<std::byte> data;  // as `KvLayout` says
     std::vector<int32_t> positions;
-    size_t first = 0;  // rows before this one are hidden, and dropped as soon as they are 32
+    size_t first = 0;  // rows before this one are hidden; 32 hidden rows are dropped as a block
 
     [[nodiscard]] size_t rows() const { return positions.size() - first; }
   };
@@ -101,9 +101,9 @@ class KvCache {
   Layer& find_layer(size_t layer);
   [[nodiscard]] KvLayout layout() const;
   void reserve(Head& head, size_t rows) const;
-  /// Whether what was stored is finite.
+  /// Returns whether the stored row is finite.
   bool append_row(Head& head, const float* key, const float* value, int32_t position) const;
-  /// Makes a group of the oldest open rows.
+  /// Packs the oldest residual rows into a block.
   void pack_oldest_rows(Head& head) const;
   /// Hides the oldest row.
   void drop_row(Head& head) const;

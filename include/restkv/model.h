@@ -12,7 +12,7 @@
 
 namespace restkv {
 
-/// Rotary position embedding (Su et al. 2021) and how it is stretched beyond the trained context.
+/// Rotary position embedding (Su et al. 2021) and its scaling beyond the trained context.
 struct RopeConfig {
   enum class Scaling {
     kLinear,  ///< Positions divided by `factor` (1: as trained).
@@ -23,8 +23,8 @@ struct RopeConfig {
   Scaling scaling = Scaling::kLinear;
   double factor = 1;
   size_t original_context = 0;  ///< Tokens the model was first trained with (YaRN).
-  double beta_fast = 32;        ///< YaRN: turns in the original context above which ...
-  double beta_slow = 1;         ///< ... nothing is divided, and below which everything is.
+  double beta_fast = 32;        ///< YaRN: with more turns in the original context, undivided.
+  double beta_slow = 1;         ///< YaRN: with fewer turns, divided by the whole `factor`.
   double magnitude = 1;         ///< cos and sin are multiplied by this.
 };
 
@@ -40,7 +40,7 @@ struct ModelConfig {
   size_t value_dim = 0;  ///< Per head.
   size_t ffn_width = 0;
   size_t vocabulary = 0;
-  size_t context_length = 0;  ///< Native context in tokens.
+  size_t context_length = 0;  ///< Context in tokens, RoPE scaling included.
   float norm_epsilon = 0;
   float embedding_scale = 1;    ///< Embeddings are multiplied by this.
   float attention_scale = 0;    ///< Softmax scale.
@@ -52,37 +52,37 @@ struct ModelConfig {
   size_t file_bytes = 0;
   std::string weight_types;  ///< For instance "Q4_1, F32".
 
-  /// Layers that see the whole context: the ones whose cache is compressed. The others keep their
-  /// window and no more.
+  /// Number of layers that see the whole context and whose cache is compressed. The others keep
+  /// their sliding window only.
   [[nodiscard]] size_t global_layers() const;
-  /// What `validate` must know of the model.
+  /// Shape of the model for `validate`.
   [[nodiscard]] CacheShape cache_shape() const;
-  /// Bytes of the keys and values of `tokens` tokens in half precision, over all layers; layers
-  /// with a sliding window hold at most that. `kept` of them in global layers (a budget).
+  /// Bytes of keys and values in half precision over all layers, after `tokens` tokens of which
+  /// global layers keep `kept` (a budget). Layers with a sliding window keep at most their window.
   [[nodiscard]] size_t kv_bytes(size_t tokens, size_t kept) const;
   [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
 
-/// How a model is to be used, where that differs from what its file says.
+/// Settings of a model that its file does not decide.
 struct ModelOptions {
   /// "linear" (positions divided by the factor), "ntk" (a larger RoPE base, base * factor^(d / (d -
-  /// 2))) or "yarn" (Peng et al. 2023); empty: as the file says.
+  /// 2))) or "yarn" (Peng et al. 2023); empty: the scaling of the file.
   std::string rope_scaling;
-  double rope_factor = 1;  ///< The context becomes so many times longer; above 1, at most 1024.
+  double rope_factor = 1;  ///< Factor of the context length; above 1, at most 1024.
   LinearPrecision linear = LinearPrecision::kF32;
   AttentionPrecision attention = AttentionPrecision::kF32;
 };
 
 struct ModelWeights;
 
-/// A model in memory-mapped GGUF form. Immutable after loading; may be shared by any number of
-/// engines and threads.
+/// A model in a memory-mapped GGUF file. It is immutable after loading and may be shared by any
+/// number of engines and threads.
 class Model {
  public:
   /// Throws `Error`: kInput (missing, truncated or malformed file; the message names it),
-  /// kUnsupported (architecture, tensor type or feature this version cannot run, or a
-  /// precision this processor has no instructions for), kInvalidArgument
-  /// (options out of range).
+  /// kUnsupported (an architecture, tensor type or feature that this version cannot run, or a
+  /// precision that this processor has no instructions for), kInvalidArgument (options out of
+  /// range).
   explicit Model(const std::string& path, const ModelOptions& options = {});
   ~Model();
 
@@ -92,7 +92,7 @@ class Model {
   [[nodiscard]] AttentionPrecision attention_precision() const;
   [[nodiscard]] const ModelWeights& weights() const { return *weights_; }
 
-  /// R factors of one layer's output projection; computed at first use, then kept.
+  /// R factors of one layer's output projection; computed at first use, then cached. Thread-safe.
   [[nodiscard]] const OutputFactor& output_factor(size_t layer) const;
 
  private:

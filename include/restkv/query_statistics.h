@@ -11,14 +11,14 @@ namespace restkv {
 class ByteReader;
 class ByteWriter;
 
-/// Mean and covariance of the queries of each query head, gathered block by block in O(query_heads
-/// * d^2) memory.
+/// Mean and covariance of the queries of each query head. Blocks are merged by the formula of Chan,
+/// Golub and LeVeque (1983) in O(query_heads * d^2) memory.
 class QueryStatistics {
  public:
   QueryStatistics() = default;
   QueryStatistics(size_t query_heads, size_t head_dim);
 
-  /// Takes rows [query_heads, m, head_dim] in; throws `Error` (kInvalidArgument) on other shapes.
+  /// Adds rows [query_heads, m, head_dim]. Throws `Error` (kInvalidArgument) on other shapes.
   void add(Heads<const float> queries);
 
   [[nodiscard]] size_t heads() const { return heads_; }
@@ -26,16 +26,16 @@ class QueryStatistics {
   [[nodiscard]] size_t count() const { return count_; }
   /// [head_dim]; zeros if no row was added.
   [[nodiscard]] std::vector<float> mean(size_t head) const;
-  /// [head_dim, head_dim], row-major: divided by the count.
+  /// [head_dim, head_dim], row-major: sums of products of deviations, divided by the count.
   [[nodiscard]] std::vector<float> covariance(size_t head) const;
 
-  /// For snapshots. `load` replaces the rows taken in so far by those of statistics of the same
-  /// shape; throws `Error` (kInput) on others.
+  /// For snapshots. `load` replaces the statistics by saved ones of the same shape; it throws
+  /// `Error` (kInput) on others.
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
 
  private:
-  /// Takes a block of rows in by its mean [d] and its scatter [d, d] (none: zeros).
+  /// Adds a block of rows with mean [d] and scatter [d, d] (empty: zeros).
   template <class T>
   void merge(size_t head, size_t rows, std::span<const T> block_mean,
              std::span<const float> scatter);
@@ -48,7 +48,7 @@ class QueryStatistics {
 };
 
 /// A rotary embedding averaged over positions: pair i becomes (a cos_i - b sin_i, a sin_i + b
-/// cos_i), where cosine and sine are means over the positions. Channels beyond 2 * pairs are not
+/// cos_i), where cosine and sine are means over the positions. Channels from 2 * pairs on are not
 /// rotated.
 struct MeanRotation {
   std::vector<float> cosine;  ///< [pairs].

@@ -21,8 +21,8 @@ struct SamplingOptions {
   uint32_t seed = 1;
 };
 
-/// Throws `Error` (kInvalidArgument) naming an option that is outside its range or not finite, and
-/// for the one seed that libllama does not take as such: 4294967295 would be another in every run.
+/// Throws `Error` (kInvalidArgument) naming an option that is outside its range or not finite. The
+/// seed 4294967295 is refused: libllama would draw a different seed in every run.
 void validate(const SamplingOptions& options);
 
 /// Picks the next token from logits, with libllama's sampler chain.
@@ -32,7 +32,7 @@ class Sampler {
   Sampler(const SamplingOptions& options, size_t vocabulary);
   ~Sampler();
 
-  /// Picks a token from logits [V] and remembers it for the penalties.
+  /// Picks a token from logits [V] and records it for the penalties.
   int32_t sample(std::span<const float> logits);
 
  private:

@@ -5,8 +5,8 @@
 
 namespace restkv {
 
-/// Kept positions of each cache head, ascending. A cache head is a KV head, or a query head with
-/// `per_query_head`.
+/// Kept positions of each cache head, in ascending order. A cache head is a KV head, or a query
+/// head with `per_query_head`.
 struct Selection {
   std::vector<std::vector<int32_t>> keep;
 };

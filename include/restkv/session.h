@@ -19,34 +19,32 @@ namespace restkv {
 struct SessionOptions {
   CompressionOptions compression;
   KvType kv_type = KvType::kF16;
-  /// Prompts enter in chunks of so many tokens, and the cache is cut back to the budget after each:
-  /// peak memory for any length is that of budget + chunk tokens. 0: whole prompts.
+  /// Prompts are read in chunks of this many tokens, and the cache is cut to the budget after each.
+  /// Peak memory is then that of budget + chunk tokens. 0: whole prompts.
   size_t chunk = 0;
-  /// While tokens are appended one by one, the cache is cut back to the budget whenever it holds so
-  /// many more. 0: it grows.
+  /// While tokens are appended one by one, the cache is cut to the budget whenever it holds this
+  /// many more. 0: no cuts.
   size_t interval = 0;
-  /// Tokens per KV head that those cuts leave; 0: the budget. More than the method's window.
+  /// Tokens per KV head after the cuts of `interval`; 0: the budget. Must exceed the method's
+  /// window.
   int decode_budget = 0;
-  /// After each cut the kept tokens are numbered anew, 0, 1, ...: positions never pass budget +
-  /// chunk (or + interval), so a session can be longer than the model's context. Without `interval`
-  /// an answer cannot: nothing is cut while it is written. Needs the allocation `uniform`. Layers
-  /// with a sliding window compute the same with and without. See StreamingLLM (Xiao et al., ICLR
-  /// 2024), section 3.2.
+  /// After each cut the kept tokens get the positions 0, 1, ... (StreamingLLM, Xiao et al., ICLR
+  /// 2024, section 3.2). Positions stay below budget + chunk (or + interval), so a session can be
+  /// longer than the model's context. An answer can be so only with `interval`. Needs the
+  /// allocation `uniform`. Layers with a sliding window compute the same results either way.
   bool compact_positions = false;
-  /// Which tiles of a prompt's attention are computed. Not part of a snapshot: it says how prompts
-  /// are read, not what a session knows.
+  /// Sparse pattern of prompts. It is not part of a snapshot.
   SparseOptions sparse;
 };
 
-/// A conversation, or one long document, with a cache that stays small: prompts and single tokens
-/// are appended, and the cache is compressed after each prompt that fills it.
+/// A conversation or a long document over one compressed cache. Prompts and single tokens are
+/// appended, and the cache is compressed after each prompt that exceeds the budget.
 ///
-/// Different sessions may be used from different threads at the same time, one session by one
-/// thread at a time. Sessions of one engine share the memory that it works in: besides, each costs
-/// its cache.
+/// Different sessions may be used from different threads at the same time, each by one thread at a
+/// time. Sessions of one engine share its working memory; each costs its cache besides.
 class Session {
  public:
-  /// A session of an engine of its own. The model must outlive the session. Throws `Error`
+  /// A session with a separate engine. The model must outlive the session. Throws `Error`
   /// (kInvalidArgument) on options that cannot be used.
   Session(const Model& model, const SessionOptions& options);
   /// The engine's model must outlive the session; the engine itself need not.
@@ -55,54 +53,54 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
-  /// Appends tokens, which attend to what the cache holds and to each other; returns the logits [V]
-  /// after the last of them, valid until the next call. Costs only its own tokens.
+  /// Appends tokens, which attend to the cache and causally to each other. Returns the logits [V]
+  /// after the last of them, valid until the next call. Computes only the new tokens.
   ///
-  /// Throws `Error`: kInvalidArgument (no tokens, positions beyond the model's context, both before
-  /// anything is read; ids outside the vocabulary), kInput (the model computes NaN, or keys and
-  /// values that half precision cannot hold), kInterrupted. Tokens of a prompt that could not be
-  /// finished are then in the cache in part: go back to a fork, or start again.
+  /// Throws `Error`: kInvalidArgument (no tokens, or positions beyond the model's context: both
+  /// checked before the work; ids outside the vocabulary), kInput (the model computes NaN, or keys
+  /// and values overflow half precision), kInterrupted. After an error during the work the cache
+  /// holds a part of the prompt: continue with a fork or a new session.
   std::span<const float> append(std::span<const int32_t> tokens,
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
 
-  /// Appends one token to each of several sessions of one engine, which may differ in everything;
-  /// their `logits` then follow it. The weights are read and unpacked once for all. What a session
-  /// gets does not depend on the others, but differs by a rounding from what `append` alone gives,
-  /// which rounds activations to meet stored weights. Throws `Error` as `append` does, and
-  /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch`, or one that
-  /// occurs twice.
+  /// Appends one token to each of several sessions of one engine and updates their `logits`.
+  /// Options and lengths may differ. Weights are read and unpacked once for all. A session's logits
+  /// do not depend on the others. They differ by rounding from those of `append`, which rounds
+  /// activations to multiply them with stored weights. Throws `Error` as `append` does, and
+  /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch` sessions, or
+  /// a repeated one.
   static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens);
 
-  /// How many single tokens could be appended after a prompt of so many before their positions
-  /// would pass the model's context; `kUnlimited` where cuts keep making room. None: the prompt
-  /// itself does not fit.
+  /// Number of single tokens that fit into the model's context after a prompt of `prompt_tokens`;
+  /// `kUnlimited` if cuts keep making room. None: the prompt itself does not fit.
   [[nodiscard]] std::optional<size_t> room_after(size_t prompt_tokens) const;
   static constexpr size_t kUnlimited = static_cast<size_t>(-1);
 
   /// Logits [V] after the last token; empty before the first.
   [[nodiscard]] std::span<const float> logits() const;
 
-  /// Cuts the cache to the budget now, if it holds more: at the end of an answer, for instance.
+  /// Cuts the cache to the budget now if it holds more, for instance at the end of an answer.
   void compress();
-  /// Another budget from the next compression on. Throws `Error` (kInvalidArgument), and changes
-  /// nothing, if the method cannot use it with this model, or keeps everything.
+  /// Sets the budget of the next compressions. Throws `Error` (kInvalidArgument) and changes
+  /// nothing if the method cannot use it with this model, or keeps everything.
   void set_budget(int budget);
 
-  /// Another sparse pattern for the prompts to come. Throws `Error` (kInvalidArgument), and changes
-  /// nothing, on options that cannot be used.
+  /// Sets the sparse pattern of the next prompts. Throws `Error` (kInvalidArgument) and changes
+  /// nothing on options that cannot be used.
   void set_sparse(const SparseOptions& options);
 
-  /// A second session of the same engine that goes on from here by itself.
+  /// An independent copy that uses the same engine.
   [[nodiscard]] Session fork() const;
 
-  /// Writes the session into a file, from which `load` goes on with exactly the same results. The
-  /// file appears whole or not at all. `note`: any text to be kept with it. Format: docs/design.md.
-  /// Throws `Error` (kIo) if it cannot be written; an old file is then still there.
+  /// Writes the session to a file; a loaded session continues with exactly the same results. The
+  /// file appears whole or not at all. `note`: any text to store with it. Format: docs/design.md.
+  /// Throws `Error`: kIo if the file cannot be written (an old file then remains), kInvalidArgument
+  /// if `path` is an existing file that is no saved session.
   void save(const std::string& path, std::string_view note = {}) const;
-  /// The session that was saved in a file, with its options, and its note. Throws `Error` naming
-  /// the file and the cause: kInput (missing, damaged, or of another model), kUnsupported (written
-  /// by a newer version).
+  /// Loads a saved session with its options and note. Throws `Error` naming the file and the cause:
+  /// kInput (missing, damaged, or of another model), kUnsupported (written by a newer version, or
+  /// by one too old).
   static Session load(const Model& model, const std::string& path, std::string* note = nullptr);
   static Session load(const Engine& engine, const std::string& path, std::string* note = nullptr);
 
@@ -110,9 +108,10 @@ class Session {
   [[nodiscard]] const KvCache& cache() const;
   /// Tokens appended so far.
   [[nodiscard]] size_t tokens() const;
-  /// Scoring, selection and gathering, in all.
+  /// Seconds of scoring, selection and gathering so far.
   [[nodiscard]] double compress_seconds() const;
-  /// What sparse prefill left out since the session, this fork of it, or its pattern began.
+  /// Tiles that sparse prefill skipped, counted from the start of the session or fork, or from the
+  /// last `set_sparse`.
   [[nodiscard]] const SparseReport& sparse_report() const;
 
  private:

@@ -8,10 +8,10 @@
 #include "restkv/compress.h"
 #include "restkv/views.h"
 
-/// The stages of a selection, one by one, for engines and experiments that want to change or look
-/// at what happens between them. `select_tokens` is
+/// The stages of a selection, for engines and experiments that inspect or replace single ones.
+/// `select_tokens` is
 ///   score_tokens (observe -> score -> smooth -> reduce) -> allocate_budget -> select_best,
-/// and `KvCache::gather` copies what it selected. examples/evict_tensors.cpp uses them all.
+/// and `KvCache::gather` copies the selected rows. examples/evict_tensors.cpp uses them all.
 namespace restkv {
 
 // --- Observe ---
@@ -20,24 +20,24 @@ namespace restkv {
 // is softmax(q_r . K^T * scale) of query head h over all n positions. The window block is causal:
 // row r sees the window's columns 0..r; weights beyond are exactly 0.
 
-/// A sum of the window's rows, one for each query head:
+/// A weighted sum of the window's rows for each query head:
 /// out[h][n] = sum over r of coefficients[r] * A[h, r, n].
 struct RowCombination {
   std::span<const float> coefficients;  ///< [window]
   Matrix<float> out;                    ///< [query_heads, past] or [query_heads, n]
 };
-/// So many at a time.
+/// Limit of `combine_window`.
 constexpr size_t kMostCombinations = 3;
 
-/// Makes one to kMostCombinations such sums in one pass over the keys, without ever holding A. The
-/// softmax denominators come from `LayerObservation::lse` or, if nobody has them, from a pass
-/// of their own. Throws `Error` (kInput) if a query or a key is NaN or infinite, (kInvalidArgument)
-/// for other numbers.
+/// Computes one to kMostCombinations such sums in one pass over the keys, without storing A.
+/// Softmax denominators come from `LayerObservation::lse`; without it one more pass computes them.
+/// Throws `Error`: kInput if a query or a key is NaN or infinite, kInvalidArgument for another
+/// number of combinations.
 void combine_window(const LayerObservation& layer, size_t window,
                     std::span<const RowCombination> combinations);
 
-/// A itself for the query heads of one KV head, for those that need its rows one by one. Memory:
-/// group * window * n floats, kept from one `observe` to the next.
+/// A of the query heads of one KV head, for methods that need individual rows. Memory: group *
+/// window * n floats, reused by the next `observe`.
 class WindowAttention {
  public:
   /// Throws `Error` (kInput) if a query or a key is NaN or infinite.
@@ -58,60 +58,60 @@ class WindowAttention {
   AlignedVector<float> weights_;
 };
 
-/// A sum of such rows, one for each coefficient, for the columns of `out` [group, past] or [group,
-/// n].
+/// The weighted sum of the rows of each query head, with one coefficient per row: `out` [group,
+/// past] or [group, n].
 void combine_rows(const WindowAttention& attention, std::span<const float> coefficients,
                   Matrix<float> out);
 
 // --- Smooth ---
 
-/// Width and displacement of a pooling window, in positions.
+/// Width and shift of a pooling window, in positions.
 struct PoolingWindow {
   int kernel = 1;
   int shift = 0;
 };
 
-/// ReST-KV's drift t of every query head of a group, in positions: where the `count` largest
-/// weights of a window row lie, averaged over the first window / 2 rows, minus the same over the
-/// other rows. The window's own columns take part. 0 for a window of one row.
+/// ReST-KV's drift t of every query head of a group, in positions: the mean position of the `count`
+/// largest weights of a row, averaged over the first window / 2 rows, minus the same over the other
+/// rows. The window's own columns take part. 0 for a window of one row.
 std::vector<float> attention_drift(const WindowAttention& attention, size_t count);
 
-/// The same between two rows only, sums of the older and of the newer half of the window, [query
-/// heads, n] each: what `kAutoKernel` follows. A window of 32 rows is searched 16 times as fast.
+/// The drift between two rows per query head, [query_heads, n] each: the sums of the older and of
+/// the newer half of the window. `kAutoKernel` uses it. For a window of 32 rows it is 16 times as
+/// fast.
 std::vector<float> half_window_drift(Matrix<const float> older, Matrix<const float> newer,
                                      size_t count);
 
-/// ReST-KV's adaptive window: kernel 2 * floor(|t| / scale) + 1 but at least `kernel`; shift t /
-/// scale rounded as the authors' code does it: towards zero, except that t = 0 shifts by 1 and an
-/// exact negative multiple -c * scale by -(c - 1).
+/// ReST-KV's adaptive window. The kernel is 2 * floor(|t| / scale) + 1, at least `kernel`. The
+/// shift is t / scale, rounded as in the authors' code: towards zero, except that t = 0 shifts by 1
+/// and an exact negative multiple -c * scale by -(c - 1).
 PoolingWindow adaptive_window(float drift, int kernel, double scale);
 
-/// Smooths scores along positions; `out` has the size of `raw`. Average: zeros outside, always
-/// divided by the kernel. Max: the outside never wins. Adaptive: average with edge values repeated.
-/// All look at positions around i + shift.
+/// Smooths scores along positions; `out` has the size of `raw`. All modes read positions around i +
+/// shift. Average pads with zeros and always divides by the kernel. Max ignores positions outside.
+/// Adaptive averages with edge values repeated.
 void smooth(std::span<const float> raw, Pooling pooling, PoolingWindow window,
             std::span<float> out);
 
-/// The wider one of the two scales of `kAutoKernel`: a neighbourhood with its centre 4 positions
-/// earlier (so that 14 positions behind a peak count by it and 6 before: what is asked for mostly
-/// follows the words that the question repeats), and what its mean weighs.
+/// The wider of the two scales of `kAutoKernel`: width, shift and weight of a neighbourhood. Its
+/// centre is 4 positions earlier, so that a peak reaches 14 positions after it and 6 before it:
+/// answers mostly follow the words that the question repeats.
 inline constexpr int kNeighbourhood = 21;
 inline constexpr int kNeighbourhoodShift = -4;
 inline constexpr float kNeighbourhoodWeight = 2.0F;
 
-/// How many positions may have a prompt's first token among their neighbours: an eighth of what
-/// `budget` leaves beside the `window`, and no more than lie behind any other peak.
+/// Number of positions that may have a prompt's first token among their neighbours: an eighth of
+/// budget - window, and no more than any other peak reaches.
 size_t sink_reach(int budget, int window);
 
-/// What `kAutoKernel` does: a position counts for itself, with the two next to it, or for its
-/// neighbourhood, whichever is more,
+/// The pooling of `kAutoKernel`: the maximum of a narrow and a wide average,
 ///   max((raw[i-1] + 2 raw[i] + raw[i+1]) / 4, kNeighbourhoodWeight * mean of kNeighbourhood).
 /// Wide pooling alone keeps long answers whole but spends small budgets on a few places; narrow
-/// pooling does the reverse. The first token draws attention whatever it says (it is the model's
-/// attention sink): for positions beyond the next `reach` it is none of their neighbours, or small
-/// budgets would go to those behind it in every head. docs/methods.md has the figures. `window` is
-/// at least kNeighbourhood wide; the methods here pass exactly that or `adaptive_window(drift,
-/// kNeighbourhood, scale)`; both scales follow its shift.
+/// pooling does the reverse. The first token is an attention sink and gets attention regardless of
+/// its content. Only the next `reach` positions count it as a neighbour; otherwise small budgets
+/// would be spent on the positions after it in every head. docs/methods.md has the figures.
+/// `window` is at least kNeighbourhood wide; methods pass exactly that width or
+/// `adaptive_window(drift, kNeighbourhood, scale)`. Both scales follow its shift.
 void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindow window,
                        size_t reach, std::span<float> out);
 
@@ -120,18 +120,18 @@ void reduce_group(Matrix<const float> scores, GroupReduce reduce, std::span<floa
 
 // --- Score, allocate, select ---
 
-/// The scores of a method for one layer, smoothed and reduced to cache heads. Unlike
-/// `select_tokens` this scores short prompts too; methods with a window need n >= window. Throws
-/// like `select_tokens`.
+/// Scores of a method for one layer, smoothed and reduced to cache heads. Unlike `select_tokens`
+/// this scores short prompts too; methods with a window need n >= window. Throws like
+/// `select_tokens`.
 LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions& options,
                          SelectionTrace* trace = nullptr);
 
-/// How many candidates each cache head keeps, under the options' allocation and budget.
+/// Number of candidates that each cache head keeps, under the options' allocation and budget.
 std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
                                     const CompressionOptions& options);
 
-/// The `counts[h]` best candidates of every cache head and, of a prompt of `length` tokens, all
-/// that is protected. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
+/// Selects the `counts[h]` best candidates of every cache head and all protected positions of a
+/// prompt of `length` tokens. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length);
 
 }  // namespace restkv

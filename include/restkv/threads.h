@@ -2,27 +2,27 @@
 
 #include <memory>
 
-/// Threads that compute. Results never depend on their number.
+/// Threads of computations. Results never depend on their number.
 namespace restkv {
 
-/// Processors that this process may use: those of its affinity mask (`taskset`, batch systems), but
-/// no more than its control groups have a quota for (containers), rounded up. At least 1. `root` is
-/// where /proc and /sys are.
+/// Number of processors that this process may use: those of its affinity mask (`taskset`, batch
+/// systems), limited by the quota of its control groups (containers), rounded up. At least 1.
+/// `root` is the folder of /proc and /sys.
 int usable_processors(const char* root = "");
 
 class ThreadTeams;
 
-/// A number of threads to compute with. They are started by the first computation that needs them
-/// and sleep between computations.
+/// A pool of threads. They are started by the first computation that needs them and sleep between
+/// computations.
 ///
-/// Several threads may compute with one pool at the same time: each gets helpers of its own, so
-/// none waits for another, and all share the processors as the system sees fit.
+/// Several threads may compute with one pool at the same time. Each gets separate helper threads,
+/// so none waits for another; the operating system schedules them all.
 class ThreadPool {
  public:
-  /// `threads` count the one that computes; 0: `usable_processors()`. Throws `Error`
+  /// `threads` includes the calling thread; 0: `usable_processors()`. Throws `Error`
   /// (kInvalidArgument) if negative.
   explicit ThreadPool(int threads = 0);
-  /// Nobody computes with it any more.
+  /// No computation may use the pool any more.
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -34,7 +34,7 @@ class ThreadPool {
   std::unique_ptr<ThreadTeams> teams_;
 };
 
-/// While it lives, the thread that made it computes with `pool`.
+/// The thread that creates it computes with `pool` while it exists.
 class UseThreads {
  public:
   explicit UseThreads(ThreadPool& pool);
@@ -46,10 +46,10 @@ class UseThreads {
   ThreadPool* before_;
 };
 
-/// Sets the threads of the pool that everybody computes with who names no other; at least 1. Unless
-/// set, `usable_processors()`. Must not be called while somebody computes with it.
+/// Sets the number of threads of the default pool, at least 1. The default is
+/// `usable_processors()`. Must not be called while a computation uses the default pool.
 void set_num_threads(int threads);
-/// Threads that the calling thread computes with.
+/// Number of threads that the calling thread computes with.
 int num_threads();
 
 }  // namespace restkv

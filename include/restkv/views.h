@@ -6,7 +6,7 @@
 
 namespace restkv {
 
-/// A row-major matrix somebody else owns: `rows` x `cols`, row r starts at `data + r * stride`.
+/// A view of a row-major matrix `rows` x `cols`; row r starts at `data + r * stride`.
 template <class T>
 struct Matrix {
   T* data = nullptr;
@@ -28,7 +28,7 @@ struct Matrix {
   }
 };
 
-/// One row-major matrix per attention head: [heads, rows, dim]. Row r of head h starts at
+/// A view of one row-major matrix per attention head: [heads, rows, dim]. Row r of head h starts at
 /// `data + h * head_stride + r * row_stride`.
 template <class T>
 struct Heads {

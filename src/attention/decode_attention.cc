@@ -24,7 +24,7 @@ namespace restkv::HWY_NAMESPACE {
 using VectorTag = hn::CappedTag<float, 16>;
 
 /// A head is split into parts of at least this many blocks, so that one long head cannot idle the
-/// other threads, and all heads together into no more than about `kMaxParts`.
+/// other threads. All heads together have about `kMaxParts` parts at most.
 constexpr size_t kLeastPartBlocks = 8;
 constexpr size_t kMaxParts = 256;
 /// Query heads of a group that share one pass over the rows, bounded by registers.
