@@ -2,8 +2,8 @@
 
 namespace restkv {
 
-/// Whether kernels run on AVX-512: the processor has it, and no test has switched it off. Costs
-/// next to nothing; `hwy::SupportedTargets` asks the processor anew each time.
+/// Whether kernels run on AVX-512: the processor has it, and no test has disabled it. The answer is
+/// cached; `hwy::SupportedTargets` queries the processor every time.
 bool runs_avx512();
 
 }  // namespace restkv

@@ -1,9 +1,9 @@
-// Products of bfloat16 numbers with sums in float32 (VDPBF16PS), which Highway 1.0 has no name for.
-// Included once per SIMD target; where RESTKV_BF16_PRODUCTS is 0 there is nothing.
+// Products of bfloat16 numbers with sums in float32 (VDPBF16PS), which Highway 1.0 does not
+// support. Included once per SIMD target; empty where RESTKV_BF16_PRODUCTS is 0.
 //
-// The instruction multiplies pairs and adds both products to a float, so two neighbouring numbers
-// that are summed over lie together in 32 bits: a `Bf16Pair`, the earlier one in the lower half.
-// Numbers are rounded to nearest, ties to even; denormal ones count as 0.
+// The instruction multiplies pairs and adds both products to a float. Two neighbours along the
+// summed dimension share 32 bits: a `Bf16Pair`, the earlier one in the lower half. Numbers are
+// rounded to nearest, ties to even; denormal ones count as 0.
 
 #if defined(RESTKV_BASE_BF16_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESTKV_BASE_BF16_INL_H_
@@ -25,7 +25,7 @@
 
 #include <immintrin.h>
 
-// Functions here need more than the target promises: whoever calls them has asked the processor.
+// These functions need more than the target guarantees: callers must check the processor.
 HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512bf16")
 namespace restkv::HWY_NAMESPACE {
 
@@ -36,7 +36,7 @@ HWY_INLINE __mmask16 FirstLanes(size_t n) {
   return static_cast<__mmask16>(n >= 16 ? 0xffffU : (1U << n) - 1U);
 }
 
-/// Lanes [begin, begin + 16) of a row of n numbers; 0 beyond its end.
+/// Elements [begin, begin + 16) of a row of n numbers; 0 beyond its end.
 HWY_INLINE __m512 LoadPart(const float* row, size_t begin, size_t n) {
   begin = std::min(begin, n);
   return _mm512_maskz_loadu_ps(FirstLanes(n - begin), row + begin);
@@ -65,7 +65,7 @@ inline HWY_NOINLINE void PackBf16Row(const float* HWY_RESTRICT row, size_t n, fl
 }
 
 /// to[pairs of columns][stride]: pairs of neighbours in the rows of src [rows, cols], transposed.
-/// Up to `stride`, a multiple of 16, and for the half of a pair beyond `cols` there are zeros.
+/// `stride` is a multiple of 16. Missing rows and the missing half of a last pair become zeros.
 inline HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_t rows, size_t cols,
                                             size_t src_stride, Bf16Pair* HWY_RESTRICT to,
                                             size_t stride) {
@@ -96,11 +96,11 @@ inline HWY_NOINLINE void PackBf16Transposed(const float* HWY_RESTRICT src, size_
 }
 
 /// to[ceil(rows / 2)][stride]: rows 2 i and 2 i + 1 of src [rows, cols] become pairs column by
-/// column; a row that is missing counts as 0. Up to `stride`, a multiple of 16, columns are 0.
+/// column. `stride` is a multiple of 16. A missing row and missing columns become zeros.
 inline HWY_NOINLINE void PackBf16Columns(const float* HWY_RESTRICT src, size_t rows, size_t cols,
                                          size_t src_stride, Bf16Pair* HWY_RESTRICT to,
                                          size_t stride) {
-  // Number 2 i of the result is i of the first row, number 2 i + 1 is i of the second.
+  // Element 2 i of the result is element i of the first row, 2 i + 1 is element i of the second.
   const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i order =
       _mm512_or_epi32(lane, _mm512_slli_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(16)), 16));
@@ -155,8 +155,8 @@ HWY_INLINE void Bf16TileProduct(size_t pairs, const Bf16Pair* HWY_RESTRICT a, si
   }
 }
 
-/// kTileRows rows of C = A * B (+ C): A [kTileRows, pairs], B [pairs, cols], both of pairs of what
-/// is summed over, C [kTileRows, cols] in float32; `cols` is a multiple of 16.
+/// kTileRows rows of C = A * B (+ C): A [kTileRows, pairs] and B [pairs, cols] hold pairs along the
+/// summed dimension, C [kTileRows, cols] is float32. `cols` is a multiple of 16.
 template <bool kAccumulate>
 inline HWY_NOINLINE void Bf16StripProduct(size_t cols, size_t pairs, const Bf16Pair* HWY_RESTRICT a,
                                           size_t a_stride, const Bf16Pair* HWY_RESTRICT b,

@@ -29,7 +29,7 @@ void* run(void* argument) {
   return nullptr;
 }
 
-/// Address space that becomes memory where it is touched, above a page that must not be.
+/// Address space for a stack, above an inaccessible guard page.
 class Stack {
  public:
   explicit Stack(size_t bytes) {

@@ -19,8 +19,8 @@ static_assert(std::endian::native == std::endian::little,
 template <class T>
 concept Number = std::is_arithmetic_v<T> || std::is_same_v<T, std::byte>;
 
-/// Little-endian numbers, arrays (their length as a 64-bit number, then the elements) and texts,
-/// one behind the other. `sink` gets the bytes.
+/// Writes little-endian numbers, arrays (the length as a 64-bit number, then the elements) and
+/// texts to `sink`.
 class ByteWriter {
  public:
   explicit ByteWriter(std::function<void(std::string_view)> sink) : sink_(std::move(sink)) {}
@@ -42,11 +42,11 @@ class ByteWriter {
   std::function<void(std::string_view)> sink_;
 };
 
-/// Reads what a `ByteWriter` wrote. Never reads beyond the end: what does not fit throws `Error`
-/// (kInput) with the file's name, before memory is taken for it.
+/// Reads the output of a `ByteWriter`. A length beyond the end throws `Error` (kInput) with the
+/// file's name before memory is allocated for it.
 class ByteReader {
  public:
-  /// `name`: of the file, for messages. `bytes` must outlive the reader.
+  /// `name` is the file's, for messages. `bytes` must outlive the reader.
   ByteReader(std::string name, std::string_view bytes) : name_(std::move(name)), rest_(bytes) {}
 
   template <Number T>
@@ -55,7 +55,7 @@ class ByteReader {
     std::memcpy(&value, take(1, sizeof value), sizeof value);
     return value;
   }
-  /// `out`: a vector of numbers, which is replaced.
+  /// Replaces `out`, a vector of numbers.
   template <class Vector>
   void array(Vector& out) {
     constexpr size_t kSize = sizeof(typename Vector::value_type);
@@ -71,7 +71,7 @@ class ByteReader {
   }
   [[nodiscard]] bool at_end() const { return rest_.empty(); }
 
-  /// Throws `Error` (kInput): the file's contents contradict themselves.
+  /// Throws `Error` (kInput): the contents of the file are inconsistent.
   [[noreturn]] void fail(std::string_view what) const;
   void expect(bool condition, std::string_view what) const {
     if (!condition) fail(what);

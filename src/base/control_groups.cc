@@ -8,8 +8,8 @@
 namespace restkv {
 namespace {
 
-/// The path in a line "5:cpu,cpuacct:/path" (version 1) or "0::/path" (version 2) if it is about
-/// `controller`.
+/// The path of a line "5:cpu,cpuacct:/path" (version 1) or "0::/path" (version 2) if the line
+/// belongs to `controller`.
 std::string path_of(const std::string& line, std::string_view controller) {
   const size_t first = line.find(':');
   const size_t second = first == std::string::npos ? first : line.find(':', first + 1);

@@ -6,9 +6,9 @@
 
 namespace restkv {
 
-/// The folders below /sys/fs/cgroup that may limit this process: of its own control group and of
-/// those above it, up to what a container sees as the root. `controller` ("memory", "cpu") matters
-/// where each has a tree of its own (version 1). `root` is where /proc and /sys are.
+/// The folders below /sys/fs/cgroup that may limit this process: those of its control group and of
+/// all parents up to the root that a container sees. `controller` ("memory", "cpu") selects a tree
+/// in version 1, which has one per controller. `root` is the folder of /proc and /sys.
 std::vector<std::string> control_groups(const std::string& root, const std::string& controller);
 
 }  // namespace restkv

@@ -40,7 +40,7 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder.string();
 }
 
-/// `path` with the symbolic links at its end followed, the last of which may point to nothing yet.
+/// `path` with the symbolic links at its end resolved; the last one may point to a missing file.
 std::string follow_links(const std::string& path) {
   constexpr int kMostLinks = 40;  // as Linux
   fs::path target = path;
@@ -58,7 +58,7 @@ bool is_part_name(std::string_view name) {
          digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-/// Removes temporary files that nobody writes any more. Where a file system has no locks, none is.
+/// Removes temporary files without a writer; none on a file system without locks.
 void remove_abandoned_parts(const std::string& folder) {
   std::error_code error;
   for (fs::directory_iterator each(folder, error), end; !error && each != end;
@@ -74,13 +74,13 @@ void remove_abandoned_parts(const std::string& folder) {
   }
 }
 
-/// What helps against `error`, which came up while a file was opened to be read.
+/// Remedy for `error` of opening a file to read it.
 std::string_view remedy_to_open(int error) {
   return error == EMFILE || error == ENFILE ? "raise the limit on open files (ulimit -n)"
                                             : "check the path and its permissions";
 }
 
-/// What helps against `error`, which came up while `path` was written.
+/// Remedy for `error` of writing `path`.
 std::string remedy(const std::string& path, int error, size_t expected_bytes) {
   const std::string room =
       expected_bytes > 1 ? fmt::format("{} bytes are needed", expected_bytes) : "more is needed";
@@ -89,7 +89,7 @@ std::string remedy(const std::string& path, int error, size_t expected_bytes) {
     case ENOENT:
     case ENOTDIR:
       if (path.ends_with('/')) return "name a file";
-      if (fs::is_directory(folder_of(path), ignored)) break;  // one that takes no files, as /proc
+      if (fs::is_directory(folder_of(path), ignored)) break;  // it accepts no files, as /proc
       return fmt::format("make the folder {} first, or choose another", folder_of(path));
     case EISDIR:
       return "name a file in it";
@@ -117,7 +117,7 @@ bool is_same(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/// Standard output or error, if `file` is where it goes to; otherwise -1.
+/// The descriptor of standard output or error if it refers to `file`; otherwise -1.
 int standard_stream(const struct stat& file) {
   for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
     struct stat info {};
@@ -126,8 +126,8 @@ int standard_stream(const struct stat& file) {
   return -1;
 }
 
-/// Whether a temporary file takes the place of what is at `path`, if anything is. Throws where
-/// neither is possible.
+/// Whether `path` is written by way of a temporary file rather than directly. Throws if neither is
+/// possible.
 bool is_replaced(const std::string& path, const struct stat* there) {
   if (there == nullptr) return true;
   if (S_ISDIR(there->st_mode)) fail_to_write(path, EISDIR, 0);
@@ -135,7 +135,7 @@ bool is_replaced(const std::string& path, const struct stat* there) {
   return S_ISREG(there->st_mode) && standard_stream(*there) < 0;
 }
 
-/// Of the file at `path`; nothing if there is none yet.
+/// Status of the file at `path`; none if it does not exist.
 std::optional<struct stat> information(const std::string& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) return info;
@@ -152,7 +152,7 @@ AtomicFile::AtomicFile(std::string path, size_t expected_bytes)
   if (is_replaced(path_, there ? &*there : nullptr)) {
     fd = open_temporary(there);
   } else if (const int stream = standard_stream(*there); stream >= 0) {
-    // Opened anew, it would be written from its beginning, over what the program has said.
+    // Opening it again would overwrite from the beginning what the program has printed.
     fd = Descriptor(::fcntl(stream, F_DUPFD_CLOEXEC, 0));
   } else {
     fd = Descriptor(::open(path_.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC));
@@ -175,13 +175,13 @@ Descriptor AtomicFile::open_temporary(const std::optional<struct stat>& there) {
                          there ? there->st_mode & 0777U : 0666U));
     if (!fd && errno == EEXIST) continue;
     if (!fd) fail(errno);
-    // Before it was locked, another process may have taken it for an abandoned one.
+    // Before the lock was taken, another process may have removed the file as abandoned.
     const bool is_held = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
     struct stat info {};
     if (!is_held || ::fstat(fd.get(), &info) != 0 || info.st_nlink == 0) continue;
     temporary_ = temporary;
     if (there) {
-      // Whose file it is changes only where root writes over another's; others may not do it.
+      // Keeps the owner if root overwrites another user's file; others may not change it.
       const bool is_owned = ::fchown(fd.get(), there->st_uid, there->st_gid) == 0;
       if (is_owned || info.st_uid == there->st_uid) ::fchmod(fd.get(), there->st_mode & 0777U);
     }
@@ -194,19 +194,19 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::string_view bytes) {
-  if (bytes.empty()) return;  // whose data may be null
+  if (bytes.empty()) return;  // its data may be null
   if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) fail(errno);
 }
 
 void AtomicFile::commit() {
-  // Buffered bytes may only meet a full disk when they are flushed or when the file is closed.
+  // A full disk may show only when buffered bytes are flushed or the file is closed.
   if (std::fflush(file_.get()) != 0 || std::ferror(file_.get()) != 0) fail(errno);
   if (!temporary_.empty()) {
     if (::fsync(::fileno(file_.get())) != 0) fail(errno);
-    // Renamed before it is closed, which gives up its lock.
+    // Renamed before it is closed, because closing releases the lock.
     if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
     temporary_.clear();
-    // The new name is on the disk when its folder is; not every file system lets one ask for that.
+    // The new name is on the disk once its folder is synchronised; some file systems refuse that.
     const Descriptor folder{::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (folder) ::fsync(folder.get());
   }
@@ -217,7 +217,7 @@ void AtomicFile::fail(int error) const { fail_to_write(path_, error, expected_by
 
 void require_writable(const std::string& path) {
   const std::optional<struct stat> there = information(path);
-  // A pipe is not opened: its reader would take the end of this for the end of everything.
+  // A pipe is not opened: closing it again would end the input of its reader.
   if (is_replaced(path, there ? &*there : nullptr)) const AtomicFile tried(path, 0);
 }
 
@@ -227,7 +227,7 @@ void require_writable_folder(const std::string& path, std::initializer_list<cons
                                             "with -o",
                                             path, reason(error)));
   };
-  // The folders that are missing will be made in the first one that is there.
+  // Missing folders will be made in the first one that exists.
   fs::path folder = fs::path(path).lexically_normal();
   struct stat info {};
   while (::stat(folder.empty() ? "." : folder.c_str(), &info) != 0) {
@@ -268,7 +268,7 @@ bool same_file(const std::string& a, const std::string& b) {
   const bool b_exists = ::stat(b.c_str(), &of_b) == 0;
   if (a_exists || b_exists) return a_exists && b_exists && is_same(of_a, of_b);
   std::error_code ignored;
-  // (Made absolute first: a relative name of what is not there stays relative.)
+  // Made absolute first: weakly_canonical keeps relative names of missing files relative.
   const auto whole = [&](const std::string& path) {
     return fs::weakly_canonical(fs::absolute(follow_links(path), ignored), ignored);
   };
@@ -295,7 +295,7 @@ MappedFile::MappedFile(const std::string& path, std::string_view what) {
   const auto fail = [&](const std::string& why) {
     throw Error(ErrorCode::kInput, fmt::format("{}: {}", path, why));
   };
-  // A pipe would wait for somebody who writes.
+  // Opening a pipe would wait for a writer.
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
   struct stat info {};
   if (!file || ::fstat(file.get(), &info) != 0) {
@@ -325,7 +325,7 @@ std::string read_to_end(int fd, std::string_view name) {
                                                  kMostBytesRead >> 30U));
     }
     if (size == 0) return content;
-    if (errno == EAGAIN) {  // somebody has made it non-blocking
+    if (errno == EAGAIN) {  // another process has made it non-blocking
       pollfd readable{fd, POLLIN, 0};
       ::poll(&readable, 1, -1);
     } else if (errno != EINTR) {

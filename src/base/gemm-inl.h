@@ -28,16 +28,16 @@ inline constexpr size_t kTileVectors = 2;
 inline constexpr size_t kTileVectors = 4;
 #endif
 
-/// Keys or values that kernels transpose at a time, so that positions run along the vector lanes: a
-/// multiple of every target's vector length, wide enough to fill the register tile, and small
-/// enough for a transposed tile of 64 channels to stay in a 32 KiB L1 beside the rows it meets.
+/// Keys or values that kernels transpose at a time, so that positions run along the vector lanes.
+/// It is a multiple of every target's vector length and wide enough to fill the register tile. A
+/// transposed tile of 64 channels fits a 32 KiB L1 cache beside the rows it is multiplied with.
 inline constexpr size_t kTilePositions = 64;
 
-/// Copies what a tile holds of up to kTilePositions positions.
+/// Copies one row of a tile for up to kTilePositions positions.
 HWY_INLINE void CopyPositions(const float* HWY_RESTRICT from, size_t positions,
                               float* HWY_RESTRICT to) {
   if (HWY_LIKELY(positions == kTilePositions)) {
-    std::memcpy(to, from, kTilePositions * sizeof(float));  // a size known in advance: no call
+    std::memcpy(to, from, kTilePositions * sizeof(float));  // a constant size needs no call
   } else {
     std::copy_n(from, positions, to);
   }
@@ -117,7 +117,7 @@ HWY_INLINE void Transpose16(hn::Vec512<uint32_t> (&rows)[16]) {
   const hn::Full512<uint32_t> d;
   const hn::Full512<uint64_t> d2;
   using V = hn::Vec512<uint32_t>;
-  // Of four rows, lane 4 b + i of column j becomes what row i has in lane 4 b + j.
+  // Within four rows, lane 4 b + i of column j becomes lane 4 b + j of row i.
   V four[4][4];
 #pragma GCC unroll 4
   for (size_t q = 0; q < 4; ++q) {
@@ -131,7 +131,7 @@ HWY_INLINE void Transpose16(hn::Vec512<uint32_t> (&rows)[16]) {
     four[q][2] = hn::BitCast(d, hn::InterleaveLower(d2, high01, high23));
     four[q][3] = hn::BitCast(d, hn::InterleaveUpper(d2, high01, high23));
   }
-  // Blocks of 4 lanes: those with the same number in the four quadruples make a column.
+  // Blocks of 4 lanes with the same number in the four quadruples make a column.
 #pragma GCC unroll 4
   for (size_t j = 0; j < 4; ++j) {
     const auto even01 = _mm512_shuffle_i32x4(four[0][j].raw, four[1][j].raw, 0x88);

@@ -1,10 +1,10 @@
-// Products of bytes with sums in 32 bits (VPDPBUSD), which Highway 1.0 has no name for. Included
-// once per SIMD target; where RESTKV_INT8_DOT is 0 there are none.
+// Dot products of bytes with sums in 32 bits (VPDPBUSD), which Highway 1.0 does not support.
+// Included once per SIMD target; empty where RESTKV_INT8_DOT is 0.
 //
 // The instruction multiplies four unsigned bytes with four signed ones and adds all four products
-// to a number of 32 bits. Codes of both signs become unsigned by adding kByteOffset, so a sum of
-// products is too large by kByteOffset times the sum of the signed side: what a sum must begin
-// with.
+// to a number of 32 bits. Signed quants become unsigned by adding kByteOffset, which adds
+// kByteOffset times the sum of the other side to the result. Sums therefore start at minus that
+// product.
 
 #if defined(RESTKV_BASE_INT8_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESTKV_BASE_INT8_DOT_INL_H_
@@ -35,17 +35,17 @@ using Int8Sums = hn::Vec<Int8SumTag>;
 
 inline constexpr int kByteOffset = 128;
 
-/// Whole numbers next to x * factor, which lies within +-2^22: the sum's last bits. One instruction
-/// and a difference, where NearestInt of Highway looks for overflows, too.
+/// Rounds x * factor, within +-2^22, to the nearest integers. It takes one instruction and a
+/// difference; NearestInt of Highway also checks for overflow.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE hn::Vec<hn::RebindToSigned<D>> NearestProduct(D d, V x, V factor) {
   const hn::RebindToSigned<D> di;
-  const auto ones = hn::Set(d, 0x1.8p23F);  // from here on floats are a whole number apart
+  const auto ones = hn::Set(d, 0x1.8p23F);  // floats of this size are integers
   return hn::Sub(hn::BitCast(di, hn::MulAdd(x, factor, ones)), hn::BitCast(di, ones));
 }
 
-/// Bytes of the four vectors' numbers, one after the other; kSigned: from -128 to 127, else from 0
-/// to 255. A third of what four demotions take.
+/// Converts the numbers of four vectors to consecutive bytes; kSigned: -128 to 127, else 0 to 255.
+/// Takes a third of the time of four demotions.
 template <bool kSigned>
 HWY_INLINE Int8Sums DemoteFour(const Int8Sums (&v)[4]) {
 #if HWY_TARGET == HWY_AVX2
@@ -53,7 +53,7 @@ HWY_INLINE Int8Sums DemoteFour(const Int8Sums (&v)[4]) {
   const auto second = _mm256_packs_epi32(v[2].raw, v[3].raw);
   const auto bytes =
       kSigned ? _mm256_packs_epi16(first, second) : _mm256_packus_epi16(first, second);
-  // In every block of 128 bits now come four bytes of each vector.
+  // Every block of 128 bits now holds four bytes of each vector.
   const auto order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   return Int8Sums{_mm256_permutevar8x32_epi32(bytes, order)};
 #else
@@ -66,7 +66,7 @@ HWY_INLINE Int8Sums DemoteFour(const Int8Sums (&v)[4]) {
 #endif
 }
 
-/// Bits of |x|, which are ordered like the numbers, NaN above infinity.
+/// Bits of |x|. They are ordered like the numbers, with NaN above infinity.
 HWY_INLINE Int8Sums Magnitude(const float* x) {
   const Int8SumTag di;
   return hn::And(hn::LoadU(di, reinterpret_cast<const int32_t*>(x)), hn::Set(di, 0x7FFFFFFF));
@@ -74,9 +74,9 @@ HWY_INLINE Int8Sums Magnitude(const float* x) {
 inline constexpr int32_t kInfiniteMagnitude = 0x7F800000;
 inline constexpr float kLargestInt8 = 127.0F;
 
-/// Rounds x[0..n) to whole numbers of -127 to 127 times a scale that fits the largest of
-/// them, which is returned: NaN if some number is infinite or NaN, so that products still show it.
-/// quants[0..n) are the whole numbers; `sum`, if asked for, is their sum times -kByteOffset.
+/// Quantises x[0..n) to quants of -127 to 127 times a scale, which maps the largest magnitude to
+/// 127 and is returned. The scale is NaN if a number is infinite or NaN, so that products become
+/// NaN. `sum`, if not null, receives the sum of the quants times -kByteOffset.
 HWY_INLINE float RoundToInt8(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT quants,
                              int32_t* HWY_RESTRICT sum = nullptr) {
   const hn::ScalableTag<float> d;
@@ -96,7 +96,7 @@ HWY_INLINE float RoundToInt8(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_
   }
   float top;
   std::memcpy(&top, &magnitude, sizeof(top));
-  const auto inverse = hn::Set(d, top > 0 ? kLargestInt8 / top : 0.0F);  // of 0 all becomes 0
+  const auto inverse = hn::Set(d, top > 0 ? kLargestInt8 / top : 0.0F);  // all are 0 if top is
   auto total = hn::Zero(di);
   const auto round = [&](const float* from) HWY_ATTR {
     const auto quant = NearestProduct(d, hn::LoadU(d, from), inverse);
@@ -113,7 +113,7 @@ HWY_INLINE float RoundToInt8(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_
   return top / kLargestInt8;
 }
 
-/// Lane i of the result, for i < 4: all lanes of v[i], reduced by an associative operation.
+/// Lane i < 4 of the result is v[i] reduced over all lanes by an associative operation.
 template <class Operation>
 HWY_INLINE hn::Vec128<int32_t> ReduceFour(const Int8Sums (&v)[4], const Operation& both) {
   const Int8SumTag d;
@@ -135,9 +135,9 @@ HWY_INLINE hn::Vec128<int32_t> ReduceFour(const Int8Sums (&v)[4], const Operatio
 #endif
 }
 
-/// The same for four rows of x at once, `x_stride` apart, in half the time; n is a multiple of four
-/// vectors, or two with quants_stride == n. quants of rows are `quants_stride` apart; scales[4] and
-/// sums[4], which may be null, lie side by side.
+/// `RoundToInt8` for four rows of x, `x_stride` apart, in half the time. n is a multiple of four
+/// vectors, or two vectors with quants_stride == n. Rows of quants are `quants_stride` apart.
+/// `scales` [4]; `sums` [4] or null.
 HWY_INLINE void RoundFourToInt8(const float* HWY_RESTRICT x, size_t x_stride, size_t n,
                                 int8_t* HWY_RESTRICT quants, size_t quants_stride,
                                 float* HWY_RESTRICT scales, int32_t* HWY_RESTRICT sums = nullptr) {
@@ -199,8 +199,8 @@ HWY_INLINE void RoundFourToInt8(const float* HWY_RESTRICT x, size_t x_stride, si
   hn::StoreU(hn::Neg(hn::ShiftLeft<7>(total)), di4, sums);
 }
 
-/// Rounds n numbers in blocks of kBlock, each with its own scale; what is missing in the last one
-/// counts as 0. `sums` may be null.
+/// Quantises n numbers in blocks of kBlock, one scale each; the last block is padded with zeros.
+/// `sums` may be null.
 template <size_t kBlock>
 HWY_INLINE void RoundBlocksToInt8(const float* HWY_RESTRICT x, size_t n,
                                   int8_t* HWY_RESTRICT quants, float* HWY_RESTRICT scales,
@@ -221,8 +221,8 @@ HWY_INLINE void RoundBlocksToInt8(const float* HWY_RESTRICT x, size_t n,
   round(last);
 }
 
-/// out [bytes / 4][kColumns][4] = quants [kColumns, bytes], offset: what `Int8Factors` calls B.
-/// `bytes` is a multiple of 4.
+/// out [bytes / 4][kColumns][4] = quants [kColumns, bytes] plus kByteOffset: the layout of B in
+/// `Int8Factors`. `bytes` is a multiple of 4.
 template <size_t kColumns>
 HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT quants, size_t bytes,
                                 uint8_t* HWY_RESTRICT out) {
@@ -258,12 +258,12 @@ HWY_INLINE void PackOffsetBytes(const int8_t* HWY_RESTRICT quants, size_t bytes,
   }
 }
 
-/// Compilers keep arrays of these in registers, those of Highway's vectors they do not always.
+/// Compilers keep arrays of these in registers, but not always arrays of Highway's vectors.
 using RawInt8Sums = decltype(Int8Sums::raw);
 
 /// sums[i] += unsigned bytes 4 i to 4 i + 3 of a, times the signed ones of b. The instruction
-/// writes over its first operand; told so in this way, GCC 12 leaves a tile's sums where they are,
-/// instead of copying them to and fro, which takes half of the time.
+/// overwrites its first operand. With inline assembly GCC 12 keeps the sums of a tile in place;
+/// with the intrinsic it copies them, which takes half of the time.
 HWY_INLINE RawInt8Sums AddInt8Dot(RawInt8Sums sums, RawInt8Sums a, RawInt8Sums b) {
 #if HWY_TARGET == HWY_AVX2
   __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(a), "x"(b));
@@ -273,16 +273,16 @@ HWY_INLINE RawInt8Sums AddInt8Dot(RawInt8Sums sums, RawInt8Sums a, RawInt8Sums b
   return sums;
 }
 
-/// Which side of a product has its quants offset.
+/// The side of a product whose quants are offset.
 enum class OffsetSide { kA, kB };
 
-/// Factors of C = A * B^T in 8 bits, a number being its quant times a scale: A [rows, 4 fours], B
-/// [fours][columns][4], which is four neighbours of one column after those of the one before.
+/// Factors of C = A * B^T in 8 bits, where a number is its quant times a scale: A [rows, 4 fours],
+/// B [fours][columns][4], with four neighbours of a column stored together.
 struct Int8Factors {
-  size_t fours;  ///< Products that are summed over, in fours.
+  size_t fours;  ///< Length of the summed dimension, divided by 4.
   const uint8_t* a;
   size_t a_stride;        ///< Bytes from row to row.
-  const float* a_scales;  ///< One for each row, every `scale_stride`.
+  const float* a_scales;  ///< One per row, `scale_stride` apart.
   const int32_t*
       a_sums;  ///< Likewise, if B is offset: sums of the row's quants times -kByteOffset.
   size_t scale_stride;

@@ -18,8 +18,8 @@ bool HasInt8Dot() {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   return __builtin_cpu_supports("avx512vnni") != 0;
 #elif HWY_TARGET == HWY_AVX2
-  // AVX-VNNI has no name in older compilers. Asked once: on a virtual machine the instruction takes
-  // microseconds, and every attention of a block asks.
+  // Older compilers do not know AVX-VNNI. The result is cached: CPUID takes microseconds on a
+  // virtual machine, and every block of attention calls this.
   static const bool avx_vnni = [] {
     constexpr unsigned kAvxVnni = 1U << 4U;
     unsigned eax = 0;

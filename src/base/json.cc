@@ -57,7 +57,7 @@ constexpr bool kIsVector<std::vector<T>> = true;
 
 }  // namespace
 
-/// Whole numbers are int64_t wherever that can hold them.
+/// Integers are int64_t if that can hold them.
 struct Json::Value {
   std::variant<bool, int64_t, uint64_t, double, std::string, List, Fields> content;
 
@@ -75,7 +75,7 @@ struct Json::Value {
     if (json.value_ == nullptr) json.value_ = std::make_unique<Value>(T());
     return std::get_if<T>(&json.value_->content);
   }
-  /// A number as a `T`; false if that cannot hold it.
+  /// Stores a number as a `T`; returns false if `T` cannot hold it.
   template <class T>
   static bool read_number(const Json& json, T& number) {
     if constexpr (std::floating_point<T>) {

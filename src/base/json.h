@@ -9,16 +9,15 @@
 #include <string_view>
 #include <vector>
 
-/// JSON that comes from outside, and JSON that is written: every file and every saved conversation
-/// is read here.
+/// Reading and writing of JSON. All JSON from outside is read here: files and saved conversations.
 namespace restkv {
 
 struct JsonField;
 
-/// One value of JSON. An object keeps the order of its fields; two objects are equal whatever the
-/// order. All functions that find another type or no such field throw `Error` (kInput) saying so.
+/// One JSON value. An object keeps the order of its fields; comparison ignores it. Functions that
+/// find another type or a missing field throw `Error` (kInput).
 ///
-/// Nothing is inline: a hundred files use this class, and only one has to know how it works.
+/// Nothing is inline: many files include this header, and only one needs the implementation.
 class Json {
  public:
   Json() noexcept;  ///< null
@@ -36,10 +35,10 @@ class Json {
   Json(std::string_view text);
   Json(const void*) = delete;  // would become `true`
   Json(std::vector<Json> items);
-  /// Of a type that `get` knows.
+  /// From a type that `get` supports.
   template <class T>
   Json(const std::vector<T>& items);
-  /// All names differ: nobody looks for one that stands twice.
+  /// The names must be different; this is not checked.
   explicit Json(std::vector<JsonField> fields);
   /// An object if all items are lists of two that begin with a text, otherwise a list.
   Json(std::initializer_list<Json> items);
@@ -55,7 +54,7 @@ class Json {
   [[nodiscard]] bool is_boolean() const noexcept;
   [[nodiscard]] bool is_number() const noexcept;
   [[nodiscard]] bool is_number_integer() const noexcept;
-  /// A whole number not below zero.
+  /// A non-negative integer.
   [[nodiscard]] bool is_number_unsigned() const noexcept;
   [[nodiscard]] bool is_number_float() const noexcept;
   [[nodiscard]] bool is_string() const noexcept;
@@ -64,17 +63,17 @@ class Json {
   /// "null", "boolean", "number", "string", "array" or "object".
   [[nodiscard]] const char* type_name() const noexcept;
 
-  /// As bool, a number that holds the value (a whole one for whole `T`), std::string, Json, or a
-  /// std::vector of them.
+  /// The value as bool, a number type that can hold it (an integer for integral `T`), std::string,
+  /// Json, or a std::vector of these.
   template <class T>
   [[nodiscard]] T get() const;
   [[nodiscard]] const std::string& text() const;
 
-  /// Of a list or an object; null has none, all else is one.
+  /// Number of items of a list or fields of an object; 0 for null, 1 for other values.
   [[nodiscard]] size_t size() const noexcept;
   [[nodiscard]] bool empty() const noexcept;
 
-  // Lists; null is an empty one.
+  // Lists; null counts as an empty list.
 
   [[nodiscard]] const Json* begin() const;
   [[nodiscard]] const Json* end() const;
@@ -87,10 +86,10 @@ class Json {
   [[nodiscard]] const Json& front() const { return at(0); }
   void push_back(Json item);
 
-  // Objects; null is an empty one.
+  // Objects; null counts as an empty object.
 
   [[nodiscard]] const std::vector<JsonField>& items() const;
-  /// Null if there is none, or if this is no object.
+  /// The field, or null if there is none or this is no object.
   [[nodiscard]] const Json* find(std::string_view name) const noexcept;
   [[nodiscard]] bool contains(std::string_view name) const noexcept;
   [[nodiscard]] const Json& at(std::string_view name) const;
@@ -106,13 +105,13 @@ class Json {
   }
   [[nodiscard]] std::string value(std::string_view name, const char* otherwise) const;
   void erase(std::string_view name);
-  /// The same with the fields of all objects in the order of their names.
+  /// A copy with the fields of all objects sorted by name.
   [[nodiscard]] Json sorted() const;
 
-  /// On one line, or on several with `indent` spaces a level. Bytes that are no UTF-8 become
-  /// U+FFFD, numbers that JSON does not have become null.
+  /// The text on one line, or indented with `indent` spaces per level. Bytes that are not UTF-8
+  /// become U+FFFD; NaN and infinity become null.
   [[nodiscard]] std::string dump(int indent = -1) const;
-  /// On one line, all but ASCII as \u escapes.
+  /// The text on one line, with \u escapes for all characters but ASCII.
   [[nodiscard]] std::string dump_ascii() const;
 
   /// Numbers of all types compare by value.
@@ -135,34 +134,35 @@ struct JsonField {
   bool operator==(const JsonField&) const = default;
 };
 
-/// Levels of lists and objects within each other. Copies, destructors and `dump` call themselves
-/// for each level: deeper JSON could exhaust the stack.
+/// Limit of nested lists and objects. Copies, destructors and `dump` recurse: deeper JSON could
+/// exhaust the stack.
 inline constexpr size_t kMostJsonLevels = 64;
 
-/// `text` as JSON. Throws `Error` (kInput) "source:line: reason" if it is none, has more than
-/// `kMostJsonLevels` levels, a zero byte, or two fields of one name in an object; the reason alone
-/// without a `source`, for texts of one line whose place the caller names.
+/// Parses `text`. Throws `Error` (kInput) "source:line: reason" if it is no JSON, has more than
+/// `kMostJsonLevels` levels, a zero byte, or two fields of one name in an object. Without a
+/// `source` the message is the reason alone, for texts of one line whose place the caller names.
 Json parse_json(std::string_view text, std::string_view source = {});
 
-/// Throws `Error` (kInput) as `parse_json` does if a text in the JSON `text` holds a zero byte,
-/// which ends it wherever C libraries read it. What a model said may hold one.
+/// Throws `Error` (kInput) as `parse_json` does if a string in the JSON `text` holds a zero byte,
+/// which would end it in C libraries. A model's answers may hold one.
 void require_no_zero_byte_in_json(std::string_view text, std::string_view source = {});
 
-/// The JSON in a file that holds no zero byte. Throws `Error` (kInput) naming the file, the line
-/// and the reason.
+/// Reads a JSON file without zero bytes. Throws `Error` (kInput) naming the file, the line and the
+/// reason.
 Json read_json(const std::string& path);
 
-/// `value` for a message: as JSON, not more than 80 bytes of it.
+/// `value` as JSON for a message, cut to 80 bytes.
 std::string shown(const Json& value);
 
-// Fields of an object. All throw `Error` (kInput) naming the field, what it is and what it must be.
+// Fields of an object. All throw `Error` (kInput) naming the field, its value and the expected
+// type.
 
 const Json& field(const Json& record, std::string_view name);
 const std::string& text_field(const Json& record, std::string_view name);
 bool bool_field(const Json& record, std::string_view name);
 double number_field(const Json& record, std::string_view name);
 int64_t integer_field(const Json& record, std::string_view name);
-/// Whole numbers not below zero: counts, positions.
+/// Non-negative integers: counts, positions.
 size_t count_field(const Json& record, std::string_view name);
 std::vector<std::string> texts_field(const Json& record, std::string_view name);
 /// An object or a list.

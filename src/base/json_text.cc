@@ -1,5 +1,4 @@
-// The text of JSON: reading and writing it is nlohmann/json's work. It is a large library of
-// templates, so no other file includes it.
+// Parses and prints JSON with nlohmann/json. Only this file includes that large header library.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,8 +25,8 @@ size_t line_of(std::string_view text, size_t position) {
   return 1 + static_cast<size_t>(std::count(text.begin(), end, '\n'));
 }
 
-/// Where `text` first has too many levels; npos if it never has. Strings are skipped as the parser
-/// skips them, so that both agree on every text that the parser takes.
+/// The first place in `text` with too many levels; npos if there is none. Strings are skipped as by
+/// the parser, so that both agree on every text that the parser accepts.
 size_t too_deep_at(std::string_view text) {
   size_t levels = 0;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -52,13 +51,12 @@ size_t too_deep_at(std::string_view text) {
   return std::string_view::npos;
 }
 
-/// Where `text` first writes a zero byte, which ends a text wherever C libraries read it; npos if
-/// it never does.
+/// The first escape of a zero byte in `text`; npos if there is none. C libraries end strings there.
 size_t zero_byte_at(std::string_view text) {
   constexpr std::string_view kZero = "\\u0000";
   for (size_t at = text.find(kZero); at != std::string_view::npos; at = text.find(kZero, at + 1)) {
     const size_t before = text.substr(0, at).find_last_not_of('\\') + 1;
-    if ((at - before) % 2 == 0) return at;  // otherwise the backslash is escaped itself
+    if ((at - before) % 2 == 0) return at;  // otherwise the backslash itself is escaped
   }
   return std::string_view::npos;
 }
@@ -70,9 +68,9 @@ std::string cut(std::string text, size_t most) {
   return text.substr(0, end) + "...";
 }
 
-/// "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error while parsing
-/// value - invalid literal; ..." as "parse error at column 9: invalid literal; ...": the caller
-/// knows the line.
+/// Shortens "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error while
+/// parsing value - invalid literal; ..." to "parse error at column 9: invalid literal; ...". The
+/// caller adds the line.
 std::string short_reason(std::string_view text) {
   if (const size_t end = text.find("] "); end != std::string_view::npos)
     text.remove_prefix(end + 2);
@@ -87,10 +85,10 @@ std::string short_reason(std::string_view text) {
   if (syntax != std::string::npos && dash != std::string::npos) {
     reason.erase(syntax, dash + 3 - syntax);
   }
-  return cut(std::move(reason), 300);  // the last word that was read may be a megabyte
+  return cut(std::move(reason), 300);  // it quotes the last token, which may be a megabyte
 }
 
-/// Makes a value of what nlohmann's parser tells; `value` holds it in the end.
+/// Builds `value` from the events of nlohmann's parser.
 class Reader : public nlohmann::json_sax<nlohmann::json> {
  public:
   Reader(std::string_view text, std::string_view source) : text_(text), source_(source) {}
@@ -120,7 +118,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(std::string& name) override {
     auto& object = std::get<Object>(open_.back());
-    // JSON does not say which of two alike counts.
+    // JSON does not define which of two equal names counts.
     if (!object.names.insert(name).second) {
       const std::string reason =
           fmt::format("field '{}' stands twice in one object; keep one of them", cut(name, 80));
@@ -144,7 +142,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
  private:
   using List = std::vector<Json>;
   struct Object {
-    std::vector<JsonField> fields;  ///< The last one's value is still to come.
+    std::vector<JsonField> fields;  ///< The value of the last one is not read yet.
     std::set<std::string> names;
   };
 
@@ -164,7 +162,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
   std::vector<std::variant<List, Object>> open_;
 };
 
-/// Writes values one behind the other.
+/// Builds nlohmann's values, one after the other.
 class Writer {
  public:
   Writer(int indent, bool ascii) : indent_(indent), ascii_(ascii) {}

@@ -20,8 +20,8 @@ inline constexpr float kLog2E = 1.44269504088896340736F;
 /// 2^x for x <= 127; relative error below 3e-7 or, with degree 3, 1.1e-4. Below -126 the result is
 /// at most 2^-126 and not negative.
 ///
-/// x is split into its floor, which goes into the exponent, and the rest f; 2^f is a polynomial
-/// fitted to [0, 1] for the least relative error, with 2^0 = 1 exact.
+/// The floor of x becomes the exponent. For the rest f, 2^f is a polynomial with the least relative
+/// error on [0, 1] and 2^0 = 1 exactly.
 template <int kDegree = 5, class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x) {
   const auto power = [&](V f) HWY_ATTR {
@@ -64,7 +64,7 @@ HWY_INLINE V Tanh(D d, V x) {
   return hn::Sub(hn::Set(d, 1.0F), hn::Div(hn::Set(d, 2.0F), hn::Add(e, hn::Set(d, 1.0F))));
 }
 
-/// Soft-caps n logits, whole vectors of aligned memory: c tanh(z / c), in units of log2.
+/// Soft-caps n logits in units of log2: c tanh(z / c). `logits` is aligned; n is whole vectors.
 HWY_INLINE void SoftCap(float softcap, float* HWY_RESTRICT logits, size_t n) {
   const hn::CappedTag<float, 16> d;
   const auto inverse = hn::Set(d, 1.0F / softcap);

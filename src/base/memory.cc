@@ -24,7 +24,7 @@ std::optional<size_t> find_number(const std::string& path, std::string_view name
   return std::nullopt;
 }
 
-/// The number that is all of a file.
+/// The number that is the whole content of a file.
 std::optional<size_t> read_number(const std::string& path) {
   std::ifstream file(path);
   size_t number = 0;
@@ -32,7 +32,7 @@ std::optional<size_t> read_number(const std::string& path) {
   return std::nullopt;  // "max", too: no limit
 }
 
-/// What a container's limit leaves.
+/// Bytes that a container's limit leaves.
 size_t left_of_limit(const std::string& limit_path, const std::string& usage_path,
                      const std::string& statistics_path) {
   const auto limit = read_number(limit_path);

@@ -5,9 +5,9 @@
 
 namespace restkv {
 
-/// Bytes that this process can still get before the system has to swap or to end something: of the
-/// machine, and of the container it runs in if that has a limit. What files have been read into
-/// counts as free. SIZE_MAX where the system does not say. `root` is where /proc and /sys are.
+/// Bytes that this process can allocate before the system swaps or kills a process, within the
+/// limits of the machine and the container. The page cache counts as free. SIZE_MAX if unknown.
+/// `root` is the folder of /proc and /sys.
 size_t available_memory(const std::string& root = "");
 
 }  // namespace restkv

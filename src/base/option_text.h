@@ -12,8 +12,8 @@ struct OptionText {
   std::vector<std::pair<std::string_view, std::string_view>> options;
 };
 
-/// The parts of `text`, which must outlive them. Throws `Error` (kInvalidArgument) for an option
-/// without "=" and for one that stands twice.
+/// Splits `text`, which must outlive the result. Throws `Error` (kInvalidArgument) for an option
+/// without "=" and for a repeated one.
 OptionText parse_option_text(std::string_view text);
 
 }  // namespace restkv

@@ -12,8 +12,8 @@ namespace restkv {
 #ifdef __linux__
 namespace {
 
-/// Advises the system about the whole pages of some memory, if they are at least `fewest`. It may
-/// refuse: then nothing is gained.
+/// Advises the system about the whole pages of some memory if they have at least `fewest` bytes. A
+/// refusal is harmless.
 void advise(const void* memory, size_t bytes, size_t fewest, int advice) {
   static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(memory);
@@ -28,7 +28,7 @@ void advise(const void* memory, size_t bytes, size_t fewest, int advice) {
 
 void prefer_large_pages(void* memory, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr size_t kLeast = size_t{4} << 20;  // two of x86's
+  constexpr size_t kLeast = size_t{4} << 20;  // two large pages of x86
   if (bytes >= kLeast) advise(memory, bytes, 1, MADV_HUGEPAGE);
 #else
   (void)memory;

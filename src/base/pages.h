@@ -4,20 +4,18 @@
 
 namespace restkv {
 
-/// Lets the system back fresh memory, of which all is going to be written, by large pages: what
-/// streams through many megabytes then has fewer addresses to translate. Does nothing where the
-/// system knows no such call, and to less than two large pages. Not for what delays a first token:
-/// a virtual machine that gives free memory back to its host gets large pages at 0.7 GB/s.
+/// Requests large pages for fresh memory that will be written completely; streaming through it then
+/// has fewer TLB misses. Does nothing for less than two large pages or without system support. Not
+/// for memory that delays the first token: a virtual machine that returns free memory to its host
+/// gets large pages at 0.7 GB/s.
 void prefer_large_pages(void* memory, size_t bytes);
 
-/// Asks the system for the pages of fresh memory that is about to be written whole, all at once:
-/// half the time that first writes to one page after the other take. Does nothing where the system
-/// knows no such call, and to what is too small to matter.
+/// Maps all pages of fresh memory that will be written completely, in half the time of page faults.
+/// Does nothing for small memory or without system support.
 void populate_pages(void* memory, size_t bytes);
 
-/// Gives back the memory of whole pages of a mapped file, which are read again when touched. Must
-/// not be called for any other memory, which would be lost. Does nothing where the system knows no
-/// such call.
+/// Releases the memory of whole pages of a mapped file; they are read again when touched. Must not
+/// be called for other memory, whose content would be lost. Does nothing without system support.
 void release_pages(const void* file, size_t bytes);
 
 }  // namespace restkv

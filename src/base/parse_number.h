@@ -12,10 +12,10 @@
 
 namespace restkv {
 
-/// What `text` says as a whole: a decimal number that `Number` can hold. False for anything else,
-/// which leaves `value` as it was: other characters before or behind it, "nan", "inf", "1e309", and
-/// for whole numbers "1e3", "0x10" and what is out of range. Leading zeros mean nothing ("010" is
-/// ten), and neither does the language of the machine.
+/// Parses the whole `text` as a decimal number that `Number` can hold. Returns false and leaves
+/// `value` unchanged for anything else: other characters around it, "nan", "inf", "1e309", and for
+/// integers "1e3", "0x10" and numbers out of range. Leading zeros ("010" is ten) and the locale are
+/// ignored.
 template <class Number>
 bool parse_number(std::string_view text, Number& value) {
   Number parsed{};
@@ -29,7 +29,7 @@ bool parse_number(std::string_view text, Number& value) {
   return true;
 }
 
-/// What `parse_number` takes, for a message.
+/// Description of the numbers that `parse_number` accepts, for a message.
 template <class Number>
 std::string number_wanted() {
   if constexpr (std::floating_point<Number>) {

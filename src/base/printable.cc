@@ -25,7 +25,7 @@ std::string printable(std::string_view text, std::string_view replacement) {
     const size_t begin = i;
     UChar32 character = 0;
     U8_NEXT(bytes, i, text.size(), character);
-    if (character < 0) i = begin + 1;  // none begins here
+    if (character < 0) i = begin + 1;  // no character begins here
     const bool ends_line = text.substr(begin, 2) == "\r\n";
     safe += character < 0 || (is_command(character) && !ends_line) ? replacement
                                                                    : text.substr(begin, i - begin);

@@ -16,10 +16,11 @@ namespace {
 int allowed_processors() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
-  return static_cast<int>(std::thread::hardware_concurrency());  // more than the mask can name
+  return static_cast<int>(std::thread::hardware_concurrency());  // more than the mask can hold
 }
 
-/// Of processor time, how many processors a control group may use; infinite without a quota.
+/// Number of processors that a control group's quota of processor time allows; infinite without
+/// one.
 double quota(const std::string& folder) {
   double time = 0;
   double period = 0;

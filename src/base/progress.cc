@@ -31,8 +31,8 @@ std::string clock_time(double seconds) {
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-/// "1:05, 0:35 left". The estimate assumes that the rest goes as fast as what is done, which says
-/// nothing useful during the first percent.
+/// "1:05, 0:35 left". The estimate assumes a constant speed; it is left out during the first
+/// percent.
 std::string times(double fraction, double elapsed) {
   std::string text = clock_time(elapsed);
   if (fraction >= 0.01 && fraction < 1) {
@@ -77,7 +77,7 @@ void Progress::update(double fraction, std::string_view detail) {
   fraction = fraction > 0 ? std::min(fraction, 1.0) : 0;  // also turns NaN into 0
   const double elapsed = clock_() - start_;
   const double waited = elapsed - last_time_;
-  // Tenths are compared as whole numbers so that 0.3 - 0.2 counts as a full step.
+  // Tenths are compared as integers, so that 0.3 - 0.2 counts as a full tenth.
   const auto tenth = [](double f) { return std::floor(f / kLineFraction + 1e-9); };
   const bool first = last_fraction_ < 0;
   const bool due = mode_ == Mode::kBar
@@ -109,7 +109,7 @@ void Progress::draw_bar(double fraction, double elapsed, std::string_view detail
   const std::string line =
       fmt::format("{} [{:#<{}}{:.<{}}] {:3.0f}%  {}  {}", title_, "", filled, "",
                   kBarCells - filled, 100 * fraction, times(fraction, elapsed), detail);
-  // One column stays free: terminals wrap when the last one is written.
+  // One column stays free, because terminals wrap when the last one is written.
   fmt::print(file_, "\r\x1b[2K{}", one_row(line, terminal_columns(file_) - 1));
   std::fflush(file_);
   bar_on_screen_ = true;

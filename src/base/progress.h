@@ -7,8 +7,8 @@
 
 namespace restkv {
 
-/// Shows how far a long piece of work is: one line that redraws itself on a terminal, plain lines
-/// in a log. To be used by one thread at a time.
+/// Shows the progress of long work: one redrawn line on a terminal, plain lines in a log. For one
+/// thread at a time.
 class Progress {
  public:
   enum class Mode {
@@ -43,8 +43,8 @@ class Progress {
   Mode mode_;
   Clock clock_;
   double start_;
-  double last_time_ = 0;       // of the last output, in seconds since start_
-  double last_fraction_ = -1;  // at the last output; negative before the first
+  double last_time_ = 0;       // time of the last output, in seconds since start_
+  double last_fraction_ = -1;  // fraction at the last output; negative before the first
   bool bar_on_screen_ = false;
 };
 

@@ -10,14 +10,14 @@
 
 namespace restkv {
 
-/// Random choices that are the same on every platform: std::mt19937_64 gives the same bits
-/// everywhere, but the distributions, std::shuffle and std::sample do not, so numbers are mapped
-/// here. The bias of the remainder is below 2^-40 for ranges up to 2^24.
+/// Random choices that are the same on every platform. std::mt19937_64 gives the same bits
+/// everywhere; the distributions, std::shuffle and std::sample do not, so this class replaces them.
+/// The bias of the remainder is below 2^-40 for ranges up to 2^24.
 class Random {
  public:
   explicit Random(uint64_t seed) : bits_(seed) {}
-  /// An independent stream for part `index` of what is called `name` (FNV-1a over both and the
-  /// seed): one part is then the same whichever others are made.
+  /// An independent stream for part `index` of `name`, seeded by FNV-1a over both and the seed. A
+  /// part does not depend on the other parts that are made.
   Random(uint64_t seed, std::string_view name, uint64_t index) : bits_(mix(seed, name, index)) {}
 
   uint64_t bits() { return bits_(); }
@@ -27,7 +27,7 @@ class Random {
   int64_t between(int64_t low, int64_t high) {
     return low + static_cast<int64_t>(below(static_cast<size_t>(high - low) + 1));
   }
-  /// One element of an array, span or vector that is not empty.
+  /// One element of a non-empty array, span or vector.
   const auto& pick(const auto& items) { return items[below(std::size(items))]; }
 
   void shuffle(auto& items) {

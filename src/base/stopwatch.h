@@ -4,7 +4,7 @@
 
 namespace restkv {
 
-/// Measures time from its construction on.
+/// Measures the time since its construction.
 class Stopwatch {
  public:
   [[nodiscard]] double seconds() const {

@@ -58,7 +58,7 @@ struct Slot {
   std::string_view name;
   Words words;
 };
-/// `hero`, `friend` and `town` are the cast, which stays for a few sentences.
+/// `hero`, `friend` and `town` keep their words for a few sentences.
 constexpr Slot kSlots[] = {{"place", kPlaces}, {"thing", kThings},    {"animal", kAnimals},
                            {"food", kFood},    {"weather", kWeather}, {"time", kTimes},
                            {"mood", kMoods},   {"work", kWork},       {"person", kPeople}};
@@ -126,7 +126,7 @@ std::string_view Stories::word_for(std::string_view slot) {
   if (slot == "town") return town_;
   const Words words = std::ranges::find(kSlots, slot, &Slot::name)->words;
   std::string_view word = random_.pick(words);
-  while (word == hero_ || word == friend_) word = random_.pick(words);  // nobody meets himself
+  while (word == hero_ || word == friend_) word = random_.pick(words);  // a third person
   return word;
 }
 

@@ -8,9 +8,9 @@
 
 namespace restkv::eval {
 
-/// Little stories without end, from a small grammar: text that is free to use, never the same
-/// twice, and varied enough to hide a needle in. Neighbouring sentences come from different
-/// templates, so the text does not repeat itself the way a noise haystack does.
+/// Endless short stories from a small grammar: text without copyright and varied enough to hide a
+/// needle in. Neighbouring sentences come from different templates, so the text repeats less than a
+/// noise haystack.
 class Stories {
  public:
   /// `random` must outlive this.

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <string>
 
-/// What this process and this machine are.
+/// Properties of this process and this machine.
 namespace restkv {
 
 /// Largest resident memory of this process so far.
@@ -11,7 +11,7 @@ size_t peak_resident_bytes();
 
 /// "AMD EPYC ..."
 std::string processor_name();
-/// The same with "..., 2 threads": those of `num_threads`.
+/// The processor's name with the number of threads, `num_threads`: "..., 2 threads".
 std::string machine_description();
 
 /// 1536 -> "1.5 KiB"

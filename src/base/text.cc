@@ -17,7 +17,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-/// Files that are given as texts by mistake, by their first bytes.
+/// Kinds of files that are passed as texts by mistake, by their first bytes.
 struct Kind {
   std::string_view begin;
   std::string_view name;
@@ -54,7 +54,7 @@ void append(std::string& text, UChar32 character) {
   text.append(bytes.begin(), bytes.begin() + length);
 }
 
-/// Where the first byte stands that does not belong to a UTF-8 character.
+/// Offset of the first byte that does not belong to a UTF-8 character.
 std::optional<size_t> first_invalid(std::string_view text) {
   const uint8_t* bytes = bytes_of(text);
   for (size_t i = 0; i < text.size();) {
@@ -99,7 +99,7 @@ std::string from_units(std::string_view bytes, size_t unit_bytes, bool big_endia
   return text;
 }
 
-/// Of a text that is neither UTF-8 nor anything that a byte order mark tells: why, and what to do.
+/// Throws the reason and remedy for a text that is not UTF-8 and has no byte order mark.
 [[noreturn]] void refuse_bytes(std::string_view bytes, std::string_view source) {
   for (const Kind& kind : kKinds) {
     if (!bytes.starts_with(kind.begin)) continue;
@@ -124,7 +124,7 @@ std::string from_units(std::string_view bytes, size_t unit_bytes, bool big_endia
 
 std::string to_utf8(std::string bytes, std::string_view source) {
   const std::string_view all = bytes;
-  // The mark of UTF-32LE begins with that of UTF-16LE.
+  // Checked first: the mark of UTF-32LE begins with that of UTF-16LE.
   if (all.starts_with("\xFF\xFE\0\0"sv)) return from_units(all.substr(4), 4, false, source);
   if (all.starts_with("\0\0\xFE\xFF"sv)) return from_units(all.substr(4), 4, true, source);
   if (all.starts_with("\xFF\xFE"sv)) return from_units(all.substr(2), 2, false, source);

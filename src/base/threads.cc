@@ -29,15 +29,15 @@ void pause_briefly() {
 #endif
 }
 
-/// Pauses before a waiting thread gives up its processor: some tens of microseconds, longer than
-/// the gaps between the parallel regions of a decoding step, far shorter than a time slice.
+/// Number of pauses before a waiting thread yields its processor: tens of microseconds. That is
+/// longer than the gaps between parallel regions of decoding and far shorter than a time slice.
 constexpr int kSpins = 2000;
 
 /// Threads that help one caller of `run` at a time with its tasks.
 ///
-/// The caller never depends on them: it takes tasks itself until none is left and then waits only
-/// for tasks that a helper has begun. On a machine shared with other work a helper that does not
-/// get a processor is simply not missed, where a barrier over all threads would cost a time slice.
+/// The caller takes tasks itself until none is left and then waits only for tasks that a helper has
+/// begun. On a shared machine a helper without a processor costs nothing, whereas a barrier over
+/// all threads would cost a time slice.
 class Team {
  public:
   explicit Team(size_t helpers) : ranges_(helpers + 1) {
@@ -59,7 +59,7 @@ class Team {
   [[nodiscard]] size_t threads() const { return threads_.size() + 1; }
 
   void run(size_t tasks, const FunctionRef<void(size_t, size_t)>& body, Sharing sharing) {
-    // No helper looks at these while open_ is false and active_ is 0.
+    // No helper reads these while open_ is false and active_ is 0.
     body_ = &body;
     runs_ = sharing == Sharing::kRuns ? ranges_.size() : 1;
     for (size_t i = 0; i < runs_; ++i) {
@@ -83,7 +83,7 @@ class Team {
   }
 
  private:
-  /// Tasks [next, end) are left; on a pair of cache lines of their own.
+  /// Remaining tasks [next, end), on a separate pair of cache lines.
   struct alignas(128) Range {
     std::atomic<size_t> next{0};
     size_t end = 0;
@@ -118,9 +118,9 @@ class Team {
 
   void help(size_t thread);
 
-  // A helper raises active_ before it looks at open_, `run` lowers open_ before it looks at
-  // active_ (both sequentially consistent): either the helper sees that it came too late, or `run`
-  // sees the helper.
+  // A helper increments active_ before it reads open_; `run` clears open_ before it reads active_
+  // (both sequentially consistent). So either the helper sees that `run` has ended, or `run` sees
+  // the helper.
   std::atomic<bool> open_{false};
   std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> epoch_{0};
@@ -128,7 +128,7 @@ class Team {
 
   const FunctionRef<void(size_t, size_t)>* body_ = nullptr;
   std::vector<Range> ranges_;
-  size_t runs_ = 1;  ///< How many of the ranges are in use.
+  size_t runs_ = 1;  ///< Number of ranges in use.
   std::atomic<bool> failed_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;
@@ -139,7 +139,7 @@ class Team {
 thread_local bool t_in_parallel = false;
 
 void Team::help(size_t thread) {
-  t_in_parallel = true;  // what a task starts in turn runs on its own thread
+  t_in_parallel = true;  // nested calls run on the thread of their task
   uint32_t seen = 0;
   while (!stopping_) {
     uint32_t now = epoch_;
@@ -158,8 +158,8 @@ void Team::help(size_t thread) {
   }
 }
 
-/// Callers that have helpers at the same time. With so many, every processor has work without
-/// further threads.
+/// Maximum of callers with helpers at the same time. With this many, every processor is busy
+/// without further threads.
 constexpr size_t kMostTeams = 16;
 
 }  // namespace
@@ -169,10 +169,10 @@ class ThreadTeams {
  public:
   explicit ThreadTeams(int count) : threads(count) { idle_.reserve(kMostTeams); }
 
-  /// Those that the calling thread computes with.
+  /// The teams of the calling thread's pool.
   static ThreadTeams& current();
 
-  /// A team that nobody uses; none if there are too many, or no threads for one more.
+  /// An idle team; null if there are too many teams or no threads for another one.
   std::unique_ptr<Team> take() {
     const std::scoped_lock lock(mutex_);
     if (!idle_.empty()) {
@@ -195,23 +195,23 @@ class ThreadTeams {
     idle_.push_back(std::move(team));
   }
 
-  const int threads;  ///< With the caller.
+  const int threads;  ///< The caller included.
 
  private:
   std::mutex mutex_;
   std::vector<std::unique_ptr<Team>> idle_;
-  size_t count_ = 0;  ///< Idle or not.
+  size_t count_ = 0;  ///< Number of teams, idle or not.
 };
 
 namespace {
 
-/// Asking the system takes microseconds, as long as a small product.
+/// Cached: asking the system takes microseconds, as long as a small product.
 int processors() {
   static const int count = usable_processors();
   return count;
 }
 
-/// Never destroyed: a program may end while its threads compute.
+/// Never destroyed, because a program may end while its threads compute.
 std::unique_ptr<ThreadPool>& default_pool() {
   static auto* const pool = new std::unique_ptr<ThreadPool>(new ThreadPool());
   return *pool;
@@ -246,7 +246,7 @@ void set_num_threads(int threads) {
 int num_threads() { return ThreadTeams::current().threads; }
 
 void parallel_for(size_t tasks, FunctionRef<void(size_t, size_t)> body, Sharing sharing) {
-  // A nested call runs on the calling thread: every processor is busy already.
+  // A nested call runs on the calling thread, because every processor is busy already.
   std::unique_ptr<Team> team;
   ThreadTeams& teams = ThreadTeams::current();
   if (tasks > 1 && teams.threads > 1 && !t_in_parallel) team = teams.take();

@@ -28,17 +28,15 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-/// Which task a thread takes next. `kInOrder`: the first one left, for tasks that take different
-/// times, the longest first. `kRuns`: the next one of its own run of neighbouring tasks, as long as
-/// there is one, and then of the others', for tasks that read on in memory where the one before
-/// ended.
+/// Order in which threads take tasks. `kInOrder`: the first remaining one, for tasks of different
+/// lengths, longest first. `kRuns`: the next one of the thread's own run of neighbouring tasks,
+/// then of other runs, for tasks that read memory sequentially.
 enum class Sharing { kInOrder, kRuns };
 
-/// Runs `body(task, thread)` for every task in [0, tasks); 0 <= thread < num_threads() tells
-/// concurrent tasks apart. Tasks must write disjoint data, which makes results independent of
-/// scheduling. The first exception thrown by a task is rethrown, after which some tasks may not
-/// have run. Calls from within a task are executed by the calling thread alone (as thread 0), in
-/// order.
+/// Runs `body(task, thread)` for every task in [0, tasks), with different 0 <= thread <
+/// num_threads() for concurrent tasks. Tasks must write disjoint data, so that results do not
+/// depend on scheduling. The first exception of a task is rethrown; remaining tasks may then be
+/// skipped. Nested calls run their tasks in order on the calling thread, as thread 0.
 void parallel_for(size_t tasks, FunctionRef<void(size_t task, size_t thread)> body,
                   Sharing sharing = Sharing::kInOrder);
 

@@ -14,16 +14,16 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Weight rows of the register tile: as many as a 128-bit vector has sums.
+/// Weight rows of the register tile: the number of lanes of a 128-bit vector.
 constexpr size_t kTileWeights = 4;
-/// Rows of x of the register tile: with 4 weights 24 of the 32 registers of AVX-512 and NEON, 8 of
-/// the 16 of AVX2, beside the operands.
+/// Rows of x of the register tile. Sums take 24 of the 32 registers of AVX-512 and NEON, and 8 of
+/// the 16 of AVX2.
 #if HWY_TARGET == HWY_AVX2
 constexpr size_t kTileInputs = 2;
 #else
 constexpr size_t kTileInputs = 6;
 #endif
-/// Bytes of unpacked weights, a part of a second-level cache.
+/// Bytes of unpacked weights: a part of the second-level cache.
 constexpr size_t kPanelBytes = 128 * 1024;
 
 #if HWY_TARGET == HWY_SCALAR
@@ -95,8 +95,7 @@ HWY_INLINE void DotTile(size_t depth, const float* HWY_RESTRICT x, size_t x_stri
   }
 }
 
-/// Rows of x from `row` on, as many as a tile holds and there are, times `weights` rows of w.
-/// Returns their number.
+/// Multiplies up to kInputs rows of x from `row` on with `weights` rows of w. Returns their number.
 template <size_t kInputs = kTileInputs>
 HWY_INLINE size_t DotStrip(const Matrix<const float>& x, size_t row, const float* HWY_RESTRICT w,
                            size_t weights, const Matrix<float>& y) {
@@ -119,12 +118,12 @@ void MultiplyUnpacked(const Matrix<const float>& x, const Weight& weight, size_t
   const size_t depth = weight.cols;
   const size_t panel_rows =
       std::max<size_t>(1, kPanelBytes / (kTileWeights * depth * sizeof(float))) * kTileWeights;
-  thread_local AlignedVector<float> panel;  // kept from call to call
+  thread_local AlignedVector<float> panel;  // reused between calls
   if (panel.size() < panel_rows * depth) panel.resize(panel_rows * depth);
   for (size_t r = begin; r < end; r += panel_rows) {
     const size_t rows = std::min(panel_rows, end - r);
     for (size_t i = 0; i < rows; ++i) DequantizeRow(weight, r + i, panel.data() + i * depth);
-    // The tile always reads whole: rows that are not there repeat the last one.
+    // The tile reads kTileWeights rows: missing ones repeat the last row.
     for (size_t i = rows; i % kTileWeights != 0; ++i) {
       std::copy_n(panel.data() + (rows - 1) * depth, depth, panel.data() + i * depth);
     }

@@ -16,7 +16,7 @@
 #define RESTKV_LINEAR_INT8_WEIGHT_TYPES_
 namespace restkv {
 
-/// Some rows of x in 8 bits, or some blocks of them.
+/// Rows of x in 8 bits, or a range of their blocks.
 struct Int8Inputs {
   QuantizedRows::View x;
   size_t rows;
@@ -26,7 +26,7 @@ struct Int8Inputs {
   }
 };
 
-/// Some blocks of a panel of weights.
+/// A range of blocks of a panel of weights.
 struct Int8Panel {
   const uint8_t* quants;
   const float* scales;
@@ -45,12 +45,12 @@ void RoundWeights(const float* HWY_RESTRICT x, size_t n, int8_t* HWY_RESTRICT qu
   RoundBlocksToInt8<Int8Weight::kBlock>(x, n, quants, scales, nullptr);
 }
 
-/// Puts the quants [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
+/// Stores the quants [kPanel, bytes] of a panel's outputs in the order of Int8Weight.
 void PackPanel(const int8_t* HWY_RESTRICT quants, size_t bytes, uint8_t* HWY_RESTRICT out) {
   PackOffsetBytes<Int8Weight::kPanel>(quants, bytes, out);
 }
 
-/// y [kRows or what x has left, kPanel] (+)= x times some blocks of a panel.
+/// y [min(kRows, rows of x), kPanel] (+)= x times a range of blocks of a panel.
 template <size_t kRows = kTileRows>
 HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool accumulate,
                               const Matrix<float>& y) {
@@ -59,8 +59,8 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool acc
   }
   constexpr size_t kBlock = Int8Weight::kBlock;
   constexpr size_t kPanel = Int8Weight::kPanel;
-  // Sums of blocks. Rows of y may be a multiple of 4096 bytes apart, and then a processor takes
-  // what is read for what has just been written.
+  // Sums are collected here, not in y. Rows of y may be a multiple of 4096 bytes apart, and such
+  // stores and loads alias (4K aliasing).
   HWY_ALIGN float sums[kRows * kPanel];
   Int8Factors f{.fours = kBlock / 4,
                 .a = reinterpret_cast<const uint8_t*>(in.x.quants),
@@ -90,8 +90,8 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool acc
   }
 }
 
-/// y [x.rows, kPanel] = x times a whole panel, whose blocks pass through the first-level cache in
-/// parts, each of which meets all rows.
+/// y [x.rows, kPanel] = x times a whole panel. Ranges of blocks that fit the first-level cache are
+/// multiplied with all rows in turn.
 void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>& y) {
   constexpr size_t kBlocks = 12;
   constexpr size_t kBlock = Int8Weight::kBlock;
@@ -130,13 +130,13 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
   quants_.resize(panels * kPanel * bytes);
   scales_.resize(panels * kPanel * blocks());
   parallel_for(panels, [&](size_t panel, size_t) {
-    thread_local AlignedVector<float> floats;  // kept from call to call
+    thread_local AlignedVector<float> floats;  // reused between calls
     thread_local AlignedVector<int8_t> quants;
     thread_local AlignedVector<float> scales;
     floats.resize(cols);
     quants.resize(kPanel * bytes);
     scales.resize(blocks());
-    // Outputs that are not there are computed, too: from no matter what.
+    // Missing outputs of the last panel are computed, too, from zeros.
     std::fill(quants.begin(), quants.end(), int8_t{0});
     float* panel_scales = scales_.data() + panel * kPanel * blocks();
     std::fill_n(panel_scales, kPanel * blocks(), 0.0F);
@@ -151,17 +151,17 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
 }
 
 void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
-  thread_local QuantizedRows rounded;  // kept from call to call
+  thread_local QuantizedRows rounded;  // reused between calls
   rounded.round(x);
-  const Int8Inputs inputs{rounded.view(), x.rows};  // the tasks' own thread_locals are others
+  const Int8Inputs inputs{rounded.view(), x.rows};  // tasks would see their own thread_locals
 
-  // Columns of whole panels; those of y begin `skipped` after the first one.
+  // Columns are counted from the first panel; those of y begin at `skipped`.
   static_assert(kTileColumns % kPanel == 0);
   const size_t skipped = first % kPanel;
   const size_t first_panel = first / kPanel;
   for_each_tile(
       x.rows, skipped + y.cols, [&](size_t row, size_t rows, size_t column, size_t columns) {
-        thread_local AlignedVector<float> broken;  // a panel of which y gets a part
+        thread_local AlignedVector<float> broken;  // the result of a panel that y gets a part of
         for (size_t c = column; c < column + columns; c += kPanel) {
           const size_t panel = first_panel + c / kPanel;
           const Int8Panel weights{quants_.data() + panel * blocks() * kBlock * kPanel,

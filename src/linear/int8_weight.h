@@ -10,20 +10,19 @@
 
 namespace restkv {
 
-/// A weight matrix in 8 bits, for products with many rows: kBlock neighbouring numbers of a row are
-/// whole numbers of -127 to 127 times a scale that fits the largest of them. Rows of x are rounded
-/// in the same way, sums within a block are exact, and blocks add up in float32. That is finer than
-/// what GGUF's types of up to 6 bits keep, so hardly anything is lost of those weights; of x as
-/// much as by ggml's own products. Needs `has_int8_dot`.
+/// A weight matrix in 8 bits, for products with many rows. kBlock neighbours of a row are quants of
+/// -127 to 127 times a scale that fits the largest of them. Rows of x are rounded in the same way.
+/// Sums within a block are exact; blocks are added in float32. Weights of GGUF types of up to 6
+/// bits lose almost nothing; x is rounded as in ggml's products. Needs `has_int8_dot`.
 class Int8Weight {
  public:
   /// Numbers that share a scale, in weights and in x.
   static constexpr size_t kBlock = QuantizedRows::kBlock;
-  /// Outputs that lie together, so that four numbers of each are a whole vector or several.
+  /// Outputs stored together: four numbers of each fill whole vectors.
   static constexpr size_t kPanel = 64;
 
-  /// Rounds a weight [rows, cols]; `row(r, out)` writes its row `r` as floats, for several rows at
-  /// the same time. The memory is kept from one weight to the next.
+  /// Rounds a weight [rows, cols]. `row(r, out)` writes its row `r` as floats and is called from
+  /// several threads. The memory is reused for the next weight.
   void convert(size_t rows, size_t cols, FunctionRef<void(size_t r, float* out)> row);
 
   /// y [n, rows] = x [n, cols] W^T, the same for any number of threads. A narrower y gets outputs

@@ -4,9 +4,9 @@
 
 namespace restkv {
 
-/// Scale and minimum, 6 bits each, of one of the eight parts of a Q4_K block, whose 12 bytes of
-/// them begin at `packed`: the first four pairs have a byte for each, of the others the upper two
-/// bits are above those of the first.
+/// Scale and min, 6 bits each, of one of the eight parts of a Q4_K or Q5_K block. All pairs take 12
+/// bytes from `packed` on. Each number of the first four pairs has a byte; the upper two bits of
+/// these bytes belong to the other four pairs.
 struct ScalePair {
   int scale, min;
 };

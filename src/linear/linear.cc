@@ -23,14 +23,15 @@
 namespace restkv {
 namespace {
 
-/// What multiplies a part of a weight, unless rows of the file are: the packed copy, or floats.
+/// The product of a part of a weight: by its packed copy, by unpacked rows, or else by rows of the
+/// file.
 struct PartProduct {
   const PackedWeight* packed = nullptr;
   bool unpacks = false;
 };
 
-/// x in the types that the stored weights want to be multiplied with, one buffer per type, and
-/// rounded for packed ones.
+/// x converted to the types that ggml's dot products with the stored weights need, one buffer per
+/// type, and rounded for packed weights.
 class PartnerInputs {
  public:
   void begin(Matrix<const float> x) {
@@ -39,7 +40,7 @@ class PartnerInputs {
     rounded_done_ = first_sums_done_ = false;
     products.clear();
   }
-  /// For rows of `weights` as they are stored.
+  /// Converts x for rows stored in the type `weights`.
   void convert(ggml_type weights) {
     const ggml_type partner = ggml_get_type_traits_cpu(weights)->vec_dot_type;
     if (partner == GGML_TYPE_F32 || done_[partner]) return;
@@ -52,14 +53,14 @@ class PartnerInputs {
       from_float(x_.row(i), rows.data() + i * bytes, static_cast<int64_t>(x_.cols));
     }
   }
-  /// For a packed weight.
+  /// Rounds x for a packed weight.
   void round(const PackedWeight& weight) {
     if (!std::exchange(rounded_done_, true)) rounded_.round(x_);
     if (weight.needs_first_sums() && !std::exchange(first_sums_done_, true)) {
       rounded_.add_first_sums();
     }
   }
-  /// The rows in a type of ggml's, one every `row_bytes(type)`.
+  /// The rows in a ggml type, `row_bytes(type)` apart.
   [[nodiscard]] const char* rows(ggml_type type) const {
     return type == GGML_TYPE_F32 ? reinterpret_cast<const char*>(x_.data) : converted_[type].data();
   }
@@ -80,8 +81,8 @@ class PartnerInputs {
   bool first_sums_done_ = false;
 };
 
-/// Rows [begin, end) of a stored weight times x, both as they are, by ggml's dot products. One
-/// takes some hundred cycles: even asking ggml for the size of a row each time would show.
+/// Rows [begin, end) of a stored weight times x, by ggml's dot products. A dot product takes some
+/// hundred cycles, so everything else is computed outside of the loop.
 void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
                    Matrix<float> y) {
   const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
@@ -99,8 +100,8 @@ void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t beg
   }
 }
 
-/// From how many rows of x on unpacking each stored row once for all of them is faster than
-/// products that unpack it for each (`linear_bench few` prints both).
+/// Number of rows of x from which on unpacking each stored row once for all of them is faster than
+/// unpacking it for each (`linear_bench few` prints both).
 size_t unpack_from_rows(ggml_type type) {
   if (PackedWeight::supports(type)) return 8;
   switch (type) {
@@ -160,7 +161,7 @@ const PackedWeight* Linear::packed(size_t part) const {
   std::call_once(packed_->made, [this] {
     size_t bytes = 0;
     for (const Weight& weight : parts_) bytes += weight.rows * weight.row_bytes();
-    // A file larger than the memory can still be computed with, from where it lies.
+    // Without memory for copies, products read the file.
     constexpr size_t kSpare = size_t{256} << 20;
     if (available_memory() < bytes + kSpare) return;
     std::vector<std::optional<PackedWeight>> copies(parts_.size());
@@ -188,7 +189,7 @@ void Linear::release_file() const {
 }
 
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
-  thread_local PartnerInputs inputs;  // kept from call to call
+  thread_local PartnerInputs inputs;  // reused between calls
   inputs.begin(x);
   for (size_t i = 0; i < parts_.size(); ++i) {
     const bool many = x.rows >= unpack_from_rows(parts_[i].type);
@@ -203,15 +204,15 @@ void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProdu
     }
     inputs.products.push_back(product);
   }
-  // Chunks never cross parts, and are whole panels. They are small, so that no thread waits long
-  // for the last one.
+  // Chunks are whole panels within one part. They are small, so that no thread waits long for the
+  // last one.
   const size_t share = rows_ / (static_cast<size_t>(num_threads()) * 8);
   const size_t chunk =
       std::clamp<size_t>(share, 32, 1024) / PackedWeight::kPanel * PackedWeight::kPanel;
   const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
   size_t tasks = 0;
   for (const Weight& part : parts_) tasks += chunks(part);
-  const PartnerInputs& shared = inputs;  // the tasks' own thread_locals are others
+  const PartnerInputs& shared = inputs;  // tasks would see their own thread_locals
   const auto multiply_chunk = [&](size_t task, size_t) {
     size_t i = 0;
     size_t output = 0;

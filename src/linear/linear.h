@@ -12,14 +12,15 @@
 
 namespace restkv {
 
-/// A weight matrix as it lies in a GGUF file: `rows` output features of `cols` inputs, each row
-/// stored in blocks of a ggml type. Does not own the bytes.
+/// A view of a weight matrix of a GGUF file: `rows` output features of `cols` inputs. Each row is
+/// stored in blocks of a ggml type.
 struct Weight {
   const void* data = nullptr;
   ggml_type type = GGML_TYPE_F32;
   size_t rows = 0;
   size_t cols = 0;
-  /// The bytes are a mapped file's: their memory can be given back, and is read again when touched.
+  /// The bytes belong to a mapped file: their memory can be released and is read again when
+  /// touched.
   bool in_file = false;
 
   [[nodiscard]] size_t row_bytes() const { return ggml_row_size(type, static_cast<int64_t>(cols)); }
@@ -28,9 +29,8 @@ struct Weight {
   }
 };
 
-/// How far ahead of the row being multiplied the next ones are asked for: some microseconds of what
-/// a thread reads from memory. Beyond a thread's chunk lies the next chunk, beyond a matrix nothing
-/// bad.
+/// Prefetch distance in bytes: some microseconds of a thread's memory bandwidth. Prefetching past a
+/// chunk reaches the next one; past the end of the matrix it is harmless.
 inline constexpr size_t kWeightsAhead = size_t{8} * 1024;
 
 /// Whether rows of this type can be converted to float32 and multiplied in place.
@@ -39,23 +39,23 @@ bool is_supported(ggml_type type);
 /// Row `r` of `weight` as float32.
 void dequantize_row(const Weight& weight, size_t r, float* out);
 
-/// How to multiply weights as they are stored.
+/// How products use the stored weights.
 enum class StoredProduct {
   kFastest,         ///< As measured, by type and number of rows; only a few rows of x are rounded.
-  kFastestRounded,  ///< Likewise, but packed weights meet any number of rounded rows.
-  kRounded,   ///< x is rounded to 8-bit blocks, for weights of 16 bits to these, and meets the
-              ///< codes: packed ones, or those of the file by ggml's dot products.
-  kUnpacked,  ///< A few weight rows at a time become float32 in the cache and meet all rows of x.
+  kFastestRounded,  ///< Likewise, but packed weights use rounded x for any number of rows.
+  kRounded,   ///< x is rounded to 8-bit blocks (16 bits for 16-bit weights) and multiplied with
+              ///< packed quants, or with rows of the file by ggml's dot products.
+  kUnpacked,  ///< A few weight rows at a time become float32 in the cache, for all rows of x.
 };
 
 class PackedWeight;
 
 /// y = x W^T for weights stacked along their outputs (Q, K and V; gate and up), so that one product
-/// makes what belongs together. The weights must have equal `cols` and may differ in type.
+/// computes them together. The weights must have equal `cols` and may differ in type.
 class Linear {
  public:
   Linear() = default;
-  /// `bias` [rows], or none, is for the caller to add: products leave it out.
+  /// `bias` is [rows] or empty. Products do not add it; the caller does.
   explicit Linear(std::vector<Weight> parts, std::vector<float> bias = {});
 
   [[nodiscard]] size_t rows() const { return rows_; }
@@ -69,21 +69,21 @@ class Linear {
   /// Whether all parts have types that are packed for single tokens on this processor.
   [[nodiscard]] bool can_be_packed() const;
 
-  /// Gives back the memory of what lies in a file and has been copied for single tokens. For those
-  /// who have read it for something else.
+  /// Releases the memory of file pages that have packed copies. Call after another component has
+  /// read the file's pages.
   void release_file() const;
 
-  /// The float32 form [rows, cols], made in `storage` unless the weight lies in the file like that.
+  /// The weight as float32 [rows, cols], made in `storage` unless the file stores it so.
   Matrix<const float> dequantize(AlignedVector<float>& storage) const;
 
-  /// y [n, rows] = x [n, cols] W^T in the stored types. A row of y depends on the number of rows
-  /// only by way of the chosen product. The first one in `kRounded` makes copies of what can be
-  /// packed, if there is memory for them: see PackedWeight.
+  /// y [n, rows] = x [n, cols] W^T in the stored types. The number of rows influences a row of y
+  /// only through the choice of the product. The first product in `kRounded` makes packed copies if
+  /// there is memory for them: see PackedWeight.
   void multiply_stored(Matrix<const float> x, Matrix<float> y,
                        StoredProduct how = StoredProduct::kFastest) const;
 
  private:
-  /// Copies of the parts that can be packed, made when one is first asked for.
+  /// Copies of the parts that can be packed, made on first use.
   struct Packed;
   /// The copy of a part, or null where there is none.
   [[nodiscard]] const PackedWeight* packed(size_t part) const;
@@ -97,11 +97,11 @@ class Linear {
 /// y [n, rows] = x [n, cols] W^T with a float32 `w` [rows, cols], by oneDNN.
 void multiply_dense(Matrix<const float> x, Matrix<const float> w, Matrix<float> y);
 
-/// From this many rows of x on, converting a weight to float32 as a whole and calling oneDNN is
-/// faster than any product in the stored type (`linear_bench few` prints both).
+/// From this many rows of x on, dequantising the whole weight and calling oneDNN is faster than any
+/// product in the stored type (`linear_bench few` prints both).
 inline constexpr size_t kPrefillGemmMinRows = 128;
 
-/// Likewise in 8 bits, where packed weights meet rounded rows faster than others meet floats.
+/// The same for products in 8 bits, where products of packed weights stay faster for longer.
 inline constexpr size_t kInt8GemmMinRows = 256;
 
 }  // namespace restkv

@@ -9,8 +9,8 @@
 namespace restkv {
 namespace {
 
-/// Whether oneDNN generates code for such a processor.
-bool believes_in(dnnl_cpu_isa_t isa) {
+/// Whether oneDNN generates code for this instruction set.
+bool uses_isa(dnnl_cpu_isa_t isa) {
   return (dnnl_get_effective_cpu_isa() & isa) == isa;  // they are sets of bits
 }
 
@@ -28,9 +28,9 @@ LinearPrecision find_linear_precision(std::string_view name) {
     if (name == linear_precision_name(precision)) return precision;
   }
   if (name == "auto") {
-    if (believes_in(dnnl_cpu_isa_avx512_core_amx)) return LinearPrecision::kBf16;
-    // Without AMX, products in bfloat16 are nowhere faster than in 8 bits, and on some processors
-    // (Sapphire Rapids and its heirs) slower than in float32.
+    if (uses_isa(dnnl_cpu_isa_avx512_core_amx)) return LinearPrecision::kBf16;
+    // Without AMX, bfloat16 is never faster than 8 bits. On some processors (Sapphire Rapids and
+    // later ones) it is slower than float32.
     return supports(LinearPrecision::kInt8) ? LinearPrecision::kInt8 : LinearPrecision::kF32;
   }
   throw Error(
@@ -41,7 +41,7 @@ LinearPrecision find_linear_precision(std::string_view name) {
 bool supports(LinearPrecision precision) {
   switch (precision) {
     case LinearPrecision::kBf16:
-      return believes_in(dnnl_cpu_isa_avx512_core_bf16);
+      return uses_isa(dnnl_cpu_isa_avx512_core_bf16);
     case LinearPrecision::kInt8:
       return has_int8_dot();
     case LinearPrecision::kF32:
@@ -52,11 +52,12 @@ bool supports(LinearPrecision precision) {
 
 void require_support(LinearPrecision precision) {
   if (supports(precision)) return;
-  throw Error(ErrorCode::kUnsupported,
-              fmt::format("linear precision {} needs a processor with {}, which this one has not; "
-                          "use f32 or auto",
-                          linear_precision_name(precision),
-                          precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("linear precision {} needs a processor with {}; this one has none: use f32 "
+                  "or auto",
+                  linear_precision_name(precision),
+                  precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
 }
 
 }  // namespace restkv

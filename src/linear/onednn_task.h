@@ -4,16 +4,16 @@
 
 #include <csignal>
 
-// What is needed of the OpenMP runtime under oneDNN (not every compiler has its header).
+// Functions of the OpenMP runtime under oneDNN; not every compiler has its header.
 extern "C" void omp_set_num_threads(int threads);
 extern "C" int omp_get_max_threads();
 
 namespace restkv {
 
-/// While it lives, the calling thread can compute a part of a product by oneDNN: alone, as one of
-/// our own threads, instead of with OpenMP's, which would spin against them; and with signals held
-/// back. oneDNN 2.6 uses the stack pointer as a general register in some of its generated products;
-/// a signal handler that ran then would write its frame over the heap.
+/// Prepares the calling thread for a product by oneDNN while it exists. OpenMP is limited to this
+/// thread, because its threads would compete with those of the pool. Signals are blocked:
+/// oneDNN 2.6 uses the stack pointer as a general register in some generated products, and a signal
+/// handler would write its frame over the heap.
 class OneDnnTask {
  public:
   OneDnnTask() : threads_(omp_get_max_threads()) {

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kRows = PackedFormat::kRows;
 constexpr size_t kBlock = PackedFormat::kBlock;
 
-/// What `PackedFormat::together` blocks of one row are, in the order of panels: quants in fours.
+/// `PackedFormat::together` blocks of one row in the order of panels, with quants in fours.
 template <PackedFormat kFormat>
 struct RowBlocks {
   static constexpr size_t kFours = kFormat.quant_bytes() / kRows / 4;
@@ -28,8 +28,7 @@ uint32_t load_four(const uint8_t* p) {
 }
 constexpr uint32_t kLowHalves = 0x0F0F0F0F;
 
-/// Bit i of `bits` becomes what PackedFormat has as the fifth bit of quant i: of every four of
-/// them, one in each byte.
+/// Moves bit i of `bits` to the place of the fifth bit of quant i in PackedFormat.
 uint32_t spread_fifth_bits(uint32_t bits) {
   uint32_t out = 0;
   for (unsigned v = 0; v < 8; ++v) {
@@ -39,7 +38,7 @@ uint32_t spread_fifth_bits(uint32_t bits) {
   return out;
 }
 
-/// Codes 0 to 15 and 16 to 31 of a block are the lower or the upper halves of 32 bytes.
+/// Reads quants 0 to 15 and 16 to 31 of a block from the lower or the upper halves of 32 bytes.
 template <class Quants>
 void put_halves(const uint8_t* bytes, bool upper, Quants& quants) {
   for (size_t k = 0; k < 4; ++k) {
@@ -50,7 +49,7 @@ void put_halves(const uint8_t* bytes, bool upper, Quants& quants) {
   }
 }
 
-/// Reads them as they are in the file; returns the bytes they take there.
+/// Reads a block of the file; returns the number of its bytes.
 template <PackedFormat kFormat>
 size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   const uint8_t* from = block;
@@ -70,8 +69,8 @@ size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   return static_cast<size_t>(from - block) + 4 * kStored;
 }
 
-/// Q4_K, Q5_K: halves, packed scales and mins, upper bits of 5, quants. Parts 2 i and 2 i + 1
-/// share bytes of quants, all of them those of upper bits.
+/// Q4_K, Q5_K: halves, packed scales and mins, fifth bits, quants. Parts 2 i and 2 i + 1 share the
+/// bytes of quants; all parts share the bytes of fifth bits.
 template <PackedFormat kFormat>
 requires(kFormat.scales == 2 && kFormat.has_min()) size_t
     read(const uint8_t* block, RowBlocks<kFormat>& out) {
@@ -94,7 +93,7 @@ requires(kFormat.scales == 2 && kFormat.has_min()) size_t
   return kLower + kFormat.together / 2 * kBlock;
 }
 
-/// Q6_K: quants, upper bits, steps with a sign, a half.
+/// Q6_K: lower bits, upper bits, signed scales, a half.
 template <PackedFormat kFormat>
 requires(kFormat.bits == 6) size_t read(const uint8_t* block, RowBlocks<kFormat>& out) {
   constexpr size_t kUpper = 128;
@@ -103,7 +102,7 @@ requires(kFormat.bits == 6) size_t read(const uint8_t* block, RowBlocks<kFormat>
   out.halves[0] = block + kSuperScale;
   for (size_t part = 0; part < 8; ++part) {
     out.scales[part] = {block[kScales + 2 * part], block[kScales + 2 * part + 1]};
-    // Two parts share bytes of the lower 4 bits, four of the upper 2.
+    // Two parts share the bytes of the lower 4 bits, four parts those of the upper 2.
     put_halves(block + part / 4 * 64 + part % 2 * kBlock, part % 4 >= 2, out.quants[part]);
     for (size_t half = 0; half < 2; ++half) {
       const uint8_t* bytes = block + kUpper + part / 4 * kBlock + half * 16;

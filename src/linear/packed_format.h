@@ -10,17 +10,21 @@
 
 namespace restkv {
 
-/// How a type's numbers lie in a panel of 16 rows of weights, in blocks of 32 along the rows.
+/// Layout of a panel of 16 rows of weights, in blocks of 32 numbers along the rows.
 ///
-/// A number is step * (quant - offset), or step * quant + minimum. Each row has halves for
-/// `together` blocks: the step, perhaps the minimum; and, where `scales` is 2, two bytes for each
-/// block: what its step and minimum are of those halves, or, of 6 bits, what the steps of either
-/// half of the block are, with a sign. First comes all of that, block by block and row by row
-/// within each kind; then, from a cache line on, the quants, block by block: four bytes of each
-/// row, the next four, and so on. Bytes of 4 bits hold quants j and, in their upper halves, j + 16.
-/// The lower parts of 5 and 6 bits are like these; the upper ones follow: of quants 4 v + i and 16
-/// + 4 v + i, one bit each from bits v and 4 + v of byte i on, or two bits from bit 2 v of bytes i
-/// and 4 + i on.
+/// A number is scale * (quant - offset), or scale * quant + min. Each row has halves for `together`
+/// blocks: the scale and, if `has_min`, the min. If `scales` is 2, each block also has two bytes
+/// that multiply those halves: its scale and min, or, with 6 bits, signed scales of its two halves.
+///
+/// These numbers come first, block by block, and row by row within each kind. The quants start at
+/// the next cache line, block by block: four bytes of each row, then the next four, and so on.
+/// - 4 bits: byte j holds quant j in its lower half and quant j + 16 in its upper half.
+/// - 5 bits: as with 4 bits, then four bytes of fifth bits. Bit v of byte i belongs to quant 4 v +
+/// i,
+///   bit 4 + v to quant 16 + 4 v + i.
+/// - 6 bits: as with 4 bits, then eight bytes of upper bits. Bits 2 v and 2 v + 1 of byte i belong
+/// to
+///   quant 4 v + i, those of byte 4 + i to quant 16 + 4 v + i.
 struct PackedFormat {
   size_t bits;
   size_t halves;
@@ -31,11 +35,11 @@ struct PackedFormat {
   static constexpr size_t kRows = 16;
 
   [[nodiscard]] constexpr bool has_min() const { return halves == 2; }
-  /// What quants are relative to. Of 8 bits it takes the sign away.
+  /// The offset of quants. With 8 bits it makes signed quants unsigned.
   [[nodiscard]] constexpr int offset() const { return has_min() ? 0 : 1 << (bits - 1); }
 
-  /// Bytes of all rows: of halves, of a block's scales, of a block's quants, of all before the
-  /// quants.
+  /// Bytes of all rows together: halves, the scales of a block, the quants of a block, everything
+  /// before the quants, the panel.
   [[nodiscard]] constexpr size_t half_bytes() const { return kRows * halves * 2; }
   [[nodiscard]] constexpr size_t scale_bytes() const { return kRows * scales; }
   [[nodiscard]] constexpr size_t quant_bytes() const { return kRows * kBlock * bits / 8; }
@@ -64,8 +68,8 @@ inline constexpr std::array kPackedTypes{
     PackedType{GGML_TYPE_Q6_K, {.bits = 6, .halves = 1, .together = 8, .scales = 2}},
 };
 
-/// Calls body.template operator()<format>() with the format of a type, if it has one; returns
-/// whether it has.
+/// Calls body.template operator()<format>() if the type has a packed format; returns whether it
+/// has.
 template <size_t kIndex = 0, class Body>
 constexpr bool with_packed_format(ggml_type type, const Body& body) {
   if constexpr (kIndex == kPackedTypes.size()) {
@@ -77,8 +81,7 @@ constexpr bool with_packed_format(ggml_type type, const Body& body) {
   }
 }
 
-/// `panel` from `count` stored rows, which begin every `row_bytes`; rows that are missing become
-/// zero.
+/// Packs `count` stored rows, `row_bytes` apart, into `panel`. Missing rows become zeros.
 void pack_panel(ggml_type type, const uint8_t* rows, size_t row_bytes, size_t count, size_t blocks,
                 uint8_t* panel);
 

@@ -20,7 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 #if RESTKV_INT8_DOT
-/// Rows of x that meet a panel at a time: as many sums as registers hold.
+/// Rows of x that are multiplied with a panel at a time, limited by registers for sums.
 #if HWY_TARGET == HWY_AVX2
 constexpr size_t kTogether = 1;
 #else
@@ -31,7 +31,7 @@ constexpr size_t kPanelVectors = PackedWeight::kPanel / hn::MaxLanes(Int8SumTag(
 using FloatTag = hn::RebindToFloat<Int8SumTag>;
 using PanelFloats = hn::Vec<FloatTag>[kPanelVectors];
 
-/// The numbers that a panel's rows have before their quants.
+/// Loads the halves or bytes that panels store before their quants.
 HWY_INLINE void LoadPanelHalves(const uint8_t* from, PanelFloats& out) {
   const hn::Rebind<hwy::float16_t, FloatTag> dh;
 #pragma GCC unroll 2
@@ -50,22 +50,22 @@ HWY_INLINE void LoadPanelBytes(const uint8_t* from, PanelFloats& out) {
   }
 }
 
-/// Four bytes of x, in every lane.
+/// Four bytes of x, broadcast to all lanes.
 HWY_INLINE RawInt8Sums FourOfRow(const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, sizeof(four));
   return hn::Set(Int8SumTag(), four).raw;
 }
 
-/// Sums of the products of a panel's block with blocks of x, in two parts: of the first and the
-/// second half of the block, the latter 16 times too large where quants have 4 bits; of 8 bits, of
-/// every other four bytes, since one sum would wait for itself.
+/// Dot products of a panel's block with blocks of x, in two sums. For 4, 5 and 6 bits they belong
+/// to the two halves of the block; with 4 bits the second is 16 times too large. For 8 bits they
+/// alternate between fours of bytes, because one sum would wait for itself.
 template <size_t kRows>
 struct BlockSums {
   RawInt8Sums low[kRows][kPanelVectors];
   RawInt8Sums high[kRows][kPanelVectors];
 
-  /// Begins with what the quants' offset adds, which comes off first.
+  /// Starts with minus the contribution of the quants' offset.
   template <PackedFormat kFormat>
   HWY_INLINE void Begin(const QuantizedRows::View& x, size_t b) {
     const Int8SumTag di;
@@ -91,7 +91,7 @@ struct BlockSums {
     }
   }
 
-  /// Adds the products of each row's four bytes from the k-th on.
+  /// Adds the products of each row's fours of bytes from the k-th four on.
   template <PackedFormat kFormat, size_t k = 0>
   HWY_INLINE void Add(const uint8_t* HWY_RESTRICT quants, const QuantizedRows::View& x, size_t b) {
     const Int8SumTag di;
@@ -159,7 +159,7 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
   const uint8_t* header = panel;
   const uint8_t* quants = panel + kFormat.header_bytes(x.blocks);
   PanelFloats scales, mins;                // the halves
-  PanelFloats block_scales, block_others;  // a block's own: its step, its minimum or second step
+  PanelFloats block_scales, block_others;  // of a block: its scale, and its min or second scale
   PanelFloats sum[kRows];
 #pragma GCC unroll 4
   for (size_t i = 0; i < kRows; ++i) {
@@ -223,8 +223,7 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
   }
 }
 
-/// The first rows of x, as many as a panel meets at a time and there are, times the panel. Returns
-/// their number.
+/// Multiplies the first rows of x, up to kRows of them, with the panel. Returns their number.
 template <PackedFormat kFormat, size_t kRows = kTogether>
 HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& x,
                                size_t rows, float* HWY_RESTRICT y, size_t y_stride) {
@@ -235,7 +234,7 @@ HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const Quantize
   return kRows;
 }
 
-/// y [y.rows, y.cols] = rounded rows from `first` on times panels.
+/// y [y.rows, y.cols] = rounded rows from `first` on, times panels.
 template <PackedFormat kFormat>
 void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& first,
                     const Matrix<float>& y) {
@@ -283,8 +282,8 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
   with_packed_format(type_,
                      [&]<PackedFormat kFormat>() { panel_bytes_ = kFormat.panel_bytes(blocks); });
   panels_.resize(panels * panel_bytes_);
-  // Of a large matrix there are never two copies: each task gives its rows back. Every time all
-  // processors are interrupted, so the rows of small ones are left to the caller.
+  // Each task releases its rows of a large matrix, so that there are never two copies in memory. A
+  // release interrupts all processors, so the caller releases the rows of small matrices at once.
   constexpr size_t kLarge = size_t{16} << 20;
   const bool large = weight.in_file && panels_.size() >= kLarge;
   const size_t together = std::max<size_t>(1, (kLarge >> (large ? 4 : 8)) / panel_bytes_);

@@ -8,10 +8,10 @@
 
 namespace restkv {
 
-/// A copy of a stored weight (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) in which 16 rows lie
-/// side by side, block by block, as the instructions that multiply bytes want them: single tokens
-/// read it as fast as memory delivers, several times as fast as rows of the file, whose blocks
-/// begin anywhere. Takes as much memory as they do.
+/// A copy of a stored weight (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) that interleaves the
+/// blocks of 16 rows for dot products of bytes. Single tokens read it at the speed of memory,
+/// several times as fast as rows of the file with their unaligned blocks. It takes as much memory
+/// as the rows.
 class PackedWeight {
  public:
   static constexpr size_t kPanel = PackedFormat::kRows;
@@ -24,9 +24,9 @@ class PackedWeight {
   /// Whether `multiply` needs the first sums of rounded rows.
   [[nodiscard]] bool needs_first_sums() const;
 
-  /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight; `begin` is a
-  /// multiple of kPanel, and so is `end` unless it is the last row's. A row of y depends on its row
-  /// of x alone. Serial; meant for the tasks of a `parallel_for`.
+  /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight. `begin` is a
+  /// multiple of kPanel, and so is `end` unless it is the number of rows. A row of y depends only
+  /// on its row of x. Serial; meant for the tasks of a `parallel_for`.
   void multiply(const QuantizedRows& x, size_t begin, size_t end, Matrix<float> y) const;
 
  private:

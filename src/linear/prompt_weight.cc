@@ -27,7 +27,7 @@ void multiply_halves(const ggml_bf16_t* x, size_t n, const ggml_bf16_t* w, size_
     const dnnl::memory::desc input({size(n), size(cols)}, Type::bf16, {size(cols), 1});
     const dnnl::memory::desc weight({size(cols), size(columns)}, Type::bf16, {1, size(cols)});
     const dnnl::memory::desc output({size(n), size(columns)}, Type::f32, {size(y.stride), 1});
-    // oneDNN keeps what it has generated: from the second time on this takes a microsecond.
+    // oneDNN caches generated code: from the second call on this takes a microsecond.
     const dnnl::matmul product(dnnl::matmul::primitive_desc({input, weight, output}, engine));
     product.execute(stream,
                     {{DNNL_ARG_SRC, dnnl::memory(input, engine, const_cast<ggml_bf16_t*>(x))},
@@ -61,7 +61,7 @@ void PromptWeight::convert(const Linear& linear, LinearPrecision precision) {
     default:
       halves_.resize(rows_ * cols_);
       for_each_row(rows_, [&](size_t r) {
-        thread_local AlignedVector<float> row;  // kept from call to call
+        thread_local AlignedVector<float> row;  // reused between calls
         row.resize(cols_);
         linear.unpack(r, row.data());
         round_to_bf16(row.data(), cols_, &halves_[r * cols_]);
@@ -79,8 +79,8 @@ void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first
     bytes_.multiply(x, y, first);
     return;
   }
-  thread_local AlignedVector<ggml_bf16_t> own_halves;  // kept from call to call
-  auto& halves = own_halves;                           // the tasks' own thread_locals are others
+  thread_local AlignedVector<ggml_bf16_t> own_halves;  // reused between calls
+  auto& halves = own_halves;                           // tasks would see their own thread_locals
   halves.resize(x.rows * cols_);
   for_each_row(x.rows, [&](size_t r) { round_to_bf16(x.row(r), cols_, &halves[r * cols_]); });
   for_each_tile(x.rows, y.cols, [&](size_t row, size_t rows, size_t column, size_t columns) {

@@ -10,11 +10,11 @@
 
 namespace restkv {
 
-/// A weight converted as a whole into the precision in which prompts are multiplied with it. The
-/// memory is kept from one conversion to the next.
+/// A whole weight converted to the precision of prompts. The memory is reused by the next
+/// conversion.
 class PromptWeight {
  public:
-  /// The weight itself must outlive this where it is used as it lies.
+  /// `linear` must outlive this object: float32 weights are not copied.
   void convert(const Linear& linear, LinearPrecision precision);
 
   /// y [n, rows] = x [n, cols] W^T, the same for any number of threads. A narrower y gets outputs

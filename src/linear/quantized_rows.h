@@ -8,20 +8,20 @@
 
 namespace restkv {
 
-/// Rows of x in 8 bits: every kBlock neighbouring numbers of a row are whole numbers of -127 to 127
-/// times a scale that fits the largest of them; what is missing in a row's last block counts as 0.
-/// Where a number is infinite or NaN its block's scale is NaN. Needs `has_int8_dot`.
+/// Rows of x in 8 bits: kBlock neighbours of a row are quants of -127 to 127 times a scale that
+/// fits the largest of them. A row's last block is padded with zeros. The scale of a block with
+/// infinity or NaN is NaN. Needs `has_int8_dot`.
 class QuantizedRows {
  public:
   static constexpr size_t kBlock = 32;
 
-  /// The rows from one on, or a part of them.
+  /// The rows from some row on, or some of their blocks.
   struct View {
-    const int8_t* quants;       ///< Row i from i * blocks * kBlock on.
-    const float* scales;        ///< Row i from i * blocks on.
-    const int32_t* sums;        ///< Likewise: of a block's quants, times -128.
-    const int32_t* first_sums;  ///< Likewise, of the first half of a block's quants.
-    size_t blocks;              ///< Of a whole row.
+    const int8_t* quants;       ///< Row i starts at i * blocks * kBlock.
+    const float* scales;        ///< Row i starts at i * blocks.
+    const int32_t* sums;        ///< Likewise: the sum of a block's quants times -128.
+    const int32_t* first_sums;  ///< Likewise, for the first half of a block.
+    size_t blocks;              ///< Blocks of a whole row.
 
     [[nodiscard]] View from(size_t row, size_t block = 0) const {
       const size_t at = row * blocks + block;
@@ -29,9 +29,9 @@ class QuantizedRows {
     }
   };
 
-  /// Rounds x, in parallel. Memory is kept from call to call.
+  /// Rounds x, in parallel. Memory is reused between calls.
   void round(Matrix<const float> x);
-  /// Makes the first sums, too, which only weights of 6 bits ask for.
+  /// Computes the first sums, which only 6-bit weights need.
   void add_first_sums();
 
   [[nodiscard]] View view() const {

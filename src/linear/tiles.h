@@ -10,9 +10,9 @@ namespace restkv {
 /// Columns of a tile of `for_each_tile`.
 inline constexpr size_t kTileColumns = 192;
 
-/// Shares a product y [rows, columns] out: calls `body(row, rows, column, columns)` for every tile
-/// of y, in parallel. Tiles do not depend on the number of threads, so neither does the result;
-/// they are small enough that a matrix of a few hundred columns leaves no thread without work.
+/// Splits a product y [rows, columns]: calls `body(row, rows, column, columns)` for every tile of
+/// y, in parallel. Tiles do not depend on the number of threads, so neither does the result. They
+/// are small, so that a matrix of a few hundred columns keeps all threads busy.
 template <class Body>
 void for_each_tile(size_t rows, size_t columns, const Body& body) {
   constexpr size_t kRows = 256;
@@ -24,7 +24,7 @@ void for_each_tile(size_t rows, size_t columns, const Body& body) {
   });
 }
 
-/// Calls `body(r)` for every row, in parallel; neighbours in runs of 32.
+/// Calls `body(r)` for every row, in parallel, in runs of 32 neighbours.
 template <class Body>
 void for_each_row(size_t rows, const Body& body) {
   constexpr size_t kChunk = 32;

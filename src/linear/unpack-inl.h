@@ -1,6 +1,6 @@
-// Stored weights to floats, for the types that models use most. ggml's own conversions are plain
+// Conversion of stored weights to floats for the most common types. ggml's conversions are scalar
 // loops; these give the same numbers bit for bit. Included once per SIMD target (see
-// hwy/foreach_target.h). The blocks are those of the GGUF format.
+// hwy/foreach_target.h). Blocks are those of the GGUF format.
 
 #if defined(RESTKV_LINEAR_UNPACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESTKV_LINEAR_UNPACK_INL_H_
@@ -89,8 +89,8 @@ HWY_INLINE void UnpackBytes(const uint8_t* HWY_RESTRICT block, size_t cols,
   }
 }
 
-/// Blocks of 256: a step and a step of minima (halves), a scale and a min of 6 bits for each 32
-/// numbers in 12 bytes, and quants of 4 bits, 64 numbers in 32 bytes.
+/// Blocks of 256: a scale of scales and a scale of mins (halves), a scale and a min of 6 bits for
+/// each 32 numbers in 12 bytes, and quants of 4 bits, 64 numbers in 32 bytes.
 HWY_INLINE void UnpackQ4K(const uint8_t* HWY_RESTRICT block, size_t cols, float* HWY_RESTRICT out) {
   for (size_t c = 0; c < cols; c += 256, block += 144) {
     const float super_scale = HalfAt(block);
@@ -116,7 +116,7 @@ HWY_INLINE void UnpackQ4K(const uint8_t* HWY_RESTRICT block, size_t cols, float*
 }
 
 /// Blocks of 256: the lower 4 bits of the quants, their upper 2 bits, a signed scale for each 16
-/// numbers, and a super_scale (half). Codes are relative to 32.
+/// numbers, and a scale of scales (half). Quants are relative to 32.
 HWY_INLINE void UnpackQ6K(const uint8_t* HWY_RESTRICT block, size_t cols, float* HWY_RESTRICT out) {
   for (size_t c = 0; c < cols; c += 256, block += 210) {
     const uint8_t* low = block;
