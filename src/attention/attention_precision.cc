@@ -43,12 +43,11 @@ bool supports(AttentionPrecision precision) {
 
 void require_support(AttentionPrecision precision) {
   if (supports(precision)) return;
-  throw Error(
-      ErrorCode::kUnsupported,
-      fmt::format("attention precision {} needs a processor with {}, which this one has not; "
-                  "use f32 or auto",
-                  attention_precision_name(precision),
-                  precision == AttentionPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("attention precision {} needs a processor with {}, which this one lacks; "
+                          "use f32 or auto",
+                          attention_precision_name(precision),
+                          precision == AttentionPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
 }
 
 }  // namespace restkv

@@ -19,10 +19,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Logit of a key that a row does not see; its weight becomes 2^-126, far below any rounding.
+/// Logit of a masked key; its weight becomes 2^-126, far below any rounding.
 constexpr float kHidden = -1.0e30F;
 
-/// The keys of one tile and what they have received.
+/// The keys of one tile and their sums.
 struct KeyTile {
   size_t begin = 0;                ///< Position of the first key.
   AlignedVector<float> keys = {};  ///< [d, kTilePositions], multiplied by the softmax scale.
@@ -66,14 +66,14 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
   }
 }
 
-/// What the keys [tile.begin, key_end) receive from all rows of one head.
+/// Adds what the keys [tile.begin, key_end) receive from all rows of one head.
 void AddTile(const Heads<const float>& queries, size_t first, const AttentionOptions& options,
              const float* lse, size_t head, size_t key_end, const TileMask& mask, KeyTile& tile,
              float* out) {
   HWY_ALIGN float sums[kTilePositions] = {};
   size_t i = 0;
   size_t end = queries.rows;
-  if (options.causal) {  // rows before the tile do not see it, nor do rows a window beyond it
+  if (options.causal) {  // skips rows before the tile and rows beyond the window
     if (tile.begin > first) i = tile.begin - first;
     if (options.sliding_window > 0) {
       end = std::min(end, std::max(key_end - 1 + options.sliding_window, first) - first);
@@ -83,7 +83,7 @@ void AddTile(const Heads<const float>& queries, size_t first, const AttentionOpt
     return mask.data == nullptr || tile.begin + kTilePositions > first + block * kMaskTile ||
            mask.row(head, block)[tile.begin / kTilePositions] != 0;
   };
-  while (i < end) {  // runs of blocks that meet the tile
+  while (i < end) {  // runs of blocks that keep the tile
     size_t run_end = (i / kMaskTile + 1) * kMaskTile;
     if (!kept(i / kMaskTile)) {
       i = run_end;
@@ -105,10 +105,10 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
   const size_t group = queries.heads / keys.heads;
   const size_t seen = options.causal ? first + queries.rows : keys.rows;
   const size_t tiles = hwy::DivCeil(seen, kTilePositions);
-  // With soft-capping the logits are needed in natural units first.
+  // Soft-capping needs logits in natural units.
   const float key_scale = options.softcap > 0 ? scale : scale * kLog2E;
   std::vector<KeyTile> scratch(static_cast<size_t>(num_threads()));
-  // A task owns its columns of `sums`, and adds the rows in order whoever runs it.
+  // A task owns its columns of `sums` and adds the rows in order, on any thread.
   parallel_for(tiles * keys.heads, [&](size_t task, size_t thread) {
     const size_t kv_head = task % keys.heads;
     KeyTile& tile = scratch[thread];

@@ -26,17 +26,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Memory of the queries and outputs that share every key tile: large enough to hide the cost of
-/// packing the tile (with a mask, only some of them meet it), small enough to stay in L2.
+/// Memory of the queries and outputs that share a key tile: large enough to hide the cost of
+/// packing the tile (with a mask, only some of them use it), small enough to stay in L2.
 constexpr size_t kTileBytes = 512UL << 10U;
-/// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two).
-/// Weights then stay below 2^8, far from overflow, and outputs are rarely rescaled.
+/// The running maximum of a row is raised only when a logit exceeds it by this much, in powers of
+/// two. Weights stay below 2^8, far from overflow, and outputs are rarely rescaled.
 constexpr float kMaxSlack = 8.0F;
-/// Start of the running maximum: finite, so that differences never become NaN.
+/// Initial running maximum: finite, so that differences never become NaN.
 constexpr float kNoMaximum = -1.0e30F;
 
-/// Rows of a tile of queries that meet the same keys. Row i is position begin + i / share of the
-/// block, head `head` + i % share, share being rows / positions.
+/// Rows of a tile of queries with the same keys. Row i is position begin + i / share of the block
+/// and head `head` + i % share, where share = rows / positions.
 struct Span {
   size_t head, begin, rows;
 };
@@ -58,9 +58,9 @@ struct PrefillScratch {
   }
 };
 
-/// Turns one row of logits (in units of log2) into weights; keeps the row's maximum and its
-/// per-lane partial sums, and rescales what was summed so far when the maximum rises.
-/// Keys outside [visible_begin, visible_end) of the tile get weight 0.
+/// Turns one row of logits (in units of log2) into weights. Updates the row's maximum and its
+/// partial sums per lane; earlier sums are rescaled when the maximum rises. Keys outside
+/// [visible_begin, visible_end) of the tile get weight 0.
 template <int kExpDegree, class D>
 HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t visible_begin,
                            size_t visible_end, float& maximum, float* HWY_RESTRICT sum,
@@ -101,8 +101,8 @@ HWY_INLINE void SoftmaxRow(D d, float* HWY_RESTRICT logits, bool masked, size_t 
   hn::Store(total, d, sum);
 }
 
-/// The spans of a tile of queries, positions [begin, end) of the block and all query heads of KV
-/// head `kv_head`: a single one, or, with a mask, one for each head and block of the mask.
+/// Makes the spans of a tile of queries: positions [begin, end) of the block and all query heads of
+/// KV head `kv_head`. There is one span or, with a mask, one for each head and block of the mask.
 void MakeSpans(size_t group, size_t kv_head, size_t begin, size_t end, bool masked,
                std::vector<Span>& spans) {
   spans.clear();
@@ -121,7 +121,8 @@ HWY_INLINE void FetchRow(const float* row, size_t n) {
   for (size_t c = 0; c < n; c += 16) hwy::Prefetch(row + c);
 }
 
-/// One tile of queries: positions [begin, end) of the block, all query heads of KV head `kv_head`.
+/// Computes one tile of queries: positions [begin, end) of the block, all query heads of KV head
+/// `kv_head`.
 template <class Operands>
 void PrefillTile(const Heads<const float>& queries, const Heads<const float>& keys,
                  const Heads<const float>& values, size_t first, const AttentionOptions& options,
@@ -142,7 +143,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   operands.Resize(spans.size() * padded_rows, dim, value_dim, padded_dim);
   scratch.Resize(spans.size() * padded_rows, padded_dim, kLanes);
 
-  // With soft-capping the logits are needed in natural units first.
+  // Soft-capping needs logits in natural units.
   const float query_scale = options.softcap > 0 ? scale : scale * kLog2E;
   for (size_t s = 0; s < spans.size(); ++s) {
     const Span& span = spans[s];
@@ -150,7 +151,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     for (size_t i = 0; i < span.rows; ++i) {
       operands.SetQuery(base + i, queries.row(span.head + i % share, span.begin + i / share),
                         query_scale);
-      // The last position that the row sees. (A division for each use would be felt.)
+      // The last position that the row sees. Precomputed, because a division per use is measurable.
       scratch.positions[base + i] = options.causal ? first + span.begin + i / share : keys.rows - 1;
     }
     operands.ClearQueries(base + span.rows, base + padded_rows);
@@ -164,16 +165,15 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t first_key =
       window > 0 && first_position + 1 > window ? first_position + 1 - window : 0;
   const size_t key_end = options.causal ? first + end : keys.rows;
-  // Tiles of keys are packed as far as the block of queries reaches, not only this tile of it: in 8
-  // bits the result depends on all that is packed together, and must not on how queries are shared
-  // out.
+  // Tiles of keys are packed up to the end of the block of queries, not of this tile: in 8 bits the
+  // result depends on all keys packed together, and it must not depend on the split of queries.
   const size_t packed_end = options.causal ? first + queries.rows : keys.rows;
   const auto kept = [&](const Span& span, size_t k0) {
     if (mask.data == nullptr) return true;
     if (k0 + kTilePositions > first + span.begin) return k0 < first + span.begin + span.rows;
     return mask.row(span.head, span.begin / kMaskTile)[k0 / kTilePositions] != 0;
   };
-  const auto next_tile = [&](size_t k0) {  // that anybody meets
+  const auto next_tile = [&](size_t k0) {  // the next one that a span keeps
     const auto meets = [&](const Span& span) { return kept(span, k0); };
     while (k0 < key_end && std::ranges::none_of(spans, meets)) k0 += kTilePositions;
     return k0;
@@ -188,7 +188,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     size_t fetched = next;
     for (size_t s = 0; s < spans.size(); ++s) {
       if (!kept(spans[s], k0)) continue;
-      // The processor does not foresee which tile comes next.
+      // The hardware prefetcher cannot predict the next tile.
       if (mask.data != nullptr) {
         const size_t part = next + kTilePositions * (s + 1) / spans.size();
         for (; fetched < std::min(part, key_end); ++fetched) {
@@ -202,7 +202,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
       for (size_t i = 0; i < rows; i += kTileRows) {
         const size_t last = std::min(i + kTileRows, rows) - 1;
         const size_t last_position = positions[last];
-        if (last_position < k0) continue;  // this strip lies before the tile
+        if (last_position < k0) continue;  // the strip is before the tile
         const size_t strip_position = positions[i];
         if (window > 0 && strip_position >= k0 + tile_keys - 1 + window) continue;  // or beyond it
         float* logits = scratch.logits.data();
@@ -214,7 +214,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
           size_t visible_begin = 0;
           size_t visible_end = kTilePositions;
           if (masked) {
-            // Padding rows repeat the last row's visibility; nobody reads them.
+            // Padding rows repeat the visibility of the last row; their results are unused.
             const size_t position = positions[std::min(i + r, last)];
             visible_end = position < k0 ? 0 : std::min(kTilePositions, position - k0 + 1);
             visible_begin =
@@ -249,8 +249,8 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   }
 }
 
-/// Puts the tiles first that meet the most keys, so that threads end together. Tile i has the
-/// query heads of KV head i / tiles and the blocks of positions from i % tiles * positions on.
+/// Sorts tiles by the number of keys they use, largest first, so that threads end together. Tile i
+/// has the query heads of KV head i / tiles and the positions from i % tiles * positions on.
 void SortByWork(const TileMask& mask, size_t group, size_t positions, size_t tiles,
                 std::vector<size_t>& order) {
   std::vector<size_t> work(order.size(), 0);
@@ -264,8 +264,8 @@ void SortByWork(const TileMask& mask, size_t group, size_t positions, size_t til
   std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return work[i]; });
 }
 
-/// Positions of a tile of queries: as many as fit, but several tiles for each thread. With a mask
-/// whole blocks of it.
+/// Number of positions of a tile of queries: as many as fit kTileBytes with several tiles per
+/// thread. With a mask, whole blocks of it.
 size_t TilePositions(const Heads<const float>& queries, const Heads<const float>& keys,
                      const Heads<const float>& values, bool masked) {
   const size_t group = queries.heads / keys.heads;
@@ -273,7 +273,7 @@ size_t TilePositions(const Heads<const float>& queries, const Heads<const float>
   const size_t share = queries.rows * keys.heads / (3 * static_cast<size_t>(num_threads()));
   const size_t positions = std::max<size_t>(1, std::min(kTileBytes / bytes, share));
   if (masked) return std::max<size_t>(1, std::bit_floor(positions / kMaskTile)) * kMaskTile;
-  return hwy::DivCeil(queries.rows, hwy::DivCeil(queries.rows, positions));  // all as long
+  return hwy::DivCeil(queries.rows, hwy::DivCeil(queries.rows, positions));  // equal tiles
 }
 
 template <class Operands>
@@ -284,13 +284,13 @@ void PrefillTiles(const Heads<const float>& queries, const Heads<const float>& k
   static_assert(kTilePositions == kMaskTile);
   const size_t positions = TilePositions(queries, keys, values, mask.data != nullptr);
   const size_t tiles = hwy::DivCeil(queries.rows, positions);
-  // Tiles of one KV head follow each other, so that its keys and values stay in the cache. Later
-  // tiles see more keys: starting with them balances the threads.
+  // Tiles of one KV head are consecutive, so that its keys and values stay in the cache. Later
+  // tiles see more keys and come first, which balances the threads.
   std::vector<size_t> order(tiles * keys.heads);
   for (size_t i = 0; i < order.size(); ++i) order[i] = i / tiles * tiles + tiles - 1 - i % tiles;
   if (mask.data != nullptr) SortByWork(mask, queries.heads / keys.heads, positions, tiles, order);
   parallel_for(order.size(), [&](size_t task, size_t) {
-    thread_local PrefillScratch<Operands> scratch;  // kept from call to call
+    thread_local PrefillScratch<Operands> scratch;  // reused between calls
     const size_t kv_head = order[task] / tiles;
     const size_t begin = order[task] % tiles * positions;
     PrefillTile(queries, keys, values, first, options, scale, kv_head, begin,

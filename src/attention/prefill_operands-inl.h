@@ -1,5 +1,5 @@
-// What prompt attention multiplies: packed queries, a tile of keys and a tile of values, in float32
-// or bfloat16. Included once per SIMD target (see hwy/foreach_target.h).
+// Operands of prompt attention: packed queries, a tile of keys and a tile of values, in float32,
+// bfloat16 or 8 bits. Included once per SIMD target (see hwy/foreach_target.h).
 
 #if defined(RESTKV_ATTENTION_PREFILL_OPERANDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESTKV_ATTENTION_PREFILL_OPERANDS_INL_H_
@@ -22,11 +22,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Of a key that a query does not see: finite, so that differences never become NaN.
+/// Logit of a masked key: finite, so that differences never become NaN.
 constexpr float kHiddenLogit = -1.0e30F;
 
-/// Largest logit (in units of log2) of a row of a tile, of which `visible` keys are seen, and the
-/// sum of 2^(logit - largest).
+/// The largest logit (in units of log2) among the `visible` keys of a row of a tile, and the sum of
+/// 2^(logit - largest).
 template <int kExpDegree>
 HWY_INLINE void TopAndSum(const float* HWY_RESTRICT logits, size_t visible, float& top,
                           float& sum) {
@@ -53,14 +53,14 @@ HWY_INLINE void TopAndSum(const float* HWY_RESTRICT logits, size_t visible, floa
   sum = hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-/// Operands in float32, for every processor. Where operands share scales of rounding,
-/// `ResizeQueries` and `ResizeKeys` may say for how many channels.
+/// Operands in float32, for every processor. Operands with rounding also take the number of
+/// channels per scale in `ResizeQueries` and `ResizeKeys`.
 class F32Operands {
  public:
   /// Degree of the polynomial with which weights are computed.
   static constexpr int kExpDegree = 5;
 
-  /// Room for so many queries, and key tiles of kTilePositions rows; `padded_value_dim` is a
+  /// Makes room for `rows` queries and key tiles of kTilePositions rows. `padded_value_dim` is a
   /// multiple of the vector length.
   HWY_INLINE void Resize(size_t rows, size_t dim, size_t value_dim, size_t padded_value_dim) {
     ResizeQueries(rows, dim);
@@ -87,7 +87,7 @@ class F32Operands {
   HWY_INLINE void SetKeys(const float* keys, size_t count, size_t stride) {
     TransposePadded(keys, count, dim_, stride, keys_.data(), kTilePositions, kTilePositions);
   }
-  /// Values are used where they lie, unless their rows must be padded to whole vectors.
+  /// Values are used in place unless their rows must be padded to whole vectors.
   HWY_INLINE void SetValues(const float* values, size_t count, size_t stride) {
     tile_values_ = values;
     value_stride_ = stride;
@@ -100,8 +100,8 @@ class F32Operands {
     tile_values_ = values_.data();
     value_stride_ = padded_value_dim_;
   }
-  /// logits [kTileRows, kTilePositions] of the queries from `row` on that `other`, which may be
-  /// these, holds (kAccumulate: added). All their channels before `first`, a multiple of 4, are 0.
+  /// logits [kTileRows, kTilePositions] of the queries of `other` (may be this) from `row` on;
+  /// kAccumulate adds to them. Channels of these queries before `first`, a multiple of 4, are 0.
   template <bool kAccumulate>
   HWY_INLINE void Logits(const F32Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t first = 0) const {
@@ -191,8 +191,8 @@ class Bf16Operands {
 #endif
 
 #if RESTKV_INT8_DOT
-/// The same in 8 bits with exact sums of products: a scale for each kGroup channels of a query or
-/// key, for each channel of a tile's values, and for each row of weights in a tile.
+/// The same in 8 bits with exact sums of products. There is one scale for each kGroup channels of a
+/// query or key, each channel of a tile's values, and each row of weights of a tile.
 class Int8Operands {
  public:
   /// Weights are rounded to 8 bits.
@@ -206,8 +206,7 @@ class Int8Operands {
     values_.resize(kTilePositions * padded_value_dim);
     value_scales_.resize(padded_value_dim);
   }
-  /// `group` channels of a query or key share a scale: with more, the largest would leave less to
-  /// the others.
+  /// `group` channels of a query or key share a scale; more of them would be less accurate.
   HWY_INLINE void ResizeQueries(size_t rows, size_t dim, size_t group = kGroup) {
     SetDim(dim, group);
     queries_.resize(rows * bytes_);
@@ -272,7 +271,7 @@ class Int8Operands {
   template <bool kAccumulate>
   HWY_INLINE void Logits(const Int8Operands& other, size_t row, float* HWY_RESTRICT logits,
                          size_t first = 0) const {
-    // Groups of channels that are all 0 in the queries are left out, and of the next one the fours.
+    // Skips groups of channels that are all 0 in the queries, and fours of the next group.
     for (size_t g = first / group_, begin = first; g < groups_; begin = ++g * group_) {
       const Int8Factors f = Factors(other, row, g, begin);
       if (kAccumulate || begin != first) {
@@ -285,7 +284,7 @@ class Int8Operands {
     }
   }
   /// squares[p] += ||logits[..][p] - point||^2 for the logits of queries `row` to `row + kTileRows`
-  /// with all keys, which are held in one group.
+  /// with all keys; keys must have one group of channels.
   HWY_INLINE void AddSquaredDistances(const Int8Operands& other, size_t row, size_t first,
                                       const float* HWY_RESTRICT point,
                                       float* HWY_RESTRICT squares) const {
@@ -326,7 +325,7 @@ class Int8Operands {
   [[nodiscard]] HWY_INLINE size_t GroupSize(size_t g) const {
     return HWY_MIN(group_, dim_ - g * group_);
   }
-  /// Channels of group g from `begin` on, of kTileRows queries that `other` holds and all keys.
+  /// Factors for the channels of group g from `begin` on: kTileRows queries of `other`, all keys.
   [[nodiscard]] HWY_INLINE Int8Factors Factors(const Int8Operands& other, size_t row, size_t g,
                                                size_t begin) const {
     const int8_t* queries = other.queries_.data() + row * bytes_ + begin;
@@ -341,7 +340,7 @@ class Int8Operands {
             .b_stride = kTilePositions * 4,
             .b_scales = key_scales_.data() + g * kTilePositions};
   }
-  /// Some channels of a tile's values, from channel `c` on.
+  /// Rounds a vector of channels of a tile's values, from channel `c` on.
   template <class D>
   HWY_INLINE void SetChannels(D d, const float* HWY_RESTRICT values, size_t count, size_t stride,
                               size_t c) {
@@ -363,7 +362,7 @@ class Int8Operands {
                  reinterpret_cast<int32_t*>(values_.data() + k * padded_value_dim_ + c * 4));
     }
   }
-  /// Weights [kTileRows, kTilePositions], none of which is negative, each row with its own scale.
+  /// Rounds non-negative weights [kTileRows, kTilePositions] with one scale per row.
   static HWY_INLINE void RoundWeights(const float* HWY_RESTRICT weights,
                                       uint8_t* HWY_RESTRICT quants, float* HWY_RESTRICT scales) {
     const hn::ScalableTag<float> d;
@@ -381,7 +380,7 @@ class Int8Operands {
         for (size_t j = kLanes; j < kTilePositions; j += kLanes) {
           top = hn::Max(top, hn::Load(d, row + j));
         }
-        tops[r] = hn::BitCast(di, top);  // ordered like the numbers, since none is negative
+        tops[r] = hn::BitCast(di, top);  // ordered like the non-negative numbers
       }
       const auto top =
           hn::BitCast(d4, ReduceFour(tops, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); }));
@@ -417,7 +416,7 @@ class Int8Operands {
 };
 #endif
 
-/// Calls `run` with an empty pointer to the operands of a precision, which has been found
+/// Calls `run` with a null pointer to the operands type of a precision; the precision must be
 /// supported.
 template <class Run>
 HWY_INLINE void WithOperands(AttentionPrecision precision, const Run& run) {

@@ -10,7 +10,7 @@
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
 
-/// What prompts and single tokens are checked for, and what both ask of a model's layers.
+/// Checks and properties of layers shared by prompts and single tokens.
 namespace restkv {
 
 AttentionOptions attention_options(const Model& model, size_t layer);
@@ -22,11 +22,11 @@ void check_length(const ModelConfig& config, size_t position, size_t n);
 void require_finite(const Model& model, std::span<const float> logits);
 
 /// Position of the next token in a layer. Layers with a sliding window always hold the last token
-/// and count on from it: compact positions are for the others.
+/// and continue from its position, because compact positions apply to the other layers only.
 size_t next_position(const ModelConfig& config, const KvCache& cache, size_t layer);
 
-/// Runs a step that stores or compares keys and values. What is wrong with them comes from the
-/// weights: the message is to name their file.
+/// Runs a step that stores or compares keys and values. Errors (kInput) come from the weights, so
+/// their messages get the path of the model.
 template <class Step>
 void with_model_path(const Model& model, const Step& step) {
   try {

@@ -13,11 +13,11 @@ namespace {
 
 /// The product that is fastest for one token.
 constexpr auto kAlone = StoredProduct::kRounded;
-/// And for several; even if there is only one, so that its logits do not depend on the others.
+/// The product for batches, also of one token, so that logits do not depend on the batch.
 constexpr auto kTogether = StoredProduct::kUnpacked;
 static_assert(Engine::kMaxBatch < kPrefillGemmMinRows);
 
-/// `workspace.observers` has one for each row, or none.
+/// `workspace.observers` has one observer for each row, or none.
 Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
                                 std::span<const int32_t> tokens, std::span<KvCache* const> caches,
                                 StoredProduct product) {
@@ -47,7 +47,7 @@ Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
           cache.append(layer, across_heads(k, r), across_heads(v, r),
                        static_cast<int32_t>(w.positions[r]));
         });
-        // A layer with a sliding window holds nothing else: no further mask is needed.
+        // A layer with a sliding window holds the rows of its window only: no mask is needed.
         const auto heads = cache.heads(layer);
         const Matrix<float> weights =
             observer != nullptr ? observer->weights(layer, heads) : Matrix<float>();

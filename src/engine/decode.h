@@ -12,19 +12,19 @@
 /// One token for each of several sequences, which may differ in methods, budgets and lengths.
 namespace restkv {
 
-/// Appends `tokens[i]` to `sequences[i]`, whose logits then follow it, and cuts caches that are
-/// due. The weights are read and unpacked once for all. What a sequence gets does not depend on the
-/// others; there may be 1 to `Engine::kMaxBatch` of them, each once.
+/// Appends `tokens[i]` to `sequences[i]`, updates its logits, and cuts caches that are due. Weights
+/// are read and unpacked once for all. The results of a sequence do not depend on the others. There
+/// may be 1 to `Engine::kMaxBatch` different sequences.
 ///
 /// Throws `Error` as `Engine::decode` does.
 void decode(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
             std::span<Sequence* const> sequences);
-/// The same for a sequence alone, faster: activations are rounded to meet stored weights, so logits
-/// differ by a rounding.
+/// The same for one sequence, faster: activations are rounded to multiply them with stored weights,
+/// so logits differ by rounding.
 void decode(const Model& model, Workspace& workspace, int32_t token, Sequence& sequence);
 
-/// The same on bare caches, which nobody observes and nothing cuts. Returns logits [tokens, V],
-/// valid until the workspace is used again.
+/// The same on plain caches, without observation and cuts. Returns logits [tokens, V], valid until
+/// the workspace is used again.
 Matrix<const float> decode(const Model& model, Workspace& workspace,
                            std::span<const int32_t> tokens, std::span<KvCache* const> caches);
 std::span<const float> decode(const Model& model, Workspace& workspace, int32_t token,

@@ -12,14 +12,14 @@
 
 namespace restkv {
 
-/// See `Engine`. Sessions hold on to it, and borrow a workspace of it for every call.
+/// See `Engine`. Sessions share its ownership and lease a workspace for every call.
 struct Engine::Impl {
   Impl(const Model& m, std::shared_ptr<ThreadPool> pool)
       : model(m), threads(std::move(pool)), sparse(m.config()) {
     workspaces_.push_back(std::make_unique<Workspace>(m));
   }
 
-  /// A workspace that nobody else uses, and the engine's threads, for as long as it lives.
+  /// Exclusive use of a workspace, and use of the engine's threads, while it exists.
   class Lease {
    public:
     explicit Lease(Impl& engine) : engine_(engine), workspace_(engine.take()) {
@@ -39,7 +39,7 @@ struct Engine::Impl {
 
   const Model& model;
   std::shared_ptr<ThreadPool> threads;
-  SparsePrefill sparse;  ///< Of `Engine::prefill`; every session has its own.
+  SparsePrefill sparse;  ///< For `Engine::prefill`; every session has its own.
 
  private:
   std::unique_ptr<Workspace> take() {
@@ -55,7 +55,7 @@ struct Engine::Impl {
   }
 
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Workspace>> workspaces_;  ///< Those that nobody uses.
+  std::vector<std::unique_ptr<Workspace>> workspaces_;  ///< Idle ones.
 };
 
 }  // namespace restkv

@@ -10,7 +10,7 @@
 namespace restkv {
 namespace {
 
-/// What one cache head may look at.
+/// The observation of one part of the heads.
 LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& part) {
   LayerObservation result = layer;
   const size_t rows = layer.keys.rows - part.padding;
@@ -20,7 +20,7 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.queries = layer.queries.slice_heads(first, heads);
-  result.lse = {};  // of all positions, hidden ones too
+  result.lse = {};  // they cover padding, too
   result.outputs = {};
   result.first_query_head = first;
   if (layer.attention_sums.data != nullptr) {
@@ -36,8 +36,8 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   return result;
 }
 
-/// Numbers kept rows anew, so that the last stands before position `end`, and turns their keys to
-/// the new positions, of which it returns a table like that of `kv`.
+/// Renumbers the kept rows so that the last one has position `end` - 1, and rotates their keys to
+/// the new positions. Returns the positions in the form of `LayerKv::positions`.
 std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position, LayerKv& kv,
                                           const Selection& kept, size_t end) {
   rope.grow(next_position);
@@ -47,8 +47,7 @@ std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position,
     for (size_t i = 0; i < keep.size(); ++i) {
       const auto row = static_cast<size_t>(keep[i]);
       int32_t& position = positions[h][row];
-      const size_t moved =
-          end - keep.size() + i;  // `begin_sequence` has seen to keep.size() <= end
+      const size_t moved = end - keep.size() + i;  // `begin_sequence` ensures keep.size() <= end
       rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim}, static_cast<size_t>(position), moved);
       position = static_cast<int32_t>(moved);
     }
@@ -56,7 +55,7 @@ std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position,
   return positions;
 }
 
-/// What is to stay of a layer: kept rows of `kv`.
+/// Selects the rows of `kv` that are kept.
 Selection choose(const Model& model, Sequence& sequence, const CompressionOptions& options,
                  size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
   LayerObservation whole = observer.observation(0, layer);
@@ -68,7 +67,7 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
   Selection kept = select_ragged(parts, options);
-  // A selection per query head of a cache per KV head makes more heads than there were.
+  // A selection per query head of a cache per KV head has more heads than the cache.
   const size_t repeat = kept.keep.size() / kv.heads();
   for (const LayerKv::Part& part : kv.parts()) {
     for (size_t h = part.head * repeat; h < (part.head + part.heads) * repeat; ++h) {
@@ -79,8 +78,8 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   return kept;
 }
 
-/// Puts what is to stay of a layer into the sequence's cache: all of it, or what `options` choose
-/// if `added` new tokens pass their budget.
+/// Stores the kept rows of a layer in the sequence's cache: all of them, or those that `options`
+/// select if `added` new tokens exceed their budget.
 void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
                 const CompressionOptions& options, size_t layer, size_t added, LayerKv& kv,
                 LayerObserver& observer) {
@@ -112,7 +111,7 @@ void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
                    : kv.positions());
 }
 
-/// All layers hold what they keep: counts and positions after it.
+/// Updates counts and positions after all layers.
 void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t added) {
   const bool evicted = sequence.passes(budget, added);
   KvCache& cache = sequence.cache;

@@ -9,27 +9,25 @@
 #include "restkv/model.h"
 #include "restkv/selection.h"
 
-/// What a sequence keeps: of each layer that a prompt has passed, and of the whole cache when it is
-/// cut.
+/// Eviction: after each layer of a prompt, and of a whole cache.
 namespace restkv {
 
 /// Checks a new sequence's options and makes its cache. Throws `Error` (kInvalidArgument).
 void begin_sequence(const Model& model, Sequence& sequence);
 
-/// Cuts a sequence's cache to `budget` tokens per head of an average layer, if it holds more.
+/// Cuts a sequence's cache to `budget` tokens per head of an average layer if it holds more.
 void evict(const Model& model, Workspace& workspace, Sequence& sequence, int budget);
-/// After a single token: cuts the cache to the decode budget if it is filled so far.
+/// Cuts the cache to the decode budget if a single token has filled it to `eviction_due_at`.
 void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence);
 
-/// Numbers the rows of layers with a sliding window anew whose positions, compact positions being
-/// wanted, would grow for ever with `added` more tokens.
+/// With compact positions: renumbers the rows of layers with a sliding window whose positions would
+/// otherwise grow without limit, before `added` more tokens.
 void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);
 
 /// The last `count` of n rows, for every head.
 Selection last_rows(size_t heads, size_t n, size_t count);
 
-/// Appends `added` tokens of a prompt to a sequence, whose cache is cut to the budget if they fill
-/// it.
+/// Appends `added` tokens of a prompt to a sequence and cuts its cache if it exceeds the budget.
 class SequenceSink : public LayerSink {
  public:
   SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);

@@ -13,22 +13,22 @@
 
 namespace restkv {
 
-/// Float32 keys and values of the layer that is being computed: what a cache holds of it, then new
-/// tokens. Heads of a cache may hold different numbers of rows; all end where the new tokens begin,
-/// so a short head has `padding` rows in front that mean nothing.
+/// Float32 keys and values of the current layer: rows of a cache, then new tokens. Heads of a cache
+/// may hold different numbers of rows. All heads end where the new tokens begin, so short heads
+/// start with `padding` rows without content.
 class LayerKv {
  public:
-  /// Cache heads [head, head + heads) that hold equally many rows.
+  /// Cache heads [head, head + heads) with equal numbers of rows.
   struct Part {
     size_t head = 0;
     size_t heads = 0;
     size_t padding = 0;
-    /// Of the block of queries in the works, over the rows that are not padding; empty: all tiles.
+    /// Mask of the current block of queries over the rows behind the padding; empty: all tiles.
     TileMask mask = {};
   };
 
-  /// Reads what `cache` (null: nothing) holds of a layer and makes room for n tokens, which will
-  /// stand at positions from `position` on.
+  /// Reads the rows of a layer from `cache` (null: none) and makes room for n tokens with positions
+  /// from `position` on.
   void begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
              size_t position);
 
@@ -39,7 +39,7 @@ class LayerKv {
   [[nodiscard]] size_t heads() const { return heads_; }
   [[nodiscard]] std::span<const Part> parts() const { return parts_; }
   [[nodiscard]] std::span<Part> parts() { return parts_; }
-  /// Heads and rows of `x` [heads, rows, d] that a part has.
+  /// The heads of a part of `x` [heads, rows, d], without padding.
   [[nodiscard]] Heads<const float> visible(const Part& part, Heads<float> x) const {
     return x.slice_heads(part.head, part.heads).slice_rows(part.padding, rows_ - part.padding);
   }
@@ -56,17 +56,17 @@ class LayerKv {
   /// Position of every row, per head.
   [[nodiscard]] const std::vector<std::vector<int32_t>>& positions() const { return positions_; }
 
-  /// Takes a block of new tokens in, [kv_heads, m, d] each; the first is new token number `first`.
+  /// Stores a block of new tokens, [kv_heads, m, d] each; the first is new token `first`.
   void store(Heads<const float> keys, Heads<const float> values, size_t first);
   /// The same with keys only.
   void store_keys(Heads<const float> keys, size_t first) { copy(keys, first, this->keys()); }
 
-  /// Attention of the last rows of a block that was stored: row i of queries and out [query_heads,
-  /// m, d] is new token `first + i`. `lse` [query_heads, m] as in `prefill_attention`.
+  /// Attention of the last rows of a stored block: row i of queries and out [query_heads, m, d] is
+  /// new token `first + i`. `lse` [query_heads, m] as in `prefill_attention`.
   void attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
               Heads<float> out, Matrix<float> lse);
 
-  /// Gives the memory back.
+  /// Frees the memory.
   void release();
 
  private:

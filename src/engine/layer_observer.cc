@@ -19,7 +19,7 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
       remember_(remember) {
   for (size_t i = 0; i < requests_.size(); ++i) {
     const CompressionOptions& options = *requests_[i];
-    // A prompt within the budget is kept whole: nobody looks at it.
+    // A prompt within the budget is kept whole and not scored.
     if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
     const size_t observed = observed_queries(options);
     observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
@@ -129,7 +129,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const CompressionOptions& options = *requests_[i];
   LayerObservation result;
   result.queries = memory_->queries();
-  // Denominators count the tokens that a query saw, which later ones may have lost.
+  // Denominators include all tokens that a query saw; some may have been evicted since.
   const Heads<float>& lse = query_lse_.rows();
   if (prefix_ == 0 && query_lse_.complete() && lse.rows == result.queries.rows) {
     result.lse = {lse.data, lse.heads, lse.rows};
@@ -137,7 +137,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   }
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
-  // Allocations share a budget among the layers that have one.
+  // Allocations distribute the budget over layers without a sliding window.
   result.layer = static_cast<size_t>(
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();

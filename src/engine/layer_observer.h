@@ -14,45 +14,45 @@
 
 namespace restkv {
 
-/// Gathers, block by block of a prompt, what the methods of all requests look at in a layer besides
-/// keys and values, and nothing else: the last queries, the attention that positions receive, and
-/// the moments of the queries before rotary embedding.
+/// Collects the inputs of methods besides keys and values, block by block of a prompt and only as
+/// far as the requests need them: the last queries, the attention that positions receive, and the
+/// statistics of the queries before rotary embedding.
 class LayerObserver {
  public:
-  /// For n tokens from `position` on, which the methods of all `requests` will look at.
-  /// A request that keeps them all looks at nothing, unless `remember` says that its cache will be
-  /// compressed later.
+  /// Observes n tokens from `position` on for the methods of all `requests`. A request whose budget
+  /// keeps all of them needs nothing, unless `remember` is set: its cache may be compressed later.
   LayerObserver(const Model& model, std::vector<const CompressionOptions*> requests, size_t n,
                 RopeTable& rope, size_t position = 0, bool remember = false);
 
-  /// Whether the attention of every position is needed, even where nobody needs its output.
+  /// Whether the attention of every position is needed, even without its output.
   [[nodiscard]] bool needs_all_rows() const { return sums_; }
 
-  /// Last queries of the prompt that some request looks at.
+  /// Number of last queries that a request needs.
   [[nodiscard]] size_t observed_rows() const { return observed_; }
 
-  /// Starts a layer of `rows` rows, of which `prefix` are older. `memory` is what was remembered of
-  /// them, with sums for `prefix` rows; null: nothing.
+  /// Starts a layer of `rows` rows, the first `prefix` of them from the cache. `memory` is the
+  /// state of these, with sums for `prefix` rows; null: none.
   void begin_layer(size_t rows, size_t prefix = 0, LayerState* memory = nullptr);
-  /// Where attention is to leave the log-sum-exps (LSE) of `rows` new tokens up to `end`:
-  /// [query_heads, rows], or an empty view if nobody needs them.
+  /// Destination of the log-sum-exps (LSE) of `rows` new tokens up to `end`: [query_heads, rows],
+  /// or an empty view if they are not needed.
   Matrix<float> lse(size_t rows, size_t end);
-  /// Takes a block's queries in, after its attention, and the outputs of the last of them. Row i is
-  /// new token `first + i`; keys are there up to the last of them.
+  /// Adds a block's queries after its attention, and the outputs of the last of them. Row i is new
+  /// token `first + i`; `kv` has the keys up to the last of them.
   void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first);
 
-  /// What request `i` may look at, keys and values excepted.
+  /// Inputs of the method of request `i`, without keys and values.
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
 
  private:
-  /// What attention leaves of the last new tokens, gathered from blocks.
+  /// Results of attention for the last new tokens, collected from blocks.
   class LastRows {
    public:
-    /// Starts afresh for the last `count` of n tokens.
+    /// Starts again, for the last `count` of n tokens.
     void begin(size_t n, size_t heads, size_t count, size_t dim);
-    /// The last rows of a block that ends before token `end`. Of the last layer, not all are there.
+    /// Adds the last rows of a block that ends before token `end`. In the last layer, a block may
+    /// have fewer rows than tokens.
     void add(Heads<const float> block, size_t end);
-    /// Whether all of the last tokens have theirs.
+    /// Whether all `count` tokens have a row.
     [[nodiscard]] bool complete() const { return count_ == rows_.rows; }
     [[nodiscard]] const Heads<float>& rows() const { return rows_; }
 
@@ -60,12 +60,12 @@ class LayerObserver {
     AlignedVector<float> memory_;
     Heads<float> rows_;
     size_t first_ = 0;  ///< Token of the first row.
-    size_t count_ = 0;  ///< How many rows are there, without a gap.
+    size_t count_ = 0;  ///< Rows so far, without a gap.
   };
 
   struct ObservedQueries {
     size_t request;
-    size_t skipped;  ///< First positions that do not count.
+    size_t skipped;  ///< First positions that are left out.
     MeanRotation rotation;
   };
 
@@ -78,16 +78,16 @@ class LayerObserver {
   size_t position_;
   bool remember_;
   bool sums_ = false;
-  size_t observed_ = 0;   ///< Last queries that are kept.
-  Heads<float> queries_;  ///< Where those of the new tokens go.
+  size_t observed_ = 0;   ///< Number of last queries that are kept.
+  Heads<float> queries_;  ///< Destination of those of the new tokens.
   size_t rows_ = 0;
   size_t prefix_ = 0;
   LayerState own_;
   LayerState* memory_ = &own_;
-  Matrix<float> lse_;  ///< Of the last block that left them.
+  Matrix<float> lse_;  ///< Of the current block.
   AlignedVector<float> lse_storage_;
   LastRows query_lse_;           ///< [query_heads, queries_.rows, 1]
-  size_t observed_outputs_ = 0;  ///< Outputs of the last queries that are kept.
+  size_t observed_outputs_ = 0;  ///< Number of last outputs that are kept.
   LastRows outputs_;             ///< [query_heads, observed_outputs_, d]
   AlignedVector<float> unrotated_;
   std::vector<ObservedQueries> query_statistics_;

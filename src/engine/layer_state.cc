@@ -9,7 +9,7 @@ namespace restkv {
 void AttentionSums::resize(size_t heads, size_t rows) {
   const size_t before = heads == heads_ ? std::min(rows, rows_) : 0;
   if (heads != heads_ || rows > capacity_) {
-    // Some room: single tokens then move the others only every now and then.
+    // Grows by half, so that single tokens rarely move the others.
     const size_t capacity = std::max(rows, before + before / 2);
     AlignedVector<float> grown(heads * capacity);
     for (size_t h = 0; h < heads && before > 0; ++h) {
@@ -64,7 +64,7 @@ void AttentionSums::load(ByteReader& in, size_t heads, size_t rows) {
 Heads<float> LayerState::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
   kept = std::min(kept, end_ - begin_);
   begin_ = end_ - kept;
-  // Twice the room: single tokens then move the others only every now and then.
+  // Twice the room, so that single tokens rarely move the others.
   const size_t capacity = 2 * (kept + added);
   if (heads_ != heads || dim_ != dim || capacity_ < capacity) {
     AlignedVector<float> queries(heads * capacity * dim);

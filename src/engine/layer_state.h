@@ -14,11 +14,11 @@ class ByteReader;
 class ByteWriter;
 
 /// Attention that each row of a layer has received, per query head: [query_heads, rows]. Heads of a
-/// cache may hold different numbers of rows: all end at the last column, as in `LayerKv`.
+/// cache may hold different numbers of rows; all end at the last column, as in `LayerKv`.
 class AttentionSums {
  public:
   [[nodiscard]] Matrix<float> all() { return {sums_.data(), heads_, rows_, capacity_}; }
-  /// Keeps the sums of the first `rows` rows; further ones begin with 0.
+  /// Keeps the sums of the first `rows` rows; new rows start at 0.
   void resize(size_t heads, size_t rows);
   /// Keeps the sums of the selected rows, if there are any.
   void keep(const Selection& kept);
@@ -32,8 +32,7 @@ class AttentionSums {
   size_t heads_ = 0, rows_ = 0, capacity_ = 0;
 };
 
-/// What is remembered of a layer besides keys and values: for methods to look at, now or when the
-/// cache is compressed again.
+/// State of a layer besides keys and values: inputs of methods in this and later compressions.
 struct LayerState {
   AttentionSums sums;                       ///< Rows if a request needs them, else none.
   std::vector<QueryStatistics> statistics;  ///< One per request that needs it.
@@ -41,12 +40,12 @@ struct LayerState {
 
   /// The last queries, oldest first: [query_heads, rows, d].
   [[nodiscard]] Heads<float> queries() { return all().slice_rows(begin_, end_ - begin_); }
-  /// Makes room for `added` queries behind the last `kept` ones; returns where they go.
+  /// Makes room for `added` queries behind the last `kept` ones and returns that room.
   Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
   void forget_queries() { begin_ = end_ = 0; }
 
-  /// For snapshots. `load` expects a layer of `rows` rows in a file of format `version`; throws
-  /// `Error` (kInput) on what does not fit it or the model.
+  /// For snapshots. `load` expects a layer of `rows` rows in a file of format `version`. It throws
+  /// `Error` (kInput) on content that does not fit these or the model.
   void save(ByteWriter& out) const;
   void load(ByteReader& in, const ModelConfig& config, size_t rows, uint32_t version);
 

@@ -9,11 +9,11 @@
 namespace restkv {
 namespace {
 
-/// Prompt tokens that go through a layer together: enough rows for the matrix products to run at
-/// full speed, few enough for the activations to stay near the cache.
+/// Prompt tokens per block: enough rows for matrix products at full speed, few enough for
+/// activations to stay in or near the cache.
 constexpr size_t kBlockTokens = 512;
 
-/// Where n more tokens begin, if there is room for them.
+/// Position of the first of n new tokens. Throws if they do not fit the context.
 size_t begin_of(const ModelConfig& config, const KvCache* cache, size_t n) {
   const size_t position = cache != nullptr ? cache->next_position : 0;
   check_length(config, position, n);
@@ -41,7 +41,7 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
 }
 
 Prefill::~Prefill() {
-  // Memory that grows with the prompt is rarely needed again soon.
+  // Memory that grows with the prompt is freed: prompts are rare.
   memory_.hidden = {};
   memory_.kv.release();
   workspace_.prefill = std::move(memory_);
@@ -96,7 +96,7 @@ void Prefill::begin_layer() {
   if (observed_) {
     observer_.begin_layer(memory_.kv.rows(), memory_.kv.prefix(), sink_.state(layer_));
   }
-  // The last layer's outputs matter only where logits are wanted.
+  // The last layer's outputs matter only for tokens whose logits are computed.
   const bool all_rows = layer_ + 1 < c.layers || (observed_ && observer_.needs_all_rows());
   outputs_ = all_rows ? tokens_ : output_rows_;
   is_sparse_ = observed_ && converts_ && outputs_ == tokens_ &&

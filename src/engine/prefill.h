@@ -15,27 +15,26 @@
 
 namespace restkv {
 
-/// Where the layers of a prompt end up, one after another.
+/// Receives the layers of a prompt, one after another.
 class LayerSink {
  public:
   virtual ~LayerSink() = default;
 
-  /// What methods the layers are observed for.
+  /// Options of the methods that layers are observed for.
   [[nodiscard]] virtual std::vector<const CompressionOptions*> observed_for() const { return {}; }
-  /// What the prompt's tokens attend to besides each other; null: nothing.
+  /// The cache that the prompt's tokens attend to; null: none.
   [[nodiscard]] virtual const KvCache* cache() const { return nullptr; }
-  /// What is remembered of a layer's earlier tokens, and will be of these; null: nothing.
+  /// State of a layer's earlier tokens, to be updated by the prompt; null: none.
   [[nodiscard]] virtual LayerState* state(size_t /*layer*/) { return nullptr; }
-  /// All tokens have passed a layer, whose keys and values are in `kv`. `observer` has looked at
-  /// those without a sliding window.
+  /// Called when all tokens have passed a layer; `kv` has its keys and values. `observer` has
+  /// observed the layer if it has no sliding window.
   virtual void take(size_t /*layer*/, LayerKv& /*kv*/, LayerObserver& /*observer*/) {}
-  /// All layers were taken.
+  /// Called after the last layer.
   virtual void finish() {}
 };
 
-/// A prompt on its way through a model: layer after layer, so that keys and values of only one
-/// layer exist in full. It can pause after every block of tokens while the same workspace serves
-/// other sequences.
+/// Computation of a prompt, layer after layer, so that keys and values of only one layer exist in
+/// full. It can pause after every block of tokens while the workspace serves other sequences.
 class Prefill {
  public:
   /// Only the last `output_rows` tokens get final hidden states. All arguments must outlive the
@@ -47,11 +46,11 @@ class Prefill {
   Prefill(const Prefill&) = delete;
   Prefill& operator=(const Prefill&) = delete;
 
-  /// Sends one block of tokens through one layer. False: nothing is left to do.
+  /// Sends one block of tokens through one layer. Returns false after the last step.
   bool step();
   /// Share of the work done, 0 to 1.
   [[nodiscard]] double done() const;
-  /// All steps. Throws `Error` (kInterrupted) if `progress` returns false.
+  /// Runs all steps. Throws `Error` (kInterrupted) if `progress` returns false.
   void run(const ProgressCallback& progress);
   /// Hidden states after the last layer, [n, C].
   [[nodiscard]] Matrix<const float> hidden() const {
@@ -63,7 +62,7 @@ class Prefill {
  private:
   void begin_layer();
   void run_block();
-  /// Makes keys and last queries of a whole layer known to a sparse pattern.
+  /// Passes the keys and last queries of a whole layer to a sparse pattern.
   void look_ahead();
   [[nodiscard]] LayerPass pass();
 
@@ -73,18 +72,18 @@ class Prefill {
   SparsePrefill& sparse_;
   size_t tokens_;
   size_t output_rows_;
-  bool converts_;  ///< Matrices are converted for this prompt.
+  bool converts_;  ///< Whether weights are converted for this prompt.
   PrefillMemory memory_;
   size_t begin_;  ///< Position of the first token.
   std::vector<size_t> positions_;
   LayerObserver observer_;
 
-  // Where it is, and of that layer:
+  // The current layer and its state:
   size_t layer_ = 0;
   size_t first_ = 0;  ///< Token of the next block.
   bool observed_ = false;
   bool is_sparse_ = false;
-  size_t outputs_ = 0;  ///< Last tokens that need its outputs.
+  size_t outputs_ = 0;  ///< Number of last tokens whose outputs are needed.
 };
 
 }  // namespace restkv

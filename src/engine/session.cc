@@ -24,7 +24,7 @@ struct Session::Impl {
     sparse.set(options.sparse);
   }
 
-  /// Whether positions are numbered anew now and then.
+  /// Whether evictions renumber positions.
   [[nodiscard]] bool renumbers() const {
     return sequence.options.compact_positions && sequence.evicts();
   }
@@ -33,10 +33,10 @@ struct Session::Impl {
     const size_t chunk = sequence.options.chunk;
     return chunk > 0 ? chunk : std::max<size_t>(1, tokens);
   }
-  /// A token alone that follows others is decoded.
+  /// A single token after others is decoded.
   [[nodiscard]] bool decodes(size_t tokens) const { return tokens == 1 && sequence.tokens > 0; }
 
-  /// Where the next token would stand once so many were appended; none if they would not fit.
+  /// Position of the next token after `tokens` more; none if they do not fit.
   [[nodiscard]] std::optional<size_t> position_after(size_t tokens) const {
     size_t position = sequence.cache.next_position;
     for (size_t done = 0; done < tokens;) {

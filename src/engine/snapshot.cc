@@ -27,7 +27,7 @@ constexpr uint32_t kOldestVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
 
-/// Model and use of it that keys and values depend on, in words.
+/// Description of the model and of the options that keys and values depend on.
 std::string describe(const Model& model) {
   const ModelConfig& c = model.config();
   const auto rope = [](const RopeConfig& r) {
@@ -41,8 +41,8 @@ std::string describe(const Model& model) {
       c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
 }
 
-/// Of the description and of 64 blocks spread evenly over the model's file, first and last
-/// included: fine-tunings of one model differ in some of them, and large files need not be read.
+/// Hash of the description and of 64 blocks spread evenly over the model's file, first and last
+/// included. Fine-tunings of a model differ in some blocks, and large files need not be read whole.
 uint64_t fingerprint(const Model& model) {
   constexpr size_t kBlocks = 64;
   constexpr size_t kBlockBytes = 1UL << 14U;
@@ -72,7 +72,7 @@ class Hash {
 };
 
 void write_options(const SessionOptions& options, ByteWriter& out) {
-  // By name: later versions may have more of them.
+  // Stored by name, because later versions may have more of them.
   out.text(options.compression.method);
   const auto belongs = [&](const CompressionOption& o) {
     return belongs_to(o, options.compression);
@@ -98,7 +98,7 @@ SessionOptions read_options(ByteReader& in) {
     for (uint64_t i = 0; i < count; ++i) {
       const CompressionOption& option = find_compression_option(in.text());
       const std::string value = in.text();
-      // Earlier versions wrote those of other methods, too.
+      // Earlier versions also wrote options of other methods.
       if (belongs_to(option, options.compression)) option.set(options.compression, value);
     }
     validate(options.compression);
@@ -133,7 +133,7 @@ size_t longest_head(const KvCache& cache, size_t layer) {
   return rows;
 }
 
-/// Throws unless positions and numbers of rows are such as a session of this model can have.
+/// Throws unless positions and numbers of rows are possible in a session of this model.
 void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReader& in) {
   const KvCache& cache = sequence.cache;
   in.expect(sequence.options.compact_positions ? cache.next_position <= sequence.tokens
@@ -153,8 +153,8 @@ void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReade
     if (window == 0) longest = std::max(longest, longest_head(cache, layer));
     for (size_t h = 0; h < heads; ++h) {
       const std::span<const int32_t> positions = cache.positions(layer, h);
-      // A window ends with the last token that was read. Numbered by itself, it may stand further
-      // on than the others.
+      // A window ends with the last token. It has separate positions, which may be larger than
+      // those of other layers.
       const size_t end = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
       const bool own_numbers = window > 0 && sequence.options.compact_positions;
       in.expect(end <= (own_numbers ? c.context_length + window : cache.next_position),

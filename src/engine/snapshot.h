@@ -25,7 +25,7 @@ void save_snapshot(const Model& model, const Sequence& sequence, std::string_vie
 /// neither empty nor a snapshot.
 void require_replaceable_by_snapshot(const std::string& path);
 
-/// See `Session::load`. Nothing of the body is looked at before size, checksum and model agree.
+/// See `Session::load`. Size, checksum and model are checked before the body is read.
 Snapshot load_snapshot(const Model& model, const std::string& path);
 
 }  // namespace restkv

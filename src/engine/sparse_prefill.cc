@@ -27,7 +27,7 @@ void SparsePrefill::set(const SparseOptions& options) {
 
 bool SparsePrefill::begin_layer(size_t layer, const AttentionOptions& attention, size_t n,
                                 size_t dense_rows, LayerKv& kv) {
-  // Methods that observe every query have no window that could stay dense.
+  // Methods that observe every query have no window to keep dense.
   const size_t window = std::max(kMaskTile, dense_rows < n ? dense_rows : 0);
   if (pattern_ == nullptr || n <= window + kMaskTile) return false;
   search_ = Stopwatch();
@@ -124,7 +124,7 @@ void SparsePrefill::count(size_t head, size_t heads, size_t row, size_t rows,
     for (size_t b = 0; b < tiles_of(rows); ++b) {
       const size_t begin = b * kMaskTile;
       const size_t visible = tiles_of(row + std::min(begin + kMaskTile, rows));
-      const size_t own = (row + begin) / kMaskTile;  // from here on all tiles are computed
+      const size_t own = (row + begin) / kMaskTile;  // all tiles from here on are computed
       counts.visible_tiles += visible;
       counts.kept_tiles +=
           mask.data == nullptr
@@ -138,7 +138,7 @@ void SparsePrefill::count(size_t head, size_t heads, size_t row, size_t rows,
 void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t first,
                             Matrix<const float> lse) {
   const size_t end = std::min(first + queries.rows, dense_from_);
-  std::vector<size_t> rows;  // one query of each block, at changing places: 29 is prime to 64
+  std::vector<size_t> rows;  // one query per block, at varying rows: 29 is coprime to 64
   for (size_t block = first / kMaskTile; block * kMaskTile < end; ++block) {
     rows.push_back(block * kMaskTile + block * 29 % kMaskTile - first);
   }
@@ -167,8 +167,8 @@ AlignedVector<float> SparsePrefill::exact_lse(Heads<const float> queries,
                                               Heads<const float> values, size_t first) const {
   const size_t heads = queries.heads;
   AlignedVector<float> lse(heads * rows.size());
-  AlignedVector<float> out(heads * rows.size() * values.dim);  // that nobody reads
-  // All of them see the keys before the block, and so all at once.
+  AlignedVector<float> out(heads * rows.size() * values.dim);  // unused
+  // All queries see the keys before the block, so one call covers them.
   if (first > 0) {
     AlignedVector<float> sampled(heads * rows.size() * queries.dim);
     for (size_t h = 0; h < heads; ++h) {

@@ -13,14 +13,13 @@
 
 namespace restkv {
 
-/// Queries [heads, rows, d] at positions from `position` on as they were before rotary embedding;
-/// in `memory`.
+/// Undoes the rotary embedding of queries [heads, rows, d] at positions from `position` on; the
+/// result is in `memory`.
 Heads<const float> unrotated(Heads<const float> queries, RopeTable& rope, size_t position,
                              AlignedVector<float>& memory);
 
-/// Gathers what the method of a sequence looks at of one decoded token, as `LayerObserver` does for
-/// a prompt. The token goes through all layers at once and attends to the cache as it lies; what
-/// was seen of it joins the state of the layers.
+/// Collects the inputs of a sequence's method from one decoded token, as `LayerObserver` does for a
+/// prompt, and adds them to the state of the layers.
 class TokenObserver {
  public:
   /// Scratch buffers, reused between tokens.
@@ -28,15 +27,15 @@ class TokenObserver {
     AlignedVector<float> unrotated, weights;
   };
 
-  /// `options` of the sequence whose layers these are; the token stands at `position`.
+  /// `options` belong to the sequence of these layers; the token has position `position`.
   TokenObserver(const Model& model, const CompressionOptions& options, std::span<LayerState> layers,
                 RopeTable& rope, size_t position, Memory& memory);
 
-  /// Takes the token's queries [query_heads, 1, d] in.
+  /// Adds the token's queries [query_heads, 1, d].
   void add_query(size_t layer, Heads<const float> query);
-  /// Where `decode_attention` over these heads is to leave its weights; empty if nobody needs them.
+  /// Destination of the weights of `decode_attention` over these heads; empty if not needed.
   Matrix<float> weights(size_t layer, std::span<const CachedHead> heads);
-  /// Takes them in.
+  /// Adds the weights.
   void add_weights(size_t layer, std::span<const CachedHead> heads, Matrix<const float> weights);
 
  private:

@@ -16,16 +16,15 @@ Matrix<T> across_heads(const Heads<T>& x, size_t r) {
   return {x.row(0, r), x.heads, x.dim, x.head_stride};
 }
 
-/// What a prompt needs until its last layer is done.
+/// Working memory of a prompt.
 struct PrefillMemory {
-  PrefillWeights weights;       ///< Of the layer that is being computed.
-  LayerKv kv;                   ///< Of the same.
+  PrefillWeights weights;       ///< Of the current layer.
+  LayerKv kv;                   ///< Of the current layer.
   AlignedVector<float> hidden;  ///< [n, C]
 };
 
-/// What an engine works in, whichever sequence the tokens belong to. Nothing in it outlives the
-/// call that uses it but its memory: decoding a token allocates nothing once the first one has made
-/// the room that it takes.
+/// Working memory of an engine, shared by its sequences. Its contents are valid during one call.
+/// The memory is reused, so that decoding allocates nothing after the first token.
 struct Workspace {
   explicit Workspace(const Model& model)
       : rope(model.config().rope, model.weights().rope_factors, model.weights().architecture->rope),
@@ -38,19 +37,19 @@ struct Workspace {
   [[nodiscard]] RopeTable& rope_of(size_t window) { return window > 0 ? window_rope : rope; }
 
   RopeTable rope;         // for `rope_of`
-  RopeTable window_rope;  // the same, of layers with a sliding window
+  RopeTable window_rope;  // for `rope_of`, of layers with a sliding window
   Activations activations;
-  PrefillMemory prefill;  ///< Lent to a prompt on its way; another one then has its own.
+  PrefillMemory prefill;  ///< Moved to a running prompt; a second prompt allocates its own.
 
-  // Of decoded tokens.
+  // For decoded tokens:
   AlignedVector<float> hidden;    // [rows, C]
-  std::vector<size_t> positions;  // in the layer at hand, [rows]
+  std::vector<size_t> positions;  // in the current layer, [rows]
   TokenObserver::Memory observed;
   std::vector<TokenObserver> observers;  // one per row
-  std::vector<KvCache*> caches;          // the same
+  std::vector<KvCache*> caches;          // one per row
   AlignedVector<float> logits;           // [rows, V]
 
-  LayerKv evicted;  ///< The layer of a cache that is being cut outside of a prompt.
+  LayerKv evicted;  ///< The current layer of an eviction outside of a prompt.
 };
 
 }  // namespace restkv

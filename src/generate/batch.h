@@ -12,12 +12,11 @@
 
 namespace restkv {
 
-/// Sequences that are continued together, a token each at a time: any of them joins between two
-/// steps and leaves at its own end. The one loop from logits to tokens, for one sequence as for
-/// many.
+/// Sequences that are decoded together, one token each per step (continuous batching). A sequence
+/// may join between two steps and leaves at its own end. Single sequences use the same loop.
 class Batch {
  public:
-  /// What a member cost: its share of the steps it took part in.
+  /// Cost of a member: its share of the steps that it took part in.
   struct Cost {
     double seconds = 0;
     size_t steps = 0;
@@ -26,19 +25,18 @@ class Batch {
   /// the next call.
   using Decode = std::function<Matrix<const float>(std::span<const int32_t> tokens,
                                                    std::span<const size_t> members)>;
-  /// Hears of a member that has come to its end, and has left.
+  /// Called when a member has ended and left.
   using Ended = std::function<void(size_t member, const Cost& cost)>;
 
   Batch(Decode decode, Ended ended) : decode_(std::move(decode)), ended_(std::move(ended)) {}
 
-  /// `source` says how the sequence whose last logits [V] are `logits` goes on, and must outlive
-  /// its membership. It may end at once. `member`: a number of the caller's choosing, given away
-  /// once.
+  /// Adds the sequence whose last logits [V] are `logits`. `source` gives its next tokens and must
+  /// outlive its membership; it may end at once. `member` is a unique number chosen by the caller.
   void join(size_t member, TokenSource& source, std::span<const float> logits);
-  /// One token for every member. Throws what decoding or a source throws; a member whose source
-  /// did is still in the batch.
+  /// Decodes one token for every member. Rethrows exceptions of decoding and of sources; a member
+  /// whose source throws remains in the batch.
   void step();
-  /// The member leaves before its end; `ended` does not hear of it.
+  /// Removes a member before its end, without a call of `ended`.
   void leave(size_t member);
 
   [[nodiscard]] size_t size() const { return members_.size(); }
@@ -47,7 +45,7 @@ class Batch {
  private:
   Decode decode_;
   Ended ended_;
-  // Of each member, in the order of joining.
+  // One element per member, in the order of joining.
   std::vector<size_t> members_;
   std::vector<int32_t> tokens_;
   std::vector<TokenSource*> sources_;

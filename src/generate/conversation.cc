@@ -14,8 +14,8 @@
 namespace restkv {
 namespace {
 
-/// Where `text` goes on beyond `read`, which ends with `answer`. Some templates trim what was said:
-/// spaces around the answer that the model wrote itself do not matter.
+/// Offset in `text` where it continues `read`, which ends with `answer`. Some templates trim
+/// messages, so spaces around the answer are ignored.
 std::optional<size_t> continuation(std::string_view text, std::string_view read,
                                    std::string_view answer) {
   if (text.starts_with(read)) return read.size();
@@ -76,7 +76,7 @@ Conversation::Turn Conversation::ask(const std::string& text) {
 }
 
 void Conversation::answer(std::string text, std::vector<int32_t> pending) {
-  // The cache has read the model's own tokens; this is how templates write the turn, as C strings.
+  // Templates render messages as C strings; the cache holds the model's own tokens.
   for (size_t zero = 0; (zero = text.find('\0', zero)) != std::string::npos;) {
     text.replace(zero, 1, "\uFFFD");
   }
@@ -90,7 +90,7 @@ std::string Conversation::to_json() const {
   for (const ChatMessage& m : messages_) {
     messages.push_back({{"role", m.role}, {"content", m.content}});
   }
-  // An answer that was cut off may end within a character.
+  // A truncated answer may end within a character.
   return Json{{"plain_text", plain_text_},
               {"parse_special", parse_special_},
               {"messages", messages},

@@ -51,7 +51,7 @@ struct Generation::Impl {
     validate(options, tokenizer.vocabulary());
   }
 
-  /// Logits after what options and constraint do to them.
+  /// Logits after biases, forbidden tokens and the constraint.
   std::span<const float> allowed(std::span<const float> logits) {
     const bool may_end = result.tokens.size() >= options.min_tokens;
     if (may_end && options.logit_bias.empty() && options.constraint == nullptr) return logits;
@@ -74,7 +74,8 @@ struct Generation::Impl {
     const std::span<const float> candidates = allowed(logits);
     const int32_t token = sampler->sample(candidates);
     require(candidates[static_cast<size_t>(token)] != kForbidden,
-            "no token may follow: biases, min_tokens and the constraint forbid all; forbid fewer");
+            "no token may follow: biases, min_tokens and the constraint forbid all; relax one of "
+            "them");
     return token;
   }
 
@@ -92,7 +93,7 @@ struct Generation::Impl {
     return std::nullopt;
   }
 
-  /// False: the one who gets the text wants no more.
+  /// Returns false if `on_text` ends the generation.
   bool hand_out(const std::string& piece) {
     result.text += piece;
     return !options.on_text || options.on_text(piece);

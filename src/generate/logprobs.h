@@ -8,7 +8,7 @@
 
 namespace restkv {
 
-/// Logarithms of the probabilities that logits [V] stand for.
+/// Log-softmax of logits [V].
 class LogProbabilities {
  public:
   explicit LogProbabilities(std::span<const float> logits);
@@ -24,7 +24,7 @@ class LogProbabilities {
   double log_sum_ = 0;
 };
 
-/// The token's, and those of the `likeliest` likeliest tokens.
+/// Log-probabilities of `token` and of the `likeliest` most likely tokens.
 TokenLogprob logprob_of(int32_t token, std::span<const float> logits, size_t likeliest);
 
 }  // namespace restkv

@@ -8,15 +8,15 @@
 
 namespace restkv {
 
-/// Bytes of tokens as a text that ends before the first of some stops.
+/// Joins the bytes of tokens to a text that ends before the first of some stops.
 class TokenText {
  public:
   explicit TokenText(std::vector<std::string> stops);
 
-  /// The characters that have become certain with these bytes: complete, and no part of what may be
-  /// the beginning of a stop. Nothing may follow once the text has stopped.
+  /// Adds bytes and returns the characters that are now final: complete, and not part of a possible
+  /// beginning of a stop. Must not be called once the text has stopped.
   std::string push(std::string_view bytes);
-  /// What was held back, if the text ends here.
+  /// Ends the text and returns the characters that were held back.
   std::string end();
 
   [[nodiscard]] bool stopped() const { return stopped_; }
@@ -24,13 +24,13 @@ class TokenText {
   [[nodiscard]] const std::string& bytes() const { return bytes_; }
 
  private:
-  /// Bytes at the end that may be the beginning of a stop.
+  /// Number of bytes at the end that may be the beginning of a stop.
   [[nodiscard]] size_t uncertain() const;
 
   std::vector<std::string> stops_;
   size_t longest_stop_ = 0;
   std::string bytes_;
-  size_t given_ = 0;  ///< How many of them `utf8_` has got.
+  size_t given_ = 0;  ///< Number of bytes passed to `utf8_`.
   bool stopped_ = false;
   Utf8Stream utf8_;
 };

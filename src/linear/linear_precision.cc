@@ -54,7 +54,7 @@ void require_support(LinearPrecision precision) {
   if (supports(precision)) return;
   throw Error(
       ErrorCode::kUnsupported,
-      fmt::format("linear precision {} needs a processor with {}; this one has none: use f32 "
+      fmt::format("linear precision {} needs a processor with {}, which this one lacks; use f32 "
                   "or auto",
                   linear_precision_name(precision),
                   precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));

@@ -4,8 +4,8 @@
 
 namespace restkv {
 
-/// Processes that share the heads and the feed-forward channels of every layer. Each has its part
-/// of a sum over them; where the sum is needed, all meet.
+/// Tensor parallelism: processes share the heads and the feed-forward channels of every layer. Each
+/// computes a part of the sums over them; `all_reduce` adds the parts.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -23,12 +23,12 @@ class ControlTokens {
     size_t end = 0;
     int32_t token = 0;
   };
-  /// Where the text of a control token stands in `text`: the first one and, of several that begin
-  /// there, the longest; then on from its end.
+  /// Occurrences of control tokens in `text`, from left to right without overlaps; the longest one
+  /// of several at one place.
   [[nodiscard]] std::vector<Mark> find(std::string_view text) const;
 
  private:
-  /// Tokens by their texts, by the sizes of those, the longest first.
+  /// Tokens by their texts, grouped by size, the longest first.
   std::map<size_t, std::map<std::string, int32_t, std::less<>>, std::greater<>> by_size_;
   std::array<bool, 256> first_bytes_{};
 };

@@ -8,29 +8,27 @@
 #include "restkv/model.h"
 #include "restkv/views.h"
 
-/// The transformer, from token ids to logits, in three steps: embed, run_layer for each layer,
-/// unembed. Prompts and single tokens go through the same code; only the attention they are given
-/// differs.
+/// The transformer from token ids to logits in three steps: embed, run_layer for each layer,
+/// unembed. Prompts and single tokens use the same code with different attention functions.
 namespace restkv {
 
 /// Receives a block's queries [H, rows, d], keys [G, rows, d] and values [G, rows, dv], rotated,
-/// and writes the attention output of the last `out.rows` rows (0 of them: only keys and values
-/// are wanted).
+/// and writes the attention output of the last `out.rows` rows (0: only keys and values are used).
 using Attend = FunctionRef<void(Heads<const float> queries, Heads<const float> keys,
                                 Heads<const float> values, Heads<float> out)>;
 
 /// x [n, C] = rows of the embedding table. Throws `Error` (kInvalidArgument) on an id outside it.
 void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x);
 
-/// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i of x stands at
-/// `positions[i]`. Only the last `output_rows` rows of x become outputs; the others only serve as
-/// keys and values.
+/// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i of x has the position
+/// `positions[i]`. Only the last `output_rows` rows of x become outputs; the others serve as keys
+/// and values only.
 void run_layer(const LayerPass& pass, std::span<const size_t> positions, size_t output_rows,
                Matrix<float> x, Attend attend);
 
-/// Queries [H, rows, d] or keys [G, rows, d] of hidden rows x [rows, C], rotated, as `run_layer`
-/// computes them from the same rows with converted weights: for attention that must know some
-/// before its first block. Valid until the activations are used again.
+/// Rotated queries [H, rows, d] or keys [G, rows, d] of hidden rows x [rows, C], equal to those of
+/// `run_layer` with converted weights. For attention that needs them before its first block. Valid
+/// until the activations are used again.
 Heads<float> layer_queries(const LayerPass& pass, std::span<const size_t> positions,
                            Matrix<const float> x);
 Heads<float> layer_keys(const LayerPass& pass, std::span<const size_t> positions,

@@ -4,8 +4,8 @@
 
 namespace restkv {
 
-/// Routes what ggml and libllama would print to stderr into memory (once per process); warnings
-/// and errors of this thread are kept for `take_ggml_errors`.
+/// Redirects the log of ggml and libllama from stderr to memory (once per process). Warnings and
+/// errors of this thread are kept for `take_ggml_errors`.
 void capture_ggml_log();
 /// Messages of this thread since the last call, on one line; empty if there were none.
 std::string take_ggml_errors();

@@ -27,15 +27,15 @@ class GgufFile {
   /// Any integer type. Refuses arrays and values outside [0, 2^31).
   [[nodiscard]] std::optional<int64_t> find_integer(const std::string& key) const;
   [[nodiscard]] std::optional<double> find_number(const std::string& key) const;
-  /// Of an array, up to 65536, or a single value; booleans are 0 and 1.
+  /// The numbers of an array, up to 65536, or a single value; booleans are 0 and 1.
   [[nodiscard]] std::optional<std::vector<double>> find_numbers(const std::string& key) const;
-  /// Whether the key is there and holds an array, for keys that may hold one or a single value.
+  /// Whether the key exists and holds an array, for keys that may hold an array or a single value.
   [[nodiscard]] bool is_array(const std::string& key) const;
   [[nodiscard]] std::optional<size_t> find_array_length(const std::string& key) const;
   /// Strings that point into the file.
   [[nodiscard]] std::optional<std::vector<std::string_view>> find_strings(
       const std::string& key) const;
-  /// An array of 32-bit integers with a sign.
+  /// An array of signed 32-bit integers.
   [[nodiscard]] std::optional<std::vector<int32_t>> find_integers(const std::string& key) const;
   [[nodiscard]] std::string string(const std::string& key) const;
 

@@ -13,8 +13,7 @@
 
 namespace restkv {
 
-/// One layer's matrices in the precision in which prompts are multiplied, made once per prompt and
-/// used by all its tokens.
+/// One layer's matrices in the precision of prompts, converted once per prompt for all its tokens.
 struct PrefillWeights {
   PromptWeight qkv, output, gate_up, down;
 
@@ -26,18 +25,17 @@ struct Activations {
   AlignedVector<float> normed, qkv, attended, projected, gate_up;
 };
 
-/// Room for [rows, cols] in `storage`, which keeps its memory from call to call.
+/// Room for [rows, cols] in `storage`, whose memory is reused between calls.
 inline Matrix<float> room(AlignedVector<float>& storage, size_t rows, size_t cols) {
   if (storage.size() < rows * cols) storage.resize(rows * cols);
   return {storage.data(), rows, cols};
 }
 
-/// How a block of tokens passes a layer.
+/// Parameters of a block of tokens in a layer.
 struct LayerPass {
   const Model& model;
   size_t layer;
-  /// The layer's matrices for many tokens; null: they are multiplied in their stored types, as
-  /// `stored` says.
+  /// The layer's converted matrices; null: products in the stored types, by the method `stored`.
   const PrefillWeights* prefill_weights;
   StoredProduct stored;
   RopeTable& rope;
@@ -47,7 +45,7 @@ struct LayerPass {
   [[nodiscard]] const ModelConfig& config() const { return model.config(); }
   [[nodiscard]] const LayerWeights& weights() const { return model.weights().layers[layer]; }
 
-  /// y [n, R] = x [n, C] times a matrix of the layer, and its bias.
+  /// y [n, R] = x [n, C] times a matrix of the layer, plus its bias.
   void multiply(Matrix<const float> x, Linear LayerWeights::*matrix,
                 PromptWeight PrefillWeights::*prefill_matrix, Matrix<float> y) const {
     const Linear& linear = weights().*matrix;

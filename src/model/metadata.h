@@ -11,38 +11,39 @@
 
 namespace restkv {
 
-/// What becomes of a metadata key.
+/// Treatment of a metadata key.
 enum class KeyUse {
-  kRead,     ///< It counts, within its limits.
-  kFixed,    ///< It asks for a computation that restkv does not have, unless its value says not to.
-  kIgnored,  ///< It does not change what is computed.
+  kRead,     ///< It is read and must be within limits.
+  kFixed,    ///< It needs a computation that restkv lacks, unless its value disables that.
+  kIgnored,  ///< It has no effect on the computation.
 };
 
-/// How one key, or a group of them, is treated.
+/// Rule for one key or a group of keys.
 struct KeyRule {
-  /// One that begins with a dot stands behind the architecture's name. With a star at its end, it
-  /// stands for all that begin so and have no rule of their own.
+  /// A key that begins with a dot follows the architecture's name. A star at the end covers all
+  /// keys with this beginning that have no own rule.
   std::string_view key;
   KeyUse use;
-  /// Of what the key does (kRead), is about (kFixed), or why it does not matter (kIgnored).
+  /// The key's effect (kRead), its subject (kFixed), or the reason why it is ignored (kIgnored).
   std::string_view note;
   /// Limits of a number (kRead), none if equal; the one or two values that change nothing (kFixed).
   double least = 0;
   double most = 0;
-  bool or_zero = false;  ///< Files write 0 for "none", whatever the limits (kRead).
+  bool or_zero = false;  ///< 0 means "none" and is accepted outside the limits (kRead).
 };
 
-/// Every key that libllama knows, and no other: `model_test` compares this table with libllama's
-/// own strings and with docs/parity.md.
+/// Exactly the keys that libllama knows: `model_test` compares this table with libllama's strings
+/// and with docs/parity.md.
 std::span<const KeyRule> key_rules();
-/// The rule for a key, its own or that of its group; null where libllama does not know the key.
+/// The rule of a key or of its group; null if libllama does not know the key.
 const KeyRule* find_key_rule(std::string_view key);
 
-/// A file's metadata as its architecture means them. Suffixes begin with a dot, as in the rules.
+/// A file's metadata by suffixes of its architecture's keys. Suffixes begin with a dot, as in the
+/// rules.
 class Metadata {
  public:
-  /// Holds every key against its rule. Throws `Error`, which names key, value and what was
-  /// expected: kInput outside the limits, kUnsupported for what is not computed.
+  /// Checks every key by its rule. Throws `Error` naming key, value and the expected values: kInput
+  /// for values outside the limits, kUnsupported for computations that restkv lacks.
   Metadata(const GgufFile& file, std::string_view architecture);
 
   [[nodiscard]] std::string key(std::string_view suffix) const;
@@ -50,16 +51,16 @@ class Metadata {
   [[nodiscard]] std::optional<size_t> find_integer(std::string_view suffix) const;
   [[nodiscard]] size_t integer(std::string_view suffix) const;
   [[nodiscard]] size_t integer(std::string_view suffix, size_t fallback) const;
-  /// Of a list with one entry for each of `layers`; none where the key is not there or no list.
+  /// A list with one entry for each of `layers`; none if the key is missing or no list.
   [[nodiscard]] std::optional<std::vector<double>> find_list(std::string_view suffix,
                                                              size_t layers) const;
-  /// Of a value that may also be a list, one entry for each of `layers`: they must be equal.
+  /// A value that may also be a list of equal entries, one for each of `layers`.
   [[nodiscard]] std::optional<size_t> find_for_all_layers(std::string_view suffix,
                                                           size_t layers) const;
   [[nodiscard]] std::optional<double> find_number(std::string_view suffix) const;
   [[nodiscard]] double number(std::string_view suffix) const;
   [[nodiscard]] double number(std::string_view suffix, double fallback) const;
-  /// The fallback also for a 0, where that says "none".
+  /// The number, or `fallback` if the key is missing or 0, which means "none".
   [[nodiscard]] double number_unless_zero(std::string_view suffix, double fallback) const;
 
   /// "'llama.rope.freq_base' is 0; expected 10 to 1000000000000."

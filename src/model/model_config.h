@@ -6,15 +6,15 @@
 
 namespace restkv {
 
-/// The architecture that a file names. Throws `Error` (kUnsupported) for others, and for files that
-/// are no models by themselves.
+/// The architecture of a file. Throws `Error` (kUnsupported) for unknown ones, and for files that
+/// are not complete models.
 const Architecture& read_architecture(const GgufFile& file);
 
 /// Sizes and constants from a file's metadata.
 ModelConfig read_config(const GgufFile& file, const Architecture& architecture);
 
-/// Stretches RoPE and the context as the user wants it. Throws `Error` (kInvalidArgument) for
-/// scalings that there are none of, and for files that stretch their context themselves.
+/// Scales RoPE and the context by the user's options. Throws `Error` (kInvalidArgument) for unknown
+/// scalings, and for files that scale their context themselves.
 void stretch_context(const GgufFile& file, const Architecture& architecture,
                      const ModelOptions& options, ModelConfig& c);
 

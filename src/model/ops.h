@@ -37,30 +37,30 @@ void gate_multiply(Matrix<float> gate_up, Activation activation);
 /// Positions first, first + 1, ...
 std::vector<size_t> consecutive(size_t first, size_t count);
 
-/// cos and sin of every (position, frequency). Grows to the positions that it is asked for, and
-/// keeps them over calls. Throws `Error` (kInvalidArgument) on positions beyond `kMostPositions`: a
-/// negative one that lost its sign, for instance.
+/// Table of cos and sin for every (position, frequency). It grows to the requested positions and
+/// keeps them. Throws `Error` (kInvalidArgument) on positions beyond `kMostPositions`, for instance
+/// a negative one converted to unsigned.
 class RopeTable {
  public:
   static constexpr size_t kMostPositions = size_t{1} << 31U;  // a cache counts them in 32 bits
 
-  /// `factors` [dim / 2], or none, divide the frequencies.
+  /// `factors` [dim / 2] divide the frequencies; empty: none.
   RopeTable(const RopeConfig& config, std::span<const float> factors, RopeStyle style);
 
-  /// Makes positions [0, end) at once, for those who will ask for them bit by bit.
+  /// Computes positions [0, end) at once, for callers that use them in small steps.
   void grow(size_t end);
   /// Rotates the rows of every head in place; row i stands at `positions[i]`.
   void rotate(Heads<float> x, std::span<const size_t> positions);
   /// The inverse of `rotate`, for rows from position `first` on.
   void rotate_back(Heads<float> x, size_t first);
-  /// Turns a key of every head, x [heads, 1, d], from position `from` to position `to`.
+  /// Rotates a key of every head, x [heads, 1, d], from position `from` to position `to`.
   void move(Heads<float> x, size_t from, size_t to);
-  /// Averaged over positions [first, first + count).
+  /// The rotation averaged over positions [first, first + count).
   [[nodiscard]] MeanRotation mean(size_t first, size_t count);
 
  private:
   void reach(size_t first, size_t count);
-  /// By the angles of `position`, which the table must have; factors of its values.
+  /// Rotates a row by the angles of `position`, which the table must have, times factors.
   void rotate_row(Heads<float> x, size_t row, size_t position, float cosine_factor,
                   float sine_factor) const;
 

@@ -5,12 +5,12 @@
 
 namespace restkv {
 
-/// Characters of the longest part of a text that a pre-tokenizer of libllama could match as one
-/// pre-token, which it encodes alone. Their regular expressions match within a word and the white
-/// space around it; one of them goes on over single spaces between letters, another over line ends
-/// and slashes. Parts therefore end where white space is followed by something else that is no
-/// slash, unless it is a single space behind what may be a letter. The count may be too large,
-/// where text is not ASCII, but not too small.
+/// Upper bound, in characters, of the longest pre-token that a pre-tokenizer of libllama could
+/// match in a text. Their regular expressions match a word and the white space around it. One of
+/// them continues over single spaces between letters, another over line ends and slashes. A
+/// pre-token therefore ends where white space is followed by another character but a slash, unless
+/// the white space is a single space after a possible letter. The bound may be too large for text
+/// that is not ASCII.
 size_t longest_pre_token(std::string_view text);
 
 }  // namespace restkv

@@ -4,11 +4,10 @@
 
 namespace restkv {
 
-/// Refuses vocabularies that libllama would answer by ending the process or by taking memory
-/// without limit, or by taking other tokens than the file names. What it refuses by itself is left
-/// to it.
-/// Throws `Error`: kInput (names the key and the token), kUnsupported (another kind of tokenizer
-/// than SentencePiece's and byte-level BPE, which all supported families use).
+/// Refuses vocabularies that make libllama abort the process, use unlimited memory, or use other
+/// tokens than the file names. Other faults are left to libllama.
+/// Throws `Error`: kInput (names the key and the token), kUnsupported (tokenizers other than
+/// SentencePiece and byte-level BPE, which all supported families use).
 void check_vocabulary(const GgufFile& file);
 
 }  // namespace restkv

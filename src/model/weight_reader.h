@@ -10,8 +10,8 @@
 
 namespace restkv {
 
-/// Reads the tensors of one model, and knows at the end which ones nobody has asked for. Every
-/// failure throws `Error` that names the file and the tensor.
+/// Reads the tensors of one model and keeps track of unread ones. Every failure throws an `Error`
+/// that names the file and the tensor.
 class WeightReader {
  public:
   explicit WeightReader(const GgufFile& file) : file_(file) {}
@@ -19,33 +19,33 @@ class WeightReader {
   [[nodiscard]] const GgufFile& file() const { return file_; }
   [[nodiscard]] bool has(const std::string& name) const { return file_.has_tensor(name); }
 
-  /// The tensor `name`, finite numbers.
+  /// The tensor `name`; its numbers must be finite.
   std::vector<float> vector(const std::string& name, size_t size);
   /// The tensor `name` + ".weight".
   std::vector<float> norm(const std::string& name, size_t size) {
     return vector(name + ".weight", size);
   }
-  /// The tensor `name` + ".bias"; none where there is none.
+  /// The tensor `name` + ".bias"; empty if there is none.
   std::vector<float> bias(const std::string& name, size_t size) {
     return biases({&name, 1}, {&size, 1});
   }
   /// A matrix whose rows are looked up.
   Weight table(const std::string& name, size_t rows, size_t cols);
-  /// Of tensors named `names` + ".weight" [rows, cols], stacked. Biases may be there or not.
+  /// The stacked tensors `names` + ".weight" [rows, cols], with biases if the file has them.
   Linear linear(std::span<const std::string> names, std::span<const size_t> rows, size_t cols);
   Linear linear(const std::string& name, size_t rows, size_t cols) {
     return linear({&name, 1}, {&rows, 1}, cols);
   }
-  /// The first of two forms that files have: one fused tensor, or the parts. A fused one may still
-  /// have the biases of its parts.
+  /// The fused tensor if the file has it, otherwise the parts. A fused tensor may have biases of
+  /// the parts.
   Linear fused_or_parts(const std::string& fused, std::span<const std::string> names,
                         std::span<const size_t> rows, size_t cols);
 
-  /// Of the matrices of products read so far: "Q4_1, F32".
+  /// Types of the matrices read so far: "Q4_1, F32".
   [[nodiscard]] std::string types() const;
 
-  /// Throws `Error` if the file has tensors that were not read, except those that do not change
-  /// logits. A model computed without them would be another one.
+  /// Throws `Error` if the file has unread tensors that change logits: without them the result
+  /// would be that of another model.
   void refuse_what_was_not_read(const std::string& architecture, size_t layers) const;
 
  private:

@@ -12,7 +12,7 @@
 
 namespace restkv {
 
-/// Weights of one transformer layer, as they lie in the file.
+/// Weights of one transformer layer in their stored types.
 struct LayerWeights {
   std::vector<float> attention_norm;        // [C]
   Linear qkv;                               // [H*d + G*d + G*dv, C]
@@ -28,7 +28,7 @@ struct LayerWeights {
   mutable OutputFactor output_factor;
 };
 
-/// Calls f(matrix) for every matrix of a layer, in the order in which tokens meet them.
+/// Calls f(matrix) for every matrix of a layer, in the order of their use.
 template <class Layer, class Function>
 void for_each_linear(Layer& layer, const Function& f) {
   f(layer.qkv);
@@ -44,7 +44,7 @@ struct ModelWeights {
   const Architecture* architecture = nullptr;
   LinearPrecision linear = LinearPrecision::kF32;  // of prompts
   AttentionPrecision attention = AttentionPrecision::kF32;
-  size_t prefill_gemm_min_rows = kPrefillGemmMinRows;  // prompts that layers are converted for
+  size_t prefill_gemm_min_rows = kPrefillGemmMinRows;  // shortest prompt with converted weights
   Weight token_embedding;                              // [V, C]
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;   // [C]

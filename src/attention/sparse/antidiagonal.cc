@@ -20,8 +20,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// Packs the queries of one KV head, [stride][padded rows]: row i of each group lies at [i]. Rows
-/// that are not there count as 0.
+/// Packs the queries of one KV head, [stride][padded rows]: row i of each group is stored at [i].
+/// Missing rows are 0.
 template <class Operands>
 void PackQueries(const Heads<const float>& queries, size_t groups, size_t stride, float scale,
                  Operands& packed) {
@@ -60,7 +60,7 @@ void AntidiagonalTile(const Operands& queries, size_t padded_rows, const Heads<c
     const size_t first_row = (stride - 1 - i) * padded_rows;
     size_t fetched = 0;
     for (size_t r = 0; r < padded_rows; r += kTileRows) {
-      // The next rows lie far apart, as the processor does not expect: they are asked for here.
+      // The next rows are far apart, which the hardware prefetcher cannot predict.
       for (const size_t end = count * (r + kTileRows) / padded_rows; fetched < end; ++fetched) {
         const float* row = keys.row(kv_head, std::min(begin + 1 + fetched * stride, seen - 1));
         for (size_t c = 0; c < keys.dim; c += 16) hwy::Prefetch(row + c);

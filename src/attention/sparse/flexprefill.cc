@@ -1,5 +1,5 @@
-// FlexPrefill: each head takes whichever estimate of its attention can be trusted, and of that the
-// fewest tiles that reach a share of the mass.
+// FlexPrefill: each head uses an estimate of its attention that can be trusted, and keeps the
+// fewest tiles that reach a share of its mass.
 
 #include <algorithm>
 #include <cmath>
@@ -118,7 +118,7 @@ class FlexPrefill : public LayerPattern {
   float softcap_, scale_;
   size_t dim_, tiles_;
   std::vector<float> pooled_keys_;           // [kv_heads, tiles, d]
-  std::vector<std::optional<Lines>> lines_;  // of every query head; none: tiles by the estimate
+  std::vector<std::optional<Lines>> lines_;  // per query head; none: tiles by the pooled estimate
 };
 
 }  // namespace

@@ -17,20 +17,20 @@
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
-/// A row's running maximum is only raised when a logit exceeds it by this much (in powers of two),
-/// so that most tiles of a row share one.
+/// The running maximum of a row is raised only when a logit exceeds it by this much, in powers of
+/// two, so that most tiles of a row share one.
 constexpr float kMaxSlack = 8.0F;
 constexpr float kNoMaximum = -1.0e30F;
 
-/// What one query gives to one tile of keys: sums of 2^(logit - offset).
+/// Unnormalised attention of one query to one tile of keys: sums of 2^(logit - offset).
 struct RowVotes {
   float offset = kNoMaximum;
-  float far = 0;   ///< To keys on the farther of the two diagonals of tiles that it meets here.
+  float far = 0;   ///< To keys on the farther of the two diagonals of tiles that cross the tile.
   float near = 0;  ///< To keys on the nearer one.
 };
 
-/// Adds the weights of one head's last queries. Each tile's weights are summed as soon as its
-/// logits are there; what the rows' sums over all tiles make of them is known at the end.
+/// Adds the weights of one head's last queries. Weights are summed tile by tile; they are
+/// normalised at the end, when the sums of the rows are known.
 void HeadVotes(const SparseLayer& layer, size_t head, float scale, std::vector<float>& columns,
                std::vector<float>& diagonals) {
   const hn::CappedTag<float, 16> d;
@@ -63,8 +63,8 @@ void HeadVotes(const SparseLayer& layer, size_t head, float scale, std::vector<f
     }
     for (size_t r = 0; r < queries.rows; ++r) {
       if (first + r < k0) continue;
-      // Keys 0 .. distance of the tile are visible; the first (distance mod 64) + 1 of them lie on
-      // one diagonal of tiles, the others on the next nearer one.
+      // Keys 0 .. distance of the tile are visible. The first (distance mod 64) + 1 of them belong
+      // to one diagonal of tiles, the others to the next nearer one.
       const size_t distance = first + r - k0;
       const auto visible = hn::Set(d, static_cast<float>(std::min(distance, kTilePositions)));
       const auto split = hn::Set(d, static_cast<float>(distance % kTilePositions));
@@ -99,7 +99,7 @@ void HeadVotes(const SparseLayer& layer, size_t head, float scale, std::vector<f
     }
   }
   for (size_t r = 0; r < queries.rows; ++r) {
-    const size_t tiles = (first + r) / kTilePositions + 1;  // that it sees
+    const size_t tiles = (first + r) / kTilePositions + 1;  // visible ones
     const auto factor = [&](const RowVotes& v) {
       return v.offset == maximum[r] ? 1.0F : std::exp2(v.offset - maximum[r]);
     };

@@ -8,7 +8,7 @@
 
 namespace restkv {
 
-/// Where the attention of a layer's last queries lies, tile by tile.
+/// Attention of a layer's last queries, summed by tiles of columns and of diagonals.
 struct LineVotes {
   /// Weights that key tiles receive: [query_heads][tiles]. A head's weights sum to the number of
   /// queries.
@@ -17,14 +17,14 @@ struct LineVotes {
   std::vector<std::vector<float>> diagonals;
 };
 
-/// Softmax weights of `layer.last_queries` over all keys, summed without ever being held at once.
+/// Sums the softmax weights of `layer.last_queries` over all keys, without storing all of them.
 LineVotes line_votes(const SparseLayer& layer);
 
 /// Columns and diagonals, in tiles, that a head keeps.
 struct Lines {
   std::vector<uint32_t> columns, diagonals;
 
-  /// Marks them for one block of queries whose first row stands at key row `position`.
+  /// Marks them for one block of queries whose first row is key row `position`.
   void mark(size_t position, size_t tiles, uint8_t* marks) const;
 };
 

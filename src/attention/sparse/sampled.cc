@@ -1,4 +1,4 @@
-// Sampled: the exact attention of a few queries of each block tells where the others look.
+// Sampled: the exact attention of a few queries of each block predicts that of the others.
 
 #include <memory>
 #include <vector>

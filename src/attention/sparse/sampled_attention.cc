@@ -32,8 +32,8 @@ std::vector<size_t> SampledRows(size_t rows, size_t samples) {
   return sampled;
 }
 
-/// What the sampled queries give to the tiles of keys: sums of 2^(logit - top), the logits in units
-/// of log2, with a top for each.
+/// Unnormalised attention of the sampled queries to tiles of keys: sums of 2^(logit - top), with
+/// logits in units of log2 and one top per sum.
 struct TileWeights {
   Heads<float> tops, sums;  // [query_heads, sampled rows, tiles]
 };
@@ -45,7 +45,7 @@ struct SampleScratch {
   AlignedVector<float> logits = AlignedVector<float>(kTileRows * kTilePositions);
 };
 
-/// The sampled queries of one KV head's query heads, packed, against one tile of its keys.
+/// Attention of the packed sampled queries of one KV head to one tile of its keys.
 template <class Operands>
 void SampleTile(const Operands& queries, const std::vector<size_t>& sampled,
                 const Heads<const float>& keys, size_t kv_head, size_t group, size_t tile,
@@ -107,7 +107,7 @@ void SampledTiles(const Heads<const float>& queries, const Heads<const float>& k
     for (size_t i = 0; i < rows; ++i) {
       packed[kv_head].SetQuery(
           i, queries.row(kv_head * group + i / sampled.size(), sampled[i % sampled.size()]),
-          // With soft-capping the logits are needed in natural units first.
+          // Soft-capping needs logits in natural units.
           softcap > 0 ? scale : scale * kLog2E);
     }
     packed[kv_head].ClearQueries(rows, padded_rows);

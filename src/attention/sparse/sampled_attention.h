@@ -7,13 +7,13 @@
 
 namespace restkv {
 
-/// Where the attention of a sample of queries lies, tile by tile.
+/// Attention of a sample of queries, summed by tiles.
 ///
-/// out [query_heads, blocks, tiles]: what `samples` evenly spread queries of each block of 64 give
-/// to each tile of keys, added up; each query gives 1 in all. Row i of queries [query_heads, m, d]
-/// stands at key row first + i; a query that is missing at the end is replaced by the last one.
-/// Products are in the precision of attention. Throws `Error` (kUnsupported) if the processor has
-/// not that.
+/// out [query_heads, blocks, tiles]: the sum of the attention of `samples` evenly spread queries of
+/// each block of 64 to each tile of keys; each query contributes 1. Row i of queries [query_heads,
+/// m, d] is key row first + i. A missing query at the end is replaced by the last one. Products are
+/// in the precision of attention. Throws `Error` (kUnsupported) if the processor does not support
+/// that.
 void sampled_attention(Heads<const float> queries, Heads<const float> keys, size_t first,
                        size_t samples, const AttentionOptions& options, Heads<float> out);
 

@@ -9,8 +9,8 @@
 namespace restkv {
 namespace {
 
-/// Scores with their indices, so that they order by score, and of equal ones the first is the
-/// largest. Scores, which are not negative, order like their bits.
+/// Scores combined with their indices: ordered by score, the first of equal scores largest.
+/// Non-negative scores are ordered like their bits.
 std::vector<uint64_t> ranked(std::span<const float> scores) {
   std::vector<uint64_t> entries;
   entries.reserve(scores.size());
@@ -26,22 +26,22 @@ double score_of(uint64_t entry) {
   return std::bit_cast<float>(static_cast<uint32_t>(entry >> 32U));
 }
 
-/// Below so many, sorting is quicker than splitting.
+/// Below this number, sorting is faster than splitting.
 constexpr ptrdiff_t kFew = 32;
 
-/// Moves the fewest entries, and at least `least`, whose sum reaches `wanted` to the front, in no
-/// order; returns how many. Halves are split off as long as the limit lies in one of them.
-size_t split_off(std::vector<uint64_t>& entries, double wanted, size_t least) {
-  auto begin = entries.begin();  // the first of the entries that may or may not be among them
+/// Moves the fewest entries whose sum reaches `target`, and at least `least`, to the front, in any
+/// order; returns their number. Halves are split until few entries remain (quickselect).
+size_t split_off(std::vector<uint64_t>& entries, double target, size_t least) {
+  auto begin = entries.begin();  // entries before are selected, entries from here on undecided
   auto end = entries.end();
   const auto count = [&](auto position) { return static_cast<size_t>(position - entries.begin()); };
-  double sum = 0;  // of those before
+  double sum = 0;  // of the selected entries
   while (end - begin > kFew) {
     const auto middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, std::greater());
     const double with =
         std::accumulate(begin, middle, sum, [](double s, uint64_t e) { return s + score_of(e); });
-    if (with < wanted || count(middle) < least) {
+    if (with < target || count(middle) < least) {
       begin = middle;
       sum = with;
     } else {
@@ -49,7 +49,7 @@ size_t split_off(std::vector<uint64_t>& entries, double wanted, size_t least) {
     }
   }
   std::sort(begin, end, std::greater());
-  while (begin != end && (sum < wanted || count(begin) < least)) sum += score_of(*begin++);
+  while (begin != end && (sum < target || count(begin) < least)) sum += score_of(*begin++);
   return count(begin);
 }
 
@@ -67,12 +67,12 @@ std::vector<uint32_t> largest(std::span<const float> scores, size_t count) {
 }
 
 std::vector<uint32_t> fewest_reaching(std::span<const float> scores, double share, size_t least) {
-  // A sum of all in another order might miss a share of 1 by its rounding.
+  // Rounding of a sum in another order might miss a share of 1.
   if (share >= 1) least = scores.size();
-  double wanted = 0;
-  for (const float x : scores) wanted += share * double{x};
+  double target = 0;
+  for (const float x : scores) target += share * double{x};
   std::vector<uint64_t> entries = ranked(scores);
-  return front(entries, split_off(entries, wanted, least));
+  return front(entries, split_off(entries, target, least));
 }
 
 void mark_fewest(std::span<const float> scores, double share, size_t least, uint8_t* marks) {

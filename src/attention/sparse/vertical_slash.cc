@@ -1,4 +1,4 @@
-// Vertical-slash: the last queries vote for the columns and diagonals that the whole head keeps.
+// Vertical-slash: the attention of the last queries selects columns and diagonals for a whole head.
 
 #include <memory>
 #include <vector>
@@ -29,7 +29,7 @@ class VerticalSlash : public LayerPattern {
   }
 
  private:
-  std::vector<Lines> lines_;  // of every query head
+  std::vector<Lines> lines_;  // one per query head
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// XAttention: sums of logits along the antidiagonals of a tile tell how much attention it holds.
+// XAttention: sums of logits along the antidiagonals of a tile estimate its attention.
 
 #include <algorithm>
 #include <memory>
@@ -34,7 +34,7 @@ class XAttention : public LayerPattern {
     parallel_for(queries.heads * marks.rows, [&](size_t task, size_t) {
       const size_t h = task / marks.rows;
       const size_t b = task % marks.rows;
-      // The softmax of each group of queries, added up; then what lies in each tile.
+      // Sums the softmax weights of the groups of queries, then the weights of each tile.
       std::vector<float> weights(marks.dim * per_block, 0.0F);
       for (size_t g = b * per_block; g < std::min((b + 1) * per_block, query_groups); ++g) {
         const size_t last = std::min(first + (g + 1) * stride_, first + queries.rows) - 1;
