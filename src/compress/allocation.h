@@ -8,7 +8,7 @@
 
 namespace restkv {
 
-// Every allocation lives in a file of its own and is listed in registry.cc.
+// Every allocation has a file of its own and is listed in registry.cc.
 Allocation uniform_allocation();
 Allocation pyramid_allocation();
 Allocation ada_allocation();
@@ -27,9 +27,9 @@ size_t pyramid_count(const LayerObservation& layer, const LayerScores& scores, s
 size_t kvpress_pyramid_tokens(double tokens, size_t length, size_t window, int beta, size_t layer,
                               size_t layers);
 
-/// Whole numbers close to `shares` whose sum is `total`: each share rounded down, and one more for
-/// those that lost most (the first of them if equal), as in Hamilton's method. The shares must not
-/// be negative and must add up to `total` but for rounding.
+/// Rounds `shares` to integers with the sum `total` by the largest remainder method (Hamilton): all
+/// are rounded down, then those with the largest remainders get one more, the first of equal ones.
+/// Shares must be non-negative and sum up to `total` except for rounding.
 std::vector<size_t> apportion(std::span<const double> shares, size_t total);
 
 }  // namespace restkv

@@ -7,13 +7,13 @@
 
 namespace restkv {
 
-/// What queries to come are expected to look like after rotary embedding: a normal distribution.
+/// Normal distribution of future queries after rotary embedding.
 struct ExpectedQueries {
   std::vector<float> mean;        ///< [d].
   std::vector<float> covariance;  ///< [d, d].
 };
 
-/// The queries so far, both moments turned by the average rotation of the positions to come.
+/// Mean and covariance of the queries so far, rotated by the mean rotation of future positions.
 ExpectedQueries expected_queries(const QueryStatistics& statistics, size_t head,
                                  const MeanRotation& rotation);
 

@@ -10,13 +10,12 @@ namespace restkv {
 /// Whether the matrix holds neither NaN nor infinity.
 bool all_finite(Matrix<const float> rows);
 
-/// To be called once a result is known not to be finite: finds the query, key or value of `heads`
-/// KV heads from `first` on that is to blame and throws `Error` (kInput) naming tensor, head and
-/// position.
+/// Finds the query, key or value of `heads` KV heads from `first` on that made a result infinite or
+/// NaN, and throws `Error` (kInput) naming tensor, head and position.
 [[noreturn]] void throw_not_finite(const LayerObservation& layer, size_t first, size_t heads,
                                    size_t window);
 
-/// Throws in the same way if a value at position `first` or later is NaN or infinite.
+/// Throws `Error` (kInput) in the same form if a value at position `first` or later is not finite.
 void require_finite_values(const LayerObservation& layer, size_t first);
 
 }  // namespace restkv

@@ -39,7 +39,7 @@ AlignedVector<float> gather(Matrix<const float> rows, std::span<const int32_t> p
   return out;
 }
 
-/// Positions left of one head.
+/// Positions of one head that are kept.
 std::vector<int32_t> stream(Matrix<const float> keys, Matrix<const float> values, size_t budget,
                             size_t block_size, HeadScorer score) {
   std::vector<int32_t> kept(std::min(budget, keys.rows));

@@ -8,8 +8,8 @@
 
 namespace restkv {
 
-/// Scores that query heads of a group have in common: `score(kv_head, row)` fills row [candidates],
-/// for all KV heads in parallel. With `per_query_head` every query head gets its KV head's row.
+/// Scores per KV head: `score(kv_head, row)` fills row [candidates], for all KV heads in parallel.
+/// With `per_query_head` every query head gets the row of its KV head.
 LayerScores score_kv_heads(const LayerObservation& layer, const CompressionOptions& options,
                            size_t candidates,
                            FunctionRef<void(size_t kv_head, std::span<float> row)> score);
@@ -18,10 +18,10 @@ LayerScores score_kv_heads(const LayerObservation& layer, const CompressionOptio
 using HeadScorer = FunctionRef<void(Matrix<const float> keys, Matrix<const float> values,
                                     std::span<float> scores)>;
 
-/// Scores of all positions. With `block_size` positions come in blocks as if the prompt were
-/// streamed: the first `budget` positions are kept; then, block after block, what is kept and the
-/// block are scored afresh and the best `budget` stay. What is left in the end scores 1, the rest
-/// 0. (NVIDIA kvpress, BlockPress.)
+/// Scores of all positions. With `block_size` the prompt is processed in blocks (NVIDIA kvpress,
+/// BlockPress): the first `budget` positions are kept; then, block after block, the kept positions
+/// and the block are scored again and the best `budget` are kept. Positions kept at the end score
+/// 1, others 0.
 LayerScores score_keys_and_values(const LayerObservation& layer, const CompressionOptions& options,
                                   HeadScorer score);
 

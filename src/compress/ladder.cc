@@ -83,7 +83,7 @@ std::vector<LadderCut> LadderPlanner::compact(size_t length) {
   cursor_ += advance;
   if (!wraps) return {cut};
 
-  // The whole stretch after the sinks is cut once more, in rungs as long as it takes.
+  // Cuts the whole stretch after the sinks once more, in rungs of the necessary length.
   const size_t rest = need - can;
   const size_t times = ceil_div(rest, (size_ - sinks_ - layers_) / after_ * dropped);
   LadderCut again;

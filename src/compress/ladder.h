@@ -7,9 +7,9 @@
 
 namespace restkv {
 
-/// Thins out a stretch of cache entries, in a pattern that moves by one entry from layer to layer:
-/// of every `period` entries from `begin` on, `rungs` times, a layer keeps `width` that lie `step`
-/// apart. Everything before and after the stretch stays.
+/// Thins out a stretch of cache entries, in a pattern that moves by one entry from layer to layer.
+/// Of every `period` entries from `begin` on, `rungs` times, a layer keeps `width` entries `step`
+/// apart. Entries before and after the stretch are kept.
 struct LadderCut {
   size_t begin = 0;
   size_t period = 0;
@@ -18,35 +18,35 @@ struct LadderCut {
   size_t step = 1;
   size_t offsets = 1;  ///< Layer i starts at offset i % offsets of each period.
 
-  /// What a layer keeps, in cache order.
+  /// The entries that a layer keeps, in cache order.
   [[nodiscard]] std::vector<int32_t> apply(size_t layer, const std::vector<int32_t>& entries) const;
 };
 
-/// When and where LaCache (arXiv 2507.14204) thins out the cache. All layers are cut together and
-/// always hold equally many entries; a cursor walks from the sinks to the end of the cache and
-/// starts over, so that old entries are thinned again and again and generation can go on for ever.
-/// Integer for integer the authors' code.
+/// Plan of the cuts of LaCache (arXiv 2507.14204), identical to the authors' code. All layers are
+/// cut together and always hold equal numbers of entries. A cursor moves from the sinks to the end
+/// of the cache and starts over, so that old entries are thinned repeatedly and generation has no
+/// limit.
 class LadderPlanner {
  public:
   struct Shape {
     size_t layers = 1;
     size_t size = 0;  ///< Entries that a layer's cache may hold; at least sinks + layers + a rung.
-    size_t sinks = 128;  ///< First entries, which always stay.
+    size_t sinks = 128;  ///< First entries, which are always kept.
     size_t span = 1;     ///< Layers that keep the same entry; less than `layers`.
     size_t overlap = 0;  ///< Entries that neighbouring rungs share; less than `span`.
-    size_t cursor = 0;   ///< Where earlier cuts of this cache have left it; 0: there were none.
+    size_t cursor = 0;   ///< Its place after earlier cuts of this cache; 0: no cuts yet.
   };
 
   /// Throws `Error` (kInvalidArgument) naming the value and the remedy.
   explicit LadderPlanner(const Shape& shape);
 
-  /// To be called with the current number of entries per layer after some were appended. The cuts,
-  /// to be applied one after the other to every layer: none while the cache is not full, one, or
-  /// two if the cursor starts over.
+  /// Returns the cuts after entries were appended, given the number of entries per layer. They must
+  /// be applied in order to every layer. There are none while the cache is not full, one, or two if
+  /// the cursor starts over.
   std::vector<LadderCut> compact(size_t length);
 
   [[nodiscard]] size_t cursor() const { return cursor_; }
-  /// Entries that a layer may hold: the authors' code raises it a little at the very first cut.
+  /// Entries that a layer may hold; the authors' code raises it slightly at the first cut.
   [[nodiscard]] size_t size() const { return size_; }
 
  private:

@@ -7,7 +7,7 @@
 
 namespace restkv {
 
-// Every method lives in a file of its own and is listed in registry.cc.
+// Every method has a file of its own and is listed in registry.cc.
 Method full_method();
 Method streaming_llm_method();
 Method snapkv_method();
@@ -27,20 +27,18 @@ Method cur_method();
 
 /// window >= 1 and budget > window.
 void check_window(const CompressionOptions& options);
-/// What methods with an observation window observe: its queries.
+/// Number of queries that methods with an observation window observe: the window.
 size_t observe_window(const CompressionOptions& options);
-/// kernel odd and positive, or kAutoKernel; drift_scale positive if the adaptive window is asked
-/// for.
+/// kernel odd and positive, or kAutoKernel; drift_scale positive with the adaptive window.
 void check_pooling(const CompressionOptions& options);
 
-/// How many cache heads a layer gets: its KV heads, or its query heads with `per_query_head`.
+/// Number of cache heads of a layer: its KV heads, or its query heads with `per_query_head`.
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options);
 
-/// How many tokens of a layer stand before its last `window`, which methods protect: 0 in a layer
-/// that holds no more.
+/// Number of tokens before the protected last `window` of a layer; 0 in a layer that holds no more.
 size_t before_window(const LayerObservation& layer, const CompressionOptions& options);
 
-/// How many tokens of a layer that holds more are no candidates: the window of methods with one.
+/// Number of protected tokens of a longer layer: the window of methods that have one.
 size_t protected_tokens(const CompressionOptions& options);
 
 /// For messages: "the 30 layers of the model", or that some of them keep their window.

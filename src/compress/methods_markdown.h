@@ -4,8 +4,7 @@
 
 namespace restkv {
 
-/// Tables of all methods, allocations and options in Markdown, made from their tables in the code:
-/// the part of docs/methods.md that must not be written by hand.
+/// Markdown tables of all methods, allocations and options: the generated part of docs/methods.md.
 std::string methods_markdown();
 
 }  // namespace restkv

@@ -44,7 +44,7 @@ void parse(std::string_view name, std::string_view text, int& value) {
 void parse(std::string_view name, std::string_view text, double& value) {
   if (!parse_number(text, value)) refuse(name, text, number_wanted<double>());
 }
-/// Texts that are not given are written as "none", so that every option has a visible value.
+/// Empty texts are written as "none", so that every option has a visible value.
 void parse(std::string_view name, std::string_view text, std::string& value) {
   if (text.empty()) refuse(name, text, "a text, or none");
   value = text == "none" ? "" : text;
@@ -159,7 +159,7 @@ bool allocates_ada(const Options& o) {
   return o.allocation == "ada" || o.allocation == "ada-pyramid";
 }
 
-/// Between shared options; those of a method stand beside it.
+/// Conditions between shared options; each method has its own.
 constexpr std::array kConditions{
     OptionCondition{"kernel", "pooling",
                     [](const Options& o) { return o.pooling != Pooling::kNone; }},
@@ -176,7 +176,7 @@ constexpr std::array kConditions{
     OptionCondition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
 };
 
-/// Rows stay where they are: there is room for all from the beginning.
+/// Reserved at once, so that references to rows stay valid.
 constexpr size_t kMostOptions = 512;
 
 void add_own_options(std::vector<CompressionOption>& table, const Method& method) {

@@ -37,7 +37,7 @@ void GramMatrix(Matrix<const float> block, double* HWY_RESTRICT gram, size_t gra
       }
     }
     for (size_t i = 0; i < dim; i += kStrip) {
-      // Columns left of the diagonal are not needed.
+      // Columns left of the diagonal are unused.
       SmallProduct<true>(d, HWY_MIN(kStrip, dim - i), gram_stride - i, depth,
                          turned.data() + i * kDepth, kDepth, rows.data() + i, gram_stride,
                          gram + i * gram_stride + i, gram_stride);

@@ -20,7 +20,7 @@ namespace {
               fmt::format("{} is \"{}\"; expected {}", option, value, expected));
 }
 
-/// Place of `word` among "key|value|mean"; npos: it is none of them.
+/// Index of `word` among "key|value|mean"; npos if it is none of them.
 size_t place_of(std::string_view word, std::string_view words) {
   for (size_t place = 0;; ++place) {
     const size_t end = std::min(words.find('|'), words.size());
@@ -48,7 +48,7 @@ std::string print(const OptionValue& value) {
   return std::visit([](const auto& x) { return fmt::format("{}", x); }, value);
 }
 
-/// Whole numbers are real ones, too.
+/// Whether the value has the type of the option; integers suit real options.
 bool suits(const OwnOption& option, const OptionValue& value) {
   if (std::holds_alternative<double>(option.initial)) {
     if (const double* x = std::get_if<double>(&value)) return std::isfinite(*x);
@@ -82,7 +82,7 @@ Given given(const CompressionOptions& options, std::string_view name) {
   return {option, value->second};
 }
 
-/// The method of a file that asks for another type than it declares.
+/// Throws for a method whose code reads an option as another type than it declares.
 template <class T>
 const T& read(const Given& given) {
   if (const T* value = std::get_if<T>(&given.value)) return *value;

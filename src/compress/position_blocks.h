@@ -15,7 +15,7 @@ inline size_t position_blocks(size_t positions) {
 }
 
 /// Calls body(head, begin, end) for every block [begin, end) of every head's positions, in
-/// parallel. A thread keeps to a run of them, which lie behind each other in memory.
+/// parallel. Each thread takes a run of blocks that are adjacent in memory.
 template <class Body>
 void for_each_block(size_t heads, size_t positions, const Body& body) {
   const size_t blocks = position_blocks(positions);

@@ -28,8 +28,8 @@ void QueryStatistics::add(Heads<const float> queries) {
       merge(h, 1, std::span<const float>(queries.row(h, 0), dim_), {});
       return;
     }
-    // Deviations from the block's own mean: sums of plain products would lose what the covariance
-    // is about where means are large. Blocks are merged as in Chan, Golub and LeVeque (1983).
+    // Uses deviations from the block's mean: sums of plain products would cancel where means are
+    // large. Blocks are merged as in Chan, Golub and LeVeque (1983).
     std::vector<double> block_mean(dim_, 0.0);
     for (size_t i = 0; i < queries.rows; ++i) {
       for (size_t c = 0; c < dim_; ++c) block_mean[c] += double{queries.row(h, i)[c]};

@@ -21,7 +21,7 @@
 #define RESTKV_COMPRESS_RECONSTRUCTION_KERNELS_
 namespace restkv {
 
-/// How all query heads' outputs change if a position leaves.
+/// Errors of all query heads if a position is evicted.
 struct AfterTask {
   Matrix<const float> combined;  ///< [query_heads, positions]
   Heads<const float> values;     ///< [kv_heads, positions, d]
@@ -107,8 +107,7 @@ HWY_INLINE void TileSquaredDistances(Matrix<const float> points, const float* HW
   }
 }
 
-/// R of some query heads, packed to be multiplied with values: u = R v. Without a factor u is v
-/// itself.
+/// R of some query heads, packed for products with values: u = R v. Without a factor u = v.
 template <class Operands>
 class Projections {
  public:
@@ -124,7 +123,7 @@ class Projections {
     });
   }
 
-  /// A tile of up to kTilePositions values, as one thread holds it.
+  /// A tile of up to kTilePositions values, for one thread.
   class Tile {
    public:
     HWY_INLINE void Set(const Projections& projections, const float* values, size_t positions,
@@ -137,8 +136,8 @@ class Projections {
       values_.ResizeKeys(dim, dim);
       values_.SetKeys(values, positions, stride);
     }
-    /// squares[r][p] = ||points[r] - u_p||^2 for query head `h`. Calls meanwhile(part, parts) for
-    /// parts of whatever else is to be done.
+    /// squares[r][p] = ||points[r] - u_p||^2 for query head `h`. Interleaves calls of
+    /// meanwhile(part, parts), for prefetching.
     template <class Meanwhile>
     HWY_INLINE void SquaredDistances(const Projections& projections, size_t h,
                                      Matrix<const float> points, float* HWY_RESTRICT squares,
@@ -153,7 +152,7 @@ class Projections {
       // R is upper triangular: rows from i on need inputs from i on only.
       const auto first_input = [](size_t i) { return i / 4 * 4; };
       if constexpr (requires { &Operands::AddSquaredDistances; }) {
-        if (points.rows == 1) {  // u is needed once only
+        if (points.rows == 1) {  // u is used only once
           point_.assign(padded_rows, 0.0F);
           std::copy_n(points.data, points.cols, point_.begin());
           std::fill_n(squares, kTilePositions, 0.0F);
@@ -198,13 +197,13 @@ HWY_INLINE hn::Vec<D> LeastSquare(D d, float norm) {
   return hn::Set(d, (kSmallestRest * norm) * (kSmallestRest * norm));
 }
 
-/// Calls body(tile, kv_head, begin, positions) for every tile of `values`, in parallel, the tile
-/// filled.
+/// Fills a tile and calls body(tile, kv_head, begin, positions) for every tile of `values`, in
+/// parallel.
 template <class Operands, class Body>
 void ForEachTile(const Projections<Operands>& projections, const Heads<const float>& values,
                  const Body& body) {
   for_each_block(values.heads, values.rows, [&](size_t kv_head, size_t begin, size_t end) {
-    thread_local typename Projections<Operands>::Tile tile;  // kept from call to call
+    thread_local typename Projections<Operands>::Tile tile;  // reused between calls
     for (size_t c = begin; c < end; c += kTilePositions) {
       const size_t positions = HWY_MIN(kTilePositions, end - c);
       tile.Set(projections, values.row(kv_head, c), positions, values.dim, values.row_stride);
@@ -213,7 +212,7 @@ void ForEachTile(const Projections<Operands>& projections, const Heads<const flo
   });
 }
 
-/// Asks for the tile that follows the one at `begin`, a part at a time, while head g of a group is
+/// Prefetches the tile after the one at `begin`, a part at a time, while head g of a group is
 /// scored.
 auto NextTile(const Heads<const float>& values, size_t kv_head, size_t begin, size_t g,
               size_t group) {
@@ -305,8 +304,8 @@ void ScoreBefore(const BeforeTask& task) {
   });
 }
 
-/// out[row] += sum over positions of weights[row][n] * values[n], in tiles that are added up in
-/// double so that the error does not grow with the prompt. out is [rows, d], row-major.
+/// out[row] += sum over positions of weights[row][n] * values[n]. Tiles are added in double, so
+/// that the error does not grow with the prompt. out is [rows, d], row-major.
 void AddWeightedValues(Matrix<const float> weights, Matrix<const float> values,
                        double* HWY_RESTRICT out) {
   const hn::ScalableTag<float> d;
@@ -387,13 +386,13 @@ Matrix<T> columns(Matrix<T> m, size_t begin, size_t count) {
   return {m.data + begin, m.rows, count, m.stride};
 }
 
-/// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n], for
-/// as many rows of each KV head.
+/// Attention outputs [rows, d]: sum over weights.cols positions of weights[row][n] * values[n].
+/// Every KV head has the same number of rows.
 AlignedVector<float> weighted_values(Matrix<const float> weights, Heads<const float> values) {
   const size_t group = weights.rows / values.heads;
   const size_t size = group * values.dim;
   const size_t blocks = position_blocks(weights.cols);
-  // Added in a fixed order: the same result on any number of threads.
+  // Parts are added in a fixed order, so that the result does not depend on the number of threads.
   std::vector<double> parts(values.heads * blocks * size);
   for_each_block(values.heads, weights.cols, [&](size_t kv_head, size_t begin, size_t end) {
     const size_t part = kv_head * blocks + begin / kBlockPositions;
@@ -431,7 +430,7 @@ AlignedVector<float> combined_outputs(const LayerObservation& layer,
   const size_t window = coefficients.size();
   const size_t past = combined.cols - window;
   if (layer.outputs.rows < window) return weighted_values(columns(combined, 0, past), values);
-  // What all rows put out, less what the window itself contributed.
+  // The outputs of all rows, minus the contribution of the window.
   const size_t heads = combined.rows;
   const size_t group = heads / values.heads;
   AlignedVector<float> out(heads * values.dim);
@@ -503,7 +502,7 @@ void reconstruction_before(const WindowAttention& attention, AlignedVector<float
     }
     output_norms[i] = norm(output);
     row_coefficients[i] = coefficients[i % attention.window()];
-    // An output of zero leaves nothing to relate the error to; its errors stay as they are.
+    // Errors of a zero output are not normalised.
     if (normalize && output_norms[i] > 0.0F) row_coefficients[i] /= output_norms[i];
   });
   HWY_DYNAMIC_DISPATCH(ScoreBefore)

@@ -10,23 +10,23 @@
 
 namespace restkv {
 
-/// What the norm of a reconstruction error is taken of: W_h x for some query heads (through their
+/// The space of the norm of a reconstruction error: W_h x for some query heads (through their
 /// factors R), or x itself if `factor` is null.
 struct ErrorSpace {
   const OutputFactor* factor = nullptr;
   size_t first_head = 0;                                    ///< Query head of the first row.
-  AttentionPrecision precision = AttentionPrecision::kF32;  ///< In which R multiplies values.
+  AttentionPrecision precision = AttentionPrecision::kF32;  ///< Of products of R with values.
 };
 
-/// The factor a / (1 - a) is bounded by taking 1 - a to be at least 2^-24, the distance of 1 from
-/// its lower neighbour in float32; the published code returns infinity or NaN for a == 1. There the
-/// output equals the value up to rounding, so the norm is taken to be at least 2^-24 ||W_h o||:
-/// a token with all the attention scores at least ||W_h o|| instead of, by cancellation, nothing.
+/// Lower bound of 1 - a in the factor a / (1 - a): the distance of 1 from its lower neighbour in
+/// float32. The published code returns infinity or NaN for a == 1. There the output equals the
+/// value up to rounding and the norm cancels to 0, so it is at least 2^-24 ||W_h o||: a token with
+/// all the attention scores at least ||W_h o||.
 inline constexpr float kSmallestRest = 0x1p-24F;
 
-/// What every query head puts out by attention `combined` [query_heads, n] over the window, were
-/// there only the past: o = sum over past n of b_n v_n, [query_heads, d]. The outputs that the
-/// layer had, if they are there, save going through the values.
+/// Outputs of every query head for attention `combined` [query_heads, n] over the window,
+/// restricted to the past: o = sum over past n of b_n v_n, [query_heads, d].
+/// `LayerObservation::outputs`, if given, save a pass over the values.
 AlignedVector<float> combined_outputs(const LayerObservation& layer,
                                       std::span<const float> coefficients,
                                       Matrix<const float> combined);
@@ -40,7 +40,7 @@ void reconstruction_after(Matrix<const float> combined, AlignedVector<float> out
                           Matrix<float> raw);
 
 /// Outputs of every row of the window of one KV head's query heads: o_r = sum over all n (window
-/// included) of A[g, r, n] v_n, [group * window, d]; those that the layer had, if they are there.
+/// included) of A[g, r, n] v_n, [group * window, d]. Uses `LayerObservation::outputs` if given.
 AlignedVector<float> row_outputs(const LayerObservation& layer, const WindowAttention& attention,
                                  size_t kv_head);
 

@@ -21,7 +21,7 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, message);
 }
 
-/// The row of a table that is called `name`.
+/// The row of a table with the name `name`.
 template <class Row>
 const Row& find(std::span<const Row> table, std::string_view what, std::string_view name) {
   for (const Row& row : table) {
@@ -32,7 +32,7 @@ const Row& find(std::span<const Row> table, std::string_view what, std::string_v
   refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
-/// What the method says of options; false or 0 where it says nothing.
+/// The method's answer for options; false or 0 without one.
 template <class Answer>
 Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
                  const CompressionOptions& options) {
@@ -40,8 +40,8 @@ Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
   return answer != nullptr ? answer(options) : Answer{};
 }
 
-/// Adds to the shared options that a method names those of its own, and what every method reads by
-/// way of the chain it is part of.
+/// Adds the method's own options to the shared ones it lists, and the options of allocation and
+/// `critical`, which all allocating methods read.
 void complete_options(Method& method) {
   std::vector<std::string_view>& options = method.options;
   for (const OwnOption& own : method.own_options) options.push_back(own.name);
@@ -57,7 +57,7 @@ void complete_options(Method& method) {
   options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon"});
 }
 
-/// References to rows stay good: there is room for all from the beginning.
+/// Reserved at once, so that references to rows stay valid.
 constexpr size_t kMostMethods = 128;
 
 std::vector<Method>& method_table() {

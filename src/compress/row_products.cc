@@ -39,7 +39,7 @@ void DotProducts(Matrix<const float> rows, const float* vector, float* out) {
   for (size_t i = 0; i < rows.rows; ++i) out[i] = Dot(rows.row(i), vector, rows.cols);
 }
 
-/// Rows whose products are held at a time, within the L1 cache.
+/// Rows per step, so that their products fit the L1 cache.
 constexpr size_t kFormRows = 6 * kTileRows;
 
 void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* out) {

@@ -4,7 +4,7 @@
 
 #include "restkv/views.h"
 
-/// Products of many rows (keys or values of one head) with few vectors, vectorised.
+/// Vectorised products of many rows (keys or values of one head) with few vectors.
 namespace restkv {
 
 /// out[i] = sum over c of rows[i][c]^2.

@@ -29,7 +29,7 @@ std::string shape(const Heads<T>& x) {
   return fmt::format("[{}, {}, {}]", x.heads, x.rows, x.dim);
 }
 
-/// Throws unless keys and values fit each other and, where query heads matter, these.
+/// Throws unless the shapes of keys, values and, if used, query heads fit.
 void check_cache(const LayerObservation& layer, const CompressionOptions& options) {
   const size_t heads = layer.keys.heads;
   const size_t rows = layer.keys.rows;
@@ -55,7 +55,7 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
   }
 }
 
-/// Throws unless there is what the method observes; a prompt that is kept whole needs none of it.
+/// Throws unless the inputs of the method are given; a prompt that is kept whole needs none.
 void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
   if (needs_output_weights(options) &&
       layer.output_weights.cols != layer.queries.heads * layer.values.dim) {
@@ -130,7 +130,7 @@ Selection keep_all(const LayerObservation& layer, const CompressionOptions& opti
   return {std::vector<std::vector<int32_t>>(cache_heads(layer, options), every)};
 }
 
-/// Throws if a score is NaN or infinite: what is not a number has no place in an order.
+/// Throws if a score is NaN or infinite, because such scores have no order.
 void check_scores(const LayerObservation& layer, const LayerScores& scores,
                   const CompressionOptions& options) {
   const size_t repeat = scores.heads / layer.keys.heads;
@@ -205,7 +205,7 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
   validate(options);
   check_cache(layer, options);
   if (trace != nullptr) *trace = {};
-  // A budget of exactly n keeps everything too; its scores are worth computing for a trace only.
+  // A budget of exactly n keeps everything, too; scores are then computed only for a trace.
   const auto budget = static_cast<size_t>(std::max(options.budget, 0));
   const size_t length = layer.keys.rows;
   if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
@@ -238,8 +238,8 @@ Selection select_ragged(std::span<const LayerObservation> heads,
     cache_heads_of_layer += scores.back().heads;
     candidates = std::max(candidates, scores.back().candidates);
   }
-  // One table of all heads for the allocation. A short head is filled up in front with its lowest
-  // score, which takes part in no head's best.
+  // One table of all heads for the allocation. Short heads are padded in front with their lowest
+  // score, which never belongs to the best.
   LayerScores all(cache_heads_of_layer, candidates);
   size_t h = 0;
   for (const LayerScores& part : scores) {

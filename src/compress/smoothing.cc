@@ -22,7 +22,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// lose small scores beside a large one.
 void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool largest,
           float* HWY_RESTRICT out) {
-  // Several vectors at a time: one sum would wait for itself at each step.
+  // Uses several vectors at a time, because a single sum would wait for itself.
   const auto pool = [&]<size_t kVectors>(auto d, size_t i) HWY_ATTR {
     const size_t lanes = hn::Lanes(d);
     hn::Vec<decltype(d)> result[kVectors];
@@ -50,7 +50,7 @@ void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool larges
   for (; i < count; ++i) pool.template operator()<1>(hn::CappedTag<float, 1>(), i);
 }
 
-/// Calls body(d, i) for vectors that cover [0, count): of one lane at the end.
+/// Calls body(d, i) for vectors that cover [0, count), with single lanes at the end.
 template <class Body>
 HWY_INLINE void ForEachVector(size_t count, const Body& body) {
   const hn::ScalableTag<float> d;
@@ -111,11 +111,11 @@ namespace {
 HWY_EXPORT(Pool);
 HWY_EXPORT(PoolTwoScales);
 
-/// A row as seen through pooling windows; memory is kept from row to row.
+/// A padded row for pooling windows; memory is reused between rows.
 struct PaddedRow {
-  std::vector<float> scores;  ///< Entry x stands for position x + shift - kernel / 2.
+  std::vector<float> scores;  ///< Entry x is position x + shift - kernel / 2.
 
-  /// `front` takes the place of the first number of `raw`.
+  /// `front` replaces the first number of `raw`.
   void set(std::span<const float> raw, float front, Pooling pooling, PoolingWindow window) {
     const auto size = static_cast<ptrdiff_t>(raw.size());
     const ptrdiff_t first = window.shift - window.kernel / 2;
@@ -128,7 +128,7 @@ struct PaddedRow {
       before = behind = std::numeric_limits<float>::lowest();
     }
     scores.resize(raw.size() + static_cast<size_t>(window.kernel) - 1);
-    // Entries [begin, end) stand for positions that are there.
+    // Entries [begin, end) are existing positions.
     const ptrdiff_t begin = std::clamp<ptrdiff_t>(-first, 0, std::ssize(scores));
     const ptrdiff_t end = std::clamp<ptrdiff_t>(size - first, begin, std::ssize(scores));
     std::fill(scores.begin(), scores.begin() + begin, before);
@@ -143,14 +143,14 @@ struct PaddedRow {
 std::vector<double> sums_of_best(Matrix<const float> rows, size_t count) {
   std::vector<double> sums(rows.rows);
   parallel_for(rows.rows, [&](size_t row, size_t) {
-    thread_local TopPositions top;  // kept from call to call
+    thread_local TopPositions top;  // reused between calls
     sums[row] = static_cast<double>(top.sum(rows.row_span(row), count));
   });
   return sums;
 }
 
-/// Mean position of `olds` rows' best less that of `news` rows', from the sums of both. One
-/// division at the end, so that a whole number of positions stays one.
+/// Mean position of the best of `olds` rows minus that of `news` rows, from both sums. The only
+/// division is the last step, so that an integer drift is exact.
 float drift_between(double old_sum, size_t olds, double new_sum, size_t news, size_t count) {
   const auto o = static_cast<double>(olds);
   const auto n = static_cast<double>(news);
@@ -188,7 +188,7 @@ std::vector<float> half_window_drift(Matrix<const float> older, Matrix<const flo
 }
 
 PoolingWindow adaptive_window(float drift, int kernel, double scale) {
-  // The bound keeps a scale far below one position from overflowing.
+  // The bound prevents an overflow for a scale far below one position.
   const double steps = std::clamp(double{drift} / scale, -0x1p20, 0x1p20);
   const auto whole = static_cast<int>(std::floor(steps));
   return {.kernel = std::max(kernel, 2 * static_cast<int>(std::floor(std::abs(steps))) + 1),
@@ -229,7 +229,7 @@ void smooth_two_scales(std::span<const float> raw, Pooling pooling, PoolingWindo
   };
   pool(raw, 0.0F, out.data());
 
-  // Those that may see the first token, and whatever else they see.
+  // Positions that may have the first token as a neighbour.
   const auto reached = static_cast<ptrdiff_t>(std::min(raw.size(), reach + 1));
   const auto seen = reach + 1 + static_cast<size_t>(window.kernel + std::abs(window.shift));
   const auto beginning = raw.first(std::min(raw.size(), seen));

@@ -17,7 +17,7 @@
 #define RESTKV_COMPRESS_TOP_POSITIONS_CUT_
 namespace restkv {
 
-/// A key, and how many keys reach it.
+/// A key and the number of keys that reach it.
 struct Cut {
   int32_t key;
   size_t count;
@@ -30,7 +30,7 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// How many keys are >= bound.
+/// Number of keys >= bound.
 HWY_INLINE size_t CountAtLeast(const int32_t* HWY_RESTRICT keys, size_t size, int32_t bound) {
   const hn::ScalableTag<int32_t> d;
   const size_t lanes = hn::Lanes(d);
@@ -53,9 +53,9 @@ HWY_INLINE size_t CountAtLeast(const int32_t* HWY_RESTRICT keys, size_t size, in
   return count;
 }
 
-/// A key that exactly `rank` keys reach, or, if equal keys make that impossible, the largest one
-/// that more than `rank` reach. Searches by value, guessing by interpolation between the counts at
-/// both ends and halving every other time: a few vectorised counts, at most 64.
+/// A key that exactly `rank` keys reach or, if equal keys make that impossible, the largest one
+/// that more than `rank` reach. Searches by value, with interpolation and bisection in turn: a few
+/// vectorised counts, at most 64.
 Cut FindCut(const int32_t* HWY_RESTRICT keys, size_t size, size_t rank) {
   const hn::ScalableTag<int32_t> d;
   const size_t lanes = hn::Lanes(d);
@@ -102,8 +102,8 @@ Cut FindCut(const int32_t* HWY_RESTRICT keys, size_t size, size_t rank) {
   return {static_cast<int32_t>(low), at_low};
 }
 
-/// Integers in the order of the floats they stand for: the bits themselves if not negative, else
-/// with the magnitude's bits flipped.
+/// Maps floats to integers in the same order: the bits of non-negative ones, and those of negative
+/// ones with the magnitude flipped.
 template <class D, class DI = hn::RebindToSigned<D>>
 HWY_INLINE hn::Vec<DI> LoadKeys(D d, const float* values) {
   const DI di;
@@ -132,7 +132,7 @@ int64_t SumPositions(const int32_t* HWY_RESTRICT keys, size_t size, int32_t boun
   int64_t sum = 0;
   size_t i = 0;
   while (i + lanes <= size) {
-    // Few enough positions for sums in 32 bits, which begin at 0 again and again.
+    // Sums in 32 bits restart at 0 for ranges of positions that cannot overflow.
     const size_t begin = i;
     const size_t end = HWY_MIN(size, begin + 4096);
     auto sums = hn::Zero(d);
@@ -153,8 +153,8 @@ int64_t SumPositions(const int32_t* HWY_RESTRICT keys, size_t size, int32_t boun
   return sum;
 }
 
-/// Positions and keys of all values whose key is >= bound, in order; returns how many. Both outputs
-/// need room for `size` entries and one vector more.
+/// Stores positions and keys of all values with keys >= bound, in order; returns their number. Both
+/// outputs need room for `size` entries and one vector more.
 size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
                int32_t* HWY_RESTRICT positions, int32_t* HWY_RESTRICT keys) {
   const hn::ScalableTag<int32_t> d;
@@ -181,8 +181,8 @@ size_t Collect(const float* HWY_RESTRICT values, size_t size, int32_t bound,
   return found;
 }
 
-/// Moves the positions whose key is >= bound to the front, in order; returns how many. Stores run
-/// at or behind the loads, so this works in place.
+/// Moves the positions with keys >= bound to the front, in order; returns their number. Works in
+/// place, because stores never pass the loads.
 size_t Filter(const int32_t* HWY_RESTRICT keys, size_t size, int32_t bound, int32_t* positions) {
   const hn::ScalableTag<int32_t> d;
   const size_t lanes = hn::Lanes(d);
@@ -213,7 +213,7 @@ HWY_EXPORT(Filter);
 HWY_EXPORT(MakeKeys);
 HWY_EXPORT(SumPositions);
 
-/// A bound that, by a regular sample, slightly more than `count` keys reach.
+/// A bound that slightly more than `count` keys reach, estimated by a regular sample.
 int32_t guess_bound(std::span<const float> values, size_t count) {
   constexpr size_t kSample = 1024;
   if (values.size() < 4 * kSample) return INT32_MIN;
@@ -259,7 +259,7 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
                                          keys_.data());
   };
   size_t found = collect(guess_bound(values, count));
-  if (found < count) found = collect(INT32_MIN);  // the sample misled: take all
+  if (found < count) found = collect(INT32_MIN);  // the estimate was too high: take all
 
   HWY_DYNAMIC_DISPATCH(Filter)(keys_.data(), found, cut(found, count), positions_.data());
   return {positions_.data(), count};
@@ -267,7 +267,7 @@ std::span<const int32_t> TopPositions::find(std::span<const float> values, size_
 
 int64_t TopPositions::sum(std::span<const float> values, size_t count) {
   require_count(values, count);
-  // Of long rows it pays to leave most values behind first.
+  // For long rows it pays to discard most values first.
   constexpr size_t kLongest = 8192;
   if (count == 0 || values.size() > kLongest) {
     int64_t sum = 0;

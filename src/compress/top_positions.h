@@ -8,8 +8,8 @@
 
 namespace restkv {
 
-/// Finds the largest values of a row in time linear in its length. Keeps its buffers (two integers
-/// per value) for the next row; use one object per thread.
+/// Finds the largest values of a row in linear time. Reuses its buffers (two integers per value);
+/// use one object per thread.
 class TopPositions {
  public:
   /// Positions of the `count` largest values, ascending; among equal values the lowest positions
@@ -17,11 +17,11 @@ class TopPositions {
   /// count > values.size().
   std::span<const int32_t> find(std::span<const float> values, size_t count);
 
-  /// The sum of these positions: of short rows faster than to find them. Throws like `find`.
+  /// The sum of the positions of `find`; faster for short rows. Throws like `find`.
   int64_t sum(std::span<const float> values, size_t count);
 
  private:
-  /// A key that exactly `count` of the first `found` keys reach: of equal ones the last are
+  /// A key that exactly `count` of the first `found` keys reach; the last of equal keys are
   /// lowered.
   int32_t cut(size_t found, size_t count);
 

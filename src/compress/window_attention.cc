@@ -26,7 +26,7 @@
 #define RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
 namespace restkv {
 
-/// The window of some KV heads, and what is to be made of it: either is empty.
+/// The window of some KV heads and the results: either weights or combinations, the other is empty.
 struct WindowTask {
   Heads<const float> queries;  ///< [query_heads, window, d]
   Heads<const float> keys;     ///< [kv_heads, n, d]
@@ -52,7 +52,7 @@ std::vector<Operands> PackWindow(const WindowTask& t) {
   const size_t group = t.queries.heads / t.keys.heads;
   const size_t window = t.queries.rows;
   const size_t rows = group * window;
-  // With soft-capping the logits are needed in natural units first.
+  // Soft-capping needs logits in natural units.
   const float scale = t.softcap > 0 ? t.scale : t.scale * kLog2E;
   std::vector<Operands> packed(t.keys.heads);
   for (size_t kv_head = 0; kv_head < t.keys.heads; ++kv_head) {
@@ -66,12 +66,12 @@ std::vector<Operands> PackWindow(const WindowTask& t) {
   return packed;
 }
 
-/// Calls body(tile, kv_head, begin, positions) for every tile of keys of every KV head, in
-/// parallel, the tile packed.
+/// Packs and calls body(tile, kv_head, begin, positions) for every tile of keys of every KV head,
+/// in parallel.
 template <class Operands, class Body>
 void ForEachKeyTile(const Heads<const float>& keys, const Body& body) {
   for_each_block(keys.heads, keys.rows, [&](size_t kv_head, size_t begin, size_t end) {
-    thread_local Operands tile;  // kept from call to call
+    thread_local Operands tile;  // reused between calls
     tile.ResizeKeys(keys.dim);
     for (size_t c = begin; c < end; c += kTilePositions) {
       const size_t positions = HWY_MIN(kTilePositions, end - c);
@@ -95,7 +95,7 @@ HWY_INLINE bool WindowLogits(const Operands& tile, const Operands& queries, size
   return hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
 }
 
-/// How many of a tile's positions from `begin` on window row r sees.
+/// Number of positions of a tile from `begin` on that window row r sees.
 HWY_INLINE size_t VisibleOfTile(size_t begin, size_t past, size_t r) {
   const size_t end = past + r + 1;
   return end <= begin ? 0 : HWY_MIN(end - begin, kTilePositions);
@@ -109,7 +109,7 @@ bool WindowLse(const WindowTask& t, const std::vector<Operands>& queries, Matrix
   const size_t rows = t.queries.heads / t.keys.heads * window;
   const size_t past = t.keys.rows - window;
   const size_t tiles = hwy::DivCeil(t.keys.rows, kTilePositions);
-  // The maximum of every row in every tile, and the sum of what is relative to it.
+  // The maximum of every row in every tile, and the sum of weights relative to it.
   std::vector<float> maxima(t.keys.heads * tiles * rows, kHiddenLogit);
   std::vector<float> sums(t.keys.heads * tiles * rows);
   std::atomic<bool> finite = true;
@@ -151,15 +151,15 @@ struct WindowRows {
   const float* lse;    ///< [rows]
   size_t begin, past;  ///< Positions of the tile's first key and of the window's first token.
 
-  /// How many of the tile's keys a row sees.
+  /// Number of keys of the tile that a row sees.
   [[nodiscard]] HWY_INLINE size_t visible(size_t row) const {
     return VisibleOfTile(begin, past, first + row);
   }
 };
 
-/// Turns logits into attention, given its denominators; 0 beyond what is visible. Stores it in
-/// place of the logits (kSums == 0), or adds it, times the coefficients of each of kSums
-/// combinations, to sums [kSums, kTilePositions], which stay in registers over the rows.
+/// Turns logits into attention by given denominators; masked keys get 0. Stores it in place of the
+/// logits (kSums == 0), or adds it, times the coefficients of each of kSums combinations, to sums
+/// [kSums, kTilePositions], which stay in registers over the rows.
 template <int kExpDegree, size_t kSums>
 HWY_INLINE void Weigh(const WindowRows& r, const RowCombination* combinations,
                       float* HWY_RESTRICT sums) {
@@ -188,7 +188,7 @@ HWY_INLINE void Weigh(const WindowRows& r, const RowCombination* combinations,
   }
 }
 
-/// The same for as many combinations as there are.
+/// The same for any number of combinations.
 template <int kExpDegree>
 HWY_INLINE void WeighHead(const WindowRows& rows, std::span<const RowCombination> combinations,
                           float* HWY_RESTRICT sums) {
@@ -224,7 +224,7 @@ bool AttendWindowIn(const WindowTask& t) {
   ForEachKeyTile<Operands>(t.keys, [&](const Operands& tile, size_t kv_head, size_t begin,
                                        size_t positions) HWY_ATTR {
     HWY_ALIGN float weights[kTileRows * kTilePositions];
-    thread_local AlignedVector<float> sums;  // kept from call to call
+    thread_local AlignedVector<float> sums;  // reused between calls
     const size_t room = t.combinations.size() * kTilePositions;
     sums.assign(group * room, 0.0F);
     for (size_t row = 0; row < rows; row += kTileRows) {
@@ -306,7 +306,7 @@ size_t padded_stride(size_t n) {
   return (lines + 1) * 16;
 }
 
-/// The window over `heads` KV heads from `first` on.
+/// Computes the window over `heads` KV heads from `first` on.
 void attend_window(const LayerObservation& layer, size_t first, size_t heads, size_t window,
                    std::span<const RowCombination> combinations, Matrix<float> weights) {
   require_support(layer.precision);

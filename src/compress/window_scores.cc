@@ -45,7 +45,7 @@ class Scorer {
     const Matrix<float> combined = room(scratch_.raw, query_heads_, past_ + window_);
     std::vector<float> drift = score(combined);
     const Matrix<float> raw(combined.data, query_heads_, past_, combined.stride);
-    // One window for the group: it follows the mean drift of its query heads.
+    // The group has one window, which follows the mean drift of its query heads.
     const Matrix<const float> pooled = reduce_first_ ? reduce_groups(raw, drift) : raw;
     const Matrix<float> smoothed = room(scratch_.smoothed, pooled.rows, past_);
     smooth_rows(pooled, drift, smoothed);
@@ -63,11 +63,11 @@ class Scorer {
   }
 
  private:
-  /// Fills the past columns of raw [query_heads, n] with scores; returns the drift of every query
-  /// head if windows follow it.
+  /// Fills the past columns of raw [query_heads, n] with scores. Returns the drift of every query
+  /// head if pooling windows follow it.
   std::vector<float> score(Matrix<float> raw) {
     std::vector<RowCombination> sums{{scoring_.coefficients, raw}};
-    // Sums in place of means: a row's best positions are the same.
+    // Sums replace means, because a row's best positions are the same.
     std::vector<float> of_older(window_, 0.0F);
     std::vector<float> of_newer(window_, 1.0F);
     std::fill_n(of_older.begin(), window_ / 2, 1.0F);
@@ -78,7 +78,7 @@ class Scorer {
       sums.push_back({of_older, room(scratch_.older, query_heads_, n)});
       sums.push_back({of_newer, room(scratch_.newer, query_heads_, n)});
     }
-    // A layer of a stream may hold fewer tokens than the budget.
+    // A layer may hold fewer tokens than the budget after earlier evictions.
     const size_t count = std::min(static_cast<size_t>(options_.budget) - window_, layer_.keys.rows);
     std::vector<float> drift;
     if (scoring_.score_rows == nullptr && (two_rows || !adaptive_)) {
@@ -94,7 +94,7 @@ class Scorer {
     return drift;
   }
 
-  /// The same sums where the rows are needed one by one; returns the drift between all of them.
+  /// The same for methods that need individual rows; returns the drift between all of them.
   std::vector<float> score_rows(std::span<const RowCombination> sums, size_t count) {
     std::vector<float> drift;
     for (size_t kv_head = 0; kv_head < kv_heads_; ++kv_head) {
@@ -116,7 +116,7 @@ class Scorer {
     return drift;
   }
 
-  /// Reduces every group in place; the results are the first rows, and their drift the mean one.
+  /// Reduces every group in place. The results are the first rows; their drift is the mean drift.
   Matrix<const float> reduce_groups(Matrix<float> raw, std::vector<float>& drift) const {
     for (size_t h = 0; h < kv_heads_; ++h) {
       reduce_group(raw.slice(h * group_, group_), options_.group_reduce, raw.row_span(h));
@@ -128,10 +128,9 @@ class Scorer {
     return raw.slice(0, kv_heads_);
   }
 
-  /// Whether windows follow the attention. Means of as many positions as the budget has lie no
-  /// further apart than `room`, so short prompts move no window by a step, and finding the
-  /// positions would take a fifth of the time. Kernels other than `auto` do as published, where a
-  /// drift of exactly 0 shifts by 1.
+  /// Whether windows follow the attention. The drift cannot exceed `room`, so short prompts never
+  /// move a window, and the search for positions would take a fifth of the time. Kernels other than
+  /// `auto` follow the published code, where a drift of exactly 0 shifts by 1.
   [[nodiscard]] bool follows_attention() const {
     if (options_.pooling != Pooling::kAdaptive) return false;
     const double room = static_cast<double>(layer_.keys.rows) - options_.budget;
@@ -188,8 +187,8 @@ class Scorer {
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
                             const WindowScoring& scoring, SelectionTrace* trace) {
   if (before_window(layer, options) == 0) return {cache_heads(layer, options), 0};
-  // Kept from call to call, unless the prompt is long: asking the system for fresh pages would cost
-  // as much as the scores of a short one.
+  // Reused between calls except after long prompts: fresh pages would cost as much time as the
+  // scores of a short prompt.
   thread_local Scratch scratch;
   LayerScores scores = Scorer(layer, options, scoring, trace, scratch).run();
   constexpr size_t kLongest = 16384;

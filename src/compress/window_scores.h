@@ -8,23 +8,23 @@
 
 namespace restkv {
 
-/// How a method scores past positions from the observation window.
+/// Scoring of past positions from the observation window.
 struct WindowScoring {
   /// Weight of each window row, oldest first, in the sum that is scored.
   std::span<const float> coefficients;
-  /// Turns such sums of all query heads, [query_heads, n], into scores of the past positions, in
+  /// Turns the sums of all query heads, [query_heads, n], into scores of the past positions, in
   /// place; may be null.
   void (*finish)(const LayerObservation&, const CompressionOptions&,
                  std::span<const float> coefficients, Matrix<float> sums) = nullptr;
-  /// For methods that need the rows one by one, in place of sums: fills raw [group, past] of one KV
+  /// Replaces the sums in methods that need individual rows: fills raw [group, past] of one KV
   /// head; may be null.
   void (*score_rows)(const LayerObservation&, const CompressionOptions&, const WindowAttention&,
                      size_t kv_head, std::span<const float> coefficients,
                      Matrix<float> raw) = nullptr;
 };
 
-/// What all methods share that score past positions from the observation window, which they
-/// protect: attend -> score -> smooth and reduce over the group.
+/// Common part of methods that score past positions from the observation window and protect it:
+/// attend -> score -> smooth and reduce over the group.
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
                             const WindowScoring& scoring, SelectionTrace* trace);
 

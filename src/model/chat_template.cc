@@ -18,7 +18,7 @@ namespace {
 /// White space that no template has.
 constexpr char kTrimmed = '\v';
 
-/// Stands for the content of message `index`, in characters for private use.
+/// Placeholder for the content of message `index`, in private-use characters.
 std::string placeholder(size_t index) { return fmt::format("\uE000{}\uE001", index); }
 
 }  // namespace
@@ -60,8 +60,8 @@ std::string apply_template(const char* chat_template, std::span<const ChatMessag
 
 ChatText format_with_template(const char* chat_template, std::span<const ChatMessage> messages,
                               const std::string& path) {
-  // Written once more with a placeholder for each content, the template shows where it puts it, and
-  // by the white space around it whether it trims it.
+  // The template is applied again with a placeholder for each content. It shows the place of the
+  // content and, by the white space around it, whether the template trims it.
   std::vector<ChatMessage> stand_ins(messages.begin(), messages.end());
   for (size_t i = 0; i < stand_ins.size(); ++i) {
     if (trimmed(stand_ins[i].content).empty()) continue;  // templates may leave out what is empty

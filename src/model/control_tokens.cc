@@ -4,7 +4,7 @@ namespace restkv {
 
 ControlTokens::ControlTokens(const llama_vocab* vocab) {
   for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
-    // What libllama takes for text unless it is told to parse special tokens.
+    // libllama treats these as text unless it parses special tokens.
     constexpr int kControl = LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN;
     if ((llama_vocab_get_attr(vocab, token) & kControl) == 0) continue;
     const std::string text = llama_vocab_get_text(vocab, token);

@@ -10,13 +10,13 @@
 namespace restkv {
 namespace {
 
-/// Columns [begin, begin + heads * dim) of token-major rows, seen as heads.
+/// A view of columns [begin, begin + heads * dim) of token-major rows as heads.
 Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim) {
   return {rows.data + begin, heads, rows.rows, dim, dim, rows.stride};
 }
 
-/// Heads [begin, begin + count) of queries and keys, which lie one after the other in the output of
-/// the layer's first product.
+/// Heads [begin, begin + count) of queries and keys, which are consecutive in the output of the
+/// layer's first product.
 Heads<float> project(const LayerPass& pass, std::span<const size_t> positions,
                      Matrix<const float> x, size_t begin, size_t count,
                      std::span<const float> head_norm) {
@@ -114,7 +114,7 @@ void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Ma
   if (x.rows < kPrefillGemmMinRows) {
     table.multiply_stored(normed, logits, stored);
   } else {
-    // The table is by far the largest matrix: convert a part of it at a time.
+    // The table is by far the largest matrix, so it is converted in parts.
     constexpr size_t kPart = 4096;
     AlignedVector<float> dense;
     for (size_t begin = 0; begin < table.rows(); begin += kPart) {

@@ -51,7 +51,7 @@ std::optional<double> load_number(gguf_type type, std::string_view bytes) {
   }
 }
 
-/// libllama and the system would open what the path names up to a zero byte.
+/// Refuses a zero byte: libllama and the system would end the path there.
 const std::string& checked(const std::string& path) {
   require_no_zero_byte(path, "the path of the model");
   return path;

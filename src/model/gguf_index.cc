@@ -77,7 +77,7 @@ class Indexer {
 
   std::string_view string() { return take(number<uint64_t>()); }
 
-  /// A key or a tensor's name: it will be part of messages, so it must be text.
+  /// A key or a tensor's name. It must be text, because messages quote it.
   std::string_view name(size_t longest) {
     const std::string_view text = string();
     if (text.empty()) fail(fmt::format("{} has an empty name", where_));
@@ -101,7 +101,7 @@ class Indexer {
       value.is_array = true;
       type = number<uint32_t>();
       const auto elements = number<uint64_t>();
-      // Whatever an element is, it has at least one byte.
+      // Every element has at least one byte.
       if (elements > remaining()) {
         fail(
             fmt::format("{} claims {} elements; {} bytes are left", where_, elements, remaining()));
@@ -148,7 +148,7 @@ class Indexer {
       fail(fmt::format("{} has {} dimensions; at most {} are allowed", where_, dimensions,
                        GGML_MAX_DIMS));
     }
-    // The limit keeps every product of extents and of block sizes within 63 bits.
+    // The limit keeps all products of extents and block sizes within 63 bits.
     constexpr uint64_t kMaxElements = uint64_t{1} << 56U;
     uint64_t elements = 1;
     for (uint32_t d = 0; d < dimensions; ++d) {
@@ -160,7 +160,7 @@ class Indexer {
       tensor.shape[d] = extent;
     }
     const auto type = number<uint32_t>();
-    // Numbers of types that were given up have blocks of no elements.
+    // Removed types have a block size of 0.
     if (type >= GGML_TYPE_COUNT || ggml_blck_size(static_cast<ggml_type>(type)) == 0) {
       fail(fmt::format("{} has the unknown type {}", where_, type));
     }
@@ -172,13 +172,12 @@ class Indexer {
     }
     const uint64_t size = elements / block * ggml_type_size(tensor.type);
     const auto offset = number<uint64_t>();
-    // Data without gaps and overlaps, as libllama demands: no tensor can then be larger than its
-    // share of the file.
+    // Data must have no gaps and overlaps, as libllama demands. No tensor can then exceed the file.
     if (offset != data_size_) {
       fail(
           fmt::format("{} begins at byte {} of the data; expected {}", where_, offset, data_size_));
     }
-    // Far more than any file has, far less than what the next sums could not hold.
+    // Far more than any file has, and small enough for the next sums.
     constexpr uint64_t kMaxData = uint64_t{1} << 60U;
     if (data_size_ + size > kMaxData) fail(fmt::format("{} has {} bytes", where_, size));
     tensor.offset = offset;
@@ -187,7 +186,7 @@ class Indexer {
     if (!index.tensors.emplace(key, tensor).second) fail(fmt::format("{} is there twice", where_));
   }
 
-  /// Offsets were counted from where the data begin, which is known once all tensors are described.
+  /// Makes offsets relative to the file. The beginning of the data is known after the last tensor.
   void place_tensors(GgufIndex& index, uint64_t alignment) const {
     const uint64_t begin = padded(position_, alignment);
     for (auto& [name, tensor] : index.tensors) {
@@ -200,7 +199,7 @@ class Indexer {
   std::string_view file_;
   const std::function<void(const std::string&)>& fail_;
   size_t position_ = 0;
-  std::string where_;  // what is being read, for messages
+  std::string where_;  // the current key or tensor, for messages
   uint64_t data_size_ = 0;
 };
 

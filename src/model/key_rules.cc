@@ -39,7 +39,7 @@ constexpr std::string_view kExperts = "of experts, whose `expert_count` is refus
 constexpr std::string_view kOther =
     "of other architectures, whose tensors are refused here and by libllama";
 
-/// Limits lie far beyond any real model: they keep out nonsense, and allocations without limit.
+/// Limits are far beyond any real model. They exclude nonsense and unlimited allocations.
 constexpr std::array kRules{
     // ---- The file
     read("general.architecture", "a supported one, spelt as in usage.md"),
@@ -97,7 +97,7 @@ constexpr std::array kRules{
          "32 without it. libllama reads it in `mistral3`, none of these", 0.01, 1e4),
     read(".rope.scaling.yarn_beta_slow", "1 without it. Likewise", 0.01, 1e4),
     read(".rope.scaling.yarn_attn_factor", "1, or the factor that YaRN has anyway", 0.01, 100),
-    // ---- What would have to be computed otherwise
+    // ---- Other computations
     fixed(".expert_count", "mixture-of-experts models", 0),
     fixed(".nextn_predict_layers", "layers that predict further tokens", 0),
     fixed(".num_loops", "layers that are run several times", 0, 1),
@@ -119,7 +119,7 @@ constexpr std::array kRules{
     fixed(".rope.scaling.alpha", "a RoPE base that depends on alpha", 0),
     fixed(".rope.scaling.yarn_ext_factor", "a part of YaRN", -1, 1),
     fixed(".rope.scaling.yarn_log_multiplier", "YaRN's magnitude of DeepSeek and Mistral 3", 0),
-    // ---- What changes nothing
+    // ---- Without effect
     ignored("general.*", kAbout),
     ignored("general.sampling.*", "defaults of llama.cpp's programs; restkv's are its options"),
     ignored("general.tensor_extra.*", "how far libllama may round activations"),

@@ -11,10 +11,10 @@
 namespace restkv {
 namespace {
 
-/// What messages end with.
+/// End of messages.
 constexpr std::string_view kRemedy = "Convert the model again, or correct the key";
 
-/// As it was written: a float32 with no more digits than it has, an integer with all of them.
+/// The number as in the file: a float32 with its significant digits, an integer with all digits.
 std::string text_of(double value) {
   constexpr double kExact = uint64_t{1} << 53U;
   if (value == std::floor(value) && std::abs(value) < kExact) {

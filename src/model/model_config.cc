@@ -57,8 +57,8 @@ void read_scales(const Metadata& metadata, const Architecture& architecture, Mod
       static_cast<float>(metadata.number(".final_logit_softcapping", architecture.final_softcap));
 }
 
-/// Which of the layers have a sliding window: all, or all but every n-th as the architecture or the
-/// file say, or a list of flags in the file.
+/// Reads the sliding windows: in all layers, in all but every n-th by the architecture or the file,
+/// or by a list of flags in the file.
 void read_windows(const Metadata& metadata, const Architecture& architecture, ModelConfig& c) {
   c.windows.assign(c.layers, 0);
   if (architecture.windows == Windows::kNone) return;
@@ -125,7 +125,7 @@ void read_rope(const GgufFile& file, const Metadata& metadata, const Architectur
   c.window_rope.base = metadata.number(".rope.freq_base_swa", c.window_rope.base);
 }
 
-/// Layers with and without windows are equally large here.
+/// Refuses files whose layers with and without windows have different sizes.
 void refuse_other_window_sizes(const Metadata& metadata, const ModelConfig& c) {
   const auto check = [&](const char* suffix, size_t size) {
     const size_t given = metadata.integer(suffix, size);

@@ -81,7 +81,7 @@ void GeluMultiplyRow(float* gate, const float* up, size_t count) {
 
 void SiluMultiplyRow(float* gate, const float* up, size_t count) {
   ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
-    // Below -80 silu is 0 to float precision; stopping there keeps e^-g finite.
+    // Below -80 silu is 0 to float precision; the bound keeps e^-g finite.
     const auto g = hn::Max(hn::Set(d, -80.0F), hn::LoadU(d, gate + i));
     const auto e = Exp(d, hn::Neg(g));
     const auto silu = hn::Div(g, hn::Add(hn::Set(d, 1.0F), e));
@@ -89,8 +89,8 @@ void SiluMultiplyRow(float* gate, const float* up, size_t count) {
   });
 }
 
-/// (a, b) <- (a cos - b sin, a sin + b cos) for pairs (i, i + pairs); cos and sin are those of a
-/// row of the table, times factors.
+/// (a, b) <- (a cos - b sin, a sin + b cos) for pairs (i, i + pairs); cos and sin are a row of the
+/// table, times factors.
 void RotateHalves(float* x, const float* cosine, float cosine_factor, const float* sine,
                   float sine_factor, size_t pairs) {
   ForEachVector(pairs, [&](auto d, size_t i) HWY_ATTR {
@@ -146,7 +146,7 @@ HWY_EXPORT(RotateNeighbours);
 
 namespace {
 
-/// Rows are short compared with the cost of waking threads: a task takes a few of them.
+/// A task takes several rows, because rows are short compared with the cost of waking threads.
 void for_each_row(size_t rows, FunctionRef<void(size_t)> body) {
   constexpr size_t kRowsPerTask = 16;
   parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](size_t task, size_t) {
@@ -204,9 +204,9 @@ void gate_multiply(Matrix<float> gate_up, Activation activation) {
 
 namespace {
 
-/// YaRN (Peng et al. 2023, section 3.2): the share of pair i that keeps its frequency. Pairs that
-/// turn more than beta_fast times in the original context keep it, those that turn less than
-/// beta_slow times are interpolated, a linear ramp over the pairs lies between.
+/// YaRN (Peng et al. 2023, section 3.2): the share of pair i that keeps its frequency. Pairs with
+/// more than beta_fast turns in the original context keep it, pairs with less than beta_slow turns
+/// are interpolated, and a linear ramp connects both.
 double yarn_kept_share(const RopeConfig& c, size_t pair) {
   const auto dim = static_cast<double>(c.dim);
   const auto pair_of_turns = [&](double turns) {

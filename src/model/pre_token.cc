@@ -35,7 +35,7 @@ size_t longest_pre_token(std::string_view text) {
       goes_on = spaces == 0 && c == ' ' && i > 0 && may_be_letter(byte(i - 1));
       ++spaces;
     } else {
-      // Behind punctuation, one expression takes line ends and slashes in any order.
+      // After punctuation, one expression matches line ends and slashes in any order.
       if (spaces > 0 && !goes_on && c != '/' && !may_be_wide_space(c, byte(i + 1))) {
         longest = std::max(longest, characters);
         characters = 1;  // an expression may begin with one space or other character

@@ -19,8 +19,7 @@ void require(bool ok, const char* option, Number value, const char* range) {
               fmt::format("{} is {}; expected {}", option, value, range));
 }
 
-/// Logits are divided and multiplied by it, or it is subtracted from them: further out, sums of
-/// finite logits would overflow.
+/// Bound of factors and differences of logits: larger ones could overflow sums of finite logits.
 bool is_moderate(float value) { return std::abs(value) <= 1e6F; }
 bool is_moderate_factor(float value) { return value >= 1e-6F && value <= 1e6F; }
 

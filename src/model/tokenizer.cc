@@ -24,8 +24,8 @@
 namespace restkv {
 namespace {
 
-/// libllama's pre-tokenizers recurse once or more for each character that they match: 320 bytes of
-/// stack per character on x86-64. This leaves room for other builds.
+/// Stack per character of a pre-token. libllama's pre-tokenizers recurse once or more per matched
+/// character and need 320 bytes each on x86-64; this leaves room for other builds.
 #ifdef __SANITIZE_ADDRESS__  // leaves room around every variable
 constexpr size_t kStackPerCharacter = 8192;
 constexpr size_t kSmallPreToken = 128;
@@ -65,7 +65,7 @@ struct Tokenizer::Impl {
 
   [[nodiscard]] std::vector<int32_t> tokens(std::string_view text, bool parse_special) const;
   [[nodiscard]] std::vector<int32_t> plain_tokens(std::string_view text) const;
-  /// Throws `Error` (kInput) if libllama left out bytes of the text, for want of tokens.
+  /// Throws `Error` (kInput) if libllama dropped bytes of the text that have no tokens.
   void require_whole(std::string_view text, std::span<const int32_t> tokens) const;
   [[nodiscard]] std::string piece(int32_t token, bool render_special) const;
   void add_begin(std::vector<int32_t>& tokens) const;
@@ -172,8 +172,8 @@ void Tokenizer::Impl::require_whole(std::string_view text, std::span<const int32
                           path, static_cast<unsigned char>(*missing)));
 }
 
-/// libllama merges letters into any token of the vocabulary, now and then even a control token:
-/// those are spelled, letter by letter.
+/// Encodes text without control tokens. libllama sometimes merges letters into a control token;
+/// such tokens are encoded letter by letter.
 std::vector<int32_t> Tokenizer::Impl::plain_tokens(std::string_view text) const {
   std::vector<int32_t> merged = tokens(text, false);
   const auto is_control = [&](int32_t token) {
@@ -241,8 +241,8 @@ std::vector<int32_t> Tokenizer::encode(const ChatText& chat, bool add_special) c
     return std::ranges::any_of(forged, [&](const auto& range) { return overlaps(mark, range); });
   });
 
-  // libllama encodes what stands between two control tokens on its own. So does this, without
-  // special tokens where a look-alike stands between them.
+  // Text between two control tokens is encoded separately, as in libllama, but without parsing
+  // special tokens where it holds a look-alike.
   std::vector<int32_t> tokens;
   const auto append = [&](const std::vector<int32_t>& more) {
     tokens.insert(tokens.end(), more.begin(), more.end());
@@ -276,7 +276,7 @@ std::vector<int32_t> Tokenizer::encode(const ChatText& chat, bool add_special) c
 }
 
 size_t Tokenizer::least_tokens(std::string_view text) const {
-  // A control token may swallow the white space beside it.
+  // A control token may absorb the white space beside it.
   return (text.size() - count_spaces(text)) / impl_->longest_token;
 }
 

@@ -21,15 +21,15 @@ constexpr const char* kModelKey = "tokenizer.ggml.model";
 constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
 constexpr const char* kPreKey = "tokenizer.ggml.pre";
 constexpr const char* kTypesKey = "tokenizer.ggml.token_type";
-/// Tokens that begin texts and end answers. Where one is out of range, libllama takes the number
-/// that such a token has in other vocabularies.
+/// Tokens that begin texts and end answers. If one is out of range, libllama uses the number that
+/// it has in other vocabularies.
 constexpr std::array kSpecialKeys{"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
                                   "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
 constexpr int32_t kByteType = 6;  // of `token_type`: the token stands for one byte
 constexpr size_t kMaxTokens = size_t{1} << 24U;
 
-/// Pre-tokenizers of other kinds of vocabularies, whose words are not spelled in GPT-2's letters:
-/// on one that is, libllama would lose all spaces or end the process.
+/// Pre-tokenizers of vocabularies that are not spelled in GPT-2's letters. With a vocabulary that
+/// is, libllama would lose all spaces or abort the process.
 constexpr std::array<std::string_view, 4> kForeignPre{"gemma4", "granite-embed-multi-311m",
                                                       "sarvam-moe", "whitespace"};
 
@@ -41,7 +41,7 @@ bool is_byte_token(std::string_view text) {
 }
 
 void check_tokens_differ(const GgufFile& file, const std::vector<std::string_view>& tokens) {
-  // libllama cuts a token at its first zero byte and gives empty ones such a name.
+  // libllama cuts a token at its first zero byte and calls an empty one [EMPTY_i].
   std::vector<std::string> names;
   names.reserve(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -70,7 +70,7 @@ void check_special_tokens(const GgufFile& file, size_t tokens) {
 }  // namespace
 
 void check_vocabulary(const GgufFile& file) {
-  // Where this is no string, libllama loses the memory that it has taken by then.
+  // libllama leaks memory if this is no string.
   static_cast<void>(file.string("general.architecture"));
   const std::optional<std::string> model = file.find_string(kModelKey);
   if (!model) file.fail(fmt::format("holds no tokenizer: '{}' is missing", kModelKey));

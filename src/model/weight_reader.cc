@@ -90,9 +90,9 @@ Linear WeightReader::fused_or_parts(const std::string& fused, std::span<const st
 std::string WeightReader::types() const { return fmt::format("{}", fmt::join(types_, ", ")); }
 
 bool WeightReader::changes_nothing(const std::string& name) const {
-  // Scales of activations, which libllama loads and does not use.
+  // libllama loads scales of activations but does not use them.
   if (name.ends_with(".input_scale")) return true;
-  // What turns the last layer's output into embeddings and rankings.
+  // Heads for embeddings and rankings.
   constexpr std::array kHeads{"cls.output.weight", "dense_2.weight", "dense_3.weight"};
   if (std::find(kHeads.begin(), kHeads.end(), name) != kHeads.end()) return true;
   if (!name.ends_with(".scale")) return false;

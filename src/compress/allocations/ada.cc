@@ -36,7 +36,7 @@ void check(const CompressionOptions& options, const Method& method) {
   }
 }
 
-/// The part of a row's sum that its `count` largest values hold; 1 if it has no sum.
+/// Share of the `count` largest values in the sum of a row; 1 if the sum is 0.
 double concentration(std::span<const float> row, size_t count, TopPositions& top) {
   const double all = std::accumulate(row.begin(), row.end(), 0.0);
   if (all == 0.0) return 1.0;
@@ -45,8 +45,8 @@ double concentration(std::span<const float> row, size_t count, TopPositions& top
   return best / all;
 }
 
-/// How many of the heads * share best candidates of all heads together each head has. kvpress lets
-/// the `safe` best of each head win in any case.
+/// Number of candidates of each head among the heads * share best of all heads together. In kvpress
+/// the `safe` best of each head always win.
 std::vector<size_t> compete(const LayerScores& scores, size_t share, size_t safe, bool normalize) {
   const size_t candidates = scores.candidates;
   std::vector<float> pool = scores.values;
@@ -68,13 +68,13 @@ std::vector<size_t> compete(const LayerScores& scores, size_t share, size_t safe
   return counts;
 }
 
-/// `share` is that of this layer.
+/// `share` is the share of this layer.
 std::vector<size_t> ada_counts(const LayerObservation& layer, const LayerScores& scores,
                                size_t share, const CompressionOptions& options) {
-  share = std::min(share, scores.candidates);  // a stream's layer may hold less than others
+  share = std::min(share, scores.candidates);  // a layer may hold less after earlier evictions
   const double floor = options.ada_floor;
   if (options.ada_variant == AdaVariant::kKvpress) {
-    // What is protected counts as safe.
+    // Protected positions count as safe.
     const size_t window = layer.keys.rows - scores.candidates;
     const auto safe =
         std::max(size_t{1}, static_cast<size_t>(static_cast<double>(share + window) * floor));

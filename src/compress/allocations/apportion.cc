@@ -11,7 +11,7 @@ std::vector<size_t> apportion(std::span<const double> shares, size_t total) {
   std::vector<double> lost;
   size_t given = 0;
   for (const double share : shares) {
-    // A share that is a whole number but for rounding errors is one.
+    // A share that is an integer except for rounding errors counts as one.
     const double whole = std::floor(share + 1e-9);
     counts.push_back(static_cast<size_t>(whole));
     lost.push_back(share - whole);

@@ -12,9 +12,9 @@
 namespace restkv {
 namespace {
 
-/// A profile file: {"counts": [...]} gives tokens per head, protected ones included; {"shares":
-/// [...]} gives relative parts of what the budget leaves beside the protected tokens. Either has
-/// one entry per layer: a number for all heads, or a list with one number per cache head.
+/// A profile file. {"counts": [...]} gives tokens per head, protected ones included; {"shares":
+/// [...]} gives relative shares of the budget without the protected tokens. Both have one entry per
+/// layer: a number for all heads, or a list with one number per cache head.
 struct Profile {
   bool counts = false;
   std::vector<std::vector<double>> layers;
@@ -63,7 +63,7 @@ Profile read_profile(const std::string& path) {
   return profile;
 }
 
-/// [layers * heads], a single number standing for all heads of its layer.
+/// Expands the entries to [layers * heads].
 std::vector<double> spread(const Profile& profile, const CacheShape& shape, size_t heads,
                            const std::string& path) {
   const size_t layers = shape.layers;
@@ -130,7 +130,7 @@ std::vector<size_t> allocate(const LayerObservation& layer, const LayerScores& s
   const std::vector<size_t> counts =
       share_out(profile, spread(profile, {.layers = layer.layers}, scores.heads, path),
                 layer.keys.rows - scores.candidates, share, path);
-  // A head cannot keep more than there is; what it leaves is not given to others.
+  // A head cannot keep more than it has; the rest is not given to others.
   const auto first = counts.begin() + static_cast<ptrdiff_t>(layer.layer * scores.heads);
   return {first, first + static_cast<ptrdiff_t>(scores.heads)};
 }

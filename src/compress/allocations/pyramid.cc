@@ -16,8 +16,8 @@ struct Line {
   Number last;
 };
 
-/// The last layer gets share / beta and the first so much that the mean is the share; if there are
-/// not that many candidates, the first keeps them all and the last gets the difference.
+/// The last layer gets share / beta, and the first layer is chosen so that the mean is the share.
+/// If the first layer has too few candidates, it keeps all and the last layer gets the difference.
 template <class Number>
 Line<Number> pyramid_line(Number share, Number beta, Number candidates) {
   Number last = share / beta;

@@ -26,7 +26,7 @@ ExpectedQueries expected_queries(const QueryStatistics& statistics, size_t head,
 
 namespace {
 
-/// Angles of so many positions beyond a prompt are kept, 128 MB with heads of 256 channels.
+/// Limit of future positions; their angles take 128 MB with heads of 256 channels.
 constexpr int kMostFuture = 1 << 16;
 
 void check(const CompressionOptions& options) {
@@ -38,7 +38,7 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// First tokens of the layer that always stay.
+/// Number of first tokens of the layer that are always kept.
 size_t sinks_of(const LayerObservation& layer, const CompressionOptions& options) {
   return std::min(layer.keys.rows, static_cast<size_t>(options.sinks));
 }

@@ -10,8 +10,8 @@
 namespace restkv {
 namespace {
 
-/// Column sums of the attention matrix of all prompt queries, each of which but those of the last
-/// `window` rows sees the whole prompt, future included: [query_heads, n].
+/// Column sums of the attention matrix of all prompt queries, [query_heads, n]. All queries but the
+/// last `window` see the whole prompt, future included.
 AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) {
   constexpr size_t kBlock = 512;
   const size_t n = layer.keys.rows;

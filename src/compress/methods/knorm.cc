@@ -21,7 +21,7 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// How many of the first layers are kept whole.
+/// Number of first layers that are kept whole.
 size_t skipped_layers(const CompressionOptions& options) {
   return static_cast<size_t>(own_whole(options, "skip_layers"));
 }

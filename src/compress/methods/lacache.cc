@@ -50,8 +50,8 @@ void check_shape(const CompressionOptions& options, const CacheShape& shape) {
   (void)LadderPlanner(ladder(options, shape.layers));
 }
 
-/// Where a cursor at `cursor` stands once repeated entries are gone and, of more than the budget,
-/// the oldest behind the sinks.
+/// The cursor after removing repeated entries and, above the budget, the oldest ones after the
+/// sinks.
 size_t cursor_among_kept(const std::vector<int32_t>& entries, size_t cursor,
                          const CompressionOptions& options) {
   const auto end = entries.begin() + static_cast<ptrdiff_t>(std::min(cursor, entries.size()));
@@ -61,14 +61,13 @@ size_t cursor_among_kept(const std::vector<int32_t>& entries, size_t cursor,
   return std::max(before - std::min(before, gone), static_cast<size_t>(options.sinks));
 }
 
-/// Which rows the ladder leaves this layer, going on from where it stands. The order of the cache
-/// and repeated entries (possible if rungs overlap) are lost: attention over a row twice would
-/// count it twice.
+/// Rows that the ladder keeps in this layer, continuing from its cursor. Repeated entries (possible
+/// if rungs overlap) are dropped, because attention would count such a row twice.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   const size_t n = layer.keys.rows;
   LadderPlanner::Shape shape = ladder(options, layer.layers);
-  // The ladder goes on where the last selection in this layer ended: behind so many rows.
+  // The ladder continues at the row where the last selection of this layer ended.
   if (layer.state != nullptr) {
     shape.cursor = layer.state->empty() ? 0 : std::min<size_t>(layer.state->front(), n);
   }
@@ -82,7 +81,8 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   }
   return score_kv_heads(layer, options, n, [&](size_t, std::span<float> row) {
     std::fill(row.begin(), row.end(), -std::numeric_limits<float>::infinity());
-    // The authors' ladder may pass the budget by half a rung: then the oldest of it go.
+    // The authors' ladder may exceed the budget by half a rung; the oldest entries are then
+    // dropped.
     for (const int32_t position : entries) {
       row[static_cast<size_t>(position)] = position < options.sinks
                                                ? std::numeric_limits<float>::infinity()

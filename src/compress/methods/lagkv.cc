@@ -21,8 +21,8 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// Adds to `scores` the softmax, over a partition's tokens, of how much their channels differ among
-/// themselves once scaled to the range that the channel has in the partition after it.
+/// Adds to `scores` the softmax over a partition's tokens of the standard deviation of their
+/// channels, each scaled to its range in the next partition.
 void add_partition(Matrix<const float> rows, Matrix<const float> next, std::span<float> scores) {
   std::vector<float> low(rows.cols), inverse_range(rows.cols);
   for (size_t c = 0; c < rows.cols; ++c) {
@@ -52,7 +52,7 @@ void add_partition(Matrix<const float> rows, Matrix<const float> next, std::span
   for (size_t i = 0; i < rows.rows; ++i) scores[i] += deviations[i];
 }
 
-/// Replaces every value by its rank, divided by how many there are.
+/// Replaces every value by its rank divided by the number of values.
 void rank(std::span<float> values) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -70,19 +70,19 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   const auto lag = static_cast<size_t>(own_whole(options, "lag"));
   const bool cross_scoring = own_switch(options, "cross_scoring");
   return score_kv_heads(layer, options, n, [&](size_t kv_head, std::span<float> row) {
-    // Sinks and the tail, which nothing follows, score 1. In a budget too small for them all, sinks
-    // and then the latest tokens win.
+    // Sinks and the last partition score 1. If the budget is too small for them all, sinks and then
+    // the latest tokens win.
     constexpr float kTie = 1.0e-5F;
     for (size_t j = 0; j < n; ++j) {
       row[j] = 1.0F + kTie * (j < sinks ? 1.0F : static_cast<float>(j) / static_cast<float>(n));
     }
-    if (n < sinks + 2 * lag) {  // nothing to compare with: the later the better
+    if (n < sinks + 2 * lag) {  // no partitions to compare: later tokens score higher
       for (size_t j = sinks; j < n; ++j) {
         row[j] = static_cast<float>(j - sinks) / static_cast<float>(n - sinks);
       }
       return;
     }
-    // Ranks would hide what is not a number.
+    // Ranks would hide NaN.
     if (!all_finite(layer.keys.head(kv_head)) || !all_finite(layer.values.head(kv_head))) {
       throw_not_finite(layer, kv_head, 1, 0);
     }

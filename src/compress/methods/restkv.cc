@@ -87,7 +87,7 @@ void finish(const LayerObservation& layer, const CompressionOptions& all,
   const RestkvOptions options(all);
   const Matrix<float> raw(combined.data, combined.rows, combined.cols - coefficients.size(),
                           combined.stride);
-  // The window's own values enter no score, but they stay.
+  // The window's own values enter no score, but they are kept.
   const bool reads_values = options.indicator != Indicator::kAttention;
   require_finite_values(layer, reads_values ? raw.cols : 0);
   if (options.indicator == Indicator::kAttentionValue) {

@@ -12,7 +12,8 @@ void check(const CompressionOptions& options) {
   check_pooling(options);
 }
 
-/// Mean attention of the window's rows, pooled. (The authors sum the rows: the same order.)
+/// Mean attention of the window's rows, pooled. The authors sum the rows, which gives the same
+/// order.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
   const auto window = static_cast<size_t>(options.window);

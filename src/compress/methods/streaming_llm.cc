@@ -23,7 +23,7 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// Sinks before all others, then the later the better.
+/// Sinks score highest; later tokens score higher than earlier ones.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   LayerScores scores(cache_heads(layer, options), layer.keys.rows);

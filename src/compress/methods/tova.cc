@@ -41,7 +41,7 @@ Method tova_method() {
   method.paper = "Transformers are Multi-State RNNs, arXiv 2401.06104";
   method.options = {"window", "per_query_head"};
   method.defaults.method = method.name;
-  // In the authors' code even the newest token may leave; NVIDIA kvpress protects it (window 1).
+  // The authors' code may evict even the newest token; NVIDIA kvpress protects it (window 1).
   method.defaults.window = 0;
   method.check = check;
   method.observed_queries = [](const CompressionOptions&) -> size_t { return 1; };
