@@ -27,7 +27,7 @@ using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
   throw Error(ErrorCode::kIo, fmt::format("{}: {}: {}", what, step, std::strerror(errno)));
 }
 
-/// Files instead of pipes: neither side ever waits for the other or writes to one that has ended.
+/// Files are used instead of pipes: no side waits for the other or writes to an ended one.
 File temporary_file(std::string_view what) {
   File file(std::tmpfile(), std::fclose);
   if (file == nullptr) fail(what, "cannot create a temporary file");
@@ -46,12 +46,12 @@ std::string read_all(std::FILE* file) {
 
 void require_success(int status, std::string_view what) {
   if (WIFSIGNALED(status)) {
-    // Ctrl-C at a terminal reaches both.
+    // Ctrl-C at a terminal reaches both processes.
     if (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGTERM) {
       throw Error(ErrorCode::kInterrupted, "interrupted");
     }
     const char* hint = WTERMSIG(status) == SIGKILL ? "; probably too little memory, use a smaller "
-                                                     "model or shorter --lengths"
+                                                     "model or shorter prompts"
                                                    : "";
     throw Error(ErrorCode::kInput, fmt::format("{}: the process was ended by signal {}{}", what,
                                                WTERMSIG(status), hint));
@@ -83,8 +83,8 @@ ChildResult run_program(const std::string& program, std::span<const std::string>
   const pid_t child = fork();
   if (child < 0) fail(what, "cannot start a process");
   if (child == 0) {
-    // Only functions that are safe after fork() in a program with threads. Nobody would read the
-    // result of a process that outlives its caller.
+    // Only functions that are safe after fork() in a program with threads. The process ends with
+    // its caller, because its result would be unused.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (dup2(fileno(in.get()), STDIN_FILENO) >= 0 && dup2(fileno(out.get()), STDOUT_FILENO) >= 0) {
       execvp(argv.front(), argv.data());

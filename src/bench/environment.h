@@ -6,17 +6,17 @@
 #include "base/json.h"
 #include "restkv/model.h"
 
-/// Where figures come from, for the files that hold them.
+/// Environment of measurements, stored with the figures.
 namespace restkv::bench {
 
-/// Of the last minute; 0 if the system does not tell.
+/// Load average of the last minute; 0 if unknown.
 double load_average();
-/// Says on standard error that figures of a busy machine mean little, if it is one.
+/// Warns on standard error if the machine is busy: figures are then unreliable.
 void warn_if_busy(double load, std::string_view program);
 
 /// "2026-11-22T17:00:00Z"
 std::string utc_time();
-/// `description`: the processor's name. `load_before`: when measuring began.
+/// `description` is the processor's name, `load_before` the load average before the measurements.
 Json describe_machine(std::string_view description, double load_before);
 Json describe_software();
 Json describe_model(const ModelConfig& config);

@@ -13,7 +13,7 @@ namespace restkv::bench {
 
 namespace {
 
-/// A name as JSON has it, which would replace what is not UTF-8.
+/// A name for JSON, which would replace invalid UTF-8.
 std::string_view known(std::string_view name) {
   if (const std::string shown_name = replace_invalid_utf8(name); shown_name != name) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -87,8 +87,8 @@ Job parse_job(std::string_view text) {
     reason = e.what();
   }
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("standard input describes no measurement ({}); this is how the program "
-                          "starts itself, leave --job out",
+              fmt::format("standard input describes no measurement ({}); only the program itself "
+                          "starts such jobs",
                           reason));
 }
 

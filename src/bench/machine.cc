@@ -6,7 +6,7 @@
 
 #include "base/threads.h"
 
-// The one function needed of the OpenMP runtime under oneDNN (not every compiler has its header).
+// A function of the OpenMP runtime under oneDNN; not every compiler has its header.
 extern "C" void omp_set_num_threads(int threads);
 
 namespace restkv::bench {

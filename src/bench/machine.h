@@ -6,10 +6,10 @@
 #include "base/stopwatch.h"
 #include "restkv/aligned.h"
 
-/// The speeds nobody can beat on this machine, and what is needed to measure against them.
+/// Limits of this machine's speed, for comparison with measurements.
 namespace restkv::bench {
 
-/// Uniform in [-1, 1]; the same numbers every time.
+/// Uniform in [-1, 1]; the same numbers in every call.
 AlignedVector<float> random_floats(size_t count);
 
 template <class F>

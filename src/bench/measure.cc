@@ -71,7 +71,7 @@ KvCache synthetic_cache(const ModelConfig& config, size_t tokens, size_t kept, K
 
 Measurement measure_restkv(const Job& job) {
   const Model model(job.model, job.model_options);
-  const Tokenizer tokenizer(job.model);  // unused, but part of what a program holds in memory
+  const Tokenizer tokenizer(job.model);  // unused, but part of a program's memory
   Engine engine(model);
   CacheRequest request;
   request.options = job.compression;
@@ -116,7 +116,7 @@ Measurement measure_restkv(const Job& job) {
     }
     m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
   }
-  // The cache grows while it is read: the mean of before and after.
+  // The cache grows during decoding: uses the mean of its sizes before and after.
   m.decode_bytes = static_cast<double>(weight_bytes(model)) +
                    static_cast<double>(kv_bytes + request.cache.kept_bytes()) / 2;
   return m;

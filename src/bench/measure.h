@@ -13,19 +13,19 @@
 
 namespace restkv::bench {
 
-/// What every runtime can do. `prefill` and `decode` return the logits of the last token.
+/// Interface of a runtime. `prefill` and `decode` return the logits of the last token.
 struct Runtime {
   /// Reads a prompt into an empty cache.
   std::function<std::span<const float>(std::span<const int32_t>)> prefill;
   /// Appends one token.
   std::function<std::span<const float>(int32_t)> decode;
-  /// Makes the cache what it is after so many tokens, with rows that mean nothing.
+  /// Fills the cache with random rows as after this many tokens.
   std::function<void(size_t)> fill;
 };
 
-/// The measurement itself, the same for all runtimes: warms up, then measures once. The warm-up
-/// (the first 512 tokens and one decoded) pages the weights in and lets oneDNN generate its code,
-/// so that the figures are those of a program that has been running for a while.
+/// Measures any runtime once after a warm-up. The warm-up (the first 512 tokens and one decoded
+/// token) pages the weights in and lets oneDNN generate its code, as in a program that has run for
+/// a while.
 Measurement time_runtime(const Runtime& runtime, const Job& job);
 
 /// A job in restkv itself. Throws `Error`.
@@ -35,14 +35,13 @@ Measurement measure_restkv(const Job& job);
 /// kept `kept`: seeded random rows, the same in every layer.
 KvCache synthetic_cache(const ModelConfig& config, size_t tokens, size_t kept, KvType type);
 
-/// What a process of its own does: reads a job from `input`, measures it (in restkv, unless
-/// `measure` says otherwise), and returns the result as JSON.
+/// Runs in a separate process: reads a job from `input`, measures it by `measure` (default: restkv)
+/// and returns the result as JSON.
 std::string run_job(std::string_view input,
                     const std::function<Measurement(const Job&)>& measure = measure_restkv);
 
-/// The other end: starts this program again with `arguments`, which make it call `run_job`, and
-/// adds the peak memory of that process. Throws like `run_again`, which explains `what` and
-/// `stopped`.
+/// Starts this program again with `arguments`, which make it call `run_job`, and adds the peak
+/// memory of that process. `what` and `stopped` as in `run_again`; throws like it.
 Measurement measure_in_process(std::span<const std::string> arguments, const Job& job,
                                std::string_view what, const std::function<bool()>& stopped);
 Limits limits_in_process(std::span<const std::string> arguments, int threads,

@@ -17,12 +17,13 @@ void require_context(std::span<const size_t> lengths, size_t decode, const Model
     if (length + decode <= config.context_length) continue;
     const double scale = std::ceil(static_cast<double>(length + decode) /
                                    static_cast<double>(config.context_length));
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} prompt tokens and {} decoded ones do not fit into the model's "
-                            "context of {} tokens; lower --lengths or --decode, or stretch the "
-                            "context (--rope-scaling linear --rope-scale {} would do; speed and "
-                            "memory do not depend on it)",
-                            length, decode, config.context_length, scale));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} prompt tokens and {} decoded ones do not fit into the model's "
+                    "context of {} tokens; measure shorter prompts or fewer decoded tokens, "
+                    "or scale the context (linear RoPE scaling by {} suffices; speed and "
+                    "memory do not depend on it)",
+                    length, decode, config.context_length, scale));
   }
 }
 
@@ -39,10 +40,11 @@ std::vector<int32_t> make_prompt(const Tokenizer& tokenizer, const std::string& 
   }
   std::vector<int32_t> ids = tokenizer.encode(text, true, false);
   if (ids.size() < tokens) {
-    throw Error(ErrorCode::kInput,
-                fmt::format("{} has {} tokens, but --lengths asks for {}; give a longer text or "
-                            "shorter lengths",
-                            path.empty() ? "the generated text" : path, ids.size(), tokens));
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("{} has {} tokens, but the longest prompt has {}; give a longer text or "
+                    "shorter lengths",
+                    path.empty() ? "the generated text" : path, ids.size(), tokens));
   }
   ids.resize(tokens);
   return ids;

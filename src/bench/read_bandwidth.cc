@@ -14,7 +14,7 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::bench::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// The sum of `count` words, read as four streams: one alone does not fill the memory's queues.
+/// The sum of `count` words, read as four streams: a single one does not fill the memory queues.
 uint64_t Sum(const uint64_t* HWY_RESTRICT words, size_t count) {
   const hn::CappedTag<uint64_t, 8> d;
   constexpr size_t kStreams = 4;

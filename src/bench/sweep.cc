@@ -24,7 +24,7 @@ std::string title(const Case& c) {
                      c.threads);
 }
 
-/// Roughly how the time of a case grows, for the progress bar.
+/// Rough estimate of the time of a case, for the progress bar.
 double weight(const SweepPlan& plan, const Case& c) {
   constexpr double kAttentionFromTokens = 4096;
   const auto n = static_cast<double>(c.tokens);

@@ -15,20 +15,20 @@ namespace restkv::bench {
 /// One point of a sweep: a line of its table.
 struct Case {
   size_t tokens = 0;   ///< Of the prompt.
-  std::string method;  ///< As the user named it: "snapkv:kernel=21".
+  std::string method;  ///< As given by the user: "snapkv:kernel=21".
   CompressionOptions compression;
   KvType kv_type = KvType::kF16;
   int threads = 1;
-  std::string sparse = "dense";  ///< As the user named it.
+  std::string sparse = "dense";  ///< As given by the user.
 
   [[nodiscard]] bool full() const { return compression.method == "full"; }
 };
 
-/// What to measure: every combination of the lists.
+/// Parameters of a sweep: every combination of the lists is measured.
 struct SweepPlan {
   std::string model;
   ModelOptions model_options;
-  std::vector<int32_t> prompt;  ///< As long as the longest; shorter ones are its beginning.
+  std::vector<int32_t> prompt;  ///< The longest prompt; shorter ones are its prefixes.
   std::vector<Case> cases;
   size_t decode = 0;
   int runs = 1;
@@ -40,7 +40,7 @@ struct CaseResult {
   Case point;
   std::vector<Measurement> runs;
 
-  /// The least of a figure over all runs: other work on a machine can only make it larger.
+  /// The minimum of a figure over all runs, because other work on a machine only increases it.
   template <class T>
   [[nodiscard]] T least(T Measurement::*figure) const {
     T least = runs.front().*figure;
@@ -65,9 +65,9 @@ std::vector<Case> make_cases(const std::vector<size_t>& lengths,
                              const std::vector<int>& threads,
                              const std::vector<std::string>& sparse);
 
-/// Measures the machine, then every case in a process of its own, round after round, with a
-/// progress bar on standard error. `stopped` ends it early; what was measured until then is
-/// returned. The program's `main` must answer to `bench --job` with `run_job`.
+/// Measures the machine, then every case in a separate process, round after round, with a progress
+/// bar on standard error. `stopped` ends it early; the results so far are returned. The program's
+/// `main` must handle `bench --job` by `run_job`.
 Sweep run_sweep(SweepPlan plan, const std::function<bool()>& stopped);
 
 }  // namespace restkv::bench

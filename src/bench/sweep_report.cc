@@ -49,7 +49,7 @@ Json figures_of(const Sweep& sweep, const CaseResult& r) {
   return json;
 }
 
-/// What tells the lines of a chart apart: all that varies besides its x axis.
+/// Name of a line of a chart: all parameters that vary besides the x axis.
 std::string series_name(const Sweep& sweep, const Case& c, bool budget_is_axis,
                         bool threads_are_axis) {
   const auto varies = [&](auto&& of) {
@@ -167,7 +167,7 @@ std::string svg(const Sweep& sweep, std::string_view subtitle) {
                                     : r.point.tokens;
       const double value = figures_of(sweep, r).at(key).get<double>() / unit;
       if (by_budget && r.point.full()) {
-        std::ranges::fill(line->values, value);  // whatever the budget
+        std::ranges::fill(line->values, value);  // independent of the budget
       } else {
         line->values[static_cast<size_t>(std::ranges::lower_bound(xs, x) - xs.begin())] = value;
       }

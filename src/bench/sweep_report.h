@@ -6,19 +6,19 @@
 #include "base/json.h"
 #include "bench/sweep.h"
 
-/// What a sweep found out, to be read and to be computed with.
+/// Reports of a sweep, for readers and for programs.
 namespace restkv::bench {
 
-/// One object per case: its parameters, the best figure of all runs, and the share of the machine's
-/// limit that bounds it. Figures that were not measured are left out.
+/// One object per case: its parameters, the best figures of all runs, and their shares of the
+/// machine's limits. Figures that were not measured are left out.
 Json figures(const Sweep& sweep);
 
-/// For terminals: a line per case.
+/// A table for terminals, with a line per case.
 std::string table(const Sweep& sweep);
 /// A line per case, with a heading; the keys of `figures`.
 std::string csv(const Sweep& sweep);
-/// Curves over the prompt length (or over budgets or threads, where the length is always the same):
-/// time to the first token, decoding speed, memory. `subtitle`: model and machine.
+/// Curves of the time to the first token, decoding speed and memory over the prompt length (over
+/// budgets or threads if all lengths are equal). `subtitle` names model and machine.
 std::string svg(const Sweep& sweep, std::string_view subtitle);
 
 }  // namespace restkv::bench

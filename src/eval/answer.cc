@@ -19,7 +19,7 @@
 namespace restkv::eval {
 namespace {
 
-/// Tokens that are given: how likely was each of them?
+/// Feeds given tokens and records their probabilities.
 class GivenTokens : public TokenSource {
  public:
   explicit GivenTokens(std::span<const int32_t> tokens) : tokens_(tokens) {}
@@ -67,7 +67,7 @@ class FedToken : public TokenSource {
   std::vector<float> logits_;
 };
 
-/// What was written, with U+FFFD for a character that never ended.
+/// The generated text, with U+FFFD for an incomplete character.
 std::string text_of(const GenerationResult& result) { return replace_invalid_utf8(result.bytes); }
 
 }  // namespace
@@ -131,14 +131,14 @@ GenerationOptions Answerer::options_of(const Sample& sample, uint32_t seed) cons
 /// A continuation of a cache.
 struct Answerer::Line {
   TokenSource* source;
-  std::span<const float> logits;  ///< After what the cache holds.
+  std::span<const float> logits;  ///< After the tokens of the cache.
   KvCache* cache;
-  bool last_of_cache;  ///< The lines before it go on copies.
+  bool last_of_cache;  ///< Earlier lines of the cache use copies.
   TimedAnswer* timed;
 };
 
 void Answerer::finish(std::span<Line> lines, const AnswerProgress& progress) {
-  /// Copies of long caches would need much memory: then lines wait for those before them.
+  /// Limit of memory for copies of caches; above it, lines wait for earlier ones.
   constexpr size_t kMostCopied = size_t{1} << 30;
   std::vector<std::optional<KvCache>> copies(lines.size());
   size_t begun = 0;

@@ -12,9 +12,9 @@ struct FitRange {
   size_t guess = 0;     ///< Measured first, if it lies between the two.
 };
 
-/// The largest n in [low, high) with size(n) <= limit, given that `size` grows with n. Sizes are
-/// nearly proportional to n, so each guess continues the line through size(low) and the last guess;
-/// the bracket makes sure that every guess is new. About half a dozen calls of `size`.
+/// The largest n in [low, high) with size(n) <= limit; `size` must grow with n. Sizes are nearly
+/// proportional to n, so each guess extrapolates the line through size(low) and the last guess,
+/// within the bracket. Calls `size` about half a dozen times.
 size_t largest_that_fits(const FitRange& range, size_t limit,
                          const std::function<size_t(size_t)>& size);
 

@@ -13,22 +13,22 @@
 
 struct gzFile_s;
 
-/// JSON Lines, the form of nearly all benchmark files: one object per line, plain or .gz.
+/// JSON Lines, the format of most benchmark files: one object per line, plain or .gz.
 namespace restkv::eval {
 
-/// Longer lines are no records: a .gz file of some megabytes can hold one of many gigabytes.
+/// Limit of a line: a small .gz file can hold a line of many gigabytes.
 inline constexpr size_t kMostLineBytes = size_t{64} << 20U;
 
 /// The lines of a text file, plain or .gz.
 class LineReader {
  public:
-  /// `offset`: where to begin, in bytes of the uncompressed text; line numbers count from there.
-  /// Throws `Error` (kInput) if the file cannot be opened.
+  /// Starts at `offset`, in bytes of the uncompressed text; line numbers count from there. Throws
+  /// `Error` (kInput) if the file cannot be opened.
   explicit LineReader(std::filesystem::path file, uint64_t offset = 0);
 
-  /// The next line without its "\n"; false at the end. Throws `Error` (kInput) where reading fails,
-  /// for instance because a .gz file is damaged or was cut off, and instead of a line of more than
-  /// `kMostLineBytes`, after which the next one can be read.
+  /// Reads the next line without its "\n"; returns false at the end. Throws `Error` (kInput) if
+  /// reading fails, for instance on a damaged or truncated .gz file, or if a line is longer than
+  /// `kMostLineBytes`; the next line can then be read.
   bool next(std::string& line);
 
   [[nodiscard]] bool failed() const { return failed_; }  ///< No line will follow.
@@ -44,7 +44,7 @@ class LineReader {
   };
   std::filesystem::path file_;
   std::unique_ptr<gzFile_s, Close> gz_;
-  std::string buffer_;  ///< Read and not yet handed out from `used_` on.
+  std::string buffer_;  ///< Bytes read; those from `used_` on are not returned yet.
   size_t used_ = 0;
   uint64_t line_begin_ = 0;
   uint64_t position_ = 0;  ///< Of the next line.
@@ -56,31 +56,30 @@ class LineReader {
 /// deeply, not UTF-8, not an object.
 Json parse_record(std::string_view line);
 
-/// Where a record stands in its file.
+/// Place of a record in its file.
 struct RecordPlace {
   uint64_t offset = 0;
   size_t line = 0;  ///< From 1.
 };
 
-/// Hands each record of a file to `use` until that returns false. Blank lines mean nothing; a byte
-/// order mark at the start and "\r\n" are taken as they come. What is not a record, and what `use`
-/// refuses with `Error` (kInput), goes to `skipped`. Throws `Error` (kInput) if the file cannot be
-/// opened; a damaged .gz file gives what stands before the damage.
+/// Passes each record of a file to `use` until that returns false. Blank lines, a byte order mark
+/// at the start and "\r" at line ends are ignored. Lines that are no records, and records that
+/// `use` refuses with `Error` (kInput), go to `skipped`. A damaged .gz file gives the records
+/// before the damage. Throws `Error` (kInput) if the file cannot be opened.
 void read_jsonl(const std::filesystem::path& file,
                 const std::function<bool(const Json& record, RecordPlace place)>& use,
                 std::vector<SkippedLine>& skipped);
 
-/// The record that `read_jsonl` found at `place`. Throws `Error` (kInput) if it is not there any
-/// more.
+/// Reads the record at `place` again. Throws `Error` (kInput) if it is no longer there.
 Json read_record(const std::filesystem::path& file, RecordPlace place);
 
-// Fields of a record that a metric needs. All throw `Error` (kInput) as `text_field` does.
+// Fields that metrics need. All throw `Error` (kInput) as `text_field` does.
 
-/// Texts that something is compared with, or looked for: at least one, and none without a character
-/// that is not white space, which would be found in everything or in nothing.
+/// Texts to compare with or to search for: at least one, and none blank, because a blank text would
+/// match everything or nothing.
 std::string filled_text_field(const Json& record, std::string_view name);
 std::vector<std::string> filled_texts_field(const Json& record, std::string_view name);
-/// The same where there is such a field and it is not null; otherwise none.
+/// The same, or none if the field is missing or null.
 std::vector<std::string> filled_texts_if_any(const Json& record, std::string_view name);
 
 }  // namespace restkv::eval

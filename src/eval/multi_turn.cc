@@ -12,7 +12,7 @@
 namespace restkv::eval {
 namespace {
 
-/// How messages look, piece by piece, so that a conversation can be continued where it is.
+/// Renders messages piece by piece, so that a conversation can be continued on its cache.
 class Script {
  public:
   Script(const Tokenizer& tokenizer, const PromptOptions& options)
@@ -24,8 +24,8 @@ class Script {
     return in_chat(tokenizer_, message, options_);
   }
 
-  /// What follows an answer up to where the next one begins: found by a conversation with a short
-  /// answer in it.
+  /// The text between an answer and the next one, found by rendering a conversation with a short
+  /// answer.
   [[nodiscard]] ChatText next(const std::string& message) const {
     if (!options_.chat) return {.text = "\n\n" + message + "\n\n", .contents = {}};
     const std::string question = "Q";
@@ -37,12 +37,12 @@ class Script {
     if (!whole.text.starts_with(before)) {
       throw Error(ErrorCode::kUnsupported,
                   "the model's chat template changes earlier messages when new ones come, so no "
-                  "cache can hold a conversation; use --no-chat");
+                  "cache can hold a conversation; turn the chat template off");
     }
     return whole.part(before.size());
   }
 
-  /// An answer, as it stands between `open` or `next` and the next `next`.
+  /// An answer between `open` or `next` and the next `next`.
   [[nodiscard]] ChatText said(std::string answer) const {
     ChatText text{.text = std::move(answer), .contents = {}};
     if (options_.chat && !options_.parse_special) text.contents = {{0, text.text.size()}};
@@ -54,7 +54,7 @@ class Script {
   const PromptOptions& options_;
 };
 
-/// Where the conversation stands: what the cache has read, and what it still has to.
+/// State of a conversation: its session, and the tokens that are not in the cache yet.
 struct State {
   Session session;
   std::vector<int32_t> pending;
@@ -107,7 +107,7 @@ MultiTurnResult converse(const Model& model, const Tokenizer& tokenizer, const A
     const size_t at = chat.text.find(sample.prompt);
     if (at == std::string::npos) {
       throw Error(ErrorCode::kUnsupported,
-                  "the model's chat template changes the context; use --no-chat");
+                  "the model's chat template changes the context; turn the chat template off");
     }
     const size_t end = sample.prompt.empty() ? 0 : at + sample.prompt.size();
     return std::pair(chat.part(0, end), chat.part(end));
@@ -128,7 +128,7 @@ MultiTurnResult converse(const Model& model, const Tokenizer& tokenizer, const A
     result.timed.answer.turn_tokens.push_back(cached_tokens(state.session.cache()));
     result.kv_bytes = state.session.cache().kept_bytes();
 
-    // A forced history is continued on a copy that has not heard the model's answer.
+    // With a forced answer, the model's own answer is generated on a copy.
     std::optional<Session> side;
     if (!turn.forced_answer.empty()) side = state.session.fork();
     Session& answering = side ? *side : state.session;

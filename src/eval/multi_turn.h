@@ -12,19 +12,19 @@
 
 namespace restkv::eval {
 
-/// What a conversation gave (`Answer::turn_texts`, `turn_tokens`) and cost.
+/// Answers (`Answer::turn_texts`, `turn_tokens`) and cost of a conversation.
 struct MultiTurnResult {
   TimedAnswer timed;
-  size_t read_tokens = 0;  ///< All that entered the cache, the model's own answers included.
+  size_t read_tokens = 0;  ///< Tokens appended to the cache, the model's answers included.
   size_t kv_bytes = 0;     ///< Of the cache after the last turn's prompt.
   double prefill_seconds = 0;
   double compress_seconds = 0;
 };
 
-/// Holds the conversation of `Sample::turns` on one cache: `Sample::prompt` is prefilled and
-/// compressed, then each turn with whatever of the turn before is not in the cache yet; no token is
-/// read twice. With `PromptOptions::chat`, in the model's chat template; else the parts are
-/// separated by blank lines.
+/// Runs the conversation of `Sample::turns` on one cache. `Sample::prompt` is prefilled and
+/// compressed, then each turn together with the pending tokens of the turn before; no token is read
+/// twice. With `PromptOptions::chat` the messages are in the model's chat template; otherwise blank
+/// lines separate them.
 ///
 /// `progress` gets the share of turns done and returns whether to go on. Throws `Error`:
 /// kUnsupported (no chat template, or one that rewrites messages), kInvalidArgument (longer than

@@ -29,8 +29,8 @@ constexpr std::string_view kKeyNouns[] = {
     "magnet",  "maple",  "meadow",  "otter",   "pebble", "pelican", "prism",  "quartz",
     "ribbon",  "saddle", "sparrow", "thimble", "tunnel", "violin",  "walnut", "zeppelin"};
 
-// The wording of RULER's niah template for one key with one value, where its singular rewrites
-// apply to everything but the needle itself.
+// The wording of RULER's niah template for one key with one value. Its singular rewrites apply to
+// everything but the needle.
 constexpr std::string_view kInstruction =
     "A special magic number is hidden within the following text. Make sure to memorize it. I will "
     "quiz you about the number afterwards.\n";
@@ -58,7 +58,7 @@ class NoiseSentences : public Sentences {
   [[nodiscard]] char separator() const override { return '\n'; }
 };
 
-/// The sentences of a text in their order, over and over.
+/// The sentences of a text in order, repeated endlessly.
 class EssaySentences : public Sentences {
  public:
   explicit EssaySentences(std::string_view essay) {
@@ -87,8 +87,8 @@ class EssaySentences : public Sentences {
   std::string next() override { return sentences_[next_++ % sentences_.size()]; }
 
  private:
-  /// Simpler than RULER's Punkt model: "Mr." ends a sentence here. The haystack stays the same
-  /// text; only the places where a needle may stand differ.
+  /// Simpler than RULER's Punkt model: "Mr." ends a sentence here. The haystack is the same text;
+  /// only the possible places of the needle differ.
   static bool ends_sentence(std::string_view word) {
     const size_t last = word.find_last_not_of("\"')]");
     return last != std::string_view::npos &&

@@ -8,7 +8,7 @@
 
 namespace restkv::eval {
 
-/// What the needle is hidden in.
+/// Kinds of text that the needle is hidden in.
 enum class Haystack {
   kStories,  ///< "stories": sentences from a small seeded grammar; varied, needs no file.
   kNoise,    ///< "noise": one repeated line, as in RULER's niah_single_1.
@@ -20,8 +20,8 @@ Haystack haystack_from_name(std::string_view name);
 
 struct NeedleRequest {
   uint64_t seed = 42;
-  double depth = 0.5;           ///< Share of the haystack that stands before the needle, [0, 1].
-  size_t target_tokens = 4000;  ///< Most tokens `NeedlePrompt::prompt()` may have.
+  double depth = 0.5;           ///< Share of the haystack before the needle, [0, 1].
+  size_t target_tokens = 4000;  ///< Limit of tokens of `NeedlePrompt::prompt()`.
   Haystack haystack = Haystack::kStories;
   std::string_view essay = {};  ///< The text of Haystack::kEssay; repeated if it is too short.
 };
@@ -30,9 +30,9 @@ struct NeedleRequest {
 struct NeedlePrompt {
   std::string text;           ///< Instruction, haystack and needle, ending in a newline.
   std::string question;       ///< Asked after the text. A chat template wraps text + question.
-  std::string answer_prefix;  ///< Begins the model's answer: stands after the chat template.
+  std::string answer_prefix;  ///< Beginning of the model's answer, after the chat template.
   std::string answer;         ///< The seven-digit number to find.
-  std::string key;            ///< What the number belongs to: "adjective-noun".
+  std::string key;            ///< The key of the number: "adjective-noun".
   double depth = 0;
   size_t needle_offset = 0;  ///< First byte of the needle sentence in `text`.
   size_t needle_length = 0;  ///< Bytes of the needle sentence.
@@ -52,7 +52,7 @@ using CountTokens = std::function<size_t(std::string_view text)>;
 /// without a sentence in `essay`.
 NeedlePrompt make_needle_prompt(const NeedleRequest& request, const CountTokens& count_tokens);
 
-/// RULER's string match: does `answer` occur in `output`, upper and lower case being equal?
+/// RULER's string match: whether `answer` occurs in `output`, ignoring case.
 bool answer_found(std::string_view output, std::string_view answer);
 
 }  // namespace restkv::eval

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A member of every task, each value once.
+/// The different values of a member of all tasks.
 std::string listed(std::span<const TaskInfo> tasks, std::string TaskInfo::*member) {
   std::vector<std::string_view> values;
   for (const TaskInfo& task : tasks) {

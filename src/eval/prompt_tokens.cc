@@ -11,7 +11,7 @@
 namespace restkv::eval {
 namespace {
 
-/// What a text that was cut may be longer by when it is encoded again.
+/// Number of tokens by which a cut text may grow when it is encoded again.
 constexpr size_t kSlack = 32;
 
 }  // namespace
@@ -47,8 +47,8 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
     return tokenizer.encode(text, sample.add_special);
   };
 
-  // What is counted against the limit: with a chat template the prompt alone, as in LongBench's own
-  // code, otherwise all that the model reads.
+  // The limit applies to the prompt without its chat template, as in LongBench's own code, and
+  // otherwise to all that the model reads.
   const std::string text = chat ? sample.prompt : sample.prompt + sample.answer_prefix;
   const std::vector<int32_t> counted = encode(text);
   const auto shortened = [&](size_t limit) {

@@ -10,7 +10,7 @@ struct RecipeFile {
   std::string_view content;
 };
 
-/// The files of recipes as they were when the program was built, by name.
+/// The recipe files embedded at build time, by name.
 std::span<const RecipeFile> recipe_files();
 
 }  // namespace restkv::eval

@@ -38,7 +38,7 @@ constexpr std::string_view kChecksumBegin = R"(,"checksum":")";
 constexpr size_t kChecksumDigits = 16;
 constexpr size_t kChecksumBytes = kChecksumBegin.size() + kChecksumDigits + 2;  // and "}
 
-/// The object `json` with the checksum of what is there as one more field.
+/// Adds a field with the checksum to the object `json`.
 std::string with_checksum(std::string json) {
   json.pop_back();
   const uint64_t checksum = XXH3_64bits(json.data(), json.size());
@@ -56,7 +56,7 @@ double number(const Json& record, std::string_view name) {
                                        : number_field(record, name);
 }
 
-// Fields that only some answers have.
+// Fields of some kinds of answers.
 
 std::vector<double> numbers(const Json& record, std::string_view name) {
   std::vector<double> result;
@@ -87,7 +87,7 @@ std::vector<std::string> texts(const Json& record, std::string_view name) {
   return record.contains(name) ? texts_field(record, name) : std::vector<std::string>();
 }
 
-/// Only what this kind of answer has.
+/// The fields of this kind of answer.
 Json answer_json(const Answer& answer) {
   Json json = Json::object();
   const bool choices = !answer.log_likelihoods.empty();
@@ -132,7 +132,7 @@ CellResult cell_from(const Json& json) {
   return cell;
 }
 
-/// Where the last complete line of `content` ends.
+/// End of the last complete line of `content`.
 size_t complete_size(std::string_view content) {
   const size_t newline = content.rfind('\n');
   return newline == std::string_view::npos ? 0 : newline + 1;
@@ -199,7 +199,7 @@ std::string differences(const Json& there, const Json& here) {
   return text;
 }
 
-/// The lines of a results file that are complete.
+/// The complete lines of a results file.
 std::vector<SampleResult> complete_results(const fs::path& file, std::string_view content) {
   std::vector<SampleResult> results;
   content = content.substr(0, complete_size(content));
@@ -219,8 +219,8 @@ std::vector<SampleResult> complete_results(const fs::path& file, std::string_vie
   return results;
 }
 
-/// Whether a last line without its end can be what a crash left of a result: its beginning, or
-/// zeros that a file system put where its bytes never arrived.
+/// Whether an incomplete last line can be the rest of a result after a crash: its beginning, or
+/// zeros that a file system left in place of unwritten bytes.
 bool is_torn_result(std::string_view text) {
   constexpr std::string_view kBegin = R"({"task":")";
   const size_t written = std::min(text.find('\0'), text.size());
@@ -279,7 +279,7 @@ SampleResult from_line(std::string_view text) {
   if (line.contains("error")) result.error = text_field(line, "error");
   if (line.contains("reference")) result.reference = line.at("reference").sorted();
   for (const Json& cell : list_field(line, "cells")) result.cells.push_back(cell_from(cell));
-  // Damage to the name of the checksum itself would make a line look like one that has none.
+  // A damaged name of the checksum field would make a line look like one without a checksum.
   constexpr std::array kFields{"task",    "index",         "id",       "length",
                                "depth",   "prompt_tokens", "cut_from", "prefill_seconds",
                                "seconds", "peak_bytes",    "error",    "reference",
@@ -310,14 +310,15 @@ ResultsFile::ResultsFile(const fs::path& path) : path_(path) {
   };
   file_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
   if (!file_) fail(errno);
-  // The system gives the lock back however the process ends.
+  // The system releases the lock when the process ends in any way.
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} is being written by another process; wait for its end, or share "
-                            "the work with --shard",
-                            path.string()));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} is being written by another process; wait for its end, or split the "
+                    "work into shards",
+                    path.string()));
   }
-  // Nothing is cut off before the file is known to hold results.
+  // The file is truncated only after it is known to hold results.
   const std::string content = read_file(path.string());
   const size_t lines = complete_results(path, content).size();
   const size_t size = complete_size(content);
@@ -331,7 +332,7 @@ ResultsFile::ResultsFile(const fs::path& path) : path_(path) {
   if (size < content.size() && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
     fail(errno);
   }
-  // The name of a new file is on the disk only once its folder is.
+  // The name of a new file is on the disk once its folder is synchronised.
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   const Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (directory) ::fsync(directory.get());
@@ -351,7 +352,7 @@ void ResultsFile::append(const SampleResult& result) {
   }
   if (error == 0 && ::fsync(file_.get()) != 0) error = errno;
   if (error == 0) return;
-  // Whether this works or not: a line without its end does not count.
+  // A failure is harmless, because an incomplete line is ignored.
   const bool restored = before >= 0 && ::ftruncate(file_.get(), before) == 0;
   throw Error(ErrorCode::kIo,
               fmt::format("cannot write {}: {}; {}. Free {} bytes or more, then give the same "

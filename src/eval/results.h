@@ -11,13 +11,12 @@
 #include "base/json.h"
 #include "eval/suite.h"
 
-/// The files of a run's folder: run.json says what was asked for, results*.jsonl what came out, one
-/// line per sample. Nothing else is kept, so a run that was killed goes on where its lines end.
-/// Each line ends with a checksum (XXH3) of what stands before it; lines of earlier versions have
-/// none.
+/// The files of a run's folder: run.json holds the settings, results*.jsonl one line per sample.
+/// There is no other state, so a killed run continues after its last line. Each line ends with a
+/// checksum (XXH3) of the text before it; lines of earlier versions have none.
 namespace restkv::eval {
 
-/// What one cell of the grid (a method at a budget) made of a sample.
+/// Result of one cell of the grid (a method at a budget) for a sample.
 struct CellResult {
   std::string cell;
   Answer answer;
@@ -31,43 +30,43 @@ struct CellResult {
 /// One line of a results file.
 struct SampleResult {
   std::string task;
-  size_t index = 0;  ///< Within the task; what a later start goes by.
+  size_t index = 0;  ///< Within the task; a continued run identifies samples by it.
   std::string id;
   std::optional<size_t> length;  ///< As in `Sample`.
   std::optional<double> depth;
   size_t prompt_tokens = 0;
-  size_t cut_from = 0;         ///< Tokens before the middle was cut out; 0: nothing was.
+  size_t cut_from = 0;         ///< Number of tokens before the middle was cut out; 0: not cut.
   double prefill_seconds = 0;  ///< Without compression.
-  double seconds = 0;          ///< All of the sample.
-  size_t peak_bytes = 0;       ///< Largest resident memory of the process up to here.
-  std::string error;           ///< Why there are no cells; empty: all went well.
+  double seconds = 0;          ///< Total of the sample.
+  size_t peak_bytes = 0;       ///< Peak resident memory of the process so far.
+  std::string error;           ///< Reason for missing cells; empty on success.
   Json reference;
   std::vector<CellResult> cells;
-  bool checked = true;  ///< False where it was read from a line that has no checksum.
-  std::string place;    ///< "file:line" where it was read; for messages alone.
+  bool checked = true;  ///< False if it was read from a line without a checksum.
+  std::string place;    ///< "file:line" of its line, for messages.
 };
 
-/// Without a checksum.
+/// The JSON of a line, without a checksum.
 Json to_json(const SampleResult& result);
 /// As a line of a results file, without its end.
 std::string to_line(const SampleResult& result);
-/// Throws `Error` (kInput) with the reason alone: the checksum does not match, something is missing
-/// or of another type.
+/// Throws `Error` (kInput) with the reason alone: the checksum does not match, or a field is
+/// missing or has another type.
 SampleResult from_line(std::string_view text);
 
-/// The lines of one results file, or of all results*.jsonl in a folder; of several lines for the
-/// same sample the first counts. A last line without its end (the process was killed or the disk
-/// was full) is left out. Throws `Error` (kInput) naming file and line of any other bad line.
+/// The lines of one results file, or of all results*.jsonl in a folder. The first of several lines
+/// for a sample counts. An incomplete last line (the process was killed or the disk was full) is
+/// ignored. Throws `Error` (kInput) naming file and line of any other bad line.
 std::vector<SampleResult> read_results(const std::filesystem::path& file_or_folder);
 
-/// A results file that is being written. Removes a torn last line first.
+/// Appends to a results file. Removes an incomplete last line first.
 class ResultsFile {
  public:
-  /// Throws `Error`: kIo if the file cannot be opened, kInvalidArgument if another process has it,
-  /// kInput if it holds anything but results; it is then left as it was.
+  /// Throws `Error` and leaves the file unchanged: kIo if it cannot be opened, kInvalidArgument if
+  /// another process uses it, kInput if it holds anything but results.
   explicit ResultsFile(const std::filesystem::path& path);
-  /// Returns once the line is on the disk. Throws `Error` (kIo) naming the reason; the file then
-  /// ends as it did before.
+  /// Returns when the line is on the disk. Throws `Error` (kIo) naming the reason; the file then
+  /// ends as before.
   void append(const SampleResult& result);
 
  private:
@@ -75,13 +74,13 @@ class ResultsFile {
   Descriptor file_;
 };
 
-/// Makes the folder a run with these settings, or finds that it is one already. `circumstances`
-/// (date, machine) are kept with the settings but may differ. Throws `Error`: kInvalidArgument
-/// naming the settings that differ, kInput (run.json is damaged), kIo.
+/// Creates a run with these settings in the folder, or checks that it is such a run.
+/// `circumstances` (date, machine) are stored with the settings but may differ. Throws `Error`:
+/// kInvalidArgument naming the settings that differ, kInput (run.json is damaged), kIo.
 void open_run(const std::filesystem::path& folder, const Json& settings, const Json& circumstances);
 
-/// {"settings": ..., "circumstances": ...} of a run's folder. Throws `Error` (kInput) if it is
-/// none.
+/// {"settings": ..., "circumstances": ...} of a run's folder. Throws `Error` (kInput) if it is no
+/// run.
 Json read_run(const std::filesystem::path& folder);
 
 }  // namespace restkv::eval

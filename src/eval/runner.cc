@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Of the time that a sample takes, for the progress bar: reading the prompt.
+/// Share of the prefill in the time of a sample, for the progress bar.
 constexpr double kPrefillShare = 0.7;
 
 constexpr std::array<std::pair<std::string_view, ChoiceMode>, 3> kChoiceModes = {
@@ -35,7 +35,7 @@ std::string results_name(const RunOptions& options) {
   return fmt::format("results-{}-of-{}.jsonl", options.shard + 1, options.shards);
 }
 
-/// A file below the data folder is named as there, wherever that folder lies.
+/// A file's path relative to the data folder.
 std::string name_below(const fs::path& file, const fs::path& folder) {
   const fs::path relative = file.lexically_relative(folder);
   const bool below = !relative.empty() && relative != "." && *relative.begin() != "..";
@@ -70,7 +70,7 @@ Json cell_settings(const Cell& cell) {
           {"parameters", std::move(parameters)}};
 }
 
-/// One process's part of the samples, in the order in which they are run.
+/// The samples of one process, in the order of the run.
 struct Item {
   const Task* task;
   size_t index;
@@ -90,7 +90,7 @@ class Runner {
   }
 
   RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
-    // Opened first: two processes with the same share must not both begin.
+    // Opened first, so that two processes with the same shard do not both begin.
     ResultsFile file(options_.folder / results_name(options_));
     RunCount count;
     std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
@@ -129,14 +129,14 @@ class Runner {
  private:
   [[nodiscard]] bool interrupted() const { return hooks_.interrupted && hooks_.interrupted(); }
 
-  /// `part` of the sample at hand is done.
+  /// Shows that `part` of the current sample is done.
   void show(double part, const SampleResult& result) const {
     if (!hooks_.progress) return;
     hooks_.progress((static_cast<double>(finished_) + part) / static_cast<double>(samples_),
                     fmt::format("sample {}/{}, {}", finished_ + 1, samples_, result.task));
   }
 
-  /// Lines of another run, or of an edited one, would count as work that is done.
+  /// Refuses results of another or an edited run, which would count as finished work.
   void require_own(const SampleResult& result, std::span<const std::unique_ptr<Task>> tasks) const {
     const auto refuse = [&](const std::string& what) {
       throw Error(ErrorCode::kInput,
@@ -189,7 +189,7 @@ class Runner {
     return result;
   }
 
-  /// Makes tokens of a text of this size, or more, by `work`.
+  /// Runs `work`, which encodes a text of at least this size.
   void encode(size_t bytes, const std::function<void()>& work) const {
     constexpr size_t kLong = size_t{1} << 20U;  // takes about a second
     if (bytes < kLong || !hooks_.uninterruptible) return work();
@@ -224,7 +224,7 @@ class Runner {
       }
       return;
     }
-    // One prefill serves all cells: each layer is compressed for all of them.
+    // One prefill serves all cells; each layer is compressed for all of them.
     std::vector<CacheRequest> requests(options_.cells.size());
     for (size_t i = 0; i < requests.size(); ++i) {
       requests[i].options = options_.cells[i].options;
@@ -260,7 +260,7 @@ class Runner {
     show(1, result);
   }
 
-  /// Every cell holds its own conversation: what it has kept decides what comes next.
+  /// Every cell has its own conversation, because answers depend on the kept tokens.
   void converse_with_cells(const Task& task, const Sample& sample, SampleResult& result) {
     const auto cells = static_cast<double>(options_.cells.size());
     PromptOptions prompt = options_.prompt;
@@ -304,7 +304,7 @@ class Runner {
   const RunHooks& hooks_;
   Engine engine_;
   Answerer answerer_;
-  size_t samples_ = 0;   // left to do when this process began
+  size_t samples_ = 0;   // unfinished ones at the start of this process
   size_t finished_ = 0;  // of these
 };
 
@@ -372,7 +372,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
 
 RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
                      const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks) {
-  for (const Cell& cell : options.cells) {  // before minutes of work
+  for (const Cell& cell : options.cells) {  // checked before minutes of work
     validate(cell.options, model.config().cache_shape());
   }
   return Runner(model, tokenizer, options, hooks).run(tasks);

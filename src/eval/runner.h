@@ -17,30 +17,30 @@
 #include "restkv/model.h"
 #include "restkv/tokenizer.h"
 
-/// Runs a model over the samples of a suite with every method at every budget, and keeps what came
-/// out in a folder (results.h) that a later start goes on with.
+/// Runs a model over the samples of a suite with every method at every budget. Results are stored
+/// in a folder (results.h) that a later start continues.
 namespace restkv::eval {
 
 /// A method at a budget: a column of every table.
 struct Cell {
   std::string name;    ///< "full", "snapkv:kernel=21@64".
-  std::string method;  ///< As the user wrote it: "snapkv:kernel=21".
+  std::string method;  ///< As given by the user: "snapkv:kernel=21".
   int budget = 0;      ///< 0: all tokens.
   CompressionOptions options;
 };
 
-/// How the choices of kChoose samples are scored: on what cache.
+/// The cache on which choices of kChoose samples are scored.
 enum class ChoiceMode {
-  kCompressed,  ///< On the compressed cache of their context, but for their first tokens: those are
-                ///< predicted by the context's last position, before anything is evicted.
-  kHeldBack,    ///< The same with the context's last token fed to the compressed cache, so that
-                ///< this predicts the first tokens.
-  kJoint,       ///< In one prefill with their context: what the uncompressed model says.
+  kCompressed,  ///< The compressed cache of the context. First tokens are predicted by the
+                ///< context's last position, before the eviction.
+  kHeldBack,    ///< The same, but the context's last token is fed to the compressed cache and
+                ///< predicts the first tokens.
+  kJoint,       ///< None: one prefill with the context, as in the uncompressed model.
 };
 
 /// Modes by name: "compressed", "held-back", "joint".
 std::string_view choice_mode_name(ChoiceMode mode);
-/// Throws `Error` (kInvalidArgument) naming those that there are.
+/// Throws `Error` (kInvalidArgument) listing the known names.
 ChoiceMode find_choice_mode(std::string_view name);
 
 struct RunOptions {
@@ -48,44 +48,43 @@ struct RunOptions {
   std::vector<Cell> cells;
   PromptOptions prompt;
   KvType kv_type = KvType::kF16;
-  SparseOptions sparse;  ///< How prompts are read, whatever the cell.
+  SparseOptions sparse;  ///< Sparse pattern of prompts, for all cells.
   ChoiceMode choices = ChoiceMode::kCompressed;
   size_t shard = 0;  ///< This process takes every `shards`-th sample, from this one on.
   size_t shards = 1;
 };
 
 struct RunHooks {
-  /// Of this process's share, 0 to 1, and what is being done.
+  /// Receives the progress of this process, 0 to 1, and a description of the current work.
   std::function<void(double fraction, const std::string& detail)> progress;
   std::function<bool()> interrupted;
-  /// Called with true before work that cannot be interrupted (a long text becomes tokens) and with
-  /// false after it. The process may end in between: the folder is complete then, too.
+  /// Called with true before work that cannot be interrupted (encoding a long text) and with false
+  /// after it. The process may exit in between; the folder is then complete, too.
   std::function<void(bool)> uninterruptible;
-  std::function<size_t()> peak_bytes;  ///< Largest resident memory of this process so far.
+  std::function<size_t()> peak_bytes;  ///< Peak resident memory of this process so far.
 };
 
-/// What a run did, for a closing line.
+/// Counts of a run, for a closing line.
 struct RunCount {
-  size_t samples = 0;         ///< In this process's share.
-  size_t before = 0;          ///< Of these, finished by an earlier start.
-  size_t unchecked = 0;       ///< Results of this folder that have no checksum.
-  size_t failed = 0;          ///< Of these, recorded as errors (earlier starts included).
-  size_t longest_prompt = 0;  ///< Tokens, of the prompts of this folder that were answered.
+  size_t samples = 0;         ///< Samples of this process.
+  size_t before = 0;          ///< Those finished by an earlier start.
+  size_t unchecked = 0;       ///< Results of this folder without a checksum.
+  size_t failed = 0;          ///< Samples recorded as errors (earlier starts included).
+  size_t longest_prompt = 0;  ///< Tokens of the longest answered prompt of this folder.
 };
 
-/// The settings that decide the results, for run.json and all reports: benchmark, profile, data
+/// The settings that determine the results, for run.json and all reports: benchmark, profile, data
 /// files with SHA-256, model file hash, every cell with all parameters of its method, limits,
-/// decoding, version. `options` must be those that `tasks` were opened with.
+/// decoding, version. `tasks` must have been opened with `options`.
 Json run_settings(const Suite& suite, const SuiteOptions& options,
                   std::span<const std::unique_ptr<Task>> tasks,
                   std::span<const SkippedLine> skipped, const Model& model, const RunOptions& run,
                   std::string_view version);
 
-/// Runs every sample of `tasks` that the folder has no result for. `open_run` must have been
-/// called. A sample that cannot be answered (too long, for instance) is recorded with its error,
-/// and the others go on. Throws `Error`: kInterrupted (the folder is complete up to there), kIo
-/// (nothing that was written is lost), kInvalidArgument (a cell's options, or another process is at
-/// it).
+/// Runs every sample of `tasks` without a result in the folder. `open_run` must have been called. A
+/// sample that cannot be answered (for instance, too long) is recorded with its error, and the run
+/// continues. Throws `Error`: kInterrupted (the folder is complete up to that sample), kIo (written
+/// results are not lost), kInvalidArgument (options of a cell, or another process uses the folder).
 RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
                      const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks);
 

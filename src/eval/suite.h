@@ -15,9 +15,9 @@
 #include "restkv/sampler.h"
 #include "restkv/tokenizer.h"
 
-/// Benchmarks: a suite (LongBench) has tasks (hotpotqa), a task has samples, a sample is one prompt
-/// and what is wanted after it. Suites know texts and metrics and nothing of models; the runner
-/// knows models and nothing of benchmarks.
+/// Benchmarks: a suite (LongBench) has tasks (hotpotqa), a task has samples, and a sample is a
+/// prompt with the expected answer. Suites know texts and metrics, but no models; the runner knows
+/// models, but no benchmarks.
 namespace restkv::eval {
 
 enum class SampleMode {
@@ -26,14 +26,14 @@ enum class SampleMode {
   kContinue,  ///< The loss of given tokens after the prompt (teacher forcing).
 };
 
-/// One turn of a conversation that is held on one cache: the message is added to what the cache has
-/// kept of the turns before, compressed with it, and answered; nothing is ever read again.
+/// One turn of a conversation on one cache: the message is appended to the compressed cache of
+/// earlier turns, compressed with it, and answered. No token is read twice.
 struct Turn {
   std::string prompt;              ///< The user's message.
-  std::string answer_prefix = {};  ///< Begins the answer, after the chat template.
-  /// What the later turns see as the whole answer, prefix included; "": what the model said.
+  std::string answer_prefix = {};  ///< Beginning of the answer, after the chat template.
+  /// The whole answer that later turns see, prefix included; "": the model's own answer.
   std::string forced_answer = {};
-  /// Once answered, the conversation goes back to where it was before this turn.
+  /// After the answer the conversation returns to its state before this turn.
   bool undone = false;
 };
 
@@ -41,37 +41,38 @@ struct Sample {
   std::string id;  ///< Unique within the task and the same in every run.
   SampleMode mode = SampleMode::kGenerate;
 
-  std::string prompt;           ///< The text; a chat template, if wanted, goes around it.
-  std::string answer_prefix;    ///< Begins the answer: after prompt and chat template.
-  std::vector<int32_t> tokens;  ///< Where not empty: the whole prompt, used as it is.
+  std::string prompt;           ///< The text, without chat template.
+  std::string answer_prefix;    ///< Beginning of the answer, after prompt and chat template.
+  std::vector<int32_t> tokens;  ///< If not empty: the whole prompt, used unchanged.
   bool always_raw = false;      ///< Never in a chat template (few-shot and code tasks).
-  bool add_special = true;      ///< Begin-of-text and the like, as the model wants them.
-  /// The text may hold a template written by hand: its control tokens survive a cut of its middle.
+  bool add_special = true;      ///< Adds begin-of-text if the model uses it.
+  /// The text may contain a chat template: its control tokens survive a cut of its middle.
   bool keep_control_tokens = false;
 
-  // What reports group samples by, where the suite has a choice.
-  std::optional<size_t> length;  ///< Wanted length of the prompt in tokens.
-  std::optional<double> depth;   ///< Where the needle stands, 0 (start of the text) to 1 (end).
+  // Groups of samples in reports:
+  std::optional<size_t> length;  ///< Nominal length of the prompt in tokens.
+  std::optional<double> depth;   ///< Place of the needle, 0 (start of the text) to 1 (end).
 
   // kGenerate
   size_t max_new_tokens = 0;
   size_t min_new_tokens = 1;           ///< An end token is not allowed earlier.
   std::vector<std::string> stops;      ///< The text ends before the first of these.
   bool stop_at_newline_token = false;  ///< Ends at the last token of the encoding of "\n".
-  SamplingOptions sampling;            ///< Greedy, if nothing else is said.
-  size_t draws = 1;                    ///< Texts wanted; draw i has the seed `sampling.seed` + i.
+  SamplingOptions sampling;            ///< Greedy by default.
+  size_t draws = 1;  ///< Number of texts; draw i has the seed `sampling.seed` + i.
 
   std::vector<std::string> choices;   ///< kChoose: continuations with their delimiter.
   std::vector<int32_t> continuation;  ///< kContinue.
 
-  /// kGenerate: a conversation, each turn answered like a prompt. `prompt` is then the beginning of
-  /// the first message, prefilled and compressed on its own before the first turn; may be empty.
+  /// kGenerate: a conversation, with each turn answered like a prompt. `prompt` is then the
+  /// beginning of the first message, prefilled and compressed before the first turn; it may be
+  /// empty.
   std::vector<Turn> turns;
 
-  Json reference;  ///< What the task's metric compares with; stands in result lines.
+  Json reference;  ///< Reference for the task's metric; stored in result lines.
 };
 
-/// What a model made of a sample.
+/// A model's answer to a sample.
 struct Answer {
   std::string text;                     ///< kGenerate: the first draw; valid UTF-8, not stripped.
   std::vector<std::string> more_texts;  ///< kGenerate: the other draws.
@@ -80,10 +81,10 @@ struct Answer {
   std::vector<double> token_losses;     ///< kContinue: -log p of each token.
 
   std::vector<std::string> turn_texts;  ///< Sample::turns: one per turn, without its prefix.
-  std::vector<size_t> turn_tokens;      ///< Tokens held per layer and head when a turn is answered.
+  std::vector<size_t> turn_tokens;      ///< Cached tokens per layer and head at each answer.
 };
 
-/// Named figures in the order in which reports show them; the first is the task's main metric.
+/// Named figures in the order of reports; the first is the task's main metric.
 using Scores = std::vector<std::pair<std::string, double>>;
 
 class Task {
@@ -92,23 +93,22 @@ class Task {
   [[nodiscard]] virtual std::string name() const = 0;
   [[nodiscard]] virtual std::string category() const = 0;
   [[nodiscard]] virtual size_t size() const = 0;
-  /// What a report must say beside the figures: project-defined, incomplete isolation, ...
+  /// Notes for reports: project-defined, incomplete isolation, ...
   [[nodiscard]] virtual std::vector<std::string> notes() const { return {}; }
-  /// Sample `index`; the same one for the same options, on every platform.
+  /// Sample `index`. The same options give the same sample on every platform.
   [[nodiscard]] virtual Sample sample(size_t index) const = 0;
   /// Figures of one answer, each usually 0 to 1. `Suite::summarize` gets those of all samples, also
-  /// from a file of results, so they must hold all that it needs.
+  /// from a results file, so they must be sufficient for it.
   [[nodiscard]] virtual Scores score(const Sample& sample, const Answer& answer) const = 0;
   /// Whether a smaller main metric is better (perplexity).
   [[nodiscard]] virtual bool lower_is_better() const { return false; }
-  /// Samples of the published data set; fewer make the results those of a subset. 0: none is
-  /// published.
+  /// Number of samples of the published data set, to mark results of a subset. 0: none published.
   [[nodiscard]] virtual size_t published_size() const { return 0; }
-  /// The data files that samples are made from; reports name them with their SHA-256.
+  /// The data files of the samples; reports name them with their SHA-256.
   [[nodiscard]] virtual std::vector<std::filesystem::path> files() const { return {}; }
 };
 
-/// A line of a data file that was left out, for the report.
+/// A skipped line of a data file, for the report.
 struct SkippedLine {
   std::filesystem::path file;
   size_t line = 0;
@@ -123,27 +123,27 @@ struct SuiteOptions {
   size_t limit = 0;                ///< Samples per task; 0: all.
   uint64_t seed = 42;
   std::string profile;  ///< "official", "restkv"; empty: the suite's default.
-  size_t context = 0;   ///< Tokens that the model holds.
-  /// Tokens of a prompt of a wanted length that are left free, for the chat template around it.
+  size_t context = 0;   ///< The model's context in tokens.
+  /// Tokens of the nominal prompt length that are reserved for the chat template.
   size_t reserved = 0;
 
   bool allow_code_execution = false;  ///< Code written by the model may be run (in a sandbox).
-  bool reduced_sandbox = false;       ///< Also where the machine does not permit the whole sandbox.
-  size_t shots = 0;       ///< Solved questions before each one, in suites of multiple choice.
-  size_t draws = 1;       ///< Texts per sample, where a suite makes use of several.
+  bool reduced_sandbox = false;       ///< Also if the machine does not support the whole sandbox.
+  size_t shots = 0;       ///< Solved examples before each question, in suites of multiple choice.
+  size_t draws = 1;       ///< Texts per sample, in suites that use several.
   float temperature = 0;  ///< 0: greedy; suites that draw several texts need more.
 };
 
-/// What `restkv eval --list` says of a task.
+/// Description of a task.
 struct TaskInfo {
   std::string name;
   std::string category;
   std::string metric;
   std::string file;    ///< Below the data folder, with the suite's own names; "": generated.
-  std::string source;  ///< Where the file is to be had.
-  /// Names that the file has elsewhere; one of them will do.
+  std::string source;  ///< Where to get the file.
+  /// Alternative names of the file.
   std::vector<std::string> other_files = {};
-  bool generated_if_missing = false;  ///< The program makes records of its own instead.
+  bool generated_if_missing = false;  ///< Records are generated if the file is missing.
 };
 
 struct Suite {
@@ -157,15 +157,15 @@ struct Suite {
   /// Figures of one task from those of its samples; null: `mean_scores`. Reports call it without
   /// the suite's data.
   Scores (*summarize)(std::string_view task, std::span<const Scores> samples) = nullptr;
-  /// What reports must say (which variant of a metric, for instance).
+  /// Remark for reports, for instance the variant of a metric.
   std::string_view remark = {};
   bool multiple_choice = false;  ///< All its samples are kChoose.
   bool scores_tokens = false;    ///< All its samples are kContinue.
   bool takes_file = false;       ///< `SuiteOptions::data` may be a file instead of a folder.
-  bool runs_code = false;        ///< Its scores come from running what the model wrote.
+  bool runs_code = false;        ///< Its scores come from running the model's code.
   bool has_lengths = false;      ///< Reads `SuiteOptions::lengths`.
   bool draws_texts = false;      ///< Reads `draws` and `temperature`.
-  bool draws_samples = false;    ///< Reads `seed`; suites of multiple choice do where `shots` > 0.
+  bool draws_samples = false;    ///< Reads `seed`; suites of multiple choice do if `shots` > 0.
 };
 
 /// The mean of each figure times 100.

@@ -11,7 +11,7 @@
 namespace restkv::eval {
 namespace {
 
-// Okabe and Ito's colours, which colour-blind readers can tell apart; after them, dashes.
+// Okabe and Ito's colours, which colour-blind readers can distinguish; further lines are dashed.
 constexpr size_t kColours = 7;
 
 constexpr double kLeft = 66;
@@ -32,8 +32,8 @@ double round_step(double range) {
   return 10 * power;
 }
 
-/// The y axis: its values with a line, and where values lie between the lowest (0) and the highest
-/// of them (1).
+/// The y axis: values with grid lines, and the map of values to [0, 1] between the lowest and the
+/// highest of them.
 struct Axis {
   bool logarithmic;
   std::vector<double> ticks;

@@ -9,7 +9,7 @@ namespace restkv::eval {
 
 struct Series {
   std::string name;
-  std::vector<double> values;  ///< Like the x axis; NaN where there is none.
+  std::vector<double> values;  ///< One per x value; NaN if missing.
 };
 
 /// Curves over a list of names or numbers, evenly spaced.
@@ -17,11 +17,11 @@ struct LineChart {
   std::string title, subtitle, x_label;
   std::vector<std::string> x;
   std::vector<Series> series;
-  Series full;               ///< A reference, drawn with dots; no name: none.
+  Series full;               ///< A reference, drawn with dots; none without a name.
   bool logarithmic = false;  ///< The y axis; values must then be above 0.
 };
 
-/// Looks that the pictures of reports share, for light and dark mode.
+/// Common style of the figures of reports, for light and dark mode.
 inline constexpr std::string_view kChartStyle = R"(
 text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#1f2328}
 .title{font-size:19px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}.small{font-size:11px}

@@ -17,8 +17,8 @@ namespace {
 constexpr double kWidth = 1200;
 constexpr double kMargin = 24;
 
-// Blue against orange, strong against pale: readable in every form of colour blindness and in
-// grey. The classes of both figures share one sheet, since an HTML page merges the sheets anyway.
+// Blue against orange and strong against pale can be read with every form of colour blindness and
+// in grey. Both figures share one style sheet, because an HTML page merges the sheets.
 constexpr std::string_view kStyle = R"(
 text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;font-size:13px;fill:#1f2328}
 .title{font-size:20px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}
@@ -47,7 +47,7 @@ text{fill:#e6edf3}.muted{fill:#9da7b3}
 constexpr double kCellHeight = 30;
 constexpr double kDepthLabels = 84;  // left of the first panel of a line
 
-/// One square of the heat map: colour and, for those who do not see it, a sign.
+/// One square of the heat map: a colour and, for readers who do not see it, a sign.
 void draw_tally(Svg& svg, double x, double y, double width, const Tally& tally,
                 std::string_view tooltip) {
   const std::string_view colour = tally.total == 0 ? "absent"
@@ -67,7 +67,7 @@ void draw_tally(Svg& svg, double x, double y, double width, const Tally& tally,
   }
 }
 
-/// What the models of one square said.
+/// The outputs of one square.
 std::string outputs_text(const NeedleReport& report, const NeedleRow& row, double depth) {
   std::string text =
       fmt::format("{}, {} kept, depth {}", row.method, budget_text(row.budget), percent(depth));
@@ -87,7 +87,7 @@ std::string depth_label(double depth) {
 
 constexpr double kMapLeft = 92;
 constexpr size_t kMapPixels = 1060;
-constexpr size_t kMapHeight = 240;  // aimed at; rows are whole pixels
+constexpr size_t kMapHeight = 240;  // approximate; rows are whole pixels
 constexpr size_t kShades = 4;
 constexpr double kLayerGap = 1;
 
@@ -212,8 +212,8 @@ void draw_map(Svg& svg, const KeptMap& map, double top) {
   svg.text(std::clamp(needle + needle_width / 2, kMapLeft + 22, kMapLeft + bins.width() - 22),
            top - 10, "needle", "needle-text middle");
 
-  // One path per shade, each run of bins one stroke as high as a row: a tenth of the bytes that
-  // rectangles would take.
+  // One path per shade, with a stroke as high as a row for each run of bins: this takes a tenth of
+  // the bytes of rectangles.
   std::array<std::string, kShades> strokes;
   double y = top;
   double labelled = -1000;
@@ -261,7 +261,7 @@ std::string heatmap_svg(const NeedleReport& report) {
   constexpr double kPanelHeading = 26;  // "128 tokens" above the squares
   constexpr double kFirstPanel = 118;   // below title and legend
 
-  // Panels are runs of equal budget; they flow like words into lines of the picture's width.
+  // Panels are runs of equal budget; they wrap into lines of the figure's width.
   struct Panel {
     size_t begin, end;
     double width, x, line;
@@ -274,7 +274,7 @@ std::string heatmap_svg(const NeedleReport& report) {
     ++panels.back().end;
   }
   const double left = kMargin + kDepthLabels;
-  // Squares as wide as they can be with all panels side by side, but wide enough for "3/5".
+  // Squares are as wide as possible with all panels side by side, and wide enough for "3/5".
   double cell = 64;
   const auto total_width = [&] {
     double width = -kGap;

@@ -137,7 +137,7 @@ std::string json(const NeedleReport& report) {
                     {"maps", std::move(maps)},
                     {"example_prompt", report.example_prompt},
                     {"example_needle", report.example_needle}};
-  // A model may stop in the middle of a character.
+  // A model may stop within a character.
   return all.dump() + '\n';
 }
 

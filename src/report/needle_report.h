@@ -11,17 +11,17 @@ namespace restkv::eval {
 struct NeedleCell {
   std::string method;
   int budget = 0;      ///< Tokens kept per layer and KV head; 0 means all (the full cache).
-  double depth = 0;    ///< Where the needle stands, 0 (start of the text) to 1 (end).
-  bool found = false;  ///< Did `output` contain `answer`?
-  std::string answer;  ///< What should have been said.
-  std::string output;  ///< What the model said.
+  double depth = 0;    ///< Place of the needle, 0 (start of the text) to 1 (end).
+  bool found = false;  ///< Whether `output` contains `answer`.
+  std::string answer;  ///< The expected answer.
+  std::string output;  ///< The model's answer.
   double kv_mib = 0;   ///< Key/value cache after prefill, in MiB.
   double prefill_seconds = 0;
   double compress_seconds = 0;
   double decode_tokens_per_second = 0;
 };
 
-/// Which prompt tokens one method kept.
+/// Prompt tokens that a method kept.
 struct KeptMap {
   std::string method;
   int budget = 0;
@@ -31,9 +31,9 @@ struct KeptMap {
   std::vector<std::vector<std::vector<int32_t>>> keep;  ///< [layer][cache head]: ascending.
 };
 
-/// Everything the report shows. Cells are grouped by budget, smallest first, the full cache (budget
-/// 0) before all; methods keep the order in which they first appear. Several cells of the same
-/// method, budget and depth (other seeds) are counted together.
+/// Contents of the report. Cells are grouped by budget in ascending order, with the full cache
+/// (budget 0) first; methods are in the order of their first appearance. Cells of the same method,
+/// budget and depth (with different seeds) are counted together.
 struct NeedleReport {
   std::string model;
   std::string machine;  ///< CPU and number of threads.
@@ -41,17 +41,17 @@ struct NeedleReport {
   std::vector<NeedleCell> cells;
   std::vector<KeptMap> maps;
   std::string example_prompt;
-  std::string example_needle;  ///< Highlighted where it stands in `example_prompt`.
+  std::string example_needle;  ///< Highlighted in `example_prompt`.
 };
 
 /// Aligned plain text for a terminal: one row per method and budget.
 std::string table(const NeedleReport& report);
 
-/// Panels (one per budget) of depth x method: was the needle found?
+/// Panels (one per budget) of depth x method that show whether the needle was found.
 std::string heatmap_svg(const NeedleReport& report);
 
-/// For each of `maps`, tokens (columns) kept by each layer and head (rows). Throws
-/// Error(kInvalidArgument) if a position or the needle lies outside the prompt.
+/// For each of `maps`, tokens (columns) kept by each layer and head (rows). Throws `Error`
+/// (kInvalidArgument) if a position or the needle is outside the prompt.
 std::string kept_map_svg(const NeedleReport& report);
 
 /// Table with one column per depth.

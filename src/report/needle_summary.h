@@ -9,7 +9,7 @@
 
 namespace restkv::eval {
 
-/// How many needles were found.
+/// Count of found needles.
 struct Tally {
   size_t found = 0;
   size_t total = 0;
@@ -20,7 +20,7 @@ struct Tally {
   [[nodiscard]] std::string mark() const;  ///< A tick, a cross, "3/5", or empty without prompts.
 };
 
-/// One method at one budget: sums over its cells, means of what was measured.
+/// One method at one budget: counts over its cells, and means of the measurements.
 struct NeedleRow {
   std::string method;
   int budget = 0;
@@ -39,7 +39,7 @@ struct NeedleSummary {
 
 NeedleSummary summarize(const NeedleReport& report);
 
-/// A row for each of the summary's; a column for each depth if wanted.
+/// A table with a row for each row of the summary and, with `with_depths`, a column for each depth.
 Table needle_table(const NeedleSummary& summary, bool with_depths);
 
 /// "64 tokens", or "all tokens" for budget 0.

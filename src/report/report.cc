@@ -12,7 +12,7 @@
 namespace restkv::eval {
 namespace {
 
-/// Everything of a run that is a table, in reading order.
+/// All tables of a run, in reading order.
 std::vector<Table> all_tables(const RunReport& report) {
   std::vector<Table> list = score_tables(report);
   const auto add = [&](std::vector<Table> more) {

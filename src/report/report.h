@@ -13,8 +13,8 @@
 #include "eval/results.h"
 #include "eval/suite.h"
 
-/// What runs have shown: tables, pictures and figures for other programs. Reports are made from the
-/// runs' folders alone, without model or data.
+/// Reports of runs: tables, figures and data for other programs. They are made from the runs'
+/// folders alone, without model or data.
 namespace restkv::eval {
 
 /// One run: the folders (usually one, several for shards) and all their results.
@@ -32,7 +32,7 @@ std::vector<Run> load_runs(std::span<const std::filesystem::path> folders);
 /// One task, or the samples of one length of it, under one method and budget.
 struct ReportCell {
   Scores figures;                      ///< Of the task; the first is its main metric.
-  std::optional<Interval> difference;  ///< Main metric less that of the full cache.
+  std::optional<Interval> difference;  ///< Main metric minus that of the full cache.
 };
 
 struct ReportRow {
@@ -43,8 +43,8 @@ struct ReportRow {
   bool subset = false;
   size_t samples = 0;             ///< Answered.
   size_t failed = 0;              ///< Recorded as errors.
-  size_t cut = 0;                 ///< Whose prompts lost their middle.
-  size_t longest_cut = 0;         ///< What the longest of these was cut to, in tokens.
+  size_t cut = 0;                 ///< Samples whose prompts lost their middle.
+  size_t longest_cut = 0;         ///< Tokens of the longest of them after the cut.
   std::vector<ReportCell> cells;  ///< Like `RunReport::columns`; empty if `samples` is 0.
 };
 
@@ -96,7 +96,7 @@ struct RunReport {
   size_t peak_bytes = 0;
 
   [[nodiscard]] std::string title() const;
-  /// What the run's recipe asks; empty without one.
+  /// The question of the run's recipe; empty without one.
   [[nodiscard]] std::string question() const;
   [[nodiscard]] std::string model() const;
   /// Whether a smaller figure is better in all rows.
@@ -105,20 +105,21 @@ struct RunReport {
 
 RunReport report_of(const Run& run);
 
-/// The columns that are best in each row of a table among those with the same budget: what tables
-/// mark. `figures` are like `columns`; NaN is never best, nor is what beats no other method.
+/// Whether each column is the best one of its budget in a row of a table; tables mark these.
+/// `figures` has one value per column. NaN is never best, nor is a value that beats no other
+/// method.
 std::vector<bool> best_of_budgets(std::span<const ReportColumn> columns,
                                   std::span<const double> figures, bool lower_is_better);
 
-/// A picture of a run, by the name of its file (without folder).
+/// A figure of a run with its file name (without folder).
 struct Picture {
   std::string file;
   std::string caption;
   std::string svg;
 };
 
-/// Score by budget, and where there is more than one: by length, and by length and depth.
-/// `prefix` begins the files' names.
+/// Figures of the score by budget and, if there are several, by length and by length and depth.
+/// `prefix` is the beginning of the file names.
 std::vector<Picture> pictures(const RunReport& report, const std::string& prefix);
 
 /// Tables as text for a terminal: the main metric of every task, method and budget.

@@ -19,10 +19,10 @@ namespace fs = std::filesystem;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// Where a task's figure is not a mean, every resample needs it anew.
+/// Number of resamples for tasks whose figure is not a mean and is computed for every resample.
 constexpr size_t kSlowResamples = 500;
 
-/// Samples of one row, and for each column their scores.
+/// Samples of one row, with their scores for each column.
 struct RowSamples {
   size_t count = 0;
   size_t failed = 0;
@@ -31,8 +31,8 @@ struct RowSamples {
   std::vector<std::vector<Scores>> scores;  // [column][sample]
 };
 
-/// Throws `Error` (kInput) naming the first field that reports need and that is not as
-/// `run_settings` writes it.
+/// Throws `Error` (kInput) naming the first field needed by reports that is not in the format of
+/// `run_settings`.
 void check_settings(const Json& settings) {
   for (const char* name :
        {"version", "benchmark", "profile", "remark", "decoding", "choices", "kv_type"}) {
@@ -94,7 +94,7 @@ std::vector<std::string> names_of(const Scores& scores) {
 
 double main_figure(const Scores& scores) { return scores.empty() ? kNaN : scores.front().second; }
 
-/// What the suite makes of a task's samples, also of a suite that this program does not have.
+/// The summary function of a suite, or a default for a suite that this program does not have.
 std::function<Scores(std::string_view, std::span<const Scores>)> summarizer(
     std::string_view benchmark) {
   for (const Suite& suite : suites()) {
@@ -170,7 +170,7 @@ class Summary {
     }
   }
 
-  /// Results of no task of the run would be left out without a word.
+  /// Refuses results of unknown tasks, which would otherwise be dropped silently.
   void check_tasks() const {
     std::set<std::string> names;
     for (const auto& task : run_.settings.at("tasks")) names.insert(task.at("name").text());
@@ -245,7 +245,7 @@ class Summary {
       return;
     }
     row.cells.resize(report_.columns.size());
-    // Of a task whose figure is a mean, the samples' own figures; else empty.
+    // The samples' figures of a task whose figure is a mean; otherwise empty.
     std::vector<std::vector<double>> means(row.cells.size());
     bool plain = true;
     for (size_t c = 0; c < row.cells.size(); ++c) {
@@ -285,7 +285,7 @@ class Summary {
                      {.resamples = kSlowResamples});
   }
 
-  /// Past the last column if there is none.
+  /// Index of the full cache, or the number of columns if there is none.
   [[nodiscard]] size_t full_column() const {
     const auto full = std::ranges::find(report_.columns, 0, &ReportColumn::budget);
     return static_cast<size_t>(full - report_.columns.begin());
@@ -331,7 +331,7 @@ class Summary {
       mean_of_column.figure = mean_over(
           strata, [&](size_t row) { return main_figure(report_.rows[row].cells[c].figures); });
       if (c == full || full >= report_.columns.size() || !plain) continue;
-      // Samples are drawn within their rows: every row keeps its weight.
+      // Samples are drawn within their rows, so that every row keeps its weight.
       mean_of_column.difference = bootstrap(
           mean_over(strata,
                     [&](size_t row) { return mean(means_[row][c]) - mean(means_[row][full]); }),
@@ -363,7 +363,7 @@ class Summary {
     return strata.empty() ? kNaN : sum / static_cast<double>(strata.size());
   }
 
-  /// "20000 tokens, cut to 8032" where no prompt may be as long as that.
+  /// "20000 tokens, cut to 8032" if prompts cannot have this length.
   [[nodiscard]] std::string name_of_length(const std::optional<size_t>& length,
                                            const std::vector<size_t>& rows) const {
     if (!length) return "";
@@ -402,7 +402,7 @@ class Summary {
   void add_heat_map() {
     std::set<size_t> lengths;
     std::set<double> depths;
-    // By length and depth, and within these by column.
+    // Grouped by length and depth, then by column.
     std::map<std::pair<size_t, double>, std::vector<std::vector<Scores>>> cells;
     std::string task;
     for (const SampleResult& result : run_.results) {

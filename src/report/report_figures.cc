@@ -153,7 +153,7 @@ std::string heat_map_svg(const RunReport& report) {
       if (std::isfinite(figure)) most = std::max(most, figure);
     }
   }
-  if (most <= 100) most = 100;  // scores; the scale is then the same in every report
+  if (most <= 100) most = 100;  // scores have the same scale in every report
 
   Svg svg(kWidth, height, fmt::format("{}: score by length and depth", report.title()),
           heat_map_style());

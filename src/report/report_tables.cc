@@ -37,7 +37,7 @@ std::vector<size_t> by_budget(const RunReport& report) {
   return order;
 }
 
-/// Something that is shown in one column of a table, for each column of the report.
+/// A column of a table, with a value for each column of the report.
 struct Measured {
   std::string header;
   bool lower_is_better = false;
@@ -108,7 +108,7 @@ Table interval_table(const RunReport& report, std::string title,
     row.push_back({report.columns[c].method});
     for (const Measured& column : columns) {
       const auto& difference = column.differences[c];
-      // Marked where the interval leaves out zero.
+      // Marked if the interval excludes zero.
       const bool clear = difference && (difference->low > 0 || difference->high < 0);
       row.push_back({interval_text(difference), clear});
     }

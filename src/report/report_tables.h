@@ -10,7 +10,7 @@
 /// The tables of a report.
 namespace restkv::eval {
 
-/// What a run was: settings in two columns.
+/// The settings of a run in two columns.
 Table settings_table(const RunReport& report);
 /// Main metric by method and budget (rows) and task (columns), one table per length; then means of
 /// categories and lengths, where there are several.
@@ -20,7 +20,7 @@ std::vector<Table> difference_tables(const RunReport& report);
 Table cost_table(const RunReport& report);
 Table task_table(const RunReport& report);
 Table parameter_table(const RunReport& report);
-/// What a reader must know before the figures: subsets, failures, missing samples, cut prompts.
+/// Warnings before the figures: subsets, failures, missing samples, cut prompts.
 std::vector<std::string> warnings(const RunReport& report);
 /// Suites that none of the reports has run, in one sentence; empty if all were run.
 std::string missing_suites(std::span<const RunReport> reports);

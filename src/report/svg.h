@@ -9,14 +9,14 @@ namespace restkv::eval {
 /// become entities; what is not `printable` becomes U+FFFD.
 std::string escape(std::string_view text);
 
-/// Collects the elements of one picture. Lengths are in pixels, y points down; looks come from the
-/// CSS classes of `style`, so that a picture can follow the reader's light or dark mode.
+/// Collects the elements of one figure. Lengths are in pixels, y points down. The CSS classes of
+/// `style` define colours, so that a figure follows the reader's light or dark mode.
 class Svg {
  public:
-  /// `title` is what a screen reader says instead of the picture.
+  /// `title` is the description for screen readers.
   Svg(double width, double height, std::string_view title, std::string_view style);
 
-  /// `tooltip`, if any, appears when the mouse rests on the rectangle.
+  /// `tooltip`, if not empty, appears when the mouse is over the rectangle.
   void rect(double x, double y, double width, double height, std::string_view css_class,
             std::string_view tooltip = {});
   void line(double x1, double y1, double x2, double y2, std::string_view css_class);

@@ -84,7 +84,7 @@ std::string table_text(const Table& table) {
 std::string table_html(const Table& table) {
   constexpr size_t kLong = 60;
   std::string text = "<div class=\"wide\"><table>\n<tr>";
-  // Names to the left; long texts wrap instead of widening the table.
+  // Names are aligned to the left; long texts wrap instead of widening the table.
   const auto attributes = [&](size_t i, size_t length) {
     std::string classes = i < table.labels ? "name" : "";
     if (length > kLong) classes += classes.empty() ? "long" : " long";

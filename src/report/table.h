@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-/// Tables that become plain text, Markdown or HTML.
+/// Tables with output as plain text, Markdown and HTML.
 namespace restkv::eval {
 
 struct TableCell {
@@ -21,17 +21,18 @@ struct Table {
   size_t labels = 1;
   std::vector<std::string> header;
   std::vector<std::vector<TableCell>> rows;
-  /// Where this column changes, a group of rows begins.
+  /// A change in this column starts a group of rows.
   std::optional<size_t> grouped_by = std::nullopt;
 };
 
-/// Columns of equal width for a terminal, names to the left, figures to the right.
+/// Aligned columns for a terminal: names to the left, figures to the right.
 std::string table_text(const Table& table);
 std::string table_markdown(const Table& table);
 std::string table_html(const Table& table);
 
-/// `text` on one line with every character escaped that Markdown could take for markup: names come
-/// from files, and one like "[a](javascript:b)" must not become a link.
+/// `text` on one line with all possible Markdown markup escaped. Names come from files, and one
+/// like
+/// "[a](javascript:b)" must not become a link.
 std::string markdown_text(std::string_view text);
 
 }  // namespace restkv::eval

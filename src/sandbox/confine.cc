@@ -20,8 +20,8 @@
 namespace restkv::eval {
 namespace {
 
-// System calls by number: the C library's wrappers of some (setresuid, for one) talk to the other
-// threads first, of which this process has none but remembers many.
+// System calls are made by number: some wrappers of the C library (setresuid, for instance) first
+// contact other threads, which this process has recorded but does not have.
 
 constexpr unsigned long kDetach = 2;  // MNT_DETACH
 
@@ -73,8 +73,8 @@ void become_nobody(const Steps& step) {
   step(syscall(SYS_setresuid, kNobody, kNobody, kNobody), "setresuid");
 }
 
-/// Starting a program gives root, unlike others, all capabilities of this set. Whether it may be
-/// changed does not matter for others.
+/// Executing a program gives root all capabilities of this set, so they are dropped. For other
+/// users a failure is harmless.
 void drop_capabilities() {
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
     prctl(PR_CAPBSET_DROP, capability);
@@ -96,7 +96,7 @@ void set_limits(const Steps& step, const SandboxLimits& limits) {
   limit(step, RLIMIT_AS, limits.memory_bytes, "RLIMIT_AS");
 }
 
-/// The same files as in the tree of `make_root`, by the same names, whether there is one or not.
+/// Permits the files of the tree of `make_root` by the same names, also without such a tree.
 void lock_files(const Steps& step, const Confinement& c) {
   const int rules = make_landlock_rules(c.landlock);
   step(rules, "landlock_create_ruleset");

@@ -9,22 +9,22 @@
 #include "sandbox/landlock.h"
 #include "sandbox/sandbox.h"
 
-/// The inside of the sandbox: what a new process does to itself before it becomes Python.
+/// Confinement of a new process before it executes Python.
 namespace restkv::eval {
 
 /// A part of the new file tree.
 struct RootEntry {
   enum class Kind { kFolder, kDevice, kLink };
   Kind kind;
-  std::string source;  ///< kFolder, kDevice: the path outside; kLink: what the link says.
+  std::string source;  ///< kFolder, kDevice: the path outside; kLink: the link's text.
   std::string target;  ///< Relative to the new root.
 };
 
-/// Everything a confined process needs, made before it is: it is a copy of one thread of a program
-/// with many, so whatever takes a lock (also malloc) might never return.
+/// Data of a confined process, prepared before the fork. The process is a copy of one thread of a
+/// program with many threads, so functions that take a lock (even malloc) might never return.
 struct Confinement {
   SandboxLayers layers;
-  bool drop_root = false;  ///< Started by root: become kNobody.
+  bool drop_root = false;  ///< Started by root: switch to kNobody.
   SandboxLimits limits;
   std::vector<RootEntry> root;
   std::string tmpfs_options;
@@ -33,7 +33,7 @@ struct Confinement {
   const char* const* arguments = nullptr;  ///< Of Python, from its path to the null pointer.
 };
 
-/// Confines the calling process and becomes Python. Tells `control` which step fails, if one does.
+/// Confines the calling process and executes Python. Reports a failed step to `control`.
 /// Async-signal-safe.
 [[noreturn]] void confine(const Confinement& confinement, int control);
 

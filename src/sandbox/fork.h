@@ -12,11 +12,11 @@ namespace restkv::eval {
 
 struct NewProcess {
   pid_t pid = -1;   ///< 0: this is it.
-  int handle = -1;  ///< A descriptor that becomes readable when it ends.
+  int handle = -1;  ///< A descriptor that becomes readable when the process ends.
 };
 
-/// Like `fork`, with more flags of clone. The C library does not hear of it, which is all right for
-/// processes that only make system calls.
+/// Like `fork`, with more flags of clone. It bypasses the C library, which is correct for processes
+/// that only make system calls.
 inline NewProcess fork_with(uint64_t more) {
   NewProcess process;
   const auto flags = static_cast<unsigned long>(more | CLONE_PIDFD | SIGCHLD);

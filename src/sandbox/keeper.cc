@@ -19,7 +19,7 @@ namespace restkv::eval {
 namespace {
 
 constexpr int kControl = 5;
-constexpr int kGrace = 2000;  // milliseconds that restkv has to end what is late
+constexpr int kGrace = 2000;  // milliseconds for restkv to end a late program
 
 void reset_signals() {
   struct sigaction standard {};
@@ -33,7 +33,7 @@ void reset_signals() {
 /// Puts the descriptors in their places and closes all others.
 void arrange(const KeeperDescriptors& descriptors) {
   const Steps step(descriptors.control, Layer::kNone);
-  // First out of the way of each other's places.
+  // First moves them out of the way of the final numbers.
   constexpr int kAside = 10;
   const std::array from{descriptors.null,   descriptors.null,   descriptors.null,
                         descriptors.report, descriptors.source, descriptors.control};
@@ -47,7 +47,7 @@ void arrange(const KeeperDescriptors& descriptors) {
   step(syscall(SYS_close_range, kControl + 1, ~0U, 0), "close_range");
 }
 
-/// Kills the children of this process; how many were found.
+/// Kills the children of this process; returns their number.
 int kill_children() {
   const int file = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
   if (file < 0) return 0;
@@ -69,7 +69,8 @@ int kill_children() {
   return found;
 }
 
-/// Orphans become children of this process (PR_SET_CHILD_SUBREAPER), generation after generation.
+/// Kills all descendants: orphans become children of this process (PR_SET_CHILD_SUBREAPER),
+/// generation after generation.
 void end_descendants() {
   while (kill_children() > 0) {
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
@@ -96,7 +97,7 @@ void keep(const Confinement& c, const KeeperDescriptors& descriptors) {
   prctl(PR_SET_DUMPABLE, 0);
 
   if (!c.layers.namespaces) step(prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");
-  // Goes on when the process has become Python, or has said why not.
+  // Continues when the process has executed Python, or has reported an error.
   const NewProcess process = fork_with(CLONE_VFORK);
   if (process.pid == 0) confine(c, kControl);
   step(process.pid, "clone");

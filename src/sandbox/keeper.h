@@ -4,7 +4,7 @@
 
 namespace restkv::eval {
 
-/// Descriptors that the processes of a sandbox get; all others are closed.
+/// Descriptors of the processes of a sandbox; all others are closed.
 struct KeeperDescriptors {
   int null = -1;     ///< /dev/null; becomes 0, 1 and 2
   int report = -1;   ///< becomes 3
@@ -12,12 +12,12 @@ struct KeeperDescriptors {
   int control = -1;  ///< A SOCK_SEQPACKET of `KeeperMessage`s; the keeper's own.
 };
 
-/// Makes the confined process and stands by until it ends; runs in a process of its own, the first
-/// of its namespaces. All that came from the confined process ends with the keeper, and the keeper
-/// ends if nobody holds the other end of `control` any more: when restkv has what it wants, or is
-/// killed. It also ends some seconds after the confined process should have, should restkv be
-/// stopped. The program cannot prevent any of this: it can undo what was arranged in its own
-/// process (PR_SET_PDEATHSIG), but does not reach this one. Async-signal-safe.
+/// Creates the confined process and waits for its end. It runs in a separate process, the first of
+/// its namespaces. All descendants of the confined process end with the keeper. The keeper ends
+/// when the other end of `control` is closed: when restkv has the result, or is killed. It also
+/// ends some seconds after the time limit, in case restkv is stopped. The program cannot prevent
+/// this: it can undo settings of its own process (PR_SET_PDEATHSIG), but cannot reach the keeper.
+/// Async-signal-safe.
 [[noreturn]] void keep(const Confinement& confinement, const KeeperDescriptors& descriptors);
 
 }  // namespace restkv::eval

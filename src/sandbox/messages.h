@@ -8,30 +8,30 @@
 
 namespace restkv::eval {
 
-/// The layers of `SandboxLayers`, in the order in which they are given up where nothing says which
-/// one does not work.
+/// The layers of `SandboxLayers`, in the order in which they are dropped if the failing one is
+/// unknown.
 enum class Layer { kOwnRoot, kLandlock, kSystemCalls, kNamespaces, kNone };
 
-/// What the processes of a sandbox tell restkv, each in a packet of its own.
+/// A message of a process of a sandbox to restkv, in one packet.
 struct KeeperMessage {
   enum class Kind {
-    kReady,    ///< The keeper is there and waits for its users to be mapped.
+    kReady,    ///< The keeper runs and waits for the mapping of its users.
     kFailed,   ///< A step of setting up failed.
     kStarted,  ///< Python runs.
     kEnded,    ///< Python has ended.
   };
   Kind kind = Kind::kReady;
-  Layer layer = Layer::kNone;   ///< kFailed: the one that needs the step.
+  Layer layer = Layer::kNone;   ///< kFailed: the layer of the step.
   int value = 0;                ///< kFailed: errno; kEnded: the wait status.
   std::array<char, 32> step{};  ///< kFailed: zero-terminated.
 };
 
-/// Async-signal-safe. Whoever is not there any more need not be told.
+/// Sends a message; a closed other end is ignored. Async-signal-safe.
 inline void tell(int control, const KeeperMessage& message) {
   (void)send(control, &message, sizeof message, MSG_NOSIGNAL);
 }
 
-/// Ends the process, telling the other end of `control` why, unless a step's result is a success.
+/// Checks the results of steps: a failure is reported to `control` and ends the process.
 /// Async-signal-safe.
 class Steps {
  public:

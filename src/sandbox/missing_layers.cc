@@ -5,7 +5,7 @@
 namespace restkv::eval {
 namespace {
 
-/// What code can do with files where there is no tree of its own.
+/// What code can do with files without a separate file tree.
 std::string_view reach_of_files(const SandboxLayers& layers) {
   if (layers.landlock && layers.system_calls) {
     return "code has no place to write files, and can ask which files there are";

@@ -9,7 +9,7 @@
 
 namespace restkv::eval {
 
-/// Why a layer is not there, by `Layer`; empty: it was not wanted.
+/// Reasons for missing layers, by `Layer`; empty: not requested.
 using LayerReasons = std::array<std::string, static_cast<size_t>(Layer::kNone)>;
 
 /// Whether `layer` (not kNone) is on.
@@ -18,7 +18,8 @@ bool& layer_flag(SandboxLayers& layers, Layer layer);
 /// The first of `Layer` that is on; kNone if none is.
 Layer first_layer(SandboxLayers layers);
 
-/// What is missing from `layers`, for people. `stays_root`: so is another user.
+/// Descriptions of the layers missing from `layers`. With `stays_root` the separate user is
+/// missing, too.
 std::vector<MissingLayer> missing_layers(const SandboxLayers& layers, const LayerReasons& reasons,
                                          bool stays_root);
 

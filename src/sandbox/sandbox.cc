@@ -37,7 +37,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using Kind = KeeperMessage::Kind;
 
-constexpr size_t kReportLimit = 4096;  // bytes of what a program says on the way out
+constexpr size_t kReportLimit = 4096;  // bytes of a program's final report
 
 [[noreturn]] void out_of_resources(const char* step) {
   throw Error(ErrorCode::kIo, fmt::format("cannot start a sandboxed process: {}: {}; close other "
@@ -50,7 +50,7 @@ Descriptor opened(int fd, const char* step) {
   return Descriptor(fd);
 }
 
-/// While there is one, no other process of this user can trace this process or open its memory.
+/// While it exists, no other process of this user can trace this process or open its memory.
 class Untraceable {
  public:
   Untraceable() {
@@ -72,7 +72,7 @@ class Untraceable {
   static inline int before_ = 0;
 };
 
-/// What the driver says when the program has come to its end.
+/// The word that the driver reports at the end of the program.
 std::string random_token() {
   std::array<unsigned char, 16> bytes{};
   if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
@@ -93,7 +93,7 @@ Descriptor source_file(const std::string& token, std::string_view program) {
   return file;
 }
 
-/// A keeper, and with it all that it keeps; ends with this object.
+/// A keeper with its processes; they end with this object.
 class Keeper {
  public:
   Keeper(NewProcess process, Descriptor control)
@@ -101,7 +101,7 @@ class Keeper {
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper() {
-    control_.close();  // it takes this as a request
+    control_.close();  // requests its end
     pollfd ended{handle_.get(), POLLIN, 0};
     constexpr int kPatience = 5000;  // milliseconds
     while (poll(&ended, 1, kPatience) < 0 && errno == EINTR) {
@@ -112,9 +112,9 @@ class Keeper {
   }
 
   [[nodiscard]] pid_t pid() const { return pid_; }
-  /// Readable when there is a message, or never will be one again.
+  /// Readable when there is a message, or when the keeper has ended.
   [[nodiscard]] int control() const { return control_.get(); }
-  /// The next message; none if the keeper is no more.
+  /// The next message; none if the keeper has ended.
   [[nodiscard]] std::optional<KeeperMessage> listen() const {
     KeeperMessage message;
     ssize_t n = 0;
@@ -143,7 +143,7 @@ fs::path find_python() {
               "apt-get install python3)");
 }
 
-/// The parts of the file tree that Python needs, to be seen but not changed.
+/// The read-only parts of the file tree that Python needs.
 std::vector<RootEntry> system_files() {
   std::vector<RootEntry> entries;
   for (const char* name : {"usr", "bin", "lib", "lib32", "lib64"}) {
@@ -161,7 +161,7 @@ std::vector<RootEntry> system_files() {
   return entries;
 }
 
-/// One printable line, whatever a program has written.
+/// A program's output as one printable line.
 std::string one_line(std::string_view text) {
   std::string line;
   for (const char c : text.substr(0, text.find('\n'))) {
@@ -177,13 +177,13 @@ std::string end_of_process(int status) {
 
 }  // namespace
 
-/// Why nothing was run.
+/// Failure to set up the sandbox.
 struct SetUpFailure {
-  Layer layer = Layer::kNone;  ///< The one that cannot be had, if that is known.
+  Layer layer = Layer::kNone;  ///< The failed layer, if known.
   std::string why;
 };
 
-/// What all runs have in common.
+/// Shared data of all runs.
 struct Sandbox::Plan {
   bool drop_root = can_become_nobody();
   std::string python;
@@ -191,7 +191,7 @@ struct Sandbox::Plan {
   LandlockRights landlock;
   std::vector<sock_filter> filter;
 
-  /// None if the program was run; otherwise `result` says nothing.
+  /// Runs a program. None on success; otherwise `result` is not set.
   std::optional<SetUpFailure> try_run(const SandboxLayers& layers, std::string_view program,
                                       const SandboxLimits& limits, SandboxResult& result) const;
 };
@@ -224,7 +224,8 @@ std::optional<SetUpFailure> Sandbox::Plan::try_run(const SandboxLayers& layers,
       .landlock = landlock,
       .filter = filter,
       .arguments = arguments.data()};
-  // The kernel counts all that a user has in its namespace: the keeper, and without one the rest.
+  // The kernel counts all processes of the user in the namespace: the keeper and, without a
+  // namespace, all others.
   const uid_t user = drop_root ? kNobody : getuid();
   confinement.limits.processes += 1 + (layers.namespaces ? 0 : threads_of(user));
 
@@ -261,7 +262,7 @@ std::optional<SetUpFailure> Sandbox::Plan::try_run(const SandboxLayers& layers,
     keeper.go_on();
   }
 
-  // From here on it is Python that runs.
+  // From here on Python runs.
   const auto began = Clock::now();
   const auto deadline = began + limits.wall;
   std::string said;
@@ -307,7 +308,7 @@ Sandbox::Sandbox(const SandboxLayers& wanted, const fs::path& python)
     reasons[static_cast<size_t>(layer)] = why;
   };
 
-  // Layers are given up one by one until a program runs.
+  // Layers are dropped one by one until a program runs.
   for (;;) {
     layers_.own_root = layers_.own_root && layers_.namespaces;
     SandboxResult result;

@@ -22,12 +22,13 @@
 namespace restkv::eval {
 namespace {
 
-/// What neither reaches beyond the process nor changes a file. Not among them, though often thought
-/// harmless: memfd_create (memory beside the limit), chmod, chown, utime and xattrs (Landlock does
-/// not know them), inotify and leases (watch and delay others), io_setup (takes from all others),
-/// sendmsg (names a receiver or hands on descriptors), sched_* with a process id, vmsplice.
+/// System calls that neither reach beyond the process nor change a file. Excluded, though often
+/// considered harmless, are: memfd_create (memory beyond the limit), chmod, chown, utime and xattrs
+/// (unknown to Landlock), inotify and leases (watch and delay others), io_setup (a shared
+/// resource), sendmsg (can name a receiver or pass descriptors), sched_* with a process id,
+/// vmsplice.
 constexpr std::array kHarmless{
-    // descriptors and what is read or written through them
+    // descriptors and their reads and writes
     SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv), SCMP_SYS(preadv2),
     SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pwrite64), SCMP_SYS(pwritev), SCMP_SYS(pwritev2),
     SCMP_SYS(lseek), SCMP_SYS(_llseek), SCMP_SYS(sendfile), SCMP_SYS(sendfile64),
@@ -36,7 +37,7 @@ constexpr std::array kHarmless{
     SCMP_SYS(ppoll), SCMP_SYS(select), SCMP_SYS(_newselect), SCMP_SYS(pselect6),
     SCMP_SYS(epoll_create), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(eventfd), SCMP_SYS(eventfd2),
-    // files, to be looked at
+    // reading files
     SCMP_SYS(stat), SCMP_SYS(stat64), SCMP_SYS(lstat), SCMP_SYS(lstat64), SCMP_SYS(fstat),
     SCMP_SYS(fstat64), SCMP_SYS(newfstatat), SCMP_SYS(fstatat64), SCMP_SYS(statx), SCMP_SYS(access),
     SCMP_SYS(faccessat), SCMP_SYS(faccessat2), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
@@ -56,7 +57,7 @@ constexpr std::array kHarmless{
     SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_getparam),
     SCMP_SYS(sched_getscheduler), SCMP_SYS(sched_get_priority_max),
     SCMP_SYS(sched_get_priority_min), SCMP_SYS(getrandom),
-    // signals that it sets for itself
+    // its own signals
     SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
     SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigtimedwait), SCMP_SYS(rt_sigsuspend),
     SCMP_SYS(sigreturn), SCMP_SYS(sigaltstack), SCMP_SYS(restart_syscall), SCMP_SYS(pause),
@@ -70,7 +71,7 @@ constexpr std::array kHarmless{
     SCMP_SYS(recvfrom), SCMP_SYS(shutdown), SCMP_SYS(getsockname), SCMP_SYS(getpeername),
     SCMP_SYS(getsockopt)};
 
-/// What changes files, by name or through a descriptor that only writing makes.
+/// System calls that change files, by name or by a descriptor opened for writing.
 constexpr std::array kChangesFiles{
     SCMP_SYS(open),      SCMP_SYS(openat),     SCMP_SYS(openat2),   SCMP_SYS(creat),
     SCMP_SYS(mkdir),     SCMP_SYS(mkdirat),    SCMP_SYS(rmdir),     SCMP_SYS(unlink),
@@ -97,8 +98,8 @@ class Filter {
   void allow(int call, std::span<const scmp_arg_cmp> arguments = {}) {
     add(SCMP_ACT_ALLOW, call, arguments);
   }
-  /// A call whose argument (32 bits: the kernel does not look at the rest, so neither may this) is
-  /// one of several.
+  /// Allows a call whose argument is one of several. Only 32 bits are compared, as the kernel
+  /// ignores the others.
   void allow_some(int call, unsigned argument, std::initializer_list<uint32_t> values) {
     for (const uint32_t value : values) allow(call, {{equal(argument, value)}});
   }
@@ -108,7 +109,7 @@ class Filter {
           "seccomp_rule_add");
   }
 
-  /// libseccomp hands programs out through descriptors only.
+  /// libseccomp exports programs to descriptors only.
   [[nodiscard]] std::vector<sock_filter> exported() const {
     const int file = memfd_create("filter", MFD_CLOEXEC);
     if (file < 0) check(-errno, "memfd_create");
@@ -132,7 +133,7 @@ class Filter {
   std::unique_ptr<void, Release> context_;
 };
 
-/// `flags` is the number of the argument.
+/// `flags` is the index of the argument.
 void allow_reading(Filter& filter, int open, unsigned flags) {
   constexpr std::array<uint64_t, 4> kWriting{O_WRONLY, O_RDWR, O_CREAT, O_TRUNC};
   uint64_t any = 0;
@@ -155,23 +156,23 @@ std::vector<sock_filter> make_syscall_filter(bool has_files) {
     allow_reading(filter, SCMP_SYS(openat), 2);
   }
 
-  // Threads, no processes. The arguments of clone3 lie in memory, where a filter cannot look;
-  // libraries fall back to clone where it does not exist.
+  // Allows threads, not processes. A filter cannot read the arguments of clone3, which are in
+  // memory; libraries fall back to clone without it.
   filter.allow(SCMP_SYS(clone), {{Filter::masked(0, CLONE_THREAD, CLONE_THREAD)}});
   // Its own limits (id 0).
   filter.allow(SCMP_SYS(prlimit64), {{Filter::equal(0, 0)}});
-  // Names, and asking whether privileges can be had. Not: what happens when the parent ends, who
-  // may trace it, more filters.
+  // Allows names and queries of privileges. Excludes signals at the parent's end, permission to
+  // trace, and further filters.
   filter.allow_some(SCMP_SYS(prctl), 0,
                     {PR_SET_NAME, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_VMA});
-  // Not: owners, signals, leases and notices of descriptors, sizes of pipes.
+  // Excludes owners, signals, leases and notifications of descriptors, and sizes of pipes.
   for (const int call : {SCMP_SYS(fcntl), SCMP_SYS(fcntl64)}) {
     filter.allow_some(call, 1,
                       {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK,
                        F_SETLK, F_SETLKW, F_GETPIPE_SZ});
   }
   filter.allow_some(SCMP_SYS(ioctl), 1, {TCGETS, TIOCGWINSZ, FIONBIO, FIONREAD, FIOCLEX, FIONCLEX});
-  // asyncio wakes itself through such a pair. Datagrams could be sent to others by name.
+  // asyncio wakes itself by such a pair. Datagrams are excluded, because they can name receivers.
   constexpr uint64_t kKind = ~uint64_t{SOCK_CLOEXEC | SOCK_NONBLOCK} & 0xffffffff;
   filter.allow(SCMP_SYS(socketpair),
                {{Filter::equal(0, AF_UNIX), Filter::masked(1, kKind, SOCK_STREAM)}});

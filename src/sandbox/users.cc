@@ -26,7 +26,7 @@ bool write_file(const std::string& path, std::string_view text) {
          write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
-/// What follows `key` in a status file of /proc.
+/// The text after `key` in a status file of /proc.
 std::istringstream status_field(const fs::path& file, std::string_view key) {
   std::ifstream status(file);
   for (std::string line; std::getline(status, line);) {
@@ -35,7 +35,7 @@ std::istringstream status_field(const fs::path& file, std::string_view key) {
   return {};
 }
 
-/// Whether `id` is one of those that exist in this process's user namespace.
+/// Whether `id` exists in this process's user namespace.
 bool is_mapped(const char* map, uint64_t id) {
   std::ifstream file(map);
   uint64_t first = 0;

@@ -6,17 +6,17 @@
 #include <optional>
 #include <string>
 
-/// Who a sandboxed process is.
+/// Users of sandboxed processes.
 namespace restkv::eval {
 
-/// The user that sandboxed processes of root become; by convention one that owns nothing.
+/// The user of sandboxed processes of root; by convention it owns nothing.
 inline constexpr uid_t kNobody = 65534;
 
-/// Whether this process is root and has the right to be somebody else (in a container, it may not).
+/// Whether this process is root and may switch users (in a container it may not).
 bool can_become_nobody();
 
-/// Maps kNobody of the new user namespace of `pid` to the one user it is to be outside: nobody, or
-/// the user of this process. Returns what fails.
+/// Maps kNobody of the new user namespace of `pid` to its outside user: nobody, or the user of this
+/// process. Returns a description of a failure.
 std::optional<std::string> map_users(pid_t pid, bool to_nobody);
 
 /// Threads of `user` on this machine, as far as /proc shows them.

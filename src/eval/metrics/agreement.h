@@ -2,9 +2,9 @@
 
 #include <span>
 
-/// Agreement of predicted classes with the right ones over a whole data set, as
-/// lm-evaluation-harness 0.4.13 takes it from scikit-learn. Both spans have one class number per
-/// sample. All throw Error(kInvalidArgument) if the lengths differ.
+/// Agreement of predicted classes with the correct ones over a data set, as in
+/// lm-evaluation-harness 0.4.13 (from scikit-learn). Both spans have one class number per sample.
+/// All functions throw `Error` (kInvalidArgument) if the lengths differ.
 namespace restkv::eval {
 
 /// Matthews correlation, -1 to 1, for any number of classes (cola: mcc). 0 where it is undefined:

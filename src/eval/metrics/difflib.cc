@@ -72,8 +72,8 @@ class Matcher {
   }
 
  private:
-  /// The longest run without popular characters (among equals the first one in a, then in b), and
-  /// then whatever equals around it.
+  /// The longest run without popular characters (among equals the first one in a, then in b),
+  /// extended by equal characters around it.
   Match longest_match(Range in_a, Range in_b) {
     Match best = {in_a.begin, in_b.begin, 0};
     for (size_t i = in_a.begin; i < in_a.end; ++i) {

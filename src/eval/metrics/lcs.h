@@ -29,14 +29,14 @@ class LcsColumns {
   [[nodiscard]] Walk walk(std::span<const uint32_t> rows) const;
 
  private:
-  /// Where an item stands: 64 columns of the sequence, at least one of which holds it.
+  /// Occurrences of an item in 64 columns of the sequence, at least one.
   struct Occurrences {
     size_t word;
     uint64_t columns;
   };
   /// A row of L: bit j is clear where L[i][j+1] = L[i][j] + 1, and set where they are equal.
   using Row = std::span<uint64_t>;
-  /// Makes row i of row i-1 for the item that row i stands for.
+  /// Computes row i from row i-1 for the item of row i.
   void advance(uint32_t item, Row row) const;
 
   std::vector<uint32_t> columns_;

@@ -84,7 +84,7 @@ std::string plurals_1a(std::string word) {
                         [](const Rule&, std::string_view) { return true; });
 }
 
-/// What is left of a word that lost -ed or -ing gets an ending that the next steps know.
+/// Restores an ending for the next steps after -ed or -ing was removed.
 std::string restore_ending_1b(std::string_view stem) {
   if (stem.ends_with("at") || stem.ends_with("bl") || stem.ends_with("iz")) {
     return std::string(stem) + "e";
@@ -125,12 +125,12 @@ std::string double_suffixes_2(std::string word) {
        {"ator", "ate"},    {"alism", "al"},    {"iveness", "ive"}, {"fulness", "ful"},
        {"ousness", "ous"}, {"aliti", "al"},    {"iviti", "ive"},   {"biliti", "ble"},
        {"fulli", "ful"},   {"logi", "log"}}};
-  // -alli goes first, and what it leaves goes through this step again.
+  // -alli is removed first, and the rest goes through this step again.
   while (word.ends_with("alli") && measure(without(word, "alli")) > 0) {
     word.resize(word.size() - 2);
   }
   return replace_suffix(std::move(word), kRules, [](const Rule& rule, std::string_view stem) {
-    // The l of -logi counts for the stem, so that "geo" is long enough.
+    // The l of -logi counts as part of the stem, so that "geo" is long enough.
     return rule.suffix == "logi" ? measure(std::string(stem) + "l") > 0 : measure(stem) > 0;
   });
 }

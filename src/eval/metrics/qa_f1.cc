@@ -35,8 +35,8 @@ bool is_article(std::u32string_view word) {
   return word == U"a" || word == U"an" || word == U"the";
 }
 
-/// With each whole word a, an, the replaced by a space. A word is a maximal run of word characters,
-/// which need not be what stands between white space: in "the’a" there are two articles.
+/// Replaces the words a, an, the by a space. A word is a maximal run of word characters, not a part
+/// between white space: "the’a" has two articles.
 std::u32string without_articles(std::u32string_view text) {
   std::u32string out;
   out.reserve(text.size());

@@ -13,8 +13,8 @@
 namespace restkv::eval {
 namespace {
 
-/// Steps that Python's limit of 1000 nested calls leaves to the read-out, below LongBench's eval.py
-/// and the package.
+/// Recursion steps that Python's limit of 1000 nested calls leaves below LongBench's eval.py and
+/// the package.
 constexpr size_t kOfficialSteps = 990;
 
 using Sentence = std::vector<uint32_t>;  ///< Words, as numbers.
@@ -30,7 +30,7 @@ class Numbering {
   std::unordered_map<std::u32string, uint32_t> numbers_;
 };
 
-/// The distinct sentences: a sentence that is there twice adds the same words twice to a set.
+/// The distinct sentences; a repeated sentence adds nothing to a set of words.
 std::set<Sentence> sentences(std::u32string_view text, Numbering& numbering) {
   std::set<Sentence> found;
   for (const std::u32string_view piece : text::split(text, U'.')) {

@@ -5,8 +5,8 @@
 namespace restkv::eval {
 
 struct RougeLOptions {
-  /// Score 0 where the published program gives up: it reads a common subsequence out by recursion,
-  /// and Python stops that after about 990 steps. With it, long texts without a full stop score 0.
+  /// Scores 0 where the published program fails: it reads a common subsequence by recursion, which
+  /// Python limits to about 990 steps. Long texts without a full stop then score 0.
   bool official_recursion_limit = false;
 };
 

@@ -98,8 +98,7 @@ double rouge_lsum(std::string_view prediction, std::string_view reference) {
   std::map<uint32_t, size_t> left_wanted = counts(wanted);
   size_t hits = 0;
   for (const Sentence& sentence : wanted) {
-    // The package prefers a step along the reference where it may choose, as the walk along the
-    // columns does.
+    // The package prefers a step along the reference, as the walk along the columns does.
     const LcsColumns columns(sentence);
     std::set<size_t> common;
     for (const Sentence& candidate : candidates) {

@@ -9,7 +9,7 @@
 
 namespace restkv::eval {
 
-/// Plain mean; NaN of nothing.
+/// Arithmetic mean; NaN without values.
 double mean(std::span<const double> values);
 
 /// Standard error of the mean: the sample standard deviation over sqrt(n), as
@@ -28,17 +28,17 @@ struct BootstrapOptions {
   uint64_t seed = 42;
 };
 
-/// A figure and its percentile bootstrap interval; `resampled` computes it from samples that are
-/// drawn anew, with replacement. The same for the same seed on every platform. Throws
-/// Error(kInvalidArgument): no resamples, or a confidence outside (0, 1).
+/// A figure and its percentile bootstrap interval; `resampled` computes the figure from samples
+/// drawn with replacement. The same seed gives the same result on every platform. Throws `Error`
+/// (kInvalidArgument): no resamples, or a confidence outside (0, 1).
 Interval bootstrap(double figure, const std::function<double(Random&)>& resampled,
                    const BootstrapOptions& options = {});
 
-/// Mean of a[i] - b[i] and its percentile bootstrap interval: the pairs are drawn with replacement,
-/// so that what makes a sample easy for both sides cancels (Efron and Tibshirani, "An Introduction
-/// to the Bootstrap", 1993, section 13.3). The same for the same seed on every platform.
-/// Throws Error(kInvalidArgument): no pairs, different lengths, no resamples, or a confidence
-/// outside (0, 1).
+/// Mean of a[i] - b[i] and its percentile bootstrap interval. Pairs are drawn with replacement, so
+/// that the difficulty of a sample cancels (Efron and Tibshirani, "An Introduction to the
+/// Bootstrap", 1993, section 13.3). The same seed gives the same result on every platform. Throws
+/// `Error` (kInvalidArgument): no pairs, different lengths, no resamples, or a confidence outside
+/// (0, 1).
 Interval paired_bootstrap(std::span<const double> a, std::span<const double> b,
                           const BootstrapOptions& options = {});
 

@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
-/// Text as the metrics' published programs see it: strings of Unicode code points with Python's
-/// rules for white space, digits, words and case. Metrics take UTF-8, decode it once and work on
-/// code points. All functions are total: any bytes are text.
+/// Text with the rules of the metrics' published programs: strings of Unicode code points with
+/// Python's rules for white space, digits, words and case. Metrics decode UTF-8 once and work on
+/// code points. All functions accept any bytes.
 namespace restkv::eval::text {
 
 /// Code points of UTF-8 text. Each maximal invalid piece of bytes becomes one U+FFFD.
@@ -29,10 +29,10 @@ int digit_value(char32_t c);
 std::u32string lower(std::u32string_view text);
 std::u32string upper(std::u32string_view text);
 
-/// Whether UTF-8 text has no character that is not white space.
+/// Whether UTF-8 text is empty or white space only.
 bool is_blank(std::string_view utf8);
 
-/// Without white space, or without the character `c`, at the ends named.
+/// The text without white space, or without the character `c`, at both ends or at one.
 std::u32string_view strip(std::u32string_view text);
 std::u32string_view strip_left(std::u32string_view text, char32_t c);
 
@@ -44,9 +44,9 @@ std::vector<std::u32string_view> split(std::u32string_view text, char32_t separa
 std::vector<std::u32string_view> runs(std::u32string_view text, bool (*belongs)(char32_t));
 std::u32string join(const std::vector<std::u32string_view>& parts, std::u32string_view between);
 
-/// With every occurrence of `from`, left to right and not overlapping, replaced by a space.
+/// Replaces every occurrence of `from`, left to right and not overlapping, by a space.
 std::u32string blank_out(std::u32string_view text, std::u32string_view from);
-/// With each run of the character U+0020 cut to one.
+/// Replaces each run of the character U+0020 by one.
 std::u32string collapse_spaces(std::u32string_view text);
 
 inline bool contains(std::u32string_view text, std::u32string_view part) {

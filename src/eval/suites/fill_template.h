@@ -7,8 +7,8 @@
 
 namespace restkv::eval {
 
-/// `text` with each `{name}` replaced by its value, in one pass: values are taken as they are, and
-/// braces around anything that is not one of the names stay.
+/// Replaces each `{name}` in `text` by its value, in one pass. Values are inserted unchanged;
+/// braces around other words are kept.
 std::string fill_template(
     std::string_view text,
     std::initializer_list<std::pair<std::string_view, std::string_view>> values);

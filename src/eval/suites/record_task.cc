@@ -21,8 +21,8 @@ class OpenRecordTask : public Task {
  public:
   OpenRecordTask(RecordTask task, fs::path file) : task_(std::move(task)), file_(std::move(file)) {}
 
-  /// Takes the samples of the record at `place`, but not more than `limit` in all (0: no limit);
-  /// false once that many are there.
+  /// Adds the samples of the record at `place` up to a total of `limit` (0: no limit); returns
+  /// false once that is reached.
   bool add(RecordPlace place, std::vector<Sample> samples, size_t limit) {
     for (size_t part = 0; part < samples.size(); ++part) {
       if (limit != 0 && entries_.size() >= limit) return false;
@@ -58,7 +58,7 @@ class OpenRecordTask : public Task {
  private:
   struct Entry {
     RecordPlace place;
-    size_t part;  ///< Of the samples of that record.
+    size_t part;  ///< Index among the samples of that record.
     std::string id;
   };
   RecordTask task_;
@@ -67,7 +67,7 @@ class OpenRecordTask : public Task {
   std::set<std::string> ids_;
 };
 
-/// A record whose list of questions is empty would vanish otherwise.
+/// Refuses records without questions, which would otherwise be dropped silently.
 std::vector<Sample> samples_of(const RecordTask& task, const Json& record) {
   std::vector<Sample> samples = task.samples(record);
   if (samples.empty()) throw Error(ErrorCode::kInput, "the record asks no question");

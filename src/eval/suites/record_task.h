@@ -14,7 +14,7 @@
 /// Tasks whose samples are records of a JSONL file.
 namespace restkv::eval {
 
-/// What a suite makes of the records of one task.
+/// A task defined by its records.
 struct RecordTask {
   TaskInfo info;
   TaskInfo examples = {};  ///< Solved questions for few-shot prompts; without a file: its own.
@@ -26,27 +26,27 @@ struct RecordTask {
   std::function<Scores(const Sample& sample, const Answer& answer)> score;
 };
 
-/// Checks every record of the file, up to `limit` samples (0: no limit), and keeps where they
-/// stand: samples are read again when they are asked for, so that a file of gigabytes takes no
-/// memory. Throws `Error` (kInput) if no record can be used; the message says why not.
+/// Checks every record of the file, up to `limit` samples (0: no limit), and keeps their places
+/// only: samples are read again on demand, so that a file of gigabytes takes no memory. Throws
+/// `Error` (kInput) with the reason if no record can be used.
 std::unique_ptr<Task> open_record_task(RecordTask task, const std::filesystem::path& file,
                                        size_t limit, std::vector<SkippedLine>& skipped);
 
-/// The same for a file with the records of several tasks: `task_of` says which one a record belongs
-/// to (tasks of one name and metric are one) and refuses records with `Error` (kInput). The tasks
-/// come in the order of their first records.
+/// The same for a file with the records of several tasks. `task_of` gives the task of a record
+/// (tasks of one name and metric are one) and refuses records with `Error` (kInput). The tasks are
+/// in the order of their first records.
 std::vector<std::unique_ptr<Task>> open_tasks_of_file(
     const std::function<RecordTask(const Json& record)>& task_of, const std::filesystem::path& file,
     size_t limit, std::vector<SkippedLine>& skipped);
 
-/// Opens what `options.tasks` asks for, in that order; all that have a file if it asks for nothing.
-/// Throws as `Suite::open`. An empty result means that no file is there.
+/// Opens the tasks of `options.tasks`, in that order, or all tasks with a file if it is empty.
+/// Throws as `Suite::open`. The result is empty if there is no file.
 std::vector<std::unique_ptr<Task>> open_record_tasks(std::span<const RecordTask> tasks,
                                                      const SuiteOptions& options,
                                                      std::vector<SkippedLine>& skipped);
 
-/// Those of `known` that `wanted` names, in its order; all if it names none. Throws `Error`
-/// (kInvalidArgument) for a name that is not known.
+/// The tasks of `known` named by `wanted`, in its order, or all if it is empty. Throws `Error`
+/// (kInvalidArgument) for an unknown name.
 std::vector<std::string> choose_tasks(std::span<const TaskInfo> known,
                                       std::span<const std::string> wanted);
 

@@ -160,7 +160,7 @@ TEST(Niah, BadOptionsAreNamed) {
   EXPECT_THAT(message(options), HasSubstr("200 tokens"));
   options.lengths = {};
   options.context = 512;
-  EXPECT_THAT(message(options), HasSubstr("--lengths 512"));
+  EXPECT_THAT(message(options), HasSubstr("lengths 512"));
   options.context = 0;
   options.lengths = {1000};
   options.profile = "official";

@@ -306,7 +306,7 @@ TEST(Ruler, BadOptionsAreNamed) {
   options.lengths = {};
   options.context = 2048;
   EXPECT_THAT(refusal(ErrorCode::kInvalidArgument, [&] { open(options); }),
-              HasSubstr("--lengths 2048"));
+              HasSubstr("lengths 2048"));
   options.context = 8192;
   EXPECT_EQ(open(options)[0]->size(), 6U) << "4096 and 8192";
   options.profile = "other";

@@ -42,7 +42,7 @@ struct Common {
   std::vector<fs::path> sources;
 };
 
-/// The same text again under another number, or one that already goes on as wanted.
+/// Whether a file is the same text under another number, or contains the expected continuation.
 bool continues(const CodeFile& file, const CodeRecord& record) {
   constexpr size_t kTail = 200;
   const std::string_view context = record.context;
@@ -96,13 +96,14 @@ class CompletionTask : public Task {
          .leave_out = [&](const CodeFile& file) { return continues(file, record); }},
         *common_->tokenizer, random);
     if (choice.all_used) {
-      throw Error(ErrorCode::kInput,
-                  fmt::format("a prompt of {} tokens is wanted, but all other files together have "
-                              "{}; use more records of lcc and repobench-p or shorter --lengths",
-                              length, choice.tokens));
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("a prompt of {} tokens is asked for, but all other files together have "
+                      "{}; use more records of lcc and repobench-p or shorter lengths",
+                      length, choice.tokens));
     }
     sample.reference["context_tokens"] = choice.tokens;
-    // A record that is as long as wanted stays as it is.
+    // A record that is long enough is unchanged.
     if (!choice.files.empty()) sample.prompt = behind(context_text(choice.files));
     return sample;
   }
@@ -165,7 +166,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
                                                  longbench_task(set).source));
     }
     if (!file) continue;
-    // Both sets go into contexts, whichever is asked for.
+    // Contexts use both sets, even if only one is selected.
     std::vector<CodeRecord> records = read_records(*file, set, skipped);
     for (const CodeRecord& record : records) {
       common->files.add(longbench_file(record.origin, record.context));

@@ -38,7 +38,7 @@ std::string CodeFile::module() const {
 std::string file_heading(std::string_view name) { return fmt::format("# file: {}\n", name); }
 
 CodeFile longbench_file(std::string origin, std::string text) {
-  // "repobench-p/3" would be no module of Python.
+  // "repobench-p/3" is not a valid name of a Python module.
   const std::string set = origin.substr(0, origin.find_first_of("-/"));
   const std::string number = origin.substr(origin.find('/') + 1);
   std::string name = fmt::format("{}_{}.{}", set, number, guess_ending(text));

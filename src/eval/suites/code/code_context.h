@@ -17,20 +17,20 @@ namespace restkv::eval {
 struct CodeFile {
   std::string name;
   std::string text;
-  std::string origin;  ///< The record that it comes from: "lcc/3", "HumanEval/12".
+  std::string origin;  ///< The record of the file: "lcc/3", "HumanEval/12".
 
   /// The name for Python's import, "" if it is a file of another language.
   [[nodiscard]] std::string module() const;
 };
 
-/// The beginning of a file's part of a context.
+/// The heading of a file in a context.
 std::string file_heading(std::string_view name);
 
-/// The context of a LongBench record as a file; `origin` is "SET/NUMBER". LongBench does not say
-/// which language its code is in, so the name's ending is a guess.
+/// The context of a LongBench record as a file; `origin` is "SET/NUMBER". LongBench does not name
+/// the language, so the file extension is a guess.
 CodeFile longbench_file(std::string origin, std::string text);
 
-/// Files that contexts are made of.
+/// Files for contexts.
 class CodeFiles {
  public:
   /// Adds prompt and solution, without the test.
@@ -47,12 +47,12 @@ class CodeFiles {
   };
   struct Choice {
     std::vector<const CodeFile*> files;
-    size_t tokens = 0;      ///< Of the files' parts, counted one by one.
-    bool all_used = false;  ///< There was room for more than there is.
+    size_t tokens = 0;      ///< Of the files, counted separately.
+    bool all_used = false;  ///< All files together are shorter than the limit.
   };
   /// Files in random order, without those to be left out, up to the first one with which the prompt
-  /// would pass the limit; none if it does so without any. With the same random numbers, a larger
-  /// limit continues a smaller one.
+  /// would exceed the limit. With the same random numbers, a larger limit extends the choice of a
+  /// smaller one.
   [[nodiscard]] Choice choose(const Request& request, const Tokenizer& tokenizer,
                               Random& random) const;
 
@@ -63,8 +63,8 @@ class CodeFiles {
 /// The text of chosen files, each under its heading and ended by a newline.
 std::string context_text(std::span<const CodeFile* const> files);
 
-/// Whether a file may not stand in the context of a problem: it is that problem's solution, or
-/// defines its function.
+/// Whether a file must not be in the context of a problem: it is the problem's solution, or defines
+/// its function.
 bool gives_away(const CodeFile& file, const CodeProblem& problem);
 
 }  // namespace restkv::eval

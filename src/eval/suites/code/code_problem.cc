@@ -15,7 +15,7 @@ namespace {
 
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
-/// Where `word` stands in `text` by itself, from `from` on.
+/// Offset of the whole word `word` in `text`, from `from` on.
 size_t find_word(std::string_view text, std::string_view word, size_t from = 0) {
   for (size_t at = text.find(word, from); at != std::string_view::npos;
        at = text.find(word, at + 1)) {
@@ -144,7 +144,7 @@ std::optional<HelperProblem> take_helper(const CodeProblem& problem, Random& ran
   rename(function->source);
   rename(helper.rest.prompt);
   rename(helper.rest.solution);
-  // The test knows functions of the prompt; its own `check` is another one.
+  // The test may call functions of the prompt; its own `check` is not one of them.
   if (in_prompt) rename(helper.rest.test);
   helper.source = imports_of(problem.prompt) + imports_of(problem.solution) + function->source;
   return helper;
@@ -152,7 +152,7 @@ std::optional<HelperProblem> take_helper(const CodeProblem& problem, Random& ran
 
 Harness harness_of(const HelperProblem& problem, const std::string& module) {
   Harness harness = harness_of(problem.rest);
-  // A string of JSON in ASCII is one of Python.
+  // A JSON string in ASCII is a valid Python string.
   const std::string source = Json(problem.source).dump_ascii();
   harness.before = fmt::format(
       "import sys, types\n"
@@ -160,7 +160,7 @@ Harness harness_of(const HelperProblem& problem, const std::string& module) {
       "exec({1}, sys.modules['{0}'].__dict__)\n"
       "{2}",
       module, source, harness.before);
-  // The test may know the function by a name of its own only: the answer must import it.
+  // The test uses the function under an alias, so that the answer must import it.
   const std::string alias = fmt::format("tested_{}", problem.name);
   if (find_word(problem.rest.test, problem.name) != std::string_view::npos) {
     harness.after = fmt::format("from {} import {} as {}\n{}", module, problem.name, alias,

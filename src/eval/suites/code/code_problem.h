@@ -9,7 +9,7 @@
 
 namespace restkv::eval {
 
-/// A record of HumanEval: a function to complete, and a program that finds out whether it works.
+/// A record of HumanEval: a function to complete, and a program that tests it.
 struct CodeProblem {
   std::string id;           ///< "HumanEval/0"
   std::string prompt;       ///< Python up to the end of the function's docstring.
@@ -21,7 +21,7 @@ struct CodeProblem {
 /// Throws `Error` (kInput) if a field is missing or no text.
 CodeProblem code_problem(const Json& record);
 
-/// A completion runs between these two, with a newline before the second.
+/// The program around a completion, with a newline before the second part.
 struct Harness {
   std::string before;
   std::string after;
@@ -29,16 +29,15 @@ struct Harness {
 Harness harness_of(const CodeProblem& problem);
 std::string assemble(const Harness& harness, std::string_view completion);
 
-/// A problem from which a function that its solution calls has been taken away, to be imported from
-/// a module instead.
+/// A problem whose solution imports a function from a module that was originally part of it.
 struct HelperProblem {
   CodeProblem rest;  ///< `solution` still calls the function without importing it.
-  std::string name;  ///< The function's: the old one with four digits, so that nobody knows it.
+  std::string name;  ///< The function's name with four digits, so that models do not know it.
   std::string source;
 };
 
-/// Takes a function away that stands in the prompt beside the one to complete or, if there is none,
-/// at the outer level of the solution. Nothing if there is no such function either.
+/// Removes a helper function from the prompt or, if it has none, from the outer level of the
+/// solution. None if there is no such function.
 std::optional<HelperProblem> take_helper(const CodeProblem& problem, Random& random);
 
 /// The same as `harness_of`, with the function in a module of this name.

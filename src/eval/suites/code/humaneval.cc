@@ -65,7 +65,7 @@ std::string instruct_rule(const char* name) {
   return rules().at("instruct_variant").at(name).get<std::string>();
 }
 
-/// What all tasks of a run have in common.
+/// Shared state of the tasks of a run.
 struct Common {
   SuiteOptions options;
   bool instruct = false;
@@ -114,7 +114,7 @@ class HumanEvalTask : public Task {
   [[nodiscard]] const Common& common() const { return *common_; }
   [[nodiscard]] Variant variant() const { return variant_.variant; }
 
-  /// What generation needs, whatever the prompt is.
+  /// A sample with the settings of generation, without a prompt.
   [[nodiscard]] Sample new_sample(std::string id, bool instruct) const {
     Sample sample;
     sample.id = std::move(id);
@@ -140,9 +140,9 @@ class HumanEvalTask : public Task {
     CodeFiles::Choice choice = common_->files.choose(request, *common_->options.tokenizer, random);
     if (choice.all_used) {
       throw Error(ErrorCode::kInput,
-                  fmt::format("a prompt of {} tokens is wanted, but all files of code together "
+                  fmt::format("a prompt of {} tokens is asked for, but all files of code together "
                               "have {}; add longbench/lcc.jsonl and longbench/repobench-p.jsonl "
-                              "to --data, or use shorter --lengths",
+                              "to the data folder, or use shorter lengths",
                               request.limit, choice.tokens));
     }
     return choice;
@@ -175,7 +175,7 @@ class ProblemTask : public HumanEvalTask {
     const CodeProblem& problem = common().problems[place];
     if (lengths_.empty()) return without_context(problem);
     const size_t length = lengths_.at(index / problems_.size());
-    // The stream is that of the problem, so that a longer context continues a shorter one.
+    // The random stream belongs to the problem, so that a longer context extends a shorter one.
     Random random(common().options.seed, name(), place);
     Sample sample = variant() == Variant::kHelper ? with_helper(problem, length, random)
                                                   : behind_context(problem, length, random);
@@ -217,17 +217,18 @@ class ProblemTask : public HumanEvalTask {
     return sample;
   }
 
-  /// Files in front of `task`, such that there is room for the answer; none for length 0.
+  /// Files in front of `task` that leave room for the answer; none for length 0.
   [[nodiscard]] CodeFiles::Choice files_before(const std::string& task, const CodeProblem& problem,
                                                size_t length, Random& random) const {
     if (length == 0) return {};
     const auto answer = rules().at("max_new_tokens").get<size_t>();
     const size_t alone = common().options.tokenizer->encode(task, true, false).size() + answer;
     if (alone >= length) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("--lengths: {} tokens do not hold {}: its prompt and answer take {}; "
-                              "choose 0 (no context) or at least 2048",
-                              length, problem.id, alone));
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("length {} is too short for {}: its prompt and answer take {} tokens; "
+                      "choose 0 (no context) or at least 2048",
+                      length, problem.id, alone));
     }
     return choose_files(
         {.limit = length - answer,
@@ -258,7 +259,7 @@ class ProblemTask : public HumanEvalTask {
     const CodeFiles::Choice choice =
         files_before(file_heading("helpers.py") + helper.source + task, problem, length, order);
 
-    // Any Python file can be the function's home; without one, it has a file to itself.
+    // Any Python file can hold the function; without one, it gets a separate file.
     std::vector<size_t> homes;
     for (size_t i = 0; i < choice.files.size(); ++i) {
       if (!choice.files[i]->module().empty()) homes.push_back(i);
@@ -287,8 +288,8 @@ class ProblemTask : public HumanEvalTask {
   std::vector<size_t> lengths_;
 };
 
-/// Several problems per sample, one per turn of a conversation; the last turn is taken back and
-/// asked again.
+/// Several problems per sample, one per turn of a conversation; the last turn is undone and
+/// repeated.
 class ConversationTask : public HumanEvalTask {
  public:
   ConversationTask(std::shared_ptr<const Common> common, VariantName variant, size_t limit,
@@ -297,7 +298,7 @@ class ConversationTask : public HumanEvalTask {
     const size_t count = this->common().problems.size();
     Random random(this->common().options.seed, "turns", 0);  // `forced` and `free` alike
     const std::vector<size_t> order = random.sample(count, count);
-    // All have as many turns, unless there are too few problems for even one.
+    // All have kTurns turns, unless there are fewer problems.
     for (size_t first = 0; first == 0 || first + kTurns <= count; first += kTurns) {
       if (limit != 0 && conversations_.size() == limit) break;
       conversations_.emplace_back(
@@ -353,7 +354,7 @@ class ConversationTask : public HumanEvalTask {
     return sample;
   }
 
-  /// pass@1 over the turns but the repeated one, of each turn, and what the cache held.
+  /// pass@1 over all turns but the repeated one, pass@1 of each turn, and cached tokens.
   [[nodiscard]] Scores score(const Sample& sample, const Answer& answer) const override {
     const size_t turns = sample.turns.size();
     if (answer.turn_texts.size() != turns) {
@@ -397,8 +398,8 @@ std::vector<TaskInfo> tasks() {
 void check_options(const SuiteOptions& options) {
   if (!options.allow_code_execution) {
     throw Error(ErrorCode::kInvalidArgument,
-                "the suite humaneval runs code that the model writes, in a sandbox; permit it with "
-                "--allow-code-execution (docs/benchmarks.md says what the sandbox keeps in)");
+                "the suite humaneval runs code that the model writes, in a sandbox; permit it by "
+                "the option allow-code-execution (docs/benchmarks.md describes the sandbox)");
   }
   if (options.draws > 1 && options.temperature <= 0) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -406,7 +407,8 @@ void check_options(const SuiteOptions& options) {
                             "measured at temperature 0.2 or 0.8",
                             options.draws));
   }
-  // Each draw has a seed of its own, and libllama's have 32 bits, of which the last means any seed.
+  // Each draw has its own seed. libllama's seeds have 32 bits, and the last one means a random
+  // seed.
   const uint64_t seeds = std::numeric_limits<uint32_t>::max();
   if (options.temperature > 0 && (options.seed >= seeds || options.draws > seeds - options.seed)) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -421,14 +423,15 @@ void check_sandbox(const Sandbox& sandbox, const SuiteOptions& options) {
   for (const MissingLayer& missing : sandbox.missing()) {
     list += fmt::format("\n- {}; to have it: {}", missing.sentence, missing.remedy);
   }
-  throw Error(ErrorCode::kUnsupported,
-              fmt::format("the suite humaneval runs code that the model writes, and this machine "
-                          "does not permit the whole sandbox:{}\nIf that code may do what is said "
-                          "here, add --sandbox reduced (docs/benchmarks.md says what is left)",
-                          list));
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("the suite humaneval runs code that the model writes, and this machine "
+                  "does not support the whole sandbox:{}\nIf that code may do this, set the "
+                  "option sandbox to reduced (docs/benchmarks.md describes the rest)",
+                  list));
 }
 
-/// Those asked for, or the usual ones that the model holds.
+/// The given lengths, or the usual ones that fit the model.
 std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const size_t> usual) {
   if (!options.lengths.empty()) return options.lengths;
   std::vector<size_t> lengths;

@@ -1,4 +1,4 @@
-// passkey and number_string: one line with digits at every depth of a text of one repeated line.
+// passkey and number_string: a line with digits, at all depths of a text of one repeated line.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -54,7 +54,7 @@ Json make_number_string(const GeneratedRecord& request) {
   Random random(request.seed, "infinitebench/number_string", request.index);
   std::string digits(5, '0');
   for (char& digit : digits) digit = random_digit(random);
-  // Digits repeat next to each other, which is what makes this harder than a pass key.
+  // Repeated digits make this harder than a pass key.
   while (digits.size() < 10) {
     const size_t position = random.below(digits.size());
     digits.insert(position, 1, digits[position]);

@@ -23,8 +23,8 @@
 namespace restkv::eval {
 namespace {
 
-/// They differ in the number of new tokens and in the rules of three scores; the prompts are the
-/// same, and neither uses a chat template.
+/// The profiles differ in the number of new tokens and in the rules of three scores. Their prompts
+/// are the same, without a chat template.
 constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
 
 constexpr std::string_view kSource =
@@ -96,7 +96,7 @@ std::string prompt_of(std::string_view task, const Json& record) {
                         {"OPTION_D", options[3]}});
 }
 
-/// What the answer is compared with: for the tasks with options its text and its letter.
+/// The reference of the answer: its text and its letter in tasks with options.
 Json label_of(std::string_view task, const Json& record) {
   const Json& answer = field(record, "answer");
   if (!answer.is_string() && !answer.is_number() && !answer.is_array()) {
@@ -131,7 +131,7 @@ Rules make_rules(std::string_view task, const SuiteOptions& options) {
       .max_new_tokens =
           rules_of(task).at(official ? "original_max_new_tokens" : "max_new_tokens").get<size_t>(),
       .min_new_tokens = official ? 0U : 1U};
-  // math_calc wants 30000: a small model could not hold any of the prompt.
+  // math_calc generates 30000 tokens, which would leave a small model no room for the prompt.
   if (options.context != 0) {
     rules.max_new_tokens = std::min(rules.max_new_tokens, std::max<size_t>(options.context / 2, 1));
   }
@@ -148,7 +148,7 @@ Sample make_sample(const Rules& rules, const Json& record) {
   sample.max_new_tokens = rules.max_new_tokens;
   sample.min_new_tokens = rules.min_new_tokens;
   sample.reference = {{"label", label_of(rules.task, record)}};
-  // Any prediction will do: this refuses labels that the task cannot have.
+  // Checks the label with an arbitrary prediction.
   (void)infinitebench_score(rules.task, "1", sample.reference["label"], rules.scorer);
   return sample;
 }
@@ -183,8 +183,8 @@ RecordTask record_task(const Rules& rules) {
 
 class GeneratedTask : public Task {
  public:
-  /// As long as `length` allows prompt and answer together to be, or else the model's context, but
-  /// not longer than published.
+  /// Prompt and answer together have at most `length` tokens or, without it, fill the model's
+  /// context. They are not longer than published.
   GeneratedTask(const InfiniteBenchGenerator& generator, const Rules& rules,
                 const SuiteOptions& options, std::optional<size_t> length)
       : generator_(generator),
@@ -252,7 +252,7 @@ class GeneratedTask : public Task {
   Rules rules_;
   const Tokenizer* tokenizer_;
   uint64_t seed_;
-  std::optional<size_t> length_;  ///< What was asked for.
+  std::optional<size_t> length_;  ///< The given length.
   size_t most_;                   ///< Tokens of prompt and answer; 0: any number.
   size_t records_;
   size_t size_;

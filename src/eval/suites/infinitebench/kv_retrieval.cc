@@ -1,4 +1,4 @@
-// kv_retrieval: one of thousands of random pairs, the place of the wanted one moving evenly.
+// kv_retrieval: one of thousands of random pairs, at evenly spread places.
 #include <fmt/format.h>
 
 #include "base/random.h"

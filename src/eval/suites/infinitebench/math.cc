@@ -25,7 +25,7 @@ struct Question {
   size_t rank = 0;  ///< Among the distinct numbers, 0 being the largest or smallest.
 };
 
-/// Of the median the published generator says "median number", as the released file does.
+/// The published generator and the released file call the median "median number".
 constexpr std::array kQuestions = {
     Question{"largest number", Wanted::kLargest, 0},
     Question{"second largest number", Wanted::kLargest, 1},
@@ -36,7 +36,8 @@ constexpr std::array kQuestions = {
     Question{"median number", Wanted::kMedian},
 };
 
-/// Numbers whose end on the asked side is drawn anew, so that the answer is not always 99 or 0.
+/// Random numbers with a random bound on the side of the question, so that the answer is not always
+/// 99 or 0.
 std::vector<int64_t> draw(Wanted wanted, size_t count, Random& random) {
   if (wanted == Wanted::kMedian) {
     wanted = random.below(2) == 0 ? Wanted::kSmallest : Wanted::kLargest;
@@ -54,7 +55,7 @@ Json answer(const Question& question, std::vector<int64_t> numbers) {
     std::ranges::sort(numbers);
     const size_t middle = numbers.size() / 2;
     if (numbers.size() % 2 == 1) return numbers[middle];
-    // A float even where it is whole: the metric tells the two apart.
+    // A float even if it is an integer: the metric distinguishes them.
     return static_cast<double>(numbers[middle] + numbers[middle - 1]) / 2;
   }
   const std::set<int64_t> distinct(numbers.begin(), numbers.end());

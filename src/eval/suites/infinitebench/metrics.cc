@@ -28,7 +28,7 @@ using Score = std::optional<double>;
   throw Error(ErrorCode::kInput, fmt::format("the label {} is not {}", label.dump_ascii(), wanted));
 }
 
-/// A list stands for its first item.
+/// The label, or the first item of a list.
 const Json& single(const Json& label) {
   if (!label.is_array()) return label;
   if (label.empty()) refuse(label, "a text or number, or a list that begins with one");
@@ -149,8 +149,8 @@ bool has(const std::vector<std::u32string_view>& words, std::u32string_view word
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-/// What stands behind the first of `prefixes` that occurs, and one more character; nothing if none
-/// occurs, "" if it is the end of the text. An empty answer begins with no label, and so fails.
+/// The text after the first of `prefixes` that occurs and one more character; none if no prefix
+/// occurs, "" if it ends the text. An empty answer matches no label.
 std::optional<std::u32string_view> after_prefix(
     std::u32string_view text, std::initializer_list<std::u32string_view> prefixes) {
   for (const std::u32string_view prefix : prefixes) {

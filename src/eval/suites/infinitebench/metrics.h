@@ -9,7 +9,7 @@
 /// Scores of InfiniteBench's 12 tasks.
 namespace restkv::eval {
 
-/// Two programs score it; they differ in kv_retrieval, code_debug and math_find.
+/// The two published scoring programs; they differ in kv_retrieval, code_debug and math_find.
 enum class InfiniteBenchScorer {
   kRestKv,    ///< eval_infinite.py of an-yongqi/rest-kv.
   kOriginal,  ///< src/compute_scores.py of OpenBMB/InfiniteBench.
@@ -19,10 +19,10 @@ enum class InfiniteBenchScorer {
 std::vector<std::string_view> infinitebench_tasks();
 
 /// Score of one prediction, 0 to 1. `label` is the record's answer: a text, a number or a list of
-/// them; [answer text, letter] for code_debug and longbook_choice_eng. Nothing where the published
-/// program stops with an error (a decimal number in math_find, for the original); counts as 0.
-/// The program's rule for GPT-4, whose first number it drops in math_calc, is left out.
-/// Throws Error: kInvalidArgument (unknown task), kInput (a label that the task cannot have).
+/// them; [answer text, letter] for code_debug and longbook_choice_eng. None if the published
+/// program fails (the original, for a decimal number in math_find); this counts as 0. The program's
+/// rule for GPT-4 in math_calc, which drops the first number, is left out. Throws Error:
+/// kInvalidArgument (unknown task), kInput (a label that the task cannot have).
 std::optional<double> infinitebench_score(std::string_view task, std::string_view prediction,
                                           const Json& label, InfiniteBenchScorer scorer);
 

@@ -17,8 +17,8 @@
 namespace restkv::eval {
 namespace {
 
-/// "official": chat template except for few-shot and code. "restkv": the ReST-KV evaluation, raw
-/// prompts that end at the end token only.
+/// "official": chat template except for few-shot and code. "restkv": the ReST-KV evaluation, with
+/// raw prompts; answers end with the end token only.
 constexpr std::array<std::string_view, 2> kProfiles = {"official", "restkv"};
 
 constexpr std::string_view kSource =

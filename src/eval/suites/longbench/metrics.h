@@ -10,7 +10,7 @@
 /// Scores of LongBench's English datasets (github.com/THUDM/LongBench: metrics.py, eval.py).
 namespace restkv::eval {
 
-/// What PyPI's fuzzywuzzy computes its ratio with; published figures differ by it.
+/// Implementations of the ratio of PyPI's fuzzywuzzy; published figures depend on them.
 enum class CodeSimilarity {
   kDifflib,      ///< Without the package Levenshtein, as LongBench's requirements have it.
   kLevenshtein,  ///< With it.
@@ -23,9 +23,8 @@ struct LongBenchOptions {
 
 // --- Metrics: 0 to 1 -----------------------------------------------------------------------------
 
-/// Share of the classes named in the prediction: 1/(their number) if `reference` is among them. The
-/// classes found are filtered as the published loop does it, which skips the class after each one
-/// that it removes.
+/// 1 / (number of classes named in the prediction) if `reference` is among them, otherwise 0. Found
+/// classes are filtered as by the published loop, which skips the class after each removed one.
 double classification_score(std::string_view prediction, std::string_view reference,
                             std::span<const std::string> all_classes);
 
@@ -58,9 +57,9 @@ struct LongBenchDataset {
 
 /// The 16 datasets, category by category.
 std::span<const LongBenchDataset> longbench_datasets();
-/// Throws Error(kInvalidArgument) naming those there are.
+/// Throws `Error` (kInvalidArgument) listing the known names.
 const LongBenchDataset& longbench_dataset(std::string_view name);
-/// The name that reports use: "qa_f1", "rouge_l", "classification", ...
+/// The metric's name in reports: "qa_f1", "rouge_l", "classification", ...
 std::string_view name_of(LongBenchMetric metric);
 
 /// Score of one prediction, 0 to 1: the best over the answers; 0 without answers. `all_classes` is
@@ -70,9 +69,9 @@ double longbench_score(const LongBenchDataset& dataset, std::string_view predict
                        std::span<const std::string> all_classes,
                        const LongBenchOptions& options = {});
 
-/// Throws Error(kInput) for answers that no prediction could match: none at all, classes that are
-/// not named or do not have the answer, a count that is no number, a text without a word. (Such a
-/// record would score 0 whatever is said.)
+/// Throws `Error` (kInput) for answers that no prediction could match, so that a record would
+/// always score 0: no answers, classes without the answer, a count that is no number, a text
+/// without a word.
 void require_judgeable(LongBenchMetric metric, std::span<const std::string> answers,
                        std::span<const std::string> all_classes);
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kSource =
     "https://dl.fbaipublicfiles.com/anli/anli_v1.0.zip (anli_v1.0/R<round>/<split>.jsonl)";
-/// The numbers 0 to 2 have these letters in the published files.
+/// Letters of the labels 0 to 2 in the published files.
 constexpr std::array<std::string_view, 3> kLabels = {"e", "n", "c"};
 constexpr std::array<size_t, 3> kSizes = {1000, 1000, 1200};  // of test and dev alike
 
@@ -31,8 +31,8 @@ std::vector<Question> questions(const Json& record) {
   return {question};
 }
 
-/// The harness's tasks are those of the test split; the same on the development split have names of
-/// their own, because their figures differ.
+/// The harness's tasks use the test split. Tasks on the development split have other names, because
+/// their figures differ.
 std::vector<RecordTask> record_tasks() {
   std::vector<RecordTask> tasks;
   for (const std::string split : {"test", "dev"}) {

@@ -7,7 +7,7 @@
 
 #include "eval/suite.h"
 
-/// Solved questions in front of the one that is asked.
+/// Few-shot prompts: solved examples before the question.
 namespace restkv::eval {
 
 struct FewShot {
@@ -16,10 +16,10 @@ struct FewShot {
   std::string delimiter;  ///< Between the examples and before the question.
 };
 
-/// `task` with that many examples, context and right choice, before every question. They are drawn
-/// for every question anew (by seed, task and the question's index) from `examples`: a task of its
-/// own or, with the same file, the whole of `task`, where the question itself is left out. Throws
-/// `Error` (kInvalidArgument) if there are not enough.
+/// `task` with examples, that is, contexts with right choices, before every question. Each question
+/// gets a new draw (by seed, task and the question's index) from `examples`: another task or, with
+/// the same file, all of `task` but the question. Throws `Error` (kInvalidArgument) if there are
+/// too few.
 std::unique_ptr<Task> with_examples(std::unique_ptr<Task> task, std::unique_ptr<Task> examples,
                                     const FewShot& few_shot);
 

@@ -14,11 +14,10 @@ struct MultipleChoiceScore {
   double exact_match = 0;  ///< Every token of the right choice was the most likely one.
 };
 
-/// As lm-evaluation-harness 0.4.13 scores it. `choices` stand without the delimiter before them;
-/// of equally likely ones the first counts. An empty choice makes acc_norm and acc_bytes follow
-/// NumPy's rules for a division by zero.
-/// Throws Error(kInvalidArgument) if the spans are empty or differ in length or `gold` is beyond
-/// them.
+/// The score of lm-evaluation-harness 0.4.13. `choices` are without the delimiter before them; the
+/// first of equally likely ones counts. An empty choice divides by zero with NumPy's rules in
+/// acc_norm and acc_bytes. Throws `Error` (kInvalidArgument) if the spans are empty or differ in
+/// length or `gold` is out of range.
 MultipleChoiceScore multiple_choice_score(std::span<const std::string> choices,
                                           std::span<const double> log_likelihoods,
                                           std::span<const char> greedy, size_t gold);

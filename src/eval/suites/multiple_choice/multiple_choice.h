@@ -11,15 +11,15 @@
 #include "eval/suite.h"
 #include "eval/suites/record_task.h"
 
-/// Prompted multiple choice, judged by the log-likelihood of each choice after the context, as the
-/// task files of EleutherAI's lm-evaluation-harness 0.4.13 ask it (prompts.json, `lm_eval`).
+/// Prompted multiple choice, scored by the log-likelihood of each choice after the context, with
+/// the prompts of EleutherAI's lm-evaluation-harness 0.4.13 (prompts.json, `lm_eval`).
 namespace restkv::eval {
 
-/// `text` with each `{{name}}` replaced by the text field of that name, in one pass. Throws `Error`
-/// (kInput) if there is none.
+/// Replaces each `{{name}}` in `text` by the text field of that name, in one pass. Throws `Error`
+/// (kInput) if a field is missing.
 std::string fill_fields(std::string_view text, const Json& fields);
 
-/// What one question's templates are filled with, and the right choice.
+/// Fields of the templates of one question, and the right choice.
 struct Question {
   std::string id;
   Json fields;
@@ -38,15 +38,15 @@ struct ChoiceTask {
 
 RecordTask choice_task(ChoiceTask task);
 
-/// `open_record_tasks`, with `options.shots` examples before every question: those of the task's
-/// file of examples, or others of its own file. Throws `Error` (kInput) also if the former is
-/// missing, and kInvalidArgument if there are not enough.
+/// `open_record_tasks` with `options.shots` examples before every question, from the task's file of
+/// examples or from its own file. Throws `Error` also if the file of examples is missing (kInput)
+/// or there are too few examples (kInvalidArgument).
 std::vector<std::unique_ptr<Task>> open_choice_tasks(std::span<const RecordTask> tasks,
                                                      const SuiteOptions& options,
                                                      std::vector<SkippedLine>& skipped);
 
-/// The record's `label`: a number, false or true for 0 and 1, or one of `names`, which stand for
-/// their positions. Throws `Error` (kInput) for anything else and beyond `count` labels.
+/// The record's `label`: a number, false or true for 0 and 1, or the index of one of `names`.
+/// Throws `Error` (kInput) for anything else and for labels from `count` on.
 size_t label_field(const Json& record, size_t count, std::span<const std::string_view> names = {});
 
 /// The sample that asks `context`, with the harness's space before each choice.

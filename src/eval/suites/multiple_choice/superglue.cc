@@ -119,8 +119,8 @@ std::string detokenize(std::string text) {
   return out;
 }
 
-/// The passage with stars around the pronoun, whose place is counted in words. What comes after it
-/// is taken by its offset, as if all words before were one space apart.
+/// The passage with stars around the pronoun, whose place is counted in words. The text after it is
+/// taken by offset, as if all words before were one space apart.
 std::vector<Question> wsc(const Json& record) {
   const Json& target = object_field(record, "target");
   const std::u32string passage = text::decode(text_field(record, "text"));
@@ -142,9 +142,9 @@ std::vector<Question> wsc(const Json& record) {
   return {question_of(record, std::move(fields), label_field(record, 2))};
 }
 
-/// A passage has several questions and each of them several answers, every one to be judged. The
+/// A passage has several questions with several answers each, and each answer is a sample. The
 /// harness's gold is the label, although its first choice is "yes": a right answer (label 1) counts
-/// as answered well when the model prefers "no".
+/// as correct if the model prefers "no".
 std::vector<Question> multirc(const Json& record) {
   const Json& passage = object_field(record, "passage");
   std::vector<Question> questions;
@@ -180,7 +180,7 @@ std::string record_context(const std::string& passage) {
   return context;
 }
 
-/// Each entity of the passage stands in the query's blank once; `gold` are all the right ones.
+/// Each entity of the passage fills the query's blank once; `gold` are all the right ones.
 std::vector<Sample> record_samples(const Json& record) {
   const Json& passage = object_field(record, "passage");
   const std::string context = record_context(text_field(passage, "text"));

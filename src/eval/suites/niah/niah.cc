@@ -74,7 +74,7 @@ class EssayTokens {
 
   [[nodiscard]] std::string with_needle(const Place& place) const {
     const std::span<const int32_t> first = std::span(tokens_).first(place.length);
-    // Cut and encoded again, a text can have a few tokens more or less.
+    // A text that is cut and encoded again can have a few tokens more or less.
     std::vector<int32_t> context = tokenizer_.encode(tokenizer_.decode(first), false, false);
     const size_t limit = place.length - facts().at("final_context_length_buffer").get<size_t>();
     if (context.size() + needle_.size() > limit) context.resize(limit - needle_.size());
@@ -178,8 +178,8 @@ std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
   }
   if (lengths.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the model holds {} tokens, NIAH begins at 1000; choose lengths, for "
-                            "instance --lengths {}",
+                fmt::format("the model's context has {} tokens, but the lengths of NIAH begin at "
+                            "1000; choose others, for instance lengths {}",
                             options.context, options.context));
   }
   return lengths;

@@ -137,7 +137,7 @@ Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
   }
   if (has(record, "stop")) {
     sample.stops = texts_field(record, "stop");
-    // (Line ends are wanted, so it may be white space.)
+    // A stop may be white space, for instance a line end.
     if (std::ranges::any_of(sample.stops, &std::string::empty)) {
       throw Error(ErrorCode::kInput, "field 'stop' holds an empty text, which ends every answer");
     }
@@ -182,7 +182,7 @@ std::vector<TaskInfo> tasks() {
            .category = "own",
            .metric = std::string(kMatchAll),
            .file = "FILE.jsonl",
-           .source = "you: --data FILE.jsonl or FILE.jsonl.gz, one record per line"}};
+           .source = "you: a file FILE.jsonl or FILE.jsonl.gz as data, one record per line"}};
 }
 
 std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
@@ -191,7 +191,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(options.data, ignored)) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("'{}' is not a file; name your records with --data FILE.jsonl",
+                fmt::format("'{}' is not a file; the data must be your records, FILE.jsonl",
                             options.data.string()));
   }
   auto opened =

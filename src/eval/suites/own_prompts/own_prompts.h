@@ -6,8 +6,8 @@ namespace restkv::eval {
 
 /// A user's own records, one JSON object per line of the file that `SuiteOptions::data` names:
 ///
-///   text | token_ids   the prompt; token ids are used as they are, and a text gets a chat template
-///                      where the run wants one
+///   text | token_ids   the prompt; token ids are used unchanged, and a text gets the chat template
+///                      if the run uses one
 ///   answers            a text or a list of texts, for `metric`
 ///   metric             string_match_all (default), string_match_part, or one of LongBench's:
 ///                      qa_f1, rouge_l, classification, count, retrieval, code_sim

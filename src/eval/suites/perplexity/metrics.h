@@ -13,15 +13,15 @@ namespace restkv::eval {
 /// token perplexity with tokens, each summed over all documents first.
 double perplexity_per(double log_likelihood, double units);
 
-/// Bits that a unit costs, -log_likelihood / units / ln 2: bits_per_byte.
+/// Bits per unit, -log_likelihood / units / ln 2: bits_per_byte.
 double bits_per(double log_likelihood, double units);
 
 /// Words of a document: the parts of a split at runs of white space. White space at an end makes
 /// an empty part, which counts; so an empty document has one word.
 size_t perplexity_words(std::string_view document);
 
-/// Tokens to score, and those that stand before them: the model is fed `context` and all but the
-/// last of `scored`.
+/// Tokens to score and the tokens before them: the model is fed `context` and all but the last of
+/// `scored`.
 struct RollingWindow {
   std::vector<int32_t> context;
   std::vector<int32_t> scored;

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kScored = 512;  ///< Tokens whose loss is taken after each prompt.
+constexpr size_t kScored = 512;  ///< Tokens scored after each prompt.
 constexpr std::array<size_t, 3> kPrompts = {2048, 8192, 32768};
 constexpr std::array<std::string_view, 1> kProfiles = {"official"};
 
@@ -34,7 +34,7 @@ const std::vector<TaskInfo>& infos() {
     info.file = "perplexity/wikitext2_test_tokenized.txt";
     info.source =
         "https://github.com/pytorch/examples (word_language_model/data/wikitext-2/test.txt); any "
-        "text file works: --data FILE.txt";
+        "text file works as data, FILE.txt";
     info.other_files = {"perplexity/wiki.test.raw", "wikitext-2-raw/wiki.test.raw",
                         "wikitext-2/wiki.test.tokens", "wikitext-2/test.txt"};
     std::vector<TaskInfo> both(2, info);
@@ -47,11 +47,11 @@ const std::vector<TaskInfo>& infos() {
 
 struct Text {
   fs::path file;
-  std::vector<int32_t> begin;  ///< What the model wants before every text.
+  std::vector<int32_t> begin;  ///< Special tokens before every text.
   std::vector<int32_t> tokens;
 };
 
-/// Windows over one text: a prompt, compressed as a method wants, and the tokens after it.
+/// Windows over one text: a prompt, which is compressed, and the scored tokens after it.
 class WindowTask : public Task {
  public:
   struct Windows {
@@ -66,7 +66,7 @@ class WindowTask : public Task {
     if (held < needed) {
       throw Error(ErrorCode::kInput,
                   fmt::format("{}: holds {} tokens; '{}' needs {}: use a longer text or smaller "
-                              "--lengths",
+                              "lengths",
                               text_->file.string(), held, name_, needed));
     }
     count_ = (held - needed) / windows_.stride + 1;
@@ -116,7 +116,7 @@ std::shared_ptr<const Text> read_text(const fs::path& file, const Tokenizer& tok
   return text;
 }
 
-/// The prompt lengths wanted, cut so that the scored tokens still fit the model; each once.
+/// The given prompt lengths, limited so that the scored tokens fit the model; each once.
 std::vector<size_t> prompt_lengths(const SuiteOptions& options) {
   std::vector<size_t> wanted = options.lengths;
   if (wanted.empty()) wanted.assign(kPrompts.begin(), kPrompts.end());
@@ -163,7 +163,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options,
       const size_t stride = name == "sliding" ? kScored : length - text->begin.size() + kScored;
       const WindowTask::Windows windows{.prompt = length, .stride = stride};
       const std::string full_name = fmt::format("{}@{}", name, length);
-      // Of the usual lengths, those that a short text does not have are left out.
+      // Usual lengths that exceed the text are left out.
       const bool fits = text->tokens.size() + text->begin.size() >= length + kScored;
       if (!fits && options.lengths.empty() && length > lengths.front()) continue;
       opened.push_back(std::make_unique<WindowTask>(full_name, text, windows, options.limit));

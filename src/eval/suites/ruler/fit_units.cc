@@ -35,7 +35,7 @@ size_t fit_units(const Generator& generator, const Fit& fit,
   const size_t step = generator.step();
   const size_t fewest = generator.fewest();
   const size_t available = generator.available();
-  // Without room for an answer, a prompt of exactly the length counts as too long, too.
+  // Without room for an answer, a prompt of exactly the length is also too long.
   const size_t limit = generator.leaves_room_for_answer()
                            ? fit.length
                            : fit.length - std::min<size_t>(1, fit.length);
@@ -46,10 +46,10 @@ size_t fit_units(const Generator& generator, const Fit& fit,
   };
   const size_t least = tokens(0);
   if (least > limit) refuse(fit, fewest, least);
-  // A unit is a token or more, but for those that frequent_words rounds away.
+  // A unit is at least a token, except those that frequent_words rounds away.
   const size_t most = std::min(2 * (limit - least) / step + 1,
                                available > fewest ? (available - fewest) / step + 1 : 0);
-  // Little is enough to see how long a unit is.
+  // A small first guess suffices to measure the length of a unit.
   const FitRange range{.low = 0, .low_size = least, .high = most + 1, .guess = 1 + most / 128};
   return std::min(fewest + largest_that_fits(range, limit, tokens) * step, available);
 }

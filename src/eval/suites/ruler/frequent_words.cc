@@ -23,8 +23,8 @@ class FrequentWords : public Generator {
         answer_prefix_(setup.text("answer_prefix")),
         length_(setup.length) {}
 
-  /// `units` is the number of words that the distribution shares out; what is lost in rounding down
-  /// is not made up for.
+  /// `units` is the number of words of the distribution; losses by rounding down are not
+  /// compensated.
   [[nodiscard]] Text make(Random& random, size_t units, size_t) const override {
     std::vector<std::string> vocabulary = draw_vocabulary(random);
     vocabulary[0] = "...";  // the most frequent one is noise
@@ -44,7 +44,7 @@ class FrequentWords : public Generator {
   }
 
   [[nodiscard]] size_t step() const override { return std::max<size_t>(1, length_ / 32); }
-  /// The published search begins at a sixth of the length and goes down from there if need be.
+  /// The published search begins at a sixth of the length and decreases from there if necessary.
   [[nodiscard]] size_t fewest() const override {
     return length_ / kWordLength - std::min(4 * step(), length_ / kWordLength - 1);
   }

@@ -13,8 +13,8 @@
 #include "base/random.h"
 #include "eval/suites/essays.h"
 
-/// The five generators behind RULER's thirteen tasks (hsiehjackson/RULER, scripts/data/synthetic,
-/// commit e40fae1). The text is laid out as theirs; the random choices are this project's own.
+/// The five generators of RULER's thirteen tasks (hsiehjackson/RULER, scripts/data/synthetic,
+/// commit e40fae1), with the same texts and other random numbers.
 namespace restkv::eval::ruler {
 
 using CountTokens = std::function<size_t(std::string_view text)>;
@@ -24,7 +24,8 @@ struct Text {
   std::string prompt;
   std::string answer_prefix;
   std::vector<std::string> answers;
-  /// Stands for the model's answer when the number of units is chosen; each generator's own form.
+  /// Placeholder for the model's answer while the number of units is chosen; depends on the
+  /// generator.
   std::string fitting_answer;
   std::optional<double> depth;  ///< Of the only needle that is asked for.
 };
@@ -33,32 +34,32 @@ class Generator {
  public:
   virtual ~Generator() = default;
 
-  /// A sample with `units` pieces of haystack. All draws come from `random`; `index` chooses the
-  /// question where questions are given.
+  /// A sample with `units` pieces of haystack. All draws use `random`; `index` chooses the question
+  /// of tasks with given questions.
   [[nodiscard]] virtual Text make(Random& random, size_t units, size_t index) const = 0;
 
-  /// The same text before every prompt (a worked example). It is not counted as part of the prompt
-  /// but by `extra_tokens`.
+  /// Constant text before every prompt (a worked example). `extra_tokens` counts it, not the
+  /// prompt.
   [[nodiscard]] virtual std::string before_prompt() const { return {}; }
 
-  /// Units that are added at a time when a prompt is fitted to its length, and how many there are.
+  /// Units per step while a prompt is fitted to its length.
   [[nodiscard]] virtual size_t step() const = 0;
   [[nodiscard]] virtual size_t available() const { return std::numeric_limits<size_t>::max(); }
   /// The fewest units that are tried.
   [[nodiscard]] virtual size_t fewest() const { return step(); }
-  /// Tokens that a sample costs beside its text in the published count.
+  /// Tokens of a sample besides its text in the published count.
   [[nodiscard]] virtual size_t extra_tokens() const { return 0; }
-  /// Whether tokens to generate are left free and the fitting answer counts.
+  /// Whether room for the generated tokens is reserved and the fitting answer counts.
   [[nodiscard]] virtual bool leaves_room_for_answer() const { return true; }
-  /// Given questions; 0: any number of samples can be drawn.
+  /// Number of given questions; 0: any number of samples can be drawn.
   [[nodiscard]] virtual size_t questions() const { return 0; }
 };
 
-/// What a task is made of.
+/// Inputs of a task.
 struct Setup {
   const Json* prompts = nullptr;  ///< `ruler` of prompts.json.
   const Json* task = nullptr;     ///< Its `tasks.<name>`.
-  size_t length = 0;              ///< Tokens wanted, answer included.
+  size_t length = 0;              ///< Nominal length in tokens, answer included.
   uint64_t seed = 42;
   CountTokens count_tokens;
   std::shared_ptr<const Essays> essays;  ///< Only for tasks with an essay haystack.

@@ -10,7 +10,7 @@
 namespace restkv::eval {
 namespace {
 
-/// How many of the references occur in the prediction.
+/// Number of references that occur in the prediction.
 size_t matches(std::string_view prediction, std::span<const std::string> references) {
   if (references.empty()) {
     throw Error(ErrorCode::kInput, "there is no answer to look for in the text");

@@ -15,8 +15,8 @@ double string_match_all(std::string_view prediction, std::span<const std::string
 /// Throws Error(kInput) if there is no reference.
 double string_match_part(std::string_view prediction, std::span<const std::string> references);
 
-/// A prediction as the official evaluator scores it: without white space at its ends, control
-/// characters U+0000 to U+001F as line ends. The ReST-KV evaluator scores the bare prediction.
+/// A prediction for the official evaluator: without white space at its ends, with control
+/// characters U+0000 to U+001F as line ends. The ReST-KV evaluator scores the prediction unchanged.
 std::string ruler_postprocess(std::string_view prediction);
 
 /// Score of a task, 0 to 100: the mean over samples, rounded to 2 decimals. NaN without samples.

@@ -29,7 +29,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   }
 }
 
-/// Percent of the haystack at which needles may stand in an essay: 40 evenly spaced values.
+/// Possible depths of needles in an essay, in percent: 40 evenly spaced values.
 std::vector<size_t> essay_depths() {
   constexpr size_t kCount = 40;
   std::vector<size_t> depths(kCount);
@@ -120,7 +120,7 @@ class NeedleGenerator : public Generator {
     return needle;
   }
 
-  /// Needles with the same key stand together.
+  /// Needles with the same key are adjacent.
   [[nodiscard]] std::vector<Needle> draw_needles(Random& random) const {
     std::vector<Needle> needles;
     for (size_t k = 0; k < keys_; ++k) {
@@ -136,12 +136,12 @@ class NeedleGenerator : public Generator {
     std::vector<std::string_view> sentences = essays_->first(words);
     std::vector<size_t> positions;
     for (const size_t depth : random.sample(kDepths.size(), needles.size())) {
-      // In floating point as published: 29% of 100 is 28.
+      // Computed in floating point as published: 29% of 100 is 28.
       positions.push_back(static_cast<size_t>(static_cast<double>(sentences.size()) *
                                               (static_cast<double>(kDepths[depth]) / 100)));
     }
     std::ranges::sort(positions);
-    // An empty stretch between two needles, or before the first, still has its spaces around it.
+    // An empty stretch between two needles, or before the first, keeps its spaces.
     std::vector<std::string> parts;
     size_t begin = 0;
     for (size_t i = 0; i <= needles.size(); ++i) {

@@ -5,7 +5,7 @@
 
 namespace restkv::eval::ruler {
 
-/// The texts as Python prints a list of them: ['a', "b's"]. RULER measures some answers that way.
+/// The texts as a list printed by Python: ['a', "b's"]. RULER measures some answers in this form.
 std::string python_list(const std::vector<std::string>& texts);
 
 }  // namespace restkv::eval::ruler

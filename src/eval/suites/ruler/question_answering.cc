@@ -41,7 +41,7 @@ QaData read_questions(const std::filesystem::path& file, const char* form,
   return data;
 }
 
-/// Sorts `documents`, drops doubles, and gives their positions.
+/// Sorts `documents`, removes duplicates, and returns their positions.
 std::map<std::string_view, size_t> number(std::vector<std::string>& documents) {
   std::ranges::sort(documents);
   documents.erase(std::unique(documents.begin(), documents.end()), documents.end());
@@ -50,7 +50,7 @@ std::map<std::string_view, size_t> number(std::vector<std::string>& documents) {
   return numbers;
 }
 
-/// "title\n" and the sentences, which bring their own spaces.
+/// "title\n" and the sentences, which include their spaces.
 std::string hotpotqa_document(const Json& paragraph) {
   if (!paragraph.is_array() || paragraph.size() != 2 || !paragraph[0].is_string() ||
       !paragraph[1].is_array()) {

@@ -65,7 +65,7 @@ std::vector<TaskInfo> task_list() {
   return infos;
 }
 
-/// The prompts of one task that have one length.
+/// The prompts of one task at one length.
 class Length {
  public:
   Length(std::unique_ptr<ruler::Generator> generator, ruler::Fit fit, std::string stream,
@@ -77,8 +77,8 @@ class Length {
 
   [[nodiscard]] size_t questions() const { return generator_->questions(); }
 
-  /// Throws Error(kInvalidArgument) if one of the first `samples` prompts could not be made. Drawn
-  /// prompts are all alike, given questions are not.
+  /// Throws `Error` (kInvalidArgument) if one of the first `samples` prompts cannot be made. One
+  /// check suffices for drawn prompts, but not for given questions.
   void check(size_t samples) const {
     for (size_t i = 0; i < (questions() > 0 ? samples : 1); ++i) {
       make_fitting(*generator_, fit_, generator_->fewest(), maker(i));
@@ -107,7 +107,7 @@ class Length {
 
   std::unique_ptr<ruler::Generator> generator_;
   ruler::Fit fit_;
-  std::string stream_;  ///< Name of the random numbers.
+  std::string stream_;  ///< Name of the random stream.
   uint64_t seed_;
   mutable std::once_flag fitted_;
   mutable size_t units_ = 0;
@@ -196,8 +196,8 @@ std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
   }
   if (lengths.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the model holds {} tokens, RULER begins at 4096; choose lengths, for "
-                            "instance --lengths {}",
+                fmt::format("the model's context has {} tokens, but the lengths of RULER begin at "
+                            "4096; choose others, for instance lengths {}",
                             options.context, options.context));
   }
   return lengths;
@@ -213,7 +213,7 @@ std::unique_ptr<ruler::Generator> make_generator(const ruler::Setup& setup,
   return question_answering_generator(setup, std::move(questions));
 }
 
-/// What several tasks of one run share.
+/// Shared data of the tasks of a run.
 class Opener {
  public:
   explicit Opener(const SuiteOptions& options)
@@ -296,7 +296,7 @@ class Opener {
     return opened;
   }
 
-  /// As long as the longest prompt, since no word is shorter than a token.
+  /// Essays of as many words as the longest prompt has tokens.
   std::shared_ptr<const Essays> essays() {
     if (!essays_) {
       essays_ = std::make_shared<Essays>(

@@ -69,7 +69,7 @@ class Chain : public Generator {
 
   [[nodiscard]] size_t step() const override { return step_; }
 
-  /// The template of the example: white space collapsed, the last word lost.
+  /// Uses the template of the example: white space is collapsed, the last word is missing.
   void use_example_template() {
     const std::u32string all = text::decode(template_);
     auto words = text::split(all);
