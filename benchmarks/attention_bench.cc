@@ -27,8 +27,7 @@ using restkv::bench::random_floats;
 using restkv::bench::read_bandwidth;
 using restkv::bench::seconds;
 
-/// Root mean square of a block's error, as a share of that of the exact result, from a row of each
-/// head computed in float64.
+/// Relative root mean square error of a block, from a row of each head computed in float64.
 double relative_error(Heads<const float> queries, Heads<const float> keys,
                       Heads<const float> values, size_t first, Heads<const float> out) {
   double error = 0;
@@ -104,7 +103,7 @@ BENCHMARK_CAPTURE(prefill, f32, restkv::AttentionPrecision::kF32)->Apply(prefill
 BENCHMARK_CAPTURE(prefill, bf16, restkv::AttentionPrecision::kBf16)->Apply(prefill_shapes);
 BENCHMARK_CAPTURE(prefill, int8, restkv::AttentionPrecision::kInt8)->Apply(prefill_shapes);
 
-/// The second pass that h2o needs, as a share of the attention it comes after.
+/// The second pass of h2o, as a share of the time of the attention before it.
 void column_sums(benchmark::State& state) {
   const auto heads = static_cast<size_t>(state.range(0));
   const auto kv_heads = static_cast<size_t>(state.range(1));
@@ -165,7 +164,7 @@ void decode(benchmark::State& state, restkv::KvType type) {
   double limit = 0;
   double best = 1e30;
   for (auto _ : state) {
-    limit = std::max(limit, read_bandwidth());  // takes turns with what is measured
+    limit = std::max(limit, read_bandwidth());  // alternates with the measurement
     for (int run = 0; run < 3; ++run) {
       best = std::min(best, seconds([&] {
                         restkv::decode_attention({q.data(), heads, dim}, cache.heads(0), {},
@@ -195,7 +194,7 @@ BENCHMARK_CAPTURE(decode, q4, restkv::KvType::kQ4)->Apply(decode_shapes);
 
 }  // namespace
 
-// RESTKV_BENCH_AVX2=1 keeps the kernels and oneDNN to AVX2 on a machine that has more.
+// RESTKV_BENCH_AVX2=1 limits the kernels and oneDNN to AVX2.
 int main(int argc, char** argv) {
   if (std::getenv("RESTKV_BENCH_AVX2") != nullptr) {
     hwy::SetSupportedTargetsForTest(HWY_AVX2);

@@ -1,7 +1,7 @@
-// What each method costs per layer beside the layer it compresses: a table over head shapes and
-// prompt lengths with the ratio to SnapKV and to the layer's prefill, all measured in one run, and
-// what the factors of W_O cost that ReST-KV needs, once per model and layer. Products with weights
-// are estimated from the rate of float32 ones, so shares of the prefill are given for f32 only.
+// Cost of each method per layer: a table over head shapes and prompt lengths with the ratios to
+// SnapKV and to the layer's prefill, all measured in one run. It also shows the cost of the factors
+// of W_O for ReST-KV, once per model and layer. Products with weights are estimated from the
+// float32 rate, so shares of the prefill are given for f32 only.
 //
 // Usage: compress_cost [threads] [longest prompt] [precision: f32, bf16, int8, or auto as prompts]
 
@@ -45,7 +45,7 @@ constexpr Shape kShapes[] = {{"SmolLM2-135M", 9, 3, 64, 576, 1536},
                              {"Llama-3-8B", 32, 8, 128, 4096, 14336}};
 constexpr size_t kBlock = 512;
 
-/// Random keys, values, queries and W_O of one layer, and everything a method may ask for.
+/// Random keys, values, queries and W_O of one layer, and all other inputs of methods.
 class Layer {
  public:
   Layer(const Shape& s, size_t n, AttentionPrecision precision)
@@ -67,7 +67,7 @@ class Layer {
     view_.queries = queries_.slice_rows(kBlock - 64, 64);
     view_.keys = {k_.data(), s.kv_heads, n, s.dim};
     view_.values = {v_.data(), s.kv_heads, n, s.dim};
-    // What the prompt's attention, which is measured first, leaves of its last rows.
+    // Results of the last rows of the prompt's attention, which is measured first.
     view_.lse = {lse_.data() + kBlock - 64, s.heads, 64, kBlock};
     view_.outputs = Heads<const float>(out()).slice_rows(kBlock - 64, 64);
     view_.output = &factor_;
@@ -81,8 +81,8 @@ class Layer {
 
   [[nodiscard]] const restkv::LayerObservation& view() const { return view_; }
 
-  /// The attention of a whole prompt: half of what the last block costs for every block, since
-  /// blocks see from none to all of the keys.
+  /// Time of the attention of a whole prompt: half of the time of the last block for every block,
+  /// because blocks see from none to all of the keys.
   double attention_seconds() {
     return over_prompt(best_of(3, [&] {
       restkv::prefill_attention(queries_, view_.keys, view_.values, n_ - kBlock,

@@ -12,7 +12,7 @@
 namespace restkv::bench {
 namespace {
 
-/// The CPU's memory with the layouts that products like best; null if ggml has none.
+/// The CPU's buffer type with repacked layouts; null if ggml has none.
 ggml_backend_buffer_type_t repacking_buffers() {
   ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   const auto extra_buffers =

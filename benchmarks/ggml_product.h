@@ -12,13 +12,13 @@ namespace restkv::bench {
 /// node, with as many threads as `parallel_for` has.
 class GgmlProduct {
  public:
-  /// `weight` [rows, cols] in a ggml type. `repacked` lays it out anew as libllama does when it
-  /// loads a model, if ggml can do that for this type on this processor.
+  /// `weight` [rows, cols] in a ggml type. `repacked` repacks it as libllama does when it loads a
+  /// model, if ggml supports that for this type on this processor.
   GgmlProduct(ggml_type type, size_t rows, size_t cols, const void* weight, bool repacked,
               Matrix<const float> x);
   ~GgmlProduct();
 
-  /// Whether ggml has such a layout (always, if none was asked for).
+  /// Whether ggml has a repacked layout, or `repacked` was false.
   [[nodiscard]] bool possible() const;
   void run();
   [[nodiscard]] Matrix<const float> result() const;

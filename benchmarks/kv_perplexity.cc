@@ -1,6 +1,6 @@
-// What storing kept keys and values in fewer bits costs: perplexity of real text after a compressed
-// prompt, one row per budget and storage type. All caches of a window come from one prefill; the
-// table is printed after each window, over all windows so far.
+// Cost of storing keys and values in fewer bits: perplexity of real text after a compressed prompt,
+// one row per budget and storage type. All caches of a window come from one prefill. The table is
+// printed after each window, over all windows so far.
 //
 //   kv_perplexity MODEL TEXT [WINDOWS]
 
@@ -44,7 +44,7 @@ struct Row {
   size_t bytes = 0;
 };
 
-/// The table after `windows` of them.
+/// Prints the table after `windows` windows.
 void print(const std::vector<Row>& rows, size_t windows) {
   fmt::print("{} tokens after prompts of {}, {} windows\n", kScoredTokens, kPromptTokens, windows);
   fmt::print("{:>8} {:>6} {:>12} {:>12} {:>12}\n", "budget", "type", "MiB", "perplexity",
@@ -70,7 +70,7 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
   constexpr size_t kWindow = kPromptTokens + kScoredTokens;
   if (tokens.size() < windows * kWindow + 1) {
     throw restkv::Error(restkv::ErrorCode::kInvalidArgument,
-                        fmt::format("{} has {} tokens, but {} windows of {} are wanted", text_path,
+                        fmt::format("{} has {} tokens, but {} windows of {} are needed", text_path,
                                     tokens.size(), windows, kWindow));
   }
   restkv::Engine engine(model);

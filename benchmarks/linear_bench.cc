@@ -1,4 +1,4 @@
-// y = x W^T with W of 2048 x 2048 in the types of GGUF files, every way there is, in turns:
+// y = x W^T with W of 2048 x 2048 in the types of GGUF files, by all methods in turns:
 //
 //   linear_bench few [TYPE...]      up to 192 rows of x: which product in the stored type is
 //                                   fastest, and from how many rows on converting W pays (the
@@ -8,8 +8,8 @@
 //   linear_bench prefill [TYPE...]  prompts: W converted once, then blocks of 512 rows,
 //                                   in float32, bfloat16 and 8 bits
 //
-// "ggml" is its own graph of one matrix product, the better of the weight as it lies in the file
-// and repacked as libllama does at loading (without the time of repacking).
+// "ggml" is a graph of one matrix product, the faster of the stored weight and the weight repacked
+// as libllama does at loading (without the time of repacking).
 
 #include <fmt/format.h>
 #include <ggml-cpu.h>
@@ -52,7 +52,7 @@ constexpr ggml_type kTypes[] = {GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, 
                                 GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
                                 GGML_TYPE_F16,  GGML_TYPE_F32};
 
-/// Random weights in a ggml type, and what multiplies them.
+/// Random weights in a ggml type, with their products.
 struct Problem {
   Problem(ggml_type weight_type, size_t n)
       : type(weight_type),
@@ -85,11 +85,11 @@ std::vector<std::unique_ptr<GgmlProduct>> ggml_products(const Problem& p) {
   return products;
 }
 
-/// Long enough for the idle threads of another way, which wait spinning, to fall asleep.
+/// Long enough for the spinning idle threads of another method to fall asleep.
 constexpr std::chrono::milliseconds kPause{15};
 
-/// The best time of each way, taking turns so that what else the machine does hits all of them. A
-/// way runs twice in a row, as within a model, and the second time counts.
+/// The best time of each method. Methods alternate, so that other work on the machine affects all
+/// of them. Each runs twice in a row, as within a model, and the second time counts.
 template <class... Ways>
 std::vector<double> race(int rounds, const Ways&... ways) {
   std::vector<double> best(sizeof...(ways), 1e30);
@@ -223,7 +223,7 @@ void one(ggml_type type, double memory) {
 }
 
 int run(const std::string& what, const std::vector<ggml_type>& types) {
-  restkv::capture_ggml_log();  // it tells of every repacked weight
+  restkv::capture_ggml_log();  // it reports every repacked weight
   ggml_cpu_init();
   if (what == "few") {
     fmt::print(

@@ -1,6 +1,5 @@
-// What reading prompts in fewer bits costs and gains: perplexity of real text, divergence from the
-// float32 path and time, for every precision of matrix products and attention that this processor
-// has.
+// Cost and gain of prompts in fewer bits: perplexity of real text, divergence from float32, and
+// time, for every precision of matrix products and attention that this processor supports.
 //
 //   linear_perplexity MODEL TEXT [WINDOWS]
 
@@ -60,7 +59,7 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   std::vector<Row> rows;
   constexpr std::array kPrecisions{
-      std::pair{LinearPrecision::kF32, AttentionPrecision::kF32},  // what the others are held to
+      std::pair{LinearPrecision::kF32, AttentionPrecision::kF32},  // the reference
       std::pair{LinearPrecision::kF32, AttentionPrecision::kBf16},
       std::pair{LinearPrecision::kBf16, AttentionPrecision::kF32},
       std::pair{LinearPrecision::kBf16, AttentionPrecision::kBf16},
@@ -85,7 +84,7 @@ void run(const std::string& model_path, const std::string& text_path, size_t win
   const std::vector<int32_t> tokens = restkv::Tokenizer(model_path).encode(text, true, false);
   if (tokens.size() < windows * kWindow + 1) {
     throw restkv::Error(restkv::ErrorCode::kInvalidArgument,
-                        fmt::format("{} has {} tokens, but {} windows of {} are wanted", text_path,
+                        fmt::format("{} has {} tokens, but {} windows of {} are needed", text_path,
                                     tokens.size(), windows, kWindow));
   }
   const size_t vocabulary = rows[0].model->config().vocabulary;

@@ -15,7 +15,7 @@
 namespace restkv::bench {
 namespace {
 
-/// A context of libllama and what is done with it.
+/// A context of libllama with its operations.
 class Llama {
  public:
   Llama(const Job& job, bool flash_attention, uint32_t ubatch);
@@ -74,7 +74,7 @@ Llama::Llama(const Job& job, bool flash_attention, uint32_t ubatch) : model_path
 }
 
 void Llama::append(std::span<const int32_t> tokens, bool wants_logits) {
-  std::vector<int32_t> copy(tokens.begin(), tokens.end());  // libllama wants them mutable
+  std::vector<int32_t> copy(tokens.begin(), tokens.end());  // libllama needs mutable tokens
   std::vector<int8_t> wanted(tokens.size(), 0);
   wanted.back() = wants_logits ? 1 : 0;
   llama_batch batch = llama_batch_get_one(copy.data(), static_cast<int32_t>(copy.size()));

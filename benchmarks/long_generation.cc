@@ -1,5 +1,5 @@
-// What one more token costs, and how much memory the cache takes, while an answer grows long: one
-// row per milestone. Run it with and without --decode-interval to compare.
+// Time per token and memory of the cache during a long answer, with one row per milestone. Run it
+// with and without --decode-interval to compare.
 //
 //   long_generation -m MODEL --tokens 20000 --rope-scaling yarn --rope-scale 4 --method full
 //   long_generation -m MODEL --tokens 20000 --rope-scaling yarn --rope-scale 4 --budget 512
@@ -27,7 +27,7 @@
 namespace {
 
 constexpr size_t kPromptTokens = 500;
-/// The rate is taken over so many tokens before each milestone.
+/// Number of tokens before each milestone over which the rate is measured.
 constexpr size_t kTimedTokens = 500;
 
 double mebibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }

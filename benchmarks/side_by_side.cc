@@ -1,6 +1,5 @@
-// The same prompts through restkv, libllama and, if it is there, OpenVINO GenAI: speed of reading
-// the prompt, speed of decoding, peak memory of the process. docs/performance.md explains the
-// method.
+// Compares restkv, libllama and, if installed, OpenVINO GenAI on the same prompts: speed of prefill
+// and decoding, and peak memory of the process. docs/performance.md explains the method.
 
 #include <fmt/format.h>
 
@@ -55,7 +54,7 @@ struct Flags {
   double rope_scale = 1;
   bool synthetic = false, memory = false;
   cli::CompressionFlags compression;
-  bool job = false;  // how the program starts itself
+  bool job = false;  // set when the program starts itself
 };
 
 /// All runs of one side with one prompt.
@@ -63,7 +62,7 @@ struct SideResult {
   const Side* side;
   std::vector<Measurement> runs;
 
-  /// The run in which this figure is least.
+  /// The run with the smallest value of a figure.
   template <class T>
   [[nodiscard]] const Measurement& best(T Measurement::*figure) const {
     return *std::ranges::min_element(runs, {}, figure);
@@ -77,20 +76,19 @@ struct SideResult {
   [[nodiscard]] double peak_bytes() const {
     return static_cast<double>(best(&Measurement::peak_resident_bytes).peak_resident_bytes);
   }
-  /// Share of the fastest prefill that went into choosing tokens.
+  /// Share of compression in the fastest prefill.
   [[nodiscard]] double compress_share() const {
     const Measurement& m = best(&Measurement::prefill_seconds);
     return m.prefill_seconds > 0 ? m.compress_seconds / m.prefill_seconds : 0;
   }
 };
 
-/// One prompt length. The best of another runtime may be another setting in each column: what a
-/// user could reach with the best choice for that column alone.
+/// One prompt length. The best setting of another runtime is chosen separately for each column.
 struct LengthResult {
   size_t tokens = 0;
   std::vector<SideResult> sides;
 
-  /// The least of a figure over a runtime's settings; none if it was not measured.
+  /// The minimum of a figure over a runtime's settings; none if it was not measured.
   template <class Figure>
   [[nodiscard]] std::optional<double> best(RuntimeName runtime, Figure figure) const {
     std::optional<double> best;
@@ -101,7 +99,7 @@ struct LengthResult {
     }
     return best;
   }
-  /// How many of the first decoded tokens are those of libllama's default setting.
+  /// Number of first decoded tokens that equal those of libllama's default setting.
   [[nodiscard]] size_t same_tokens(const SideResult& s) const {
     const auto llama = std::ranges::find(sides, RuntimeName::kLlama,
                                          [](const SideResult& r) { return r.side->runtime; });
@@ -116,7 +114,7 @@ struct LengthResult {
 
 const std::array<std::string, 1> kChildArguments{"--job"};
 
-/// Whether this side is to be measured, and is unlike the others, for such a prompt.
+/// Whether this side is measured for such a prompt and differs from the others.
 bool applies(const Side& side, size_t tokens, const Flags& flags,
              const CompressionOptions& compression) {
   if (!flags.sides.empty()) return std::ranges::find(flags.sides, side.name) != flags.sides.end();
@@ -139,8 +137,8 @@ bool applies(const Side& side, size_t tokens, const Flags& flags,
   return false;
 }
 
-/// Whether another ubatch of libllama was faster in the first round. Such a setting is not measured
-/// again: at 8000 tokens a run takes more than a minute.
+/// Whether another ubatch of libllama was faster in the first round. Such settings are not measured
+/// again, because a run with 8000 tokens takes more than a minute.
 bool beaten(const SideResult& s, std::span<const SideResult> all) {
   return s.side->runtime == RuntimeName::kLlama &&
          std::ranges::any_of(all, [&](const SideResult& other) {
@@ -186,7 +184,7 @@ Job make_job(const Flags& flags, const Side& side, const CompressionOptions& com
   return job;
 }
 
-/// Round after round, until there were enough or the time is up.
+/// Measures in rounds, until there are enough or the time is up.
 LengthResult measure_length(const Flags& flags, const CompressionOptions& compression,
                             std::span<const int32_t> prompt) {
   LengthResult result{prompt.size(), {}};
@@ -212,12 +210,12 @@ LengthResult measure_length(const Flags& flags, const CompressionOptions& compre
 
 // --- Reporting -----------------------------------------------------------------------------------
 
-/// Tokens per second, or nothing where no time was taken.
+/// Tokens per second, or nothing if the time was not measured.
 std::string rate(size_t tokens, double seconds) {
   return seconds > 0 ? fmt::format("{:.1f}", static_cast<double>(tokens) / seconds) : "";
 }
 
-/// How much better than another runtime's best; memory: how much larger.
+/// Speed relative to another runtime's best setting, and memory relative to it.
 struct Ratios {
   std::optional<double> prefill, decode, memory;
 };

@@ -9,7 +9,7 @@
 #include "bench/job.h"
 #include "restkv/compress.h"
 
-/// The runtimes that are compared, each in every setting that could be its fastest.
+/// The compared runtimes in all settings that could be their fastest.
 namespace restkv::bench {
 
 enum class RuntimeName : uint8_t { kRestkv, kLlama, kOpenVino };
@@ -18,8 +18,8 @@ struct Side {
   std::string_view name;
   RuntimeName runtime = RuntimeName::kRestkv;
   bool full_cache = false;             ///< restkv: keep everything instead of compressing.
-  std::string_view precision = "f32";  ///< restkv: in which prompts multiply and attend.
-  bool sparse = false;                 ///< restkv: leave out tiles of attention.
+  std::string_view precision = "f32";  ///< restkv: precision of products and attention of prompts.
+  bool sparse = false;                 ///< restkv: sparse prefill.
   bool flash_attention = false;        ///< libllama.
   uint32_t ubatch = 0;                 ///< libllama: tokens computed together.
 

@@ -1,7 +1,7 @@
 // Sparse against dense prompt attention of one layer: time, time to choose tiles, density, recall.
 //
-// Queries and keys are made up, with what attention is known to look like: a first token that all
-// look at, neighbours, and segments of the text that share a topic. For a real model:
+// Queries and keys are synthetic, with typical structures of attention: a first token with much
+// attention, neighbours, and segments of text with a common topic. For a real model:
 // restkv run --sparse PATTERN --sparse-recall --stats.
 
 #include <benchmark/benchmark.h>
@@ -27,8 +27,8 @@ using restkv::bench::seconds;
 
 constexpr size_t kBlock = 512;    // queries that an engine attends at a time
 constexpr size_t kSegment = 256;  // tokens of one topic
-constexpr size_t kTopics = 50;    // that come again and again
-constexpr size_t kWaves = 8;      // of positions, as rotary embedding has them
+constexpr size_t kTopics = 50;    // they recur
+constexpr size_t kWaves = 8;      // frequencies of positions, as in rotary embedding
 constexpr float kTopicWeight = 1.5F;
 constexpr float kPlaceWeight = 2.5F;
 constexpr float kSinkWeight = 4.0F;

@@ -10,7 +10,7 @@ TokenText::TokenText(std::vector<std::string> stops) : stops_(std::move(stops)) 
 }
 
 std::string TokenText::push(std::string_view bytes) {
-  // A stop may have begun before.
+  // A stop may have begun in earlier bytes.
   const size_t from =
       bytes_.size() - std::min(bytes_.size(), std::max<size_t>(longest_stop_, 1) - 1);
   bytes_ += bytes;

@@ -123,7 +123,7 @@ TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
   EXPECT_THAT(refusal(2, {"--threads", "4096"}), HasSubstr("--threads is 4096"));
   EXPECT_THAT(refusal(2, {"--lengths", "64,2000"}),
               HasSubstr("do not fit into the model's context of 1024 tokens"));
-  EXPECT_THAT(refusal(2, {"--lengths", "2000"}), HasSubstr("--rope-scaling linear --rope-scale 2"));
+  EXPECT_THAT(refusal(2, {"--lengths", "2000"}), HasSubstr("linear RoPE scaling by 2"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--budget", "0"}), HasSubstr("budget"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--budget", "16"}), HasSubstr("window"));
   EXPECT_THAT(refusal(2, {"--lengths", "64", "--method", "magic"}), HasSubstr("magic"));
@@ -139,7 +139,7 @@ TEST_F(CliBench, RefusesWhatCannotWorkBeforeItMeasures) {
   EXPECT_THAT(refusal(1, {"--lengths", "64", "--text", folder_.file("absent.txt")}),
               HasSubstr("absent.txt"));
   EXPECT_THAT(restkv_process({"bench"}).err, HasSubstr("--model is required"));
-  EXPECT_THAT(restkv_process({"bench", "--job"}).err, HasSubstr("leave --job out"));
+  EXPECT_THAT(restkv_process({"bench", "--job"}).err, HasSubstr("only the program itself starts"));
 }
 
 /// JSON, in which the processes that measure are told what to do, has no other names.

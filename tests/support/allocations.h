@@ -4,8 +4,8 @@
 
 namespace restkv::testing {
 
-/// Calls of operator new so far, in all threads. A test program that uses this gets counting
-/// operators new.
+/// Number of calls of operator new so far, in all threads. Replaces the operators new of the test
+/// program by counting ones.
 size_t allocations();
 
 }  // namespace restkv::testing

@@ -4,10 +4,10 @@
 
 namespace restkv::testing {
 
-/// log(sum(exp(logits))): a logit less this is the logarithm of its probability.
+/// log(sum(exp(logits))): a logit minus this is the logarithm of its probability.
 double log_sum_exp(std::span<const float> logits);
 
-/// How far two sets of logits over the same vocabulary are apart. A row is one position.
+/// Divergence of two sets of logits over the same vocabulary. A row is one position.
 struct Divergence {
   double max_difference = 0;
   double kl_sum = 0;  ///< KL(softmax(reference) || softmax(other)), summed over rows.

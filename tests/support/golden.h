@@ -24,11 +24,11 @@ class GoldenCase {
   [[nodiscard]] std::string method() const { return description_.at("method").get<std::string>(); }
   [[nodiscard]] const Json& params() const { return description_.at("params"); }
 
-  /// The input file whose name ends so. Throws std::runtime_error if there is none.
+  /// The input file whose name ends with `ending`. Throws std::runtime_error if there is none.
   [[nodiscard]] std::filesystem::path input(const std::string& ending) const;
-  /// Reads the case's inputs and outputs; must be called once before they are asked for. `raw` is
-  /// taken from the file named by `raw_in` if the case shares it with another one. Input files
-  /// other than .npz are left to the caller.
+  /// Reads the case's inputs and outputs; must be called once before they are used. If the case
+  /// shares `raw` with another one, it is read from the file named by `raw_in`. The caller reads
+  /// input files other than .npz.
   void load();
   [[nodiscard]] bool has(const std::string& array) const { return arrays_.contains(array); }
   [[nodiscard]] const std::vector<size_t>& shape(const std::string& array) const;
@@ -47,21 +47,21 @@ class GoldenCase {
   Arrays arrays_;
 };
 
-/// Where the golden vectors are: the environment variable RESTKV_GOLDEN_DIR, or the small set in
+/// Folder of the golden vectors: the environment variable RESTKV_GOLDEN_DIR, or the small set in
 /// tests/data/golden.
 std::filesystem::path golden_directory();
 /// All cases of the directory's index.json, not loaded.
 std::vector<GoldenCase> golden_cases();
 
-/// What a test did with the cases that are its own.
+/// Counts the cases that a test has used.
 class GoldenTally {
  public:
   void compared(const std::string& kind) { ++compared_[kind]; }
   void left_out(const GoldenCase& golden, const std::string& reason) {
     left_out_[reason].push_back(golden.name());
   }
-  /// Ends the test: prints the counts, and marks it as skipped if a case was left out or there was
-  /// none. In the project's own set, which all of this must be in, that is a failure.
+  /// Ends the test: prints the counts, and marks the test as skipped if a case was left out or
+  /// there was none. With the project's own set, which must contain all cases, that is a failure.
   void finish() const;
 
  private:

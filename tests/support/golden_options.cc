@@ -24,8 +24,8 @@ const std::map<std::string, std::string> kTemporal = {
 const std::map<std::string, GroupReduce> kReduce = {
     {"mean", GroupReduce::kMean}, {"max", GroupReduce::kMax}, {"sum", GroupReduce::kSum}};
 
-/// The options of a kvpress press without its budget, which is a part of the prompt there: a
-/// scorer, or a wrapper around one. Nothing if it is unknown.
+/// The options of a kvpress press (a scorer, or a wrapper around one) without its budget, which is
+/// a share of the prompt. None if it is unknown.
 std::optional<CompressionOptions> press_options(const Json& press) {
   const auto name = press.at("press").get<std::string>();
   const auto& args = press.at("args");
@@ -126,7 +126,7 @@ std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::
       options.pooling = kPoolings.at(params.at("ss").text());
     } else {
       options.own["indicator"] = params.at("indicator") == "attn" ? "attention" : "attention-value";
-      options.pooling = Pooling::kAverage;  // whatever `ss` says
+      options.pooling = Pooling::kAverage;  // independent of `ss`
     }
   } else {
     options.kernel = params.at("kernel").get<int>();

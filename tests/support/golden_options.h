@@ -8,8 +8,8 @@
 
 namespace restkv::testing {
 
-/// What a golden case's parameters mean here, or nothing and the reason if its method or allocation
-/// does not exist yet. A case of kvpress must have been loaded: its budget is a part of the prompt.
+/// Options for a golden case's parameters, or none and the reason if its method or allocation does
+/// not exist. A case of kvpress must have been loaded, because its budget is a share of the prompt.
 std::optional<CompressionOptions> golden_options(const GoldenCase& golden, std::string& reason);
 
 }  // namespace restkv::testing

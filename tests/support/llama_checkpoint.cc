@@ -16,7 +16,7 @@
 namespace restkv::testing {
 namespace {
 
-/// The keys of config.json; one that is null is one that is not there.
+/// The keys of config.json; null counts as missing.
 class Config {
  public:
   explicit Config(const std::filesystem::path& path)
@@ -33,7 +33,7 @@ class Config {
     return get<size_t>(key, otherwise);
   }
 
-  /// What is not written as GGUF here must be as in a plain Llama.
+  /// Checks a key that is not written to GGUF: it must have the value of a plain Llama.
   void expect(const char* key, const Json& plain) const {
     const Json value = get<Json>(key, plain);
     if (value == plain) return;

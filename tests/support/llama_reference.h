@@ -16,16 +16,16 @@ class LlamaReference {
   struct Options {
     uint32_t context = 2048;
     int threads = 1;
-    /// ggml looks GELU up in a table of half-precision numbers, which moves the logits of a float32
-    /// Gemma by thousandths. With this, GELU is computed for it.
+    /// Computes GELU exactly. ggml uses a table of half-precision numbers, which changes the logits
+    /// of a float32 Gemma by thousandths.
     bool exact_gelu = false;
   };
-  /// Throws std::runtime_error with libllama's own words if the file does not load.
+  /// Throws std::runtime_error with libllama's message if the file does not load.
   LlamaReference(const std::string& path, const Options& options);
   explicit LlamaReference(const std::string& path) : LlamaReference(path, Options()) {}
 
   [[nodiscard]] size_t vocabulary() const;
-  /// Feeds tokens after what was fed before; `logits(i)` are then those after tokens[i].
+  /// Feeds tokens after the earlier ones; `logits(i)` are then those after tokens[i].
   void feed(std::span<const int32_t> tokens);
   [[nodiscard]] std::span<const float> logits(size_t i) const;
   /// Forgets everything that was fed.

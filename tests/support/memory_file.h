@@ -5,7 +5,7 @@
 
 namespace restkv::testing {
 
-/// A file that is in memory only, for tests that write thousands of them.
+/// A file in memory, for tests that write thousands of them.
 class MemoryFile {
  public:
   MemoryFile();
@@ -13,9 +13,9 @@ class MemoryFile {
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;
 
-  /// Replaces what is in it. Throws std::runtime_error.
+  /// Replaces the contents. Throws std::runtime_error.
   void write(std::string_view bytes) const;
-  /// Good within this process, as long as the object lives.
+  /// Valid within this process while the object exists.
   [[nodiscard]] std::string path() const;
 
  private:

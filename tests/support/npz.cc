@@ -88,7 +88,7 @@ Arrays read_npz(const std::filesystem::path& path) {
   const std::string content{std::istreambuf_iterator<char>(file), {}};
   const Bytes bytes(content, path.string());
 
-  // The central directory lists the members; it is found through the record at the end.
+  // The record at the end gives the place of the central directory, which lists the members.
   constexpr std::string_view kEndRecord("PK\x05\x06", 4);
   constexpr std::string_view kDirectoryEntry("PK\x01\x02", 4);
   const size_t end = content.rfind(kEndRecord);

@@ -11,12 +11,12 @@ inline bool has_own(const CompressionOptions& options, std::string_view name) {
   return find_own_option(find_method(options.method), name) != nullptr;
 }
 
-/// For tests of every method: gives an option to those that have it.
+/// For tests of every method: sets an option if the method has it.
 inline void set_if_own(CompressionOptions& options, std::string_view name, OptionValue value) {
   if (has_own(options, name)) options.own[std::string(name)] = std::move(value);
 }
 
-/// How many of the first layers are kept whole.
+/// Number of first layers that are kept whole.
 inline size_t skipped_layers(const CompressionOptions& options) {
   return has_own(options, "skip_layers") ? static_cast<size_t>(own_whole(options, "skip_layers"))
                                          : 0;

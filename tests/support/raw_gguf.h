@@ -7,8 +7,8 @@
 
 namespace restkv::testing {
 
-/// A GGUF file taken apart, so that any part can be made wrong and the rest put together again as
-/// it was. No field is checked when it is written.
+/// A GGUF file split into its parts, so that tests can corrupt one part and write the rest
+/// unchanged. Fields are written without checks.
 struct RawGguf {
   struct Value {
     std::string key;
@@ -33,7 +33,7 @@ struct RawGguf {
   int64_t extra_values = 0;
   int64_t extra_tensors = 0;
 
-  /// Takes apart the bytes of a valid file.
+  /// Splits the bytes of a valid file.
   static RawGguf parse(std::string_view file);
   [[nodiscard]] std::string bytes() const;
 
@@ -54,7 +54,7 @@ struct RawGguf {
 
 /// `size` low bytes of a number, lowest first.
 std::string little_endian(uint64_t value, size_t size);
-/// A string as it lies in a GGUF file.
+/// A string in the encoding of a GGUF file.
 std::string gguf_string(std::string_view text);
 
 }  // namespace restkv::testing

@@ -9,7 +9,7 @@
 
 namespace restkv::testing {
 
-/// What the `Error` says that `call` throws. No error, or one of another code, fails the test.
+/// The message of the `Error` that `call` throws. No error, or one of another code, fails the test.
 template <class Call>
 std::string refusal(ErrorCode code, Call&& call) {
   try {

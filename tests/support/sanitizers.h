@@ -2,8 +2,8 @@
 
 namespace restkv::testing {
 
-/// Whether the libraries are looked at by a sanitizer, which takes memory and address space of its
-/// own.
+/// Whether the libraries are built with a sanitizer, which uses additional memory and address
+/// space.
 bool sanitized();
 
 }  // namespace restkv::testing

@@ -6,11 +6,11 @@
 
 namespace restkv::testing {
 
-/// Instruction sets that this build contains and this machine runs, as Highway target bits.
+/// Instruction sets of this build that this machine supports, as Highway target bits.
 std::vector<int64_t> simd_targets();
 std::string simd_target_name(int64_t target);
 
-/// Makes all kernels run on one instruction set while it lives.
+/// Makes all kernels run on one instruction set while it exists.
 class ForcedSimdTarget {
  public:
   explicit ForcedSimdTarget(int64_t target);

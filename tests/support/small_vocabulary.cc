@@ -38,8 +38,8 @@ class Vocabulary {
   std::string scores_;
 };
 
-/// The letter that stands for a byte in GPT-2's vocabulary: bytes that print are themselves, the
-/// others are counted from U+0100 on.
+/// The letter of a byte in GPT-2's vocabulary: printable bytes are themselves, the others are
+/// numbered from U+0100 on.
 std::string byte_letter(unsigned byte) {
   const auto prints = [](unsigned b) {
     return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;

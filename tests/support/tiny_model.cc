@@ -11,8 +11,8 @@ namespace restkv::testing {
 
 namespace {
 
-/// A model whose answers the tests know: where `variable` says, or where the set-up puts it.
-/// Nothing if it is not there; another file is refused, and so is a variable that names none.
+/// A model whose answers the tests know, at the path of `variable` or at the usual path. None if it
+/// does not exist. Another file is refused, and so is a variable that names no file.
 std::optional<std::string> known_model(const char* variable, const char* usual_path,
                                        uintmax_t bytes, const char* name) {
   const char* named = std::getenv(variable);

@@ -12,21 +12,22 @@ using TinyModel = RandomModel;
 using TinyTensor = RandomTensor;
 
 /// The real model of the tests (SmolLM2-135M-Instruct, Q4_1): the environment variable
-/// RESTKV_MODEL, or where the set-up puts it. Throws std::runtime_error if there is none, or
-/// another model, since the tests know this one's tokens and answers.
+/// RESTKV_MODEL, or the path used by script/bootstrap. Throws std::runtime_error if it is missing
+/// or another model, because the tests expect this one's tokens and answers.
 std::string test_model_path();
 
-/// Gemma 3 270M (base): the environment variable RESTKV_GEMMA, or where `script/bootstrap
-/// --with-gemma` puts it. None without it: its tests are to be skipped with `kNoGemma`. Throws
-/// std::runtime_error if the variable names no file, or there is another model.
+/// Gemma 3 270M (base): the environment variable RESTKV_GEMMA, or the path used by
+/// `script/bootstrap
+/// --with-gemma`. None if it is missing; its tests are then skipped with `kNoGemma`. Throws
+/// std::runtime_error if the variable names no file, or for another model.
 std::optional<std::string> gemma_path();
 inline constexpr const char* kNoGemma =
     "Gemma 3 270M is not here; script/bootstrap --with-gemma fetches it";
 
-/// A `llama` so small that thousands of variants load in seconds.
+/// A `llama` that is small enough to load thousands of variants in seconds.
 TinyModel smallest_model();
 
-/// A new folder that is removed, with what is in it, at the end of the scope.
+/// A new folder that is removed with its contents at the end of the scope.
 class TemporaryFolder {
  public:
   TemporaryFolder();

@@ -6,9 +6,9 @@
 
 namespace restkv::testing {
 
-/// Writes a `llama` model with sliding windows so that libllama honours them. It reads no window
-/// from `llama` files (Mistral v0.1 runs there without); `granite_swa` is the same network with
-/// windows, and with attention sinks, which are set to weigh nothing.
+/// Writes a `llama` model with sliding windows in a form that libllama supports. libllama ignores
+/// windows in `llama` files (also of Mistral v0.1). `granite_swa` is the same network with windows
+/// and with attention sinks, whose weight is set to 0.
 void write_windowed_llama(const RandomModel& model, const std::string& path);
 
 }  // namespace restkv::testing

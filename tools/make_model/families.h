@@ -4,7 +4,7 @@
 
 namespace restkv {
 
-/// What a family's GGUF files contain besides the tensors that all of them share.
+/// Properties of a family's GGUF files beyond the common tensors.
 struct Family {
   std::string_view architecture;  ///< `general.architecture`, and prefix of the keys.
   bool qkv_bias = false;
@@ -12,7 +12,7 @@ struct Family {
   bool post_norms = false;    ///< Norms after attention and after the feed-forward network.
   bool fused = false;         ///< One matrix for Q, K and V, one for gate and up.
   bool scaled_input = false;  ///< Embeddings are multiplied by sqrt(width).
-  bool head_keys = false;     ///< States its head sizes even if they are width / heads.
+  bool head_keys = false;     ///< Files state head sizes even if they are width / heads.
   bool always_tied = false;   ///< libllama reads no `output.weight`.
 };
 

@@ -1,5 +1,5 @@
-// Writes GGUF models with random weights, to measure and test with shapes whose real weights are
-// large or not free.
+// Writes GGUF models with random weights, for measurements and tests with shapes whose real weights
+// are large or not free.
 
 #include <fmt/format.h>
 
@@ -72,7 +72,7 @@ std::string list() {
   return text + "\nheads: query heads / KV heads x channels of each\ntypes: " + type_names() + "\n";
 }
 
-/// The file to write must not be the one that is read.
+/// Throws if the file to write is the one that is read.
 void require_other_file(const Flags& flags, const std::string& read) {
   if (!same_file(flags.file, read)) return;
   throw Error(ErrorCode::kInvalidArgument,
@@ -115,13 +115,13 @@ void make(const Flags& flags) {
       human_bytes(static_cast<double>(size.bytes)), model.vocabulary, flags.tokenizer));
 }
 
-/// Whether the shape is a model in a file, whose first layers are wanted.
+/// Whether the shape is a model file, whose first layers are copied.
 bool is_file(const std::string& shape) { return shape.ends_with(".gguf"); }
 
 void copy_first_layers(const Flags& flags) {
   if (flags.layers == 0) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("how many layers of {} are wanted? Give --layers N", flags.shape));
+                fmt::format("the number of layers of {} is missing; add --layers N", flags.shape));
   }
   require_other_file(flags, flags.shape);
   write_first_layers(flags.shape, flags.layers, flags.file);

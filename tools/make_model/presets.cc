@@ -188,7 +188,7 @@ const std::vector<Preset>& published() {
 constexpr size_t kTinyVocabulary = 1024;
 constexpr size_t kTinyWindow = 64;
 
-/// What the tiny models share.
+/// Common properties of the tiny models.
 RandomModel tiny(std::string architecture) {
   return {.architecture = std::move(architecture),
           .layers = 3,

@@ -8,8 +8,8 @@
 
 namespace restkv {
 
-/// A shape to start from: that of a published model, or a tiny one with every peculiarity of a
-/// family (and rows of 256, which K-quants need).
+/// A predefined shape: that of a published model, or a tiny one with all properties of a family
+/// (and rows of 256, for K-quants).
 struct Preset {
   std::string_view name;
   std::string_view what;

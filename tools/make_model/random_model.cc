@@ -31,7 +31,7 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31U);
 }
 
-/// FNV-1a of the tensor's name: its weights do not depend on which tensors stand before it.
+/// FNV-1a of the tensor's name, so that its weights do not depend on other tensors.
 uint64_t stream_of(uint64_t seed, std::string_view name) {
   uint64_t hash = 0xcbf29ce484222325U;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
@@ -47,7 +47,7 @@ float random_normal(uint64_t bits) {
   return (sum - 131070.0F) * (std::numbers::sqrt3_v<float> / 65536.0F);
 }
 
-// --- Which tensors there are ---------------------------------------------------------------------
+// --- Tensors -------------------------------------------------------------------------------------
 
 /// A tensor before its values exist: they are random, or given (frequency factors).
 struct Plan {
@@ -77,7 +77,7 @@ std::vector<float> stretch_factors(const RopeStretch& stretch, double base, size
   for (size_t i = 0; i < rope_dim; i += 2) {
     const double frequency =
         std::pow(base, -static_cast<double>(i) / static_cast<double>(rope_dim));
-    // How often the wave turns within the original context decides.
+    // The number of turns within the original context decides.
     const double turns = stretch.original_context * frequency / (2 * std::numbers::pi);
     const double keep = std::clamp(
         (turns - stretch.low_frequency) / (stretch.high_frequency - stretch.low_frequency), 0.0,
