@@ -121,7 +121,7 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
     // JSON does not define which of two equal names counts.
     if (!object.names.insert(name).second) {
       const std::string reason =
-          fmt::format("field '{}' stands twice in one object; keep one of them", cut(name, 80));
+          fmt::format("field '{}' occurs twice in one object; keep one of them", cut(name, 80));
       throw Error(ErrorCode::kInput,
                   source_.empty() ? reason : fmt::format("{}: {}", source_, reason));
     }
@@ -231,7 +231,7 @@ Json parse_json(std::string_view text, std::string_view source) {
                        kMostJsonLevels));
   }
   if (const size_t at = text.find('\0'); at != std::string_view::npos) {
-    refuse(source, line_of(text, at), "has a zero byte, which is none of JSON; remove it");
+    refuse(source, line_of(text, at), "has a zero byte, which JSON does not allow; remove it");
   }
   Reader reader(text, source);
   nlohmann::json::sax_parse(text, &reader);

@@ -20,7 +20,7 @@ OptionText parse_option_text(std::string_view text) {
     if (equals == std::string_view::npos) refuse(part, "has no value; expected name:option=value");
     const std::string_view option = part.substr(0, equals);
     for (const auto& [other, value] : parts.options) {
-      if (other == option) refuse(option, "stands twice; give it once");
+      if (other == option) refuse(option, "is repeated; give it once");
     }
     parts.options.emplace_back(option, part.substr(equals + 1));
     begin = end;

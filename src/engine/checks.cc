@@ -20,7 +20,7 @@ void check_length(const ModelConfig& c, size_t position, size_t n) {
                   ? fmt::format("the prompt has {} tokens, but the model's context holds {}; "
                                 "shorten the prompt, or use a model with a longer context",
                                 n, c.context_length)
-                  : fmt::format("{} more tokens from position {} on pass the model's context of "
+                  : fmt::format("{} more tokens from position {} on exceed the model's context of "
                                 "{}; use a model with a longer context",
                                 n, position, c.context_length));
 }

@@ -68,7 +68,7 @@ struct Session::Impl {
       remedy = "read in chunks that fit beside the budget (chunk), or lower the budget";
     }
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} tokens from position {} on pass the model's context of {}; {}",
+                fmt::format("{} tokens from position {} on exceed the model's context of {}; {}",
                             tokens, position, context(), remedy));
   }
 

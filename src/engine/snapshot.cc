@@ -139,7 +139,7 @@ void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReade
   in.expect(sequence.options.compact_positions ? cache.next_position <= sequence.tokens
                                                : cache.next_position == sequence.tokens,
             "its counts of tokens contradict each other");
-  in.expect(cache.next_position <= c.context_length, "its positions pass the model's context");
+  in.expect(cache.next_position <= c.context_length, "its positions exceed the model's context");
   size_t longest = 0;
   for (size_t layer = 0; layer < c.layers; ++layer) {
     const size_t window = c.windows[layer];
@@ -158,7 +158,7 @@ void check_cache(const ModelConfig& c, const Sequence& sequence, const ByteReade
       const size_t end = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
       const bool own_numbers = window > 0 && sequence.options.compact_positions;
       in.expect(end <= (own_numbers ? c.context_length + window : cache.next_position),
-                "a row stands at an impossible position");
+                "a row has an impossible position");
       in.expect(window == 0 || (end > 0 && end == positions.size() + positions.front() &&
                                 (own_numbers || end == cache.next_position) &&
                                 std::ranges::equal(positions, cache.positions(layer, 0))),
@@ -190,7 +190,7 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
   for (size_t layer = 0; layer < c.layers; ++layer) {
     sequence.layers[layer].load(in, c, longest_head(cache, layer), version);
   }
-  in.expect(in.at_end(), "it goes on behind its end");
+  in.expect(in.at_end(), "it has bytes after its end");
   return snapshot;
 }
 

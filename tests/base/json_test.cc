@@ -59,10 +59,10 @@ TEST(Json, RefusesDeepNesting) {
 TEST(Json, RefusesFieldsThatStandTwice) {
   EXPECT_EQ(parse_json(R"([{"a": 1, "b": {"a": 2}}, {"a": 3}])").size(), 2U);
   EXPECT_EQ(refusal(ErrorCode::kInput, [] { parse_json(R"({"a": 1, "b": 2, "a": 3})"); }),
-            "field 'a' stands twice in one object; keep one of them");
+            "field 'a' occurs twice in one object; keep one of them");
   EXPECT_EQ(
       refusal(ErrorCode::kInput, [] { parse_json(R"([{"x": [{"a": {}, "a": 1}]}])", "x.json"); }),
-      "x.json: field 'a' stands twice in one object; keep one of them");
+      "x.json: field 'a' occurs twice in one object; keep one of them");
 }
 
 TEST(Json, FilesHoldNoZeroBytes) {
@@ -70,7 +70,7 @@ TEST(Json, FilesHoldNoZeroBytes) {
   for (const std::string& text : {std::string("{}\n\0 and more", 13),
                                   std::string("{\"a\"\n:\0 1}", 10), std::string("[1]\n\0", 5)}) {
     EXPECT_EQ(refusal(ErrorCode::kInput, [&] { parse_json(text, "x.json"); }),
-              "x.json:2: has a zero byte, which is none of JSON; remove it");
+              "x.json:2: has a zero byte, which JSON does not allow; remove it");
   }
   EXPECT_EQ(parse_json("[\"a\\u0000b\"]").at(0).get<std::string>().size(), 3U);  // as models say
   const fs::path path = fs::path(::testing::TempDir()) / fmt::format("restkv-{}.json", getpid());

@@ -32,7 +32,7 @@ TEST(OptionText, RefusesWhatHasNoValueAndWhatStandsTwice) {
   EXPECT_THAT(refusal("snapkv:"), HasSubstr("has no value"));
   EXPECT_THAT(refusal("snapkv::kernel=5"), HasSubstr("has no value"));
   EXPECT_THAT(refusal("snapkv:kernel=5:window=8:kernel=7"), HasSubstr("\"kernel\" in"));
-  EXPECT_THAT(refusal("snapkv:kernel=5:kernel=5"), HasSubstr("stands twice"));
+  EXPECT_THAT(refusal("snapkv:kernel=5:kernel=5"), HasSubstr("is repeated"));
 }
 
 }  // namespace

@@ -162,7 +162,7 @@ TEST(Options, OfMethodsAndPatternsStandOnce) {
     list.insert(list.end(), {"-m", "/nonexistent"});
     const Outcome outcome = restkv_process(list);
     EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
-    EXPECT_THAT(outcome.err, HasSubstr("stands twice; give it once"));
+    EXPECT_THAT(outcome.err, HasSubstr("is repeated; give it once"));
   }
 }
 

@@ -16,7 +16,7 @@ namespace {
 void check(const CompressionOptions& options, const Method& method) {
   if (!(options.ada_floor >= 0.0 && options.ada_floor <= 1.0)) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("ada_floor is {}; the share every head is sure of lies between 0 and 1 "
+                fmt::format("ada_floor is {}; the share of every head must be between 0 and 1 "
                             "(0.2 is the authors' value)",
                             options.ada_floor));
   }

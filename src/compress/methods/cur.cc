@@ -79,7 +79,7 @@ Method cur_method() {
   method.paper = "CurDKV: Value-Guided KV Compression for LLMs via Approximated CUR Decomposition";
   method.options = {"sinks", "block_size", "per_query_head"};
   method.own_options = {
-      {"leverage", "key|value|mean|product", "whose leverage counts", "product"},
+      {"leverage", "key|value|mean|product", "leverage that counts", "product"},
       {"local_window", "N", "positions per block of normalised leverages; 0: all", 16}};
   method.defaults.method = method.name;
   method.check = check;

@@ -105,8 +105,8 @@ Method expected_attention_method() {
       "Distribution, arXiv 2510.00636";
   method.options = {"sinks", "per_query_head"};
   method.own_options = {
-      {"future", "N", "positions to come that are averaged over", 512},
-      {"use_covariance", "true|false", "expect queries to spread as they did", true},
+      {"future", "N", "number of future positions to average over", 512},
+      {"use_covariance", "true|false", "use the covariance of the queries", true},
       {"use_value_norm", "true|false", "weigh expected attention by the norm of the value", true},
       {"epsilon", "X", "added to expected attention before it is weighed", 0.0}};
   method.conditions = {{"epsilon", "use_value_norm", [](const CompressionOptions& options) {

@@ -41,7 +41,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
 Method keydiff_method() {
   Method method;
   method.name = "keydiff";
-  method.summary = "keys that point elsewhere than the others";
+  method.summary = "keys that differ from the mean direction";
   method.paper =
       "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in "
       "Resource-Constrained Environments, arXiv 2504.15364";

@@ -57,7 +57,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
 Method knorm_method() {
   Method method;
   method.name = "knorm";
-  method.summary = "the smallest key norms stay";
+  method.summary = "keys with the smallest norms";
   method.paper =
       "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, "
       "arXiv 2406.11430";

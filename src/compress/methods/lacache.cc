@@ -96,7 +96,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
 Method lacache_method() {
   Method method;
   method.name = "lacache";
-  method.summary = "a ladder: every group of layers keeps other positions";
+  method.summary = "a ladder: every group of layers keeps different positions";
   method.paper =
       "LaCache: Ladder-Shaped KV Caching for Efficient Long-Context Modeling of Large Language "
       "Models, arXiv 2507.14204";

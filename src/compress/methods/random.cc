@@ -35,7 +35,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
 Method random_method() {
   Method method;
   method.name = "random";
-  method.summary = "random tokens and the window: what any method has to beat";
+  method.summary = "random tokens and the window: the baseline of all methods";
   method.paper = "control experiment";
   method.options = {"window", "per_query_head"};
   method.own_options = {{"random_seed", "N", "start of the random numbers", 0}};

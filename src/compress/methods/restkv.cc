@@ -135,7 +135,7 @@ RestkvOptions::RestkvOptions(const CompressionOptions& options)
 Method restkv_method() {
   Method method;
   method.name = "restkv";
-  method.summary = "change of the layer's output if a token left, smoothed over time and positions";
+  method.summary = "change of the layer's output without a token, smoothed over time and positions";
   method.paper =
       "ReST-KV: Robust KV Cache Eviction with Layer-wise Output Reconstruction and "
       "Spatial-Temporal Smoothing, arXiv 2605.08840";
@@ -143,7 +143,7 @@ Method restkv_method() {
                     "drift_scale",   "group_reduce", "reduce_before_pooling",
                     "per_query_head"};
   method.own_options = {
-      {"indicator", "reconstruction|attention|attention-value", "what a token's score measures",
+      {"indicator", "reconstruction|attention|attention-value", "quantity that scores measure",
        "reconstruction"},
       {"order", "after|before", "reconstruction error after the moving average, or before it",
        "after"},
