@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "report/chart_style.h"
 #include "report/svg.h"
 
 namespace restkv::eval {

@@ -9,7 +9,7 @@ namespace restkv::eval {
 
 struct Series {
   std::string name;
-  std::vector<double> values;  ///< One per x value; NaN if missing.
+  std::vector<double> values;  ///< Like the x axis; NaN where there is none.
 };
 
 /// Curves over a list of names or numbers, evenly spaced.
@@ -17,26 +17,9 @@ struct LineChart {
   std::string title, subtitle, x_label;
   std::vector<std::string> x;
   std::vector<Series> series;
-  Series full;               ///< A reference, drawn with dots; none without a name.
+  Series full;               ///< A reference, drawn with dots; no name: none.
   bool logarithmic = false;  ///< The y axis; values must then be above 0.
 };
-
-/// Common style of the figures of reports, for light and dark mode.
-inline constexpr std::string_view kChartStyle = R"(
-text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#1f2328}
-.title{font-size:19px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}.small{font-size:11px}
-.middle{text-anchor:middle}.end{text-anchor:end}
-.paper{fill:#ffffff}.axis{stroke:#8c959f;fill:none}.grid{stroke:#d8dee4;fill:none}
-.curve{fill:none;stroke-width:2.2;stroke-linejoin:round}.dashed{stroke-dasharray:6 4}
-.full{fill:none;stroke:#1f2328;stroke-width:1.8;stroke-dasharray:2 4}
-.s0{stroke:#0072b2}.s1{stroke:#d55e00}.s2{stroke:#009e73}.s3{stroke:#cc79a7}.s4{stroke:#e69f00}
-.s5{stroke:#56b4e9}.s6{stroke:#7a5195}
-.hit{fill:none;stroke:none;pointer-events:all}
-@media(prefers-color-scheme:dark){
-text{fill:#e6edf3}.muted{fill:#9da7b3}.paper{fill:#0d1117}.axis{stroke:#6e7681}.grid{stroke:#21262d}
-.full{stroke:#e6edf3}
-}
-)";
 
 /// An SVG picture.
 std::string line_chart(const LineChart& chart);

@@ -6,6 +6,7 @@
 #include "report/needle_report.h"
 #include "report/needle_summary.h"
 #include "report/page.h"
+#include "report/percent.h"
 #include "report/svg.h"
 
 namespace restkv::eval {

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "report/needle_summary.h"
+#include "report/percent.h"
 
 namespace restkv::eval {
 std::string Tally::text() const { return fmt::format("{}/{}", found, total); }
@@ -18,8 +19,6 @@ std::string Tally::mark() const {
 std::string budget_text(int budget) {
   return budget == 0 ? "all tokens" : fmt::format("{} tokens", budget);
 }
-
-std::string percent(double share) { return fmt::format("{:.3g}%", 100 * share); }
 
 NeedleSummary summarize(const NeedleReport& report) {
   NeedleSummary summary;

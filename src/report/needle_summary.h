@@ -45,7 +45,4 @@ Table needle_table(const NeedleSummary& summary, bool with_depths);
 /// "64 tokens", or "all tokens" for budget 0.
 std::string budget_text(int budget);
 
-/// "50%"
-std::string percent(double share);
-
 }  // namespace restkv::eval

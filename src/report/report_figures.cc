@@ -1,40 +1,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <set>
-#include <string_view>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "report/heat_chart.h"
 #include "report/line_chart.h"
+#include "report/percent.h"
 #include "report/report.h"
-#include "report/svg.h"
 
 namespace restkv::eval {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-constexpr size_t kShades = 10;
-
-std::string heat_map_style() {
-  std::string css(kChartStyle);
-  css += ".cell{stroke:#ffffff;stroke-width:1}.absent{fill:#f1f3f5}.on-dark{fill:#ffffff}\n";
-  for (size_t i = 0; i <= kShades; ++i) {
-    const double share = static_cast<double>(i) / kShades;
-    const auto mix = [&](double low, double high) {
-      return static_cast<int>(std::lround(low + (high - low) * share));
-    };
-    css += fmt::format(".h{}{{fill:#{:02x}{:02x}{:02x}}}", i, mix(0xf7, 0x08), mix(0xe3, 0x51),
-                       mix(0xd0, 0x9c));
-  }
-  css += R"(
-@media(prefers-color-scheme:dark){
-.cell{stroke:#0d1117}.absent{fill:#161b22}.on-light{fill:#1f2328}
-})";
-  return css;
-}
 
 std::vector<int> budgets_of(const RunReport& report) {
   std::set<int> budgets;
@@ -120,93 +102,54 @@ std::string by_length_svg(const RunReport& report, int budget) {
   return line_chart(chart);
 }
 
-std::string percent_of(double depth) { return fmt::format("{:.3g}%", 100 * depth); }
-
 std::string heat_map_svg(const RunReport& report) {
   const HeatMap& map = *report.heat_map;
-  constexpr double kLeft = 64;
-  constexpr double kTop = 116;
-  constexpr double kWidth = 1120;
-  constexpr double kPanelHead = 24;
-  constexpr double kPanelFoot = 46;
-  constexpr double kGap = 30;
-  constexpr double kRow = 20;
-  constexpr double kCharacter = 7.5;  // of a panel's name, about
-  const auto columns = static_cast<double>(map.lengths.size());
-  const double cell = std::clamp(260 / columns, 3.0, 46.0);
-  size_t longest_name = 0;
-  for (const ReportColumn& column : report.columns) {
-    longest_name = std::max(longest_name, column.name.size());
-  }
-  const double panel_width = std::max(
-      {cell * columns, 150.0, std::min(kCharacter * static_cast<double>(longest_name), kWidth)});
-  const double panel_height = kRow * static_cast<double>(map.depths.size());
-  const auto per_line =
-      std::max<size_t>(1, static_cast<size_t>((kWidth - kLeft + kGap) / (panel_width + kGap)));
-  const size_t lines = (report.columns.size() + per_line - 1) / per_line;
-  const double line_height = kPanelHead + panel_height + kPanelFoot;
-  const double height = kTop + line_height * static_cast<double>(lines) + 6;
-
-  double most = 0;
+  double most = 100;  // scores; the scale is then the same in every report
   for (const auto& figures : map.figures) {
     for (const double figure : figures) {
       if (std::isfinite(figure)) most = std::max(most, figure);
     }
   }
-  if (most <= 100) most = 100;  // scores have the same scale in every report
-
-  Svg svg(kWidth, height, fmt::format("{}: score by length and depth", report.title()),
-          heat_map_style());
-  svg.rect(0, 0, kWidth, height, "paper");
-  svg.text(20, 34, fmt::format("{}: score by length and depth", report.title()), "title");
-  svg.text(20, 58,
-           fmt::format("{} · rows: depth of the needle in the text · columns: prompt "
-                       "length in tokens",
-                       report.model()),
-           "muted");
-  svg.text(20, 88, "0", "");
-  for (size_t i = 0; i <= kShades; ++i) {
-    svg.rect(36 + 22 * static_cast<double>(i), 76, 22, 15, fmt::format("cell h{}", i));
+  const auto square = [&](double figure, std::string text, std::string tooltip) {
+    return HeatSquare{.share = std::clamp(figure / most, 0.0, 1.0),
+                      .sign = HeatSign::kText,
+                      .text = std::move(text),
+                      .tooltip = std::move(tooltip)};
+  };
+  const auto lengths = static_cast<double>(std::max<size_t>(map.lengths.size(), 1));
+  HeatChart chart{
+      .title = fmt::format("{}: score by length and depth", report.title()),
+      .subtitle = fmt::format("{} · rows: depth of the needle in the text · columns: prompt length "
+                              "in tokens",
+                              report.model()),
+      .keys = {},
+      .note = "score",
+      .rows = {},
+      .narrowest = std::clamp(260 / lengths, 3.0, 46.0),
+      .panels = {}};
+  for (int tenth = 0; tenth <= 10; ++tenth) {
+    const double figure = most * tenth / 10;
+    chart.keys.push_back({square(figure, fmt::format("{:.0f}", figure), ""), ""});
   }
-  svg.text(36 + 22 * (kShades + 1.0) + 8, 88, fmt::format("{:.4g}", most), "");
-
+  for (const double depth : map.depths) chart.rows.push_back(percent(depth));
   for (size_t c = 0; c < report.columns.size(); ++c) {
-    const double x = kLeft + (panel_width + kGap) * static_cast<double>(c % per_line);
-    const size_t line = c / per_line;
-    const double y = kTop + line_height * static_cast<double>(line) + kPanelHead;
-    svg.text(x, y - 8, report.columns[c].name, "strong small");
-    for (size_t d = 0; c % per_line == 0 && d < map.depths.size(); ++d) {
-      svg.text(x - 6, y + kRow * (static_cast<double>(d) + 0.5) + 4, percent_of(map.depths[d]),
-               "end muted small");
-    }
-    double labelled = -1000;
+    HeatPanel& panel = chart.panels.emplace_back();
+    panel.name = report.columns[c].name;
     for (size_t l = 0; l < map.lengths.size(); ++l) {
-      const double left = x + cell * static_cast<double>(l);
+      HeatColumn& column = panel.columns.emplace_back();
+      column.name = fmt::format("{}", map.lengths[l]);
       for (size_t d = 0; d < map.depths.size(); ++d) {
         const double figure = map.figures[c][l * map.depths.size() + d];
-        const double top = y + kRow * static_cast<double>(d);
-        const std::string place = fmt::format("{}, {} tokens, depth {}", report.columns[c].name,
-                                              map.lengths[l], percent_of(map.depths[d]));
-        if (!std::isfinite(figure)) {
-          svg.rect(left, top, cell, kRow, "cell absent", place + ": not run");
-          continue;
-        }
-        const double share = std::clamp(figure / most, 0.0, 1.0);
-        svg.rect(left, top, cell, kRow, fmt::format("cell h{}", std::lround(share * kShades)),
-                 fmt::format("{}: {:.1f}", place, figure));
-        if (cell >= 26) {
-          svg.text(left + cell / 2, top + kRow / 2 + 4, fmt::format("{:.0f}", figure),
-                   share > 0.5 ? "middle small on-dark" : "middle small on-light");
-        }
-      }
-      if (left - labelled >= 44) {
-        labelled = left;
-        svg.text(left + cell / 2, y + panel_height + 16, fmt::format("{}", map.lengths[l]),
-                 "middle muted small");
+        const std::string place =
+            fmt::format("{}, {} tokens, depth {}", panel.name, column.name, chart.rows[d]);
+        column.squares.push_back(std::isfinite(figure)
+                                     ? square(figure, fmt::format("{:.0f}", figure),
+                                              fmt::format("{}: {:.1f}", place, figure))
+                                     : HeatSquare{.tooltip = place + ": not run"});
       }
     }
   }
-  return svg.str();
+  return heat_chart(chart);
 }
 
 }  // namespace

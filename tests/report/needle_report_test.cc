@@ -151,9 +151,9 @@ TEST(NeedleHeatmap, HasASignInEverySquare) {
   const std::string svg = heatmap_svg(small_report());
   EXPECT_EQ(markup_error(svg), "");
   // 9 of 15 found; the legend shows one of each kind.
-  EXPECT_EQ(count(svg, "class=\"cell found\""), 9u + 1u);
+  EXPECT_EQ(count(svg, "class=\"cell h10\""), 9u + 1u);
   EXPECT_EQ(count(svg, "class=\"tick\""), 9u + 1u);
-  EXPECT_EQ(count(svg, "class=\"cell missed\""), 6u + 1u);
+  EXPECT_EQ(count(svg, "class=\"cell h0\""), 6u + 1u);
   EXPECT_EQ(count(svg, "class=\"cross\""), 6u + 1u);
   for (const auto* label : {">all tokens<", ">64 tokens<", ">128 tokens<", ">0% (start)<", ">50%<",
                             ">100% (end)<", ">2/3<", "tiny &amp; &lt;small&gt;"}) {
@@ -242,7 +242,8 @@ TEST(KeptMap, FullCacheIsOneStrokePerHeadAtAnyLength) {
     report.maps = {map};
     const auto pixels = stroke_pixels(kept_map_svg(report));
     const size_t bins = std::min<size_t>(tokens, 1060);
-    EXPECT_EQ(pixels, (std::map<int, double>{{4, 2.0 * static_cast<double>(bins * (1060 / bins))}}))
+    const size_t bin_pixels = 1060 / bins;
+    EXPECT_EQ(pixels, (std::map<int, double>{{4, 2.0 * static_cast<double>(bins * bin_pixels)}}))
         << tokens;
   }
 }

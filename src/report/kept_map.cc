@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "report/chart_style.h"
 #include "report/needle_report.h"
 #include "report/needle_summary.h"
+#include "report/percent.h"
 #include "report/svg.h"
 #include "restkv/error.h"
 
@@ -17,77 +19,20 @@ namespace {
 constexpr double kWidth = 1200;
 constexpr double kMargin = 24;
 
-// Blue against orange and strong against pale can be read with every form of colour blindness and
-// in grey. Both figures share one style sheet, because an HTML page merges the sheets.
+// Strokes of whole pixels, darker where more is kept (in dark mode: brighter).
 constexpr std::string_view kStyle = R"(
-text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;font-size:13px;fill:#1f2328}
-.title{font-size:20px;font-weight:600}.strong{font-weight:600}.muted{fill:#57606a}
-.middle{text-anchor:middle}.end{text-anchor:end}
-.paper{fill:#ffffff}.axis{stroke:#8c959f;stroke-width:1;fill:none}
-.cell{stroke:#ffffff;stroke-width:2}
-.found{fill:#0b5cad}.partly{fill:#9cc7ee}.missed{fill:#f7e3d0}.absent{fill:#f1f3f5}
-.tick{fill:none;stroke:#ffffff;stroke-width:3;stroke-linecap:round;stroke-linejoin:round}
-.cross{fill:none;stroke:#a04d00;stroke-width:2.5;stroke-linecap:round}
 .map{fill:#f4f6f8}.needle{fill:#ffb454}.needle-text{fill:#a04d00;font-weight:600}
 .share1,.share2,.share3,.share4{fill:none;shape-rendering:crispEdges}
 .key{stroke-width:15}.share1{stroke:#8fbde6}.share2{stroke:#4a90d0}.share3{stroke:#1c64ad}.share4{stroke:#08305f}
 @media(prefers-color-scheme:dark){
-text{fill:#e6edf3}.muted{fill:#9da7b3}
-.paper{fill:#0d1117}.axis{stroke:#6e7681}
-.cell{stroke:#0d1117}
-.found{fill:#58a6ff}.partly{fill:#234d7c}.missed{fill:#3b2a19}.absent{fill:#161b22}
-.tick{stroke:#0d1117}.cross{stroke:#f0a55a}
 .map{fill:#161b22}.needle{fill:#9a5b10}.needle-text{fill:#f0a55a}
 .share1{stroke:#2b5f96}.share2{stroke:#3f86cf}.share3{stroke:#7db8f5}.share4{stroke:#e2f0ff}
 }
 )";
 
-// --- Heat map ------------------------------------------------------------------------------------
-
-constexpr double kCellHeight = 30;
-constexpr double kDepthLabels = 84;  // left of the first panel of a line
-
-/// One square of the heat map: a colour and, for readers who do not see it, a sign.
-void draw_tally(Svg& svg, double x, double y, double width, const Tally& tally,
-                std::string_view tooltip) {
-  const std::string_view colour = tally.total == 0 ? "absent"
-                                  : tally.all()    ? "found"
-                                  : tally.none()   ? "missed"
-                                                   : "partly";
-  svg.rect(x, y, width, kCellHeight, fmt::format("cell {}", colour), tooltip);
-  const double cx = x + width / 2;
-  const double cy = y + kCellHeight / 2;
-  if (tally.total == 0) return;
-  if (tally.all()) {
-    svg.path(fmt::format("M{:g} {:g}l4.5 5l8.5 -10", cx - 6.5, cy + 0.5), "tick");
-  } else if (tally.none()) {
-    svg.path(fmt::format("M{:g} {:g}l10 10m0 -10l-10 10", cx - 5, cy - 5), "cross");
-  } else {
-    svg.text(cx, cy + 5, tally.text(), "middle");
-  }
-}
-
-/// The outputs of one square.
-std::string outputs_text(const NeedleReport& report, const NeedleRow& row, double depth) {
-  std::string text =
-      fmt::format("{}, {} kept, depth {}", row.method, budget_text(row.budget), percent(depth));
-  for (const auto& cell : report.cells) {
-    if (cell.method == row.method && cell.budget == row.budget && cell.depth == depth) {
-      text += fmt::format("\nasked for {}, said: {}", cell.answer, cell.output);
-    }
-  }
-  return text;
-}
-
-std::string depth_label(double depth) {
-  return percent(depth) + (depth == 0 ? " (start)" : depth == 1 ? " (end)" : "");
-}
-
-// --- Map of kept tokens --------------------------------------------------------------------------
-
 constexpr double kMapLeft = 92;
 constexpr size_t kMapPixels = 1060;
-constexpr size_t kMapHeight = 240;  // approximate; rows are whole pixels
+constexpr size_t kMapHeight = 240;  // aimed at; rows are whole pixels
 constexpr size_t kShades = 4;
 constexpr double kLayerGap = 1;
 
@@ -212,8 +157,8 @@ void draw_map(Svg& svg, const KeptMap& map, double top) {
   svg.text(std::clamp(needle + needle_width / 2, kMapLeft + 22, kMapLeft + bins.width() - 22),
            top - 10, "needle", "needle-text middle");
 
-  // One path per shade, with a stroke as high as a row for each run of bins: this takes a tenth of
-  // the bytes of rectangles.
+  // One path per shade, each run of bins one stroke as high as a row: a tenth of the bytes that
+  // rectangles would take.
   std::array<std::string, kShades> strokes;
   double y = top;
   double labelled = -1000;
@@ -254,100 +199,10 @@ void draw_map(Svg& svg, const KeptMap& map, double top) {
 
 }  // namespace
 
-std::string heatmap_svg(const NeedleReport& report) {
-  const NeedleSummary summary = summarize(report);
-  const auto& rows = summary.rows;
-  constexpr double kGap = 32;
-  constexpr double kPanelHeading = 26;  // "128 tokens" above the squares
-  constexpr double kFirstPanel = 118;   // below title and legend
-
-  // Panels are runs of equal budget; they wrap into lines of the figure's width.
-  struct Panel {
-    size_t begin, end;
-    double width, x, line;
-  };
-  std::vector<Panel> panels;
-  size_t longest_name = 0;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    longest_name = std::max(longest_name, rows[i].method.size());
-    if (i == 0 || rows[i].budget != rows[i - 1].budget) panels.push_back({i, i, 0, 0, 0});
-    ++panels.back().end;
-  }
-  const double left = kMargin + kDepthLabels;
-  // Squares are as wide as possible with all panels side by side, and wide enough for "3/5".
-  double cell = 64;
-  const auto total_width = [&] {
-    double width = -kGap;
-    for (auto& panel : panels) {
-      panel.width = std::max(76.0, cell * static_cast<double>(panel.end - panel.begin));
-      width += panel.width + kGap;
-    }
-    return width;
-  };
-  while (total_width() > kWidth - kMargin - left && cell > 36) --cell;
-  double x = left;
-  double lines = 0;
-  for (auto& panel : panels) {
-    if (x > left && x + panel.width > kWidth - kMargin) {
-      x = left;
-      ++lines;
-    }
-    panel.x = x;
-    panel.line = lines;
-    x += panel.width + kGap;
-  }
-  const double squares = kCellHeight * static_cast<double>(summary.depths.size());
-  const double names = 26 + 5.2 * static_cast<double>(longest_name);  // turned by 45 degrees
-  const double line_height = kPanelHeading + squares + 24 + names;
-  const double height = kFirstPanel + line_height * (lines + 1) + 8;
-
-  Svg svg(kWidth, height, "Needles found by method, budget and depth", kStyle);
-  svg.rect(0, 0, kWidth, height, "paper");
-  svg.text(kMargin, 36, "Does the answer survive? Needle in a haystack", "title");
-  svg.text(kMargin, 60,
-           fmt::format("{} · prompts of {} tokens · one panel per number of tokens kept per layer "
-                       "and KV head",
-                       report.model, report.prompt_tokens),
-           "muted");
-  struct Key {
-    Tally tally;
-    std::string_view text;
-  };
-  double key = kMargin;
-  for (const auto& [tally, text] :
-       {Key{{1, 1}, "number repeated correctly"}, Key{{0, 1}, "not found"},
-        Key{{1, 2}, "found in some prompts"}}) {
-    draw_tally(svg, key, 72, 36, tally, {});
-    svg.text(key + 44, 91, text, "");
-    key += 72 + 7 * static_cast<double>(text.size());
-  }
-  svg.text(key, 91, "rows: depth of the needle in the text", "muted");
-
-  for (const auto& panel : panels) {
-    const double top = kFirstPanel + panel.line * line_height + kPanelHeading;
-    svg.text(panel.x + 1, top - 8, budget_text(rows[panel.begin].budget), "strong");
-    for (size_t d = 0; panel.x == left && d < summary.depths.size(); ++d) {
-      svg.text(panel.x - 8, top + kCellHeight * (static_cast<double>(d) + 0.5) + 5,
-               depth_label(summary.depths[d]), "end");
-    }
-    for (size_t i = panel.begin; i < panel.end; ++i) {
-      const NeedleRow& row = rows[i];
-      const double column = panel.x + cell * static_cast<double>(i - panel.begin);
-      for (size_t d = 0; d < summary.depths.size(); ++d) {
-        draw_tally(svg, column, top + kCellHeight * static_cast<double>(d), cell, row.by_depth[d],
-                   outputs_text(report, row, summary.depths[d]));
-      }
-      svg.text(column + cell / 2, top + squares + 17, row.tally.text(), "middle muted");
-      svg.text(column + cell / 2 + 4, top + squares + 34, row.method, "end", -45);
-    }
-  }
-  return svg.str();
-}
-
 std::string kept_map_svg(const NeedleReport& report) {
   constexpr double kFirstMap = 116;
   double height = kFirstMap;
-  std::string style(kStyle);
+  std::string style = fmt::format("{}{}", kChartStyle, kStyle);
   for (const auto& map : report.maps) {
     check(map);
     height += kMapHeader + rows_height(map) + kMapFooter;
