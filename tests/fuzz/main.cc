@@ -15,6 +15,7 @@
 #include "fuzz/campaign.h"
 #include "fuzz/command_case.h"
 #include "fuzz/session_case.h"
+#include "fuzz/together_case.h"
 #include "support/tiny_model.h"
 
 // Fresh memory is full of NaN under AddressSanitizer, where a run can be told so only at its start.
@@ -30,6 +31,7 @@ using namespace restkv::fuzz;  // NOLINT(google-build-using-namespace)
 std::vector<std::unique_ptr<Kind>> kinds() {
   std::vector<std::unique_ptr<Kind>> all;
   all.push_back(session_kind());
+  all.push_back(together_kind());
   all.push_back(command_kind());
   return all;
 }
@@ -51,7 +53,7 @@ int run(int argc, char** argv) {
   app.add_option(
       "--folder", folder,
       "keep models and other files in this folder (default: a new one, removed at the end)");
-  app.footer("[KIND [WORDS...]]: session or command, and the words of one case");
+  app.footer("[KIND [WORDS...]]: session, together or command, and the words of one case");
   CLI11_PARSE(app, argc, argv);
   std::vector<std::string> words = app.remaining();
   if (words.empty() && options.cases == 0 && options.minutes <= 0) options.minutes = 1;
@@ -67,7 +69,8 @@ int run(int argc, char** argv) {
   if (!words.empty()) {
     std::erase_if(chosen, [&](const auto& kind) { return kind->name() != words[0]; });
     if (chosen.empty()) {
-      fmt::print(stderr, "there is no kind of case \"{}\"; known are session and command\n",
+      fmt::print(stderr,
+                 "there is no kind of case \"{}\"; known are session, together and command\n",
                  words[0]);
       return 2;
     }

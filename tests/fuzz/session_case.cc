@@ -1,7 +1,6 @@
 #include "fuzz/session_case.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <array>
@@ -11,9 +10,9 @@
 #include <optional>
 
 #include "base/threads.h"
-#include "cli/session_flags.h"
 #include "fuzz/files.h"
 #include "fuzz/flags.h"
+#include "fuzz/play.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/own_options.h"
@@ -26,13 +25,6 @@ constexpr std::string_view kSimd = "simd:";
 constexpr std::string_view kThreads = "threads:";
 constexpr std::string_view kText = "text:";
 constexpr std::string_view kDefaultModel = "tiny-llama.Q8_0.gguf";
-
-std::vector<Flag> session_flags() {
-  CLI::App app;
-  cli::SessionFlags flags;
-  flags.declare(app);
-  return flags_of(app);
-}
 
 /// What the words of a case say.
 struct Setting {
@@ -62,38 +54,6 @@ Setting parse(const Case& words) {
     }
   }
   return setting;
-}
-
-struct Options {
-  SessionOptions session;
-  ModelOptions model;
-};
-
-/// As `restkv run` would understand them; nothing if it refuses them.
-std::optional<Options> options_of(const Setting& setting) {
-  CLI::App app;
-  cli::SessionFlags flags;
-  flags.declare(app);
-  std::vector<std::string> words(setting.flags.rbegin(), setting.flags.rend());
-  try {
-    app.parse(words);
-    return Options{flags.session(), flags.model()};
-  } catch (const CLI::ParseError&) {
-    return std::nullopt;
-  } catch (const Error&) {
-    return std::nullopt;
-  }
-}
-
-/// Fresh memory is filled with this byte, turned around, from now on (glibc without sanitizers,
-/// which have their own filling).
-void fill_memory(int byte) {
-#ifdef M_PERTURB
-  mallopt(M_PERTURB, byte);
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);  // pages fresh from the system are always zero
-#else
-  static_cast<void>(byte);
-#endif
 }
 
 /// How a script is played.
@@ -150,11 +110,7 @@ class Player {
 
   std::vector<int32_t> tokens(const std::string& count) {
     std::vector<int32_t> result(std::stoul(count));
-    const uint64_t different = setting_.text == "one" ? 1 : setting_.text == "few" ? 7 : 1000;
-    for (int32_t& token : result) {
-      const uint64_t mixed = (++fed_ * 0x9E3779B97F4A7C15U) >> 40U;
-      token = static_cast<int32_t>(mixed % different);
-    }
+    for (int32_t& token : result) token = nth_token(++fed_, setting_.text);
     return result;
   }
 
@@ -383,7 +339,7 @@ class SessionKind : public Kind {
     for (const int64_t target : testing::simd_targets()) {
       if (setting.simd.empty() || testing::simd_target_name(target) == setting.simd) {
         const testing::ForcedSimdTarget forced(target);
-        const std::optional<Options> options = options_of(setting);
+        const std::optional<Options> options = options_of(setting.flags);
         return options ? run(setting, *options, target) : Verdict{.refused = true};
       }
     }
