@@ -295,7 +295,7 @@ void RopeTable::rotate_back(Heads<float> x, size_t first) {
 
 void RopeTable::move(Heads<float> x, size_t from, size_t to) {
   if (pairs_ == 0 || from == to) return;
-  reach(std::max(from, to), 1);  // the distance would do, but neither may lie outside
+  reach(std::max(from, to), 1);  // checks both positions, although the distance would suffice
   const auto undo = static_cast<float>(1 / magnitude_);
   rotate_row(x, 0, from > to ? from - to : to - from, undo, from > to ? -undo : undo);
 }

@@ -49,7 +49,7 @@ class RopeTable {
 
   /// Computes positions [0, end) at once, for callers that use them in small steps.
   void grow(size_t end);
-  /// Rotates the rows of every head in place; row i stands at `positions[i]`.
+  /// Rotates the rows of every head in place; row i has the position `positions[i]`.
   void rotate(Heads<float> x, std::span<const size_t> positions);
   /// The inverse of `rotate`, for rows from position `first` on.
   void rotate_back(Heads<float> x, size_t first);

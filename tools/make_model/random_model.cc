@@ -443,7 +443,7 @@ std::vector<ggml_type> weight_types() {
   std::vector<ggml_type> types{GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16};
   for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
     const auto type = static_cast<ggml_type>(i);
-    // The two are what activations are rounded to; nobody stores them.
+    // These two are types of rounded activations, not of stored weights.
     if (type == GGML_TYPE_Q8_1 || type == GGML_TYPE_Q8_K) continue;
     if (ggml_is_quantized(type) && ggml_blck_size(type) > 0) types.push_back(type);
   }

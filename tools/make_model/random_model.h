@@ -30,14 +30,14 @@ struct RandomTensor {
   std::vector<float> values;
 };
 
-/// A model with random weights as a GGUF file that restkv and libllama read: metadata keys and
-/// tensor names are those that llama.cpp's converters write for the family. The same description
-/// gives the same file on every machine.
+/// A model with random weights as a GGUF file for restkv and libllama, with the metadata keys and
+/// tensor names of llama.cpp's converters for the family. The same description gives the same file
+/// on every machine.
 ///
-/// Weights are scaled so that the model behaves like one: the residual stream grows slowly, logits
-/// have a deviation of about 3 and attention prefers some tokens to others. Norm weights lie around
-/// 1 as they are multiplied; Gemma's checkpoints store 1 less, its GGUF files do not. (Only the
-/// last norm of a tied model is different, so that it does not repeat what it reads.)
+/// Weights are scaled to behave like those of a real model: the residual stream grows slowly,
+/// logits have a deviation of about 3 and attention prefers some tokens to others. Norm weights are
+/// around 1; Gemma's checkpoints store 1 less, its GGUF files do not. The last norm of a tied model
+/// differs, so that the model does not repeat its input.
 ///
 /// The defaults are those of a tiny `llama` for tests.
 struct RandomModel {

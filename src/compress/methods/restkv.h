@@ -4,7 +4,7 @@
 
 namespace restkv {
 
-/// What stands behind a token's score.
+/// Quantity that a token's score measures.
 enum class Indicator {
   kReconstruction,  ///< ReST-KV: change of the layer's output if the token leaves.
   kAttention,       ///< Sum of the window's attention weights (SnapKV).

@@ -236,7 +236,8 @@ class GeneratedTask : public Task {
     Sample sample = make_sample(rules_, record);
     sample.length = length_;
     if (rules_.task == "math_calc" && tokenizer_ != nullptr) {
-      // Of the 30000 tokens allowed, as many as the right answer takes, whatever its spaces.
+      // Up to 30000 tokens are allowed; the limit is the length of the right answer with any
+      // spaces.
       const std::string answer = sample.reference.at("label").dump();
       sample.max_new_tokens =
           std::min(rules_.max_new_tokens, 2 * tokenizer_->encode(answer, false, false).size());

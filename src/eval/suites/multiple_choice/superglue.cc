@@ -86,7 +86,7 @@ std::vector<Question> copa(const Json& record) {
   return {question_of(record, std::move(fields), label_field(record, 2))};
 }
 
-/// The word is what stands at [start1, end1) of the first sentence, counted in code points.
+/// The word is the range [start1, end1) of the first sentence, counted in code points.
 std::vector<Question> wic(const Json& record) {
   const std::u32string sentence = text::decode(text_field(record, "sentence1"));
   const size_t begin = count_field(record, "start1");

@@ -27,7 +27,7 @@ struct Text {
   /// Placeholder for the model's answer while the number of units is chosen; depends on the
   /// generator.
   std::string fitting_answer;
-  std::optional<double> depth;  ///< Of the only needle that is asked for.
+  std::optional<double> depth;  ///< Of the needle, if the question is about a single one.
 };
 
 class Generator {
