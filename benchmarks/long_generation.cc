@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -18,6 +17,7 @@
 #include "base/random.h"
 #include "base/stopwatch.h"
 #include "base/stories.h"
+#include "cli/argument_parser.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "restkv/error.h"
@@ -102,20 +102,21 @@ void run(const std::string& path, const restkv::cli::SessionFlags& flags,
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Speed and memory of a long generation");
+  restkv::cli::ArgumentParser parser("long_generation", "Speed and memory of a long generation");
   std::string model;
   size_t tokens = 20000;
   restkv::cli::SessionFlags session;
   // Greedy answers would repeat themselves.
   restkv::cli::SamplingFlags sampling(restkv::SamplingOptions{.temperature = 1.0F});
-  app.add_option("-m,--model", model, "GGUF model file")->required();
-  app.add_option("--tokens", tokens, "tokens to generate")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  session.declare(app);
-  sampling.declare(app);
-  CLI11_PARSE(app, argc, argv);
+  parser.add("-m,--model", model, "GGUF model file", "FILE").required();
+  parser.add("--tokens", tokens, "tokens to generate", "N").range(1, 1 << 30);
+  session.declare(parser);
+  sampling.declare(parser);
   try {
+    if (const auto text = parser.parse({argv + 1, argv + argc})) {
+      fmt::print("{}", *text);
+      return 0;
+    }
     run(model, session, sampling.resolve(), tokens);
   } catch (const restkv::Error& e) {
     fmt::print(stderr, "long_generation: {}\n", e.what());

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -26,6 +25,7 @@
 #include "bench/machine.h"
 #include "bench/measure.h"
 #include "bench/prompt.h"
+#include "cli/argument_parser.h"
 #include "cli/compression_flags.h"
 #include "cli/process.h"
 #include "cli/signals.h"
@@ -349,73 +349,55 @@ void compare(const Flags& flags) {
 
 int run(int argc, char** argv) {
   Flags flags;
-  CLI::App app(
+  cli::ArgumentParser parser(
+      "side_by_side",
       "Runs the same prompts through restkv, libllama (llama.cpp) and OpenVINO GenAI, every run in "
       "a process of its own, and compares speed and peak memory.");
-  app.name("side_by_side");
-  app.add_option("-m,--model", flags.model, "GGUF model file")->type_name("FILE");
-  app.add_option("--lengths", flags.lengths, "prompt lengths in tokens, separated by commas")
-      ->delimiter(',')
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 30).description(""))
-      ->type_name("N");
-  app.add_option("--decode", flags.decode, "tokens to decode after each prompt")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 30).description(""))
-      ->type_name("N");
-  app.add_option("--runs", flags.runs, "runs of which the best counts")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000).description(""))
-      ->type_name("N");
-  app.add_option("-t,--threads", flags.threads, "threads; 0 is one per processor")
-      ->capture_default_str()
-      ->type_name("N");
+  parser.add("-m,--model", flags.model, "GGUF model file", "FILE");
+  parser.add("--lengths", flags.lengths, "prompt lengths in tokens", "N,...").range(1, 1 << 30);
+  parser.add("--decode", flags.decode, "tokens to decode after each prompt", "N").range(1, 1 << 30);
+  parser.add("--runs", flags.runs, "runs of which the best counts", "N").range(1, 1000);
+  parser.add("-t,--threads", flags.threads, "threads; 0 is one per processor", "N");
   std::vector<std::string> names;
   for (const Side& side : sides()) names.emplace_back(side.name);
-  app.add_option("--sides", flags.sides, fmt::format("only some of {}", fmt::join(names, ", ")))
-      ->delimiter(',')
-      ->check(CLI::IsMember(names).description(""))
-      ->type_name("NAME,...");
-  app.add_option("--text", flags.text,
-                 "text to make the prompts from, instead of generated stories")
-      ->type_name("FILE");
-  app.add_option("--seed", flags.seed, "seed of the generated stories")
-      ->capture_default_str()
-      ->type_name("N");
-  app.add_option("--json", flags.json, "write everything measured as JSON")->type_name("FILE");
-  app.add_option("--seconds", flags.seconds,
-                 "begin no further round of a length after so many seconds; 0: never stop early")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6).description(""))
-      ->type_name("S");
-  app.add_option("--rope-scale", flags.rope_scale,
-                 "divide positions by this, so that contexts can be longer, on all sides")
-      ->capture_default_str()
-      ->check(CLI::Range(1.0, 1024.0).description(""))
-      ->type_name("X");
-  app.add_flag("--synthetic", flags.synthetic,
-               "read no prompts: decode after caches that are filled without computing them");
-  app.add_flag("--memory", flags.memory,
-               "for peak memory: llama.cpp's cache is filled without computing but for the last "
-               "512 tokens, restkv reads the prompt")
-      ->excludes("--synthetic");
-  app.add_option(
-         "--sparse", flags.sparse,
-         "measure restkv with this pattern of sparse prefill, too (and with bfloat16, where "
-         "that is fast)")
-      ->type_name("PATTERN");
-  app.add_option("--openvino", flags.openvino,
-                 "measure OpenVINO GenAI, too, with this Python, which has openvino-genai")
-      ->type_name("PYTHON");
-  app.add_flag("--job", flags.job)->group("");
-  flags.compression.declare(app);
-  app.footer(
+  parser
+      .add("--sides", flags.sides, fmt::format("only some of {}", fmt::join(names, ", ")),
+           "NAME,...")
+      .choices(names);
+  parser.add("--text", flags.text, "text to make the prompts from, instead of generated stories",
+             "FILE");
+  parser.add("--seed", flags.seed, "seed of the generated stories", "N");
+  parser.add("--json", flags.json, "write everything measured as JSON", "FILE");
+  parser
+      .add("--seconds", flags.seconds,
+           "begin no further round of a length after so many seconds; 0: never stop early", "S")
+      .range(0, 1e6);
+  parser
+      .add("--rope-scale", flags.rope_scale,
+           "divide positions by this, so that contexts can be longer, on all sides", "X")
+      .range(1, 1024);
+  const cli::Option& synthetic = parser.add_flag(
+      "--synthetic", flags.synthetic,
+      "read no prompts: decode after caches that are filled without computing them");
+  parser
+      .add_flag("--memory", flags.memory,
+                "for peak memory: llama.cpp's cache is filled without computing but for the last "
+                "512 tokens, restkv reads the prompt")
+      .excludes(synthetic);
+  parser.add("--sparse", flags.sparse,
+             "measure restkv with this pattern of sparse prefill, too (and with bfloat16, where "
+             "that is fast)",
+             "PATTERN");
+  parser.add("--openvino", flags.openvino,
+             "measure OpenVINO GenAI, too, with this Python, which has openvino-genai", "PYTHON");
+  parser.add_flag("--job", flags.job, "").hidden();
+  flags.compression.declare(parser);
+  parser.set_footer(
       "Example: side_by_side -m model.gguf --lengths 512,2048 --budget 256 --json out.json\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? cli::kSuccess : cli::kUsage;
+  if (const auto text = parser.parse({argv + 1, argv + argc})) {
+    cli::print(*text);
+    return cli::kSuccess;
   }
   if (flags.job) {
     const std::string input(std::istreambuf_iterator<char>(std::cin), {});

@@ -26,7 +26,6 @@
 #include "cli/command.h"
 #include "cli/command_files.h"
 #include "cli/compression_flags.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/session_flags.h"
@@ -264,44 +263,41 @@ int run_one_job() {
 
 }  // namespace
 
-std::function<int()> declare_bench(CLI::App& app) {
+std::function<int()> declare_bench(ArgumentParser& parser) {
   auto flags = std::make_shared<BenchFlags>();
-  const auto positive = CLI::Range(1, 1 << 30).description("");
-  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE");
-  add_value(app, "--lengths", flags->lengths, "prompt lengths in tokens", "N,...");
-  add_value(app, "--method", flags->methods, "methods with options, for instance restkv:kernel=21",
-            "NAME,...");
-  add_value(app, "--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
-  add_value(app, "--kv-type", flags->kv_types,
-            "how kept keys and values are stored: f16, f32, q8, q4", "TYPE,...");
-  add_value(app, "--sparse", flags->sparse,
-            "patterns that leave out tiles of a prompt's attention, or dense", "PATTERN,...");
-  app.add_flag(
+  parser.add("-m,--model", flags->model, "GGUF model file", "FILE");
+  parser.add("--lengths", flags->lengths, "prompt lengths in tokens", "N,...");
+  parser.add("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
+             "NAME,...");
+  parser.add("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
+  parser.add("--kv-type", flags->kv_types, "how kept keys and values are stored: f16, f32, q8, q4",
+             "TYPE,...");
+  parser.add("--sparse", flags->sparse,
+             "patterns that leave out tiles of a prompt's attention, or dense", "PATTERN,...");
+  parser.add_flag(
       "--sparse-recall", flags->sparse_recall,
       "measure the attention mass in the tiles that patterns keep; the time it takes is left out");
-  add_value(app, "-t,--threads", flags->threads, "threads; one per processor if not given",
-            "N,...");
-  add_value(app, "--decode", flags->decode, "tokens to decode after each prompt", "N")
-      ->check(positive);
-  add_value(app, "--runs", flags->runs, "runs of which the best counts", "N")
-      ->check(CLI::Range(1, 1000).description(""));
-  app.add_flag("--synthetic", flags->synthetic,
-               "read no prompt: decode after a cache of random rows, which takes seconds at any "
-               "length");
-  add_value(app, "--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
-  add_value(app, "--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
-  add_value(app, "--rope-scaling", flags->rope_scaling,
-            "stretch the model's context: linear, ntk or yarn", "KIND");
-  add_value(app, "--rope-scale", flags->rope_scale, "so many times", "X");
-  add_value(app, "--text", flags->text, "text to make prompts from, instead of generated stories",
-            "FILE");
-  add_value(app, "--seed", flags->seed, "seed of the generated stories", "N");
-  add_value(app, "--json", flags->json, "write everything measured as JSON; - is standard output",
-            "FILE");
-  add_value(app, "--csv", flags->csv, "write the table as CSV; likewise", "FILE");
-  add_value(app, "--svg", flags->svg, "draw the figures as curves; likewise", "FILE");
-  app.add_flag("--job", flags->job)->group("");
-  app.footer(
+  parser.add("-t,--threads", flags->threads, "threads; one per processor if not given", "N,...");
+  parser.add("--decode", flags->decode, "tokens to decode after each prompt", "N")
+      .range(1, 1 << 30);
+  parser.add("--runs", flags->runs, "runs of which the best counts", "N").range(1, 1000);
+  parser.add_flag("--synthetic", flags->synthetic,
+                  "read no prompt: decode after a cache of random rows, which takes seconds at any "
+                  "length");
+  parser.add("--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
+  parser.add("--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
+  parser.add("--rope-scaling", flags->rope_scaling,
+             "stretch the model's context: linear, ntk or yarn", "KIND");
+  parser.add("--rope-scale", flags->rope_scale, "so many times", "X");
+  parser.add("--text", flags->text, "text to make prompts from, instead of generated stories",
+             "FILE");
+  parser.add("--seed", flags->seed, "seed of the generated stories", "N");
+  parser.add("--json", flags->json, "write everything measured as JSON; - is standard output",
+             "FILE");
+  parser.add("--csv", flags->csv, "write the table as CSV; likewise", "FILE");
+  parser.add("--svg", flags->svg, "draw the figures as curves; likewise", "FILE");
+  parser.add_flag("--job", flags->job, "").hidden();
+  parser.set_footer(
       "Every combination is measured, each run in a process of its own, and the best of all runs "
       "counts.\n\n"
       "Examples:\n"

@@ -14,7 +14,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
@@ -275,19 +274,19 @@ int chat(const ChatFlags& flags) {
 
 }  // namespace
 
-std::function<int()> declare_chat(CLI::App& app) {
+std::function<int()> declare_chat(ArgumentParser& parser) {
   auto flags = std::make_shared<ChatFlags>();
-  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
-  add_value(app, "--system", flags->system, "system message", "TEXT");
-  app.add_flag("--parse-special", flags->parse_special,
-               "control tokens typed into a message (<|im_end|>) are control tokens, not text");
-  add_value(app, "--load", flags->load, "go on with a conversation that /save wrote", "FILE");
-  add_value(app, "-n,--max-tokens", flags->max_tokens, "most tokens of an answer", "N")
-      ->check(CLI::Range(1, 1 << 30).description(""));
-  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
-  flags->session.declare(app);
-  flags->sampling.declare(app);
-  app.footer(
+  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  parser.add("--system", flags->system, "system message", "TEXT");
+  parser.add_flag("--parse-special", flags->parse_special,
+                  "control tokens typed into a message (<|im_end|>) are control tokens, not text");
+  parser.add("--load", flags->load, "go on with a conversation that /save wrote", "FILE");
+  parser.add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer", "N")
+      .range(1, 1 << 30);
+  parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
+  flags->session.declare(parser);
+  flags->sampling.declare(parser);
+  parser.set_footer(
       "Examples:\n"
       "  restkv chat -m model.gguf --budget 512\n"
       "  printf 'My name is Ada.\\nWhat is my name?\\n' | restkv chat -m model.gguf\n"

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <span>
 #include <string_view>
+
+#include "cli/argument_parser.h"
 
 namespace restkv::cli {
 
@@ -11,20 +12,20 @@ namespace restkv::cli {
 struct Command {
   std::string_view name;
   std::string_view summary;
-  /// Declares the options on `app` and returns what runs after parsing; its result is the exit
+  /// Declares the options on `parser` and returns what runs after parsing; its result is the exit
   /// code of the process.
-  std::function<int()> (*declare)(CLI::App& app);
+  std::function<int()> (*declare)(ArgumentParser& parser);
 };
 
 std::span<const Command> commands();
 
-std::function<int()> declare_run(CLI::App& app);
-std::function<int()> declare_chat(CLI::App& app);
-std::function<int()> declare_inspect(CLI::App& app);
-std::function<int()> declare_methods(CLI::App& app);
-std::function<int()> declare_demo(CLI::App& app);
-std::function<int()> declare_eval(CLI::App& app);
-std::function<int()> declare_report(CLI::App& app);
-std::function<int()> declare_bench(CLI::App& app);
+std::function<int()> declare_run(ArgumentParser& parser);
+std::function<int()> declare_chat(ArgumentParser& parser);
+std::function<int()> declare_inspect(ArgumentParser& parser);
+std::function<int()> declare_methods(ArgumentParser& parser);
+std::function<int()> declare_demo(ArgumentParser& parser);
+std::function<int()> declare_eval(ArgumentParser& parser);
+std::function<int()> declare_report(ArgumentParser& parser);
+std::function<int()> declare_bench(ArgumentParser& parser);
 
 }  // namespace restkv::cli

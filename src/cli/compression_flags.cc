@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/option_text.h"
-#include "cli/options.h"
 #include "cli/process.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -31,24 +30,21 @@ CompressionOptions say_notices(GivenCompression given) {
 
 }  // namespace
 
-void CompressionFlags::declare(CLI::App& app) {
-  constexpr const char* kGroup = "Compression (restkv methods shows which method reads what)";
-  add_value(app, "--method", method_, "compression method", "NAME")->group(kGroup);
-  app.add_option_function<std::string>(
-         std::string("--") + kPreset,
-         [this](const std::string& value) { values_[kPreset] = value; },
-         "what options are unless they are given: default, or paper (the method's authors' values)")
-      ->type_name("default|paper")
-      ->group(kGroup);
+void CompressionFlags::declare(ArgumentParser& parser) {
+  parser.begin_group("Compression (restkv methods shows which method reads what)");
+  parser.add("--method", method_, "compression method", "NAME");
+  const auto store = [this](std::string_view name) {
+    return [this, name = std::string(name)](const std::string& value) { values_[name] = value; };
+  };
+  parser.add_callback(
+      fmt::format("--{}", kPreset), store(kPreset),
+      "what options are unless they are given: default, or paper (the method's authors' values)",
+      "default|paper");
   for (const CompressionOption& option : compression_options()) {
-    const std::string name(option.name);
-    auto* flag = app.add_option_function<std::string>(
-        flag_name(name),
-        [this, name](const std::string& value) { values_[name] = value.empty() ? "true" : value; },
-        std::string(option.help));
-    flag->type_name(std::string(option.values))->group(kGroup);
-    if (name == kBudget) flag->default_str(option.get({}));   // that of every method
-    if (option.values == "true|false") flag->expected(0, 1);  // a bare flag means true
+    Option& flag =
+        parser.add_callback(flag_name(option.name), store(option.name), option.help, option.values);
+    if (option.name == kBudget) flag.default_text(option.get({}));  // that of every method
+    if (option.values == "true|false") flag.implicit_value("true");
   }
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "cli/argument_parser.h"
 #include "restkv/compress.h"
 
 namespace restkv::cli {
@@ -14,7 +14,7 @@ namespace restkv::cli {
 /// What is not given has the value of the preset.
 class CompressionFlags {
  public:
-  void declare(CLI::App& app);
+  void declare(ArgumentParser& parser);
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
   [[nodiscard]] CompressionOptions resolve() const;

@@ -14,7 +14,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/signals.h"
@@ -267,22 +266,20 @@ int demo(const DemoFlags& flags) {
 
 }  // namespace
 
-std::function<int()> declare_demo(CLI::App& app) {
+std::function<int()> declare_demo(ArgumentParser& parser) {
   auto flags = std::make_shared<DemoFlags>();
-  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
-  add_value(app, "-o,--output", flags->output, "folder for the report", "DIR");
-  add_value(app, "--haystack", flags->haystack, "noise, stories or essay", "KIND");
-  add_value(app, "--essay", flags->essay, "text file for --haystack essay", "FILE");
-  add_value(app, "--tokens", flags->tokens, "length of a prompt", "N")
-      ->check(CLI::Range(1, 1 << 30).description(""));
-  add_value(app, "--depths", flags->depths, "needle depths, evenly spread", "N")
-      ->check(CLI::Range(1, 100).description(""));
-  add_value(app, "--methods", flags->methods,
-            "methods with options, for instance restkv:kernel=21; all is every one", "NAME,...");
-  add_value(app, "--budgets", flags->budgets, "tokens kept per KV head", "N,...");
-  add_value(app, "--seed", flags->seed, "seed of the first prompt", "N");
-  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
-  app.footer(
+  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  parser.add("-o,--output", flags->output, "folder for the report", "DIR");
+  parser.add("--haystack", flags->haystack, "noise, stories or essay", "KIND");
+  parser.add("--essay", flags->essay, "text file for --haystack essay", "FILE");
+  parser.add("--tokens", flags->tokens, "length of a prompt", "N").range(1, 1 << 30);
+  parser.add("--depths", flags->depths, "needle depths, evenly spread", "N").range(1, 100);
+  parser.add("--methods", flags->methods,
+             "methods with options, for instance restkv:kernel=21; all is every one", "NAME,...");
+  parser.add("--budgets", flags->budgets, "tokens kept per KV head", "N,...");
+  parser.add("--seed", flags->seed, "seed of the first prompt", "N");
+  parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
+  parser.set_footer(
       "Examples:\n"
       "  restkv demo -m model.gguf -o report\n"
       "  restkv demo -m model.gguf --tokens 2000 --budgets 64,128 --depths 10\n"

@@ -17,7 +17,6 @@
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/recipe_flags.h"
@@ -349,13 +348,13 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
 }
 
 /// Takes the values of the recipe, if one is asked for, where the command line gives none.
-int run_eval(EvalFlags& flags, CLI::App& app) {
+int run_eval(EvalFlags& flags, ArgumentParser& parser) {
   if (flags.list) {
-    for (const CLI::Option* option : app.get_options()) {
-      const std::string& name = option->get_name();
+    for (const Option* option : parser.options()) {
+      const std::string name = option->name();
       const bool read = name == "--list" || name == "--recipe" ||
                         (flags.recipe.empty() && (name == "--data" || name == "suite"));
-      if (option->count() == 0 || read) continue;
+      if (!option->given() || read) continue;
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} has no effect with --list; leave it out", name));
     }
@@ -366,7 +365,7 @@ int run_eval(EvalFlags& flags, CLI::App& app) {
     print(eval::to_json(recipe).dump(2) + "\n");
     return kSuccess;
   }
-  apply_recipe(recipe, app, kAsked);
+  apply_recipe(recipe, parser, kAsked);
   try {
     return evaluate(flags, recipe);
   } catch (const Error& e) {
@@ -377,79 +376,82 @@ int run_eval(EvalFlags& flags, CLI::App& app) {
 
 }  // namespace
 
-std::function<int()> declare_eval(CLI::App& app) {
+std::function<int()> declare_eval(ArgumentParser& parser) {
   auto flags = std::make_shared<EvalFlags>();
-  app.add_flag("--list", flags->list,
-               "show suites, their tasks and the files they need, and recipes; with --recipe: what "
-               "it holds");
-  add_value(app, "--recipe", flags->recipe,
-            "a ready run by name, or your own from a file; options given here win over its "
-            "own",
-            "NAME|FILE.json");
-  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE");
-  add_value(app, "-o,--output", flags->output,
-            "folder of the run; started again, a run goes on where it ended", "DIR");
-  add_value(app, "--data", flags->data, "folder (or file) of the benchmark's data", "DIR");
-  add_value(app, "--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on",
-            "I/N");
-  CLI::Option* code = app.add_flag("--allow-code-execution", flags->allow_code_execution,
-                                   "let suites run code that the model wrote, in a sandbox");
-  add_value(app, "--sandbox", flags->sandbox,
-            "full, or reduced: run such code even where this machine does not permit all of "
-            "the sandbox's layers",
-            "MODE")
-      ->check(CLI::IsMember({"full", "reduced"}).description(""))
-      ->needs(code);
-  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
+  parser.add_flag(
+      "--list", flags->list,
+      "show suites, their tasks and the files they need, and recipes; with --recipe: what "
+      "it holds");
+  parser.add("--recipe", flags->recipe,
+             "a ready run by name, or your own from a file; options given here win over its "
+             "own",
+             "NAME|FILE.json");
+  parser.add("-m,--model", flags->model, "GGUF model file", "FILE");
+  parser.add("-o,--output", flags->output,
+             "folder of the run; started again, a run goes on where it ended", "DIR");
+  parser.add("--data", flags->data, "folder (or file) of the benchmark's data", "DIR");
+  parser.add("--shard", flags->shard, "i/n: run every n-th sample only, from the i-th on", "I/N");
+  const Option& code = parser.add_flag("--allow-code-execution", flags->allow_code_execution,
+                                       "let suites run code that the model wrote, in a sandbox");
+  parser
+      .add("--sandbox", flags->sandbox,
+           "full, or reduced: run such code even where this machine does not permit all of "
+           "the sandbox's layers",
+           "MODE")
+      .choices({"full", "reduced"})
+      .needs(code);
+  parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
 
-  app.option_defaults()->group(kAsked);
-  add_value(app, "suite", flags->suite, "benchmark suite; --list names them", "SUITE");
-  add_value(app, "--method", flags->methods, "methods with options, for instance restkv:kernel=21",
-            "NAME,...");
-  add_value(app, "--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
-  app.add_flag("--no-full", flags->no_full, "leave out the full cache, which others compare with");
-  add_value(app, "--tasks", flags->tasks, "only these tasks", "NAME,...");
-  add_value(app, "--lengths", flags->lengths,
-            "prompt lengths in tokens, where a suite has a choice", "N,...");
-  add_value(app, "--limit", flags->limit, "samples per task; 0: all", "N");
-  add_value(app, "--seed", flags->seed, "of generated samples and drawn texts", "N");
-  add_value(app, "--profile", flags->profile, "official or restkv (the settings of ReST-KV's code)",
-            "NAME")
-      ->check(CLI::IsMember({"official", "restkv"}).description(""));
-  add_value(app, "--max-prompt", flags->max_prompt,
-            "longer prompts lose their middle; 0: the context decides (and, with --profile "
-            "restkv, the published limits)",
-            "N");
-  app.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
-  app.add_flag("--parse-special", flags->parse_special,
-               "with --chat: control tokens in prompts are control tokens, not text");
-  add_value(app, "--choices", flags->choices,
-            "score choices on the compressed cache, on it with the context's last token held "
-            "back until then, or joint with their context",
-            "MODE")
-      ->check(CLI::IsMember({"compressed", "held-back", "joint"}).description(""));
-  add_value(app, "--shots", flags->shots, "solved examples before each question of multiple choice",
-            "N");
-  app.add_flag("--bos", flags->bos, "put begin-of-text before the context of choices");
-  add_value(app, "--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
-  add_value(app, "--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
-  add_value(app, "--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4",
-            "f16|f32|q8|q4");
-  add_value(app, "--sparse", flags->sparse,
-            "leave out tiles of attention while prompts are read (restkv methods lists the "
-            "patterns)",
-            "PATTERN[:option=value...]");
-  add_value(app, "--samples", flags->draws, "texts per problem, for pass@k", "N")
-      ->check(CLI::Range(1, 1000).description(""));
-  add_value(app, "--temperature", flags->temperature, "0: always the most likely token", "T");
-  app.footer(
+  parser.begin_group(kAsked);
+  parser.add("suite", flags->suite, "benchmark suite; --list names them", "SUITE");
+  parser.add("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
+             "NAME,...");
+  parser.add("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
+  parser.add_flag("--no-full", flags->no_full,
+                  "leave out the full cache, which others compare with");
+  parser.add("--tasks", flags->tasks, "only these tasks", "NAME,...");
+  parser.add("--lengths", flags->lengths, "prompt lengths in tokens, where a suite has a choice",
+             "N,...");
+  parser.add("--limit", flags->limit, "samples per task; 0: all", "N");
+  parser.add("--seed", flags->seed, "of generated samples and drawn texts", "N");
+  parser
+      .add("--profile", flags->profile, "official or restkv (the settings of ReST-KV's code)",
+           "NAME")
+      .choices({"official", "restkv"});
+  parser.add("--max-prompt", flags->max_prompt,
+             "longer prompts lose their middle; 0: the context decides (and, with --profile "
+             "restkv, the published limits)",
+             "N");
+  parser.add_flag("--chat,!--no-chat", flags->chat, "put the model's chat template around prompts");
+  parser.add_flag("--parse-special", flags->parse_special,
+                  "with --chat: control tokens in prompts are control tokens, not text");
+  parser
+      .add("--choices", flags->choices,
+           "score choices on the compressed cache, on it with the context's last token held "
+           "back until then, or joint with their context",
+           "MODE")
+      .choices({"compressed", "held-back", "joint"});
+  parser.add("--shots", flags->shots, "solved examples before each question of multiple choice",
+             "N");
+  parser.add_flag("--bos", flags->bos, "put begin-of-text before the context of choices");
+  parser.add("--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
+  parser.add("--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
+  parser.add("--kv-type", flags->kv_type, "how keys and values are kept: f16, f32, q8 or q4",
+             "f16|f32|q8|q4");
+  parser.add("--sparse", flags->sparse,
+             "leave out tiles of attention while prompts are read (restkv methods lists the "
+             "patterns)",
+             "PATTERN[:option=value...]");
+  parser.add("--samples", flags->draws, "texts per problem, for pass@k", "N").range(1, 1000);
+  parser.add("--temperature", flags->temperature, "0: always the most likely token", "T");
+  parser.set_footer(
       "Examples:\n"
       "  restkv eval --list --data benchmarks\n"
       "  restkv eval --recipe indicator -m model.gguf -o runs/indicator\n"
       "  restkv eval ruler -m model.gguf --lengths 4096 --limit 20 -o runs/ruler\n"
       "  restkv eval longbench -m model.gguf --data benchmarks --method snapkv,restkv:kernel=21 "
       "--budget 128,512 -o runs/longbench");
-  return [flags, &app] { return run_eval(*flags, app); };
+  return [flags, &parser] { return run_eval(*flags, parser); };
 }
 
 }  // namespace restkv::cli

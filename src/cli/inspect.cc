@@ -1,10 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <string>
 
 #include "base/system.h"
 #include "cli/command.h"
-#include "cli/options.h"
 #include "cli/process.h"
 #include "restkv/model.h"
 
@@ -47,10 +48,10 @@ std::string describe(const Model& model) {
 
 }  // namespace
 
-std::function<int()> declare_inspect(CLI::App& app) {
+std::function<int()> declare_inspect(ArgumentParser& parser) {
   auto path = std::make_shared<std::string>();
-  add_value(app, "model", *path, "GGUF model file", "FILE")->required();
-  app.footer("Example:\n  restkv inspect model.gguf");
+  parser.add("model", *path, "GGUF model file", "FILE").required();
+  parser.set_footer("Example:\n  restkv inspect model.gguf");
   return [path] {
     print(describe(Model(*path)));
     return kSuccess;

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <string>
 
 #include "cli/command.h"
 #include "cli/process.h"
@@ -11,7 +13,7 @@
 namespace restkv::cli {
 namespace {
 
-int list_methods() {
+std::string methods_text() {
   std::string text;
   for (const Method& method : methods()) {
     text += fmt::format("{}\n  {}\n", method.name, method.summary);
@@ -33,22 +35,21 @@ int list_methods() {
     }
     text += '\n';
   }
-  print(text);
-  return kSuccess;
+  return text;
 }
 
 }  // namespace
 
-std::function<int()> declare_methods(CLI::App& app) {
-  app.footer(
+std::function<int()> declare_methods(ArgumentParser& parser) {
+  parser.set_footer(
       "Examples:\n"
       "  restkv methods\n"
       "  restkv methods --markdown   # the tables of docs/methods.md\n"
       "On the command line an option is written --like-this: --drift-scale 500.");
-  const CLI::Option* markdown = app.add_flag("--markdown")->description("print tables in Markdown");
-  return [markdown]() -> int {
-    if (markdown->count() == 0) return list_methods();
-    print(methods_markdown());
+  auto markdown = std::make_shared<bool>(false);
+  parser.add_flag("--markdown", *markdown, "print tables in Markdown");
+  return [markdown] {
+    print(*markdown ? methods_markdown() : methods_text());
     return kSuccess;
   };
 }

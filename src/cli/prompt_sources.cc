@@ -9,7 +9,6 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/standard_input.h"
@@ -41,13 +40,13 @@ class Joined {
 
 }  // namespace
 
-void PromptSources::declare(CLI::App& app) {
-  add_value(app, "-p,--prompt", text_, "the prompt; behind a document, the question", "TEXT");
-  app.add_option("-f,--file", files_,
-                 "file that holds the prompt or a part of it; may be given several times; - is "
-                 "standard input")
-      ->type_name("FILE")
-      ->allow_extra_args(false);
+void PromptSources::declare(ArgumentParser& parser) {
+  parser.add("-p,--prompt", text_, "the prompt; behind a document, the question", "TEXT");
+  parser.add_repeated(
+      "-f,--file", files_,
+      "file that holds the prompt or a part of it; may be given several times; - is "
+      "standard input",
+      "FILE");
 }
 
 std::string PromptSources::read() const {

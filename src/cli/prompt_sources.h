@@ -1,15 +1,16 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
+
+#include "cli/argument_parser.h"
 
 namespace restkv::cli {
 
 /// `-p` and `-f`: where a prompt comes from.
 class PromptSources {
  public:
-  void declare(CLI::App& app);
+  void declare(ArgumentParser& parser);
   /// The texts of all sources, an empty line between them: files in the order in which they were
   /// given, what was piped into standard input, and the text of `-p`. The question stands last,
   /// since the last tokens of a prompt decide what is kept. A single source stays as it is, byte

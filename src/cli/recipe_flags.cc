@@ -6,25 +6,17 @@
 #include <vector>
 
 #include "base/json.h"
-#include "cli/options.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
 namespace {
 
-/// Positional arguments have no dashes.
-CLI::Option* find_option(CLI::App& app, const std::string& key) {
-  CLI::Option* option = app.get_option_no_throw("--" + key);
-  return option != nullptr ? option : app.get_option_no_throw(key);
-}
-
 /// What would stand on the command line for `value`; nothing if it cannot stand there.
-std::vector<std::string> arguments_of(const Json& value, const CLI::Option& option) {
-  const bool is_flag = option.get_items_expected_max() == 0;
-  if (value.is_boolean() != is_flag) return {};
+std::vector<std::string> arguments_of(const Json& value, const Option& option) {
+  if (value.is_boolean() == option.takes_value()) return {};
   if (value.is_boolean() || value.is_number()) return {value.dump()};
   if (value.is_string()) return {value.get<std::string>()};
-  if (!value.is_array() || !takes_list(option)) return {};
+  if (!value.is_array() || !option.takes_list()) return {};
   std::vector<std::string> list;
   for (const Json& each : value) {
     if (!each.is_string() && !each.is_number()) return {};
@@ -33,24 +25,24 @@ std::vector<std::string> arguments_of(const Json& value, const CLI::Option& opti
   return list;
 }
 
-std::string_view expected(const CLI::Option& option) {
-  if (option.get_items_expected_max() == 0) return "true or false";
-  return takes_list(option) ? "a text, a number or a list" : "a text or a number";
+std::string_view expected(const Option& option) {
+  if (!option.takes_value()) return "true or false";
+  return option.takes_list() ? "a text, a number or a list" : "a text or a number";
 }
 
 }  // namespace
 
-void apply_recipe(const eval::Recipe& recipe, CLI::App& app, std::string_view group) {
+void apply_recipe(const eval::Recipe& recipe, ArgumentParser& parser, std::string_view group) {
   const auto refuse = [&](const std::string& key, const std::string& reason) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("recipe {}: key '{}' {}", recipe.name, key, reason));
   };
   for (const auto& [key, value] : recipe.options.items()) {
-    CLI::Option* option = find_option(app, key);
+    Option* option = parser.find(key);
     if (option == nullptr) {
       refuse(key, "is no option of restkv eval; its help shows those that there are");
     }
-    if (option->get_group() != group) {
+    if (option->group() != group) {
       refuse(key,
              "cannot stand in a recipe, which says what is asked; give it on the command "
              "line");
@@ -59,11 +51,10 @@ void apply_recipe(const eval::Recipe& recipe, CLI::App& app, std::string_view gr
     if (arguments.empty()) {
       refuse(key, fmt::format("is {}; expected {}", shown(value), expected(*option)));
     }
-    if (option->count() > 0) continue;
+    if (option->given()) continue;
     try {
-      option->add_result(arguments);
-      option->run_callback();
-    } catch (const CLI::ParseError& e) {
+      option->set(arguments);
+    } catch (const Error& e) {
       refuse(key, fmt::format("is {}: {}", shown(value), e.what()));
     }
   }

@@ -12,7 +12,6 @@
 
 #include "base/file.h"
 #include "cli/command.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "restkv/error.h"
@@ -89,14 +88,15 @@ int report(const ReportFlags& flags) {
 
 }  // namespace
 
-std::function<int()> declare_report(CLI::App& app) {
+std::function<int()> declare_report(ArgumentParser& parser) {
   auto flags = std::make_shared<ReportFlags>();
-  app.add_option("runs", flags->runs, "folders that restkv eval wrote; shards are put together")
-      ->required()
-      ->type_name("RUN_DIR...");
-  add_value(app, "-o,--output", flags->output, "folder of the report; RUN_DIR/report if not given",
-            "DIR");
-  app.footer(
+  parser
+      .add_repeated("runs", flags->runs, "folders that restkv eval wrote; shards are put together",
+                    "RUN_DIR...")
+      .required();
+  parser.add("-o,--output", flags->output, "folder of the report; RUN_DIR/report if not given",
+             "DIR");
+  parser.set_footer(
       "Examples:\n"
       "  restkv report runs/ruler\n"
       "  restkv report runs/longbench-1 runs/longbench-2 runs/niah -o report");

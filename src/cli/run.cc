@@ -9,7 +9,6 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
-#include "cli/options.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
@@ -196,27 +195,27 @@ int run(const RunFlags& flags) {
 
 }  // namespace
 
-std::function<int()> declare_run(CLI::App& app) {
+std::function<int()> declare_run(ArgumentParser& parser) {
   auto flags = std::make_shared<RunFlags>();
-  add_value(app, "-m,--model", flags->model, "GGUF model file", "FILE")->required();
-  flags->prompt.declare(app);
-  add_value(app, "--system", flags->system, "system message of the chat template", "TEXT");
-  app.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
-  app.add_flag("--parse-special", flags->parse_special,
-               "control tokens written in the prompt (<|im_end|>) are control tokens, not text");
-  add_value(app, "--save-cache", flags->save_cache,
-            "save the conversation with its cache, after the answer", "FILE");
-  add_value(app, "--load-cache", flags->load_cache,
-            "go on with a saved one: the prompt is its next turn", "FILE");
-  add_value(app, "-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read", "N")
-      ->check(CLI::Range(0, 1 << 30).description(""));
-  add_value(app, "-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
-  app.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
-  add_value(app, "--stats-json", flags->stats_json,
-            "write the same as JSON; - is standard output, after the answer", "FILE");
-  flags->session.declare(app);
-  flags->sampling.declare(app);
-  app.footer(
+  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  flags->prompt.declare(parser);
+  parser.add("--system", flags->system, "system message of the chat template", "TEXT");
+  parser.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
+  parser.add_flag("--parse-special", flags->parse_special,
+                  "control tokens written in the prompt (<|im_end|>) are control tokens, not text");
+  parser.add("--save-cache", flags->save_cache,
+             "save the conversation with its cache, after the answer", "FILE");
+  parser.add("--load-cache", flags->load_cache,
+             "go on with a saved one: the prompt is its next turn", "FILE");
+  parser.add("-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read", "N")
+      .range(0, 1 << 30);
+  parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
+  parser.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
+  parser.add("--stats-json", flags->stats_json,
+             "write the same as JSON; - is standard output, after the answer", "FILE");
+  flags->session.declare(parser);
+  flags->sampling.declare(parser);
+  parser.set_footer(
       "Examples:\n"
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
       "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 512 --stats\n"

@@ -6,34 +6,33 @@
 #include <string_view>
 #include <type_traits>
 
-#include "cli/options.h"
 #include "cli/process.h"
 
 namespace restkv::cli {
 namespace {
 
-void mention_ignored(const std::vector<const CLI::Option*>& options, std::string_view reason) {
+void mention_ignored(const std::vector<const Option*>& options, std::string_view reason) {
   std::string names;
-  for (const CLI::Option* option : options) {
-    if (option->count() > 0) names += (names.empty() ? "" : ", ") + option->get_name();
+  for (const Option* option : options) {
+    if (option->given()) names += (names.empty() ? "" : ", ") + option->name();
   }
   if (!names.empty()) notice(fmt::format("without effect {}: {}", reason, names));
 }
 
 }  // namespace
 
-void SamplingFlags::declare(CLI::App& app) {
-  constexpr const char* kGroup = "Sampling (names as in libllama)";
+void SamplingFlags::declare(ArgumentParser& parser) {
+  parser.begin_group("Sampling (names as in libllama)");
   const auto add = [&](const char* name, auto& value, const char* help) {
     const bool whole = std::is_integral_v<std::remove_reference_t<decltype(value)>>;
-    return add_value(app, name, value, help, whole ? "N" : "X")->group(kGroup);
+    return &parser.add(name, value, help, whole ? "N" : "X");
   };
   add("--temp", options_.temperature, "temperature; 0 picks the most likely token");
   of_random_choice_ = {
       add("--top-k", options_.top_k, "keep the k most likely tokens; 0 is off"),
       add("--top-p", options_.top_p, "keep the most likely tokens up to this mass; 1 is off"),
       add("--min-p", options_.min_p, "drop tokens below this share of the best; 0 is off")};
-  const CLI::Option* last_n =
+  const Option* last_n =
       add("--repeat-last-n", options_.repeat_last_n, "tokens the penalties look back on");
   of_penalties_ = {last_n, add("--repeat-penalty", options_.repeat_penalty, "1 is off"),
                    add("--presence-penalty", options_.presence_penalty, "0 is off"),

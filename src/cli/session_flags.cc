@@ -2,42 +2,41 @@
 
 #include <fmt/format.h>
 
-#include "cli/options.h"
 #include "cli/process.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
 
-void SessionFlags::declare(CLI::App& app) {
-  const size_t others = app.get_options().size();
-  compression_.declare(app);
-  constexpr const char* kGroup = "Cache";
-  const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
-    return add_value(app, name, value, help, type)->group(kGroup);
-  };
-  add("--kv-type", kv_type_, "how kept keys and values are stored", "f16|f32|q8|q4");
-  add("--prefill", prefill_, "read prompts whole, or in chunks with the cache cut back after each",
-      "whole|chunked");
-  chunk_option_ = add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
-  add("--decode-interval", interval_,
-      "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow", "N");
-  add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N");
-  add("--positions", positions_,
+void SessionFlags::declare(ArgumentParser& parser) {
+  const size_t others = parser.options().size();
+  compression_.declare(parser);
+  parser.begin_group("Cache");
+  parser.add("--kv-type", kv_type_, "how kept keys and values are stored", "f16|f32|q8|q4");
+  parser.add("--prefill", prefill_,
+             "read prompts whole, or in chunks with the cache cut back after each",
+             "whole|chunked");
+  chunk_option_ = &parser.add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
+  parser.add("--decode-interval", interval_,
+             "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow",
+             "N");
+  parser.add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N");
+  parser.add(
+      "--positions", positions_,
       "compact: number kept tokens anew after each cut, so that a text may be longer than the "
       "model's context",
       "original|compact");
-  const std::vector<CLI::Option*> all = app.get_options();
+  const std::vector<const Option*> all = parser.options();
   saved_.assign(all.begin() + static_cast<std::ptrdiff_t>(others), all.end());
-  add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
-  add("--rope-scale", rope_scale_, "so many times", "X");
-  add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
-  add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto");
-  add("--sparse", sparse_,
+  parser.add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
+  parser.add("--rope-scale", rope_scale_, "so many times", "X");
+  parser.add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
+  parser.add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto");
+  parser.add(
+      "--sparse", sparse_,
       "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
       "PATTERN[:option=value...]");
-  app.add_flag("--sparse-recall", sparse_recall_,
-               "measure how much attention the kept tiles hold, for --stats")
-      ->group(kGroup);
+  parser.add_flag("--sparse-recall", sparse_recall_,
+                  "measure how much attention the kept tiles hold, for --stats");
 }
 
 SparseOptions SessionFlags::sparse() const {
@@ -61,7 +60,7 @@ SessionOptions SessionFlags::session() const {
     options.chunk = chunk_;
   } else if (prefill_ != "whole") {
     refuse(fmt::format("--prefill is '{}'; expected whole or chunked", prefill_));
-  } else if (chunk_option_->count() > 0) {
+  } else if (chunk_option_->given()) {
     refuse("--chunk has no effect without --prefill chunked");
   }
   if (decode_budget_ != 0 && interval_ == 0) {
@@ -75,9 +74,9 @@ SessionOptions SessionFlags::session() const {
     refuse(fmt::format("--positions is '{}'; expected original or compact", positions_));
   }
   if (options.compression.method == "full") {
-    for (const CLI::Option* option : saved_) {
-      const std::string name = option->get_name();
-      if (option->count() > 0 &&
+    for (const Option* option : saved_) {
+      const std::string name = option->name();
+      if (option->given() &&
           (name == "--decode-interval" || name == "--decode-budget" || name == "--positions")) {
         notice(name + " has no effect on method full, which never cuts the cache");
       }
@@ -87,13 +86,13 @@ SessionOptions SessionFlags::session() const {
 }
 
 void SessionFlags::check_for_loading() const {
-  for (const CLI::Option* option : saved_) {
-    if (option->count() == 0 || option->get_name() == "--budget") continue;
+  for (const Option* option : saved_) {
+    if (!option->given() || option->name() == "--budget") continue;
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format("{} has no effect on a loaded cache, which keeps the options that it was "
                     "made with but for the budget; leave it out",
-                    option->get_name()));
+                    option->name()));
   }
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/argument_parser.h"
 #include "cli/compression_flags.h"
 #include "restkv/model.h"
 #include "restkv/session.h"
@@ -23,7 +23,7 @@ inline constexpr const char* kAttentionHelp =
 /// reach, and how exactly prompts are computed.
 class SessionFlags {
  public:
-  void declare(CLI::App& app);
+  void declare(ArgumentParser& parser);
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const;
@@ -40,11 +40,11 @@ class SessionFlags {
   [[nodiscard]] SparseOptions sparse() const;
 
   CompressionFlags compression_;
-  std::vector<const CLI::Option*> saved_;  ///< Options that snapshots hold.
+  std::vector<const Option*> saved_;  ///< Options that snapshots hold.
   std::string kv_type_ = "f16";
   std::string prefill_ = "whole";
   size_t chunk_ = 2048;
-  const CLI::Option* chunk_option_ = nullptr;
+  const Option* chunk_option_ = nullptr;
   size_t interval_ = 0;
   int decode_budget_ = 0;
   std::string positions_ = "original";

@@ -1,7 +1,6 @@
 // Every option of every command, whatever it is called: numbers that are none, and empty values.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 #include <set>
@@ -11,6 +10,7 @@
 
 #include "cli/cli_test.h"
 #include "cli/command.h"
+#include "restkv/error.h"
 
 namespace restkv {
 namespace {
@@ -25,12 +25,12 @@ struct OptionOf {
 std::vector<OptionOf> all_options() {
   std::vector<OptionOf> list;
   for (const cli::Command& command : cli::commands()) {
-    CLI::App app;
-    const auto action = command.declare(app);
-    for (const CLI::Option* option : app.get_options()) {
-      if (option->get_items_expected_max() == 0) continue;  // a flag
-      list.push_back({std::string(command.name), option->nonpositional() ? option->get_name() : "",
-                      option->get_type_name()});
+    cli::ArgumentParser parser("restkv");
+    const auto action = command.declare(parser);
+    for (const cli::Option* option : parser.options()) {
+      if (!option->takes_value()) continue;
+      list.push_back({std::string(command.name), option->is_positional() ? "" : option->name(),
+                      option->value_name()});
     }
   }
   return list;
@@ -72,11 +72,11 @@ int exit_code_of(const OptionOf& of, const std::string& value) {
   list.push_back(value);
   const auto command =
       std::ranges::find(cli::commands(), std::string_view(of.command), &cli::Command::name);
-  CLI::App app;
-  const auto action = command->declare(app);
+  cli::ArgumentParser parser("restkv");
+  const auto action = command->declare(parser);
   try {
-    app.parse(std::vector<std::string>(list.rbegin(), list.rend() - 1));
-  } catch (const CLI::ParseError&) {
+    parser.parse({list.begin() + 1, list.end()});
+  } catch (const Error&) {
     return 2;
   }
   return restkv_process(list).exit_code;

@@ -25,10 +25,10 @@ using testing::Spawn;
 /// The exit code of a process that a sanitizer has ended.
 constexpr int kSanitizer = 99;
 
-std::vector<Flag> declared(std::function<int()> (*declare)(CLI::App&)) {
-  CLI::App app;
-  declare(app);
-  return flags_of(app);
+std::vector<Flag> declared(std::function<int()> (*declare)(cli::ArgumentParser&)) {
+  cli::ArgumentParser parser("restkv");
+  declare(parser);
+  return flags_of(parser);
 }
 
 bool is_line(const std::string& word) { return word.starts_with('<'); }

@@ -96,12 +96,11 @@ bool is_output(const Flag& flag) { return flag.name == "save-cache" || flag.name
 
 }  // namespace
 
-std::vector<Flag> flags_of(const CLI::App& app) {
+std::vector<Flag> flags_of(const cli::ArgumentParser& parser) {
   std::vector<Flag> flags;
-  for (const CLI::Option* option : app.get_options()) {
-    if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
-    const bool takes_value = option->get_items_expected_max() > 0;
-    flags.push_back({option->get_lnames().front(), takes_value ? option->get_type_name() : ""});
+  for (const cli::Option* option : parser.options()) {
+    if (option->is_positional()) continue;
+    flags.push_back({option->name().substr(2), option->takes_value() ? option->value_name() : ""});
   }
   return flags;
 }

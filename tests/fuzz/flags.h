@@ -1,10 +1,10 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cli/argument_parser.h"
 #include "fuzz/campaign.h"
 
 /// Flags for random command lines, taken from what the program itself declares: an option that is
@@ -17,7 +17,7 @@ struct Flag {
 };
 
 /// Options of a command but `--help`.
-std::vector<Flag> flags_of(const CLI::App& app);
+std::vector<Flag> flags_of(const cli::ArgumentParser& parser);
 
 /// "--name=value", with a value that makes sense more often than not.
 std::string usual(Random& random, const Flag& flag, const std::string& model);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "cli/argument_parser.h"
 #include "fuzz/campaign.h"
 #include "fuzz/command_case.h"
 #include "fuzz/session_case.h"
@@ -37,25 +37,28 @@ std::vector<std::unique_ptr<Kind>> kinds() {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Runs random cases and says which break a promise; with WORDS, that case alone");
-  app.name("restkv_fuzz");
-  app.prefix_command();
+  restkv::cli::ArgumentParser parser(
+      "restkv_fuzz",
+      "Runs random cases and says which break a promise; with WORDS, that case alone");
   CampaignOptions options;
-  std::optional<uint64_t> seed;
   std::string folder;
-  app.add_option("--seed", seed, "seed of the cases (default: a new one)");
-  app.add_option("--first", options.first, "number of the first case")->capture_default_str();
-  app.add_option("--cases", options.cases,
-                 "cases of each kind (default: as many as there is time for)");
-  app.add_option("--minutes", options.minutes,
-                 "time for all kinds together (default: until all cases are done)");
-  app.add_option("-j,--jobs", options.jobs, "cases at a time")->capture_default_str();
-  app.add_option(
-      "--folder", folder,
-      "keep models and other files in this folder (default: a new one, removed at the end)");
-  app.footer("[KIND [WORDS...]]: session, together or command, and the words of one case");
-  CLI11_PARSE(app, argc, argv);
-  std::vector<std::string> words = app.remaining();
+  std::vector<std::string> words;
+  const restkv::cli::Option& seed =
+      parser.add("--seed", options.seed, "seed of the cases", "N").default_text("a new one");
+  parser.add("--first", options.first, "number of the first case", "N");
+  parser.add("--cases", options.cases, "cases of each kind; 0: as many as there is time for", "N");
+  parser.add("--minutes", options.minutes,
+             "time for all kinds together; 0: until all cases are done", "X");
+  parser.add("-j,--jobs", options.jobs, "cases at a time", "N");
+  parser.add("--folder", folder,
+             "keep models and other files in this folder (default: a new one, removed at the end)",
+             "DIR");
+  parser.add_rest(words);
+  parser.set_footer("[KIND [WORDS...]]: session, together or command, and the words of one case");
+  if (const auto text = parser.parse({argv + 1, argv + argc})) {
+    fmt::print("{}", *text);
+    return 0;
+  }
   if (words.empty() && options.cases == 0 && options.minutes <= 0) options.minutes = 1;
 
   std::optional<restkv::testing::TemporaryFolder> temporary;
@@ -63,8 +66,7 @@ int run(int argc, char** argv) {
   std::filesystem::create_directories(folder);
   std::filesystem::current_path(folder);
 
-  std::random_device device;
-  options.seed = seed ? *seed : device() % 1000000;
+  if (!seed.given()) options.seed = std::random_device()() % 1000000;
   std::vector<std::unique_ptr<Kind>> chosen = kinds();
   if (!words.empty()) {
     std::erase_if(chosen, [&](const auto& kind) { return kind->name() != words[0]; });

@@ -2,30 +2,26 @@
 
 #include <malloc.h>
 
-#include <CLI/CLI.hpp>
-
+#include "cli/argument_parser.h"
 #include "cli/session_flags.h"
 #include "restkv/error.h"
 
 namespace restkv::fuzz {
 
 std::vector<Flag> session_flags() {
-  CLI::App app;
+  cli::ArgumentParser parser("restkv");
   cli::SessionFlags flags;
-  flags.declare(app);
-  return flags_of(app);
+  flags.declare(parser);
+  return flags_of(parser);
 }
 
 std::optional<Options> options_of(const std::vector<std::string>& flags) {
-  CLI::App app;
+  cli::ArgumentParser parser("restkv");
   cli::SessionFlags declared;
-  declared.declare(app);
-  std::vector<std::string> words(flags.rbegin(), flags.rend());
+  declared.declare(parser);
   try {
-    app.parse(words);
+    parser.parse(flags);
     return Options{declared.session(), declared.model()};
-  } catch (const CLI::ParseError&) {
-    return std::nullopt;
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -3,18 +3,17 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/system.h"
+#include "cli/argument_parser.h"
 #include "cli/process.h"
 #include "cli/signals.h"
 #include "make_model/first_layers.h"
@@ -129,28 +128,27 @@ void copy_first_layers(const Flags& flags) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Writes a GGUF model with random weights that restkv and libllama load");
-  app.name("script/make-model");
+  cli::ArgumentParser parser(
+      "script/make-model", "Writes a GGUF model with random weights that restkv and libllama load");
   Flags flags;
-  app.add_option(
-      "shape", flags.shape,
-      "a name that --list shows; or a GGUF file, whose first --layers are copied as they "
-      "are");
-  app.add_option("file", flags.file, "the GGUF file to write")->type_name("FILE");
-  app.add_option("--type", flags.type, "of the matrices; norms and biases stay F32")
-      ->capture_default_str();
-  app.add_option("--layers", flags.layers, "instead of the shape's own")->check(CLI::Range(1, 512));
-  app.add_option("--vocabulary", flags.vocabulary,
-                 "tokens, instead of the shape's own: the tokenizer's last ones are left out, or "
-                 "unused ones added")
-      ->check(CLI::Range(512, 1 << 24));
-  app.add_option("--tokenizer", flags.tokenizer, "GGUF file whose tokenizer is copied")
-      ->type_name("FILE")
-      ->capture_default_str();
-  app.add_option("--seed", flags.seed, "of the weights")->capture_default_str();
-  app.add_option("-t,--threads", flags.threads, "0: one per processor")->capture_default_str();
-  app.add_flag("--list", flags.list, "show shapes and types");
-  app.footer(
+  parser.add("shape", flags.shape,
+             "a name that --list shows; or a GGUF file, whose first --layers are copied as they "
+             "are",
+             "SHAPE");
+  parser.add("file", flags.file, "the GGUF file to write", "FILE");
+  parser.add("--type", flags.type, "of the matrices; norms and biases stay F32", "TYPE");
+  parser.add("--layers", flags.layers, "instead of the shape's own", "N").range(1, 512);
+  parser
+      .add("--vocabulary", flags.vocabulary,
+           "tokens, instead of the shape's own: the tokenizer's last ones are left out, or "
+           "unused ones added",
+           "N")
+      .range(512, 1 << 24);
+  parser.add("--tokenizer", flags.tokenizer, "GGUF file whose tokenizer is copied", "FILE");
+  parser.add("--seed", flags.seed, "of the weights", "N");
+  parser.add("-t,--threads", flags.threads, "0: one per processor", "N");
+  parser.add_flag("--list", flags.list, "show shapes and types");
+  parser.set_footer(
       "The weights are random, so the text is nonsense; speed and memory are those of the shape.\n"
       "Examples:\n"
       "  script/make-model --list\n"
@@ -158,23 +156,18 @@ int run(int argc, char** argv) {
       "  script/make-model Gemma-2-9B gemma.gguf --type Q4_0 --layers 4\n"
       "  script/make-model tiny-qwen3 tiny.gguf --type F32 --seed 7\n"
       "  script/make-model smollm2.gguf first-four.gguf --layers 4");
-  try {
-    app.parse(argc, argv);
-    if (!flags.list && (flags.shape.empty() || flags.file.empty())) {
-      throw CLI::RequiredError("a shape and a file to write");
-    }
-  } catch (const CLI::ParseError& e) {
-    std::ostringstream text;  // of --help
-    if (app.exit(e, text, text) != 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{}\nscript/make-model --help shows what is expected.", e.what()));
-    }
-    cli::print(text.str());
+  if (const auto text = parser.parse({argv + 1, argv + argc})) {
+    cli::print(*text);
     return cli::kSuccess;
   }
   if (flags.list) {
     cli::print(list());
     return cli::kSuccess;
+  }
+  if (flags.shape.empty() || flags.file.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "a shape and a file to write are needed\n"
+                "script/make-model --help shows what is expected.");
   }
   cli::use_threads(flags.threads);
   if (is_file(flags.shape)) {
