@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 /// Reading and writing of JSON. All JSON from outside is read here: files and saved conversations.
@@ -101,7 +102,7 @@ class Json {
   template <class T>
   [[nodiscard]] T value(std::string_view name, T otherwise) const {
     const Json* found = find(name);
-    return found == nullptr ? otherwise : found->get<T>();
+    return found == nullptr ? std::move(otherwise) : found->get<T>();
   }
   [[nodiscard]] std::string value(std::string_view name, const char* otherwise) const;
   void erase(std::string_view name);

@@ -164,7 +164,7 @@ void Session::set_budget(int budget) {
   }
   changed.budget = budget;
   validate(changed, impl_->model.config().cache_shape());
-  impl_->sequence.options.compression = changed;
+  impl_->sequence.options.compression = std::move(changed);
 }
 
 void Session::set_sparse(const SparseOptions& options) {
