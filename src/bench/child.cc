@@ -36,7 +36,7 @@ File temporary_file(std::string_view what) {
 
 std::string read_all(std::FILE* file) {
   std::string text;
-  std::rewind(file);
+  if (std::fseek(file, 0, SEEK_SET) != 0) fail("a temporary file", "cannot read it from the start");
   std::array<char, 4096> block;
   while (const size_t size = std::fread(block.data(), 1, block.size(), file)) {
     text.append(block.data(), size);
