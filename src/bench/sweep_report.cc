@@ -86,7 +86,7 @@ std::string table(const Sweep& sweep) {
   }
   text += fmt::format(" {:>9} {:>8} {:>10}", "decode/s", "of read", "cache MiB");
   if (!sweep.plan.synthetic) text += fmt::format(" {:>9}", "peak MiB");
-  text += "\n";
+  text += '\n';
   for (const CaseResult& r : sweep.results) {
     const Json f = figures_of(sweep, r);
     const auto number = [&](const char* key) { return f.at(key).get<double>(); };
@@ -106,7 +106,7 @@ std::string table(const Sweep& sweep) {
                         100 * number("decode_share_of_read_bandwidth"), number("kv_bytes") / kMiB);
     if (!sweep.plan.synthetic)
       text += fmt::format(" {:>9.1f}", number("peak_resident_bytes") / kMiB);
-    text += "\n";
+    text += '\n';
   }
   return text;
 }

@@ -62,7 +62,7 @@ Json cell_settings(const Cell& cell) {
   Json parameters = Json::object();
   const Method& method = find_method(cell.options.method);
   for (const std::string_view name : method.options) {
-    parameters[std::string(name)] = find_compression_option(name).get(cell.options);
+    parameters[name] = find_compression_option(name).get(cell.options);
   }
   return {{"name", cell.name},
           {"method", cell.method},

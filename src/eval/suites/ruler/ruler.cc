@@ -48,7 +48,7 @@ bool is_question_answering(const Json& task) { return task.at("generator") == "q
 std::vector<TaskInfo> task_list() {
   std::vector<TaskInfo> infos;
   for (const std::string_view name : kTasks) {
-    const Json& task = prompts().at("tasks").at(std::string(name));
+    const Json& task = prompts().at("tasks").at(name);
     TaskInfo info{.name = std::string(name),
                   .category = task.at("category").get<std::string>(),
                   .metric = task.at("metric").get<std::string>(),
@@ -316,7 +316,7 @@ std::vector<std::unique_ptr<Task>> open(const SuiteOptions& options, std::vector
 }
 
 Scores summarize(std::string_view task, std::span<const Scores> samples) {
-  const auto metric = prompts().at("tasks").at(std::string(task)).at("metric").get<std::string>();
+  const auto metric = prompts().at("tasks").at(task).at("metric").get<std::string>();
   std::vector<double> scores;
   for (const Scores& sample : samples) scores.push_back(sample.at(0).second);
   return {{metric, ruler_task_score(scores)}};
