@@ -137,13 +137,16 @@ int run(int argc, char** argv) {
              "SHAPE");
   parser.add("file", flags.file, "the GGUF file to write", "FILE");
   parser.add("--type", flags.type, "of the matrices; norms and biases stay F32", "TYPE");
-  parser.add("--layers", flags.layers, "instead of the shape's own", "N").range(1, 512);
+  parser.add("--layers", flags.layers, "instead of the shape's own", "N")
+      .range(1, 512)
+      .default_text("");
   parser
       .add("--vocabulary", flags.vocabulary,
            "tokens, instead of the shape's own: the tokenizer's last ones are left out, or "
            "unused ones added",
            "N")
-      .range(512, 1 << 24);
+      .range(512, 1 << 24)
+      .default_text("");
   parser.add("--tokenizer", flags.tokenizer, "GGUF file whose tokenizer is copied", "FILE");
   parser.add("--seed", flags.seed, "of the weights", "N");
   parser.add("-t,--threads", flags.threads, "0: one per processor", "N");
