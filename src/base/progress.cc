@@ -26,7 +26,7 @@ size_t terminal_columns(std::FILE* file) {
 }
 
 std::string clock_time(double seconds) {
-  const auto s = static_cast<long long>(std::llround(seconds));
+  const long long s = std::llround(seconds);
   return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
                   : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }

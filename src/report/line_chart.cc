@@ -63,7 +63,7 @@ Axis make_axis(const LineChart& chart) {
     if (!(low <= high)) low = high = 1;
     const double first = std::floor(std::log10(low));
     const double last = std::max(std::ceil(std::log10(high)), first + 1);
-    for (double power = first; power <= last; ++power) axis.ticks.push_back(std::pow(10, power));
+    for (int i = 0; first + i <= last; ++i) axis.ticks.push_back(std::pow(10, first + i));
     return axis;
   }
   if (!(low <= high)) low = high = 0;

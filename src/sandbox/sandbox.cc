@@ -54,7 +54,7 @@ Descriptor opened(int fd, const char* step) {
 class Untraceable {
  public:
   Untraceable() {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (count_++ > 0) return;
     before_ = prctl(PR_GET_DUMPABLE);
     prctl(PR_SET_DUMPABLE, 0);
@@ -62,7 +62,7 @@ class Untraceable {
   Untraceable(const Untraceable&) = delete;
   Untraceable& operator=(const Untraceable&) = delete;
   ~Untraceable() {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (--count_ == 0 && before_ == 1) prctl(PR_SET_DUMPABLE, 1);
   }
 
