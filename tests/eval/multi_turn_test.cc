@@ -11,52 +11,33 @@
 #include "restkv/compression_options.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
-#include "support/tiny_model.h"
+#include "support/text_model.h"
 
 namespace restkv::eval {
 namespace {
 
-using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::TinyModel;
+using ::restkv::testing::numbers_text;
+using ::restkv::testing::TextModel;
 using ::testing::Each;
 using ::testing::ElementsAre;
 
 constexpr size_t kNewTokens = 8;
 
-std::string words(size_t count, size_t seed) {
-  std::string text = "Story:";
-  for (size_t i = 0; i < count; ++i) text += fmt::format(" {}", (i * 7919 + seed * 104729) % 997);
-  return text;
-}
-
 /// A random model with the real tokenizer and its chat template.
 class ConversationTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    folder = std::make_unique<TemporaryFolder>();
-    TinyModel tiny;
-    tiny.tokenizer = testing::test_model_path();
-    tiny.vocabulary = 0;  // all of it
-    tiny.tied = true;
-    tiny.context = 2048;
-    tiny.write(folder->file("model.gguf"));
-    model = std::make_unique<Model>(folder->file("model.gguf"));
-    tokenizer = std::make_unique<Tokenizer>(folder->file("model.gguf"));
-  }
-  static void TearDownTestSuite() {
-    tokenizer.reset();
-    model.reset();
-    folder.reset();
-  }
+  static void SetUpTestSuite() { text_model = std::make_unique<TextModel>(2048); }
+  static void TearDownTestSuite() { text_model.reset(); }
 
-  ConversationTest() : engine_(*model), answerer_(*tokenizer, engine_, {}) {
+  ConversationTest() : engine_(text_model->model), answerer_(text_model->tokenizer, engine_, {}) {
     sample_.id = "conversation";
     sample_.max_new_tokens = kNewTokens;
     for (size_t t = 0; t < 3; ++t) {
       Turn turn;
-      turn.prompt = words(20 + t, t);
+      turn.prompt = numbers_text(20 + t, t);
       turn.answer_prefix = fmt::format("The answer to {} is", t);
-      turn.forced_answer = fmt::format("{} of course {}.", turn.answer_prefix, words(5, 9 + t));
+      turn.forced_answer =
+          fmt::format("{} of course {}.", turn.answer_prefix, numbers_text(5, 9 + t));
       sample_.turns.push_back(turn);
     }
   }
@@ -66,8 +47,8 @@ class ConversationTest : public ::testing::Test {
     options.compression = default_options(method);
     if (budget > 0) options.compression.budget = budget;
     options.kv_type = KvType::kF32;
-    return converse(*model, *tokenizer, answerer_, sample_, options, {.chat = chat},
-                    [](double) { return true; });
+    return converse(text_model->model, text_model->tokenizer, answerer_, sample_, options,
+                    {.chat = chat}, [](double) { return true; });
   }
 
   /// The continuation of a text that is read in one go.
@@ -79,17 +60,13 @@ class ConversationTest : public ::testing::Test {
     return answerer_.generate(sample_, logits, {&requests[0].cache, 1}).at(0).answer.text;
   }
 
-  static std::unique_ptr<TemporaryFolder> folder;
-  static std::unique_ptr<Model> model;
-  static std::unique_ptr<Tokenizer> tokenizer;
+  static std::unique_ptr<TextModel> text_model;
   Engine engine_;
   Answerer answerer_;
   Sample sample_;
 };
 
-std::unique_ptr<TemporaryFolder> ConversationTest::folder;
-std::unique_ptr<Model> ConversationTest::model;
-std::unique_ptr<Tokenizer> ConversationTest::tokenizer;
+std::unique_ptr<TextModel> ConversationTest::text_model;
 
 /// Tokens of the parts of a text, each encoded by itself.
 std::vector<int32_t> tokens_of(const Tokenizer& tokenizer, const std::vector<std::string>& parts) {
@@ -102,13 +79,13 @@ std::vector<int32_t> tokens_of(const Tokenizer& tokenizer, const std::vector<std
 }
 
 TEST_F(ConversationTest, WithTheFullCacheItIsTheWholeTextReadAtOnce) {
-  sample_.prompt = words(50, 77);
+  sample_.prompt = numbers_text(50, 77);
   const MultiTurnResult result = hold("full", 0);
   const std::vector<Turn>& turns = sample_.turns;
   std::vector<std::string> parts{sample_.prompt};
   for (size_t t = 0; t < turns.size(); ++t) {
     parts.push_back((t == 0 ? "" : "\n\n") + turns[t].prompt + "\n\n" + turns[t].answer_prefix);
-    const std::vector<int32_t> tokens = tokens_of(*tokenizer, parts);
+    const std::vector<int32_t> tokens = tokens_of(text_model->tokenizer, parts);
     EXPECT_EQ(result.timed.answer.turn_texts.at(t), continued(tokens)) << t;
     EXPECT_EQ(result.timed.answer.turn_tokens.at(t), tokens.size());
     parts.push_back(turns[t].forced_answer.substr(turns[t].answer_prefix.size()));
@@ -117,23 +94,24 @@ TEST_F(ConversationTest, WithTheFullCacheItIsTheWholeTextReadAtOnce) {
 }
 
 TEST_F(ConversationTest, InAChatItIsTheTemplatesText) {
-  sample_.prompt = words(50, 77);
+  sample_.prompt = numbers_text(50, 77);
   const MultiTurnResult result = hold("full", 0, true);
   std::vector<ChatMessage> messages;
   for (size_t t = 0; t < sample_.turns.size(); ++t) {
     const Turn& turn = sample_.turns[t];
     messages.push_back({"user", (t == 0 ? sample_.prompt : "") + turn.prompt});
-    const std::string text = tokenizer->apply_chat_template(messages) + turn.answer_prefix;
+    const std::string text =
+        text_model->tokenizer.apply_chat_template(messages) + turn.answer_prefix;
     // Tokens may be cut differently where the parts meet, so texts are compared, and lengths
     // nearly.
     EXPECT_NEAR(static_cast<double>(result.timed.answer.turn_tokens[t]),
-                static_cast<double>(tokenizer->encode(text, true, true).size()), 4.0);
+                static_cast<double>(text_model->tokenizer.encode(text, true, true).size()), 4.0);
     messages.push_back({"assistant", turn.forced_answer});
   }
 }
 
 TEST_F(ConversationTest, EveryTurnsPromptIsCompressed) {
-  sample_.prompt = words(60, 77);
+  sample_.prompt = numbers_text(60, 77);
   for (const char* method : {"snapkv", "streaming-llm"}) {
     const MultiTurnResult result = hold(method, 48);
     EXPECT_THAT(result.timed.answer.turn_tokens, Each(48U)) << method;
@@ -143,7 +121,7 @@ TEST_F(ConversationTest, EveryTurnsPromptIsCompressed) {
 }
 
 TEST_F(ConversationTest, AnUndoneTurnLeavesNoTrace) {
-  sample_.prompt = words(60, 77);
+  sample_.prompt = numbers_text(60, 77);
   for (const bool forced : {true, false}) {
     if (!forced) {
       for (Turn& turn : sample_.turns) turn.forced_answer.clear();
@@ -153,7 +131,7 @@ TEST_F(ConversationTest, AnUndoneTurnLeavesNoTrace) {
     EXPECT_NE(plain[1], plain[2]);
     Sample with_undone = sample_;
     Turn undone = sample_.turns[0];
-    undone.prompt = words(30, 123);
+    undone.prompt = numbers_text(30, 123);
     undone.undone = true;
     with_undone.turns.insert(with_undone.turns.begin() + 2, undone);
     std::swap(sample_, with_undone);
@@ -182,9 +160,9 @@ TEST_F(ConversationTest, AFreeHistoryIsWhatTheModelSaid) {
   size_t tokens = 0;
   for (size_t t = 0; t < sample_.turns.size(); ++t) {
     const Turn& turn = sample_.turns[t];
-    tokens +=
-        tokens_of(*tokenizer, {(t == 0 ? "" : "\n\n") + turn.prompt + "\n\n" + turn.answer_prefix})
-            .size();
+    tokens += tokens_of(text_model->tokenizer,
+                        {(t == 0 ? "" : "\n\n") + turn.prompt + "\n\n" + turn.answer_prefix})
+                  .size();
     expected.push_back(tokens);
     tokens += kNewTokens;
   }
@@ -196,7 +174,7 @@ TEST_F(ConversationTest, CanBeInterrupted) {
   SessionOptions options;
   options.compression = default_options("full");
   try {
-    (void)converse(*model, *tokenizer, answerer_, sample_, options, {},
+    (void)converse(text_model->model, text_model->tokenizer, answerer_, sample_, options, {},
                    [](double done) { return done < 0.5; });
     FAIL();
   } catch (const Error& error) {

@@ -18,14 +18,16 @@
 #include "eval/results.h"
 #include "restkv/error.h"
 #include "restkv/generate.h"
+#include "support/text_model.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
 namespace {
 
 using ::restkv::testing::FakeTask;
+using ::restkv::testing::numbers_text;
 using ::restkv::testing::TemporaryFolder;
-using ::restkv::testing::TinyModel;
+using ::restkv::testing::TextModel;
 using ::testing::HasSubstr;
 
 Cell cell(const std::string& method, int budget) {
@@ -38,16 +40,10 @@ Cell cell(const std::string& method, int budget) {
   return result;
 }
 
-std::string words(size_t count, size_t seed) {
-  std::string text = "Story:";
-  for (size_t i = 0; i < count; ++i) text += fmt::format(" {}", (i * 7919 + seed * 104729) % 997);
-  return text;
-}
-
 Sample text_sample(size_t i) {
   Sample sample;
   sample.id = fmt::format("text{}", i);
-  sample.prompt = words(60 + 10 * i, i);
+  sample.prompt = numbers_text(60 + 10 * i, i);
   sample.max_new_tokens = 6;
   sample.reference = {{"i", i}};
   return sample;
@@ -57,7 +53,7 @@ Sample choice_sample() {
   Sample sample;
   sample.id = "choice";
   sample.mode = SampleMode::kChoose;
-  sample.prompt = words(60, 3) + " Question?";
+  sample.prompt = numbers_text(60, 3) + " Question?";
   sample.choices = {" yes", " not at all", " 12345"};
   return sample;
 }
@@ -84,22 +80,8 @@ std::string comparable(const SampleResult& result) {
 
 class RunnerTest : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    folder = std::make_unique<TemporaryFolder>();
-    TinyModel tiny;
-    tiny.tokenizer = testing::test_model_path();
-    tiny.vocabulary = 0;  // all of it
-    tiny.tied = true;
-    tiny.context = 1024;
-    tiny.write(folder->file("model.gguf"));
-    model = std::make_unique<Model>(folder->file("model.gguf"));
-    tokenizer = std::make_unique<Tokenizer>(folder->file("model.gguf"));
-  }
-  static void TearDownTestSuite() {
-    tokenizer.reset();
-    model.reset();
-    folder.reset();
-  }
+  static void SetUpTestSuite() { text_model = std::make_unique<TextModel>(1024); }
+  static void TearDownTestSuite() { text_model.reset(); }
 
   RunnerTest() {
     tasks_.push_back(std::make_unique<FakeTask>(
@@ -107,7 +89,7 @@ class RunnerTest : public ::testing::Test {
     tasks_.push_back(
         std::make_unique<FakeTask>("others", std::vector{choice_sample(), continuation_sample()}));
     options_.cells = {cell("full", 0), cell("streaming-llm", 48), cell("snapkv", 48)};
-    options_.prompt.context = model->config().context_length;
+    options_.prompt.context = text_model->model.config().context_length;
   }
   RunOptions in(const std::string& name) {
     RunOptions options = options_;
@@ -116,7 +98,7 @@ class RunnerTest : public ::testing::Test {
     return options;
   }
   RunCount run(const RunOptions& options, const RunHooks& hooks = {}) {
-    return run_samples(tasks_, *model, *tokenizer, options, hooks);
+    return run_samples(tasks_, text_model->model, text_model->tokenizer, options, hooks);
   }
   /// Sorted, since shards finish in their own order.
   static std::vector<std::string> lines(const std::filesystem::path& run_folder) {
@@ -135,18 +117,14 @@ class RunnerTest : public ::testing::Test {
   }
   std::string text_of(const Sample& sample) { return result_of(sample).cells.at(0).answer.text; }
 
-  static std::unique_ptr<TemporaryFolder> folder;
-  static std::unique_ptr<Model> model;
-  static std::unique_ptr<Tokenizer> tokenizer;
+  static std::unique_ptr<TextModel> text_model;
   TemporaryFolder own_;
   std::vector<std::unique_ptr<Task>> tasks_;
   RunOptions options_;
   int runs_ = 0;
 };
 
-std::unique_ptr<TemporaryFolder> RunnerTest::folder;
-std::unique_ptr<Model> RunnerTest::model;
-std::unique_ptr<Tokenizer> RunnerTest::tokenizer;
+std::unique_ptr<TextModel> RunnerTest::text_model;
 
 TEST_F(RunnerTest, ScoresEveryCellOfEverySample) {
   const RunOptions options = in("run");
@@ -174,7 +152,7 @@ TEST_F(RunnerTest, ScoresEveryCellOfEverySample) {
     EXPECT_GT(result.prefill_seconds, 0);
     EXPECT_GT(result.seconds, result.prefill_seconds);
     EXPECT_GT(result.cells[0].kv_bytes, result.cells[1].kv_bytes);
-    EXPECT_EQ(result.cells[1].kv_bytes, 48U * model->config().kv_bytes(1));
+    EXPECT_EQ(result.cells[1].kv_bytes, 48U * text_model->model.config().kv_bytes(1));
     EXPECT_EQ(result.cells[0].scores.at(0).first, "length");
   }
   EXPECT_EQ(results[1].id, "text1");
@@ -184,10 +162,11 @@ TEST_F(RunnerTest, ScoresEveryCellOfEverySample) {
 TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
   Sample sample = text_sample(1);
   sample.max_new_tokens = 12;
-  Engine engine(*model);
+  Engine engine(text_model->model);
   std::vector<CacheRequest> requests(1);
   requests[0].options = cell("snapkv", 48).options;
-  const auto logits = engine.prefill(tokenizer->encode(sample.prompt, true, true), requests);
+  const auto logits =
+      engine.prefill(text_model->tokenizer.encode(sample.prompt, true, true), requests);
   GenerationOptions options;
   options.max_tokens = sample.max_new_tokens;
   const GenerationResult expected = generate(
@@ -195,7 +174,7 @@ TEST_F(RunnerTest, ContinuesTextsAsTheEngineDoes) {
         KvCache* const caches[] = {&requests[0].cache};
         return engine.decode({&token, 1}, caches).row_span(0);
       },
-      logits, *tokenizer, options);
+      logits, text_model->tokenizer, options);
   const SampleResult result = result_of(sample);
   EXPECT_EQ(result.cells.at(2).answer.text, expected.text);
   EXPECT_EQ(result.cells.at(2).decode_steps, expected.steps);
@@ -261,7 +240,7 @@ TEST_F(RunnerTest, ATokenHeldBackReadsTheEvictedCacheBeforeEveryChoice) {
   const Sample sample = choice_sample();
   size_t fed = 1;
   for (const std::string& choice : sample.choices) {
-    fed += tokenizer->encode(choice, false, false).size() - 1;
+    fed += text_model->tokenizer.encode(choice, false, false).size() - 1;
   }
   EXPECT_EQ(held_back.cells.at(0).decode_steps, fed);
 }
@@ -282,7 +261,8 @@ TEST_F(RunnerTest, BeginOfTextStandsBeforeChoicesWhereAskedFor) {
   // The same as if it stood in the text, where it is not put twice.
   Sample sample = choice_sample();
   sample.prompt = "<|im_start|>" + sample.prompt;
-  ASSERT_EQ(tokenizer->encode("<|im_start|>", false, true).at(0), tokenizer->prefix_token());
+  ASSERT_EQ(text_model->tokenizer.encode("<|im_start|>", false, true).at(0),
+            text_model->tokenizer.prefix_token());
   EXPECT_EQ(result_of(sample).cells.at(0).answer.log_likelihoods,
             with.cells.at(0).answer.log_likelihoods);
 }
@@ -299,7 +279,7 @@ TEST_F(RunnerTest, LosesOfAContinuationAreThoseOfTheWholeText) {
   std::vector<int32_t> whole = sample.tokens;
   whole.insert(whole.end(), sample.continuation.begin(), sample.continuation.end());
   std::vector<double> expected;
-  Engine engine(*model);
+  Engine engine(text_model->model);
   engine.score(whole, [&](size_t first, Matrix<const float> logits) {
     for (size_t r = 0; r < logits.rows; ++r) {
       const size_t next = first + r + 1;
@@ -378,7 +358,7 @@ TEST_F(RunnerTest, RecordsWhatOneSampleCannotDo) {
   no_text.prompt = "";
   no_text.add_special = false;
   Sample conversation = text_sample(0);
-  conversation.turns = {{.prompt = words(1200, 1)}};
+  conversation.turns = {{.prompt = numbers_text(1200, 1)}};
   tasks_.clear();
   tasks_.push_back(std::make_unique<FakeTask>(
       "mixed", std::vector{too_long, no_text, conversation, text_sample(1)}));
@@ -431,7 +411,7 @@ TEST_F(RunnerTest, GoesOnWhateverASampleThrows) {
 
 TEST_F(RunnerTest, HoldsAConversationWithEveryCell) {
   Sample conversation = text_sample(0);
-  conversation.turns = {{.prompt = words(30, 1)}, {.prompt = words(40, 2)}};
+  conversation.turns = {{.prompt = numbers_text(30, 1)}, {.prompt = numbers_text(40, 2)}};
   tasks_.clear();
   tasks_.push_back(std::make_unique<FakeTask>("talk", std::vector{conversation}));
   const RunOptions options = in("run");
@@ -475,7 +455,8 @@ TEST_F(RunnerTest, SettingsNameAllThatDecidesTheResults) {
   suite_options.data = own_.file("");
   const std::vector<SkippedLine> skipped{{own_.file("data.jsonl"), 7, "no answer"}};
   const auto settings = [&] {
-    return run_settings(suite, suite_options, tasks_, skipped, *model, options_, "1.2.3");
+    return run_settings(suite, suite_options, tasks_, skipped, text_model->model, options_,
+                        "1.2.3");
   };
   const Json json = settings();
   EXPECT_EQ(json.at("version"), "1.2.3");
