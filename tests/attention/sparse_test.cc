@@ -19,6 +19,7 @@
 #include "attention/sparse/pattern.h"
 #include "attention/sparse/sampled_attention.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -438,14 +439,8 @@ TEST(SparseOptionsTest, NamesValuesAndRefusals) {
             "flexprefill:gamma=0.95:tau=0.2:min_tokens=1024");
   EXPECT_EQ(describe_sparse(parse_sparse("xattention:stride=8")),
             "xattention:stride=8:threshold=0.9");
-  const auto message = [](const char* text) -> std::string {
-    try {
-      parse_sparse(text);
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
-      return e.what();
-    }
-    return "accepted";
+  const auto message = [](const char* text) {
+    return testing::refusal(ErrorCode::kInvalidArgument, [&] { parse_sparse(text); });
   };
   EXPECT_EQ(message("striped"),
             "there is no sparse pattern \"striped\"; known are dense, a-shape, vertical-slash, "

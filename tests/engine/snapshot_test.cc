@@ -15,6 +15,7 @@
 #include "engine/streams.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 #define XXH_INLINE_ALL
@@ -60,13 +61,9 @@ class SnapshotTest : public ::testing::Test {
   /// What is said about a snapshot of these bytes; empty if it is accepted.
   [[nodiscard]] std::string refusal(const std::string& bytes) const {
     write_file_atomically(path_, bytes);
-    try {
-      (void)Session::load(*model_, path_);
-    } catch (const Error& e) {
-      EXPECT_EQ(std::string(e.what()).rfind(path_ + ": ", 0), 0U) << e.what();
-      return e.what();
-    }
-    return {};
+    std::string message = testing::refusal_if_any([&] { (void)Session::load(*model_, path_); });
+    EXPECT_TRUE(message.empty() || message.starts_with(path_ + ": ")) << message;
+    return message;
   }
 
   testing::TinyModel description_;
@@ -342,12 +339,7 @@ TEST_F(SnapshotTest, AFullDiskLeavesTheOldFile) {
   rlimit limit = before;
   limit.rlim_cur = old.size() / 2;
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-  std::string message;
-  try {
-    s.save(path_, "another note");
-  } catch (const Error& e) {
-    message = e.what();
-  }
+  const std::string message = testing::refusal_if_any([&] { s.save(path_, "another note"); });
   setrlimit(RLIMIT_FSIZE, &before);
   EXPECT_NE(message.find(path_), std::string::npos) << message;
   EXPECT_EQ(read_file(path_), old);

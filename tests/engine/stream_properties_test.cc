@@ -17,23 +17,16 @@
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/own_options.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
+using testing::refusal_if_any;
+
 constexpr size_t kContext = 400;
 constexpr size_t kSlidingWindow = 60;  // more than most of the budgets below
-
-/// Text of an error; empty without.
-std::string refusal(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 class StreamTest : public ::testing::Test {
  protected:
@@ -171,7 +164,7 @@ TEST_F(StreamTest, CutsKeepTheirPromisesAndFilesAndForksGoOnAlike) {
       SCOPED_TRACE(describe(options) + ", " + std::to_string(model->config().global_layers()) +
                    " layers");
       std::optional<Session> session;
-      if (!refusal([&] { session.emplace(*model, options); }).empty()) {
+      if (!refusal_if_any([&] { session.emplace(*model, options); }).empty()) {
         ++refused;
         continue;
       }
@@ -184,7 +177,7 @@ TEST_F(StreamTest, CutsKeepTheirPromisesAndFilesAndForksGoOnAlike) {
       // Another budget is where a session without a past of its own may lack something.
       for (Session* s : {&*session, &fork, &loaded}) {
         if (options.compression.method == "full") {
-          EXPECT_NE(refusal([&] { s->set_budget(36); }).find("keeps everything"),
+          EXPECT_NE(refusal_if_any([&] { s->set_budget(36); }).find("keeps everything"),
                     std::string::npos);
         } else {
           s->set_budget(36);
@@ -242,7 +235,7 @@ TEST_F(StreamTest, ThreadsDoNotMatter) {
       for (const int threads : {1, 2}) {
         set_num_threads(threads);
         std::optional<Session> session;
-        if (!refusal([&] { session.emplace(*model, options); }).empty()) break;
+        if (!refusal_if_any([&] { session.emplace(*model, options); }).empty()) break;
         take_turn(*model, *session, 0);
         logits.push_back(copy(session->logits()));
       }
@@ -271,7 +264,7 @@ TEST_F(StreamTest, ABudgetThatHoldsEverythingIsTheFullCache) {
       options.chunk = 0;
       options.kv_type = KvType::kF16;
       SCOPED_TRACE(describe(options));
-      if (!refusal([&] { Session(*model, options); }).empty()) continue;
+      if (!refusal_if_any([&] { Session(*model, options); }).empty()) continue;
       // Who observes all queries has all outputs of the last layer computed: other rounding.
       const std::vector<float> logits = say(*model, options);
       for (size_t t = 0; t < expected.size(); ++t) ASSERT_NEAR(logits[t], expected[t], 1e-4);
@@ -382,7 +375,7 @@ TEST_F(StreamTest, RoomIsKnownBeforeAnythingIsRead) {
       for (const size_t prompt : {1 + i * 13 % 70, size_t{1}, 1 + i * 17 % 50}) {
         const std::optional<size_t> room = session.room_after(prompt);
         const size_t read = session.tokens();
-        const std::string answer = refusal([&] { session.append(tokens_of(prompt, i)); });
+        const std::string answer = refusal_if_any([&] { session.append(tokens_of(prompt, i)); });
         ASSERT_EQ(answer.empty(), room.has_value()) << prompt << " tokens: " << answer;
         if (!room) {
           ++none;
@@ -397,7 +390,7 @@ TEST_F(StreamTest, RoomIsKnownBeforeAnythingIsRead) {
         Session fork = session.fork();
         for (size_t t = 0; t < std::min<size_t>(*room, 100); ++t) fork.append(7);
         if (*room < 100) {
-          const std::string end = refusal([&] { fork.append(7); });
+          const std::string end = refusal_if_any([&] { fork.append(7); });
           EXPECT_NE(end.find("context of 64"), std::string::npos) << *room << " tokens: " << end;
         }
         for (size_t t = 0; t < std::min<size_t>(*room, i % 7); ++t) session.append(9);
@@ -424,13 +417,13 @@ TEST_F(StreamTest, OptionsThatDoNotSuitTheModelAreRefusedAtOnce) {
   options.compression = default_options("lacache");
   options.compression.budget = 12;
   const auto session = [&](const Model& model) {
-    return refusal([&] { Session(model, options); });
+    return refusal_if_any([&] { Session(model, options); });
   };
   const auto prefill = [&](const Model& model) {
     Engine engine(model);
     CacheRequest request;
     request.options = options.compression;
-    return refusal([&] { engine.prefill(tokens_of(5, 1), {&request, 1}); });
+    return refusal_if_any([&] { engine.prefill(tokens_of(5, 1), {&request, 1}); });
   };
   const auto expect_refused = [&](const Model& model, const std::string& what) {
     for (const std::string& answer : {session(model), prefill(model)}) {
@@ -459,7 +452,7 @@ TEST_F(StreamTest, OptionsThatDoNotSuitTheModelAreRefusedAtOnce) {
   EXPECT_NE(session(eight).find("budget 11 is too small"), std::string::npos) << session(eight);
   options.decode_budget = 0;
   Session changed(eight, options);
-  EXPECT_NE(refusal([&] { changed.set_budget(12); }).find("budget 12 is too small"),
+  EXPECT_NE(refusal_if_any([&] { changed.set_budget(12); }).find("budget 12 is too small"),
             std::string::npos);
   EXPECT_EQ(changed.options().compression.budget, 60);
 

@@ -10,6 +10,7 @@
 
 #include "eval/suite.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -73,14 +74,9 @@ TEST(Recipes, RefuseWhatIsNone) {
   const auto refusal = [&](const std::string& content) {
     const std::string path = folder.file("bad.json");
     std::ofstream(path) << content;
-    try {
-      find_recipe(path);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kInput);
-      EXPECT_THAT(error.what(), HasSubstr(path + ":"));
-      return std::string(error.what());
-    }
-    return std::string("no error");
+    std::string message = restkv::testing::refusal(ErrorCode::kInput, [&] { find_recipe(path); });
+    EXPECT_THAT(message, HasSubstr(path + ":"));
+    return message;
   };
   EXPECT_THAT(refusal("{\n\"title\": \"x\",\n}"), HasSubstr("bad.json:3: parse error"));
   EXPECT_THAT(refusal("[]"), HasSubstr("expected an object with field 'title', not []"));
@@ -89,14 +85,10 @@ TEST(Recipes, RefuseWhatIsNone) {
   EXPECT_THAT(refusal(R"({"title": "x", "question": []})"),
               HasSubstr("field 'question' must be a text"));
   EXPECT_THROW(find_recipe(folder.file("absent.json")), Error);
-  try {
-    find_recipe("none");
-    ADD_FAILURE() << "no error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), HasSubstr("there is no recipe 'none'; known: "));
-    EXPECT_THAT(error.what(), HasSubstr("indicator"));
-  }
+  const std::string unknown =
+      restkv::testing::refusal(ErrorCode::kInvalidArgument, [] { find_recipe("none"); });
+  EXPECT_THAT(unknown, HasSubstr("there is no recipe 'none'; known: "));
+  EXPECT_THAT(unknown, HasSubstr("indicator"));
 }
 
 }  // namespace

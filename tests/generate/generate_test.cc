@@ -13,6 +13,7 @@
 
 #include "restkv/error.h"
 #include "restkv/model.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -51,12 +52,7 @@ class GenerateTest : public ::testing::Test {
     return generate(decode, logits(), *tokenizer, options, sampler);
   }
   static std::string refusal(const GenerationOptions& options) {
-    try {
-      validate(options, 100);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return {};
+    return testing::refusal(ErrorCode::kInvalidArgument, [&] { validate(options, 100); });
   }
 
   static std::unique_ptr<Tokenizer> tokenizer;

@@ -19,6 +19,7 @@
 #include "restkv/error.h"
 #include "restkv/model.h"
 #include "support/raw_gguf.h"
+#include "support/refusal.h"
 
 namespace restkv {
 namespace {
@@ -414,12 +415,7 @@ class UnusedTensors : public ::testing::Test {
     RawGguf gguf = read(path_);
     edit(gguf);
     write(gguf, path_);
-    try {
-      const Model model(path_);
-      return "";
-    } catch (const Error& e) {
-      return e.what();
-    }
+    return testing::refusal_if_any([&] { const Model model(path_); });
   }
   void expect_refused(const std::string& preset, const Edit& edit,
                       const std::vector<std::string>& parts) const {

@@ -7,6 +7,7 @@
 
 #include "restkv/error.h"
 #include "restkv/model.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -42,13 +43,8 @@ class StretchedContext : public ::testing::Test {
   std::string refusal(const std::string& architecture, const Edit& edit,
                       const ModelOptions& options = {.rope_scaling = "linear",
                                                      .rope_factor = 2}) const {
-    try {
-      config(architecture, edit, options);
-      return "";
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument) << e.what();
-      return e.what();
-    }
+    return testing::refusal_if_any(ErrorCode::kInvalidArgument,
+                                   [&] { config(architecture, edit, options); });
   }
 
   TemporaryFolder folder_;

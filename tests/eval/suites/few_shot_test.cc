@@ -15,6 +15,7 @@
 #include "eval/suites/multiple_choice/choice_suites.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -103,13 +104,9 @@ TEST_F(FewShotTest, TakesSuperGluesExamplesFromTheirFile) {
   fs::create_directories(folder_.file("superglue"));
   fs::copy(suite_data() / "superglue", folder_.file("superglue"), fs::copy_options::recursive);
   options_.shots = 1;
-  try {
-    (void)open(superglue_suite(), "cb");
-    ADD_FAILURE() << "there are no examples";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInput);
-    EXPECT_THAT(error.what(), HasSubstr("there is no superglue/CB/train32.jsonl"));
-  }
+  EXPECT_THAT(
+      restkv::testing::refusal(ErrorCode::kInput, [&] { (void)open(superglue_suite(), "cb"); }),
+      HasSubstr("there is no superglue/CB/train32.jsonl"));
   write("superglue/CB/train32.jsonl",
         R"({"premise": "It thawed.", "hypothesis": "it froze", "label": "contradiction"})");
   const auto task = open(superglue_suite(), "cb");
@@ -128,13 +125,10 @@ TEST_F(FewShotTest, TakesSuperGluesExamplesFromTheirFile) {
 TEST_F(FewShotTest, RefusesMoreThanThereAre) {
   write("glue/cola_dev.jsonl", cola(4));
   options_.shots = 4;
-  try {
-    (void)open(glue_suite(), "cola");
-    ADD_FAILURE() << "a question cannot be its own example";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), HasSubstr("cola has 3 examples, but 4 are asked for"));
-  }
+  // A question cannot be its own example.
+  EXPECT_THAT(restkv::testing::refusal(ErrorCode::kInvalidArgument,
+                                       [&] { (void)open(glue_suite(), "cola"); }),
+              HasSubstr("cola has 3 examples, but 4 are asked for"));
 }
 
 /// FewGLUE's examples have the form of the validation files.

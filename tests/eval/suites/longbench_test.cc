@@ -14,6 +14,7 @@
 #include "eval/suites/longbench/metrics.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -33,13 +34,8 @@ using ::testing::SizeIs;
 const Suite kSuite = longbench_suite();
 
 std::string error_of(const SuiteOptions& options) {
-  try {
-    std::vector<SkippedLine> skipped;
-    kSuite.open(options, skipped);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  std::vector<SkippedLine> skipped;
+  return restkv::testing::refusal_if_any([&] { (void)kSuite.open(options, skipped); });
 }
 
 TEST(LongBenchSuite, OpensAllDatasetsThatAreThere) {

@@ -11,6 +11,7 @@
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -38,12 +39,7 @@ class OwnPromptsTest : public ::testing::Test {
   }
   /// Why a file with one record is refused.
   std::string refused(const std::string& line) {
-    try {
-      open(line);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+    return restkv::testing::refusal_if_any([&] { open(line); });
   }
 
   TemporaryFolder folder_;

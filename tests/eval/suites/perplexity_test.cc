@@ -10,6 +10,7 @@
 #include "eval/suites/benchmark_data.h"
 #include "eval/suites/suite_fixture.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/tiny_model.h"
 
 namespace restkv::eval {
@@ -35,12 +36,7 @@ class PerplexityTest : public ::testing::Test {
   }
 
   std::string error() {
-    try {
-      open_suite(kSuite, options_);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+    return restkv::testing::refusal_if_any([&] { open_suite(kSuite, options_); });
   }
 
   TemporaryFolder folder_;
