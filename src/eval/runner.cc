@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <new>
 #include <optional>
 #include <utility>
 
+#include "base/caught_error.h"
 #include "base/stopwatch.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
@@ -178,10 +178,8 @@ class Runner {
       const bool of_this_sample = e.code() != ErrorCode::kInterrupted && e.code() != ErrorCode::kIo;
       if (!of_this_sample) throw;
       result.error = e.what();
-    } catch (const std::bad_alloc&) {
-      result.error = "not enough memory for this sample";
-    } catch (const std::exception& e) {
-      result.error = fmt::format("unexpected: {}", e.what());
+    } catch (const std::exception&) {
+      result.error = caught_error().what();
     }
     if (!result.error.empty()) result.cells.clear();
     result.seconds = watch.seconds();
