@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/find_named.h"
 #include "base/parse_number.h"
 #include "compress/own_options.h"
 #include "restkv/compression_options.h"
@@ -234,13 +235,8 @@ bool belongs_to(const CompressionOption& option, const CompressionOptions& optio
 std::span<const CompressionOption> compression_options() { return option_table(); }
 
 const CompressionOption& find_compression_option(std::string_view name) {
-  std::string names;
-  for (const CompressionOption& row : compression_options()) {
-    if (row.name == name) return row;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no option \"{}\"; known are {}", name, names));
+  return find_named(compression_options(), &CompressionOption::name, name,
+                    "there is no option \"{}\"; known are {}");
 }
 
 }  // namespace restkv

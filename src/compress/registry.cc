@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/find_named.h"
 #include "compress/allocation.h"
 #include "compress/critical.h"
 #include "compress/method.h"
@@ -19,17 +20,6 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& message) {
   throw Error(ErrorCode::kInvalidArgument, message);
-}
-
-/// The row of a table with the name `name`.
-template <class Row>
-const Row& find(std::span<const Row> table, std::string_view what, std::string_view name) {
-  for (const Row& row : table) {
-    if (row.name == name) return row;
-  }
-  std::vector<std::string_view> names;
-  for (const Row& row : table) names.push_back(row.name);
-  refuse(fmt::format("there is no {} \"{}\"; known are {}", what, name, fmt::join(names, ", ")));
 }
 
 /// The method's answer for options; false or 0 without one.
@@ -119,7 +109,9 @@ void register_method(Method method) {
   method_table().push_back(std::move(method));
 }
 
-const Method& find_method(std::string_view name) { return find(methods(), "method", name); }
+const Method& find_method(std::string_view name) {
+  return find_named(methods(), &Method::name, name, "there is no method \"{}\"; known are {}");
+}
 
 std::span<const Allocation> allocations() {
   static const std::array table = {
@@ -130,7 +122,8 @@ std::span<const Allocation> allocations() {
 }
 
 const Allocation& find_allocation(std::string_view name) {
-  return find(allocations(), "allocation", name);
+  return find_named(allocations(), &Allocation::name, name,
+                    "there is no allocation \"{}\"; known are {}");
 }
 
 CompressionOptions default_options(std::string_view method) { return find_method(method).defaults; }

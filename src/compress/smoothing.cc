@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "compress/smoothing.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include "base/each_vector-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -48,16 +49,6 @@ void Pool(const float* HWY_RESTRICT in, size_t count, size_t kernel, bool larges
   }
   for (; i + lanes <= count; i += lanes) pool.template operator()<1>(d, i);
   for (; i < count; ++i) pool.template operator()<1>(hn::CappedTag<float, 1>(), i);
-}
-
-/// Calls body(d, i) for vectors that cover [0, count), with single lanes at the end.
-template <class Body>
-HWY_INLINE void ForEachVector(size_t count, const Body& body) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  size_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(d, i);
-  for (; i < count; ++i) body(hn::CappedTag<float, 1>(), i);
 }
 
 /// The larger of both or their sum.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/find_named.h"
 #include "base/random.h"
 #include "base/stories.h"
 #include "eval/fit.h"
@@ -130,13 +131,9 @@ std::unique_ptr<Sentences> make_sentences(const NeedleRequest& request, Random& 
 }  // namespace
 
 Haystack haystack_from_name(std::string_view name) {
-  std::string names;
-  for (const auto& known : kHaystacks) {
-    if (known.name == name) return known.haystack;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", known.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("unknown haystack \"{}\"; choose one of {}", name, names));
+  return find_named(kHaystacks, &HaystackName::name, name,
+                    "unknown haystack \"{}\"; choose one of {}")
+      .haystack;
 }
 
 NeedlePrompt make_needle_prompt(const NeedleRequest& request, const CountTokens& count_tokens) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/find_named.h"
 #include "base/json.h"
 #include "eval/recipe_files.h"
 #include "restkv/error.h"
@@ -51,14 +52,8 @@ Recipe find_recipe(std::string_view name_or_file) {
     const std::string file(name_or_file);
     return parse_recipe(file, read_file(file), file);
   }
-  std::string known;
-  for (const Recipe& recipe : recipes()) {
-    if (recipe.name == name_or_file) return recipe;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", recipe.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no recipe '{}'; known: {}, or a file whose name ends in .json",
-                          name_or_file, known));
+  return find_named(recipes(), &Recipe::name, name_or_file,
+                    "there is no recipe '{}'; known: {}, or a file whose name ends in .json");
 }
 
 Json about(const Recipe& recipe) {

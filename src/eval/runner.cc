@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/caught_error.h"
+#include "base/find_named.h"
 #include "base/stopwatch.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
@@ -313,13 +314,10 @@ std::string_view choice_mode_name(ChoiceMode mode) {
 }
 
 ChoiceMode find_choice_mode(std::string_view name) {
-  std::string known;
-  for (const auto& [known_name, mode] : kChoiceModes) {
-    if (known_name == name) return mode;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", known_name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("choices cannot be scored '{}'; known: {}", name, known));
+  return find_named(
+             kChoiceModes, [](const auto& mode) { return mode.first; }, name,
+             "choices cannot be scored '{}'; known: {}")
+      .second;
 }
 
 Json run_settings(const Suite& suite, const SuiteOptions& options,

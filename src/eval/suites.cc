@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/find_named.h"
 #include "eval/suite.h"
 #include "eval/suites/code/code_completion.h"
 #include "eval/suites/code/humaneval.h"
@@ -32,13 +33,7 @@ std::span<const Suite> suites() {
 }
 
 const Suite& find_suite(std::string_view name) {
-  std::string known;
-  for (const Suite& suite : suites()) {
-    if (suite.name == name) return suite;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", suite.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no benchmark suite '{}'; known: {}", name, known));
+  return find_named(suites(), &Suite::name, name, "there is no benchmark suite '{}'; known: {}");
 }
 
 Scores mean_scores(std::span<const Scores> samples) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/find_named.h"
 #include "base/pages.h"
 #include "base/threads.h"
 #include "kv/half.h"
@@ -57,15 +58,9 @@ std::string_view kv_type_name(KvType type) {
 }
 
 KvType find_kv_type(std::string_view name) {
-  std::string names;
-  for (const NamedType& t : kTypes) {
-    if (t.name == name) return t.type;
-    names += names.empty() ? "" : ", ";
-    names += t.name;
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no storage type \"{}\" for keys and values; choose one of {}",
-                          name, names));
+  return find_named(kTypes, &NamedType::name, name,
+                    "there is no storage type \"{}\" for keys and values; choose one of {}")
+      .type;
 }
 
 KvCache::KvCache(size_t layers, size_t kv_heads, size_t key_dim, size_t value_dim, KvType type)

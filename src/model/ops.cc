@@ -13,6 +13,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "model/ops.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "base/each_vector-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
 
@@ -20,15 +21,6 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 using Lanes16 = hn::CappedTag<float, 16>;
-
-/// Calls body(tag, index) over [0, count): whole vectors, then single elements.
-template <class Body>
-HWY_INLINE void ForEachVector(size_t count, Body&& body) {
-  const Lanes16 d;
-  size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) body(d, i);
-  for (; i < count; ++i) body(hn::CappedTag<float, 1>(), i);
-}
 
 void RmsNormRow(const float* x, const float* weight, size_t count, float epsilon, float* y) {
   const Lanes16 d;

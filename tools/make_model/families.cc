@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "base/find_named.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -31,13 +32,8 @@ constexpr std::array kFamilies{
 }  // namespace
 
 const Family& find_family(std::string_view architecture) {
-  std::string known;
-  for (const Family& family : kFamilies) {
-    if (family.architecture == architecture) return family;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.architecture);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no family '{}'; known: {}", architecture, known));
+  return find_named(kFamilies, &Family::architecture, architecture,
+                    "there is no family '{}'; known: {}");
 }
 
 }  // namespace restkv

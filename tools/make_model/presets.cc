@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/find_named.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -279,13 +280,7 @@ const std::vector<Preset>& presets() {
 }
 
 RandomModel find_preset(std::string_view name) {
-  std::string known;
-  for (const Preset& preset : presets()) {
-    if (preset.name == name) return preset.model;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", preset.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("there is no shape '{}'; known: {}", name, known));
+  return find_named(presets(), &Preset::name, name, "there is no shape '{}'; known: {}").model;
 }
 
 }  // namespace restkv

@@ -179,4 +179,13 @@ std::string_view choose_profile(std::string_view profile, std::span<const std::s
   return *found;
 }
 
+std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const size_t> usual) {
+  if (!options.lengths.empty()) return options.lengths;
+  std::vector<size_t> lengths;
+  for (const size_t length : usual) {
+    if (options.context == 0 || length <= options.context) lengths.push_back(length);
+  }
+  return lengths;
+}
+
 }  // namespace restkv::eval

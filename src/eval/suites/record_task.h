@@ -56,4 +56,7 @@ std::vector<TaskInfo> task_infos(std::span<const RecordTask> tasks);
 /// (kInvalidArgument).
 std::string_view choose_profile(std::string_view profile, std::span<const std::string_view> known);
 
+/// The given prompt lengths, or the `usual` ones that fit the model.
+std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const size_t> usual);
+
 }  // namespace restkv::eval

@@ -431,16 +431,6 @@ void check_sandbox(const Sandbox& sandbox, const SuiteOptions& options) {
                   list));
 }
 
-/// The given lengths, or the usual ones that fit the model.
-std::vector<size_t> choose_lengths(const SuiteOptions& options, std::span<const size_t> usual) {
-  if (!options.lengths.empty()) return options.lengths;
-  std::vector<size_t> lengths;
-  for (const size_t length : usual) {
-    if (options.context == 0 || length <= options.context) lengths.push_back(length);
-  }
-  return lengths;
-}
-
 void read_problems(Common& common, std::vector<SkippedLine>& skipped) {
   const std::optional<fs::path> file = find_task_file(tasks().front(), common.options.data);
   if (!file) {

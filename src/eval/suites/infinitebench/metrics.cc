@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/find_named.h"
 #include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_score.h"
 #include "eval/metrics/text.h"
@@ -317,12 +318,8 @@ std::vector<std::string_view> infinitebench_tasks() {
 
 std::optional<double> infinitebench_score(std::string_view task, std::string_view prediction,
                                           const Json& label, InfiniteBenchScorer scorer) {
-  for (const TaskScore& known : kTasks) {
-    if (known.name == task) return known.score(text::decode(prediction), label, scorer);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("InfiniteBench has no task '{}'; known: {}", task,
-                          fmt::join(infinitebench_tasks(), ", ")));
+  return find_named(kTasks, &TaskScore::name, task, "InfiniteBench has no task '{}'; known: {}")
+      .score(text::decode(prediction), label, scorer);
 }
 
 }  // namespace restkv::eval

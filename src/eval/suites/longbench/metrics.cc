@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/find_named.h"
 #include "eval/metrics/difflib.h"
 #include "eval/metrics/qa_f1.h"
 #include "eval/metrics/rouge_l.h"
@@ -144,13 +145,8 @@ double code_sim_score(std::string_view prediction, std::string_view reference,
 std::span<const LongBenchDataset> longbench_datasets() { return kDatasets; }
 
 const LongBenchDataset& longbench_dataset(std::string_view name) {
-  std::string known;
-  for (const LongBenchDataset& dataset : kDatasets) {
-    if (dataset.name == name) return dataset;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", dataset.name);
-  }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("LongBench has no dataset '{}'; known: {}", name, known));
+  return find_named(kDatasets, &LongBenchDataset::name, name,
+                    "LongBench has no dataset '{}'; known: {}");
 }
 
 std::string_view name_of(LongBenchMetric metric) {

@@ -171,11 +171,7 @@ class NiahTask : public Task {
 };
 
 std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
-  if (!options.lengths.empty()) return options.lengths;
-  std::vector<size_t> lengths = published_lengths();
-  if (options.context > 0) {
-    std::erase_if(lengths, [&](size_t length) { return length > options.context; });
-  }
+  std::vector<size_t> lengths = choose_lengths(options, published_lengths());
   if (lengths.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("the model's context has {} tokens, but the lengths of NIAH begin at "

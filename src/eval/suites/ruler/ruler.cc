@@ -179,21 +179,17 @@ class RulerTask : public Task {
 
 std::vector<size_t> chosen_lengths(const SuiteOptions& options) {
   constexpr size_t kShortest = 64;
-  if (!options.lengths.empty()) {
-    for (const size_t length : options.lengths) {
-      if (length >= kShortest + options.reserved) continue;
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("RULER prompts of {} tokens are too short for any task; use {} or "
-                              "more",
-                              length, kShortest + options.reserved));
-    }
-    return options.lengths;
+  for (const size_t length : options.lengths) {
+    if (length >= kShortest + options.reserved) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("RULER prompts of {} tokens are too short for any task; use {} or more",
+                            length, kShortest + options.reserved));
   }
-  std::vector<size_t> lengths;
+  std::vector<size_t> usual;
   for (const Json& each : prompts().at("defaults").at("sequence_lengths")) {
-    const auto length = each.get<size_t>();
-    if (options.context == 0 || length <= options.context) lengths.push_back(length);
+    usual.push_back(each.get<size_t>());
   }
+  std::vector<size_t> lengths = choose_lengths(options, usual);
   if (lengths.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("the model's context has {} tokens, but the lengths of RULER begin at "
