@@ -60,8 +60,7 @@ Option& Option::required() {
 }
 
 Option& Option::range(double least, double most) {
-  least_ = least;
-  most_ = most;
+  range_ = {least, most};
   return *this;
 }
 
@@ -124,12 +123,13 @@ void Option::set(const std::vector<std::string>& values) {
 template <class Value>
 void Option::read(const std::string& text, Value& value) const {
   if constexpr (std::is_arithmetic_v<Value>) {
-    if (!parse_number(text, value)) {
-      refuse(*option_, fmt::format("\"{}\" is not {}", text, number_wanted<Value>()));
-    }
-    if (static_cast<double>(value) < least_ || static_cast<double>(value) > most_) {
-      refuse(*option_, fmt::format("Value {} not in range {} to {}", value, least_, most_));
-    }
+    const bool is_number = parse_number(text, value);
+    if (is_number && (!range_ || range_->holds(static_cast<double>(value)))) return;
+    const std::string wanted =
+        range_ ? fmt::format("a {}number from {} to {}", std::is_integral_v<Value> ? "whole " : "",
+                             range_->least, range_->most)
+               : number_wanted<Value>();
+    refuse(*option_, fmt::format("\"{}\" is not {}", text, wanted));
   } else {
     value = text.empty() ? implicit_value_ : text;
     if (!choices_.empty() && std::ranges::find(choices_, text) == choices_.end()) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,14 +53,17 @@ class Option {
 
  private:
   friend class ArgumentParser;
+  struct Range {
+    double least, most;
+    [[nodiscard]] bool holds(double value) const { return least <= value && value <= most; }
+  };
   template <class Value>
   void read(const std::string& text, Value& value) const;
   template <class Item>
   void read(const std::string& text, std::vector<Item>& list) const;
 
   CLI::Option* option_ = nullptr;
-  double least_ = -std::numeric_limits<double>::infinity();
-  double most_ = std::numeric_limits<double>::infinity();
+  std::optional<Range> range_;
   std::vector<std::string> choices_;
   std::string implicit_value_;
 };

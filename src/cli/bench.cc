@@ -26,9 +26,9 @@
 #include "cli/command.h"
 #include "cli/command_files.h"
 #include "cli/compression_flags.h"
+#include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
-#include "cli/session_flags.h"
 #include "cli/signals.h"
 #include "restkv/error.h"
 #include "restkv/sparse.h"
@@ -38,10 +38,8 @@ namespace restkv::cli {
 namespace {
 
 struct BenchFlags {
-  std::string model, text, json, csv, svg, rope_scaling;
-  double rope_scale = 1;
-  std::string linear = "auto";
-  std::string attention = "auto";
+  std::string model, text, json, csv, svg;
+  ModelFlags model_flags;
   std::vector<size_t> lengths{512, 2048, 8000};
   std::vector<std::string> methods{"full", "restkv"};
   std::vector<int> budgets{1024};
@@ -141,11 +139,7 @@ void check_files(const BenchFlags& flags, const MethodList& methods) {
 bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.model.empty()) refuse("--model is required");
   const MethodList methods = parse_methods(flags);
-  const bool all_full = std::ranges::all_of(
-      methods, [](const auto& method) { return method.second.method == "full"; });
-  if (all_full && flags.budgets != BenchFlags{}.budgets) {
-    refuse("--budget has no effect on method full, which keeps everything");
-  }
+  if (flags.budgets != BenchFlags{}.budgets) require_use_for_budget(flags.methods);
   check_files(flags, methods);
   if (std::ranges::count(flags.lengths, 0U) > 0) refuse("--lengths is 0; expected 1 or more");
   std::vector<KvType> kv_types;
@@ -165,20 +159,11 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.sparse_recall && flags.sparse == std::vector<std::string>{"dense"}) {
     refuse("--sparse-recall has no effect without --sparse");
   }
-  if (flags.rope_scaling.empty() && flags.rope_scale != 1) {
-    refuse("--rope-scale needs --rope-scaling linear, ntk or yarn");
-  }
-  if (!flags.rope_scaling.empty() && flags.rope_scale == 1) {
-    refuse("--rope-scaling needs --rope-scale X above 1: how many times the context is stretched");
-  }
-  if (flags.synthetic && (flags.linear != "auto" || flags.attention != "auto")) {
+  if (flags.synthetic && flags.model_flags.precision_given()) {
     refuse("--linear and --attention are about reading prompts, which --synthetic does not");
   }
   bench::SweepPlan plan{.model = flags.model,
-                        .model_options = {.rope_scaling = flags.rope_scaling,
-                                          .rope_factor = flags.rope_scale,
-                                          .linear = find_linear_precision(flags.linear),
-                                          .attention = find_attention_precision(flags.attention)},
+                        .model_options = flags.model_flags.resolve(),
                         .prompt = {},
                         .cases = bench::make_cases(flags.lengths, methods, flags.budgets, kv_types,
                                                    thread_counts(flags), flags.sparse),
@@ -284,11 +269,7 @@ std::function<int()> declare_bench(ArgumentParser& parser) {
   parser.add_flag("--synthetic", flags->synthetic,
                   "read no prompt: decode after a cache of random rows, which takes seconds at any "
                   "length");
-  parser.add("--linear", flags->linear, kLinearHelp, "f32|bf16|int8|auto");
-  parser.add("--attention", flags->attention, kAttentionHelp, "f32|bf16|int8|auto");
-  parser.add("--rope-scaling", flags->rope_scaling,
-             "stretch the model's context: linear, ntk or yarn", "KIND");
-  parser.add("--rope-scale", flags->rope_scale, "so many times", "X");
+  flags->model_flags.declare(parser);
   parser.add("--text", flags->text, "text to make prompts from, instead of generated stories",
              "FILE");
   parser.add("--seed", flags->seed, "seed of the generated stories", "N");

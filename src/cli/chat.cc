@@ -20,6 +20,7 @@
 #include "cli/session_flags.h"
 #include "cli/turn.h"
 #include "restkv/conversation.h"
+#include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -52,9 +53,10 @@ class Chat {
       : flags_(flags),
         sampling_(sampling),
         model_(flags.model, flags.session.model()),
+        engine_(model_),
         tokenizer_(flags.model),
         conversation_(tokenizer_, to_utf8(flags.system, "--system"), flags.parse_special),
-        session_(model_, session) {
+        session_(engine_, session) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
                   flags.model + ": has no chat template (a base model?); use restkv run --raw");
@@ -129,7 +131,7 @@ class Chat {
     const Conversation::Turn turn = conversation_.ask(text);
     if (turn.from_the_start) {
       say("(the chat template rewrites what was said: reading the whole conversation again)");
-      session_ = Session(model_, session_.options());
+      session_ = Session(engine_, session_.options());
     }
     const size_t context = model_.config().context_length;
     require_fit(session_, context, turn.tokens.size(), 1);
@@ -193,7 +195,7 @@ class Chat {
   }
 
   void reset() {
-    session_ = Session(model_, session_.options());
+    session_ = Session(engine_, session_.options());
     conversation_ = conversation_.begun_anew();
     sampler_.emplace(sampling_, model_.config().vocabulary);
     turns_ = 0;
@@ -214,7 +216,7 @@ class Chat {
   void load(const std::string& path) {
     const Stopwatch watch;
     Conversation conversation(tokenizer_);
-    Session session = load_session(model_, path, conversation);
+    Session session = load_session(engine_, path, conversation);
     if (conversation.is_plain_text()) {
       throw Error(ErrorCode::kInput,
                   path + ": holds a text without turns; go on with restkv run --load-cache");
@@ -252,6 +254,7 @@ class Chat {
   const ChatFlags& flags_;
   SamplingOptions sampling_;
   Model model_;
+  Engine engine_;
   Tokenizer tokenizer_;
   Conversation conversation_;
   Session session_;

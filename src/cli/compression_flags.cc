@@ -78,4 +78,11 @@ CompressionOptions parse_method(std::string_view text) {
   return say_notices(parse_compression(text, flag_name));
 }
 
+void require_use_for_budget(const std::vector<std::string>& methods) {
+  const auto is_full = [](std::string_view text) { return parse_option_text(text).name == "full"; };
+  if (!std::ranges::all_of(methods, is_full)) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "--budget has no effect on method full, which keeps everything");
+}
+
 }  // namespace restkv::cli

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/argument_parser.h"
 #include "restkv/compress.h"
@@ -31,5 +32,9 @@ class CompressionFlags {
 /// What `parse_compression` makes of "snapkv:kernel=21", saying its notices. Throws as that does,
 /// also for a budget.
 CompressionOptions parse_method(std::string_view text);
+
+/// Refuses `--budget` where all methods are `full`, which has none. Throws `Error`
+/// (kInvalidArgument).
+void require_use_for_budget(const std::vector<std::string>& methods);
 
 }  // namespace restkv::cli

@@ -17,10 +17,10 @@
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/recipe_flags.h"
-#include "cli/session_flags.h"
 #include "cli/signals.h"
 #include "eval/notices.h"
 #include "eval/recipe.h"
@@ -67,11 +67,7 @@ struct EvalFlags {
 
 /// One cell for the full cache, then every method at every budget.
 std::vector<eval::Cell> grid(const EvalFlags& flags) {
-  const bool all_full = std::ranges::count(flags.methods, "full") == std::ssize(flags.methods);
-  if (all_full && flags.budgets != EvalFlags{}.budgets) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "--budget has no effect on method full, which keeps everything");
-  }
+  if (flags.budgets != EvalFlags{}.budgets) require_use_for_budget(flags.methods);
   std::vector<eval::Cell> cells;
   if (!flags.no_full) {
     cells.push_back(

@@ -19,6 +19,7 @@
 #include "cli/turn.h"
 #include "engine/snapshot.h"
 #include "restkv/conversation.h"
+#include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
@@ -119,6 +120,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
 
   const Stopwatch loading;
   const Model model(flags.model, flags.session.model());
+  const Engine engine(model);
   const Tokenizer tokenizer(flags.model);
   Sampler sampler(sampling, model.config().vocabulary);
   stats.load_seconds = loading.seconds();
@@ -129,7 +131,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
       options ? new_conversation(flags, tokenizer) : Conversation(tokenizer);
   const Stopwatch watch;
   Session session =
-      options ? Session(model, *options) : load_session(model, flags.load_cache, conversation);
+      options ? Session(engine, *options) : load_session(engine, flags.load_cache, conversation);
   if (!options) {
     stats.cache_load_seconds = watch.seconds();
     flags.session.change(session);
@@ -145,7 +147,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   const Conversation::Turn turn = conversation.ask(prompt);
   if (turn.from_the_start && session.tokens() > 0) {
     notice("the chat template rewrites what was said: reading it all again");
-    session = Session(model, session.options());
+    session = Session(engine, session.options());
   }
   stats.cached_tokens = session.tokens();
   stats.prompt_tokens = turn.tokens.size();

@@ -27,10 +27,7 @@ void SessionFlags::declare(ArgumentParser& parser) {
       "original|compact");
   const std::vector<const Option*> all = parser.options();
   saved_.assign(all.begin() + static_cast<std::ptrdiff_t>(others), all.end());
-  parser.add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
-  parser.add("--rope-scale", rope_scale_, "so many times", "X");
-  parser.add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
-  parser.add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto");
+  model_.declare(parser);
   parser.add(
       "--sparse", sparse_,
       "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
@@ -99,23 +96,6 @@ void SessionFlags::check_for_loading() const {
 void SessionFlags::change(Session& loaded) const {
   if (const std::optional<int> budget = compression_.budget()) loaded.set_budget(*budget);
   loaded.set_sparse(sparse());
-}
-
-ModelOptions SessionFlags::model() const {
-  if (rope_scaling_.empty() && rope_scale_ != 1) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "--rope-scale needs --rope-scaling linear, ntk or yarn");
-  }
-  if (!rope_scaling_.empty() && rope_scale_ == 1) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("--rope-scaling {} needs --rope-scale X, how many times the context is "
-                            "stretched; X is above 1",
-                            rope_scaling_));
-  }
-  return {.rope_scaling = rope_scaling_,
-          .rope_factor = rope_scale_,
-          .linear = find_linear_precision(linear_),
-          .attention = find_attention_precision(attention_)};
 }
 
 }  // namespace restkv::cli

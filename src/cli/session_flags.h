@@ -7,17 +7,11 @@
 
 #include "cli/argument_parser.h"
 #include "cli/compression_flags.h"
+#include "cli/model_flags.h"
 #include "restkv/model.h"
 #include "restkv/session.h"
 
 namespace restkv::cli {
-
-inline constexpr const char* kLinearHelp =
-    "precision in which prompts are multiplied with weights; auto: bf16 with AMX, int8 with VNNI, "
-    "otherwise f32";
-
-inline constexpr const char* kAttentionHelp =
-    "precision in which prompts attend; auto: int8 with VNNI, otherwise f32";
 
 /// What `run` and `chat` share: how the cache is compressed and stored, when, how far positions
 /// reach, and how exactly prompts are computed.
@@ -26,7 +20,7 @@ class SessionFlags {
   void declare(ArgumentParser& parser);
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
-  [[nodiscard]] ModelOptions model() const;
+  [[nodiscard]] ModelOptions model() const { return model_.resolve(); }
   [[nodiscard]] bool measures_recall() const { return sparse_recall_; }
   [[nodiscard]] std::string profile() const { return compression_.profile(); }
   [[nodiscard]] bool budget_given() const { return compression_.budget().has_value(); }
@@ -48,10 +42,7 @@ class SessionFlags {
   size_t interval_ = 0;
   int decode_budget_ = 0;
   std::string positions_ = "original";
-  std::string rope_scaling_;
-  double rope_scale_ = 1;
-  std::string linear_ = "auto";
-  std::string attention_ = "auto";
+  ModelFlags model_;
   std::string sparse_ = "dense";
   bool sparse_recall_ = false;
 };

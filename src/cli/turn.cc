@@ -127,9 +127,9 @@ double tokens_held(const KvCache& cache, const ModelConfig& config) {
   return heads > 0 ? static_cast<double>(rows) / static_cast<double>(heads) : 0;
 }
 
-Session load_session(const Model& model, const std::string& path, Conversation& conversation) {
+Session load_session(const Engine& engine, const std::string& path, Conversation& conversation) {
   std::string said;
-  Session session = Session::load(model, path, &said);
+  Session session = Session::load(engine, path, &said);
   try {
     conversation.from_json(said);
   } catch (const Error& e) {

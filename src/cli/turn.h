@@ -44,7 +44,7 @@ double tokens_held(const KvCache& cache, const ModelConfig& config);
 
 /// The session in a snapshot and the conversation that was saved with it. Throws `Error` as
 /// `Session::load` does.
-Session load_session(const Model& model, const std::string& path, Conversation& conversation);
+Session load_session(const Engine& engine, const std::string& path, Conversation& conversation);
 
 /// Says what a session that was loaded cannot go on with: what its sampler knew.
 void tell_what_snapshots_lack(const SamplingOptions& sampling);

@@ -364,13 +364,7 @@ void ResultsFile::append(const SampleResult& result) {
 }
 
 void open_run(const fs::path& folder, const Json& settings, const Json& circumstances) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || ::access(folder.c_str(), W_OK) != 0) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("{}: cannot use it as the folder of a run: {}; choose another with -o",
-                            folder.string(), error ? error.message() : std::strerror(errno)));
-  }
+  make_folder(folder.string());
   if (fs::exists(folder / kRunFile)) {
     const Json there = read_run(folder).at("settings");
     const std::string differing = differences(there, settings);

@@ -40,10 +40,11 @@ Conversation Conversation::plain_text(const Tokenizer& tokenizer, bool parse_spe
 }
 
 Conversation Conversation::begun_anew() const {
+  Conversation conversation = *this;
   const bool has_system = !messages_.empty() && messages_.front().role == "system";
-  Conversation conversation(*tokenizer_, has_system ? messages_.front().content : std::string(),
-                            parse_special_);
-  conversation.plain_text_ = plain_text_;
+  conversation.messages_.resize(has_system ? 1 : 0);
+  conversation.read_.clear();
+  conversation.unread_.clear();
   return conversation;
 }
 

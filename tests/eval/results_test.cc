@@ -305,7 +305,7 @@ TEST_F(ResultsTest, RefusesFoldersThatAreNoRuns) {
   EXPECT_THAT(refusal(ErrorCode::kInput, [&] { read_run(here); }),
               HasSubstr("not the description of a run"));
   EXPECT_THAT(refusal(ErrorCode::kIo, [&] { open_run(path_ + "/run", {}, {}); }),
-              HasSubstr("cannot use it as the folder of a run"));
+              HasSubstr("cannot make the folder"));
 }
 
 TEST_F(ResultsTest, HashesFiles) {
