@@ -44,7 +44,6 @@ Conversation Conversation::begun_anew() const {
   const bool has_system = !messages_.empty() && messages_.front().role == "system";
   conversation.messages_.resize(has_system ? 1 : 0);
   conversation.read_.clear();
-  conversation.unread_.clear();
   return conversation;
 }
 
