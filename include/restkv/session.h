@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,13 +67,22 @@ class Session {
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
 
+  /// The same in steps, between which other sessions may be appended to. Throws `Error`
+  /// (kInvalidArgument) as `append` does, before anything is read.
+  class Prompt;
+  [[nodiscard]] Prompt begin(std::span<const int32_t> tokens);
+
   /// Appends one token to each of several sessions of one engine, which may differ in everything;
   /// their `logits` then follow it. The weights are read and unpacked once for all. What a session
   /// gets does not depend on the others, but differs by a rounding from what `append` alone gives,
   /// which rounds activations to meet stored weights. Throws `Error` as `append` does, and
   /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch`, or one that
   /// occurs twice.
-  static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens);
+  ///
+  /// `failures`: none, or one for each session, null. There goes what is wrong with one session
+  /// alone (kInput); it is then of no use any more, and the others go on.
+  static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                              std::span<std::exception_ptr> failures = {});
 
   /// How many single tokens could be appended after a prompt of so many before their positions
   /// would pass the model's context; `kUnlimited` where cuts keep making room. None: the prompt
@@ -110,6 +120,8 @@ class Session {
   [[nodiscard]] const KvCache& cache() const;
   /// Tokens appended so far.
   [[nodiscard]] size_t tokens() const;
+  /// Bytes that it holds between calls: the cache, and what later compressions need to know.
+  [[nodiscard]] size_t allocated_bytes() const;
   /// Scoring, selection and gathering, in all.
   [[nodiscard]] double compress_seconds() const;
   /// What sparse prefill left out since the session, this fork of it, or its pattern began.
@@ -118,6 +130,29 @@ class Session {
  private:
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A prompt on its way into a session, which must outlive it and must not be used otherwise until
+/// the prompt is complete; then its logits follow it. Prompts of several sessions of an engine may
+/// be under way at once, each with the memory that a prompt takes, while others are decoded. A
+/// session whose prompt is given up before its end is of no use any more.
+class Session::Prompt {
+ public:
+  ~Prompt();
+  Prompt(Prompt&&) noexcept;
+  Prompt& operator=(Prompt&&) noexcept;
+
+  /// Sends up to 512 tokens through one layer. False: the prompt is complete. Throws `Error` as
+  /// `append` does; the prompt cannot go on after that.
+  bool step();
+  /// Share of the work done, 0 to 1.
+  [[nodiscard]] double done() const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Prompt(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -70,7 +70,7 @@ class Listener {
 };
 
 struct Request {
-  /// To be read first; after the document, if there is one. Not empty, unless nothing is written.
+  /// To be read first; after the document, if there is one. May be empty only then.
   std::vector<int32_t> prompt;
   /// How the cache is compressed. None: as the document's, or else `SchedulerOptions::session`. A
   /// document has been read with its own options: others are refused.

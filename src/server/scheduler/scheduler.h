@@ -26,11 +26,11 @@ struct SchedulerOptions {
   size_t max_prompts = 2;
   /// Share of the time that prompts get while answers are written, 0 to 1, both excluded.
   double prompt_share = 0.75;
-  /// Bytes for caches and for prompts on their way, besides the model; 0: 70% of what is available
-  /// when the scheduler begins.
+  /// Bytes for caches and for prompts on their way, besides the model's weights; 0: 70% of what is
+  /// available beside them when the scheduler begins.
   size_t memory_limit = 0;
-  /// Whether sequences stay after their answers, as long as there is memory.
-  bool keep_sequences = true;
+  /// Sequences that stay after their answers, as long as there is memory; 0: none.
+  size_t max_kept = 256;
 };
 
 /// Answers many requests with one model: on a thread of its own, which reads prompts step by step
