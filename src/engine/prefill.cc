@@ -43,7 +43,7 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
 Prefill::~Prefill() {
   if (workspace_ == nullptr) return;
   // Memory that grows with the prompt is rarely needed again soon.
-  memory_.hidden = {};
+  memory_.hidden = AlignedVector<float>();
   memory_.kv.release();
   workspace_->prefill = std::move(memory_);
 }

@@ -46,10 +46,10 @@ void check_options(const Model& model, const SchedulerOptions& options) {
 }
 
 void check_request(const Engine& engine, const SchedulerOptions& options, const Request& request,
-                   const SessionOptions& session, size_t before, size_t memory_limit) {
+                   const SessionOptions& session, size_t before, bool is_document,
+                   size_t memory_limit) {
   const Model& model = engine.model();
   const ModelConfig& c = model.config();
-  const bool is_document = request.n == 0;
   if (!is_document) check_generation(options, request, c.vocabulary);
   require(!request.prompt.empty() || before > 0, "the prompt has no tokens");
   for (const int32_t token : request.prompt) {

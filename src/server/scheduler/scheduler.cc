@@ -58,7 +58,7 @@ struct Scheduler::Impl {
   RequestId accept(Request request, const DocumentId& document) {
     try {
       const auto [session, before] = find_session(request);
-      check_request(probes, options, request, session, before, memory_limit);
+      check_request(probes, options, request, session, before, !document.empty(), memory_limit);
       std::string key = session_key(session);
       const std::scoped_lock lock(inbox.mutex);
       if (inbox.stop_at) {

@@ -20,7 +20,7 @@ struct DocumentInfo {
   size_t kept = 0;           ///< Tokens per KV head, on average; once it is ready.
   size_t kv_bytes = 0;       ///< Of the kept rows.
   size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
-  std::string error = {};         ///< Why it failed.
+  std::string error = {};    ///< Why it failed.
   SessionOptions session;
 };
 
@@ -34,8 +34,8 @@ struct SlotInfo {
   size_t tokens = 0;  ///< Read so far, answers included.
   size_t prompt_tokens = 0;
   std::vector<size_t> kept = {};  ///< Tokens in the cache per layer, on average over its heads.
-  size_t kv_bytes = 0;       ///< Of the kept rows.
-  size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
+  size_t kv_bytes = 0;            ///< Of the kept rows.
+  size_t full_kv_bytes = 0;       ///< Of all tokens, in half precision.
   std::string method;
   int budget = 0;
 };
