@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kFloat = sizeof(float);
 /// Tokens that go through a layer together.
 constexpr size_t kBlock = 512;
+/// Rows for which the observation window keeps its scores' memory.
+constexpr size_t kKeptScores = 16384;
 
 bool evicts(const SessionOptions& options) { return options.compression.method != "full"; }
 
@@ -128,9 +130,11 @@ size_t engine_footprint(const Model& model) {
   const ModelConfig& c = model.config();
   const size_t activations =
       2 * c.width + (c.query_heads + c.kv_heads) * (c.key_dim + c.value_dim) + 2 * c.ffn_width;
-  // Angles of all positions; the layer that was converted last.
+  // Angles of all positions; scores of prompts that are not long; the layer that was converted
+  // last.
   return (kBlock * activations + Engine::kMaxBatch * (c.vocabulary + c.width) +
-          c.context_length * (c.rope.dim + c.window_rope.dim)) *
+          c.context_length * (c.rope.dim + c.window_rope.dim) +
+          4 * std::min(c.context_length, kKeptScores) * c.query_heads) *
              kFloat +
          converted_bytes(model);
 }

@@ -45,10 +45,11 @@ Worker::Worker(const Model& model, const Tokenizer& tokenizer, const SchedulerOp
       kept_(options.max_kept),
       batch_([this](auto tokens, auto members) { return decode(tokens, members); },
              [this](size_t member, const Batch::Cost& cost) { answer_ended(member, cost); }),
-      share_(options.prompt_share) {}
+      share_(options.prompt_share) {
+  publish(true);
+}
 
 void Worker::run() {
-  publish(true);
   while (take_in()) {
     begin_waiting();
     step();
@@ -367,8 +368,8 @@ void Worker::prompt_complete(Job& job) {
   const size_t n = job.request.n;
   job.memory.resize(n * job.sequence_bytes);
   for (size_t i = 0; i < n; ++i) {
+    const size_t member = next_member_++;
     try {
-      const size_t member = next_member_++;
       auto answer = std::make_unique<Answer>(
           job, i, i + 1 < n ? session.fork() : std::move(session), tokenizer_);
       Answer& joining = *answer;
@@ -376,8 +377,9 @@ void Worker::prompt_complete(Job& job) {
       ++job.writing;
       batch_.join(member, joining, joining.session().logits());
     } catch (...) {
-      job.fail_answer(i, as_error(std::current_exception()));
+      if (answers_.erase(member) > 0) --job.writing;
       job.memory.resize(job.memory.bytes() - job.sequence_bytes);
+      job.fail_answer(i, as_error(std::current_exception()));
     }
   }
 }

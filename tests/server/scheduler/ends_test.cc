@@ -186,6 +186,43 @@ TEST_F(EndsTest, AnAnswerThatFailsFailsAlone) {
   EXPECT_EQ(scheduler.status().failed, 2U);
 }
 
+TEST_F(EndsTest, NoNumbersEndOneSequenceOnly) {
+  // Whoever reads token 300 computes no numbers.
+  restkv::testing::TemporaryFolder folder;
+  restkv::testing::TinyModel broken;
+  broken.vocabulary = 512;
+  broken.edit_tensor = [](restkv::testing::TinyTensor& tensor) {
+    if (tensor.name == "token_embd.weight") {
+      std::fill_n(tensor.values.begin() + static_cast<ptrdiff_t>(300 * tensor.cols), tensor.cols,
+                  std::numeric_limits<float>::quiet_NaN());
+    }
+    return true;
+  };
+  broken.write(folder.file("broken.gguf"));
+  const Model broken_model(folder.file("broken.gguf"));
+  Scheduler scheduler(broken_model, tokenizer(), {});
+  Request good = request(std::vector<int32_t>(40, 33), 60);
+  good.generation.logit_bias.emplace_back(300, -std::numeric_limits<float>::infinity());
+  good.reuse = false;
+  const Sent alone = send(scheduler, good);
+  alone.recorder->wait();
+  ASSERT_TRUE(alone.recorder->answer().result);
+  const Sent together = send(scheduler, good);
+  for (const size_t where : {0, 1}) {
+    Request bad = request(std::vector<int32_t>(40, 34), 10);
+    if (where == 0) bad.prompt[20] = 300;
+    if (where == 1) bad.generation.logit_bias.emplace_back(300, 1e6F);
+    const Sent sent = send(scheduler, bad);
+    sent.recorder->wait();
+    ASSERT_TRUE(sent.recorder->answer().error) << where;
+    EXPECT_EQ(sent.recorder->answer().error->code(), ErrorCode::kInput);
+    EXPECT_EQ(sent.recorder->answer().tokens.size(), where);
+  }
+  together.recorder->wait();
+  ASSERT_TRUE(together.recorder->answer().result);
+  EXPECT_EQ(together.recorder->answer().tokens, alone.recorder->answer().tokens);
+}
+
 TEST_F(EndsTest, ShutdownLetsAnswersFinishOrCutsThem) {
   for (const bool patient : {true, false}) {
     Scheduler scheduler(model(), tokenizer(), {});
