@@ -89,6 +89,7 @@ class Job {
   SessionOptions options;
   std::string key;  ///< `session_key` of these.
   const Clock::time_point submitted = Clock::now();
+  size_t expected = 0;  ///< Tokens that will probably have to be read.
   bool cancelled = false;
   bool deaf = false;           ///< The listener has thrown.
   std::optional<Error> error;  ///< The first one of its answers.

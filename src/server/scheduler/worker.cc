@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "base/stopwatch.h"
@@ -62,6 +63,7 @@ void Worker::run() {
 // ---- What comes from the inbox ---------------------------------------------------------------
 
 bool Worker::take_in() {
+  std::deque<std::unique_ptr<Job>> submitted;
   std::vector<RequestId> cancelled;
   std::vector<DocumentId> removed;
   std::optional<Clock::time_point> stop_at;
@@ -71,12 +73,12 @@ bool Worker::take_in() {
       return !active_.empty() || !waiting_.empty() || !inbox_.submitted.empty() ||
              !inbox_.cancelled.empty() || !inbox_.removed.empty() || inbox_.stop_at;
     });
-    for (std::unique_ptr<Job>& job : inbox_.submitted) waiting_.push_back(std::move(job));
-    inbox_.submitted.clear();
+    submitted.swap(inbox_.submitted);
     cancelled.swap(inbox_.cancelled);
     removed.swap(inbox_.removed);
     stop_at = inbox_.stop_at;
   }
+  for (std::unique_ptr<Job>& job : submitted) arrive(std::move(job));
   for (const DocumentId& id : removed) remove_document(id);
   for (auto* jobs : {&waiting_, &active_}) {
     for (const std::unique_ptr<Job>& job : *jobs) {
@@ -89,6 +91,17 @@ bool Worker::take_in() {
     cancel_all(Error(ErrorCode::kInterrupted, "the server is shutting down"));
   }
   return !active_.empty() || !waiting_.empty();
+}
+
+void Worker::arrive(std::unique_ptr<Job> job) {
+  const Request& request = job->request;
+  job->expected = request.prompt.size();
+  if (request.reuse && !request.document) {
+    if (const KeptSequence* kept = kept_.find(request.prompt, job->key); kept != nullptr) {
+      job->expected -= kept->tokens.size();
+    }
+  }
+  waiting_.push_back(std::move(job));
 }
 
 void Worker::remove_document(const DocumentId& id) {
@@ -118,7 +131,7 @@ void Worker::cancel_all(const Error& why) {
 // ---- From waiting to reading -----------------------------------------------------------------
 
 double Worker::order(const Job& job) const {
-  double remaining = static_cast<double>(job.request.prompt.size());
+  double remaining = static_cast<double>(job.expected);
   if (is_reading(job)) {
     remaining = static_cast<double>(job.usage.prompt_tokens - job.usage.cached_tokens) *
                 (1 - (job.prompt ? job.prompt->done() : 0));

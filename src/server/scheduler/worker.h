@@ -35,6 +35,7 @@ class Worker {
   // What comes from the inbox:
   /// Waits if there is nothing to do. False: it is all over.
   bool take_in();
+  void arrive(std::unique_ptr<Job> job);
   void remove_document(const DocumentId& id);
   void end_cancelled();
   void cancel_all(const Error& why);
