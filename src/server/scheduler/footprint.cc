@@ -115,6 +115,8 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;
+  // Keys are multiplied with the moments.
+  if (needs_query_statistics(compression)) bytes += rows * c.kv_heads * c.key_dim * kFloat;
   return bytes;
 }
 
