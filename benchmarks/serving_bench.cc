@@ -44,7 +44,10 @@ class Timer : public Listener {
   void finished(size_t, const GenerationResult&, const Usage& usage) override {
     prompt_seconds_ = usage.prompt_seconds;
   }
-  void failed(size_t, const Error& error) override { fmt::print(stderr, "{}\n", error.what()); }
+  void failed(size_t, const Error& error) override {
+    // Answers without an end are cancelled.
+    if (error.code() != ErrorCode::kInterrupted) fmt::print(stderr, "{}\n", error.what());
+  }
   void closed() override {
     const std::scoped_lock lock(mutex_);
     closed_ = true;

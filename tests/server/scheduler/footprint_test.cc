@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <iostream>
 #include <new>
 #include <optional>
 #include <string>
@@ -170,9 +169,6 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
     }
     RecordProperty(each.name,
                    std::to_string(estimate.total(1)) + " for " + std::to_string(of_prompt));
-    if (std::getenv("RESTKV_SHOW") != nullptr)
-      std::cout << each.name << " " << of_prompt << " of " << estimate.total(1) << " "
-                << static_cast<double>(estimate.total(1)) / static_cast<double>(of_prompt) << "\n";
     EXPECT_LE(most, estimate.sequence) << each.name;
     EXPECT_LE(of_prompt, estimate.total(1)) << each.name;
     EXPECT_GE(static_cast<double>(most), 0.6 * static_cast<double>(estimate.sequence)) << each.name;
