@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -64,13 +65,22 @@ class Session {
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
 
+  /// The same in steps, between which other sessions may be appended to. Throws `Error`
+  /// (kInvalidArgument) as `append` does, before anything is read.
+  class Prompt;
+  [[nodiscard]] Prompt begin(std::span<const int32_t> tokens);
+
   /// Appends one token to each of several sessions of one engine and updates their `logits`.
   /// Options and lengths may differ. Weights are read and unpacked once for all. A session's logits
   /// do not depend on the others. They differ by rounding from those of `append`, which rounds
   /// activations to multiply them with stored weights. Throws `Error` as `append` does, and
   /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch` sessions, or
   /// a repeated one.
-  static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens);
+  ///
+  /// `failures`: empty, or a null pointer for each session. An error of one session alone (kInput)
+  /// goes there; that session cannot be used any more, and the others go on.
+  static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                              std::span<std::exception_ptr> failures = {});
 
   /// Number of single tokens that fit into the model's context after a prompt of `prompt_tokens`;
   /// `kUnlimited` if cuts keep making room. None: the prompt itself does not fit.
@@ -108,6 +118,8 @@ class Session {
   [[nodiscard]] const KvCache& cache() const;
   /// Tokens appended so far.
   [[nodiscard]] size_t tokens() const;
+  /// Bytes that the session holds between calls: its cache, and the state of later compressions.
+  [[nodiscard]] size_t allocated_bytes() const;
   /// Seconds of scoring, selection and gathering so far.
   [[nodiscard]] double compress_seconds() const;
   /// Tiles that sparse prefill skipped, counted from the start of the session or fork, or from the
@@ -117,6 +129,29 @@ class Session {
  private:
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A prompt on its way into a session, which must outlive it and must not be used otherwise until
+/// the prompt is complete; then its logits follow it. Prompts of several sessions of an engine may
+/// be under way at once, each with the memory that a prompt takes, while others are decoded. A
+/// session whose prompt is given up before its end is of no use any more.
+class Session::Prompt {
+ public:
+  ~Prompt();
+  Prompt(Prompt&&) noexcept;
+  Prompt& operator=(Prompt&&) noexcept;
+
+  /// Sends up to 512 tokens through one layer. False: the prompt is complete. Throws `Error` as
+  /// `append` does; the prompt cannot go on after that.
+  bool step();
+  /// Share of the work done, 0 to 1.
+  [[nodiscard]] double done() const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Prompt(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -17,10 +17,27 @@ constexpr auto kAlone = StoredProduct::kRounded;
 constexpr auto kTogether = StoredProduct::kUnpacked;
 static_assert(Engine::kMaxBatch < kPrefillGemmMinRows);
 
+/// Computes what belongs to row `r` alone. An error goes to `failures`, if it has room for it, and
+/// the other rows go on.
+template <class Step>
+void for_row(std::span<std::exception_ptr> failures, size_t r, const Step& step) {
+  if (failures.empty()) {
+    step();
+    return;
+  }
+  if (failures[r] != nullptr) return;
+  try {
+    step();
+  } catch (...) {
+    failures[r] = std::current_exception();
+  }
+}
+
 /// `workspace.observers` has one observer for each row, or none.
 Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
                                 std::span<const int32_t> tokens, std::span<KvCache* const> caches,
-                                StoredProduct product) {
+                                StoredProduct product,
+                                std::span<std::exception_ptr> failures = {}) {
   const ModelConfig& c = model.config();
   Workspace& w = workspace;
   const size_t rows = tokens.size();
@@ -39,7 +56,7 @@ Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
                          .activations = w.activations};
     const auto attend = [&](Heads<const float> q, Heads<const float> k, Heads<const float> v,
                             Heads<float> out) {
-      for (size_t r = 0; r < rows; ++r) {
+      const auto attend_row = [&](size_t r) {
         KvCache& cache = *caches[r];
         TokenObserver* const observer = w.observers.empty() ? nullptr : &w.observers[r];
         if (observer != nullptr) observer->add_query(layer, q.slice_rows(r, 1));
@@ -55,14 +72,17 @@ Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
                          {.scale = c.attention_scale, .softcap = c.attention_softcap},
                          across_heads(out, r), weights);
         if (observer != nullptr) observer->add_weights(layer, heads, weights);
-      }
+      };
+      for (size_t r = 0; r < rows; ++r) for_row(failures, r, [&] { attend_row(r); });
     };
     run_layer(pass, w.positions, rows, x, attend);
   }
   for (KvCache* cache : caches) ++cache->next_position;
   const auto logits = room(w.logits, rows, c.vocabulary);
   unembed(model, x, product, logits, w.activations);
-  require_finite(model, {logits.data, rows * c.vocabulary});
+  for (size_t r = 0; r < rows; ++r) {
+    for_row(failures, r, [&] { require_finite(model, logits.row_span(r)); });
+  }
   return logits;
 }
 
@@ -75,33 +95,37 @@ void check_batch(size_t tokens, size_t caches) {
 }
 
 void decode_sequences(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
-                      std::span<Sequence* const> sequences, StoredProduct product) {
+                      std::span<Sequence* const> sequences, StoredProduct product,
+                      std::span<std::exception_ptr> failures = {}) {
   Workspace& w = workspace;
   w.observers.clear();
   w.caches.clear();
-  for (Sequence* sequence : sequences) {
-    renumber_windows(model, w, *sequence, 1);
+  for (size_t r = 0; r < sequences.size(); ++r) {
+    Sequence* const sequence = sequences[r];
+    for_row(failures, r, [&] { renumber_windows(model, w, *sequence, 1); });
     w.observers.emplace_back(model, sequence->options.compression, sequence->layers, w.rope_of(0),
                              sequence->cache.next_position, w.observed);
     w.caches.push_back(&sequence->cache);
   }
-  const Matrix<const float> logits = decode_rows(model, w, tokens, w.caches, product);
+  const Matrix<const float> logits = decode_rows(model, w, tokens, w.caches, product, failures);
   for (size_t r = 0; r < sequences.size(); ++r) {
-    Sequence& sequence = *sequences[r];
-    const std::span<const float> row = logits.row_span(r);
-    sequence.logits.assign(row.begin(), row.end());
-    ++sequence.tokens;
-    ++sequence.cached_tokens;
-    evict_if_due(model, w, sequence);
+    for_row(failures, r, [&] {
+      Sequence& sequence = *sequences[r];
+      const std::span<const float> row = logits.row_span(r);
+      sequence.logits.assign(row.begin(), row.end());
+      ++sequence.tokens;
+      ++sequence.cached_tokens;
+      evict_if_due(model, w, sequence);
+    });
   }
 }
 
 }  // namespace
 
 void decode(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
-            std::span<Sequence* const> sequences) {
+            std::span<Sequence* const> sequences, std::span<std::exception_ptr> failures) {
   check_batch(tokens.size(), sequences.size());
-  decode_sequences(model, workspace, tokens, sequences, kTogether);
+  decode_sequences(model, workspace, tokens, sequences, kTogether, failures);
 }
 
 void decode(const Model& model, Workspace& workspace, int32_t token, Sequence& sequence) {

@@ -215,13 +215,13 @@ void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) 
 
 SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence,
                            size_t added)
-    : model_(model), workspace_(workspace), sequence_(sequence), added_(added) {
+    : model_(model), workspace_(&workspace), sequence_(sequence), added_(added) {
   renumber_windows(model, workspace, sequence, added);
 }
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {
   const Stopwatch watch;
-  keep_layer(model_, workspace_, sequence_, sequence_.options.compression, layer, added_, kv,
+  keep_layer(model_, *workspace_, sequence_, sequence_.options.compression, layer, added_, kv,
              observer);
   sequence_.compress_seconds += watch.seconds();
 }

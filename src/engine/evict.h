@@ -32,6 +32,9 @@ class SequenceSink : public LayerSink {
  public:
   SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);
 
+  /// From now on another workspace.
+  void work_in(Workspace& workspace) { workspace_ = &workspace; }
+
   [[nodiscard]] std::vector<const CompressionOptions*> observed_for() const override {
     return {&sequence_.options.compression};
   }
@@ -42,7 +45,7 @@ class SequenceSink : public LayerSink {
 
  private:
   const Model& model_;
-  Workspace& workspace_;
+  Workspace* workspace_;
   Sequence& sequence_;
   size_t added_;
 };

@@ -73,8 +73,9 @@ void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOp
 }
 
 void LayerKv::release() {
-  keys_ = {};
-  values_ = {};
+  // `= {}` would keep it.
+  keys_ = AlignedVector<float>();
+  values_ = AlignedVector<float>();
 }
 
 }  // namespace restkv

@@ -13,7 +13,7 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
                              size_t n, RopeTable& rope, size_t position, bool remember)
     : model_(model),
       requests_(std::move(requests)),
-      rope_(rope),
+      rope_(&rope),
       n_(n),
       position_(position),
       remember_(remember) {
@@ -116,7 +116,7 @@ void LayerObserver::LastRows::add(Heads<const float> block, size_t end) {
 }
 
 void LayerObserver::add_query_statistics(Heads<const float> queries, size_t first) {
-  const Heads<const float> rows = unrotated(queries, rope_, position_ + first, unrotated_);
+  const Heads<const float> rows = unrotated(queries, *rope_, position_ + first, unrotated_);
   for (size_t i = 0; i < query_statistics_.size(); ++i) {
     const size_t skipped = query_statistics_[i].skipped;
     const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position_ + first));

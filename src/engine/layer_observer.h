@@ -24,6 +24,9 @@ class LayerObserver {
   LayerObserver(const Model& model, std::vector<const CompressionOptions*> requests, size_t n,
                 RopeTable& rope, size_t position = 0, bool remember = false);
 
+  /// Replaces the table by an equal one in another workspace.
+  void work_with(RopeTable& rope) { rope_ = &rope; }
+
   /// Whether the attention of every position is needed, even without its output.
   [[nodiscard]] bool needs_all_rows() const { return sums_; }
 
@@ -73,7 +76,7 @@ class LayerObserver {
 
   const Model& model_;
   std::vector<const CompressionOptions*> requests_;
-  RopeTable& rope_;
+  RopeTable* rope_;
   size_t n_;
   size_t position_;
   bool remember_;

@@ -89,6 +89,15 @@ Heads<float> LayerState::make_room(size_t heads, size_t dim, size_t kept, size_t
   return all().slice_rows(end_ - added, added);
 }
 
+size_t LayerState::allocated_bytes() const {
+  size_t bytes = queries_.capacity() * sizeof(float) + sums.allocated_bytes() +
+                 method_state.capacity() * sizeof(uint64_t);
+  for (const QueryStatistics& s : statistics) {
+    bytes += s.heads() * s.head_dim() * (s.head_dim() + 1) * sizeof(double);
+  }
+  return bytes;
+}
+
 void LayerState::save(ByteWriter& out) const {
   const size_t rows = end_ - begin_;
   out.number<uint64_t>(rows);

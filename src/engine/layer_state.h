@@ -22,6 +22,7 @@ class AttentionSums {
   void resize(size_t heads, size_t rows);
   /// Keeps the sums of the selected rows, if there are any.
   void keep(const Selection& kept);
+  [[nodiscard]] size_t allocated_bytes() const { return sums_.capacity() * sizeof(float); }
 
   void save(ByteWriter& out) const;
   /// Expects sums of `rows` rows, or none.
@@ -43,6 +44,7 @@ struct LayerState {
   /// Makes room for `added` queries behind the last `kept` ones and returns that room.
   Heads<float> make_room(size_t heads, size_t dim, size_t kept, size_t added);
   void forget_queries() { begin_ = end_ = 0; }
+  [[nodiscard]] size_t allocated_bytes() const;
 
   /// For snapshots. `load` expects a layer of `rows` rows in a file of format `version`. It throws
   /// `Error` (kInput) on content that does not fit these or the model.

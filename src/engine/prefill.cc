@@ -25,7 +25,7 @@ size_t begin_of(const ModelConfig& config, const KvCache* cache, size_t n) {
 Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
                  LayerSink& sink, SparsePrefill& sparse, size_t output_rows)
     : model_(model),
-      workspace_(workspace),
+      workspace_(&workspace),
       sink_(sink),
       sparse_(sparse),
       tokens_(tokens.size()),
@@ -35,16 +35,22 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
       positions_(consecutive(begin_, tokens.size())),
       observer_(model, sink.observed_for(), tokens.size(), workspace.rope_of(0), begin_,
                 sink.cache() != nullptr) {
-  memory_ = std::exchange(workspace_.prefill, {});
+  memory_ = std::exchange(workspace_->prefill, {});
   memory_.hidden.resize(tokens_ * model.config().width);
   embed(model, tokens, {memory_.hidden.data(), tokens_, model.config().width});
 }
 
 Prefill::~Prefill() {
-  // Memory that grows with the prompt is freed: prompts are rare.
-  memory_.hidden = {};
+  if (workspace_ == nullptr) return;
+  // Memory that grows with the prompt is freed: prompts are rare. `= {}` would keep its capacity.
+  memory_.hidden = AlignedVector<float>();
   memory_.kv.release();
-  workspace_.prefill = std::move(memory_);
+  workspace_->prefill = std::move(memory_);
+}
+
+void Prefill::work_in(Workspace* workspace) {
+  workspace_ = workspace;
+  if (workspace != nullptr) observer_.work_with(workspace->rope_of(0));
 }
 
 double Prefill::done() const {
@@ -80,8 +86,8 @@ LayerPass Prefill::pass() {
           .stored = model_.weights().linear == LinearPrecision::kInt8
                         ? StoredProduct::kFastestRounded
                         : StoredProduct::kFastest,
-          .rope = workspace_.rope_of(model_.config().windows[layer_]),
-          .activations = workspace_.activations};
+          .rope = workspace_->rope_of(model_.config().windows[layer_]),
+          .activations = workspace_->activations};
 }
 
 void Prefill::begin_layer() {
@@ -90,7 +96,7 @@ void Prefill::begin_layer() {
   const KvCache* before = sink_.cache();
   const size_t begin = before != nullptr ? next_position(c, *before, layer_) : 0;
   if (positions_.front() != begin) positions_ = consecutive(begin, tokens_);
-  workspace_.rope_of(c.windows[layer_]).grow(begin + tokens_);
+  workspace_->rope_of(c.windows[layer_]).grow(begin + tokens_);
   memory_.kv.begin(c, before, layer_, tokens_, begin);
   observed_ = c.windows[layer_] == 0;
   if (observed_) {
@@ -146,7 +152,7 @@ void Prefill::last_logits(std::vector<float>& logits) {
   const ModelConfig& c = model_.config();
   logits.resize(c.vocabulary);
   unembed(model_, hidden().slice(tokens_ - 1, 1), StoredProduct::kRounded,
-          {logits.data(), 1, c.vocabulary}, workspace_.activations);
+          {logits.data(), 1, c.vocabulary}, workspace_->activations);
   require_finite(model_, logits);
 }
 

@@ -38,14 +38,17 @@ class LayerSink {
 class Prefill {
  public:
   /// Only the last `output_rows` tokens get final hidden states. All arguments must outlive the
-  /// prompt. Throws `Error` (kInvalidArgument): no tokens, more than the context, ids outside the
-  /// vocabulary.
+  /// prompt, but for `tokens` and, with `work_in`, the workspace. Throws `Error`
+  /// (kInvalidArgument): no tokens, more than the context, ids outside the vocabulary.
   Prefill(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
           LayerSink& sink, SparsePrefill& sparse, size_t output_rows = 1);
   ~Prefill();
   Prefill(const Prefill&) = delete;
   Prefill& operator=(const Prefill&) = delete;
 
+  /// Continues in another workspace after a pause, in which the old one may have been lent. Null: the
+  /// prompt does not go on, and its memory is freed with it.
+  void work_in(Workspace* workspace);
   /// Sends one block of tokens through one layer. Returns false after the last step.
   bool step();
   /// Share of the work done, 0 to 1.
@@ -67,7 +70,7 @@ class Prefill {
   [[nodiscard]] LayerPass pass();
 
   const Model& model_;
-  Workspace& workspace_;
+  Workspace* workspace_;
   LayerSink& sink_;
   SparsePrefill& sparse_;
   size_t tokens_;

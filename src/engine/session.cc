@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/checks.h"
 #include "engine/decode.h"
 #include "engine/engine_impl.h"
 #include "engine/evict.h"
@@ -87,37 +88,103 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-std::span<const float> Session::append(std::span<const int32_t> tokens,
-                                       const ProgressCallback& progress) {
-  Sequence& sequence = impl_->sequence;
-  if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
-  const Engine::Impl::Lease workspace(*impl_->engine);
-  if (impl_->decodes(tokens.size())) {
-    decode(impl_->model, *workspace, tokens[0], sequence);
-    return sequence.logits;
+struct Session::Prompt::Impl {
+  Impl(Session::Impl& of, std::span<const int32_t> all)
+      : session(of), tokens(all.begin(), all.end()), chunk(of.chunk(all.size())) {}
+  // Whose workspace it was last, nobody knows.
+  ~Impl() {
+    if (prefill) prefill->work_in(nullptr);
   }
-  const size_t chunk = impl_->chunk(tokens.size());
-  size_t done = 0;
-  do {
-    const size_t count = std::min(chunk, tokens.size() - done);
-    const auto share = [&](double part) {
-      return (static_cast<double>(done) + part * static_cast<double>(count)) /
-             static_cast<double>(tokens.size());
-    };
-    SequenceSink sink(impl_->model, *workspace, sequence, count);
-    Prefill prefill(impl_->model, *workspace, tokens.subspan(done, count), sink, impl_->sparse);
-    prefill.run(progress ? [&](double part) { return progress(share(part)); } : ProgressCallback());
-    prefill.last_logits(sequence.logits);
-    done += count;
-  } while (done < tokens.size());
-  return sequence.logits;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  [[nodiscard]] size_t in_chunk() const { return std::min(chunk, tokens.size() - read); }
+
+  bool step(Workspace& workspace) {
+    if (read == tokens.size()) return false;
+    Sequence& sequence = session.sequence;
+    if (session.decodes(tokens.size())) {
+      decode(session.model, workspace, tokens[0], sequence);
+      read = 1;
+      return false;
+    }
+    if (!prefill) {
+      sink.emplace(session.model, workspace, sequence, in_chunk());
+      prefill.emplace(session.model, workspace, std::span(tokens).subspan(read, in_chunk()), *sink,
+                      session.sparse);
+    }
+    sink->work_in(workspace);
+    prefill->work_in(&workspace);
+    if (prefill->step()) return true;
+    prefill->last_logits(sequence.logits);
+    prefill.reset();
+    sink.reset();
+    read += in_chunk();
+    return read < tokens.size();
+  }
+
+  [[nodiscard]] double done() const {
+    const double part = prefill ? prefill->done() * static_cast<double>(in_chunk()) : 0;
+    return (static_cast<double>(read) + part) / static_cast<double>(tokens.size());
+  }
+
+  Session::Impl& session;
+  std::vector<int32_t> tokens;
+  size_t chunk;
+  size_t read = 0;  ///< Tokens of complete chunks.
+  // Of the chunk in the works:
+  std::optional<SequenceSink> sink;
+  std::optional<Prefill> prefill;
+};
+
+Session::Prompt::Prompt(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Prompt::~Prompt() = default;
+Session::Prompt::Prompt(Prompt&&) noexcept = default;
+Session::Prompt& Session::Prompt::operator=(Prompt&&) noexcept = default;
+
+bool Session::Prompt::step() {
+  const Engine::Impl::Lease workspace(*impl_->session.engine);
+  return impl_->step(*workspace);
 }
 
-void Session::append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens) {
+double Session::Prompt::done() const { return impl_->done(); }
+
+Session::Prompt Session::begin(std::span<const int32_t> tokens) {
+  if (tokens.empty()) check_length(impl_->model.config(), 0, 0);
+  if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
+  return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens));
+}
+
+std::span<const float> Session::append(std::span<const int32_t> tokens,
+                                       const ProgressCallback& progress) {
+  if (impl_->decodes(tokens.size())) {  // allocates nothing
+    if (!impl_->position_after(1)) impl_->refuse_length(1);
+    const Engine::Impl::Lease workspace(*impl_->engine);
+    decode(impl_->model, *workspace, tokens[0], impl_->sequence);
+    return impl_->sequence.logits;
+  }
+  const Prompt prompt = begin(tokens);
+  const Engine::Impl::Lease workspace(*impl_->engine);
+  for (bool more = true; more;) {
+    more = prompt.impl_->step(*workspace);
+    if (progress && !progress(prompt.done())) {
+      throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
+    }
+  }
+  return impl_->sequence.logits;
+}
+
+void Session::append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens,
+                              std::span<std::exception_ptr> failures) {
   if (sessions.empty() || sessions.size() != tokens.size()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{} tokens for {} sessions; name one for each", tokens.size(),
                             sessions.size()));
+  }
+  if (!failures.empty() && failures.size() != sessions.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} places for the failures of {} sessions; give one for each, or none",
+                            failures.size(), sessions.size()));
   }
   std::vector<Sequence*> sequences;
   for (const Session* session : sessions) {
@@ -133,7 +200,7 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
   }
   Engine::Impl& engine = *sessions[0]->impl_->engine;
   const Engine::Impl::Lease workspace(engine);
-  decode(engine.model, *workspace, tokens, sequences);
+  decode(engine.model, *workspace, tokens, sequences, failures);
 }
 
 std::optional<size_t> Session::room_after(size_t prompt_tokens) const {
@@ -203,6 +270,12 @@ Session Session::load(const Engine& engine, const std::string& path, std::string
 const SessionOptions& Session::options() const { return impl_->sequence.options; }
 const KvCache& Session::cache() const { return impl_->sequence.cache; }
 size_t Session::tokens() const { return impl_->sequence.tokens; }
+size_t Session::allocated_bytes() const {
+  const Sequence& sequence = impl_->sequence;
+  size_t bytes = sequence.cache.allocated_bytes() + sequence.logits.capacity() * sizeof(float);
+  for (const LayerState& layer : sequence.layers) bytes += layer.allocated_bytes();
+  return bytes;
+}
 double Session::compress_seconds() const { return impl_->sequence.compress_seconds; }
 const SparseReport& Session::sparse_report() const { return impl_->sparse.report(); }
 

@@ -223,6 +223,115 @@ TEST_F(SequencesTest, AreDecodedAndCutWhileAPromptPauses) {
   EXPECT_EQ(writing.cached_tokens, static_cast<size_t>(writing.options.compression.budget));
 }
 
+TEST_F(SequencesTest, MayBeReadInStepsWhileOthersAreReadAndDecoded) {
+  const Engine engine(*model_);
+  for (const size_t chunk : {size_t{0}, size_t{64}, size_t{199}}) {
+    std::vector<SessionOptions> options = {different_options()[0], different_options()[1]};
+    for (SessionOptions& each : options) each.chunk = chunk;
+    const std::vector<std::vector<int32_t>> prompts = {text(200, 5), text(131, 2)};
+    std::vector<Session> expected;
+    std::vector<Session> stepped;
+    for (size_t i = 0; i < 2; ++i) {
+      (void)expected.emplace_back(engine, options[i]).append(prompts[i]);
+      stepped.emplace_back(engine, options[i]);
+    }
+    Session writing(engine, different_options()[3]);
+    (void)writing.append(text(60, 1));
+    Session writing_alone = writing.fork();
+
+    std::vector<Session::Prompt> under_way;
+    for (size_t i = 0; i < 2; ++i) under_way.push_back(stepped[i].begin(prompts[i]));
+    std::vector<double> done(2, 0);
+    size_t steps = 0;
+    for (std::vector<bool> more(2, true); more[0] || more[1]; ++steps) {
+      for (size_t i = 0; i < 2; ++i) {
+        if (!more[i]) continue;
+        more[i] = under_way[i].step();
+        EXPECT_GT(under_way[i].done(), done[i]);
+        done[i] = under_way[i].done();
+        EXPECT_EQ(stepped[i].tokens() == prompts[i].size(), !more[i]);
+      }
+      Session* const one[] = {&writing};
+      write(one, 1);
+    }
+    EXPECT_GE(steps, model_->config().layers);
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(done[i], 1);
+      EXPECT_FALSE(under_way[i].step()) << "there is nothing left";
+      expect_equal(expected[i], stepped[i]);
+    }
+    Session* const one[] = {&writing_alone};
+    write(one, steps);
+    expect_equal(writing_alone, writing);
+  }
+}
+
+TEST_F(SequencesTest, GoOnAfterAPromptThatWasGivenUp) {
+  const Engine engine(*model_);
+  std::optional<Session> given_up(std::in_place, engine, different_options()[0]);
+  {
+    Session::Prompt prompt = given_up->begin(text(200, 5));
+    EXPECT_TRUE(prompt.step());
+  }
+  given_up.reset();
+  Session session(engine, different_options()[0]);
+  EXPECT_THROW((void)session.begin({}), Error);
+  EXPECT_THROW((void)session.begin(text(5000, 1)), Error);
+  EXPECT_EQ(session.tokens(), 0U);
+  Session::Prompt prompt = session.begin(text(200, 5));
+  while (prompt.step()) {
+  }
+  Session expected(Engine(*model_), different_options()[0]);
+  (void)expected.append(text(200, 5));
+  expect_equal(expected, session);
+  // A single token is decoded, as by `append`.
+  Session::Prompt one = session.begin(text(1, 3));
+  EXPECT_FALSE(one.step());
+  EXPECT_EQ(one.done(), 1);
+  (void)expected.append(text(1, 3));
+  expect_equal(expected, session);
+}
+
+TEST_F(SequencesTest, FailAlone) {
+  testing::TinyModel broken;
+  broken.layers = 2;
+  // Whoever reads token 7 computes no numbers.
+  broken.edit_tensor = [](testing::TinyTensor& tensor) {
+    if (tensor.name == "token_embd.weight") {
+      std::fill_n(tensor.values.begin() + static_cast<ptrdiff_t>(7 * tensor.cols), tensor.cols,
+                  std::numeric_limits<float>::quiet_NaN());
+    }
+    return true;
+  };
+  broken.write(folder_.file("broken.gguf"));
+  const Model model(folder_.file("broken.gguf"));
+  const Engine engine(model);
+  std::vector<Session> sessions;
+  std::vector<Session*> all;
+  for (const SessionOptions& options : different_options()) {
+    (void)sessions.emplace_back(engine, options).append(std::vector<int32_t>(60, 9));
+  }
+  for (Session& session : sessions) all.push_back(&session);
+  std::vector<Session> alone;
+  for (const Session& session : sessions) alone.push_back(session.fork());
+  std::vector<int32_t> tokens(all.size(), 30);
+  tokens[2] = 7;
+  EXPECT_THROW(
+      Session::append_together(std::span(all).subspan(2, 1), std::span(tokens).subspan(2, 1)),
+      Error);
+  sessions[2] = alone[2].fork();
+  std::vector<std::exception_ptr> failures(all.size());
+  Session::append_together(all, tokens, failures);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(failures[i] != nullptr, i == 2);
+    if (i == 2) continue;
+    Session* const one[] = {&alone[i]};
+    Session::append_together(one, {&tokens[i], 1});
+    expect_equal(alone[i], sessions[i]);
+  }
+  EXPECT_THROW(Session::append_together(all, tokens, std::span(failures).first(2)), Error);
+}
+
 TEST_F(SequencesTest, OfOneEngineMayBeUsedFromSeveralThreads) {
   const Engine engine(*model_, std::make_shared<ThreadPool>(2));
   std::vector<Session> sessions = read(engine);
@@ -268,11 +377,15 @@ TEST_F(SequencesTest, ThatAreIdleCostTheirCachesOnly) {
   const size_t before = allocated();
   std::vector<Session> idle;
   size_t caches = 0;
+  size_t own = 0;
   for (size_t i = 0; i < 10; ++i) {
     Session& session = idle.emplace_back(engine, options);
     (void)session.append(text(300, i));
     caches += session.cache().allocated_bytes();
+    own += session.allocated_bytes();
   }
+  EXPECT_LE(own, allocated() - before);
+  EXPECT_GE(own + 10 * 16384, allocated() - before);
   // Besides its cache, each knows its last queries, its logits and positions.
   const ModelConfig& c = model_->config();
   const size_t last_queries =
@@ -281,8 +394,8 @@ TEST_F(SequencesTest, ThatAreIdleCostTheirCachesOnly) {
   EXPECT_LE(allocated() - before, caches + others);
   // As a measure: an engine of its own works in more than that.
   const size_t with_one = allocated();
-  Session own(*model_, options);
-  (void)own.append(text(300, 1));
+  Session other(*model_, options);
+  (void)other.append(text(300, 1));
   EXPECT_GT(allocated() - with_one, (caches + others) / 10 + 65536);
 }
 #endif

@@ -1,0 +1,144 @@
+#include "server/scheduler/footprint.h"
+
+#include "kv/kv_layout.h"
+#include "model/weights.h"
+#include "restkv/compress.h"
+#include "restkv/engine.h"
+#include "restkv/kv_cache.h"
+#include "restkv/precision.h"
+
+namespace restkv::server {
+namespace {
+
+constexpr size_t kFloat = sizeof(float);
+/// Tokens that go through a layer together.
+constexpr size_t kBlock = 512;
+/// Rows for which the observation window keeps its scores' memory.
+constexpr size_t kKeptScores = 16384;
+
+bool evicts(const SessionOptions& options) { return options.compression.method != "full"; }
+
+/// Rows that a head of average budget holds when a prompt has been read.
+size_t rows_after_prompt(const SessionOptions& options, const PlannedTokens& tokens) {
+  const size_t all = tokens.held + tokens.prompt;
+  if (!evicts(options) || tokens.prompt == 0) return all;
+  return std::min(all, static_cast<size_t>(options.compression.budget));
+}
+
+/// The most that it ever holds.
+size_t most_rows(const SessionOptions& options, const PlannedTokens& tokens) {
+  const size_t all = tokens.before + tokens.prompt + tokens.written;
+  if (!evicts(options) || keeps_layers(options.compression)) return all;
+  const size_t read = rows_after_prompt(options, tokens);
+  size_t end = read + tokens.written;
+  if (options.interval > 0) {
+    const auto budget = static_cast<size_t>(
+        options.decode_budget != 0 ? options.decode_budget : options.compression.budget);
+    end = std::min(end, std::max(read, budget + options.interval) + 1);
+  }
+  return std::max(tokens.held, end);
+}
+
+size_t cache_heads(const ModelConfig& c, const SessionOptions& options) {
+  return options.compression.per_query_head && evicts(options) ? c.query_heads : c.kv_heads;
+}
+
+/// Of one head of a cache, with the room that heads get in advance.
+size_t head_bytes(const ModelConfig& c, const SessionOptions& options, size_t rows) {
+  const KvLayout layout{options.kv_type, c.key_dim, c.value_dim};
+  const size_t room = rows + std::max<size_t>(64, rows / 32);
+  return layout.most_bytes(room) + room * sizeof(int32_t);
+}
+
+/// What later compressions need to know of a layer.
+size_t state_bytes(const ModelConfig& c, const CompressionOptions& options, size_t rows) {
+  size_t bytes = 2 * observed_queries(options) * c.query_heads * c.key_dim * kFloat;
+  if (needs_attention_sums(options)) bytes += (rows + rows / 2) * c.query_heads * kFloat;
+  if (needs_query_statistics(options)) {
+    bytes += c.query_heads * c.key_dim * (c.key_dim + 1) * sizeof(double);
+  }
+  return bytes;
+}
+
+/// One layer's matrices in the precision of prompts.
+size_t converted_bytes(const Model& model) {
+  size_t largest = 0;
+  for (const LayerWeights& layer : model.weights().layers) {
+    size_t weights = 0;
+    for_each_linear(layer, [&](const Linear& linear) { weights += linear.rows() * linear.cols(); });
+    largest = std::max(largest, weights);
+  }
+  switch (model.linear_precision()) {
+    case LinearPrecision::kBf16:
+      return largest * 2;
+    case LinearPrecision::kInt8:
+      return largest + largest / 32 * kFloat;
+    default:
+      return largest * kFloat;
+  }
+}
+
+size_t sequence_bytes(const ModelConfig& c, const SessionOptions& options,
+                      const PlannedTokens& tokens) {
+  const size_t rows = most_rows(options, tokens);
+  const size_t all = tokens.before + tokens.prompt + tokens.written;
+  size_t bytes = c.vocabulary * kFloat;
+  for (const size_t window : c.windows) {
+    if (window > 0) {
+      bytes += c.kv_heads * head_bytes(c, options, std::min(all, window + kGroupRows));
+    } else {
+      bytes += cache_heads(c, options) * head_bytes(c, options, rows) +
+               state_bytes(c, options.compression, rows);
+    }
+  }
+  return bytes;
+}
+
+size_t prompt_bytes(const Model& model, const SessionOptions& options,
+                    const PlannedTokens& tokens) {
+  if (tokens.prompt == 0) return 0;
+  const ModelConfig& c = model.config();
+  const CompressionOptions& compression = options.compression;
+  const size_t all = tokens.held + tokens.prompt;
+  const size_t added = options.chunk > 0 ? std::min(options.chunk, tokens.prompt) : tokens.prompt;
+  // Before the last chunk.
+  const size_t prefix =
+      evicts(options) && !keeps_layers(compression)
+          ? std::min(all - added, std::max(tokens.held, static_cast<size_t>(compression.budget)))
+          : tokens.before + tokens.prompt - added;
+  const size_t rows = prefix + added;
+
+  size_t bytes = added * (c.width * kFloat + sizeof(size_t));
+  bytes += (prefix > 0 ? cache_heads(c, options) : c.kv_heads) * rows *
+           ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
+  if (added >= model.weights().dense_from_rows) bytes += converted_bytes(model);
+  // The attention that is observed, and scores.
+  bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
+  if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;
+  // Keys are multiplied with the moments.
+  if (needs_query_statistics(compression)) bytes += rows * c.kv_heads * c.key_dim * kFloat;
+  return bytes;
+}
+
+}  // namespace
+
+Footprint footprint(const Model& model, const SessionOptions& options,
+                    const PlannedTokens& tokens) {
+  return {.sequence = sequence_bytes(model.config(), options, tokens),
+          .prompt = prompt_bytes(model, options, tokens)};
+}
+
+size_t engine_footprint(const Model& model) {
+  const ModelConfig& c = model.config();
+  const size_t activations =
+      2 * c.width + (c.query_heads + c.kv_heads) * (c.key_dim + c.value_dim) + 2 * c.ffn_width;
+  // Angles of all positions; scores of prompts that are not long; the layer that was converted
+  // last.
+  return (kBlock * activations + Engine::kMaxBatch * (c.vocabulary + c.width) +
+          c.context_length * (c.rope.dim + c.window_rope.dim) +
+          4 * std::min(c.context_length, kKeptScores) * c.query_heads) *
+             kFloat +
+         converted_bytes(model);
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,179 @@
+#include "server/scheduler/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/memory.h"
+#include "server/scheduler/admission.h"
+#include "server/scheduler/inbox.h"
+#include "server/scheduler/session_key.h"
+#include "server/scheduler/worker.h"
+
+namespace restkv::server {
+namespace {
+
+/// 70% of what is available beside the weights.
+size_t default_memory_limit(const Model& model) {
+  const size_t available = available_memory();
+  const size_t weights = model.config().file_bytes;
+  return (available - std::min(available, weights)) / 10 * 7;
+}
+
+}  // namespace
+
+struct Scheduler::Impl {
+  Impl(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& given,
+       std::shared_ptr<ThreadPool> threads)
+      : options(given),
+        probes(model),
+        memory_limit(given.memory_limit > 0 ? given.memory_limit : default_memory_limit(model)) {
+    check_options(model, options);
+    worker.emplace(model, tokenizer, options, memory_limit, std::move(threads), inbox);
+    thread = std::thread([this] { worker->run(); });
+  }
+
+  /// How the caches of a request are to be made, and how much its document has read.
+  std::pair<SessionOptions, size_t> find_session(const Request& request) {
+    if (!request.document) return {request.session.value_or(options.session), 0};
+    const std::scoped_lock lock(inbox.mutex);
+    const auto found = inbox.documents.find(*request.document);
+    if (found == inbox.documents.end()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("there is no document {}", *request.document));
+    }
+    const DocumentInfo& info = found->second;
+    if (request.session && session_key(*request.session) != session_key(info.session)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("document {} has been read with other options ({}); leave them out, "
+                              "or add the document again with these",
+                              info.id, session_key(info.session)));
+    }
+    return {info.session, info.tokens};
+  }
+
+  /// To the engine thread; `document`: what it is to become, or empty.
+  RequestId accept(Request request, const DocumentId& document) {
+    try {
+      const auto [session, before] = find_session(request);
+      check_request(probes, options, request, session, before, !document.empty(), memory_limit);
+      std::string key = session_key(session);
+      const std::scoped_lock lock(inbox.mutex);
+      if (inbox.stop_at) {
+        throw Error(ErrorCode::kInterrupted, "the server is shutting down");
+      }
+      if (inbox.waiting >= options.max_queue) {
+        const double seconds = std::clamp(inbox.seconds_per_begin, 1.0, 600.0);
+        throw Busy(fmt::format("{} requests are waiting already; try again in {:.0f} s",
+                               inbox.waiting, seconds),
+                   seconds);
+      }
+      auto job = std::make_unique<Job>(++last_id, std::move(request));
+      job->document = document;
+      job->options = session;
+      job->key = std::move(key);
+      if (!document.empty()) {
+        inbox.documents[document] = {
+            .id = document, .tokens = job->request.prompt.size(), .session = session};
+      }
+      ++inbox.waiting;
+      ++inbox.accepted;
+      inbox.submitted.push_back(std::move(job));
+      inbox.changed.notify_one();
+      return last_id;
+    } catch (...) {
+      const std::scoped_lock lock(inbox.mutex);
+      ++inbox.refused;
+      throw;
+    }
+  }
+
+  const SchedulerOptions options;
+  const Engine probes;  ///< For sessions that only answer questions; computes nothing.
+  const size_t memory_limit;
+  Inbox inbox;
+  RequestId last_id = 0;       // needs the inbox's mutex
+  uint64_t last_document = 0;  // the same
+  std::optional<Worker> worker;
+  std::thread thread;
+  std::mutex ending;  ///< Held by the one who joins the thread.
+};
+
+Scheduler::Scheduler(const Model& model, const Tokenizer& tokenizer,
+                     const SchedulerOptions& options, std::shared_ptr<ThreadPool> threads)
+    : impl_(std::make_unique<Impl>(model, tokenizer, options, std::move(threads))) {}
+
+Scheduler::~Scheduler() { shutdown(std::chrono::milliseconds(0)); }
+
+RequestId Scheduler::submit(Request request) { return impl_->accept(std::move(request), {}); }
+
+void Scheduler::cancel(RequestId id) {
+  const std::scoped_lock lock(impl_->inbox.mutex);
+  impl_->inbox.cancelled.push_back(id);
+  impl_->inbox.changed.notify_one();
+}
+
+DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
+                                   const std::optional<SessionOptions>& session,
+                                   std::shared_ptr<Listener> listener) {
+  DocumentId id;
+  {
+    const std::scoped_lock lock(impl_->inbox.mutex);
+    id = fmt::format("doc-{}", ++impl_->last_document);
+  }
+  Request request;
+  request.prompt = std::move(tokens);
+  request.session = session;
+  request.reuse = false;
+  request.n = 0;
+  request.listener = std::move(listener);
+  (void)impl_->accept(std::move(request), id);
+  return id;
+}
+
+std::vector<DocumentInfo> Scheduler::documents() const {
+  const std::scoped_lock lock(impl_->inbox.mutex);
+  std::vector<DocumentInfo> all;
+  for (const auto& [id, info] : impl_->inbox.documents) all.push_back(info);
+  return all;
+}
+
+std::optional<DocumentInfo> Scheduler::document(const DocumentId& id) const {
+  const std::scoped_lock lock(impl_->inbox.mutex);
+  const auto found = impl_->inbox.documents.find(id);
+  if (found == impl_->inbox.documents.end()) return std::nullopt;
+  return found->second;
+}
+
+bool Scheduler::remove_document(const DocumentId& id) {
+  const std::scoped_lock lock(impl_->inbox.mutex);
+  if (impl_->inbox.documents.erase(id) == 0) return false;
+  impl_->inbox.removed.push_back(id);
+  impl_->inbox.changed.notify_one();
+  return true;
+}
+
+void Scheduler::shutdown(std::chrono::milliseconds grace) {
+  {
+    const std::scoped_lock lock(impl_->inbox.mutex);
+    const Clock::time_point stop_at = Clock::now() + grace;
+    // The destructor may shorten the grace of somebody else's call.
+    impl_->inbox.stop_at = std::min(impl_->inbox.stop_at.value_or(stop_at), stop_at);
+    impl_->inbox.changed.notify_one();
+  }
+  const std::scoped_lock lock(impl_->ending);
+  if (impl_->thread.joinable()) impl_->thread.join();
+}
+
+SchedulerStatus Scheduler::status() const {
+  const std::scoped_lock lock(impl_->inbox.mutex);
+  SchedulerStatus status = impl_->inbox.status;
+  status.waiting = impl_->inbox.waiting;
+  status.accepted = impl_->inbox.accepted;
+  status.refused = impl_->inbox.refused;
+  return status;
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "restkv/model.h"
+#include "restkv/session.h"
+#include "restkv/threads.h"
+#include "restkv/tokenizer.h"
+#include "server/scheduler/request.h"
+#include "server/scheduler/status.h"
+
+namespace restkv::server {
+
+struct SchedulerOptions {
+  SessionOptions session;  ///< Of requests that name none.
+  size_t max_queue = 64;   ///< Requests that may wait.
+  /// Answers that are written at the same time; the others wait.
+  size_t max_answers = 64;
+  size_t max_n = 8;  ///< Answers of one request.
+  /// Prompts under way at the same time, each with memory of its own to work in.
+  size_t max_prompts = 2;
+  /// Share of the time that prompts get while answers are written, 0 to 1, both excluded.
+  double prompt_share = 0.75;
+  /// Bytes for caches and for prompts on their way, besides the model's weights; 0: 70% of what is
+  /// available beside them when the scheduler begins.
+  size_t memory_limit = 0;
+  /// Sequences that stay after their answers, as long as there is memory; 0: none.
+  size_t max_kept = 256;
+};
+
+/// Answers many requests with one model: on a thread of its own, which reads prompts step by step
+/// and decodes a token for all running answers between the steps.
+///
+/// Answers are always decoded as `Session::append_together` does, even alone: what a request gets
+/// does not depend on who else is served. It may depend on whether an earlier cache was there to
+/// begin with (`Request::reuse`).
+///
+/// All functions may be called from any thread, listeners included, but for `shutdown`, which
+/// listeners must not call.
+class Scheduler {
+ public:
+  /// `model` and `tokenizer` must outlive the scheduler. `threads`: who computes; none: the pool of
+  /// `set_num_threads`. Throws `Error` (kInvalidArgument) naming an option that cannot be used.
+  Scheduler(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options,
+            std::shared_ptr<ThreadPool> threads = nullptr);
+  /// `shutdown` without grace.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  /// Accepts a request, whose listener then hears of it. Refuses with `Busy` if the queue is full,
+  /// and with `Error`: kInvalidArgument (what cannot be used, does not fit into the model's
+  /// context, or never into memory, with both figures), kInterrupted (shutting down).
+  RequestId submit(Request request);
+  /// Ends what is left of a request before the next step: its unfinished answers fail with
+  /// kInterrupted. Of a request that is over: nothing.
+  void cancel(RequestId id);
+
+  /// Reads a text that many requests will begin with. It is in the list at once, ready later, and
+  /// stays until it is removed: documents are not dropped to make room. `listener` hears of it as
+  /// of a request without answers; `failed` then names answer 0. Refuses as `submit` does.
+  DocumentId add_document(std::vector<int32_t> tokens,
+                          const std::optional<SessionOptions>& session = {},
+                          std::shared_ptr<Listener> listener = nullptr);
+  [[nodiscard]] std::vector<DocumentInfo> documents() const;
+  [[nodiscard]] std::optional<DocumentInfo> document(const DocumentId& id) const;
+  /// False: there is none of this name. Requests that have begun with it go on; those that wait
+  /// for it fail.
+  bool remove_document(const DocumentId& id);
+
+  /// Accepts nothing more, lets what was accepted finish for up to `grace`, cancels the rest, and
+  /// ends the thread. A second call waits for the first.
+  void shutdown(std::chrono::milliseconds grace);
+
+  /// As of the last step.
+  [[nodiscard]] SchedulerStatus status() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace restkv::server

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstddef>
+
+#include "restkv/session.h"
+#include "server/scheduler/status.h"
+
+/// What a cache holds, counted.
+namespace restkv::server {
+
+/// Tokens per head, on average, of layers that see the whole context.
+size_t average_kept(const ModelConfig& config, const KvCache& cache);
+/// Tokens in the fullest head of these layers.
+size_t most_kept(const ModelConfig& config, const KvCache& cache);
+/// `request` and `answer` are left to the caller.
+SlotInfo slot_of(const ModelConfig& config, const Session& session, SlotInfo::State state);
+
+}  // namespace restkv::server

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/scheduler/request.h"
+
+/// What a `Scheduler` is doing and has done: for /metrics, /slots and /v1/documents.
+namespace restkv::server {
+
+struct DocumentInfo {
+  enum class State { kWaiting, kReading, kReady, kFailed };
+
+  DocumentId id;
+  State state = State::kWaiting;
+  double done = 0;  ///< Share that has been read.
+  size_t tokens = 0;
+  size_t kept = 0;           ///< Tokens per KV head, on average; once it is ready.
+  size_t kv_bytes = 0;       ///< Of the kept rows.
+  size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
+  std::string error = {};    ///< Why it failed.
+  SessionOptions session;
+};
+
+/// A sequence in memory.
+struct SlotInfo {
+  enum class State { kReading, kWriting, kKept, kDocument };
+
+  State state = State::kReading;
+  RequestId request = 0;  ///< Whose it is, or was; of documents, which read them.
+  size_t answer = 0;
+  size_t tokens = 0;  ///< Read so far, answers included.
+  size_t prompt_tokens = 0;
+  std::vector<size_t> kept = {};  ///< Tokens in the cache per layer, on average over its heads.
+  size_t kv_bytes = 0;            ///< Of the kept rows.
+  size_t full_kv_bytes = 0;       ///< Of all tokens, in half precision.
+  std::string method;
+  int budget = 0;
+};
+
+struct SchedulerStatus {
+  size_t waiting = 0;       ///< Requests in the queue.
+  size_t reading = 0;       ///< Prompts under way.
+  size_t writing = 0;       ///< Answers that are decoded together.
+  size_t memory_limit = 0;  ///< Bytes.
+  size_t memory_used = 0;   ///< Promised to requests, or taken by sequences that stay.
+  std::vector<SlotInfo> slots;
+
+  // Since the scheduler began:
+  uint64_t accepted = 0, refused = 0, completed = 0, failed = 0, cancelled = 0;  ///< Requests.
+  uint64_t tokens_read = 0;    ///< Prompt tokens that went through the model.
+  uint64_t tokens_cached = 0;  ///< Prompt tokens that did not have to.
+  uint64_t tokens_generated = 0;
+  uint64_t prefix_hits = 0;     ///< Requests that began with an earlier one's cache.
+  uint64_t evictions = 0;       ///< Kept sequences that had to go.
+  uint64_t decode_steps = 0;    ///< Each one token for up to `Engine::kMaxBatch` answers.
+  uint64_t decode_rows = 0;     ///< Tokens of these.
+  double prompt_seconds = 0;    ///< Spent on prompts.
+  double decode_seconds = 0;    ///< Spent on answers.
+  double compress_seconds = 0;  ///< Of both, on cutting caches.
+};
+
+}  // namespace restkv::server

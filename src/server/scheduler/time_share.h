@@ -1,0 +1,31 @@
+#pragma once
+
+#include <algorithm>
+
+namespace restkv::server {
+
+/// Whose turn it is while there are both prompts to be read and answers to be written: by the time
+/// that both have had.
+class TimeShare {
+ public:
+  /// What prompts are to get, above 0 and below 1.
+  explicit TimeShare(double prompts) : prompts_(prompts) {}
+
+  [[nodiscard]] bool prompt_is_next() const { return owed_ <= 0; }
+  void prompt_took(double seconds) { add(seconds * (1 - prompts_), seconds); }
+  void answers_took(double seconds) { add(-seconds * prompts_, seconds); }
+  /// Only one kind is there: nobody saves anything up for later.
+  void forget() { owed_ = longest_ = 0; }
+
+ private:
+  void add(double owed, double seconds) {
+    longest_ = std::max(longest_, seconds);
+    owed_ = std::clamp(owed_ + owed, -longest_, longest_);
+  }
+
+  double prompts_;
+  double owed_ = 0;     ///< Seconds x share that answers are behind.
+  double longest_ = 0;  ///< Step; no debt is larger.
+};
+
+}  // namespace restkv::server
