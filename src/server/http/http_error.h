@@ -3,6 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "server/http/message.h"
+
 namespace restkv::server {
 
 /// An answer that is an error. A handler may throw it; it has to be fit for the client to read.
@@ -14,6 +16,7 @@ class HttpError : public std::runtime_error {
     std::string param = {};  ///< The field of the request; empty: null.
     std::string code = {};   ///< Empty: null.
     int retry_after = 0;     ///< Seconds for the header `Retry-After`; 0: none.
+    Fields headers = {};     ///< More fields of the answer's header.
   };
 
   HttpError(int status, const std::string& message) : HttpError(status, message, Details{}) {}
@@ -21,6 +24,8 @@ class HttpError : public std::runtime_error {
 
   [[nodiscard]] int status() const { return status_; }
   [[nodiscard]] const Details& details() const { return details_; }
+  /// Of the answer, with Content-Type.
+  [[nodiscard]] Headers headers() const;
   /// {"error":{"message":...,"type":...,"param":...,"code":...}}
   [[nodiscard]] std::string json() const;
 
