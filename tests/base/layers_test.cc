@@ -28,6 +28,7 @@ const std::map<std::string, int> kLayers{
     {"generate", 6},
     {"sandbox", 6},
     {"eval", 7},
+    {"server", 7},
     {"report", 8},
     {"bench", 9},
     {"cli", 10},
