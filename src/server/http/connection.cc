@@ -331,6 +331,7 @@ void Connection::read_some() {
   if (would_block(error)) return;
   if (error == boost::asio::error::eof) {
     end_of_input_ = true;
+    last_moved_ = Clock::now();
     if (exchange_) exchange_->leave();
   } else if (error) {
     close();
@@ -354,8 +355,9 @@ Connection::Clock::time_point Connection::deadline() const {
       return std::min(last_moved_, body_began_ + due) + options.body_timeout;
     }
     case Phase::kAnswering:
-      return sent_ == output_.size() ? Clock::time_point::max()
-                                     : last_moved_ + options.write_timeout;
+      // Who has closed a half may still read, but an answer is not awaited for ever.
+      return sent_ == output_.size() && !end_of_input_ ? Clock::time_point::max()
+                                                       : last_moved_ + options.write_timeout;
     case Phase::kLingering:
       return last_moved_ + kLinger;
     case Phase::kClosed:

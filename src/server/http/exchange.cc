@@ -171,7 +171,7 @@ void Exchange::abandon() {
   {
     const std::lock_guard lock(mutex_);
     if (state_ == State::kComplete) return;
-    unanswered = state_ == State::kWaiting;
+    unanswered = state_ == State::kWaiting && !gone_;
     if (!unanswered) cut_ = true;
   }
   if (!unanswered) return wake_();

@@ -17,10 +17,11 @@ class Exchange;
 /// copied, used from any thread (one at a time for `write`, so that pieces have an order), and kept
 /// for as long as the answer takes, also beyond the server.
 ///
-/// When the last copy goes without an answer, the client gets a 500; when it goes within a stream,
-/// the connection is cut, so that the client sees that something is missing. Nothing here blocks.
-/// An answer to a client that is gone is dropped. `std::logic_error`: a second answer, or `write`
-/// and `end` without `begin_stream`; `Error` (kInvalidArgument): a header field with a line break.
+/// When the last copy goes without an answer, the client gets a 500 (nothing if it is gone, which
+/// is how an answer that nobody wants is given up); when it goes within a stream, the connection is
+/// cut, so that the client sees that something is missing. Nothing here blocks. An answer to a
+/// client that is gone is dropped. `std::logic_error`: a second answer, or `write` and `end`
+/// without `begin_stream`; `Error` (kInvalidArgument): a header field with a line break.
 class Responder {
  public:
   explicit Responder(std::shared_ptr<Exchange> exchange);

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 
 namespace restkv::server::testing {
@@ -151,6 +150,16 @@ ServerOptions test_options() {
   return options;
 }
 
+namespace {
+
+/// Keeps the handle until the client is gone.
+void responder_of_nobody(Responder responder) {
+  auto kept = std::make_shared<std::optional<Responder>>(responder);
+  responder.on_gone([kept] { kept->reset(); });
+}
+
+}  // namespace
+
 Router test_router() {
   Router router;
   router.add("GET", "/hello", [](const Request&, Responder responder) {
@@ -159,15 +168,8 @@ Router test_router() {
   router.add("POST", "/echo", [](Request request, Responder responder) {
     responder.send(200, {}, std::move(request.body));
   });
-  struct Kept {
-    std::mutex mutex;
-    std::vector<Responder> responders;
-  };
   router.add("GET", "/silent",
-             [kept = std::make_shared<Kept>()](const Request&, const Responder& responder) {
-               const std::lock_guard lock(kept->mutex);
-               kept->responders.push_back(responder);
-             });
+             [](const Request&, const Responder& responder) { responder_of_nobody(responder); });
   return router;
 }
 

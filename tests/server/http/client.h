@@ -59,7 +59,8 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 
 /// Options for tests: any port.
 ServerOptions test_options();
-/// "GET /hello" says "hello", "POST /echo" the body, "GET /silent" nothing ever.
+/// "GET /hello" says "hello", "POST /echo" the body, "GET /silent" nothing for
+/// as long as the client waits.
 Router test_router();
 
 size_t open_descriptors();

@@ -151,6 +151,23 @@ TEST(Limits, ReadersThatStopReadingAreCutAfterAWhile) {
   EXPECT_TRUE(soon([&] { return server.connections() == 0; }, 5));
 }
 
+TEST(Limits, WhoClosesAHalfIsNotAnsweredForEver) {
+  ServerOptions options = test_options();
+  options.write_timeout = milliseconds(150);
+  std::mutex mutex;
+  std::vector<Responder> kept;
+  Router router;
+  router.add("GET", "/", [&](const Request&, Responder responder) {
+    const std::lock_guard lock(mutex);
+    kept.push_back(std::move(responder));
+  });
+  HttpServer server(options, std::move(router));
+  Client client(server.port());
+  client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  client.half_close();
+  EXPECT_TRUE(client.closed(5));
+}
+
 TEST(Limits, ClientsThatVanishAreNoticedWhileNothingIsWritten) {
   std::atomic<int> waiting = 0;
   std::atomic<int> gone = 0;
@@ -240,23 +257,35 @@ TEST(Limits, DescriptorsStayFlat) {
   EXPECT_EQ(open_descriptors(), before);
 }
 
+/// As long as it lives, the process can open nothing more.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = 1;  // `poll` does not take more than that
+    setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
 TEST(Limits, WithoutDescriptorsTheServerWaits) {
   HttpServer server(test_options(), test_router());
   Client open(server.port());
   ASSERT_TRUE(soon([&] { return server.connections() == 1; }));
   Client waiting(server.port(), 0, Client::Connect::kLater);
-  rlimit before{};
-  getrlimit(RLIMIT_NOFILE, &before);
-  rlimit none = before;
-  none.rlim_cur = 0;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  waiting.connect(server.port());
-  waiting.send(kHello);
-  open.send(kHello);
-  EXPECT_EQ(open.receive().status, 200);
-  ::usleep(50'000);
-  EXPECT_EQ(server.connections(), 1U);
-  setrlimit(RLIMIT_NOFILE, &before);
+  {
+    const NoDescriptors none;
+    waiting.connect(server.port());
+    waiting.send(kHello);
+    open.send(kHello);
+    EXPECT_EQ(open.receive().status, 200);
+    ::usleep(50'000);
+    EXPECT_EQ(server.connections(), 1U);
+  }
   EXPECT_EQ(waiting.receive().status, 200);
 }
 

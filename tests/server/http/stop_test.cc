@@ -151,7 +151,6 @@ TEST(Listen, SaysWhatIsInTheWay) {
 
 TEST(Listen, TakesIpv6AndNames) {
   ServerOptions options = test_options();
-  options.host = "localhost";
   {
     HttpServer server(options, test_router());
     EXPECT_EQ(get(server.port(), "/hello").body, "hello");
@@ -160,12 +159,14 @@ TEST(Listen, TakesIpv6AndNames) {
   }
   { HttpServer again(options, test_router()); }
   options.port = 0;
-  options.host = "::1";
-  try {
-    HttpServer server(options, test_router());
-    EXPECT_EQ(server.url(), fmt::format("http://[::1]:{}", server.port()));
-  } catch (const Error& error) {
-    GTEST_SKIP() << error.what();
+  for (const char* host : {"::1", "localhost"}) {
+    options.host = host;
+    try {
+      HttpServer server(options, test_router());
+      EXPECT_THAT(server.url(), HasSubstr(fmt::format(":{}", server.port())));
+    } catch (const Error& error) {  // not every machine has them
+      EXPECT_THAT(error.what(), HasSubstr(host));
+    }
   }
 }
 
