@@ -1,6 +1,9 @@
 #include "server/http/connection.h"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
@@ -46,6 +49,10 @@ Connection::Connection(const std::shared_ptr<Network>& network, Socket socket)
   error_code ignored;
   socket_.non_blocking(true, ignored);
   socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  // A client that lost its power says nothing any more; the system asks after it from time to time.
+  socket_.set_option(boost::asio::socket_base::keep_alive(true), ignored);
+  const int seconds = 60;
+  setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
 }
 
 void Connection::start() {

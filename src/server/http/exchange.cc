@@ -83,7 +83,7 @@ void Exchange::begin(int status) {
   status_ = status;
 }
 
-void Exchange::send(int status, Headers headers, std::string body) {
+void Exchange::send(int status, const Headers& headers, std::string_view body) {
   require_fields(headers);
   std::function<void()> dropped;  // it may hold the last of something: destroyed without the lock
   {
@@ -98,7 +98,7 @@ void Exchange::send(int status, Headers headers, std::string body) {
   wake_();
 }
 
-void Exchange::begin_stream(int status, Headers headers) {
+void Exchange::begin_stream(int status, const Headers& headers) {
   require_fields(headers);
   {
     const std::lock_guard lock(mutex_);

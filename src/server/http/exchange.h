@@ -26,8 +26,8 @@ class Exchange {
 
   // For handlers: as `Responder` says.
 
-  void send(int status, Headers headers, std::string body);
-  void begin_stream(int status, Headers headers);
+  void send(int status, const Headers& headers, std::string_view body);
+  void begin_stream(int status, const Headers& headers);
   bool write(std::string_view piece);
   void end();
   [[nodiscard]] bool gone() const;

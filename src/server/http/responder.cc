@@ -13,20 +13,20 @@ Responder::Responder(std::shared_ptr<Exchange> exchange) {
       raw, [owner = std::move(exchange)](Exchange* answer) { answer->abandon(); });
 }
 
-void Responder::send(int status, Headers headers, std::string body) {
-  exchange_->send(status, std::move(headers), std::move(body));
+void Responder::send(int status, const Headers& headers, std::string_view body) {
+  exchange_->send(status, headers, body);
 }
 
-void Responder::send_json(int status, std::string json) {
-  send(status, {{"Content-Type", "application/json"}}, std::move(json));
+void Responder::send_json(int status, std::string_view json) {
+  send(status, {{"Content-Type", "application/json"}}, json);
 }
 
 void Responder::send_error(const HttpError& error) {
   send(error.status(), error.headers(), error.json());
 }
 
-void Responder::begin_stream(int status, Headers headers) {
-  exchange_->begin_stream(status, std::move(headers));
+void Responder::begin_stream(int status, const Headers& headers) {
+  exchange_->begin_stream(status, headers);
 }
 
 bool Responder::write(std::string_view piece) { return exchange_->write(piece); }

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <string>
 #include <string_view>
 
 #include "server/http/http_error.h"
@@ -27,15 +26,15 @@ class Responder {
   explicit Responder(std::shared_ptr<Exchange> exchange);
 
   /// The whole answer; Content-Length is added.
-  void send(int status, Headers headers, std::string body);
+  void send(int status, const Headers& headers, std::string_view body);
   /// `send` with Content-Type application/json.
-  void send_json(int status, std::string json);
+  void send_json(int status, std::string_view json);
   /// The error as OpenAI's clients expect it; `Retry-After` if it has one.
   void send_error(const HttpError& error);
 
   /// An answer in pieces, each sent at once. Adds "Cache-Control: no-cache" and
   /// "X-Accel-Buffering: no" unless `headers` has them.
-  void begin_stream(int status, Headers headers);
+  void begin_stream(int status, const Headers& headers);
   /// False if the client is gone, or is cut because it does not read: what is not sent yet would be
   /// more than `ServerOptions::stream_buffer` bytes.
   bool write(std::string_view piece);
