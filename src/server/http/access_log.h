@@ -17,7 +17,7 @@ struct AccessEntry {
   bool cut = false;    ///< The answer is not complete.
 };
 
-/// Called on a network thread, must not block for long.
+/// Called on a network thread; must not block for long, nor throw.
 using AccessLog = std::function<void(const AccessEntry& entry)>;
 
 /// '127.0.0.1:51234 "POST /v1/completions" 200 512 0.125s'

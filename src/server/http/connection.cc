@@ -151,6 +151,7 @@ bool Connection::read_step() {
 void Connection::begin_request() {
   phase_ = Phase::kHeader;
   began_ = Clock::now();
+  answer_bytes_ = 0;
   reader_.emplace(ReadLimits{network_.options.header_limit, network_.options.body_limit});
 }
 
@@ -224,7 +225,6 @@ void Connection::refuse(const HttpError& error) {
 void Connection::begin_answer(bool keep_alive) {
   phase_ = Phase::kAnswering;
   network_.receiving -= std::exchange(body_bytes_, 0);
-  answer_bytes_ = 0;
   const bool known = reader_ && reader_->has_head();
   Exchange::Form form{.http_1_0 = known && reader_->head().http_1_0,
                       .without_body = method_ == "HEAD",

@@ -43,8 +43,8 @@ class Responder {
   /// Whether the client closed the connection (also half of it) or was cut. Never goes back.
   [[nodiscard]] bool gone() const;
   /// Calls `callback` once when the client is gone before the answer is complete; at once if it is
-  /// already. It runs on the network thread (or on this one), must not block, and may run while
-  /// another thread is inside `send` or `end`. The last callback counts.
+  /// already. It runs on the network thread (or on this one), must neither block nor throw, and may
+  /// run while another thread is inside `send` or `end`. The last callback counts.
   void on_gone(std::function<void()> callback);
   /// Bytes of the stream that wait to be sent.
   [[nodiscard]] size_t waiting_bytes() const;
