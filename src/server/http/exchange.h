@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "server/http/message.h"
+
+namespace restkv::server {
+
+/// One answer between the threads that write it and the connection that sends it: frames it as
+/// HTTP, holds what is not sent yet. Knows no sockets.
+class Exchange {
+ public:
+  struct Form {
+    bool http_1_0 = false;      ///< No chunks: the end of a stream is that of the connection.
+    bool without_body = false;  ///< The request was HEAD.
+    bool keep_alive = true;
+    Fields fields = {};        ///< For every answer's header.
+    size_t stream_buffer = 0;  ///< Bytes.
+  };
+  /// `wake` is called, from any thread, when there is something to do for the connection.
+  Exchange(Form form, std::function<void()> wake);
+
+  // For handlers: as `Responder` says.
+
+  void send(int status, const Headers& headers, std::string_view body);
+  void begin_stream(int status, const Headers& headers);
+  bool write(std::string_view piece);
+  void end();
+  [[nodiscard]] bool gone() const;
+  void on_gone(std::function<void()> callback);
+  [[nodiscard]] size_t waiting_bytes() const;
+  /// Nobody will answer any more.
+  void abandon();
+
+  // For the connection.
+
+  enum class Next {
+    kBytes,  ///< Send what `take` gave.
+    kWait,   ///< `wake` will tell.
+    kDone,   ///< All was taken.
+  };
+  /// Replaces `bytes` by what is to be sent next.
+  Next take(std::string& bytes);
+  /// Whether the answer will never be complete: the connection is to be closed.
+  [[nodiscard]] bool cut() const;
+  /// The client is gone, or has closed its half. Calls `on_gone` unless the answer is complete.
+  void leave();
+  /// The connection is closed: everything from now on is dropped. `leave` as well.
+  void close();
+  /// The connection ends with this answer, if its header is not made yet.
+  void end_connection();
+  [[nodiscard]] bool keep_alive() const;
+  [[nodiscard]] int status() const;  ///< 0: no answer yet.
+
+ private:
+  enum class State { kWaiting, kStreaming, kComplete };
+
+  [[nodiscard]] std::string head(int status, const Headers& headers, size_t body_bytes,
+                                 bool stream);
+  void begin(int status);
+
+  const Form form_;
+  const std::function<void()> wake_;
+  mutable std::mutex mutex_;
+  State state_ = State::kWaiting;
+  int status_ = 0;
+  bool keep_alive_;
+  bool in_chunks_ = false;
+  bool last_chunk_due_ = false;
+  bool gone_ = false;
+  bool closed_ = false;
+  bool cut_ = false;
+  std::string ready_;   // framed: a header, a whole answer
+  std::string pieces_;  // of a stream, not framed
+  std::function<void()> on_gone_;
+};
+
+}  // namespace restkv::server
