@@ -24,6 +24,9 @@ class TokenConstraint {
   virtual ~TokenConstraint() = default;
   /// Sets the logits [V] of tokens that may not follow to minus infinity; some token is left.
   virtual void apply(std::span<float> logits) = 0;
+  /// Whether this token may follow, which is quicker to say than for all. False may also mean that
+  /// only `apply` knows.
+  virtual bool allows(int32_t /*token*/) { return false; }
   /// This token follows.
   virtual void accept(int32_t token) = 0;
 };
@@ -37,6 +40,8 @@ struct GenerationOptions {
   SamplingOptions sampling;
   /// Added to the logits of tokens. Minus infinity forbids one.
   std::vector<std::pair<int32_t, float>> logit_bias;
+  /// Control tokens whose texts are part of what is written; others are left out of it.
+  std::vector<int32_t> written_tokens;
   TokenConstraint* constraint = nullptr;  ///< Must outlive the generation; null: none.
   /// Records the log-probability of every token, and so many of the likeliest ones beside it.
   std::optional<size_t> logprobs;
