@@ -29,6 +29,7 @@ const std::map<std::string, int> kLayers{
     {"sandbox", 6},
     {"eval", 7},
     {"report", 8},
+    {"server", 8},
     {"bench", 9},
     {"cli", 10},
     {"restkv/aligned.h", 0},
