@@ -153,7 +153,7 @@ class Reader {
         ++at_;
         sequence.push_back({});
       } else if (c == '*' || c == '+' || c == '?' || c == '{') {
-        repeat(sequence);
+        repeat(sequence, nested);
       } else {
         return sequence;
       }
@@ -227,7 +227,7 @@ class Reader {
     return {.is_rule = true, .rule = rule};
   }
 
-  size_t read_count() {
+  size_t read_count(bool nested) {
     size_t value = 0;
     if (!is_digit(peek())) refuse("expected a number");
     for (; is_digit(peek()); ++at_) {
@@ -236,11 +236,11 @@ class Reader {
         refuse(fmt::format("more than {} repetitions", kMostRepetitions));
       }
     }
-    skip_space(true);
+    skip_space(nested);
     return value;
   }
 
-  void repeat(Sequence& sequence) {
+  void repeat(Sequence& sequence, bool nested) {
     if (sequence.empty() || sequence.back().is_empty) refuse("nothing stands here to be repeated");
     Item& item = sequence.back();
     size_t least = 0;
@@ -254,12 +254,12 @@ class Reader {
         copies = 2;
         break;
       default:
-        skip_space(true);
-        least = copies = read_count();
+        skip_space(nested);
+        least = copies = read_count(nested);
         if (peek() == ',') {
           ++at_;
-          skip_space(true);
-          copies = peek() == '}' ? least + 1 : read_count();
+          skip_space(nested);
+          copies = peek() == '}' ? least + 1 : read_count(nested);
           if (copies < least) refuse("expected a number that is not below the first");
         }
         if (peek() != '}') refuse("expected , or } after the number of repetitions");

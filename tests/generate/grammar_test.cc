@@ -45,7 +45,7 @@ const std::vector<std::string> kGood{
     "root ::= \"\\x41\\u00e9\\U0001F600\\\"\" item{0,5}\nitem ::=\n  \"a\" |\n  \"b\"",
     "root ::= a | \"\"\na ::= \"(\" root \")\"",
     "root ::= \"\u00e9\" [\u4e00-\u9fff]{3,}",
-    "root ::= x \"a\"\r\nx ::= \"b\"?\r\n"};
+    "root ::= (\"a\"{2,\n3})\n","root ::= x \"a\"\r\nx ::= \"b\"?\r\n"};
 
 TEST(Gbnf, TakesWhatLibllamaTakes) {
   for (const std::string& grammar : kGood) {
@@ -67,10 +67,11 @@ TEST(Gbnf, RefusesByPlace) {
       {"root ::= \"\\q\"", "grammar:1:11: unknown escape"},
       {"root ::= \"\\x4\"", "grammar:1:11: expected 2 hexadecimal digits"},
       {"root ::= []", "grammar:1:10: a range of no characters"},
-      {"root ::= *", "grammar:1:11: nothing stands here"},
+      {"root ::= *", "grammar:1:10: nothing stands here"},
       {"root ::= \"a\"{", "grammar:1:14: expected a number"},
       {"root ::= \"a\"{3,2}", "grammar:1:17: expected a number that is not below"},
-      {"root ::= \"a\"{2001}", "grammar:1:18: more than 2000 repetitions"},
+      {"root ::= \"a\"{3,\n}", "grammar:1:15: expected a number"},
+      {"root ::= \"a\"{2001}", "grammar:1:17: more than 2000 repetitions"},
       {"root ::= root \"a\"", "grammar:1:1: left recursion"},
       {"root ::= \"x\" y\ny ::= z\nz ::= y", "grammar:3:1: left recursion"},
       // libllama does not see that `e` may be empty and grows without end.

@@ -18,11 +18,11 @@ namespace restkv::server {
 
 /// What an assistant has said.
 struct ChatAnswer {
-  std::string content;
-  std::string reasoning;
-  std::vector<ToolCall> tool_calls;
+  std::string content = {};
+  std::string reasoning = {};
+  std::vector<ToolCall> tool_calls = {};
   FinishReason finish_reason = FinishReason::kStop;
-  std::vector<NamedLogprob> logprobs;
+  std::vector<NamedLogprob> logprobs = {};
 };
 
 /// Some more of it.

@@ -20,11 +20,11 @@ struct ToolCall {
 /// One message of a chat. Text parts are joined by line feeds.
 struct Message {
   std::string role;  ///< "system", "developer", "user", "assistant" or "tool".
-  std::string content;
-  std::string reasoning;               ///< An assistant's, before its answer.
-  std::vector<ToolCall> tool_calls;    ///< An assistant's.
-  std::string name;                    ///< Who speaks, or a tool's name.
-  std::string tool_call_id;            ///< Which call a tool answers.
+  std::string content = {};
+  std::string reasoning = {};             ///< An assistant's, before its answer.
+  std::vector<ToolCall> tool_calls = {};  ///< An assistant's.
+  std::string name = {};                  ///< Who speaks, or a tool's name.
+  std::string tool_call_id = {};          ///< Which call a tool answers.
   bool operator==(const Message&) const = default;
 };
 

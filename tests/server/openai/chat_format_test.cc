@@ -206,8 +206,13 @@ TEST(ChatFormat, ARequiredCallIsForcedByTheGrammar) {
     grammar->accept(token);
   }
   EXPECT_TRUE(grammar->allows(real_tokenizer().end_tokens().front()));
+  // Something may be said before the call, but not in its place.
   const auto other = make_grammar(real_tokenizer(), *prompt.grammar);
-  EXPECT_FALSE(other->allows(real_tokenizer().encode("Hello", false, false).front()));
+  for (const int32_t token : real_tokenizer().encode("Hello, I", false, false)) {
+    other->accept(token);
+    EXPECT_FALSE(other->allows(real_tokenizer().end_tokens().front()));
+  }
+  EXPECT_TRUE(other->allows(real_tokenizer().encode("<tool", false, false).front()));
 }
 
 TEST(ChatFormat, WhatIsNoProperCallIsContent) {
