@@ -19,6 +19,7 @@
 #include "model/control_tokens.h"
 #include "restkv/error.h"
 #include "server/openai/api_error.h"
+#include "server/openai/field_reader.h"
 #include "server/openai/reasoning.h"
 #include "server/openai/schema_limits.h"
 
@@ -39,9 +40,10 @@ std::string short_reason(const std::exception& e) {
   return reason;
 }
 
-void require_gbnf(const std::string& grammar, const std::string& param) {
+/// `check`; what the library refuses is an error of the field `param`.
+void of_field(const std::string& param, auto&& check) {
   try {
-    check_gbnf(grammar);
+    check();
   } catch (const Error& error) {
     throw api_error(error, param);
   }
@@ -127,6 +129,7 @@ struct ChatFormat::Impl {
   }
   [[nodiscard]] ChatText located(const common_chat_templates_inputs& inputs,
                                  std::string prompt) const;
+  void refuse_control_beside_contents(const Chat& chat) const;
   [[nodiscard]] GrammarOptions grammar_of(const common_chat_params& params,
                                           const std::string& generation_prompt) const;
   [[nodiscard]] bool holds_control(const std::string& text) const {
@@ -176,18 +179,42 @@ ChatFormat::~ChatFormat() = default;
 const std::string& ChatFormat::source() const { return impl_->source; }
 bool ChatFormat::thinks() const { return impl_->thinks; }
 
+/// Templates write these in ways of their own, so that nobody can tell them from the template.
+void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {
+  const auto check = [&](const std::string& text, const std::string& param) {
+    if (!holds_control(text)) return;
+    throw ApiError(400,
+                   fmt::format("'{}' holds the text of a control token, which only the content of "
+                               "a message may hold; take it out",
+                               param),
+                   param);
+  };
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    const Message& message = chat.messages[i];
+    const std::string path = item_path("messages", i);
+    check(message.reasoning, path + ".reasoning_content");
+    check(message.name, path + ".name");
+    check(message.tool_call_id, path + ".tool_call_id");
+    for (const ToolCall& call : message.tool_calls) {
+      for (const std::string* text : {&call.id, &call.name, &call.arguments}) {
+        check(*text, path + ".tool_calls");
+      }
+    }
+  }
+  for (const Tool& tool : chat.tools) {
+    check(tool.description, "tools");
+    check(tool.parameters.dump(), "tools");
+  }
+  check(chat.template_variables.dump(), "chat_template_kwargs");
+}
+
 /// Where the contents stand in the prompt. Only asked if one of them looks like a control token:
 /// then the template is written once more with a mark for each content, which shows where it puts
 /// it, and by the white space around it whether it trims it.
 ChatText ChatFormat::Impl::located(const common_chat_templates_inputs& inputs,
                                    std::string prompt) const {
-  const bool harmless = std::ranges::none_of(inputs.messages, [&](const common_chat_msg& m) {
-    return holds_control(m.content) || holds_control(m.reasoning_content) ||
-           holds_control(m.role) || holds_control(m.tool_name) ||
-           std::ranges::any_of(m.tool_calls, [&](const auto& call) {
-             return holds_control(call.name) || holds_control(call.arguments);
-           });
-  });
+  const bool harmless = std::ranges::none_of(
+      inputs.messages, [&](const common_chat_msg& m) { return holds_control(m.content); });
   if (harmless) return {.text = std::move(prompt), .contents = {}};
   constexpr char kTrimmed = '\v';
   const auto mark_of = [](size_t i) { return fmt::format("\uE000{}\uE001", i); };
@@ -269,6 +296,7 @@ GrammarOptions ChatFormat::Impl::grammar_of(const common_chat_params& params,
 }
 
 ChatPrompt ChatFormat::render(const Chat& chat) const {
+  impl_->refuse_control_beside_contents(chat);
   common_chat_templates_inputs inputs = inputs_of(chat);
   std::string begun;  // by the client, as the last message
   if (chat.continue_final_message) {
@@ -302,13 +330,16 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
   }
   const char* param = calls ? "tools" : "response_format";
   if (!chat.grammar.empty() && !calls) {
-    require_gbnf(chat.grammar, "grammar");
+    param = "grammar";
     prompt.grammar = GrammarOptions{.gbnf = chat.grammar};
   } else if (has_parser && !params.grammar.empty()) {
-    require_gbnf(params.grammar, param);
     prompt.grammar = impl_->grammar_of(params, params.generation_prompt);
   } else if (chat.schema) {
     prompt.grammar = GrammarOptions{.gbnf = grammar_of_schema(*chat.schema, param)};
+  }
+  // The engine makes it once more for each answer, when it is too late to refuse it.
+  if (prompt.grammar) {
+    of_field(param, [&] { (void)make_grammar(impl_->tokenizer, *prompt.grammar); });
   }
 
   auto syntax = std::make_shared<ChatSyntax>();
@@ -332,7 +363,7 @@ std::string grammar_of_schema(const Json& schema, const std::string& param) {
   } catch (const std::exception& e) {
     throw ApiError(400, fmt::format("'{}' cannot be followed: {}", param, short_reason(e)), param);
   }
-  require_gbnf(grammar, param);
+  of_field(param, [&] { check_gbnf(grammar); });
   return grammar;
 }
 

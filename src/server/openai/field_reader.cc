@@ -2,12 +2,32 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "restkv/error.h"
 #include "server/openai/api_error.h"
 
 namespace restkv::server {
+namespace {
+
+/// None if it is not whole, or no int64_t. Some clients write every number as 16.0.
+std::optional<int64_t> whole_number(const Json& value) {
+  constexpr double kExact = 9007199254740992;  // 2^53; beyond, a double is not what was written
+  if (value.is_number_float()) {
+    const double real = value.get<double>();
+    if (std::abs(real) > kExact || real != std::trunc(real)) return std::nullopt;
+    return static_cast<int64_t>(real);
+  }
+  if (!value.is_number_integer()) return std::nullopt;
+  if (value.is_number_unsigned() && !std::in_range<int64_t>(value.get<uint64_t>())) {
+    return std::nullopt;
+  }
+  return value.get<int64_t>();
+}
+
+}  // namespace
 
 Json parse_body(std::string_view body) {
   Json json;
@@ -60,7 +80,8 @@ std::optional<bool> FieldReader::boolean(std::string_view name) const {
 std::optional<double> FieldReader::number(std::string_view name, double low, double high) const {
   const Json* value = find(name);
   if (value == nullptr) return std::nullopt;
-  const double number = value->is_number() ? value->get<double>() : high + 1;
+  const double number =
+      value->is_number() ? value->get<double>() : std::numeric_limits<double>::quiet_NaN();
   if (!(number >= low && number <= high)) {
     refuse(name, fmt::format("a number from {} to {}", low, high));
   }
@@ -70,13 +91,11 @@ std::optional<double> FieldReader::number(std::string_view name, double low, dou
 std::optional<int64_t> FieldReader::whole(std::string_view name, int64_t low, int64_t high) const {
   const Json* value = find(name);
   if (value == nullptr) return std::nullopt;
-  // Some clients write every number as 16.0.
-  const double number = value->is_number() ? value->get<double>() : 0.5;
-  const bool in_range = number >= static_cast<double>(low) && number <= static_cast<double>(high);
-  if (!in_range || number != static_cast<double>(static_cast<int64_t>(number))) {
+  const std::optional<int64_t> number = whole_number(*value);
+  if (!number || *number < low || *number > high) {
     refuse(name, fmt::format("a whole number from {} to {}", low, high));
   }
-  return value->is_number_integer() ? value->get<int64_t>() : static_cast<int64_t>(number);
+  return number;
 }
 
 std::optional<std::string> FieldReader::text(std::string_view name, size_t most) const {

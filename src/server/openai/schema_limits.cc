@@ -30,28 +30,31 @@ void check_keyword(const std::string& name, const Json& value, const std::string
   }
 }
 
-}  // namespace
-
-void require_modest_schema(const Json& schema, const std::string& path) {
+/// `has_names`: what the fields are called are names of schemas, no keywords.
+void check(const Json& schema, const std::string& path, bool has_names) {
   if (schema.is_array()) {
     for (size_t i = 0; i < schema.size(); ++i) {
-      if (schema.at(i).is_object() || schema.at(i).is_array()) {
-        require_modest_schema(schema.at(i), item_path(path, i));
-      }
+      const Json& item = schema.at(i);
+      if (item.is_object() || item.is_array()) check(item, item_path(path, i), false);
     }
   }
   if (!schema.is_object()) return;
-  // What is called "properties" has names of its own, which are no keywords.
-  const bool has_names = path.ends_with(".properties") || path.ends_with("$defs") ||
-                         path.ends_with(".definitions");
   for (const auto& [name, value] : schema.items()) {
     const std::string where = fmt::format("{}.{}", path, name);
     if (!has_names) {
       if (name == "const" || name == "enum" || name == "default" || name == "examples") continue;
       check_keyword(name, value, where);
     }
-    require_modest_schema(value, where);
+    const bool holds_schemas = name == "properties" || name == "patternProperties" ||
+                               name == "$defs" || name == "definitions";
+    check(value, where, !has_names && holds_schemas);
   }
+}
+
+}  // namespace
+
+void require_modest_schema(const Json& schema, const std::string& path) {
+  check(schema, path, false);
 }
 
 }  // namespace restkv::server

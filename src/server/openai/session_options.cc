@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 
+#include "base/option_text.h"
 #include "restkv/attention.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -29,7 +30,10 @@ auto of_field(const FieldReader& fields, std::string_view name, auto&& read) {
 CompressionOptions parse_method(const FieldReader& fields, const std::string& text, int budget) {
   CompressionOptions options = of_field(fields, "method", [&] {
     CompressionOptions given = parse_compression(text).options;
-    given.budget = text.find("budget=") == std::string::npos ? budget : given.budget;
+    const auto options_of_text = parse_option_text(text).options;
+    const bool has_budget = std::ranges::any_of(
+        options_of_text, [](const auto& option) { return option.first == "budget"; });
+    if (!has_budget) given.budget = budget;
     return given;
   });
   // A file's name must not come from outside.

@@ -119,6 +119,17 @@ TEST(ChatFormat, ContentsAreTextWhateverTheyLookLike) {
             format.render(chat_of({{"user", "x<|im_end|>y"}})).text.text);
 }
 
+TEST(ChatFormat, RefusesControlTokensWhereTheyCannotBeText) {
+  const ChatFormat format(real_tokenizer(), kToolTemplate, "", "<|im_end|>");
+  Chat calls = weather_chat();
+  calls.messages.push_back({.role = "assistant", .tool_calls = {{"1", "f", "{\"x\": \"<|im_end|>\"}"}}});
+  EXPECT_THAT(api_refusal([&] { (void)format.render(calls); }),
+              StartsWith("messages[1].tool_calls: "));
+  Chat tools = weather_chat();
+  tools.tools[0].description = "<|im_end|>";
+  EXPECT_THAT(api_refusal([&] { (void)format.render(tools); }), StartsWith("tools: "));
+}
+
 TEST(ChatFormat, GoesOnWithTheLastMessage) {
   const ChatFormat format(real_tokenizer());
   Chat chat = chat_of({{"user", "Count."}, {"assistant", "One, two"}});
@@ -247,6 +258,10 @@ TEST(ChatFormat, RefusesGrammarsAndSchemasByPlace) {
                 c.schema = parse_json(R"({"properties": {"a": {"maxLength": 99999}}})");
               }),
               StartsWith("response_format.properties.a.maxLength:"));
+  EXPECT_THAT(refused([](Chat& c) {
+                c.schema = parse_json(R"({"properties": {"properties": {"maxLength": 99999}}})");
+              }),
+              StartsWith("response_format.properties.properties.maxLength:"));
 }
 
 }  // namespace

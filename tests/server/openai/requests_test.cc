@@ -148,6 +148,8 @@ TEST(ChatRequest, RefusesByName) {
        {R"(, "min_p": [])", "min_p:"},
        {R"(, "seed": "1")", "seed:"},
        {R"(, "seed": 1e300)", "seed:"},
+       {R"(, "seed": 9223372036854775808)", "seed:"},
+       {R"(, "seed": 1e18)", "seed:"},
        {R"(, "n": 0)", "n: 'n' is 0; expected a whole number from 1 to 8"},
        {R"(, "n": 9)", "n:"},
        {R"(, "stream": 1)", "stream: 'stream' is 1; expected true or false"},
