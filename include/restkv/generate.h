@@ -24,6 +24,9 @@ class TokenConstraint {
   virtual ~TokenConstraint() = default;
   /// Sets the logits [V] of forbidden tokens to minus infinity; at least one token must remain.
   virtual void apply(std::span<float> logits) = 0;
+  /// Whether this token may follow; faster than `apply`. False may also mean that only `apply`
+  /// knows.
+  virtual bool allows(int32_t /*token*/) { return false; }
   /// Called with the sampled token.
   virtual void accept(int32_t token) = 0;
 };
@@ -37,6 +40,8 @@ struct GenerationOptions {
   SamplingOptions sampling;
   /// Added to the logits of tokens. Minus infinity forbids one.
   std::vector<std::pair<int32_t, float>> logit_bias;
+  /// Control tokens whose texts are part of what is written; others are left out of it.
+  std::vector<int32_t> written_tokens;
   TokenConstraint* constraint = nullptr;  ///< Must outlive the generation; null: none.
   /// Records the log-probability of every token and of this many most likely ones.
   std::optional<size_t> logprobs;

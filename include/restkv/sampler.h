@@ -34,6 +34,9 @@ class Sampler {
 
   /// Picks a token from logits [V] and records it for the penalties.
   int32_t sample(std::span<const float> logits);
+  /// The two steps of `sample`: a token that turns out to be forbidden is not to be remembered.
+  int32_t pick(std::span<const float> logits);
+  void remember(int32_t token);
 
  private:
   struct Impl;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+struct llama_model;
+
 namespace restkv {
 
 struct ChatMessage {
@@ -75,6 +77,9 @@ class Tokenizer {
   /// ranges, so that control tokens in messages are parsed.
   [[nodiscard]] ChatText format_chat(std::span<const ChatMessage> messages,
                                      bool parse_special = false) const;
+
+  /// For functions of libllama: the vocabulary and the templates, without weights.
+  [[nodiscard]] const llama_model* native() const;
 
  private:
   struct Impl;

@@ -15,6 +15,8 @@ namespace restkv {
 namespace {
 
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+constexpr const char* kNoneLeft =
+    "no token may follow: biases, min_tokens and the constraint forbid all; relax one of them";
 
 void require(bool ok, const std::string& message) {
   if (!ok) throw Error(ErrorCode::kInvalidArgument, message);
@@ -51,10 +53,10 @@ struct Generation::Impl {
     validate(options, tokenizer.vocabulary());
   }
 
-  /// Logits after biases, forbidden tokens and the constraint.
+  /// Logits after biases and forbidden tokens, before the constraint.
   std::span<const float> allowed(std::span<const float> logits) {
     const bool may_end = result.tokens.size() >= options.min_tokens;
-    if (may_end && options.logit_bias.empty() && options.constraint == nullptr) return logits;
+    if (may_end && options.logit_bias.empty()) return logits;
     changed.assign(logits.begin(), logits.end());
     for (const auto& [token, bias] : options.logit_bias)
       changed[static_cast<size_t>(token)] += bias;
@@ -65,17 +67,31 @@ struct Generation::Impl {
         changed[static_cast<size_t>(token)] = kForbidden;
       }
     }
-    if (options.constraint != nullptr) options.constraint->apply(changed);
     return changed;
+  }
+
+  /// A token that the constraint lets through. To ask it about all takes long, and most of the time
+  /// the one that would be said anyway is among them. If it is not, drawing once more among all
+  /// that are gives each the probability it has there.
+  int32_t constrained(std::span<const float> candidates) {
+    const int32_t first = sampler->pick(candidates);
+    if (candidates[static_cast<size_t>(first)] != kForbidden && options.constraint->allows(first)) {
+      return first;
+    }
+    if (candidates.data() != changed.data()) changed.assign(candidates.begin(), candidates.end());
+    options.constraint->apply(changed);
+    const int32_t token = sampler->pick(changed);
+    require(changed[static_cast<size_t>(token)] != kForbidden, kNoneLeft);
+    return token;
   }
 
   int32_t sample(std::span<const float> logits) {
     if (sampler == nullptr) sampler = &own.emplace(options.sampling, logits.size());
     const std::span<const float> candidates = allowed(logits);
-    const int32_t token = sampler->sample(candidates);
-    require(candidates[static_cast<size_t>(token)] != kForbidden,
-            "no token may follow: biases, min_tokens and the constraint forbid all; relax one of "
-            "them");
+    const int32_t token =
+        options.constraint == nullptr ? sampler->pick(candidates) : constrained(candidates);
+    require(candidates[static_cast<size_t>(token)] != kForbidden, kNoneLeft);
+    sampler->remember(token);
     return token;
   }
 
@@ -125,7 +141,9 @@ std::optional<int32_t> Generation::next(std::span<const float> logits) {
   if (g.tokenizer.is_end(token)) return g.finish(FinishReason::kStop, false);
   result.tokens.push_back(token);
   if (g.options.logprobs) result.logprobs.push_back(logprob_of(token, logits, *g.options.logprobs));
-  if (!g.hand_out(g.text.push(g.tokenizer.piece(token)))) {
+  const auto& written = g.options.written_tokens;
+  const bool is_written = std::ranges::find(written, token) != written.end();
+  if (!g.hand_out(g.text.push(g.tokenizer.piece(token, is_written)))) {
     return g.finish(FinishReason::kCancelled, true);
   }
   if (g.text.stopped() ||

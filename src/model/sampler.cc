@@ -74,6 +74,16 @@ Sampler::Sampler(const SamplingOptions& o, size_t vocabulary) : impl_(std::make_
 Sampler::~Sampler() = default;
 
 int32_t Sampler::sample(std::span<const float> logits) {
+  const int32_t token = pick(logits);
+  remember(token);
+  return token;
+}
+
+void Sampler::remember(int32_t token) {
+  if (!impl_->takes_the_first) llama_sampler_accept(impl_->chain.get(), token);
+}
+
+int32_t Sampler::pick(std::span<const float> logits) {
   if (impl_->takes_the_first) {
     return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
   }
@@ -84,9 +94,7 @@ int32_t Sampler::sample(std::span<const float> logits) {
   }
   llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
   llama_sampler_apply(impl_->chain.get(), &array);
-  const llama_token token = array.data[array.selected].id;
-  llama_sampler_accept(impl_->chain.get(), token);
-  return token;
+  return array.data[array.selected].id;
 }
 
 }  // namespace restkv

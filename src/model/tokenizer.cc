@@ -344,6 +344,8 @@ ChatText Tokenizer::format_chat(std::span<const ChatMessage> messages, bool pars
   return format_with_template(chat_template(), messages, impl_->path);
 }
 
+const llama_model* Tokenizer::native() const { return impl_->model.get(); }
+
 std::string Utf8Stream::push(std::string_view bytes) {
   pending_ += bytes;
   const size_t complete = complete_utf8(pending_);

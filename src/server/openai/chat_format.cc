@@ -1,0 +1,451 @@
+#include "server/openai/chat_format.h"
+
+#include <chat.h>
+#include <fmt/format.h>
+#include <json-schema-to-grammar.h>
+#include <llama.h>
+#include <log.h>
+
+#include <algorithm>
+#include <cctype>
+#include <exception>
+#include <iterator>
+#include <limits>
+#include <mutex>
+#include <utility>
+
+#include "base/text.h"
+#include "generate/gbnf.h"
+#include "model/control_tokens.h"
+#include "restkv/error.h"
+#include "server/openai/api_error.h"
+#include "server/openai/field_reader.h"
+#include "server/openai/reasoning.h"
+#include "server/openai/schema_limits.h"
+
+namespace restkv::server {
+namespace {
+
+constexpr size_t kMostReasonBytes = 500;
+
+/// libllama-common would write to the server's standard error what it makes of a client's request.
+void silence_log() {
+  static std::once_flag once;
+  std::call_once(once, [] { common_log_set_verbosity_thold(-1); });
+}
+
+std::string short_reason(const std::exception& e) {
+  std::string reason = replace_invalid_utf8(std::string_view(e.what()).substr(0, kMostReasonBytes));
+  while (!reason.empty() && reason.back() == '\n') reason.pop_back();
+  return reason;
+}
+
+/// `check`; what the library refuses is an error of the field `param`.
+void of_field(const std::string& param, auto&& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    throw api_error(error, param);
+  }
+}
+
+common_chat_tool_choice choice_of(const Chat& chat) {
+  switch (chat.tool_choice) {
+    case ToolChoice::kRequired:
+      return COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+    case ToolChoice::kNone:
+      return COMMON_CHAT_TOOL_CHOICE_NONE;
+    case ToolChoice::kAuto:
+      break;
+  }
+  return COMMON_CHAT_TOOL_CHOICE_AUTO;
+}
+
+common_chat_msg message_of(const Message& message) {
+  common_chat_msg out;
+  out.role = message.role;
+  out.content = message.content;
+  out.reasoning_content = message.reasoning;
+  out.tool_name = message.name;
+  out.tool_call_id = message.tool_call_id;
+  for (const ToolCall& call : message.tool_calls) {
+    out.tool_calls.push_back({call.name, call.arguments, call.id});
+  }
+  return out;
+}
+
+common_chat_templates_inputs inputs_of(const Chat& chat) {
+  common_chat_templates_inputs inputs;
+  for (const Message& message : chat.messages) inputs.messages.push_back(message_of(message));
+  for (const Tool& tool : chat.tools) {
+    inputs.tools.push_back({tool.name, tool.description, tool.parameters.dump()});
+  }
+  inputs.tool_choice = choice_of(chat);
+  inputs.parallel_tool_calls = chat.parallel_tool_calls.value_or(false);
+  inputs.add_generation_prompt = chat.add_generation_prompt;
+  inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+  for (const auto& [name, value] : chat.template_variables.items()) {
+    inputs.chat_template_kwargs[name] = value.dump();
+  }
+  inputs.enable_thinking = chat.template_variables.value("enable_thinking", true);
+  return inputs;
+}
+
+std::string escaped_for_regex(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("[.^$|()*+?]{}\\").find(c) != std::string_view::npos) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+std::string whole_pattern(const std::string& pattern) {
+  if (pattern.empty()) return "^$";
+  return (pattern.front() == '^' ? "" : "^") + pattern + (pattern.back() == '$' ? "" : "$");
+}
+
+}  // namespace
+
+struct ChatSyntax {
+  /// Calls of tools, and reasoning in a form of its own; otherwise <think> is all there is.
+  bool has_parser = false;
+  common_chat_parser_params parser;
+  bool begins_inside = false;  ///< The prompt has opened the reasoning.
+};
+
+struct ChatFormat::Impl {
+  explicit Impl(const Tokenizer& t) : tokenizer(t) {}
+
+  [[nodiscard]] common_chat_params apply(const common_chat_templates_inputs& inputs) const {
+    try {
+      return common_chat_templates_apply(templates.get(), inputs);
+    } catch (const std::exception& e) {
+      throw ApiError(400,
+                     fmt::format("the model's chat template refuses these messages: {}",
+                                 short_reason(e)),
+                     "messages");
+    }
+  }
+  [[nodiscard]] ChatText located(const common_chat_templates_inputs& inputs,
+                                 std::string prompt) const;
+  void refuse_control_beside_contents(const Chat& chat) const;
+  [[nodiscard]] GrammarOptions grammar_of(const common_chat_params& params,
+                                          const std::string& generation_prompt) const;
+  [[nodiscard]] bool holds_control(const std::string& text) const {
+    return !control->find(text).empty();
+  }
+
+  const Tokenizer& tokenizer;
+  common_chat_templates_ptr templates;
+  std::string source;
+  std::optional<ControlTokens> control;
+  bool thinks = false;
+
+  void open(const std::string& chat_template, const std::string& begin, const std::string& end) {
+    silence_log();
+    control.emplace(llama_model_get_vocab(tokenizer.native()));
+    try {
+      templates = common_chat_templates_init(chat_template.empty() ? tokenizer.native() : nullptr,
+                                             chat_template, begin, end);
+      source = common_chat_templates_source(templates.get());
+      thinks = common_chat_templates_support_enable_thinking(templates.get());
+    } catch (const std::exception& e) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("the model's chat template ('tokenizer.chat_template') cannot be "
+                              "used: {}",
+                              short_reason(e)));
+    }
+  }
+};
+
+ChatFormat::ChatFormat(const Tokenizer& tokenizer) : impl_(std::make_unique<Impl>(tokenizer)) {
+  if (!tokenizer.has_chat_template()) {
+    throw Error(ErrorCode::kUnsupported,
+                "the model has no chat template ('tokenizer.chat_template'; a base model?); ask "
+                "for completions of plain text");
+  }
+  impl_->open("", "", "");
+}
+
+ChatFormat::ChatFormat(const Tokenizer& tokenizer, const std::string& chat_template,
+                       const std::string& begin_text, const std::string& end_text)
+    : impl_(std::make_unique<Impl>(tokenizer)) {
+  impl_->open(chat_template, begin_text, end_text);
+}
+
+ChatFormat::~ChatFormat() = default;
+
+const std::string& ChatFormat::source() const { return impl_->source; }
+bool ChatFormat::thinks() const { return impl_->thinks; }
+
+/// Templates write these in ways of their own, so that nobody can tell them from the template.
+void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {
+  const auto check = [&](const std::string& text, const std::string& param) {
+    if (!holds_control(text)) return;
+    throw ApiError(400,
+                   fmt::format("'{}' holds the text of a control token, which only the content of "
+                               "a message may hold; take it out",
+                               param),
+                   param);
+  };
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    const Message& message = chat.messages[i];
+    const std::string path = item_path("messages", i);
+    check(message.reasoning, path + ".reasoning_content");
+    check(message.name, path + ".name");
+    check(message.tool_call_id, path + ".tool_call_id");
+    for (const ToolCall& call : message.tool_calls) {
+      for (const std::string* text : {&call.id, &call.name, &call.arguments}) {
+        check(*text, path + ".tool_calls");
+      }
+    }
+  }
+  for (const Tool& tool : chat.tools) {
+    check(tool.description, "tools");
+    check(tool.parameters.dump(), "tools");
+  }
+  check(chat.template_variables.dump(), "chat_template_kwargs");
+}
+
+/// Where the contents stand in the prompt. Only asked if one of them looks like a control token:
+/// then the template is written once more with a mark for each content, which shows where it puts
+/// it, and by the white space around it whether it trims it.
+ChatText ChatFormat::Impl::located(const common_chat_templates_inputs& inputs,
+                                   std::string prompt) const {
+  const bool harmless = std::ranges::none_of(
+      inputs.messages, [&](const common_chat_msg& m) { return holds_control(m.content); });
+  if (harmless) return {.text = std::move(prompt), .contents = {}};
+  constexpr char kTrimmed = '\v';
+  const auto mark_of = [](size_t i) { return fmt::format("\uE000{}\uE001", i); };
+  common_chat_templates_inputs marked = inputs;
+  for (size_t i = 0; i < marked.messages.size(); ++i) {
+    std::string& content = marked.messages[i].content;
+    if (!trimmed(content).empty()) content = kTrimmed + mark_of(i) + kTrimmed;
+  }
+  const std::string shape = apply(marked).prompt;
+  std::vector<std::pair<size_t, size_t>> places;
+  for (size_t i = 0; i < marked.messages.size(); ++i) {
+    const std::string mark = mark_of(i);
+    for (size_t at = shape.find(mark); at != std::string::npos; at = shape.find(mark, at + 1)) {
+      places.emplace_back(at, i);
+    }
+  }
+  std::ranges::sort(places);
+  ChatText chat;
+  size_t read = 0;
+  for (auto [at, i] : places) {
+    size_t end = at + mark_of(i).size();
+    std::string_view content = inputs.messages[i].content;
+    if (at > read && shape[at - 1] == kTrimmed) {
+      --at;
+      ++end;
+    } else {
+      content = trimmed(content);
+    }
+    chat.text.append(shape, read, at - read);
+    chat.contents.push_back({chat.text.size(), chat.text.size() + content.size()});
+    chat.text += content;
+    read = end;
+  }
+  chat.text.append(shape, read);
+  if (chat.text == prompt) return chat;
+  throw ApiError(400,
+                 "the model's chat template changes a message that holds the text of a control "
+                 "token, so that it cannot be told from the template's own; take it out",
+                 "messages");
+}
+
+GrammarOptions ChatFormat::Impl::grammar_of(const common_chat_params& params,
+                                            const std::string& generation_prompt) const {
+  GrammarOptions grammar{.gbnf = params.grammar, .lazy = params.grammar_lazy};
+  const auto single_token = [&](const std::string& word) -> std::optional<int32_t> {
+    const auto tokens = tokenizer.encode(word, false, true);
+    if (tokens.size() != 1) return std::nullopt;
+    return tokens.front();
+  };
+  for (const common_grammar_trigger& trigger : params.grammar_triggers) {
+    switch (trigger.type) {
+      case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN:
+        grammar.trigger_tokens.push_back(trigger.token);
+        break;
+      case COMMON_GRAMMAR_TRIGGER_TYPE_WORD:
+        if (const auto token = single_token(trigger.value)) {
+          grammar.trigger_tokens.push_back(*token);
+        } else {
+          grammar.trigger_patterns.push_back(escaped_for_regex(trigger.value));
+        }
+        break;
+      case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN:
+        grammar.trigger_patterns.push_back(trigger.value);
+        break;
+      case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL:
+        grammar.trigger_patterns.push_back(whole_pattern(trigger.value));
+        break;
+    }
+  }
+  if (grammar.lazy || generation_prompt.empty()) return grammar;
+  // The grammar is of the whole turn, which the prompt has begun.
+  grammar.read = tokenizer.encode(generation_prompt, false, true);
+  const std::string first = tokenizer.piece(grammar.read.front(), true);
+  const auto is_space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+  if (!first.empty() && is_space(first[0]) && !is_space(generation_prompt[0])) {
+    grammar.read.erase(grammar.read.begin());  // SentencePiece puts a space before a control token
+  }
+  return grammar;
+}
+
+ChatPrompt ChatFormat::render(const Chat& chat) const {
+  impl_->refuse_control_beside_contents(chat);
+  common_chat_templates_inputs inputs = inputs_of(chat);
+  std::string begun;  // by the client, as the last message
+  if (chat.continue_final_message) {
+    begun = chat.messages.back().content;
+    inputs.messages.pop_back();
+    inputs.add_generation_prompt = true;
+  }
+  if (chat.schema) require_modest_schema(*chat.schema, "response_format");
+  for (const Tool& tool : chat.tools) {
+    require_modest_schema(tool.parameters, fmt::format("tools.{}", tool.name));
+  }
+  const bool calls = !chat.tools.empty() && chat.tool_choice != ToolChoice::kNone;
+  const bool has_parser = begun.empty() && (calls || (impl_->thinks && inputs.enable_thinking));
+  // To find out how a template calls tools takes longer than all the rest.
+  inputs.force_pure_content = !has_parser;
+  if (has_parser && chat.schema) inputs.json_schema = chat.schema->dump();
+  if (has_parser) inputs.grammar = calls ? "" : chat.grammar;
+
+  const common_chat_params params = impl_->apply(inputs);
+  ChatPrompt prompt;
+  prompt.text = impl_->located(inputs, params.prompt);
+  prompt.text.text += begun;
+  if (!begun.empty()) {
+    prompt.text.contents.push_back({prompt.text.text.size() - begun.size(),
+                                    prompt.text.text.size()});
+  }
+  prompt.stops = params.additional_stops;
+  for (const std::string& text : params.preserved_tokens) {
+    const auto tokens = impl_->tokenizer.encode(text, false, true);
+    if (tokens.size() == 1) prompt.written_tokens.push_back(tokens.front());
+  }
+  const char* param = calls ? "tools" : "response_format";
+  if (!chat.grammar.empty() && !calls) {
+    param = "grammar";
+    prompt.grammar = GrammarOptions{.gbnf = chat.grammar};
+  } else if (has_parser && !params.grammar.empty()) {
+    prompt.grammar = impl_->grammar_of(params, params.generation_prompt);
+  } else if (chat.schema) {
+    prompt.grammar = GrammarOptions{.gbnf = grammar_of_schema(*chat.schema, param)};
+  }
+  // The engine makes it once more for each answer, when it is too late to refuse it.
+  if (prompt.grammar) {
+    of_field(param, [&] { (void)make_grammar(impl_->tokenizer, *prompt.grammar); });
+  }
+
+  auto syntax = std::make_shared<ChatSyntax>();
+  syntax->has_parser = has_parser;
+  syntax->begins_inside = trimmed(params.generation_prompt).ends_with("<think>");
+  if (has_parser) {
+    syntax->parser = common_chat_parser_params(params);
+    syntax->parser.reasoning_format = inputs.reasoning_format;
+    syntax->parser.parse_tool_calls = calls;
+    if (!params.parser.empty()) syntax->parser.parser.load(params.parser);
+  }
+  prompt.syntax = std::move(syntax);
+  return prompt;
+}
+
+std::string grammar_of_schema(const Json& schema, const std::string& param) {
+  require_modest_schema(schema, param);
+  std::string grammar;
+  try {
+    grammar = json_schema_to_grammar(common_json::parse(schema.dump()));
+  } catch (const std::exception& e) {
+    throw ApiError(400, fmt::format("'{}' cannot be followed: {}", param, short_reason(e)), param);
+  }
+  of_field(param, [&] { check_gbnf(grammar); });
+  return grammar;
+}
+
+struct ChatParser::Impl {
+  std::shared_ptr<const ChatSyntax> syntax;
+  std::function<std::string()> make_id;
+  ReasoningSplitter splitter;
+  std::string text;
+  size_t next_size = 0;  ///< Of `text`, at which it is parsed again.
+  common_chat_msg message;
+  std::vector<std::string> ids;
+  ChatAnswer answer;
+
+  ChatDelta parse(bool is_end);
+  ChatDelta of_parts(ReasoningSplitter::Parts parts) {
+    return {.content = std::move(parts.content), .reasoning = std::move(parts.reasoning)};
+  }
+  ChatDelta add(ChatDelta delta) {
+    answer.content += delta.content;
+    answer.reasoning += delta.reasoning;
+    for (const ChatDelta::Call& call : delta.calls) {
+      if (call.index >= answer.tool_calls.size()) answer.tool_calls.resize(call.index + 1);
+      ToolCall& whole = answer.tool_calls[call.index];
+      if (!call.name.empty()) {
+        whole.id = call.id;
+        whole.name = call.name;
+      }
+      whole.arguments += call.arguments;
+    }
+    return delta;
+  }
+};
+
+ChatParser::ChatParser(std::shared_ptr<const ChatSyntax> syntax,
+                       std::function<std::string()> make_id)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->splitter = ReasoningSplitter(syntax->begins_inside);
+  impl_->syntax = std::move(syntax);
+  impl_->make_id = std::move(make_id);
+}
+
+ChatParser::~ChatParser() = default;
+
+const ChatAnswer& ChatParser::answer() const { return impl_->answer; }
+
+ChatDelta ChatParser::push(std::string_view text) {
+  Impl& p = *impl_;
+  if (!p.syntax->has_parser) return p.add(p.of_parts(p.splitter.push(text)));
+  p.text += text;
+  // The parser begins anew each time: a long answer is looked at in larger steps.
+  if (p.text.size() < p.next_size) return {};
+  p.next_size = p.text.size() + p.text.size() / 1024;
+  return p.add(p.parse(false));
+}
+
+ChatDelta ChatParser::end() {
+  Impl& p = *impl_;
+  if (p.syntax->has_parser) return p.add(p.parse(true));
+  return p.add(p.of_parts(p.splitter.end()));
+}
+
+ChatDelta ChatParser::Impl::parse(bool is_end) {
+  ChatDelta delta;
+  try {
+    common_chat_msg now = common_chat_parse(text, !is_end, syntax->parser);
+    now.set_tool_call_ids(ids, make_id);
+    for (const common_chat_msg_diff& diff : common_chat_msg_diff::compute_diffs(message, now)) {
+      delta.content += diff.content_delta;
+      delta.reasoning += diff.reasoning_content_delta;
+      if (diff.tool_call_index == std::string::npos) continue;
+      delta.calls.push_back({diff.tool_call_index, diff.tool_call_delta.id,
+                             diff.tool_call_delta.name, diff.tool_call_delta.arguments});
+    }
+    message = std::move(now);
+  } catch (const std::exception&) {
+    // Not what the template calls for: what is said is what was written. While the text is still
+    // being written, more of it may show.
+    if (!is_end) return {};
+    delta = {};
+    if (message.empty()) delta = of_parts(split_reasoning(text, syntax->begins_inside));
+  }
+  return delta;
+}
+
+}  // namespace restkv::server

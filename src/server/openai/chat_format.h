@@ -1,0 +1,77 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "generate/grammar.h"
+#include "restkv/tokenizer.h"
+#include "server/openai/chat_answer.h"
+#include "server/openai/chat_request.h"
+
+/// Chats in a model's own words, and back: its template (Jinja), its way to call tools. All of
+/// libllama-common that the server uses is behind this header.
+namespace restkv::server {
+
+/// How what the model writes is to be read.
+struct ChatSyntax;
+
+/// A chat that a model can go on with.
+struct ChatPrompt {
+  ChatText text;
+  std::optional<GrammarOptions> grammar;  ///< What the answer has to follow.
+  std::vector<std::string> stops;         ///< Ends of a turn beside the vocabulary's own.
+  std::vector<int32_t> written_tokens;    ///< `GenerationOptions::written_tokens`
+  std::shared_ptr<const ChatSyntax> syntax;
+};
+
+/// The template of a model. May be used by several threads at the same time.
+class ChatFormat {
+ public:
+  /// The file's template. `tokenizer` must outlive it. Throws `Error` (kUnsupported) if there is
+  /// none, or one that is no Jinja.
+  explicit ChatFormat(const Tokenizer& tokenizer);
+  /// Another template in its place.
+  ChatFormat(const Tokenizer& tokenizer, const std::string& chat_template,
+             const std::string& begin_text, const std::string& end_text);
+  ~ChatFormat();
+
+  /// Throws `ApiError` (400) if the template refuses the messages, or if the schema, the grammar or
+  /// a tool's parameters cannot be turned into a grammar (`param` says which).
+  [[nodiscard]] ChatPrompt render(const Chat& chat) const;
+
+  [[nodiscard]] const std::string& source() const;  ///< The template's text.
+  /// Whether the template knows of reasoning.
+  [[nodiscard]] bool thinks() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A grammar for JSON that a schema describes. Throws `ApiError` (400), `param` the field.
+std::string grammar_of_schema(const Json& schema, const std::string& param);
+
+/// Reads one answer while it is written.
+class ChatParser {
+ public:
+  /// `make_id`: ids for calls of tools, where the model gives none.
+  ChatParser(std::shared_ptr<const ChatSyntax> syntax, std::function<std::string()> make_id);
+  ~ChatParser();
+
+  /// What has become certain with some more text (whole characters).
+  ChatDelta push(std::string_view text);
+  /// The rest, if the text ends here. What is no proper call of a tool is content.
+  ChatDelta end();
+  /// All that `push` and `end` gave; without logprobs.
+  [[nodiscard]] const ChatAnswer& answer() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace restkv::server

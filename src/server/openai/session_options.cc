@@ -1,0 +1,108 @@
+// The object "restkv" of a request.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "base/option_text.h"
+#include "restkv/attention.h"
+#include "restkv/compression_options.h"
+#include "restkv/error.h"
+#include "server/openai/answer_options.h"
+#include "server/openai/api_error.h"
+
+namespace restkv::server {
+namespace {
+
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+constexpr size_t kMostTextBytes = 512;
+
+/// `read`'s value; what the library refuses is an error of the field `name`.
+auto of_field(const FieldReader& fields, std::string_view name, auto&& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    throw api_error(error, fields.path(name));
+  }
+}
+
+CompressionOptions parse_method(const FieldReader& fields, const std::string& text, int budget) {
+  CompressionOptions options = of_field(fields, "method", [&] {
+    CompressionOptions given = parse_compression(text).options;
+    const auto options_of_text = parse_option_text(text).options;
+    const bool has_budget = std::ranges::any_of(
+        options_of_text, [](const auto& option) { return option.first == "budget"; });
+    if (!has_budget) given.budget = budget;
+    return given;
+  });
+  // A file's name must not come from outside.
+  if (!options.profile.empty() || options.allocation == "profile") {
+    refuse_field(fields.path("method"),
+                 "the allocation 'profile' reads a file, which requests may not name; choose "
+                 "uniform, pyramid, ada or ada-pyramid");
+  }
+  return options;
+}
+
+}  // namespace
+
+SessionOptions parse_session_options(const FieldReader& restkv, const SessionOptions& start,
+                                     const RequestLimits& limits) {
+  constexpr std::array<std::string_view, 6> kKnown{"method",   "budget",  "decode_budget",
+                                                   "interval", "kv_type", "sparse"};
+  for (const auto& [name, value] : restkv.object_fields()) {
+    if (std::ranges::find(kKnown, name) != kKnown.end()) continue;
+    refuse_field(restkv.path(name), fmt::format("'{}' is not known; expected {}",
+                                                restkv.path(name), fmt::join(kKnown, ", ")));
+  }
+  SessionOptions options = start;
+  if (const auto method = restkv.text("method", kMostTextBytes)) {
+    options.compression = parse_method(restkv, *method, start.compression.budget);
+  }
+  const bool is_full = options.compression.method == "full";
+  if (is_full && !limits.full_cache) {
+    refuse_field(restkv.path("method"),
+                 "the method 'full' keeps the whole cache, which this server does not allow; "
+                 "choose another method");
+  }
+  if (const auto budget = restkv.whole("budget", 1, kMost)) {
+    if (is_full) restkv.refuse("budget", "none: the method 'full' keeps everything");
+    options.compression.budget = static_cast<int>(*budget);
+  }
+  if (const auto budget = restkv.whole("decode_budget", 0, kMost)) {
+    options.decode_budget = static_cast<int>(*budget);
+  }
+  if (const auto interval = restkv.whole("interval", 0, kMost)) {
+    options.interval = static_cast<size_t>(*interval);
+  }
+  if (options.decode_budget != 0 && options.interval == 0) {
+    refuse_field(restkv.path("decode_budget"),
+                 fmt::format("'{}' has no effect without an 'interval'; give one",
+                             restkv.path("decode_budget")));
+  }
+  const auto check = [&](const char* name, int budget) {
+    if (is_full || budget <= limits.max_budget) return;
+    refuse_field(restkv.path(name), fmt::format("'{}' is {}; this server allows up to {}",
+                                                restkv.path(name), budget, limits.max_budget));
+  };
+  check("budget", options.compression.budget);
+  check("decode_budget", options.decode_budget);
+  if (const auto type = restkv.text("kv_type", kMostTextBytes)) {
+    options.kv_type = of_field(restkv, "kv_type", [&] { return find_kv_type(*type); });
+  }
+  if (const auto sparse = restkv.text("sparse", kMostTextBytes)) {
+    options.sparse = of_field(restkv, "sparse", [&] {
+      SparseOptions given = parse_sparse(*sparse);
+      validate(given);
+      return given;
+    });
+  }
+  of_field(restkv, "method", [&] {
+    validate(options.compression);
+    return 0;
+  });
+  return options;
+}
+
+}  // namespace restkv::server

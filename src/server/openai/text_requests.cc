@@ -1,0 +1,75 @@
+#include "server/openai/text_requests.h"
+
+#include <fmt/format.h>
+
+#include "server/openai/answer_options.h"
+#include "server/openai/field_reader.h"
+#include "server/openai/prompt.h"
+#include "server/openai/token_logprobs.h"
+
+namespace restkv::server {
+
+TokenizeRequest parse_tokenize_request(const Json& json) {
+  const FieldReader body(json);
+  const bool is_vllm = body.find("content") == nullptr;
+  const char* name = is_vllm ? "prompt" : "content";
+  (void)body.required(name, "a text");
+  TokenizeRequest request;
+  request.text = *body.text(name);
+  request.add_special = body.boolean("add_special").value_or(is_vllm);
+  request.add_special = body.boolean("add_special_tokens").value_or(request.add_special);
+  request.parse_special = body.boolean("parse_special").value_or(true);
+  request.with_pieces = body.boolean("with_pieces").value_or(false);
+  return request;
+}
+
+std::vector<int32_t> parse_detokenize_request(const Json& json, const RequestLimits& limits) {
+  const FieldReader body(json);
+  (void)body.required("tokens", "a list of token ids");
+  return parse_token_ids(*body.list("tokens"), body.path("tokens"), limits);
+}
+
+Json tokens_json(const std::vector<int32_t>& tokens, const std::vector<std::string>* pieces,
+                 size_t context) {
+  Json list = Json::array();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (pieces == nullptr) {
+      list.push_back(tokens[i]);
+    } else {
+      const std::string& piece = pieces->at(i);
+      list.push_back(Json::object(
+          {{"id", tokens[i]}, {"piece", is_utf8(piece) ? Json(piece) : bytes_json(piece)}}));
+    }
+  }
+  return Json::object(
+      {{"tokens", std::move(list)}, {"count", tokens.size()}, {"max_model_len", context}});
+}
+
+Json detokenized_json(const std::string& text) {
+  return Json::object({{"content", text}, {"prompt", text}});
+}
+
+DocumentRequest parse_document_request(const Json& json, const RequestLimits& limits) {
+  constexpr size_t kMostIdBytes = 64;
+  constexpr size_t kMostNameBytes = 256;
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+  const FieldReader body(json);
+  DocumentRequest request;
+  (void)body.required("text", "the text of the document");
+  request.text = *body.text("text");
+  if (request.text.empty()) body.refuse("text", "a text that is not empty");
+  if (auto id = body.text("id", kMostIdBytes)) {
+    if (id->empty() || id->find_first_not_of(kLetters) != std::string::npos) {
+      body.refuse("id", "letters, digits, _ and -");
+    }
+    request.id = std::move(*id);
+  }
+  request.name = body.text("name", kMostNameBytes).value_or("");
+  if (const auto restkv = body.object("restkv")) {
+    request.session = parse_session_options(*restkv, limits.session, limits);
+  }
+  return request;
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "restkv/session.h"
+#include "server/openai/limits.h"
+
+/// Requests about texts and tokens that no model has to answer.
+namespace restkv::server {
+
+/// `POST /tokenize`, in llama.cpp's words (content, add_special, with_pieces) or vLLM's (prompt,
+/// add_special_tokens).
+struct TokenizeRequest {
+  std::string text;
+  bool add_special = false;
+  bool parse_special = true;
+  bool with_pieces = false;
+};
+TokenizeRequest parse_tokenize_request(const Json& body);
+
+/// `POST /detokenize`: the tokens.
+std::vector<int32_t> parse_detokenize_request(const Json& body, const RequestLimits& limits);
+
+/// {"tokens", "count", "max_model_len"}: what both kinds of clients look for. `pieces`: the bytes of
+/// each token; null: ids alone.
+Json tokens_json(const std::vector<int32_t>& tokens, const std::vector<std::string>* pieces,
+                 size_t context);
+/// {"content", "prompt"}
+Json detokenized_json(const std::string& text);
+
+/// `POST /v1/documents` in JSON.
+struct DocumentRequest {
+  std::string text;
+  std::string id;    ///< Letters, digits, _ and -; empty: the server chooses.
+  std::string name;  ///< For people.
+  std::optional<SessionOptions> session;
+};
+DocumentRequest parse_document_request(const Json& body, const RequestLimits& limits);
+
+}  // namespace restkv::server
