@@ -18,6 +18,7 @@
 
 #include "base/file.h"
 #include "base/system.h"
+#include "base/threads.h"
 #include "bench/environment.h"
 #include "bench/measure.h"
 #include "bench/prompt.h"

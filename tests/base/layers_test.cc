@@ -30,7 +30,6 @@ const std::map<std::string, int> kLayers{
     {"eval", 7},
     {"server", 7},
     {"report", 8},
-    {"server", 8},
     {"bench", 9},
     {"cli", 10},
     {"restkv/aligned.h", 0},

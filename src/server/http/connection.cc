@@ -182,7 +182,7 @@ void Connection::count_body() {
 void Connection::dispatch() {
   if (phase_ == Phase::kClosed) return;
   RequestHead& head = reader_->head();
-  Request request{.method = std::move(head.method),
+  HttpRequest request{.method = std::move(head.method),
                   .path = std::move(head.target.path),
                   .parameters = std::move(admitted_.parameters),
                   .query = std::move(head.target.query),
@@ -195,7 +195,7 @@ void Connection::dispatch() {
   if (end_of_input_) exchange_->leave();
 }
 
-void Connection::call_handler(Request request) {
+void Connection::call_handler(HttpRequest request) {
   const Handler handler = std::exchange(admitted_.handler, nullptr);
   Responder responder(exchange_);
   const auto fail = [&](const HttpError& error) {

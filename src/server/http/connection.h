@@ -84,7 +84,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void admit();
   void count_body();
   void dispatch();
-  void call_handler(Request request);
+  void call_handler(HttpRequest request);
   void refuse(const HttpError& error);
   void begin_answer(bool keep_alive);
   void answer_done();

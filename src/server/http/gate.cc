@@ -34,7 +34,7 @@ bool is_preflight(const RequestHead& head) {
 }
 
 Handler answer_to_options(Headers headers) {
-  return [headers = std::move(headers)](const Request&, Responder responder) {
+  return [headers = std::move(headers)](const HttpRequest&, Responder responder) {
     responder.send(204, headers, "");
   };
 }

@@ -8,8 +8,20 @@ namespace restkv::server {
 namespace {
 
 std::string usual_type(int status) {
-  if (status == 429) return "rate_limit_error";
-  return status >= 500 ? "server_error" : "invalid_request_error";
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "unavailable_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "server_error";
+  }
 }
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
@@ -34,6 +46,25 @@ std::string HttpError::json() const {
                                    {"param", text_or_null(details_.param)},
                                    {"code", text_or_null(details_.code)}});
   return Json::object({{"error", error}}).dump();
+}
+
+HttpError http_error(const Error& error, std::string param) {
+  switch (error.code()) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kInput:
+    case ErrorCode::kUnsupported:
+      return {400, error.what(), {.param = std::move(param)}};
+    case ErrorCode::kInterrupted:
+      return {503, "the server is stopping; ask again later", {.retry_after = 1}};
+    case ErrorCode::kOutOfMemory:
+      return {503, "the server has too little memory for this now; ask for less, or later",
+              {.retry_after = 5}};
+    case ErrorCode::kIo:
+      return {500, "the server could not read or write a file of its own; its log says which"};
+    case ErrorCode::kInternal:
+      break;
+  }
+  return {500, "the server made a mistake; its log says which"};
 }
 
 const char* reason_phrase(int status) {

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "restkv/error.h"
 #include "server/http/message.h"
 
 namespace restkv::server {
@@ -33,6 +34,10 @@ class HttpError : public std::runtime_error {
   int status_;
   Details details_;
 };
+
+/// What the library refuses, as an answer: 400 if the request is to blame; otherwise a message that
+/// does not say what happened inside. `param`: the field of the request.
+HttpError http_error(const Error& error, std::string param = {});
 
 /// "Not Found"; empty for a status that has no name here.
 const char* reason_phrase(int status);

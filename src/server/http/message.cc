@@ -46,13 +46,13 @@ void Headers::set(std::string_view name, std::string value) {
   add(std::string(name), std::move(value));
 }
 
-const std::string& Request::parameter(std::string_view name) const {
+const std::string& HttpRequest::parameter(std::string_view name) const {
   static const std::string none;
   const std::string* found = find_field(parameters, name);
   return found == nullptr ? none : *found;
 }
 
-const std::string* Request::query_value(std::string_view name) const {
+const std::string* HttpRequest::query_value(std::string_view name) const {
   return find_field(query, name);
 }
 

@@ -38,7 +38,7 @@ class Headers {
 bool same_but_case(std::string_view a, std::string_view b);
 
 /// One whole request.
-struct Request {
+struct HttpRequest {
   std::string method;  ///< "POST"; a HEAD request arrives as "HEAD" at the handler for GET.
   /// Percent escapes decoded, dot segments resolved, without empty segments: begins with a slash
   /// and ends with one only if it is "/". Valid UTF-8 without control characters.

@@ -12,7 +12,7 @@ namespace restkv::server {
 
 /// Runs on a network thread and must not block: long work takes the responder elsewhere. May throw
 /// `HttpError`; anything else becomes a 500 that does not say what happened.
-using Handler = std::function<void(Request request, Responder responder)>;
+using Handler = std::function<void(HttpRequest request, Responder responder)>;
 
 /// Who may call a route.
 enum class Access {

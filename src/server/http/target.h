@@ -10,7 +10,7 @@ namespace restkv::server {
 
 /// What a request asks for.
 struct Target {
-  std::string path = "/";  ///< As `Request::path`; "*" for what the server as a whole offers.
+  std::string path = "/";  ///< As `HttpRequest::path`; "*" for what the server as a whole offers.
   std::vector<std::string> segments;  ///< Of the path, decoded; none is empty.
   Fields query;
   std::string authority;  ///< Host and port of a target that names them; empty otherwise.

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/parse_number.h"
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 
 namespace restkv::server {
 namespace {

@@ -30,7 +30,7 @@ struct AnswerOptions {
 };
 
 /// The fields that are the same in OpenAI's forms and in llama.cpp's, `max_tokens` and `logprobs`
-/// excepted. Throws `ApiError` (400).
+/// excepted. Throws `HttpError` (400).
 AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits& limits);
 
 /// The first of `names` that the body has as `max_tokens`; `otherwise` without one.
@@ -42,7 +42,7 @@ void parse_max_tokens(const FieldReader& body, std::initializer_list<const char*
 uint32_t sampler_seed(int64_t seed);
 
 /// The object "restkv": method (with options, as on the command line), budget, decode_budget,
-/// interval, kv_type, sparse. `start`: what it changes. Throws `ApiError` (400), for unknown fields,
+/// interval, kv_type, sparse. `start`: what it changes. Throws `HttpError` (400), for unknown fields,
 /// too.
 SessionOptions parse_session_options(const FieldReader& restkv, const SessionOptions& start,
                                      const RequestLimits& limits);

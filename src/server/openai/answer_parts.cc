@@ -30,8 +30,8 @@ const char* finish_word(FinishReason reason) {
 
 std::string sse_event(const Json& data) { return fmt::format("data: {}\n\n", data.dump()); }
 
-std::string sse_error(const Json& error) {
-  return fmt::format("event: error\ndata: {}\n\n", error.dump());
+std::string sse_error(const HttpError& error) {
+  return fmt::format("event: error\ndata: {}\n\n", error.json());
 }
 
 }  // namespace restkv::server

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "restkv/generate.h"
+#include "server/http/http_error.h"
 
 /// What answers of all forms are made of.
 namespace restkv::server {
@@ -53,7 +54,7 @@ const char* finish_word(FinishReason reason);
 /// "data: {...}\n\n", one server-sent event.
 std::string sse_event(const Json& data);
 /// A stream that fails after it began ends with this: "event: error".
-std::string sse_error(const Json& error);
+std::string sse_error(const HttpError& error);
 inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";
 
 }  // namespace restkv::server

@@ -18,7 +18,7 @@
 #include "generate/gbnf.h"
 #include "model/control_tokens.h"
 #include "restkv/error.h"
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/reasoning.h"
 #include "server/openai/schema_limits.h"
@@ -45,7 +45,7 @@ void of_field(const std::string& param, auto&& check) {
   try {
     check();
   } catch (const Error& error) {
-    throw api_error(error, param);
+    throw http_error(error, param);
   }
 }
 
@@ -121,10 +121,10 @@ struct ChatFormat::Impl {
     try {
       return common_chat_templates_apply(templates.get(), inputs);
     } catch (const std::exception& e) {
-      throw ApiError(400,
-                     fmt::format("the model's chat template refuses these messages: {}",
-                                 short_reason(e)),
-                     "messages");
+      throw HttpError(
+          400,
+          fmt::format("the model's chat template refuses these messages: {}", short_reason(e)),
+          {.param = "messages"});
     }
   }
   [[nodiscard]] ChatText located(const common_chat_templates_inputs& inputs,
@@ -183,11 +183,11 @@ bool ChatFormat::thinks() const { return impl_->thinks; }
 void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {
   const auto check = [&](const std::string& text, const std::string& param) {
     if (!holds_control(text)) return;
-    throw ApiError(400,
-                   fmt::format("'{}' holds the text of a control token, which only the content of "
-                               "a message may hold; take it out",
-                               param),
-                   param);
+    throw HttpError(400,
+                    fmt::format("'{}' holds the text of a control token, which only the content "
+                                "of a message may hold; take it out",
+                                param),
+                    {.param = param});
   };
   for (size_t i = 0; i < chat.messages.size(); ++i) {
     const Message& message = chat.messages[i];
@@ -250,10 +250,10 @@ ChatText ChatFormat::Impl::located(const common_chat_templates_inputs& inputs,
   }
   chat.text.append(shape, read);
   if (chat.text == prompt) return chat;
-  throw ApiError(400,
-                 "the model's chat template changes a message that holds the text of a control "
-                 "token, so that it cannot be told from the template's own; take it out",
-                 "messages");
+  throw HttpError(400,
+                  "the model's chat template changes a message that holds the text of a control "
+                  "token, so that it cannot be told from the template's own; take it out",
+                  {.param = "messages"});
 }
 
 GrammarOptions ChatFormat::Impl::grammar_of(const common_chat_params& params,
@@ -361,7 +361,8 @@ std::string grammar_of_schema(const Json& schema, const std::string& param) {
   try {
     grammar = json_schema_to_grammar(common_json::parse(schema.dump()));
   } catch (const std::exception& e) {
-    throw ApiError(400, fmt::format("'{}' cannot be followed: {}", param, short_reason(e)), param);
+    throw HttpError(400, fmt::format("'{}' cannot be followed: {}", param, short_reason(e)),
+                    {.param = param});
   }
   of_field(param, [&] { check_gbnf(grammar); });
   return grammar;

@@ -39,7 +39,7 @@ class ChatFormat {
              const std::string& begin_text, const std::string& end_text);
   ~ChatFormat();
 
-  /// Throws `ApiError` (400) if the template refuses the messages, or if the schema, the grammar or
+  /// Throws `HttpError` (400) if the template refuses the messages, or if the schema, the grammar or
   /// a tool's parameters cannot be turned into a grammar (`param` says which).
   [[nodiscard]] ChatPrompt render(const Chat& chat) const;
 
@@ -52,7 +52,7 @@ class ChatFormat {
   std::unique_ptr<Impl> impl_;
 };
 
-/// A grammar for JSON that a schema describes. Throws `ApiError` (400), `param` the field.
+/// A grammar for JSON that a schema describes. Throws `HttpError` (400), `param` the field.
 std::string grammar_of_schema(const Json& schema, const std::string& param);
 
 /// Reads one answer while it is written.

@@ -6,7 +6,7 @@
 #include <array>
 #include <utility>
 
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 #include "server/openai/messages.h"
 
 namespace restkv::server {

@@ -61,7 +61,7 @@ struct ChatRequest {
   AnswerOptions answer;
 };
 
-/// Throws `ApiError` (400).
+/// Throws `HttpError` (400).
 ChatRequest parse_chat_request(const Json& body, const RequestLimits& limits);
 /// `POST /apply-template`: the same without what concerns the answer.
 Chat parse_chat(const FieldReader& body, const RequestLimits& limits);

@@ -15,7 +15,7 @@ struct CompletionRequest {
   AnswerOptions answer;
 };
 
-/// Throws `ApiError` (400).
+/// Throws `HttpError` (400).
 CompletionRequest parse_completion_request(const Json& body, const RequestLimits& limits);
 
 }  // namespace restkv::server

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "restkv/error.h"
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 
 namespace restkv::server {
 namespace {
@@ -34,11 +34,11 @@ Json parse_body(std::string_view body) {
   try {
     json = parse_json(body, "body");
   } catch (const Error& error) {
-    throw ApiError(400, fmt::format("the body of the request is no JSON: {}", error.what()));
+    throw HttpError(400, fmt::format("the body of the request is no JSON: {}", error.what()));
   }
   if (!json.is_object()) {
-    throw ApiError(400, fmt::format("the body of the request is {}; expected an object",
-                                    shown(json)));
+    throw HttpError(400, fmt::format("the body of the request is {}; expected an object",
+                                     shown(json)));
   }
   return json;
 }
@@ -52,7 +52,7 @@ void refuse_value(const std::string& path, const Json& value, std::string_view w
 }
 
 void refuse_field(const std::string& path, const std::string& message) {
-  throw ApiError(400, message, path);
+  throw HttpError(400, message, {.param = path});
 }
 
 FieldReader::FieldReader(const Json& object, std::string path)

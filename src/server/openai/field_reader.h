@@ -11,12 +11,12 @@
 
 namespace restkv::server {
 
-/// The body of a request. Throws `ApiError` (400) if it is no JSON object, has more than
+/// The body of a request. Throws `HttpError` (400) if it is no JSON object, has more than
 /// `kMostJsonLevels` levels, numbers too large for a double, or text that is not UTF-8.
 Json parse_body(std::string_view body);
 
 /// The known fields of one object of a request. A field that is null counts as absent; one of
-/// another type or outside its range is refused (`ApiError`, 400) by its whole name.
+/// another type or outside its range is refused (`HttpError`, 400) by its whole name.
 class FieldReader {
  public:
   /// `path`: what the object is called, "messages[2]"; empty for the body itself. `object` must
@@ -54,9 +54,9 @@ class FieldReader {
 
 /// "stop[2]"
 std::string item_path(std::string_view list, size_t index);
-/// Throws `ApiError` (400): "'path' is VALUE; expected WANTED".
+/// Throws `HttpError` (400): "'path' is VALUE; expected WANTED".
 [[noreturn]] void refuse_value(const std::string& path, const Json& value, std::string_view wanted);
-/// Throws `ApiError` (400) about this field.
+/// Throws `HttpError` (400) about this field.
 [[noreturn]] void refuse_field(const std::string& path, const std::string& message);
 
 }  // namespace restkv::server

@@ -22,7 +22,7 @@ struct NativeRequest {
   AnswerOptions answer;
 };
 
-/// Throws `ApiError` (400).
+/// Throws `HttpError` (400).
 NativeRequest parse_native_request(const Json& body, const RequestLimits& limits);
 
 }  // namespace restkv::server

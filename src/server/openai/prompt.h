@@ -23,10 +23,10 @@ struct Prompt {
 std::vector<int32_t> encode(const Prompt& prompt, const Tokenizer& tokenizer);
 
 /// A text, a list of texts, token ids, or a list of lists of ids. `mixed`: texts and ids within one
-/// list are one prompt (llama.cpp). Throws `ApiError` (400), also for empty prompts of ids.
+/// list are one prompt (llama.cpp). Throws `HttpError` (400), also for empty prompts of ids.
 std::vector<Prompt> parse_prompts(const Json& value, const std::string& path, bool mixed,
                                   const RequestLimits& limits);
-/// A list of token ids, below the vocabulary. Throws `ApiError` (400).
+/// A list of token ids, below the vocabulary. Throws `HttpError` (400).
 std::vector<int32_t> parse_token_ids(const Json& list, const std::string& path,
                                      const RequestLimits& limits);
 

@@ -10,7 +10,7 @@
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 #include "server/openai/answer_options.h"
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 
 namespace restkv::server {
 namespace {
@@ -23,7 +23,7 @@ auto of_field(const FieldReader& fields, std::string_view name, auto&& read) {
   try {
     return read();
   } catch (const Error& error) {
-    throw api_error(error, fields.path(name));
+    throw http_error(error, fields.path(name));
   }
 }
 

@@ -47,7 +47,7 @@ size_t cache_heads(const ModelConfig& c, const SessionOptions& options) {
 size_t head_bytes(const ModelConfig& c, const SessionOptions& options, size_t rows) {
   const KvLayout layout{options.kv_type, c.key_dim, c.value_dim};
   const size_t room = rows + std::max<size_t>(64, rows / 32);
-  return layout.most_bytes(room) + room * sizeof(int32_t);
+  return layout.max_bytes(room) + room * sizeof(int32_t);
 }
 
 /// What later compressions need to know of a layer.
@@ -85,7 +85,7 @@ size_t sequence_bytes(const ModelConfig& c, const SessionOptions& options,
   size_t bytes = c.vocabulary * kFloat;
   for (const size_t window : c.windows) {
     if (window > 0) {
-      bytes += c.kv_heads * head_bytes(c, options, std::min(all, window + kGroupRows));
+      bytes += c.kv_heads * head_bytes(c, options, std::min(all, window + kBlockRows));
     } else {
       bytes += cache_heads(c, options) * head_bytes(c, options, rows) +
                state_bytes(c, options.compression, rows);
@@ -111,7 +111,7 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   size_t bytes = added * (c.width * kFloat + sizeof(size_t));
   bytes += (prefix > 0 ? cache_heads(c, options) : c.kv_heads) * rows *
            ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
-  if (added >= model.weights().dense_from_rows) bytes += converted_bytes(model);
+  if (added >= model.weights().prefill_gemm_min_rows) bytes += converted_bytes(model);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;

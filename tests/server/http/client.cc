@@ -162,14 +162,14 @@ void responder_of_nobody(Responder responder) {
 
 Router test_router() {
   Router router;
-  router.add("GET", "/hello", [](const Request&, Responder responder) {
+  router.add("GET", "/hello", [](const HttpRequest&, Responder responder) {
     responder.send(200, {{"Content-Type", "text/plain"}}, "hello");
   });
-  router.add("POST", "/echo", [](Request request, Responder responder) {
+  router.add("POST", "/echo", [](HttpRequest request, Responder responder) {
     responder.send(200, {}, std::move(request.body));
   });
   router.add("GET", "/silent",
-             [](const Request&, const Responder& responder) { responder_of_nobody(responder); });
+             [](const HttpRequest&, const Responder& responder) { responder_of_nobody(responder); });
   return router;
 }
 

@@ -206,7 +206,7 @@ int run(int argc, char** argv) {
   options.api_keys = {"key"};
   options.cors_origins = {"https://a.org"};
   Router router;
-  const Handler nothing = [](const Request&, const Responder&) {};
+  const Handler nothing = [](const HttpRequest&, const Responder&) {};
   router.add("GET", "/", nothing, Access::kOpen);
   router.add("GET", "/v1/models/{id...}", nothing, Access::kOpen);
   router.add("POST", "/v1/chat", nothing);

@@ -16,9 +16,9 @@ using ::testing::Pair;
 
 Router two_routes() {
   Router router;
-  router.add("POST", "/locked", [](const Request&, const Responder&) {});
+  router.add("POST", "/locked", [](const HttpRequest&, const Responder&) {});
   router.add(
-      "GET", "/open", [](const Request&, const Responder&) {}, Access::kOpen);
+      "GET", "/open", [](const HttpRequest&, const Responder&) {}, Access::kOpen);
   return router;
 }
 

@@ -101,7 +101,7 @@ class Fountain {
  public:
   Router router() {
     Router router = test_router();
-    router.add("GET", "/fountain", [this](const Request&, Responder responder) {
+    router.add("GET", "/fountain", [this](const HttpRequest&, Responder responder) {
       responder.on_gone([this] { ++gone_; });
       responder.begin_stream(200, {});
       const std::lock_guard lock(mutex_);
@@ -141,7 +141,7 @@ TEST(Limits, ReadersThatStopReadingAreCutAfterAWhile) {
   ServerOptions options = test_options();
   options.write_timeout = milliseconds(200);
   Router router = test_router();
-  router.add("GET", "/large", [](const Request&, Responder responder) {
+  router.add("GET", "/large", [](const HttpRequest&, Responder responder) {
     responder.send(200, {}, std::string(size_t{30} << 20, 'x'));
   });
   HttpServer server(options, std::move(router));
@@ -157,7 +157,7 @@ TEST(Limits, WhoClosesAHalfIsNotAnsweredForEver) {
   std::mutex mutex;
   std::vector<Responder> kept;
   Router router;
-  router.add("GET", "/", [&](const Request&, Responder responder) {
+  router.add("GET", "/", [&](const HttpRequest&, Responder responder) {
     const std::lock_guard lock(mutex);
     kept.push_back(std::move(responder));
   });
@@ -174,7 +174,7 @@ TEST(Limits, ClientsThatVanishAreNoticedWhileNothingIsWritten) {
   std::mutex mutex;
   std::vector<Responder> kept;
   Router router = test_router();
-  router.add("GET", "/wait", [&](const Request&, Responder responder) {
+  router.add("GET", "/wait", [&](const HttpRequest&, Responder responder) {
     responder.on_gone([&] { ++gone; });
     const std::lock_guard lock(mutex);
     kept.push_back(std::move(responder));

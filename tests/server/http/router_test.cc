@@ -12,7 +12,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
 
-const Handler kNothing = [](const Request&, const Responder&) {};
+const Handler kNothing = [](const HttpRequest&, const Responder&) {};
 
 TEST(Router, FindsTheRouteAndItsParameters) {
   Router router;

@@ -40,7 +40,7 @@ TEST(HttpServer, AnswersPipelinedRequestsInOrder) {
   std::vector<std::thread> threads;
   std::mutex mutex;
   Router router = test_router();
-  router.add("GET", "/slow/{n}", [&](const Request& request, Responder responder) {
+  router.add("GET", "/slow/{n}", [&](const HttpRequest& request, Responder responder) {
     most = std::max<int>(most, ++at_a_time);
     const std::lock_guard lock(mutex);
     threads.emplace_back([&, responder, n = request.parameter("n")]() mutable {
@@ -79,9 +79,9 @@ TEST(HttpServer, AnswersThousandsOfPipelinedRequestsAtOnce) {
 }
 
 TEST(HttpServer, HandsOverWholeRequests) {
-  Request seen;
+  HttpRequest seen;
   Router router;
-  router.add("POST", "/v1/documents/{id}", [&](Request request, Responder responder) {
+  router.add("POST", "/v1/documents/{id}", [&](HttpRequest request, Responder responder) {
     seen = std::move(request);
     responder.send_json(200, "{}");
   });
@@ -112,7 +112,7 @@ TEST(HttpServer, SendsLargeBodiesBothWays) {
 
 Router stream_router() {
   Router router = test_router();
-  router.add("GET", "/stream", [](const Request&, Responder responder) {
+  router.add("GET", "/stream", [](const HttpRequest&, Responder responder) {
     responder.begin_stream(200, {{"Content-Type", "text/event-stream"}});
     std::thread([responder]() mutable {
       for (int i = 0; i < 5; ++i) responder.write(fmt::format("data: {}\n\n", i));
@@ -139,7 +139,7 @@ TEST(HttpServer, SendsEachPieceAtOnce) {
   std::mutex mutex;
   std::vector<Responder> responders;
   Router router;
-  router.add("GET", "/", [&](const Request&, Responder responder) {
+  router.add("GET", "/", [&](const HttpRequest&, Responder responder) {
     responder.begin_stream(200, {});
     const std::lock_guard lock(mutex);
     responders.push_back(responder);
@@ -233,14 +233,14 @@ TEST(HttpServer, TurnsExceptionsIntoErrors) {
   ServerOptions options = test_options();
   options.error_log = [&](const std::string& message) { told.push_back(message); };
   Router router;
-  router.add("GET", "/refused", [](const Request&, const Responder&) {
+  router.add("GET", "/refused", [](const HttpRequest&, const Responder&) {
     throw HttpError(429, "too many", {.code = "slow_down", .retry_after = 7});
   });
-  router.add("GET", "/broken", [](const Request&, const Responder&) {
+  router.add("GET", "/broken", [](const HttpRequest&, const Responder&) {
     throw std::runtime_error("/secret/path is missing");
   });
-  router.add("GET", "/forgotten", [](const Request&, const Responder&) {});
-  router.add("GET", "/halfway", [](const Request&, Responder responder) {
+  router.add("GET", "/forgotten", [](const HttpRequest&, const Responder&) {});
+  router.add("GET", "/halfway", [](const HttpRequest&, Responder responder) {
     responder.begin_stream(200, {});
     responder.write("a");
     throw std::runtime_error("later");

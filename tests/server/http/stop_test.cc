@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 struct Waiting {
   Router router() {
     Router router = test_router();
-    router.add("GET", "/wait", [this](const Request&, Responder responder) {
+    router.add("GET", "/wait", [this](const HttpRequest&, Responder responder) {
       responder.on_gone([this] { ++gone; });
       kept.emplace(std::move(responder));
       here = true;
@@ -93,7 +93,7 @@ TEST(Stop, InTheMiddleOfEverything) {
     std::mutex mutex;
     std::vector<std::thread> writers;
     Router router = test_router();
-    router.add("GET", "/stream", [&](const Request&, Responder responder) {
+    router.add("GET", "/stream", [&](const HttpRequest&, Responder responder) {
       responder.begin_stream(200, {});
       const std::lock_guard lock(mutex);
       writers.emplace_back([responder]() mutable {

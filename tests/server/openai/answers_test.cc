@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 #include "server/openai/chat_answer.h"
 #include "server/openai/completion_answer.h"
 #include "server/openai/listings.h"
@@ -263,14 +263,14 @@ TEST(NativeAnswer, SaysWhyItEnds) {
   EXPECT_STREQ(stop_type(result), "limit");
 }
 
-TEST(ApiError, IsAsClientsExpectIt) {
-  EXPECT_EQ(ApiError(400, "bad", "n", "c").json().dump(),
+TEST(HttpError, IsAsClientsExpectIt) {
+  EXPECT_EQ(HttpError(400, "bad", {.param = "n", .code = "c"}).json(),
             R"({"error":{"message":"bad","type":"invalid_request_error","param":"n","code":"c"}})");
-  EXPECT_EQ(ApiError(503, "busy").json().dump(),
+  EXPECT_EQ(HttpError(503, "busy").json(),
             R"({"error":{"message":"busy","type":"unavailable_error","param":null,"code":null}})");
-  EXPECT_EQ(api_error(Error(ErrorCode::kIo, "/secret/file")).json().dump().find("secret"),
+  EXPECT_EQ(http_error(Error(ErrorCode::kIo, "/secret/file")).json().find("secret"),
             std::string::npos);
-  EXPECT_EQ(sse_error(ApiError(500, "x").json()).substr(0, 20), "event: error\ndata: {");
+  EXPECT_EQ(sse_error(HttpError(500, "x")).substr(0, 20), "event: error\ndata: {");
 }
 
 TEST(Listings, AreAsClientsExpectThem) {

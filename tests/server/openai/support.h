@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "server/openai/api_error.h"
+#include "server/http/http_error.h"
 #include "server/openai/limits.h"
 
 namespace restkv::server {
@@ -26,9 +26,9 @@ template <class Call>
 std::string api_refusal(Call&& call) {
   try {
     std::forward<Call>(call)();
-  } catch (const ApiError& error) {
+  } catch (const HttpError& error) {
     EXPECT_EQ(error.status(), 400) << error.what();
-    return error.param() + ": " + error.what();
+    return error.details().param + ": " + error.what();
   }
   ADD_FAILURE() << "nothing was refused";
   return "";
