@@ -18,7 +18,6 @@
 
 #include "base/file.h"
 #include "base/system.h"
-#include "base/threads.h"
 #include "bench/environment.h"
 #include "bench/measure.h"
 #include "bench/prompt.h"
@@ -33,6 +32,7 @@
 #include "cli/signals.h"
 #include "restkv/error.h"
 #include "restkv/sparse.h"
+#include "restkv/threads.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv::cli {
