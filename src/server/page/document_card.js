@@ -44,7 +44,7 @@ class DocumentCard {
       this.render(conversation);
     }, {'aria-expanded': String(this.expanded), 'data-focus': 'memory'});
     const choose = (words) => button(words, 'attach', () => actions.choose(), {'data-focus': 'choose'});
-    const remove = button('Remove the document', 'close', () => actions.removeDocument(), {quiet: true, 'data-focus': 'remove'});
+    const remove = button('Remove the document', 'close', () => actions.removeDocument(), {quiet: true, class: 'button quiet remove', 'data-focus': 'remove'});
     this.facts = el('p', {class: 'facts'});
     let buttons = [];
     let extra = null;
@@ -60,17 +60,17 @@ class DocumentCard {
       this.facts.textContent = `${count(document.tokens, 'token')}, ` +
           (whole ? `all kept, ${bytesText(document.kv_bytes)}` :
                    `${count(document.kept)} kept (${percentText(document.kept / document.tokens)}), ${bytesText(document.kv_bytes)} instead of ${bytesText(document.full_kv_bytes)}`);
-      buttons = [button('What is kept', 'kept', (event) => actions.showKept(event.currentTarget), {'data-focus': 'kept'}), memory, remove];
+      buttons = [button('What is kept', 'kept', (event) => actions.showKept(event.currentTarget), {'data-focus': 'kept'}), memory];
     } else {
       this.facts.className = 'facts problem';
       this.facts.textContent = status === 'gone' ? 'The server no longer has this document.' : document.error;
       buttons = [button(status === 'gone' ? 'Read it again' : 'Try again', 'retry', () => actions.readAgain(null), {kind: 'primary', 'data-focus': 'again'}),
-                 choose('Choose another file'), remove];
+                 choose('Choose another file')];
     }
     const head = el('div', {class: 'card-head'},
                     el('span', {class: 'file-mark'}, icon(document ? 'file' : 'memory')),
                     el('div', {class: 'card-text'}, document ? el('h2', {}, document.name) : null, this.facts),
-                    el('div', {class: 'card-buttons'}, buttons));
+                    el('div', {class: 'card-buttons'}, buttons), document && status !== 'busy' ? remove : null);
     const showMemory = this.expanded && status !== 'busy' && (!document || status === 'ready');
     this.root.replaceChildren(head, ...[extra].filter(Boolean), ...(showMemory ? [memoryControl({
       limits: this.limits,

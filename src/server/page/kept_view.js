@@ -31,10 +31,10 @@ class KeptView {
     this.readout = el('p', {class: 'kept-readout', 'aria-hidden': 'true'});
     this.legend = el('ul', {class: 'legend', 'aria-label': 'Legend'});
     this.summary = el('p', {class: 'kept-summary'});
-    this.previous = button('Previous passage', 'previous', () => this.jump(-1), {quiet: true});
-    this.next = button('Next passage', 'next', () => this.jump(1), {quiet: true});
-    this.root = el('div', {class: 'kept-view'}, this.summary, this.legend, this.map,
-                   el('div', {class: 'kept-jump'}, el('span', {}, 'Passages kept most'), this.previous, this.next), this.text, this.readout,
+    this.previous = button('Previous passage that is kept most', 'previous', () => this.jump(-1), {quiet: true});
+    this.next = button('Next passage that is kept most', 'next', () => this.jump(1), {quiet: true});
+    this.root = el('div', {class: 'kept-view'}, this.summary, this.legend, el('div', {class: 'kept-jump'}, this.map, this.previous, this.next),
+                   this.text, this.readout,
                    el('p', {class: 'away', id: 'kept-help'}, 'The left and right arrow keys go from token to token and say how many layers and heads hold it.'));
     this.observer = new IntersectionObserver((entries) => {
       for (const entry of entries) this.paint(this.chunks[Number(entry.target.dataset.chunk)], entry.isIntersecting);
@@ -161,12 +161,10 @@ class KeptView {
   refresh() {
     for (const chunk of this.chunks) if (chunk.near) this.paint(chunk, true);
     const levels = this.mode === 'difference' ?
-        [['less3', `only ${this.second.name}`], ['less2', ''], ['less1', ''], ['more0', 'the same'], ['more1', ''], ['more2', ''],
+        [['less3', `only ${this.second.name}`], ['less2', 'more'], ['less1', 'a little'], ['more0', 'the same'], ['more1', 'a little'], ['more2', 'more'],
          ['more3', `only ${this.first.name}`]] :
-        [['kept0', 'none'], ['kept1', 'to 10%'], ['kept2', 'to 25%'], ['kept3', 'to 50%'], ['kept4', 'to 80%'], ['kept5', 'to 100%']];
-    this.legend.classList.toggle('two-sided', this.mode === 'difference');
-    this.legend.replaceChildren(...levels.map(([name, words]) =>
-        el('li', {'aria-hidden': words ? null : 'true'}, el('span', {class: `sample ${name}`, 'aria-hidden': 'true'}, 'word'), words ? el('span', {}, words) : null)));
+        [['kept0', 'held nowhere'], ['kept1', 'to 10%'], ['kept2', 'to 25%'], ['kept3', 'to 50%'], ['kept4', 'to 80%'], ['kept5', 'to 100%']];
+    this.legend.replaceChildren(...levels.map(([name, words]) => el('li', {class: name}, words)));
     this.summary.textContent = this.summaryText();
     this.passages = this.findPassages();
     this.say(this.active, false);
@@ -189,7 +187,7 @@ class KeptView {
     if (!total) return 'Nothing is held.';
     const sum = side.kept.reduce((a, b) => a + b, 0);
     const lost = side.kept.filter((kept) => kept === 0).length;
-    return `${side.layers} layers \u00d7 ${side.heads} heads can hold each of ${count(total, 'token')}. ${percentText(sum / (total * side.pairs))} of that is kept. ` +
+    return `Each of ${count(total, 'token')} can be held by ${side.layers} layers \u00d7 ${side.heads} heads. ${percentText(sum / (total * side.pairs))} of that is kept. ` +
            (lost ? `${percentText(lost / total)} of the tokens are held nowhere.` : 'Every token is held somewhere.');
   }
 

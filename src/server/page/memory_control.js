@@ -68,8 +68,13 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
   select.value = current.method;
   const shown = el('output', {class: 'budget-value', for: 'budget'});
   const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});
-  const filled = el('div', {class: 'filled'});
-  const bar = el('div', {class: 'share', 'aria-hidden': 'true'}, filled);
+  const row = (words, kind) => {
+    const bar = el('span', {class: `bar ${kind}`});
+    const value = el('span', {class: 'value'});
+    return {bar, value, nodes: [el('dt', {}, words), el('dd', {}, el('span', {class: 'track'}, bar), value)]};
+  };
+  const small = row('With this setting', 'small');
+  const everything = row('Everything', 'everything');
   const explanation = el('p', {class: 'hint'});
   const apply = read ? button('Read again with this', 'retry', () => onapply({...current}), {kind: 'primary'}) : null;
 
@@ -91,18 +96,15 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
     shown.textContent = full ? 'everything' : `${count(current.budget)} tokens`;
     const about = applied ? '' : 'about ';
     const whole = cost.fraction >= 1;
-    const memory = el('strong', {}, `${about}${bytesText(cost.bytes)}`);
-    if (read?.tokens || read?.estimate) {
-      const part = whole ? 'All of the document is kept' : `${percentText(cost.fraction)} of the document is kept`;
-      estimate.replaceChildren(memory, ` of memory${whole ? '' : ` instead of ${bytesText(cost.fullBytes)}`}. ${part}.`);
-    } else {
-      estimate.replaceChildren(memory, ` of memory for a report of 20 pages${whole ? '' : ` instead of ${bytesText(cost.fullBytes)}`}. `,
-                               whole ? 'All of it is kept.' : `${percentText(cost.fraction)} of it is kept. A longer text needs no more memory.`);
-    }
-    slider.setAttribute('aria-valuetext', `${shown.textContent}, ${estimate.textContent}`);
-    filled.style.setProperty('inline-size', `${Math.max(1, 100 * cost.fraction)}%`);
+    small.value.textContent = `${about}${bytesText(cost.bytes)}`;
+    everything.value.textContent = `${about}${bytesText(cost.fullBytes)}`;
+    small.bar.style.setProperty('inline-size', `${Math.max(1, 100 * cost.fraction)}%`);
+    const part = whole ? 'All' : percentText(cost.fraction);
+    estimate.textContent = read?.tokens || read?.estimate ? `${part} of the document is kept.` :
+        `${part} of a report of 20 pages is kept. ${full ? 'A longer text needs more memory.' : 'A longer text needs no more memory.'}`;
+    slider.setAttribute('aria-valuetext', `${shown.textContent}, ${small.value.textContent}, ${part} kept`);
     const known = kMethodNames[current.method];
-    explanation.textContent = known ? `${known[0]} ${known[1]}.` : '';
+    explanation.textContent = `${known ? `${known[0]}: ${known[1]}. ` : ''}A token is a word or a part of one.`;
     if (apply) apply.disabled = Boolean(applied) || read.status !== 'ready';
   };
   slider.addEventListener('input', () => {
@@ -121,7 +123,7 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
             el('div', {class: 'memory-head'}, el('label', {for: 'budget'}, 'How much to remember'), shown),
             slider,
             el('div', {class: 'ends', 'aria-hidden': 'true'}, el('span', {}, 'less memory'), el('span', {}, 'more detail')),
-            bar, estimate,
+            el('dl', {class: 'cost'}, small.nodes, everything.nodes), estimate,
             el('div', {class: 'memory-foot'},
                el('div', {class: 'method'}, el('label', {for: 'method'}, 'Method'), select), apply),
             explanation);

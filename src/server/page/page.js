@@ -88,7 +88,7 @@ class Page {
     byId('attach').append(button('Choose a document', 'attach', () => this.chooseFile(), {quiet: true}));
     this.sendButton = button('Send', 'send', () => this.sendOrStop(), {kind: 'primary round', quiet: true});
     byId('send').append(this.sendButton);
-    byId('to-end').append(button('To the end', 'next', () => this.toEnd(), {kind: 'floating'}));
+    byId('to-end').append(button('To the end', 'next', () => this.toEnd(), {kind: 'floating', quiet: true}));
     this.fileInput = byId('file');
     this.fileInput.accept = kFileTypes;
     this.fileInput.addEventListener('change', () => {
@@ -327,7 +327,8 @@ class Page {
     this.growQuestion();
     this.list.render(conversation);
     this.showAll();
-    this.toEnd();
+    if (conversation.messages.length) this.toEnd();
+    else byId('scroll').scrollTop = 0;
     this.reader.check(conversation);
   }
 
