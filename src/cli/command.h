@@ -21,6 +21,7 @@ std::span<const Command> commands();
 
 std::function<int()> declare_run(ArgumentParser& parser);
 std::function<int()> declare_chat(ArgumentParser& parser);
+std::function<int()> declare_serve(ArgumentParser& parser);
 std::function<int()> declare_inspect(ArgumentParser& parser);
 std::function<int()> declare_methods(ArgumentParser& parser);
 std::function<int()> declare_demo(ArgumentParser& parser);

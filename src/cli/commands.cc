@@ -9,6 +9,8 @@ std::span<const Command> commands() {
       Command{"run", "Answer from a long prompt with a compressed KV cache", declare_run},
       Command{"chat", "Talk with a model whose memory of the conversation stays small",
               declare_chat},
+      Command{"serve", "Serve a model to many clients: OpenAI's API, documents, a page in the browser",
+              declare_serve},
       Command{"inspect", "Show a model's architecture and what budgets would cost",
               declare_inspect},
       Command{"methods", "List compression methods, their options, defaults and papers",

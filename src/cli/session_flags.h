@@ -17,6 +17,8 @@ namespace restkv::cli {
 /// reach, and how exactly prompts are computed.
 class SessionFlags {
  public:
+  /// `interval`: the default of `--decode-interval`.
+  explicit SessionFlags(size_t interval = 0) : interval_(interval) {}
   void declare(ArgumentParser& parser);
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
@@ -39,7 +41,7 @@ class SessionFlags {
   std::string prefill_ = "whole";
   size_t chunk_ = 2048;
   const Option* chunk_option_ = nullptr;
-  size_t interval_ = 0;
+  size_t interval_;
   int decode_budget_ = 0;
   std::string positions_ = "original";
   ModelFlags model_;

@@ -407,6 +407,8 @@ ChatParser::ChatParser(std::shared_ptr<const ChatSyntax> syntax,
 }
 
 ChatParser::~ChatParser() = default;
+ChatParser::ChatParser(ChatParser&&) noexcept = default;
+ChatParser& ChatParser::operator=(ChatParser&&) noexcept = default;
 
 const ChatAnswer& ChatParser::answer() const { return impl_->answer; }
 

@@ -61,6 +61,8 @@ class ChatParser {
   /// `make_id`: ids for calls of tools, where the model gives none.
   ChatParser(std::shared_ptr<const ChatSyntax> syntax, std::function<std::string()> make_id);
   ~ChatParser();
+  ChatParser(ChatParser&&) noexcept;
+  ChatParser& operator=(ChatParser&&) noexcept;
 
   /// What has become certain with some more text (whole characters).
   ChatDelta push(std::string_view text);

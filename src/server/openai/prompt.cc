@@ -35,14 +35,14 @@ Prompt parse_mixture(const Json& list, const std::string& path, const RequestLim
 
 }  // namespace
 
-std::vector<int32_t> encode(const Prompt& prompt, const Tokenizer& tokenizer) {
+std::vector<int32_t> encode(const Prompt& prompt, const Tokenizer& tokenizer, bool add_special) {
   std::vector<int32_t> tokens;
   for (const Prompt::Part& part : prompt.parts) {
     if (const auto* ids = std::get_if<1>(&part)) {
       tokens.insert(tokens.end(), ids->begin(), ids->end());
       continue;
     }
-    const bool is_first = &part == &prompt.parts.front();
+    const bool is_first = add_special && &part == &prompt.parts.front();
     const auto more = tokenizer.encode(std::get<0>(part), is_first, true);
     tokens.insert(tokens.end(), more.begin(), more.end());
   }

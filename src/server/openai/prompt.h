@@ -18,9 +18,11 @@ struct Prompt {
   bool operator==(const Prompt&) const = default;
 };
 
-/// Its tokens. Control tokens in texts are control tokens: the client writes the template itself.
-/// Throws `Error` (kInput) on a text that cannot be encoded.
-std::vector<int32_t> encode(const Prompt& prompt, const Tokenizer& tokenizer);
+/// Its tokens, behind a begin-of-text with `add_special`. Control tokens in texts are control
+/// tokens: the client writes the template itself. Throws `Error` (kInput) on a text that cannot be
+/// encoded.
+std::vector<int32_t> encode(const Prompt& prompt, const Tokenizer& tokenizer,
+                            bool add_special = true);
 
 /// A text, a list of texts, token ids, or a list of lists of ids. `mixed`: texts and ids within one
 /// list are one prompt (llama.cpp). Throws `HttpError` (400), also for empty prompts of ids.

@@ -50,21 +50,13 @@ Json detokenized_json(const std::string& text) {
 }
 
 DocumentRequest parse_document_request(const Json& json, const RequestLimits& limits) {
-  constexpr size_t kMostIdBytes = 64;
   constexpr size_t kMostNameBytes = 256;
-  constexpr std::string_view kLetters =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
   const FieldReader body(json);
   DocumentRequest request;
   (void)body.required("text", "the text of the document");
   request.text = *body.text("text");
   if (request.text.empty()) body.refuse("text", "a text that is not empty");
-  if (auto id = body.text("id", kMostIdBytes)) {
-    if (id->empty() || id->find_first_not_of(kLetters) != std::string::npos) {
-      body.refuse("id", "letters, digits, _ and -");
-    }
-    request.id = std::move(*id);
-  }
+  body.refuse_if_given("id", "the server chooses it; use 'name'");
   request.name = body.text("name", kMostNameBytes).value_or("");
   if (const auto restkv = body.object("restkv")) {
     request.session = parse_session_options(*restkv, limits.session, limits);

@@ -35,7 +35,6 @@ Json detokenized_json(const std::string& text);
 /// `POST /v1/documents` in JSON.
 struct DocumentRequest {
   std::string text;
-  std::string id;    ///< Letters, digits, _ and -; empty: the server chooses.
   std::string name;  ///< For people.
   std::optional<SessionOptions> session;
 };

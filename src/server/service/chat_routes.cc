@@ -1,0 +1,80 @@
+// Chats, in all forms that clients know.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "generate/grammar.h"
+#include "server/openai/chat_format.h"
+#include "server/openai/chat_request.h"
+#include "server/openai/field_reader.h"
+#include "server/service/chat_writer.h"
+#include "server/service/document_prompt.h"
+#include "server/service/reply.h"
+#include "server/service/requests.h"
+#include "server/service/routes.h"
+
+namespace restkv::server {
+namespace {
+
+struct TokenizedChat {
+  ChatPrompt prompt;
+  std::vector<int32_t> tokens;
+};
+
+TokenizedChat tokenized(const Service& service, const Chat& chat, bool behind_document) {
+  const ChatFormat& format = service.chat();
+  if (!behind_document) {
+    ChatPrompt prompt = format.render(chat);
+    std::vector<int32_t> tokens = service.tokenizer.encode(prompt.text, true);
+    return {std::move(prompt), std::move(tokens)};
+  }
+  ChatPrompt prompt = format.render(chat_behind_document(chat));
+  const ChatText rest = text_behind_document(prompt.text);
+  std::vector<int32_t> tokens = service.tokenizer.encode(rest, false);
+  return {std::move(prompt), std::move(tokens)};
+}
+
+}  // namespace
+
+void answer_chat(Service& service, ChatRequest request, const FormMaker& make_form,
+                 std::string_view id_prefix, Responder responder) {
+  service.require_model(request.answer.model);
+  TokenizedChat chat = tokenized(service, request.chat, request.answer.document.has_value());
+  require_context(service, chat.tokens.size(), request.answer, "messages");
+  Request asked = request_of(service, request.answer, std::move(chat.tokens));
+  asked.generation.stop.insert(asked.generation.stop.end(), chat.prompt.stops.begin(),
+                               chat.prompt.stops.end());
+  asked.generation.written_tokens = chat.prompt.written_tokens;
+  if (chat.prompt.grammar) constrain(service, asked, *chat.prompt.grammar);
+
+  const AnswerStamp stamp = stamp_of(service, id_prefix);
+  auto writer = std::make_unique<ChatWriter>(make_form(stamp, request), service.tokenizer,
+                                             chat.prompt.syntax, asked.n,
+                                             [] { return AnswerIds::make("call_"); });
+  submit(service, stamp, {std::move(asked)}, std::move(writer), request.answer.stream,
+         std::move(responder));
+}
+
+void add_chat_routes(RouteAdder& routes) {
+  routes.post("/v1/chat/completions", [](Service& service, const HttpRequest& http,
+                                         Responder responder) {
+    ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);
+    answer_chat(service, std::move(request),
+                [](const AnswerStamp& stamp, const ChatRequest& asked) {
+                  return std::make_unique<ChatCompletionForm>(
+                      stamp, asked.answer.n, asked.answer.include_usage,
+                      asked.answer.generation.logprobs.has_value());
+                },
+                "chatcmpl-", std::move(responder));
+  });
+  routes.post("/apply-template", [](Service& service, const HttpRequest& http,
+                                    Responder responder) {
+    const Json body = parse_body(http.body);
+    const Chat chat = parse_chat(FieldReader(body), service.options.limits);
+    const std::string text = service.chat().render(chat).text.text;
+    responder.send_json(200, Json::object({{"prompt", text}}).dump());
+  });
+}
+
+}  // namespace restkv::server

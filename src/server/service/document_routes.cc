@@ -1,0 +1,152 @@
+// Documents: read once, then the beginning of many chats.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "server/http/multipart.h"
+#include "server/openai/field_reader.h"
+#include "server/openai/text_requests.h"
+#include "server/openai/token_logprobs.h"
+#include "server/service/document_prompt.h"
+#include "server/service/requests.h"
+#include "server/service/routes.h"
+
+namespace restkv::server {
+namespace {
+
+/// A form with the fields `file`, `name` and `restkv`, as JSON would have it.
+Json body_of_form(const HttpRequest& http) {
+  Json body = Json::object();
+  bool has_file = false;
+  for (FormPart& part : parse_multipart(http.headers.value("Content-Type"), http.body)) {
+    if (part.name == "file") {
+      if (std::exchange(has_file, true)) refuse_field("file", "'file' stands twice; send one");
+      if (!is_utf8(part.content)) {
+        throw HttpError(415,
+                        fmt::format("'{}' is no UTF-8 text; convert it to text first",
+                                    part.file_name.empty() ? "file" : part.file_name),
+                        {.param = "file"});
+      }
+      body["text"] = std::move(part.content);
+      if (body.find("name") == nullptr && !part.file_name.empty()) body["name"] = part.file_name;
+    } else if (part.name == "name" || part.name == "text") {
+      body[part.name] = std::move(part.content);
+    } else if (part.name == "restkv") {
+      body["restkv"] = parse_body(part.content);
+    }
+  }
+  return body;
+}
+
+DocumentInfo require_document(const Service& service, const std::string& id) {
+  if (auto info = service.scheduler.document(id)) return *std::move(info);
+  throw HttpError(404, fmt::format("there is no document '{}'; GET /v1/documents lists them", id),
+                  {.code = "document_not_found"});
+}
+
+std::string text_of(const Service& service, const DocumentInfo& info) {
+  return document_json(info, service.documents.find(info.id)).dump();
+}
+
+/// Answers when the document has been read.
+class UploadListener : public Listener {
+ public:
+  UploadListener(Service& service, Responder responder)
+      : service_(service), responder_(std::move(responder)) {}
+
+  void set_id(DocumentId id) {
+    const std::scoped_lock lock(mutex_);
+    id_ = std::move(id);
+    if (closed_) answer();
+  }
+  void failed(size_t, const Error& error) override {
+    const std::scoped_lock lock(mutex_);
+    error_ = http_error(error);
+  }
+  void closed() override {
+    const std::scoped_lock lock(mutex_);
+    closed_ = true;
+    if (!id_.empty()) answer();
+  }
+
+ private:
+  void answer() {
+    if (error_) return responder_.send_error(*error_);
+    if (const auto info = service_.scheduler.document(id_)) {
+      return responder_.send_json(200, text_of(service_, *info));
+    }
+    responder_.send_error(HttpError(404, "the document was removed while it was being read"));
+  }
+
+  Service& service_;
+  Responder responder_;
+  std::mutex mutex_;
+  DocumentId id_;
+  bool closed_ = false;
+  std::optional<HttpError> error_;
+};
+
+void upload(Service& service, const HttpRequest& http, Responder responder) {
+  const bool is_form = http.headers.value("Content-Type").starts_with("multipart/");
+  const Json body = is_form ? body_of_form(http) : parse_body(http.body);
+  RequestLimits limits = service.options.limits;
+  limits.session = service.options.document_session;
+  DocumentRequest request = parse_document_request(body, limits);
+  const std::string* wait = http.query_value("wait");
+  if (wait != nullptr && *wait != "true" && *wait != "false") {
+    throw HttpError(400, fmt::format("'wait' is '{}'; expected true or false", *wait),
+                    {.param = "wait"});
+  }
+  std::vector<int32_t> tokens =
+      document_tokens(request.text, service.tokenizer, service.chat_or_null());
+  AnswerOptions read_alone;
+  read_alone.session = request.session.value_or(limits.session);
+  require_context(service, tokens.size(), read_alone, "text");
+
+  const bool waits = wait == nullptr || *wait == "true";
+  const auto listener = waits ? std::make_shared<UploadListener>(service, responder) : nullptr;
+  const DocumentId id = service.scheduler.add_document(
+      std::move(tokens), request.session.value_or(limits.session), listener);
+  service.documents.add(id, {.name = request.name.empty() ? id : request.name,
+                             .created = stamp_of(service, "").created});
+  if (!waits) {
+    responder.send_json(202, text_of(service, require_document(service, id)));
+    return;
+  }
+  // Who has not learned the id cannot use the document.
+  responder.on_gone([&service, id] { service.scheduler.remove_document(id); });
+  listener->set_id(id);
+}
+
+void list(Service& service, const HttpRequest&, Responder responder) {
+  Json data = Json::array();
+  for (const DocumentInfo& info : service.scheduler.documents()) {
+    data.push_back(document_json(info, service.documents.find(info.id)));
+  }
+  responder.send_json(200, Json::object({{"object", "list"}, {"data", std::move(data)}}).dump());
+}
+
+void remove(Service& service, const HttpRequest& http, Responder responder) {
+  const std::string& id = http.parameter("id");
+  (void)require_document(service, id);
+  service.scheduler.remove_document(id);
+  service.documents.remove(id);
+  responder.send_json(
+      200, Json::object({{"id", id}, {"object", "document"}, {"deleted", true}}).dump());
+}
+
+}  // namespace
+
+void add_document_routes(RouteAdder& routes) {
+  routes.post("/v1/documents", upload);
+  routes.get("/v1/documents", list);
+  routes.get("/v1/documents/{id}", [](Service& service, const HttpRequest& http,
+                                      Responder responder) {
+    responder.send_json(200, text_of(service, require_document(service, http.parameter("id"))));
+  });
+  routes.add("DELETE", "/v1/documents/{id}", remove);
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,92 @@
+#include "server/service/service.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "restkv/error.h"
+#include "server/http/http_error.h"
+
+namespace restkv::server {
+namespace {
+
+int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+ServiceOptions filled_in(ServiceOptions options) {
+  if (options.alias.empty()) {
+    options.alias = std::filesystem::path(options.model_path).stem().string();
+  }
+  options.limits.session = options.scheduler.session;
+  return options;
+}
+
+ModelCard card_of(const ServiceOptions& options, const Model& model, const Tokenizer& tokenizer) {
+  return {.id = options.alias,
+          .created = unix_seconds(),
+          .context = model.config().context_length,
+          .vocabulary = tokenizer.vocabulary(),
+          .layers = model.config().layers,
+          .bytes = std::filesystem::file_size(options.model_path)};
+}
+
+std::string end_text(const Tokenizer& tokenizer) {
+  const std::vector<int32_t>& ends = tokenizer.end_tokens();
+  return ends.empty() ? "" : tokenizer.piece(ends.front(), true);
+}
+
+std::string begin_text(const Tokenizer& tokenizer) {
+  const std::vector<int32_t> tokens = tokenizer.encode("", true, false);
+  return tokens.empty() ? "" : tokenizer.piece(tokens.front(), true);
+}
+
+}  // namespace
+
+Service::Service(const ServiceOptions& given, std::shared_ptr<ThreadPool> threads)
+    : options(filled_in(given)),
+      model(options.model_path, options.model),
+      tokenizer(options.model_path),
+      card(card_of(options, model, tokenizer)),
+      scheduler(model, tokenizer, options.scheduler, std::move(threads)) {
+  options.limits.vocabulary = card.vocabulary;
+  options.limits.context = card.context;
+  try {
+    chat_.emplace(tokenizer);
+  } catch (const Error& error) {
+    no_chat_ = error.what();
+  }
+  properties = {.model = card,
+                .version = options.version,
+                .model_path = options.model_path,
+                .chat_template = chat_ ? chat_->source() : "",
+                .bos_token = begin_text(tokenizer),
+                .eos_token = end_text(tokenizer),
+                .slots = options.scheduler.max_answers,
+                .defaults = {}};
+  properties.defaults.max_tokens = options.limits.default_max_tokens;
+  properties.defaults.sampling = options.limits.sampling;
+}
+
+void Service::require_model(const std::string& name) const {
+  if (name.empty() || name == card.id) return;
+  throw HttpError(404, fmt::format("the model '{}' is not here; this server has '{}'", name, card.id),
+                  {.param = "model", .code = "model_not_found"});
+}
+
+const ChatFormat& Service::chat() const {
+  if (!chat_) {
+    throw HttpError(400, fmt::format("this model cannot chat ({}); use /v1/completions", no_chat_));
+  }
+  return *chat_;
+}
+
+SessionOptions Service::session_of(const std::optional<SessionOptions>& asked) const {
+  return asked.value_or(options.scheduler.session);
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,89 @@
+// What the server is and does.
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+
+#include "restkv/compress.h"
+#include "server/http/http_error.h"
+#include "server/openai/listings.h"
+#include "server/service/metrics.h"
+#include "server/service/routes.h"
+
+namespace restkv::server {
+namespace {
+
+void models(Service& service, const HttpRequest&, Responder responder) {
+  responder.send_json(200, models_json({&service.card, 1}).dump());
+}
+
+const char* state_word(SlotInfo::State state) {
+  switch (state) {
+    case SlotInfo::State::kReading:
+      return "reading";
+    case SlotInfo::State::kWriting:
+      return "writing";
+    case SlotInfo::State::kDocument:
+      return "document";
+    case SlotInfo::State::kKept:
+      break;
+  }
+  return "kept";
+}
+
+void slots(Service& service, const HttpRequest&, Responder responder) {
+  std::vector<SlotState> list;
+  for (const SlotInfo& slot : service.scheduler.status().slots) {
+    const size_t read = std::min(slot.tokens, slot.prompt_tokens);
+    list.push_back({.id = list.size(),
+                    .state = state_word(slot.state),
+                    .prompt_tokens = slot.prompt_tokens,
+                    .read_tokens = read,
+                    .written_tokens = slot.tokens - read,
+                    .kept = slot.kept,
+                    .kv_bytes = slot.kv_bytes});
+  }
+  responder.send_json(200, slots_json(list).dump());
+}
+
+void props(Service& service, const HttpRequest&, Responder responder) {
+  Json json = props_json(service.properties);
+  const ModelConfig& config = service.model.config();
+  const SessionOptions& session = service.options.scheduler.session;
+  const SessionOptions& document = service.options.document_session;
+  Json methods = Json::array();
+  for (const Method& method : restkv::methods()) methods.push_back(method.name);
+  const auto options = [](const SessionOptions& s) {
+    return Json::object({{"method", s.compression.method}, {"budget", s.compression.budget}});
+  };
+  Json restkv = options(session);
+  restkv["documents"] = options(document);
+  restkv["max_budget"] = service.options.limits.max_budget;
+  restkv["methods"] = std::move(methods);
+  restkv["kv_bytes_per_token"] = config.kv_bytes(1);
+  restkv["layers"] = config.layers;
+  restkv["heads"] = config.kv_heads;
+  restkv["version"] = service.options.version;
+  json["n_ctx"] = config.context_length;
+  json["restkv"] = std::move(restkv);
+  responder.send_json(200, json.dump());
+}
+
+}  // namespace
+
+void add_status_routes(RouteAdder& routes) {
+  for (const char* path : {"/v1/models", "/models"}) routes.get(path, models);
+  routes.get("/v1/models/{id...}", [](Service& service, const HttpRequest& http,
+                                      Responder responder) {
+    service.require_model(http.parameter("id"));
+    responder.send_json(200, model_json(service.card).dump());
+  });
+  routes.get("/props", props);
+  routes.get("/slots", slots);
+  routes.get("/metrics", [](Service& service, const HttpRequest&, Responder responder) {
+    responder.send(200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
+                   metrics_text(service.scheduler.status()));
+  });
+}
+
+}  // namespace restkv::server

@@ -1,0 +1,41 @@
+// Texts and tokens, without an answer.
+#include "server/openai/field_reader.h"
+#include "server/openai/listings.h"
+#include "server/openai/text_requests.h"
+#include "server/service/routes.h"
+
+namespace restkv::server {
+namespace {
+
+void tokenize(Service& service, const HttpRequest& http, Responder responder) {
+  const TokenizeRequest request = parse_tokenize_request(parse_body(http.body));
+  const std::vector<int32_t> tokens =
+      service.tokenizer.encode(request.text, request.add_special, request.parse_special);
+  std::vector<std::string> pieces;
+  if (request.with_pieces) {
+    for (const int32_t token : tokens) pieces.push_back(service.tokenizer.piece(token, true));
+  }
+  responder.send_json(
+      200, tokens_json(tokens, request.with_pieces ? &pieces : nullptr, service.card.context)
+               .dump());
+}
+
+void detokenize(Service& service, const HttpRequest& http, Responder responder) {
+  const std::vector<int32_t> tokens =
+      parse_detokenize_request(parse_body(http.body), service.options.limits);
+  // A token may end within a character.
+  const std::string text = Utf8Stream().push(service.tokenizer.decode(tokens, true));
+  responder.send_json(200, detokenized_json(text).dump());
+}
+
+}  // namespace
+
+void add_text_routes(RouteAdder& routes) {
+  routes.post("/tokenize", tokenize);
+  routes.post("/detokenize", detokenize);
+  routes.get("/tokenizer_info", [](Service& service, const HttpRequest&, Responder responder) {
+    responder.send_json(200, tokenizer_info_json(service.properties).dump());
+  });
+}
+
+}  // namespace restkv::server
