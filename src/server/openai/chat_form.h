@@ -23,7 +23,7 @@ class ChatForm {
                                           const AnswerTotals& totals) const = 0;
 
   // The same as a stream, each call's result being whole server-sent events, or nothing:
-  /// The prompt has been begun; `counts` has its tokens.
+  /// Once, before all others: the prompt has been begun; `counts` has its tokens.
   virtual std::string begin(const TokenCounts& counts) = 0;
   virtual std::string write(size_t choice, const ChatDelta& delta,
                             std::span<const NamedLogprob> logprobs) = 0;

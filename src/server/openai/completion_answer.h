@@ -25,7 +25,7 @@ struct CompletionAnswer {
 Json text_completion(const AnswerStamp& stamp, std::span<const CompletionAnswer> answers,
                      bool with_logprobs, const AnswerTotals& totals);
 
-/// The same in chunks, as server-sent events. What ends it: `ChatStream`.
+/// The same in chunks, as server-sent events. What ends it: `ChatCompletionForm`.
 class CompletionStream {
  public:
   CompletionStream(AnswerStamp stamp, size_t choices, bool include_usage);

@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "server/http/http_error.h"
-#include "server/openai/chat_answer.h"
+#include "server/openai/chat_completion_form.h"
 #include "server/openai/completion_answer.h"
 #include "server/openai/listings.h"
 #include "server/openai/native_answer.h"
@@ -62,13 +62,13 @@ std::vector<Json> events_of(std::string_view stream) {
   return events;
 }
 
-TEST(ChatAnswer, WholeIsAsOpenAiWritesIt) {
+TEST(ChatCompletionForm, WholeIsAsOpenAiWritesIt) {
   const std::vector<ChatAnswer> answers{
       {.content = "hi", .reasoning = "", .logprobs = some_logprobs()},
       {.reasoning = "hm", .tool_calls = {{"call_1", "f", "{}"}}},
       {.content = "cut", .finish_reason = FinishReason::kLength}};
   EXPECT_EQ(
-      chat_completion(kStamp, answers, true, kTotals).dump(),
+      ChatCompletionForm(kStamp, 3, false, true).whole(answers, kTotals),
       std::string(
           R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m",)"
           R"("choices":[{"index":0,"message":{"role":"assistant","content":"hi","refusal":null},)"
@@ -86,12 +86,13 @@ TEST(ChatAnswer, WholeIsAsOpenAiWritesIt) {
           kUsage + "," + kCache + "}");
 }
 
-TEST(ChatStream, BeginsWithTheRoleAndEndsWithTheCounts) {
-  ChatStream stream(kStamp, 1, true);
-  std::string text = stream.write(0, {.content = "h\xe2\x82"});
-  text += stream.write(0, {.content = "\xac"});
-  text += stream.write(0, {.calls = {{0, "call_1", "f", ""}}});
-  text += stream.write(0, {.calls = {{0, "call_1", "", "{}"}}});
+TEST(ChatCompletionForm, BeginsWithTheRoleAndEndsWithTheCounts) {
+  ChatCompletionForm stream(kStamp, 1, true, false);
+  std::string text = stream.begin({.prompt = 10});
+  text += stream.write(0, {.content = "h\xe2\x82"}, {});
+  text += stream.write(0, {.content = "\xac"}, {});
+  text += stream.write(0, {.calls = {{0, "call_1", "f", ""}}}, {});
+  text += stream.write(0, {.calls = {{0, "call_1", "", "{}"}}}, {});
   text += stream.finish(0, FinishReason::kStop, kTotals);
   const std::string head =
       R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m",)";
@@ -113,26 +114,29 @@ TEST(ChatStream, BeginsWithTheRoleAndEndsWithTheCounts) {
           chunk("{}", R"("tool_calls")"), head + R"("choices":[],)" + kUsage + "," + kCache + "}"));
 }
 
-TEST(ChatStream, WithoutCountsTheLastChoiceBringsTheCache) {
-  ChatStream stream(kStamp, 2, false);
-  std::string text = stream.finish(1, FinishReason::kLength, kTotals);
+TEST(ChatCompletionForm, WithoutCountsTheLastChoiceBringsTheCache) {
+  ChatCompletionForm stream(kStamp, 2, false, false);
+  std::string text = stream.begin({});
+  text += stream.finish(1, FinishReason::kLength, kTotals);
   text += stream.finish(0, FinishReason::kStop, kTotals);
   const auto events = events_of(text);
   ASSERT_EQ(events.size(), 4U);
   for (size_t i = 0; i < 3; ++i) EXPECT_FALSE(events[i].contains("restkv"));
   EXPECT_EQ(events[3].at("restkv").at("kept"), 5);
   EXPECT_EQ(events[3].at("choices")[0].at("finish_reason"), "stop");
-  EXPECT_EQ(events[1].at("choices")[0].at("index"), 1);
+  EXPECT_EQ(events[0].at("choices")[0].at("delta").at("role"), "assistant");
+  EXPECT_EQ(events[1].at("choices")[0].at("delta").at("role"), "assistant");
+  EXPECT_EQ(events[2].at("choices")[0].at("index"), 1);
 }
 
-TEST(ChatStream, JoinsToTheWholeForAnySplits) {
+TEST(ChatCompletionForm, JoinsToTheWholeForAnySplits) {
   const std::string content = "\u4f60\u597d, w\u00f6rld \U0001F600 and \u20ac more";
   const std::string reasoning = "\u00e4\u00f6\u00fc \U0001F914";
   const std::string arguments = R"({"q": "na\u00efve"})";
   Random random(3);
   for (int round = 0; round < 300; ++round) {
-    ChatStream stream(kStamp, 2, round % 2 == 0);
-    std::string text;
+    ChatCompletionForm stream(kStamp, 2, round % 2 == 0, false);
+    std::string text = stream.begin({});
     std::array<size_t, 2> at{};
     std::array<size_t, 2> thought{};
     while (at[0] < content.size() || at[1] < content.size()) {
@@ -143,10 +147,11 @@ TEST(ChatStream, JoinsToTheWholeForAnySplits) {
         return whole.substr(place - size, size);
       };
       text += stream.write(choice, {.content = next(content, at[choice]),
-                                    .reasoning = next(reasoning, thought[choice])});
+                                    .reasoning = next(reasoning, thought[choice])},
+                           {});
     }
-    text += stream.write(0, {.calls = {{0, "id", "f", arguments.substr(0, 5)}}});
-    text += stream.write(0, {.calls = {{0, "id", "", arguments.substr(5)}}});
+    text += stream.write(0, {.calls = {{0, "id", "f", arguments.substr(0, 5)}}}, {});
+    text += stream.write(0, {.calls = {{0, "id", "", arguments.substr(5)}}}, {});
     text += stream.finish(0, FinishReason::kStop, kTotals);
     text += stream.finish(1, FinishReason::kStop, kTotals);
     std::array<std::string, 2> contents;

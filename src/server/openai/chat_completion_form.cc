@@ -1,4 +1,4 @@
-#include "server/openai/chat_answer.h"
+#include "server/openai/chat_completion_form.h"
 
 #include <utility>
 
@@ -63,30 +63,34 @@ Json call_delta_json(const ChatDelta::Call& call) {
 
 }  // namespace
 
-Json chat_completion(const AnswerStamp& stamp, std::span<const ChatAnswer> answers,
-                     bool with_logprobs, const AnswerTotals& totals) {
+ChatCompletionForm::ChatCompletionForm(AnswerStamp stamp, size_t choices, bool include_usage,
+                                       bool with_logprobs)
+    : stamp_(std::move(stamp)),
+      choices_(choices),
+      include_usage_(include_usage),
+      with_logprobs_(with_logprobs) {}
+
+std::string ChatCompletionForm::whole(std::span<const ChatAnswer> answers,
+                                      const AnswerTotals& totals) const {
   Json choices = Json::array();
   for (size_t i = 0; i < answers.size(); ++i) {
     const ChatAnswer& answer = answers[i];
     choices.push_back(Json::object(
         {{"index", i},
          {"message", message_json(answer)},
-         {"logprobs", with_logprobs ? logprobs_json(answer.logprobs) : Json()},
+         {"logprobs", with_logprobs_ ? logprobs_json(answer.logprobs) : Json()},
          {"finish_reason", chat_finish_word(answer.finish_reason, !answer.tool_calls.empty())}}));
   }
-  Json json = stamped(stamp, "chat.completion");
+  Json json = stamped(stamp_, "chat.completion");
   json["choices"] = std::move(choices);
   json["usage"] = usage_json(totals.counts);
   if (totals.cache) json["restkv"] = cache_json(*totals.cache);
-  return json;
+  return json.dump();
 }
 
-ChatStream::ChatStream(AnswerStamp stamp, size_t choices, bool include_usage)
-    : stamp_(std::move(stamp)), choices_(choices), include_usage_(include_usage) {}
+Json ChatCompletionForm::head() const { return stamped(stamp_, "chat.completion.chunk"); }
 
-Json ChatStream::head() const { return stamped(stamp_, "chat.completion.chunk"); }
-
-Json ChatStream::chunk(size_t choice, Json delta, Json logprobs, Json finish) const {
+Json ChatCompletionForm::chunk(size_t choice, Json delta, Json logprobs, Json finish) const {
   Json json = head();
   json["choices"] = Json::array({Json::object({{"index", choice},
                                                {"delta", std::move(delta)},
@@ -95,14 +99,17 @@ Json ChatStream::chunk(size_t choice, Json delta, Json logprobs, Json finish) co
   return json;
 }
 
-std::string ChatStream::write(size_t index, const ChatDelta& delta,
-                              std::span<const NamedLogprob> logprobs) {
-  Choice& choice = choices_.at(index);
+std::string ChatCompletionForm::begin(const TokenCounts& /*counts*/) {
   std::string events;
-  if (!std::exchange(choice.begun, true)) {
-    events += sse_event(chunk(index, Json::object({{"role", "assistant"}, {"content", ""}}), {},
-                              {}));
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    events += sse_event(chunk(i, Json::object({{"role", "assistant"}, {"content", ""}}), {}, {}));
   }
+  return events;
+}
+
+std::string ChatCompletionForm::write(size_t index, const ChatDelta& delta,
+                                      std::span<const NamedLogprob> logprobs) {
+  Choice& choice = choices_.at(index);
   Json json = Json::object();
   add_reasoning(json, choice.reasoning.push(delta.reasoning));
   const std::string content = choice.content.push(delta.content);
@@ -113,22 +120,22 @@ std::string ChatStream::write(size_t index, const ChatDelta& delta,
     for (const ChatDelta::Call& call : delta.calls) calls.push_back(call_delta_json(call));
     json["tool_calls"] = std::move(calls);
   }
-  if (json.empty() && logprobs.empty()) return events;
+  if (json.empty() && logprobs.empty()) return "";
   Json list = logprobs.empty() ? Json() : logprobs_json(logprobs);
-  return events + sse_event(chunk(index, std::move(json), std::move(list), {}));
+  return sse_event(chunk(index, std::move(json), std::move(list), {}));
 }
 
-std::string ChatStream::finish(size_t index, FinishReason reason, const AnswerTotals& totals) {
-  Choice& choice = choices_.at(index);
-  std::string events = write(index, {});
+std::string ChatCompletionForm::finish(size_t index, FinishReason reason,
+                                       const AnswerTotals& totals) {
   ++finished_;
   const bool is_last = finished_ == choices_.size();
-  Json end = chunk(index, Json::object(), {}, chat_finish_word(reason, choice.has_calls));
+  Json end = chunk(index, Json::object(), {},
+                   chat_finish_word(reason, choices_.at(index).has_calls));
   const auto add_cache = [&](Json& json) {
     if (is_last && totals.cache) json["restkv"] = cache_json(*totals.cache);
   };
   if (!include_usage_) add_cache(end);
-  events += sse_event(end);
+  std::string events = sse_event(end);
   if (!is_last) return events;
   if (include_usage_) {
     Json usage = head();
@@ -139,5 +146,7 @@ std::string ChatStream::finish(size_t index, FinishReason reason, const AnswerTo
   }
   return events.append(kSseDone);
 }
+
+std::string ChatCompletionForm::fail(const HttpError& error) { return sse_error(error); }
 
 }  // namespace restkv::server
