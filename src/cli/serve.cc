@@ -43,7 +43,7 @@ constexpr size_t kWorkers = 2;
 struct ServeFlags {
   std::string model, alias, host = "127.0.0.1", api_key_file, memory;
   std::vector<std::string> api_keys, cors, host_names;
-  uint16_t port = 8080;
+  size_t port = 8080;
   int threads = 0;
   size_t queue = 64, parallel = 32, max_tokens = 2048;
   double prompt_share = 0.75;
@@ -134,7 +134,7 @@ ServiceOptions service_options(const ServeFlags& flags) {
 server::ServerOptions http_options(const ServeFlags& flags) {
   server::ServerOptions http;
   http.host = flags.host;
-  http.port = flags.port;
+  http.port = static_cast<uint16_t>(flags.port);
   http.api_keys = read_keys(flags);
   http.cors_origins = flags.cors;
   http.host_names = flags.host_names;
@@ -217,7 +217,7 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   parser.begin_group("Network");
   parser.add("--host", flags->host, "address to listen on; 0.0.0.0 is every one", "ADDRESS");
-  parser.add("--port", flags->port, "port; 0 is any that is free", "N");
+  parser.add("--port", flags->port, "port; 0 is any that is free", "N").range(0, 65535);
   parser.add_repeated("--api-key", flags->api_keys, "key that clients must send; repeatable",
                       "KEY");
   parser.add("--api-key-file", flags->api_key_file, "file with one key on each line", "FILE");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "generate/grammar.h"
+#include "server/openai/chat_completion_form.h"
 #include "server/openai/chat_format.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/field_reader.h"
