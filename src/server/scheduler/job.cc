@@ -1,7 +1,11 @@
 #include "server/scheduler/job.h"
 
+#include <algorithm>
 #include <new>
 #include <utility>
+
+#include "base/threads.h"
+#include "generate/logprobs.h"
 
 namespace restkv::server {
 
@@ -54,6 +58,14 @@ bool Answer::hand_out(std::string_view text) {
   handed_out_ = result.tokens.size();
   job_.tell([&](Listener& listener) { listener.wrote(piece); });
   return !job_.cancelled;
+}
+
+void Job::score(size_t first, Matrix<const float> logits) {
+  const size_t rows = std::min(logits.rows, prompt_logprobs.size() - first);
+  parallel_for(rows, [&](size_t row, size_t /*thread*/) {
+    prompt_logprobs[first + row] =
+        logprob_of(tokens[first + row + 1], logits.row_span(row), *request.prompt_logprobs);
+  });
 }
 
 void Job::fail_answer(size_t index, const Error& why) {

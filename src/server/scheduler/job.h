@@ -77,6 +77,8 @@ class Job {
       cancelled = true;
     }
   }
+  /// Of the prompt's tokens after those from `first` on, whose logits [rows, V] these are.
+  void score(size_t first, Matrix<const float> logits);
   /// An answer that has not begun, or was being written, fails.
   void fail_answer(size_t index, const Error& error);
   /// All that have not ended.
@@ -103,8 +105,9 @@ class Job {
   MemoryAccount::Share memory;
   std::optional<Session> session;  ///< While the prompt is read.
   std::optional<Session::Prompt> prompt;
-  double computed = 0;  ///< Seconds, without pauses.
-  double told = 0;      ///< Share of the prompt that the listener knows of.
+  std::vector<TokenLogprob> prompt_logprobs;  ///< If wanted, as far as they are known.
+  double computed = 0;                        ///< Seconds, without pauses.
+  double told = 0;                            ///< Share of the prompt that the listener knows of.
 
   std::vector<bool> ended;  ///< Of each answer.
   size_t writing = 0;       ///< Answers in the batch.

@@ -37,7 +37,14 @@ struct Scheduler::Impl {
 
   /// How the caches of a request are to be made, and how much its document has read.
   std::pair<SessionOptions, size_t> find_session(const Request& request) {
-    if (!request.document) return {request.session.value_or(options.session), 0};
+    if (!request.document) {
+      SessionOptions session = request.session.value_or(options.session);
+      if (request.prompt_logprobs) {
+        session.chunk = 0;
+        session.sparse = {};
+      }
+      return {session, 0};
+    }
     const std::scoped_lock lock(inbox.mutex);
     const auto found = inbox.documents.find(*request.document);
     if (found == inbox.documents.end()) {

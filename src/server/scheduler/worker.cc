@@ -96,7 +96,7 @@ bool Worker::take_in() {
 void Worker::arrive(std::unique_ptr<Job> job) {
   const Request& request = job->request;
   job->expected = request.prompt.size();
-  if (request.reuse && !request.document) {
+  if (request.reuse && !request.document && !request.prompt_logprobs) {
     if (const KeptSequence* kept = kept_.find(request.prompt, job->key); kept != nullptr) {
       job->expected -= kept->tokens.size();
     }
@@ -232,7 +232,8 @@ bool Worker::begin(Job& job) {
   const KeptSequence* from = request.document ? kept_.document(*request.document) : nullptr;
   job.tokens = from != nullptr ? from->tokens : std::vector<int32_t>();
   job.tokens.insert(job.tokens.end(), request.prompt.begin(), request.prompt.end());
-  const KeptSequence* kept = request.reuse ? kept_.find(job.tokens, job.key) : nullptr;
+  const bool reuse = request.reuse && !request.prompt_logprobs;
+  const KeptSequence* kept = reuse ? kept_.find(job.tokens, job.key) : nullptr;
   if (kept != nullptr && from != nullptr && kept->tokens.size() <= from->tokens.size()) {
     kept = nullptr;
   }
@@ -259,7 +260,8 @@ bool Worker::begin(Job& job) {
                                    {.before = cached,
                                     .held = most_kept(model_.config(), base.cache()),
                                     .prompt = rest.size(),
-                                    .written = job.reads_document() ? 0 : written});
+                                    .written = job.reads_document() ? 0 : written,
+                                    .scored = request.prompt_logprobs});
   bool takes_source = false;
   if (!make_room(need.total(request.n), kept, takes_source)) return false;
   if (takes_source) {
@@ -272,7 +274,14 @@ bool Worker::begin(Job& job) {
   job.session = std::move(fresh);
   job.compressed_before = job.session->compress_seconds();
   // A single token goes the way of all single tokens: see `step_prompt`.
-  if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) job.prompt = job.session->begin(rest);
+  if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) {
+    PromptLogits scores;
+    if (request.prompt_logprobs) {
+      job.prompt_logprobs.resize(rest.size() - 1);
+      scores = [&job](size_t first, Matrix<const float> logits) { job.score(first, logits); };
+    }
+    job.prompt = job.session->begin(rest, std::move(scores));
+  }
 
   job.begun = Clock::now();
   job.usage.prompt_tokens = job.tokens.size();
@@ -356,6 +365,10 @@ void Worker::prompt_complete(Job& job) {
   totals_.compress_seconds += compressed;
   job.compressed_before = session.compress_seconds();
   job.tell([](Listener& listener) { listener.prompt_progress(1); });
+  if (job.request.prompt_logprobs) {
+    job.tell([&](Listener& listener) { listener.prompt_scored(job.prompt_logprobs); });
+    job.prompt_logprobs = {};
+  }
 
   if (job.reads_document()) {
     job.memory.resize(session.allocated_bytes() + job.tokens.size() * sizeof(int32_t));
