@@ -48,6 +48,12 @@ void Answer::decoded(int32_t token, std::exception_ptr failure) {
   if (failure_ == nullptr) appended_.push_back(token);
 }
 
+std::vector<int32_t> Answer::read() const {
+  std::vector<int32_t> tokens = job_.tokens;
+  tokens.insert(tokens.end(), appended_.begin(), appended_.end());
+  return tokens;
+}
+
 bool Answer::hand_out(std::string_view text) {
   const GenerationResult& result = generation_->result();
   Piece piece{.answer = index_,

@@ -97,6 +97,18 @@ struct Scheduler::Impl {
     }
   }
 
+  void ask(KeptQuestion question) {
+    {
+      const std::scoped_lock lock(inbox.mutex);
+      if (!inbox.ended) {
+        inbox.questions.push_back(std::move(question));
+        inbox.changed.notify_one();
+        return;
+      }
+    }
+    tell_kept(question, std::nullopt);
+  }
+
   const SchedulerOptions options;
   const Engine probes;  ///< For sessions that only answer questions; computes nothing.
   const size_t memory_limit;
@@ -160,6 +172,14 @@ bool Scheduler::remove_document(const DocumentId& id) {
   impl_->inbox.removed.push_back(id);
   impl_->inbox.changed.notify_one();
   return true;
+}
+
+void Scheduler::kept(const DocumentId& id, HearsKept hears) {
+  impl_->ask({.document = id, .hears = std::move(hears)});
+}
+
+void Scheduler::kept(RequestId id, size_t answer, HearsKept hears) {
+  impl_->ask({.document = {}, .request = id, .answer = answer, .hears = std::move(hears)});
 }
 
 void Scheduler::shutdown(std::chrono::milliseconds grace) {

@@ -34,6 +34,14 @@ std::unique_ptr<Job> take_out(std::vector<std::unique_ptr<Job>>& jobs, const Job
 
 }  // namespace
 
+void tell_kept(const KeptQuestion& question, std::optional<KeptTokens> kept) {
+  try {
+    question.hears(std::move(kept));
+  } catch (...) {
+    // Who asked has no request that could fail.
+  }
+}
+
 Worker::Worker(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options,
                size_t memory_limit, std::shared_ptr<ThreadPool> threads, Inbox& inbox)
     : model_(model),
@@ -58,6 +66,7 @@ void Worker::run() {
     publish(active_.empty());
   }
   publish(true);
+  leave_inbox();
 }
 
 // ---- What comes from the inbox ---------------------------------------------------------------
@@ -66,16 +75,19 @@ bool Worker::take_in() {
   std::deque<std::unique_ptr<Job>> submitted;
   std::vector<RequestId> cancelled;
   std::vector<DocumentId> removed;
+  std::vector<KeptQuestion> questions;
   std::optional<Clock::time_point> stop_at;
   {
     std::unique_lock lock(inbox_.mutex);
     inbox_.changed.wait(lock, [&] {
       return !active_.empty() || !waiting_.empty() || !inbox_.submitted.empty() ||
-             !inbox_.cancelled.empty() || !inbox_.removed.empty() || inbox_.stop_at;
+             !inbox_.cancelled.empty() || !inbox_.removed.empty() || !inbox_.questions.empty() ||
+             inbox_.stop_at;
     });
     submitted.swap(inbox_.submitted);
     cancelled.swap(inbox_.cancelled);
     removed.swap(inbox_.removed);
+    questions.swap(inbox_.questions);
     stop_at = inbox_.stop_at;
   }
   for (std::unique_ptr<Job>& job : submitted) arrive(std::move(job));
@@ -86,6 +98,7 @@ bool Worker::take_in() {
     }
   }
   end_cancelled();
+  for (const KeptQuestion& question : questions) tell_kept(question, find_kept(question));
   if (!stop_at) return true;
   if (Clock::now() >= *stop_at) {
     cancel_all(Error(ErrorCode::kInterrupted, "the server is shutting down"));
@@ -126,6 +139,35 @@ void Worker::end_cancelled() {
 void Worker::cancel_all(const Error& why) {
   while (!active_.empty()) end(*active_.front(), why);
   while (!waiting_.empty()) end(*waiting_.front(), why);
+}
+
+std::optional<KeptTokens> Worker::find_kept(const KeptQuestion& question) const {
+  const KeptSequence* found = nullptr;
+  if (!question.document.empty()) {
+    found = kept_.document(question.document);
+  } else {
+    for (const auto& [member, answer] : answers_) {
+      const Job& job = answer->job();
+      if (job.id != question.request || answer->index() != question.answer) continue;
+      return kept_tokens(model_.config(), answer->session(), answer->read());
+    }
+    const auto it = std::ranges::find_if(kept_.all(), [&](const KeptSequence& sequence) {
+      return sequence.info.request == question.request && sequence.info.answer == question.answer;
+    });
+    if (it != kept_.all().end()) found = &*it;
+  }
+  if (found == nullptr) return std::nullopt;
+  return kept_tokens(model_.config(), found->session, found->tokens);
+}
+
+void Worker::leave_inbox() {
+  std::vector<KeptQuestion> questions;
+  {
+    const std::scoped_lock lock(inbox_.mutex);
+    inbox_.ended = true;
+    questions.swap(inbox_.questions);
+  }
+  for (const KeptQuestion& question : questions) tell_kept(question, find_kept(question));
 }
 
 // ---- From waiting to reading -----------------------------------------------------------------
@@ -478,8 +520,7 @@ void Worker::answer_ended(size_t member, const Batch::Cost& cost) {
 
 void Worker::keep(Answer& answer) {
   const Job& job = answer.job();
-  std::vector<int32_t> tokens = job.tokens;
-  tokens.insert(tokens.end(), answer.appended().begin(), answer.appended().end());
+  std::vector<int32_t> tokens = answer.read();
   const size_t bytes =
       answer.session().allocated_bytes() + tokens.size() * sizeof(int32_t) + sizeof(KeptSequence);
   if (options_.max_kept == 0) return;
