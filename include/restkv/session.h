@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,6 +15,7 @@
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
 #include "restkv/sparse.h"
+#include "restkv/views.h"
 
 namespace restkv {
 
@@ -37,6 +39,10 @@ struct SessionOptions {
   /// Sparse pattern of prompts. It is not part of a snapshot.
   SparseOptions sparse;
 };
+
+/// Receives logits [rows, V] of those tokens of a prompt that begin with number `first`. They are
+/// valid during the call.
+using PromptLogits = std::function<void(size_t first, Matrix<const float> logits)>;
 
 /// A conversation or a long document over one compressed cache. Prompts and single tokens are
 /// appended, and the cache is compressed after each prompt that exceeds the budget.
@@ -67,8 +73,13 @@ class Session {
 
   /// The same in steps, between which other sessions may be appended to. Throws `Error`
   /// (kInvalidArgument) as `append` does, before anything is read.
+  ///
+  /// `logits`: who gets the logits after each token, `kLogitsRows` at a time, in order; empty:
+  /// nobody. They are those of the prompt before the cut that follows it; in chunks, each chunk
+  /// sees what the cuts before it have left. What `logits` throws, `step` throws.
   class Prompt;
-  [[nodiscard]] Prompt begin(std::span<const int32_t> tokens);
+  [[nodiscard]] Prompt begin(std::span<const int32_t> tokens, PromptLogits logits = {});
+  static constexpr size_t kLogitsRows = 128;
 
   /// Appends one token to each of several sessions of one engine and updates their `logits`.
   /// Options and lengths may differ. Weights are read and unpacked once for all. A session's logits
@@ -142,8 +153,8 @@ class Session::Prompt {
   Prompt(Prompt&&) noexcept;
   Prompt& operator=(Prompt&&) noexcept;
 
-  /// Sends up to 512 tokens through one layer. False: the prompt is complete. Throws `Error` as
-  /// `append` does; the prompt cannot go on after that.
+  /// Sends up to 512 tokens through one layer, or hands out logits of `kLogitsRows`. False: the
+  /// prompt is complete. Throws `Error` as `append` does; the prompt cannot go on after that.
   bool step();
   /// Share of the work done, 0 to 1.
   [[nodiscard]] double done() const;

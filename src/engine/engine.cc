@@ -10,6 +10,7 @@
 #include "engine/prefill.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
+#include "restkv/session.h"
 
 namespace restkv {
 namespace {
@@ -99,14 +100,12 @@ void Engine::score(std::span<const int32_t> tokens,
   Prefill prefill(impl_->model, *workspace, tokens, nowhere, impl_->sparse, tokens.size());
   prefill.run(progress);
   const ModelConfig& c = impl_->model.config();
-  constexpr size_t kRows = 128;
+  constexpr size_t kRows = Session::kLogitsRows;
   AlignedVector<float> logits(std::min(kRows, tokens.size()) * c.vocabulary);
   for (size_t first = 0; first < tokens.size(); first += kRows) {
     const size_t rows = std::min(kRows, tokens.size() - first);
     const Matrix<float> block(logits.data(), rows, c.vocabulary);
-    unembed(impl_->model, prefill.hidden().slice(first, rows), StoredProduct::kFastest, block,
-            (*workspace).activations);
-    require_finite(impl_->model, {logits.data(), rows * c.vocabulary});
+    prefill.logits(first, block);
     sink(first, block);
   }
 }

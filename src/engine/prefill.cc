@@ -156,4 +156,10 @@ void Prefill::last_logits(std::vector<float>& logits) {
   require_finite(model_, logits);
 }
 
+void Prefill::logits(size_t first, Matrix<float> logits) {
+  unembed(model_, hidden().slice(first, logits.rows), StoredProduct::kFastest, logits,
+          workspace_->activations);
+  require_finite(model_, {logits.data, logits.rows * logits.cols});
+}
+
 }  // namespace restkv

@@ -46,8 +46,8 @@ class Prefill {
   Prefill(const Prefill&) = delete;
   Prefill& operator=(const Prefill&) = delete;
 
-  /// Continues in another workspace after a pause, in which the old one may have been lent. Null: the
-  /// prompt does not go on, and its memory is freed with it.
+  /// Continues in another workspace after a pause, in which the old one may have been lent. Null:
+  /// the prompt does not go on, and its memory is freed with it.
   void work_in(Workspace* workspace);
   /// Sends one block of tokens through one layer. Returns false after the last step.
   bool step();
@@ -55,12 +55,10 @@ class Prefill {
   [[nodiscard]] double done() const;
   /// Runs all steps. Throws `Error` (kInterrupted) if `progress` returns false.
   void run(const ProgressCallback& progress);
-  /// Hidden states after the last layer, [n, C].
-  [[nodiscard]] Matrix<const float> hidden() const {
-    return {memory_.hidden.data(), tokens_, model_.config().width};
-  }
   /// Logits [V] after the last token.
   void last_logits(std::vector<float>& logits);
+  /// Logits [rows, V] after the tokens from `first` on, which must be among the last `output_rows`.
+  void logits(size_t first, Matrix<float> logits);
 
  private:
   void begin_layer();
@@ -68,6 +66,10 @@ class Prefill {
   /// Passes the keys and last queries of a whole layer to a sparse pattern.
   void look_ahead();
   [[nodiscard]] LayerPass pass();
+  /// Hidden states after the layers so far, [n, C].
+  [[nodiscard]] Matrix<const float> hidden() const {
+    return {memory_.hidden.data(), tokens_, model_.config().width};
+  }
 
   const Model& model_;
   Workspace* workspace_;

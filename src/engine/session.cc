@@ -13,6 +13,7 @@
 #include "engine/evict.h"
 #include "engine/prefill.h"
 #include "engine/snapshot.h"
+#include "restkv/aligned.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -89,8 +90,11 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 struct Session::Prompt::Impl {
-  Impl(Session::Impl& of, std::span<const int32_t> all)
-      : session(of), tokens(all.begin(), all.end()), chunk(of.chunk(all.size())) {}
+  Impl(Session::Impl& of, std::span<const int32_t> all, PromptLogits hears)
+      : session(of),
+        tokens(all.begin(), all.end()),
+        chunk(of.chunk(all.size())),
+        hears_logits(std::move(hears)) {}
   // Whose workspace it was last, nobody knows.
   ~Impl() {
     if (prefill) prefill->work_in(nullptr);
@@ -106,35 +110,66 @@ struct Session::Prompt::Impl {
     if (session.decodes(tokens.size())) {
       decode(session.model, workspace, tokens[0], sequence);
       read = 1;
+      if (hears_logits) hears_logits(0, {sequence.logits.data(), 1, sequence.logits.size()});
       return false;
     }
     if (!prefill) {
       sink.emplace(session.model, workspace, sequence, in_chunk());
       prefill.emplace(session.model, workspace, std::span(tokens).subspan(read, in_chunk()), *sink,
-                      session.sparse);
+                      session.sparse, hears_logits ? in_chunk() : 1);
     }
     sink->work_in(workspace);
     prefill->work_in(&workspace);
-    if (prefill->step()) return true;
-    prefill->last_logits(sequence.logits);
+    if (logits.empty()) {
+      if (prefill->step()) return true;
+      prefill->last_logits(sequence.logits);
+      if (hears_logits) {
+        logits.resize(std::min(kLogitsRows, in_chunk()) * sequence.logits.size());
+        return true;
+      }
+    } else if (hand_out_logits()) {
+      return true;
+    }
     prefill.reset();
     sink.reset();
+    logits = AlignedVector<float>();  // `= {}` would keep its capacity
+    handed_out = 0;
     read += in_chunk();
     return read < tokens.size();
   }
 
+  /// False: the chunk has no more.
+  bool hand_out_logits() {
+    const size_t rows = std::min(kLogitsRows, in_chunk() - handed_out);
+    const Matrix<float> block(logits.data(), rows, session.model.config().vocabulary);
+    prefill->logits(handed_out, block);
+    hears_logits(read + handed_out, block);
+    handed_out += rows;
+    return handed_out < in_chunk();
+  }
+
   [[nodiscard]] double done() const {
-    const double part = prefill ? prefill->done() * static_cast<double>(in_chunk()) : 0;
+    double part = 0;
+    if (prefill) {
+      part = prefill->done() * static_cast<double>(in_chunk());
+      if (hears_logits) {  // is as one more layer
+        const auto layers = static_cast<double>(session.model.config().layers);
+        part = (part * layers + static_cast<double>(handed_out)) / (layers + 1);
+      }
+    }
     return (static_cast<double>(read) + part) / static_cast<double>(tokens.size());
   }
 
   Session::Impl& session;
   std::vector<int32_t> tokens;
   size_t chunk;
+  PromptLogits hears_logits;
   size_t read = 0;  ///< Tokens of complete chunks.
   // Of the chunk in the works:
   std::optional<SequenceSink> sink;
   std::optional<Prefill> prefill;
+  AlignedVector<float> logits;  ///< To be handed out; empty while it goes through the layers.
+  size_t handed_out = 0;        ///< Tokens whose logits have been.
 };
 
 Session::Prompt::Prompt(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -149,10 +184,10 @@ bool Session::Prompt::step() {
 
 double Session::Prompt::done() const { return impl_->done(); }
 
-Session::Prompt Session::begin(std::span<const int32_t> tokens) {
+Session::Prompt Session::begin(std::span<const int32_t> tokens, PromptLogits logits) {
   if (tokens.empty()) check_length(impl_->model.config(), 0, 0);
   if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
-  return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens));
+  return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens, std::move(logits)));
 }
 
 std::span<const float> Session::append(std::span<const int32_t> tokens,

@@ -292,6 +292,62 @@ TEST_F(SequencesTest, GoOnAfterAPromptThatWasGivenUp) {
   expect_equal(expected, session);
 }
 
+TEST_F(SequencesTest, HandOutTheLogitsOfAPrompt) {
+  const auto collect = [&](Session& session, std::span<const int32_t> tokens) {
+    std::vector<float> all;
+    Session::Prompt prompt = session.begin(tokens, [&](size_t first, Matrix<const float> logits) {
+      EXPECT_EQ(first * logits.cols, all.size());
+      EXPECT_LE(logits.rows, Session::kLogitsRows);
+      for (size_t row = 0; row < logits.rows; ++row) {
+        const std::span<const float> one = logits.row_span(row);
+        all.insert(all.end(), one.begin(), one.end());
+      }
+    });
+    size_t steps = 1;
+    double before = 0;
+    for (; prompt.step(); ++steps) {
+      EXPECT_GT(prompt.done(), before);
+      EXPECT_LT(prompt.done(), 1);
+      before = prompt.done();
+    }
+    EXPECT_EQ(prompt.done(), 1);
+    const size_t blocks = (tokens.size() + Session::kLogitsRows - 1) / Session::kLogitsRows;
+    EXPECT_TRUE(tokens.size() == 1 || steps >= blocks + model_->config().layers);
+    return all;
+  };
+  const auto expect_near = [](std::span<const float> expected, std::span<const float> actual) {
+    ASSERT_EQ(expected.size(), actual.size());
+    for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(expected[i], actual[i], 1e-4) << i;
+  };
+  const std::vector<int32_t> tokens = text(900, 3);
+  Engine engine(*model_);
+  std::vector<float> scored;
+  engine.score(tokens, [&](size_t, Matrix<const float> logits) {
+    scored.insert(scored.end(), logits.data, logits.data + logits.rows * logits.cols);
+  });
+  SessionOptions options;
+  options.compression.budget = 40;
+  Session session(engine, options);
+  expect_near(scored, collect(session, tokens));
+  EXPECT_EQ(session.cache().heads(1)[0].count, 40U);
+  expect_near(std::span(scored).last(session.logits().size()), session.logits());
+  // What follows is judged by what is left; a single token is decoded.
+  Session fork = session.fork();
+  const std::vector<int32_t> more = text(130, 4);
+  const std::vector<float> after = collect(session, more);
+  (void)fork.append(more);
+  expect_near(std::span(after).last(fork.logits().size()), fork.logits());
+  const std::vector<float> one = collect(session, text(1, 1));
+  expect_near(one, session.logits());
+  // In chunks the first one is judged alike, the others by less.
+  options.chunk = 300;
+  Session in_chunks(engine, options);
+  const std::vector<float> chunks = collect(in_chunks, tokens);
+  ASSERT_EQ(chunks.size(), scored.size());
+  const size_t of_chunk = 300 * model_->config().vocabulary;
+  expect_near(std::span(scored).first(of_chunk), std::span(chunks).first(of_chunk));
+}
+
 TEST_F(SequencesTest, FailAlone) {
   testing::TinyModel broken;
   broken.layers = 2;

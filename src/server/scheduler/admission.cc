@@ -25,6 +25,10 @@ void check_generation(const SchedulerOptions& options, const Request& request, s
   require(
       request.generation.constraint == nullptr,
       "generation.constraint is set; each answer needs its own, which Request::constraint makes");
+  require(!request.prompt_logprobs || !request.document,
+          fmt::format("prompt_logprobs is set, but the request begins with document {}, which is "
+                      "not read again; put its text into the prompt, or leave one of both out",
+                      request.document.value_or("")));
   for (size_t i = 0; i < request.n; ++i) {
     GenerationOptions of_answer = request.generation;
     of_answer.sampling.seed += static_cast<uint32_t>(i);
@@ -66,11 +70,12 @@ void check_request(const Engine& engine, const SchedulerOptions& options, const 
   size_t written = is_document ? 0 : request.generation.max_tokens;
   if (*room != Session::kUnlimited) written = std::min(written, *room + 1);
   // Of a document as little as it may hold: what it really does is known when it has been read.
-  const size_t need =
-      engine_footprint(model) +
-      footprint(model, session,
-                {.before = before, .prompt = request.prompt.size(), .written = written})
-          .total(request.n);
+  const size_t need = engine_footprint(model) + footprint(model, session,
+                                                          {.before = before,
+                                                           .prompt = request.prompt.size(),
+                                                           .written = written,
+                                                           .scored = request.prompt_logprobs})
+                                                    .total(request.n);
   require(need <= memory_limit,
           fmt::format("a prompt of {} tokens and {} more for each of {} answers need up to {}, but "
                       "the memory limit is {}; ask for a lower budget or fewer tokens",

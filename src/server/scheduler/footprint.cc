@@ -4,6 +4,7 @@
 #include "model/weights.h"
 #include "restkv/compress.h"
 #include "restkv/engine.h"
+#include "restkv/generate.h"
 #include "restkv/kv_cache.h"
 #include "restkv/precision.h"
 
@@ -117,6 +118,13 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;
   // Keys are multiplied with the moments.
   if (needs_query_statistics(compression)) bytes += rows * c.kv_heads * c.key_dim * kFloat;
+  if (tokens.scored) {
+    // A block's logits, and the order of the likeliest tokens on up to 32 threads.
+    const size_t block = std::min(Session::kLogitsRows, added) + 32;
+    bytes += block * c.vocabulary * kFloat;
+    bytes += tokens.prompt * (sizeof(TokenLogprob) + std::min(*tokens.scored, c.vocabulary) *
+                                                         sizeof(TokenLogprob::likeliest[0]));
+  }
   return bytes;
 }
 

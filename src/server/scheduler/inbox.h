@@ -13,6 +13,14 @@
 
 namespace restkv::server {
 
+/// Somebody asks what a sequence still knows: a document's, or that of an answer.
+struct KeptQuestion {
+  DocumentId document;  ///< Empty: an answer is meant.
+  RequestId request = 0;
+  size_t answer = 0;
+  HearsKept hears;
+};
+
 /// What the engine thread shares with all others. Everything in it needs `mutex`.
 struct Inbox {
   std::mutex mutex;
@@ -22,9 +30,11 @@ struct Inbox {
   std::deque<std::unique_ptr<Job>> submitted;
   std::vector<RequestId> cancelled;
   std::vector<DocumentId> removed;
+  std::vector<KeptQuestion> questions;
   std::optional<Clock::time_point> stop_at;  ///< What is not done then is cancelled.
 
   // From it:
+  bool ended = false;            ///< It looks at nothing any more.
   size_t waiting = 0;            ///< Requests that were accepted and have not begun.
   double seconds_per_begin = 1;  ///< From one begin of a waiting request to the next.
   std::map<DocumentId, DocumentInfo> documents;

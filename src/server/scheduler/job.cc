@@ -1,7 +1,11 @@
 #include "server/scheduler/job.h"
 
+#include <algorithm>
 #include <new>
 #include <utility>
+
+#include "base/threads.h"
+#include "generate/logprobs.h"
 
 namespace restkv::server {
 
@@ -44,6 +48,12 @@ void Answer::decoded(int32_t token, std::exception_ptr failure) {
   if (failure_ == nullptr) appended_.push_back(token);
 }
 
+std::vector<int32_t> Answer::read() const {
+  std::vector<int32_t> tokens = job_.tokens;
+  tokens.insert(tokens.end(), appended_.begin(), appended_.end());
+  return tokens;
+}
+
 bool Answer::hand_out(std::string_view text) {
   const GenerationResult& result = generation_->result();
   Piece piece{.answer = index_,
@@ -54,6 +64,14 @@ bool Answer::hand_out(std::string_view text) {
   handed_out_ = result.tokens.size();
   job_.tell([&](Listener& listener) { listener.wrote(piece); });
   return !job_.cancelled;
+}
+
+void Job::score(size_t first, Matrix<const float> logits) {
+  const size_t rows = std::min(logits.rows, prompt_logprobs.size() - first);
+  parallel_for(rows, [&](size_t row, size_t /*thread*/) {
+    prompt_logprobs[first + row] =
+        logprob_of(tokens[first + row + 1], logits.row_span(row), *request.prompt_logprobs);
+  });
 }
 
 void Job::fail_answer(size_t index, const Error& why) {

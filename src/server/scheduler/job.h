@@ -42,8 +42,9 @@ class Answer : public TokenSource {
   [[nodiscard]] Job& job() const { return job_; }
   [[nodiscard]] size_t index() const { return index_; }
   [[nodiscard]] Session& session() { return session_; }
-  /// Appended to the session after the prompt.
-  [[nodiscard]] const std::vector<int32_t>& appended() const { return appended_; }
+  [[nodiscard]] const Session& session() const { return session_; }
+  /// All that the session has read.
+  [[nodiscard]] std::vector<int32_t> read() const;
   [[nodiscard]] const GenerationResult& result() const { return generation_->result(); }
   [[nodiscard]] const std::exception_ptr& failure() const { return failure_; }
 
@@ -56,8 +57,8 @@ class Answer : public TokenSource {
   Session session_;
   std::unique_ptr<TokenConstraint> constraint_;
   std::optional<Generation> generation_;
-  std::vector<int32_t> appended_;
-  size_t handed_out_ = 0;  ///< Tokens that the listener has heard of.
+  std::vector<int32_t> appended_;  ///< To the session, after the prompt.
+  size_t handed_out_ = 0;          ///< Tokens that the listener has heard of.
   std::exception_ptr failure_;
 };
 
@@ -77,6 +78,8 @@ class Job {
       cancelled = true;
     }
   }
+  /// Of the prompt's tokens after those from `first` on, whose logits [rows, V] these are.
+  void score(size_t first, Matrix<const float> logits);
   /// An answer that has not begun, or was being written, fails.
   void fail_answer(size_t index, const Error& error);
   /// All that have not ended.
@@ -103,8 +106,9 @@ class Job {
   MemoryAccount::Share memory;
   std::optional<Session> session;  ///< While the prompt is read.
   std::optional<Session::Prompt> prompt;
-  double computed = 0;  ///< Seconds, without pauses.
-  double told = 0;      ///< Share of the prompt that the listener knows of.
+  std::vector<TokenLogprob> prompt_logprobs;  ///< If wanted, as far as they are known.
+  double computed = 0;                        ///< Seconds, without pauses.
+  double told = 0;                            ///< Share of the prompt that the listener knows of.
 
   std::vector<bool> ended;  ///< Of each answer.
   size_t writing = 0;       ///< Answers in the batch.

@@ -60,6 +60,9 @@ class Listener {
   virtual void started(const Usage& /*usage*/) {}
   /// Share of the prompt that has been read, 0 to 1.
   virtual void prompt_progress(double /*done*/) {}
+  /// If `Request::prompt_logprobs`: once, when the prompt is complete, before anything is written.
+  /// One for each token of the prompt after the first.
+  virtual void prompt_scored(std::span<const TokenLogprob> /*logprobs*/) {}
   virtual void wrote(const Piece& /*piece*/) {}
   virtual void finished(size_t /*answer*/, const GenerationResult& /*result*/,
                         const Usage& /*usage*/) {}
@@ -81,9 +84,15 @@ struct Request {
   /// extends. They have been compressed with other questions in view: the answer is as that of a
   /// further turn in a conversation.
   bool reuse = true;
+  /// Wants the log-probability of every token of the prompt but the first, and so many of the
+  /// likeliest tokens beside each. The prompt is then read anew, in whole and densely, whatever
+  /// `reuse`, `SessionOptions::chunk` and `sparse` say: every token is judged by all tokens before
+  /// it, and no cut has an influence. A request with a document is refused.
+  std::optional<size_t> prompt_logprobs;
 
-  /// Of every answer; answer i samples with seed + i. `max_tokens` is cut to what the model's
-  /// context leaves. `on_text` and `constraint` must be empty: below is what stands for them.
+  /// Of every answer; answer i samples with seed + i. `max_tokens` (and with it `min_tokens`) is
+  /// cut to what the model's context leaves; 0: only the prompt is read. `on_text` and `constraint`
+  /// must be empty: below is what stands for them.
   GenerationOptions generation;
   /// What each answer may say, made anew for each on the engine thread; empty: anything.
   std::function<std::unique_ptr<TokenConstraint>()> constraint;

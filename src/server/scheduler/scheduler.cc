@@ -37,7 +37,14 @@ struct Scheduler::Impl {
 
   /// How the caches of a request are to be made, and how much its document has read.
   std::pair<SessionOptions, size_t> find_session(const Request& request) {
-    if (!request.document) return {request.session.value_or(options.session), 0};
+    if (!request.document) {
+      SessionOptions session = request.session.value_or(options.session);
+      if (request.prompt_logprobs) {
+        session.chunk = 0;
+        session.sparse = {};
+      }
+      return {session, 0};
+    }
     const std::scoped_lock lock(inbox.mutex);
     const auto found = inbox.documents.find(*request.document);
     if (found == inbox.documents.end()) {
@@ -88,6 +95,18 @@ struct Scheduler::Impl {
       ++inbox.refused;
       throw;
     }
+  }
+
+  void ask(KeptQuestion question) {
+    {
+      const std::scoped_lock lock(inbox.mutex);
+      if (!inbox.ended) {
+        inbox.questions.push_back(std::move(question));
+        inbox.changed.notify_one();
+        return;
+      }
+    }
+    tell_kept(question, std::nullopt);
   }
 
   const SchedulerOptions options;
@@ -153,6 +172,14 @@ bool Scheduler::remove_document(const DocumentId& id) {
   impl_->inbox.removed.push_back(id);
   impl_->inbox.changed.notify_one();
   return true;
+}
+
+void Scheduler::kept(const DocumentId& id, HearsKept hears) {
+  impl_->ask({.document = id, .hears = std::move(hears)});
+}
+
+void Scheduler::kept(RequestId id, size_t answer, HearsKept hears) {
+  impl_->ask({.document = {}, .request = id, .answer = answer, .hears = std::move(hears)});
 }
 
 void Scheduler::shutdown(std::chrono::milliseconds grace) {

@@ -73,6 +73,16 @@ class Scheduler {
   /// for it fail.
   bool remove_document(const DocumentId& id);
 
+  /// What a document still holds of its text. `hears` is called exactly once: on the engine thread
+  /// between two steps, where it must not block, or at once if the scheduler has shut down. It gets
+  /// none if the document has not been read, is unknown, or was cut with compact positions, which
+  /// say nothing of the text any more. What it throws is ignored.
+  void kept(const DocumentId& id, HearsKept hears);
+  /// The same of an answer's sequence, while it is written or as long as it stays in memory. A
+  /// sequence that a later request has gone on with, or has come to once more, is found by the
+  /// number of the later one.
+  void kept(RequestId id, size_t answer, HearsKept hears);
+
   /// Accepts nothing more, lets what was accepted finish for up to `grace`, cancels the rest, and
   /// ends the thread. A second call waits for the first.
   void shutdown(std::chrono::milliseconds grace);

@@ -1,6 +1,7 @@
 #include "server/scheduler/slots.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace restkv::server {
 namespace {
@@ -31,6 +32,26 @@ size_t most_kept(const ModelConfig& config, const KvCache& cache) {
     for (const CachedHead& head : cache.heads(layer)) most = std::max(most, head.count);
   }
   return most;
+}
+
+std::optional<KeptTokens> kept_tokens(const ModelConfig& config, const Session& session,
+                                      std::vector<int32_t> tokens) {
+  const KvCache& cache = session.cache();
+  // They differ from the first time on that a cut has numbered rows anew.
+  if (cache.next_position != session.tokens()) return std::nullopt;
+  KeptTokens result{.tokens = std::move(tokens), .kept = {}};
+  result.kept.resize(result.tokens.size());
+  for (size_t layer = 0; layer < cache.layers(); ++layer) {
+    if (config.windows[layer] > 0) continue;
+    ++result.layers;
+    result.heads = std::max(result.heads, cache.heads(layer).size());
+    for (size_t head = 0; head < cache.heads(layer).size(); ++head) {
+      for (const int32_t position : cache.positions(layer, head)) {
+        ++result.kept[static_cast<size_t>(position)];
+      }
+    }
+  }
+  return result;
 }
 
 SlotInfo slot_of(const ModelConfig& config, const Session& session, SlotInfo::State state) {

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,18 @@ struct SlotInfo {
   std::string method;
   int budget = 0;
 };
+
+/// What a sequence still knows of the tokens that it has read.
+struct KeptTokens {
+  std::vector<int32_t> tokens;  ///< All that it has read, in order.
+  /// For each of them, how many heads of layers that see the whole context hold it, 0 to
+  /// `layers` x `heads`.
+  std::vector<uint32_t> kept;
+  size_t layers = 0;  ///< That see the whole context.
+  size_t heads = 0;   ///< Of a layer's cache: KV heads, or query heads if each has its own.
+};
+/// None: there is no such sequence, or nobody knows.
+using HearsKept = std::function<void(std::optional<KeptTokens>)>;
 
 struct SchedulerStatus {
   size_t waiting = 0;       ///< Requests in the queue.

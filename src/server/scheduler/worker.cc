@@ -34,6 +34,14 @@ std::unique_ptr<Job> take_out(std::vector<std::unique_ptr<Job>>& jobs, const Job
 
 }  // namespace
 
+void tell_kept(const KeptQuestion& question, std::optional<KeptTokens> kept) {
+  try {
+    question.hears(std::move(kept));
+  } catch (...) {
+    // Who asked has no request that could fail.
+  }
+}
+
 Worker::Worker(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options,
                size_t memory_limit, std::shared_ptr<ThreadPool> threads, Inbox& inbox)
     : model_(model),
@@ -58,6 +66,7 @@ void Worker::run() {
     publish(active_.empty());
   }
   publish(true);
+  leave_inbox();
 }
 
 // ---- What comes from the inbox ---------------------------------------------------------------
@@ -66,16 +75,19 @@ bool Worker::take_in() {
   std::deque<std::unique_ptr<Job>> submitted;
   std::vector<RequestId> cancelled;
   std::vector<DocumentId> removed;
+  std::vector<KeptQuestion> questions;
   std::optional<Clock::time_point> stop_at;
   {
     std::unique_lock lock(inbox_.mutex);
     inbox_.changed.wait(lock, [&] {
       return !active_.empty() || !waiting_.empty() || !inbox_.submitted.empty() ||
-             !inbox_.cancelled.empty() || !inbox_.removed.empty() || inbox_.stop_at;
+             !inbox_.cancelled.empty() || !inbox_.removed.empty() || !inbox_.questions.empty() ||
+             inbox_.stop_at;
     });
     submitted.swap(inbox_.submitted);
     cancelled.swap(inbox_.cancelled);
     removed.swap(inbox_.removed);
+    questions.swap(inbox_.questions);
     stop_at = inbox_.stop_at;
   }
   for (std::unique_ptr<Job>& job : submitted) arrive(std::move(job));
@@ -86,6 +98,7 @@ bool Worker::take_in() {
     }
   }
   end_cancelled();
+  for (const KeptQuestion& question : questions) tell_kept(question, find_kept(question));
   if (!stop_at) return true;
   if (Clock::now() >= *stop_at) {
     cancel_all(Error(ErrorCode::kInterrupted, "the server is shutting down"));
@@ -96,7 +109,7 @@ bool Worker::take_in() {
 void Worker::arrive(std::unique_ptr<Job> job) {
   const Request& request = job->request;
   job->expected = request.prompt.size();
-  if (request.reuse && !request.document) {
+  if (request.reuse && !request.document && !request.prompt_logprobs) {
     if (const KeptSequence* kept = kept_.find(request.prompt, job->key); kept != nullptr) {
       job->expected -= kept->tokens.size();
     }
@@ -126,6 +139,35 @@ void Worker::end_cancelled() {
 void Worker::cancel_all(const Error& why) {
   while (!active_.empty()) end(*active_.front(), why);
   while (!waiting_.empty()) end(*waiting_.front(), why);
+}
+
+std::optional<KeptTokens> Worker::find_kept(const KeptQuestion& question) const {
+  const KeptSequence* found = nullptr;
+  if (!question.document.empty()) {
+    found = kept_.document(question.document);
+  } else {
+    for (const auto& [member, answer] : answers_) {
+      const Job& job = answer->job();
+      if (job.id != question.request || answer->index() != question.answer) continue;
+      return kept_tokens(model_.config(), answer->session(), answer->read());
+    }
+    const auto it = std::ranges::find_if(kept_.all(), [&](const KeptSequence& sequence) {
+      return sequence.info.request == question.request && sequence.info.answer == question.answer;
+    });
+    if (it != kept_.all().end()) found = &*it;
+  }
+  if (found == nullptr) return std::nullopt;
+  return kept_tokens(model_.config(), found->session, found->tokens);
+}
+
+void Worker::leave_inbox() {
+  std::vector<KeptQuestion> questions;
+  {
+    const std::scoped_lock lock(inbox_.mutex);
+    inbox_.ended = true;
+    questions.swap(inbox_.questions);
+  }
+  for (const KeptQuestion& question : questions) tell_kept(question, find_kept(question));
 }
 
 // ---- From waiting to reading -----------------------------------------------------------------
@@ -232,7 +274,8 @@ bool Worker::begin(Job& job) {
   const KeptSequence* from = request.document ? kept_.document(*request.document) : nullptr;
   job.tokens = from != nullptr ? from->tokens : std::vector<int32_t>();
   job.tokens.insert(job.tokens.end(), request.prompt.begin(), request.prompt.end());
-  const KeptSequence* kept = request.reuse ? kept_.find(job.tokens, job.key) : nullptr;
+  const bool reuse = request.reuse && !request.prompt_logprobs;
+  const KeptSequence* kept = reuse ? kept_.find(job.tokens, job.key) : nullptr;
   if (kept != nullptr && from != nullptr && kept->tokens.size() <= from->tokens.size()) {
     kept = nullptr;
   }
@@ -259,7 +302,8 @@ bool Worker::begin(Job& job) {
                                    {.before = cached,
                                     .held = most_kept(model_.config(), base.cache()),
                                     .prompt = rest.size(),
-                                    .written = job.reads_document() ? 0 : written});
+                                    .written = job.reads_document() ? 0 : written,
+                                    .scored = request.prompt_logprobs});
   bool takes_source = false;
   if (!make_room(need.total(request.n), kept, takes_source)) return false;
   if (takes_source) {
@@ -272,7 +316,14 @@ bool Worker::begin(Job& job) {
   job.session = std::move(fresh);
   job.compressed_before = job.session->compress_seconds();
   // A single token goes the way of all single tokens: see `step_prompt`.
-  if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) job.prompt = job.session->begin(rest);
+  if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) {
+    PromptLogits scores;
+    if (request.prompt_logprobs) {
+      job.prompt_logprobs.resize(rest.size() - 1);
+      scores = [&job](size_t first, Matrix<const float> logits) { job.score(first, logits); };
+    }
+    job.prompt = job.session->begin(rest, std::move(scores));
+  }
 
   job.begun = Clock::now();
   job.usage.prompt_tokens = job.tokens.size();
@@ -356,6 +407,10 @@ void Worker::prompt_complete(Job& job) {
   totals_.compress_seconds += compressed;
   job.compressed_before = session.compress_seconds();
   job.tell([](Listener& listener) { listener.prompt_progress(1); });
+  if (job.request.prompt_logprobs) {
+    job.tell([&](Listener& listener) { listener.prompt_scored(job.prompt_logprobs); });
+    job.prompt_logprobs = {};
+  }
 
   if (job.reads_document()) {
     job.memory.resize(session.allocated_bytes() + job.tokens.size() * sizeof(int32_t));
@@ -465,8 +520,7 @@ void Worker::answer_ended(size_t member, const Batch::Cost& cost) {
 
 void Worker::keep(Answer& answer) {
   const Job& job = answer.job();
-  std::vector<int32_t> tokens = job.tokens;
-  tokens.insert(tokens.end(), answer.appended().begin(), answer.appended().end());
+  std::vector<int32_t> tokens = answer.read();
   const size_t bytes =
       answer.session().allocated_bytes() + tokens.size() * sizeof(int32_t) + sizeof(KeptSequence);
   if (options_.max_kept == 0) return;

@@ -21,6 +21,9 @@
 
 namespace restkv::server {
 
+/// Tells who asked.
+void tell_kept(const KeptQuestion& question, std::optional<KeptTokens> kept);
+
 /// What runs on the engine thread: it begins requests that wait, and does one step after another of
 /// a prompt or of all answers. Only the inbox is shared with others.
 class Worker {
@@ -39,6 +42,9 @@ class Worker {
   void remove_document(const DocumentId& id);
   void end_cancelled();
   void cancel_all(const Error& why);
+  [[nodiscard]] std::optional<KeptTokens> find_kept(const KeptQuestion& question) const;
+  /// From now on nobody looks at the inbox.
+  void leave_inbox();
 
   // From waiting to reading:
   void begin_waiting();

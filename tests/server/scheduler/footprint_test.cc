@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "generate/logprobs.h"
 #include "restkv/engine.h"
 #include "restkv/session.h"
 #include "support/sanitizers.h"
@@ -63,6 +64,7 @@ struct Case {
   size_t prompt = 0;
   size_t written = 0;
   size_t before = 0;  ///< Read by an earlier prompt.
+  std::optional<size_t> scored = {};
 };
 
 std::vector<Case> cases() {
@@ -94,6 +96,8 @@ std::vector<Case> cases() {
   add("full", 512, 1000, 50).before = 1500;
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("flexprefill");
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("xattention");
+  add("restkv", 512, 2000, 10).scored = 20;
+  add("full", 512, 300, 10).scored = 0;
   return all;
 }
 
@@ -154,11 +158,28 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
       held = each.session.compression.method == "full" ? each.before : 512;
     }
     const size_t before = in_use - (each.before > 0 ? session->allocated_bytes() : 0);
-    const Footprint estimate = footprint(
-        *model_, each.session,
-        {.before = each.before, .held = held, .prompt = each.prompt, .written = each.written});
+    const Footprint estimate = footprint(*model_, each.session,
+                                         {.before = each.before,
+                                          .held = held,
+                                          .prompt = each.prompt,
+                                          .written = each.written,
+                                          .scored = each.scored});
     peak = in_use.load();
-    (void)session->append(text(each.prompt));
+    std::vector<TokenLogprob> scores(each.scored ? each.prompt : 0);
+    PromptLogits score;
+    if (each.scored) {
+      score = [&](size_t first, Matrix<const float> logits) {
+        for (size_t row = 0; row < logits.rows; ++row) {
+          scores[first + row] = logprob_of(7, logits.row_span(row), *each.scored);
+        }
+      };
+    }
+    {
+      Session::Prompt prompt = session->begin(text(each.prompt), score);
+      while (prompt.step()) {
+      }
+    }
+    scores = {};
     const size_t of_prompt = peak - before;
     size_t most = session->allocated_bytes();
     peak = in_use.load();

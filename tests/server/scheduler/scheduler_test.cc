@@ -22,6 +22,14 @@ void Recorder::prompt_progress(double done) {
   progress_.push_back(done);
 }
 
+void Recorder::prompt_scored(std::span<const TokenLogprob> logprobs) {
+  const std::scoped_lock lock(mutex_);
+  EXPECT_FALSE(scored_.has_value());
+  EXPECT_FALSE(progress_.empty() || progress_.back() < 1) << "the prompt is not complete";
+  EXPECT_TRUE(answers_.empty() && !closed_);
+  scored_.emplace(logprobs.begin(), logprobs.end());
+}
+
 void Recorder::wrote(const Piece& piece) {
   if (on_wrote) on_wrote(piece);
   const std::scoped_lock lock(mutex_);
@@ -215,6 +223,13 @@ TEST_F(SchedulerTest, AnswersEndWithTheContext) {
   EXPECT_EQ(sent.recorder->answer().result->tokens.size(), 6U);  // the last one is not appended
   EXPECT_EQ(sent.recorder->answer().result->finish_reason, FinishReason::kLength);
   EXPECT_EQ(last.recorder->answer().result->tokens.size(), 1U);
+  // What it is to have at least is cut with what it may have.
+  Request at_least = request(text(context - 5, 3), 100);
+  at_least.generation.min_tokens = 90;
+  const Sent short_one = send(scheduler, at_least);
+  short_one.recorder->wait();
+  ASSERT_TRUE(short_one.recorder->answer().result) << short_one.recorder->answer().error->what();
+  EXPECT_EQ(short_one.recorder->answer().result->tokens.size(), 6U);
 }
 
 TEST_F(SchedulerTest, RefusesWhatCannotBe) {

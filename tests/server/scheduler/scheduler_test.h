@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class Recorder : public Listener {
  public:
   void started(const Usage& usage) override;
   void prompt_progress(double done) override;
+  void prompt_scored(std::span<const TokenLogprob> logprobs) override;
   void wrote(const Piece& piece) override;
   void finished(size_t answer, const GenerationResult& result, const Usage& usage) override;
   void failed(size_t answer, const Error& error) override;
@@ -51,6 +53,8 @@ class Recorder : public Listener {
   [[nodiscard]] const std::optional<Usage>& start() const { return start_; }
   [[nodiscard]] const std::vector<double>& progress() const { return progress_; }
 
+  [[nodiscard]] const std::optional<std::vector<TokenLogprob>>& scored() const { return scored_; }
+
   /// Called on the engine thread by `wrote`, before it remembers.
   std::function<void(const Piece&)> on_wrote;
   std::function<void()> on_started, on_closed;
@@ -61,6 +65,7 @@ class Recorder : public Listener {
   std::map<size_t, Heard> answers_;
   std::optional<Usage> start_;
   std::vector<double> progress_;
+  std::optional<std::vector<TokenLogprob>> scored_;
   bool closed_ = false;
 };
 
