@@ -23,7 +23,8 @@ class KeptView {
     this.first = null;
     this.second = null;
     this.mode = 'first';
-    this.active = -1;
+    this.active = -1;  // the token that is described
+    this.cursor = -1;  // where keys and jumps go on from; the pointer does not move it
     this.chunks = [];
     this.text = el('div', {class: 'kept-text', tabindex: '0', role: 'group', 'aria-roledescription': 'shaded text',
                            'aria-label': 'Text of the document', 'aria-describedby': 'kept-help'});
@@ -39,8 +40,14 @@ class KeptView {
     this.observer = new IntersectionObserver((entries) => {
       for (const entry of entries) this.paint(this.chunks[Number(entry.target.dataset.chunk)], entry.isIntersecting);
     }, {root: this.text, rootMargin: '500px 0px'});
-    this.text.addEventListener('pointerover', (event) => this.point(event));
-    this.text.addEventListener('click', (event) => this.point(event));
+    // Scrolling moves the text under a pointer at rest, which must not count as pointing.
+    this.text.addEventListener('pointermove', (event) => {
+      if (event.movementX || event.movementY) this.point(event);
+    });
+    this.text.addEventListener('click', (event) => {
+      this.point(event);
+      this.cursor = this.active;
+    });
     this.text.addEventListener('keydown', (event) => this.onkey(event));
     this.text.addEventListener('scroll', () => this.drawMapSoon(), {passive: true});
     this.map.addEventListener('click', (event) => {
@@ -57,6 +64,7 @@ class KeptView {
     this.second = null;
     this.mode = 'first';
     this.active = -1;
+    this.cursor = -1;
     this.build();
     this.refresh();
   }
@@ -213,7 +221,7 @@ class KeptView {
 
   jump(direction) {
     if (!this.passages.length) return;
-    const here = this.active < 0 ? (direction > 0 ? -1 : Infinity) : this.active;
+    const here = this.cursor < 0 ? (direction > 0 ? -1 : Infinity) : this.cursor;
     const target = direction > 0 ? this.passages.find((at) => at > here) ?? this.passages[0] :
                                    this.passages.findLast((at) => at < here) ?? this.passages.at(-1);
     this.reveal(target, 'center');
@@ -229,7 +237,7 @@ class KeptView {
   onkey(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const last = this.first.tokens.length - 1;
-    const targets = {ArrowRight: Math.min(last, this.active + 1), ArrowLeft: Math.max(0, this.active - 1), Home: 0, End: last};
+    const targets = {ArrowRight: Math.min(last, this.cursor + 1), ArrowLeft: Math.max(0, this.cursor - 1), Home: 0, End: last};
     const target = targets[event.key];
     if (target === undefined || last < 0) return;
     event.preventDefault();
@@ -256,11 +264,29 @@ class KeptView {
   reveal(i, block) {
     const chunk = this.chunkOf(i);
     if (!chunk) return;
+    this.cursor = i;
     this.paint(chunk, true);
     this.activate(i);
-    // The chunks between here and there get their real heights on the way, so the first jump may miss.
-    this.spanOf(i)?.scrollIntoView({block});
-    window.requestAnimationFrame(() => this.spanOf(i)?.scrollIntoView({block}));
+    // Chunks get their real heights when they come into view, so the first jump may miss.
+    let frames = 6;
+    const settle = () => {
+      if (this.cursor !== i) return;
+      this.scrollTo(i, block);
+      if (--frames) window.requestAnimationFrame(settle);
+    };
+    settle();
+  }
+
+  // Scrolls the text only; `scrollIntoView` moves what is around it, too.
+  scrollTo(i, block) {
+    const span = this.spanOf(i);
+    if (!span) return;
+    const box = this.text.getBoundingClientRect();
+    const at = span.getBoundingClientRect();
+    const margin = 16;
+    if (block === 'center') this.text.scrollTop += (at.top + at.bottom - box.top - box.bottom) / 2;
+    else if (block === 'start' || at.top < box.top + margin) this.text.scrollTop += at.top - box.top - margin;
+    else if (at.bottom > box.bottom - margin) this.text.scrollTop += at.bottom - box.bottom + margin;
   }
 
   say(i, aloud) {

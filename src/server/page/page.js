@@ -293,7 +293,7 @@ class Page {
     return new Promise((resolve) => {
       const field = el('input', {type: 'password', id: 'api-key', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'key-help'});
       let result = null;
-      const form = el('form', {}, el('h2', {id: 'key-title'}, 'API key'),
+      const form = el('form', {'aria-labelledby': 'key-title'}, el('h2', {id: 'key-title'}, 'API key'),
                       el('p', {id: 'key-help', class: wrong ? 'problem' : null},
                          wrong ? 'The server does not accept this key.' : 'This server asks for a key. Whoever runs it can tell you.'),
                       el('label', {for: 'api-key'}, 'Key'), field,
