@@ -156,4 +156,10 @@ class Files {
     this.memory.delete(id);
     await this.run('readwrite', (store) => store.delete(id));
   }
+
+  // Removes files whose conversation was deleted just before the page was closed.
+  async keepOnly(ids) {
+    const keys = await this.run('readonly', (store) => store.getAllKeys()) ?? [];
+    for (const key of keys) if (!ids.has(key)) await this.remove(key);
+  }
 }

@@ -86,7 +86,7 @@ class DocumentCard {
     const left = this.reader.secondsLeft(conversation);
     if (document.status === 'uploading') {
       this.progress.removeAttribute('value');
-      this.facts.textContent = 'Being sent to the server.';
+      this.facts.textContent = document.queued ? `${document.queued} It is asked again.` : 'Being sent to the server.';
     } else if (document.status === 'waiting') {
       this.progress.removeAttribute('value');
       this.facts.textContent = 'Waiting for its turn.';

@@ -55,7 +55,7 @@ class DocumentReader {
     this.files.put(conversation.id, file, name);
     const wish = choice.method === 'full' ? {method: 'full'} : {method: choice.method, budget: choice.budget};
     await this.guard(conversation, document, controller, async () => {
-      const answer = await this.patiently(controller.signal, () => this.api.uploadDocument(file, name, wish, controller.signal));
+      const answer = await this.patiently(conversation, controller.signal, () => this.api.uploadDocument(file, name, wish, controller.signal));
       mergeDocument(document, answer);
       this.changed(conversation);
       if (replaced && replaced !== document.id) this.release(replaced, conversation);
@@ -114,14 +114,18 @@ class DocumentReader {
   }
 
   // A full queue is asked again for some minutes.
-  async patiently(signal, work) {
+  async patiently(conversation, signal, work) {
+    const {document} = conversation;
     for (let tries = 0;; ++tries) {
       try {
         return await work();
       } catch (error) {
         const problem = asApiError(error);
         if (problem.kind !== 'busy' || tries >= 20) throw problem;
+        document.queued = problem.message;
+        this.onupdate(conversation);
         await sleep(1000 * problem.retryAfter, signal);
+        document.queued = null;
       }
     }
   }

@@ -114,7 +114,7 @@ class KeptPanel {
     this.endComparison();
     const controller = this.controller = new AbortController();
     const {signal} = controller;
-    let id = null;
+    let second = null;
     try {
       const stored = await this.files.get(this.conversation.id);
       if (!stored) throw new ApiError('refused', 'The browser no longer has the file. Choose it again to compare.');
@@ -123,7 +123,8 @@ class KeptPanel {
       this.say(`${methodName(method)} reads the document.`);
       const choice = {method, budget: this.source.method === 'full' ? this.limits.budget : this.source.budget};
       let state = await this.api.uploadDocument(stored.file, stored.name, choice, signal);
-      id = state.id;
+      const {id} = state;
+      second = this.secondId = id === this.source.id ? null : id;
       while (isBeingRead(state)) {
         if (state.status === 'reading') this.progress.value = state.progress ?? 0;
         await sleep(kPollMilliseconds, signal);
@@ -141,10 +142,16 @@ class KeptPanel {
         this.say(problem.message, true);
       }
     } finally {
-      if (this.controller === controller || signal.aborted) this.progress.hidden = true;
+      if (this.controller === controller) this.progress.hidden = true;
       // The counts are here; the server need not hold the second reading any longer.
-      if (id && id !== this.source.id) this.api.deleteDocument(id);
+      if (second && this.secondId === second) this.forgetSecond();
+      else if (second) this.api.deleteDocument(second);
     }
+  }
+
+  forgetSecond() {
+    if (this.secondId) this.api.deleteDocument(this.secondId);
+    this.secondId = null;
   }
 
   buildModes(method) {

@@ -66,7 +66,7 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
   current.budget = steps[nearest];
   const select = el('select', {id: 'method'}, limits.methods.map((method) => el('option', {value: method}, methodName(method))));
   select.value = current.method;
-  const shown = el('output', {class: 'budget-value', for: 'budget'});
+  const shown = el('output', {class: 'budget-value', for: 'budget', 'aria-live': 'off'});
   const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});
   const row = (words, kind) => {
     const bar = el('span', {class: `bar ${kind}`});

@@ -42,6 +42,7 @@ class Page {
     const wanted = this.conversations.all.get(window.location.hash.slice(1));
     this.open(wanted ?? this.conversations.list()[0] ?? this.conversations.create(this.settings));
     this.showStorage();
+    if (!this.conversations.problem) this.files.keepOnly(new Set(this.conversations.all.keys()));
     document.body.classList.add('begun');
   }
 
@@ -106,6 +107,12 @@ class Page {
     byId('scroll').addEventListener('scroll', () => this.scrolled(), {passive: true});
     window.addEventListener('pagehide', () => {
       if (this.current) this.conversations.save(this.current);
+      this.kept?.forgetSecond();
+    });
+    // The address names the conversation, so the link must not change it.
+    document.querySelector('.skip').addEventListener('click', (event) => {
+      event.preventDefault();
+      byId('question').focus();
     });
     this.updateInert();
   }
@@ -185,12 +192,16 @@ class Page {
   buildDropping() {
     let depth = 0;
     const veil = byId('drop');
-    const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].some((type) => type === 'Files' || type === 'text/plain');
+    // A text field takes dragged words itself, but it has no use for a file.
+    const isForUs = (event) => {
+      const types = [...(event.dataTransfer?.types ?? [])];
+      return types.includes('Files') || (types.includes('text/plain') && !event.target.closest?.('textarea, input'));
+    };
     const show = (shown) => { veil.hidden = !shown; };
     document.addEventListener('dragenter', (event) => {
-      if (!hasFiles(event) || event.target.closest?.('textarea, input')) return;
-      event.preventDefault();
       ++depth;
+      if (!isForUs(event)) return;
+      event.preventDefault();
       show(true);
     });
     document.addEventListener('dragleave', () => {
@@ -198,18 +209,17 @@ class Page {
       if (!depth) show(false);
     });
     document.addEventListener('dragover', (event) => {
-      if (hasFiles(event) && !veil.hidden) event.preventDefault();
+      if (isForUs(event)) event.preventDefault();
     });
     document.addEventListener('drop', (event) => {
       depth = 0;
       show(false);
-      const [file] = event.dataTransfer?.files ?? [];
-      const text = event.dataTransfer?.getData('text/plain');
-      if (file) {
-        event.preventDefault();
-        this.takeFile(file);
-      } else if (text && !event.target.closest?.('textarea, input')) {
-        event.preventDefault();
+      if (!isForUs(event)) return;
+      event.preventDefault();
+      const [file] = event.dataTransfer.files;
+      const text = event.dataTransfer.getData('text/plain');
+      if (file) this.takeFile(file);
+      else if (text) {
         this.takeFile(new File([text], 'Dropped text.txt', {type: 'text/plain'}));
       }
     });
