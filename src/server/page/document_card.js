@@ -26,7 +26,7 @@ class DocumentCard {
     }
     const status = isBeingRead(document) ? 'busy' : document?.status;
     const key = JSON.stringify([conversation.id, document?.name, document?.id && status === 'ready' ? document.id : '', status, document?.error,
-                                this.expanded, document?.method, document?.budget]);
+                                this.expanded, document?.method, document?.budget, document?.stored]);
     if (key !== this.key) {
       const focused = this.root.contains(window.document.activeElement) ? window.document.activeElement.dataset.focus : null;
       this.key = key;
@@ -63,9 +63,10 @@ class DocumentCard {
       buttons = [button('What is kept', 'kept', (event) => actions.showKept(event.currentTarget), {'data-focus': 'kept'}), memory];
     } else {
       this.facts.className = 'facts problem';
-      this.facts.textContent = status === 'gone' ? 'The server no longer has this document.' : document.error;
-      buttons = [button(status === 'gone' ? 'Read it again' : 'Try again', 'retry', () => actions.readAgain(null), {kind: 'primary', 'data-focus': 'again'}),
-                 choose('Choose another file')];
+      this.facts.textContent = (status === 'gone' ? 'The server no longer has this document.' : document.error) +
+          (document.stored ? '' : ' The browser does not have the file.');
+      const again = button(status === 'gone' ? 'Read it again' : 'Try again', 'retry', () => actions.readAgain(null), {kind: 'primary', 'data-focus': 'again'});
+      buttons = document.stored ? [again, choose('Choose another file')] : [choose('Choose the file again')];
     }
     const head = el('div', {class: 'card-head'},
                     el('span', {class: 'file-mark'}, icon(document ? 'file' : 'memory')),
@@ -94,7 +95,10 @@ class DocumentCard {
       this.progress.value = document.progress;
       const tokens = document.tokens || document.estimate;
       const size = tokens ? ` of ${document.tokens ? '' : 'about '}${count(tokens, 'token')}` : '';
-      this.facts.textContent = `${Math.floor(100 * document.progress)}%${size} read${left === null ? '' : `, about ${durationText(left)} left`}`;
+      this.facts.textContent = `${Math.floor(100 * document.progress)}%${size} read${left === null ? '' : `, about ${durationText(left)} left`}.`;
+      if (tokens && document.method !== 'full') {
+        this.facts.textContent += document.budget < tokens ? ` ${percentText(document.budget / tokens)} will be kept.` : ' All of it will be kept.';
+      }
     }
   }
 }

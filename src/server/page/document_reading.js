@@ -70,6 +70,7 @@ class DocumentReader {
     if (!document.id) {
       document.status = 'failed';
       document.error = 'The upload was interrupted.';
+      document.stored = Boolean(await this.files.get(conversation.id));
       this.changed(conversation);
       return;
     }
@@ -83,15 +84,22 @@ class DocumentReader {
     } catch (error) {
       const problem = asApiError(error);
       if (problem.kind === 'stopped') return;
-      if (problem.status === 404) document.status = 'gone';
+      if (problem.status === 404) await this.markGone(conversation, document);
       else if (document.status !== 'ready') {
         document.status = 'failed';
         document.error = problem.message;
+        document.stored = Boolean(await this.files.get(conversation.id));
       }
     } finally {
       if (this.running.get(conversation.id) === controller) this.running.delete(conversation.id);
     }
     if (conversation.document === document) this.changed(conversation);
+  }
+
+  // The server has lost a document; with its file it can be read again.
+  async markGone(conversation, document) {
+    document.status = 'gone';
+    document.stored = Boolean(await this.files.get(conversation.id));
   }
 
   async follow(conversation, document, controller) {

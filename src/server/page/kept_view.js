@@ -171,7 +171,7 @@ class KeptView {
     const levels = this.mode === 'difference' ?
         [['less3', `only ${this.second.name}`], ['less2', 'more'], ['less1', 'a little'], ['more0', 'the same'], ['more1', 'a little'], ['more2', 'more'],
          ['more3', `only ${this.first.name}`]] :
-        [['kept0', 'held nowhere'], ['kept1', 'to 10%'], ['kept2', 'to 25%'], ['kept3', 'to 50%'], ['kept4', 'to 80%'], ['kept5', 'to 100%']];
+        [['kept0', 'held by none'], ['kept1', 'up to 10%'], ['kept2', '25%'], ['kept3', '50%'], ['kept4', '80%'], ['kept5', '100%']];
     this.legend.replaceChildren(...levels.map(([name, words]) => el('li', {class: name}, words)));
     this.summary.textContent = this.summaryText();
     this.passages = this.findPassages();

@@ -51,7 +51,7 @@ class Answerer {
       message.note = problem.kind === 'stopped' ? 'Stopped.' :
                      begun ? `The answer ends here. ${problem.message}` : problem.message;
       if (conversation.document && problem.status === 404) {
-        conversation.document.status = 'gone';
+        await this.reader.markGone(conversation, conversation.document);
         message.note = `The server no longer has \u201c${conversation.document.name}\u201d. Read it again, then try again.`;
       }
     }

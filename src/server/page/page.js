@@ -577,4 +577,5 @@ class Page {
   }
 }
 
-new Page().begin();
+const page = new Page();
+page.begin();
