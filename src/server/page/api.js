@@ -42,7 +42,8 @@ class Api {
     }
   }
 
-  // Resolves to a response with a status of success; everything else is an ApiError.
+  // Resolves to a response with a status of success; everything else is an ApiError. Paths begin at the
+  // page's own folder, which may be one of a proxy.
   async request(path, options = {}) {
     for (;;) {
       const used = this.key;
@@ -50,7 +51,7 @@ class Api {
       if (used) headers.Authorization = `Bearer ${used}`;
       let response;
       try {
-        response = await fetch(path, {...options, headers, cache: 'no-store', credentials: 'same-origin'});
+        response = await fetch(`.${path}`, {...options, headers, cache: 'no-store', credentials: 'same-origin'});
       } catch (error) {
         const problem = asApiError(error);
         if (problem.kind === 'gone') this.onconnection(false);

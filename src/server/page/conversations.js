@@ -11,6 +11,7 @@ class Conversations {
     this.all = new Map();
     this.onproblem = () => {};  // 'none': no storage at all; 'full': no room; null: all is well
     this.onchange = () => {};
+    this.isInUse = () => false;  // whether this page is changing a conversation right now
     this.problem = null;
     try {
       this.storage = window.localStorage;
@@ -26,6 +27,8 @@ class Conversations {
     window.addEventListener('storage', (event) => {
       if (!event.key?.startsWith(kConversationPrefix)) return;
       const id = event.key.slice(kConversationPrefix.length);
+      // Another tab must not replace what this one is writing; its next step saves it again.
+      if (this.isInUse(id)) return;
       if (event.newValue === null) this.all.delete(id);
       else this.load(event.key);
       this.onchange(id);

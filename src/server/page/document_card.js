@@ -56,7 +56,7 @@ class DocumentCard {
       extra = this.progress;
       buttons = [button('Cancel', 'close', () => actions.removeDocument(), {'data-focus': 'remove'})];
     } else if (status === 'ready') {
-      const whole = document.kept >= document.tokens;
+      const whole = !(document.kept < document.tokens);
       this.facts.textContent = `${count(document.tokens, 'token')}, ` +
           (whole ? `all kept, ${bytesText(document.kv_bytes)}` :
                    `${count(document.kept)} kept (${percentText(document.kept / document.tokens)}), ${bytesText(document.kv_bytes)} instead of ${bytesText(document.full_kv_bytes)}`);

@@ -25,6 +25,7 @@ class Page {
     this.drafts = new Map();
     this.follows = true;  // the end of the answer stays in view
     this.conversations.onproblem = () => this.showStorage();
+    this.conversations.isInUse = (id) => this.answerer.running.has(id) || this.reader.running.has(id);
     this.conversations.onchange = (id) => this.conversationChangedElsewhere(id);
   }
 
@@ -266,7 +267,7 @@ class Page {
       while (this.waitsForServer) {
         await sleep(2500);
         try {
-          await fetch('/health', {cache: 'no-store'});
+          await fetch('./health', {cache: 'no-store'});
           this.showConnection(true);
         } catch {
           // Not yet.
@@ -420,7 +421,7 @@ class Page {
   }
 
   conversationChangedElsewhere(id) {
-    if (!this.current || this.answerer.running.has(id)) return;
+    if (!this.current) return;
     if (this.current.id === id && this.conversations.all.get(id) === this.current) this.list.render(this.current);
     this.listKey = '';
     this.showAll();

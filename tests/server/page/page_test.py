@@ -707,6 +707,24 @@ class Failures(PageTest):
         self.assertGreater(len(self.answer()), 50)
         self.assertIn("ended", self.note())
 
+    def test_second_tab_does_not_disturb_an_answer(self):
+        self.start()
+        self.ask("slow", wait=False)
+        self.page.wait(lambda: len(self.answer()) > 200, "a part of the answer")
+        first = self.page.driver.current_window_handle
+        self.page.driver.switch_to.new_window("tab")
+        self.page.load()
+        time.sleep(2)
+        self.page.driver.close()
+        self.page.driver.switch_to.window(first)
+        length = len(self.answer())
+        self.page.wait(lambda: len(self.answer()) > length, "it goes on")
+        self.page.click("Stop", "#composer")
+        self.page.wait(lambda: self.note() == "Stopped.", "the answer stops")
+        shown = self.answer()
+        self.page.load()
+        self.assertEqual(self.answer(), shown)
+
     def test_stop_reaches_the_server(self):
         self.start()
         self.ask("slow", wait=False)
