@@ -29,8 +29,10 @@ class Conversations {
       const id = event.key.slice(kConversationPrefix.length);
       // Another tab must not replace what this one is writing; its next step saves it again.
       if (this.isInUse(id)) return;
-      if (event.newValue === null) this.all.delete(id);
-      else this.load(event.key);
+      if (event.newValue === null)
+        this.all.delete(id);
+      else
+        this.load(event.key);
       this.onchange(id);
     });
   }
@@ -42,8 +44,10 @@ class Conversations {
       if (typeof value?.id !== 'string' || !Array.isArray(value.messages)) return;
       // The object that views hold stays the same one.
       const known = this.all.get(value.id);
-      if (known) Object.assign(known, value);
-      else this.all.set(value.id, value);
+      if (known)
+        Object.assign(known, value);
+      else
+        this.all.set(value.id, value);
     } catch {
       // A damaged entry is left alone; it may belong to a newer version of the page.
     }
@@ -51,14 +55,22 @@ class Conversations {
 
   // Newest first; those without content are not worth a line.
   list() {
-    return [...this.all.values()].filter((one) => one.messages.length || one.document)
+    return [...this.all.values()]
+        .filter((one) => one.messages.length || one.document)
         .sort((a, b) => b.updated - a.updated);
   }
 
   create(settings) {
     const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
-    const conversation = {id, title: '', updated: Date.now(), method: settings.method, budget: settings.budget,
-                          document: null, messages: []};
+    const conversation = {
+      id,
+      title: '',
+      updated: Date.now(),
+      method: settings.method,
+      budget: settings.budget,
+      document: null,
+      messages: []
+    };
     this.all.set(id, conversation);
     return conversation;
   }
@@ -163,6 +175,7 @@ class Files {
   // Removes files whose conversation was deleted just before the page was closed.
   async keepOnly(ids) {
     const keys = await this.run('readonly', (store) => store.getAllKeys()) ?? [];
-    for (const key of keys) if (!ids.has(key)) await this.remove(key);
+    for (const key of keys)
+      if (!ids.has(key)) await this.remove(key);
   }
 }
