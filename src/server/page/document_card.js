@@ -3,7 +3,8 @@
 // The card above the messages: which document, how far it is, what it costs, what can be done.
 
 class DocumentCard {
-  // `actions`: choose(), readAgain(choice), removeDocument(), showKept(trigger), choose choice.
+  // `actions`: choose(), readAgain(choice), removeDocument(), showKept(trigger), choice(choice).
+  // readAgain(null) reads with the settings that the document had.
   constructor(root, {reader, limits, actions}) {
     this.root = root;
     this.reader = reader;
@@ -80,8 +81,8 @@ class DocumentCard {
       ];
     } else {
       this.facts.className = 'facts problem';
-      this.facts.textContent =
-          (status === 'gone' ? 'The server no longer has this document.' : document.error) +
+      this.facts.textContent = (status === 'gone' ? 'The server no longer has this document.' :
+                                                    document.error.replace(/[^.!?]$/, '$&.')) +
           (document.stored ? '' : ' The browser does not have the file.');
       const again = button(
           status === 'gone' ? 'Read it again' : 'Try again', 'retry', () => actions.readAgain(null),
@@ -94,18 +95,18 @@ class DocumentCard {
         el('span', {class: 'file-mark'}, icon(document ? 'file' : 'memory')),
         el('div', {class: 'card-text'}, document ? el('h2', {}, document.name) : null, this.facts),
         el('div', {class: 'card-buttons'}, buttons), document && status !== 'busy' ? remove : null);
-    const showMemory = this.expanded && status !== 'busy' && (!document || status === 'ready');
-    this.root.replaceChildren(
-        head, ...[extra].filter(Boolean),
-        ...(showMemory ? [memoryControl({
-          limits: this.limits,
-          choice: document ? {method: document.method, budget: document.budget} :
-                             {method: conversation.method, budget: conversation.budget},
-          document,
-          onchange: (choice) => actions.choice(choice),
-          onapply: (choice) => actions.readAgain(choice),
-        })] :
-                         []));
+    const parts = [head];
+    if (extra) parts.push(extra);
+    if (this.expanded && status !== 'busy' && (!document || status === 'ready')) {
+      parts.push(memoryControl({
+        limits: this.limits,
+        choice: document ?? conversation,
+        document,
+        onchange: (choice) => actions.choice(choice),
+        onapply: (choice) => actions.readAgain(choice),
+      }));
+    }
+    this.root.replaceChildren(...parts);
   }
 
   updateProgress(conversation) {

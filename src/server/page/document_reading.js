@@ -101,14 +101,16 @@ class DocumentReader {
       const problem = asApiError(error);
       if (problem.kind === 'stopped') return;
       if (problem.status === 404)
-        await this.markGone(conversation, document);
+        document.status = 'gone';
       else if (document.status !== 'ready') {
         document.status = 'failed';
         document.error = problem.message;
-        document.stored = Boolean(await this.files.get(conversation.id));
       }
     } finally {
       if (this.running.get(conversation.id) === controller) this.running.delete(conversation.id);
+    }
+    if (document.status !== 'ready') {
+      document.stored = Boolean(await this.files.get(conversation.id));
     }
     if (conversation.document === document) this.changed(conversation);
   }

@@ -63,7 +63,7 @@ function sameChoice(a, b) {
 // `document` is null before there is one. `onchange(choice)` is called while the slider moves,
 // `onapply(choice)` when an existing document shall be read again.
 function memoryControl({limits, choice, document: read, onchange, onapply}) {
-  const current = {...choice};
+  const current = {method: choice.method, budget: choice.budget};
   const steps = budgetSteps(limits.maxBudget, current.budget);
   const slider = el('input', {
     type: 'range',
