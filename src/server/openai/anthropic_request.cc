@@ -25,7 +25,7 @@ class MessageReader {
   explicit MessageReader(std::vector<Message>& messages) : messages_(messages) {}
 
   void read(const FieldReader& fields) {
-    constexpr const char* kRoles = "\"user\", \"assistant\" or \"system\"";
+    constexpr const char* kRoles = R"("user", "assistant" or "system")";
     (void)fields.required("role", kRoles);
     const std::string role = *fields.text("role");
     const Json& content = fields.required("content", "a text or a list of blocks");
@@ -60,7 +60,7 @@ class MessageReader {
   }
 
   void read_user_block(const FieldReader& block) {
-    constexpr const char* kTypes = "\"text\" or \"tool_result\": this model reads nothing else";
+    constexpr const char* kTypes = R"("text" or "tool_result": this model reads nothing else)";
     const std::string type = type_of(block, kTypes);
     if (type == "text") return read_text(block);
     if (type != "tool_result") block.refuse("type", kTypes);
@@ -76,7 +76,7 @@ class MessageReader {
   }
 
   void read_assistant_block(const FieldReader& block) {
-    constexpr const char* kTypes = "\"text\", \"tool_use\", \"thinking\" or \"redacted_thinking\"";
+    constexpr const char* kTypes = R"("text", "tool_use", "thinking" or "redacted_thinking")";
     const std::string type = type_of(block, kTypes);
     if (type == "text") return read_text(block);
     if (type == "redacted_thinking") return;
@@ -138,7 +138,7 @@ void parse_conversation(const FieldReader& body, const RequestLimits& limits, Ch
 
 Tool parse_tool(const FieldReader& entry, const RequestLimits& limits) {
   if (entry.text("type").value_or("custom") != "custom") {
-    entry.refuse("type", "\"custom\": this server runs no tools of its own");
+    entry.refuse("type", R"("custom": this server runs no tools of its own)");
   }
   (void)entry.required("input_schema", "a JSON schema");
   return parse_function(entry, "input_schema", limits);
@@ -147,7 +147,7 @@ Tool parse_tool(const FieldReader& entry, const RequestLimits& limits) {
 void parse_choice(const FieldReader& body, Chat& chat) {
   const auto choice = body.object("tool_choice");
   if (!choice) return;
-  constexpr const char* kTypes = "\"auto\", \"any\", \"tool\" or \"none\"";
+  constexpr const char* kTypes = R"("auto", "any", "tool" or "none")";
   (void)choice->required("type", kTypes);
   const std::string type = *choice->text("type");
   if (const auto disabled = choice->boolean("disable_parallel_tool_use")) {
@@ -167,7 +167,7 @@ void parse_choice(const FieldReader& body, Chat& chat) {
 void parse_thinking(const FieldReader& body, Chat& chat) {
   const auto thinking = body.object("thinking");
   if (!thinking) return;
-  constexpr const char* kTypes = "\"enabled\", \"disabled\" or \"adaptive\"";
+  constexpr const char* kTypes = R"("enabled", "disabled" or "adaptive")";
   (void)thinking->required("type", kTypes);
   const std::string type = *thinking->text("type");
   (void)thinking->whole("budget_tokens", 0, std::numeric_limits<int64_t>::max());
@@ -184,9 +184,10 @@ void parse_output(const FieldReader& body, const RequestLimits& limits, Chat& ch
   if (const auto effort = output->text("effort", 32)) set_reasoning_effort(*effort, chat);
   const auto format = output->object("format");
   if (!format) return;
-  if (format->required("type", "\"json_schema\"") != Json("json_schema")) {
-    format->refuse("type", "\"json_schema\"");
+  if (format->required("type", R"("json_schema")") != Json("json_schema")) {
+    format->refuse("type", R"("json_schema")");
   }
+  chat.schema_path = format->path("schema");
   chat.schema = parse_answer_schema(*format, limits);
 }
 

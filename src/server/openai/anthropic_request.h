@@ -13,10 +13,10 @@ namespace restkv::server {
 /// "output_config" has the schema of the answer and an effort (`set_reasoning_effort`). Other
 /// fields of a chat completion ("seed", "min_p", "chat_template_kwargs", ...) are used as there,
 /// but "n" has to be 1 and stops are called "stop_sequences". Throws `HttpError` (400).
-ChatRequest parse_anthropic_request(const Json& body, const RequestLimits& limits);
+ChatRequest parse_anthropic_request(const Json& json, const RequestLimits& limits);
 
 /// `POST /v1/messages/count_tokens`: the same without what concerns the answer. Throws `HttpError`
 /// (400).
-Chat parse_anthropic_count(const Json& body, const RequestLimits& limits);
+Chat parse_anthropic_count(const Json& json, const RequestLimits& limits);
 
 }  // namespace restkv::server

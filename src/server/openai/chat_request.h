@@ -45,6 +45,7 @@ struct Chat {
   std::optional<bool> parallel_tool_calls;
   /// The answer is JSON by this schema.
   std::optional<Json> schema;
+  std::string schema_path = "response_format";  ///< What its field is called.
   /// The answer is of this grammar (GBNF).
   std::string grammar;
   /// Variables for the template.

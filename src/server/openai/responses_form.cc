@@ -121,18 +121,18 @@ std::string ResponsesForm::whole(std::span<const ChatAnswer> answers,
   return ended_response(answer.finish_reason, std::move(output), totals).dump();
 }
 
-std::string ResponsesForm::event(std::string_view type, Json fields) {
+std::string ResponsesForm::event(std::string_view type, const Json& fields) {
   Json json = Json::object({{"type", type}, {"sequence_number", next_event_++}});
   for (const auto& [name, value] : fields.items()) json[name] = value;
   return sse_event(type, json);
 }
 
-std::string ResponsesForm::part_event(std::string_view type, Json fields) {
+std::string ResponsesForm::part_event(std::string_view type, const Json& fields) {
   Json json = Json::object(
       {{"item_id", item_id(item_.part, output_.size())}, {"output_index", output_.size()}});
   if (item_.part != Part::kCall) json["content_index"] = 0;
   for (const auto& [name, value] : fields.items()) json[name] = value;
-  return event(type, std::move(json));
+  return event(type, json);
 }
 
 std::string ResponsesForm::begin(const TokenCounts& /*counts*/) {
@@ -162,16 +162,16 @@ std::string ResponsesForm::write_part(std::string_view text) {
   Json fields = Json::object({{"delta", text}});
   switch (item_.part) {
     case Part::kReasoning:
-      return part_event("response.reasoning_text.delta", std::move(fields));
+      return part_event("response.reasoning_text.delta", fields);
     case Part::kCall:
-      return part_event("response.function_call_arguments.delta", std::move(fields));
+      return part_event("response.function_call_arguments.delta", fields);
     case Part::kText:
       break;
   }
   fields["logprobs"] = logprobs_content(new_logprobs_);
   item_.logprobs.insert(item_.logprobs.end(), new_logprobs_.begin(), new_logprobs_.end());
   new_logprobs_.clear();
-  return part_event("response.output_text.delta", std::move(fields));
+  return part_event("response.output_text.delta", fields);
 }
 
 std::string ResponsesForm::end_part(bool is_cut) {
@@ -184,7 +184,7 @@ std::string ResponsesForm::end_part(bool is_cut) {
     if (item_.part == Part::kText) fields["logprobs"] = logprobs_content(item_.logprobs);
     events += part_event(
         item_.part == Part::kText ? "response.output_text.done" : "response.reasoning_text.done",
-        std::move(fields));
+        fields);
     events +=
         part_event("response.content_part.done", Json::object({{"part", content_json(item_)}}));
   }

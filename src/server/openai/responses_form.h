@@ -42,9 +42,9 @@ class ResponsesForm : public SequentialForm {
   };
 
   /// One event with its number.
-  std::string event(std::string_view type, Json fields);
+  std::string event(std::string_view type, const Json& fields);
   /// An event about the content of the item that is open; `done`: of all its text.
-  std::string part_event(std::string_view type, Json fields);
+  std::string part_event(std::string_view type, const Json& fields);
   [[nodiscard]] std::string item_id(Part part, size_t index) const;
   [[nodiscard]] Json item_json(const Item& item, size_t index, const char* status) const;
   [[nodiscard]] Json begun_item_json(const Item& item, size_t index) const;

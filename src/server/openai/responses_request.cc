@@ -29,7 +29,7 @@ class InputReader {
   void read(const FieldReader& item) {
     const bool is_message = item.find("type") == nullptr && item.find("role") != nullptr;
     constexpr const char* kTypes =
-        "\"message\", \"function_call\", \"function_call_output\" or \"reasoning\"";
+        R"("message", "function_call", "function_call_output" or "reasoning")";
     if (!is_message) (void)item.required("type", kTypes);
     const std::string type = is_message ? "message" : *item.text("type");
     if (type == "message") return read_message(item);
@@ -103,7 +103,7 @@ std::vector<Message> parse_input(const FieldReader& body, const RequestLimits& l
 
 void parse_choice(const FieldReader& body, Chat& chat) {
   constexpr const char* kWanted =
-      "\"auto\", \"none\", \"required\", a function's name or a list of allowed tools";
+      R"("auto", "none", "required", a function's name or a list of allowed tools)";
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr || *choice == Json("auto")) return;
   if (*choice == Json("none")) {
@@ -131,13 +131,13 @@ void parse_choice(const FieldReader& body, Chat& chat) {
   }
   chat.tools = std::move(tools);
   const std::string mode = fields.text("mode").value_or("auto");
-  if (mode != "auto" && mode != "required") fields.refuse("mode", "\"auto\" or \"required\"");
+  if (mode != "auto" && mode != "required") fields.refuse("mode", R"("auto" or "required")");
   if (mode == "required") chat.tool_choice = ToolChoice::kRequired;
 }
 
 /// The flat form of a tool. `echo`: as the answer repeats it.
 Tool parse_tool(const FieldReader& entry, const RequestLimits& limits, Json& echo) {
-  constexpr const char* kWanted = "\"function\": this server runs no tools of its own";
+  constexpr const char* kWanted = R"("function": this server runs no tools of its own)";
   if (entry.required("type", kWanted) != Json("function")) entry.refuse("type", kWanted);
   Tool tool = parse_function(entry, "parameters", limits);
   const auto strict = entry.boolean("strict");
@@ -157,7 +157,8 @@ Json parse_text(const FieldReader& body, const RequestLimits& limits, Chat& chat
   if (const auto verbosity = text->text("verbosity", 32)) echo["verbosity"] = *verbosity;
   const auto format = text->object("format");
   if (!format) return echo;
-  constexpr const char* kTypes = "\"text\", \"json_object\" or \"json_schema\"";
+  chat.schema_path = format->path("schema");
+  constexpr const char* kTypes = R"("text", "json_object" or "json_schema")";
   (void)format->required("type", kTypes);
   const std::string type = *format->text("type");
   (void)format->text("name", 64);
@@ -208,7 +209,7 @@ void parse_logprobs(const FieldReader& body, const RequestLimits& limits, Answer
   }
   const auto top = body.whole("top_logprobs", 0, static_cast<int64_t>(limits.logprobs));
   if (top.value_or(0) > 0 && !wanted) {
-    body.refuse("top_logprobs", fmt::format("\"{}\" in 'include' beside it", kLogprobs));
+    body.refuse("top_logprobs", fmt::format(R"("{}" in 'include' beside it)", kLogprobs));
   }
   if (wanted) answer.generation.logprobs = static_cast<size_t>(top.value_or(0));
 }
@@ -254,7 +255,7 @@ ResponsesRequest parse_responses_request(const Json& json, const RequestLimits& 
   if (answer.n != 1) body.refuse("n", "1: a response is one answer");
   parse_max_tokens(body, {"max_output_tokens"}, 1, limits.default_max_tokens, limits, answer);
   parse_logprobs(body, limits, answer);
-  constexpr const char* kTruncations = "\"auto\" or \"disabled\"";
+  constexpr const char* kTruncations = R"("auto" or "disabled")";
   const std::string truncation = body.text("truncation").value_or("disabled");
   if (truncation != "auto" && truncation != "disabled") body.refuse("truncation", kTruncations);
 

@@ -18,6 +18,6 @@ struct ResponsesRequest {
 };
 
 /// Throws `HttpError` (400).
-ResponsesRequest parse_responses_request(const Json& body, const RequestLimits& limits);
+ResponsesRequest parse_responses_request(const Json& json, const RequestLimits& limits);
 
 }  // namespace restkv::server
