@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -31,12 +30,6 @@ constexpr const char* kLockName = "restkv-cache.lock";
 constexpr size_t kMostInWriting = 8;
 /// Of a file, beside caches and tokens.
 constexpr size_t kFrameBytes = 4096;
-
-int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -172,7 +165,7 @@ void DiskCache::look_around() {
     log(fmt::format("{}: {} belongs to another model and is not used", options_.folder,
                     names_of(of_others)));
   }
-  (void)make_room(0, now());
+  (void)make_room(0, nanoseconds_since_1970());
   status_.files = entries_.size();
 }
 
@@ -209,7 +202,7 @@ std::optional<DiskCache::Found> DiskCache::find(std::span<const int32_t> tokens,
 
 void DiskCache::read(const Found& found, MemoryAccount::Share memory, Then then) {
   const auto entry = entries_.find(found.name);
-  entry->second.used = now();
+  entry->second.used = nanoseconds_since_1970();
   post_read(found.name, std::move(memory), [this, then = std::move(then)](auto sequence) {
     if (sequence) ++status_.hits;
     then(std::move(sequence));
@@ -358,7 +351,7 @@ void DiskCache::post_write(const CacheFileName& name, int64_t used,
         if (!is_there) return;
         status_.bytes = status_.bytes - entry->second.bytes + work->bytes;
         entry->second.bytes = work->bytes;
-        (void)make_room(0, now());
+        (void)make_room(0, nanoseconds_since_1970());
       });
 }
 
@@ -406,7 +399,7 @@ void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptS
   const CacheFileName name = document_name(id);
   if (entries_.contains(name.text())) return;
   const size_t bytes = expected_bytes(*sequence);
-  if (!enter(name, bytes, now())) {
+  if (!enter(name, bytes, nanoseconds_since_1970())) {
     ++status_.dropped;
     log(
         fmt::format("document {} of {} does not fit into cache_size, {}, beside other documents; "
@@ -415,7 +408,7 @@ void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptS
                     human_bytes(static_cast<double>(options_.limit))));
     return;
   }
-  post_write(name, now(), std::move(sequence));
+  post_write(name, nanoseconds_since_1970(), std::move(sequence));
 }
 
 void DiskCache::remove_document(const DocumentId& id) {

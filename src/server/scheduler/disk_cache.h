@@ -81,7 +81,7 @@ class DiskCache {
   struct Entry {
     CacheFileName name;
     size_t bytes = 0;    ///< Of the file; while it is being written, about.
-    int64_t used = 0;    ///< When, in ns since 1970.
+    int64_t used = 0;    ///< See `KeptSequence`.
     uint64_t turn = 0;   ///< Tells it from another of the same name.
     bool usable = true;  ///< False: of another model or version.
   };

@@ -12,6 +12,7 @@
 
 #include "restkv/generate.h"
 #include "restkv/session.h"
+#include "restkv/views.h"
 #include "server/scheduler/memory_account.h"
 #include "server/scheduler/request.h"
 

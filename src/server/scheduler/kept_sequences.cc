@@ -12,13 +12,13 @@ bool begins_with(std::span<const int32_t> tokens, std::span<const int32_t> begin
          std::ranges::equal(tokens.first(beginning.size()), beginning);
 }
 
-int64_t now() {
+}  // namespace
+
+int64_t nanoseconds_since_1970() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
-
-}  // namespace
 
 void KeptSequences::keep(KeptSequence sequence) {
   if (most_ == 0) return;
@@ -30,7 +30,7 @@ void KeptSequences::keep(KeptSequence sequence) {
   });
   while (sequences_.size() >= most_ && drop_oldest()) {
   }
-  sequence.used = now();
+  sequence.used = nanoseconds_since_1970();
   sequences_.push_front(std::move(sequence));
 }
 
@@ -42,7 +42,7 @@ KeptSequence* KeptSequences::find(std::span<const int32_t> tokens, const std::st
   }
   if (longest == sequences_.end()) return nullptr;
   sequences_.splice(sequences_.begin(), sequences_, longest);
-  sequences_.front().used = now();
+  sequences_.front().used = nanoseconds_since_1970();
   return &sequences_.front();
 }
 

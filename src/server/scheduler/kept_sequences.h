@@ -18,6 +18,9 @@
 
 namespace restkv::server {
 
+/// By the clock that files are dated with.
+int64_t nanoseconds_since_1970();
+
 /// A sequence in memory that nobody works on.
 struct KeptSequence {
   std::vector<int32_t> tokens;  ///< All that it has read, in order.
@@ -25,7 +28,7 @@ struct KeptSequence {
   Session session;
   MemoryAccount::Share memory;
   SlotInfo info;
-  int64_t used = 0;  ///< Last, in ns since 1970.
+  int64_t used = 0;  ///< Last: `nanoseconds_since_1970`.
   /// Requests that it was read from disk for and that have not begun: it may not go before.
   std::vector<RequestId> waited_for = {};
 };

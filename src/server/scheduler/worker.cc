@@ -164,7 +164,7 @@ std::optional<KeptTokens> Worker::find_kept(const KeptQuestion& question) const 
   const KeptSequence* found = nullptr;
   if (!question.document.empty()) {
     found = kept_.document(question.document);
-  } else {
+  } else if (question.request > 0) {  // 0: sequences of an earlier scheduler
     for (const auto& [member, answer] : answers_) {
       const Job& job = answer->job();
       if (job.id != question.request || answer->index() != question.answer) continue;
@@ -560,16 +560,22 @@ void Worker::keep(Answer& answer) {
   const size_t bytes =
       answer.session().allocated_bytes() + tokens.size() * sizeof(int32_t) + sizeof(KeptSequence);
   if (options_.max_kept == 0) return;
-  if (!make_room(bytes)) return;
   SlotInfo info = slot_of(model_.config(), answer.session(), SlotInfo::State::kKept);
   info.request = job.id;
   info.answer = answer.index();
   info.prompt_tokens = job.tokens.size();
-  kept_.keep({.tokens = std::move(tokens),
-              .key = job.key,
-              .session = std::move(answer.session()),
-              .memory = {memory_, bytes},
-              .info = std::move(info)});
+  const bool fits = make_room(bytes);
+  KeptSequence sequence{.tokens = std::move(tokens),
+                        .key = job.key,
+                        .session = std::move(answer.session()),
+                        .memory = {memory_, bytes},
+                        .info = std::move(info),
+                        .used = nanoseconds_since_1970()};
+  if (fits) {
+    kept_.keep(std::move(sequence));
+  } else if (disk_) {
+    disk_->write(std::move(sequence));
+  }
 }
 
 void Worker::end(Job& job, const Error& why) {
