@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -32,6 +34,13 @@ struct Scheduler::Impl {
         memory_limit(given.memory_limit > 0 ? given.memory_limit : default_memory_limit(model)) {
     check_options(model, options);
     worker.emplace(model, tokenizer, options, memory_limit, std::move(threads), inbox);
+    // Names of documents that are there already are not given away again.
+    for (const auto& [id, info] : inbox.documents) {
+      uint64_t number = 0;
+      const std::string_view digits = std::string_view(id).substr(std::min<size_t>(4, id.size()));
+      (void)std::from_chars(digits.data(), digits.data() + digits.size(), number);
+      last_document = std::max(last_document, number);
+    }
     thread = std::thread([this] { worker->run(); });
   }
 
