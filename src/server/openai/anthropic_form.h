@@ -10,6 +10,10 @@
 
 namespace restkv::server {
 
+/// {"type": "error", "error": {"type", "message"}}: what Anthropic's clients look for in a refusal
+/// of these routes.
+std::string anthropic_error(const HttpError& error);
+
 /// Answers of `POST /v1/messages`. `input_tokens` are those that were read for this request, beside
 /// `cache_read_input_tokens`. Arguments of a call that are no JSON object, as of an answer that was
 /// cut, become an object with the field "arguments", so that no tool takes them for complete; a
@@ -24,6 +28,9 @@ class AnthropicForm : public SequentialForm {
   std::string begin(const TokenCounts& counts) override;
   std::string finish(size_t choice, FinishReason reason, const AnswerTotals& totals) override;
   std::string fail(const HttpError& error) override;
+  [[nodiscard]] std::string refusal(const HttpError& error) const override {
+    return anthropic_error(error);
+  }
 
  protected:
   std::string begin_part(Part part, const ChatDelta::Call& call) override;
@@ -40,8 +47,5 @@ class AnthropicForm : public SequentialForm {
 
 /// The answer to `POST /v1/messages/count_tokens`.
 Json anthropic_count_json(size_t tokens);
-/// {"type": "error", "error": {"type", "message"}}: what Anthropic's clients look for in a refusal
-/// of these routes.
-std::string anthropic_error(const HttpError& error);
 
 }  // namespace restkv::server

@@ -56,6 +56,7 @@ std::string write_note(const CacheNote& note) {
   out.text(note.key);
   out.text(note.sparse);
   out.text(note.document);
+  out.text(note.label);
   out.array(std::span(note.tokens));
   out.number<uint64_t>(note.kept);
   out.number<uint64_t>(note.kv_bytes);
@@ -78,6 +79,7 @@ CacheNote read_note(const std::string& path, std::string_view bytes, const Cache
   note.key = in.text();
   note.sparse = in.text();
   note.document = in.text();
+  note.label = in.text();
   in.array(note.tokens);
   note.kept = in.number<uint64_t>();
   note.kv_bytes = in.number<uint64_t>();

@@ -53,6 +53,7 @@ struct CacheNote {
   std::string key;              ///< `session_key`.
   std::string sparse;           ///< `describe_sparse` of its prompts, which a snapshot leaves out.
   DocumentId document;          ///< Empty: none.
+  std::string label = {};       ///< Of the document.
   std::vector<int32_t> tokens;  ///< All that it has read.
   size_t kept = 0;              ///< Tokens per KV head, on average.
   size_t kv_bytes = 0;          ///< Of the kept rows.

@@ -141,7 +141,8 @@ void DiskCache::look_around() {
           .kept = head.note.kept,
           .kv_bytes = head.note.kv_bytes,
           .full_kv_bytes = engine_.model().config().kv_bytes(tokens),
-          .session = head.options};
+          .session = head.options,
+          .label = head.note.label};
     } catch (const Error& why) {
       const bool damaged = is_damage(why, path(name));
       log(fmt::format("{}; it is {}", why.what(), damaged ? "removed" : "not used"));
@@ -318,6 +319,7 @@ void DiskCache::post_write(const CacheFileName& name, int64_t used,
   work->note = {.key = sequence->key,
                 .sparse = describe_sparse(sequence->session.options().sparse),
                 .document = name.document,
+                .label = sequence->label,
                 .tokens = sequence->tokens,
                 .kept = average_kept(engine_.model().config(), cache),
                 .kv_bytes = cache.kept_bytes()};

@@ -90,6 +90,7 @@ class Job {
   const RequestId id;
   Request request;
   DocumentId document;  ///< That it is to become; empty: none.
+  std::string label;    ///< Of this document.
   SessionOptions options;
   std::string key;  ///< `session_key` of these.
   const Clock::time_point submitted = Clock::now();

@@ -31,6 +31,7 @@ struct KeptSequence {
   int64_t used = 0;  ///< Last: `nanoseconds_since_1970`.
   /// Requests that it was read from disk for and that have not begun: it may not go before.
   std::vector<RequestId> waited_for = {};
+  std::string label = {};  ///< Of a document: what its owner wants to know of it again.
 };
 
 /// Sequences that stay after their work is done: those that may go, the least recently used first,

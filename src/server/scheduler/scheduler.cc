@@ -71,7 +71,7 @@ struct Scheduler::Impl {
   }
 
   /// To the engine thread; `document`: what it is to become, or empty.
-  RequestId accept(Request request, const DocumentId& document) {
+  RequestId accept(Request request, const DocumentId& document, const std::string& label = {}) {
     try {
       const auto [session, before] = find_session(request);
       check_request(probes, options, request, session, before, !document.empty(), memory_limit);
@@ -88,11 +88,15 @@ struct Scheduler::Impl {
       }
       auto job = std::make_unique<Job>(++last_id, std::move(request));
       job->document = document;
+      job->label = label;
       job->options = session;
       job->key = std::move(key);
       if (!document.empty()) {
         inbox.documents[document] = {
-            .id = document, .tokens = job->request.prompt.size(), .session = session};
+            .id = document,
+            .tokens = job->request.prompt.size(),
+            .session = session,
+            .label = label};
       }
       ++inbox.waiting;
       ++inbox.accepted;
@@ -145,7 +149,8 @@ void Scheduler::cancel(RequestId id) {
 
 DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
                                    const std::optional<SessionOptions>& session,
-                                   std::shared_ptr<Listener> listener) {
+                                   std::shared_ptr<Listener> listener,
+                                   const std::string& label) {
   DocumentId id;
   {
     const std::scoped_lock lock(impl_->inbox.mutex);
@@ -157,7 +162,7 @@ DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
   request.reuse = false;
   request.n = 0;
   request.listener = std::move(listener);
-  (void)impl_->accept(std::move(request), id);
+  (void)impl_->accept(std::move(request), id, label);
   return id;
 }
 

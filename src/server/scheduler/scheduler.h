@@ -78,10 +78,12 @@ class Scheduler {
   /// Reads a text that many requests will begin with. It is in the list at once, ready later, and
   /// stays until it is removed: documents are not dropped to make room. With `cache_dir` a later
   /// scheduler has it again under its name. `listener` hears of it as
-  /// of a request without answers; `failed` then names answer 0. Refuses as `submit` does.
+  /// of a request without answers; `failed` then names answer 0. `label`: text that
+  /// is given back with the document. Refuses as `submit` does.
   DocumentId add_document(std::vector<int32_t> tokens,
                           const std::optional<SessionOptions>& session = {},
-                          std::shared_ptr<Listener> listener = nullptr);
+                          std::shared_ptr<Listener> listener = nullptr,
+                          const std::string& label = {});
   [[nodiscard]] std::vector<DocumentInfo> documents() const;
   [[nodiscard]] std::optional<DocumentInfo> document(const DocumentId& id) const;
   /// False: there is none of this name. Requests that have begun with it go on; those that wait

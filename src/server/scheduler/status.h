@@ -24,6 +24,7 @@ struct DocumentInfo {
   size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
   std::string error = {};    ///< Why it failed.
   SessionOptions session;
+  std::string label = {};  ///< As it was given to `add_document`.
 };
 
 /// A sequence in memory.

@@ -464,7 +464,8 @@ void Worker::prompt_complete(Job& job) {
                                       .key = job.key,
                                       .session = std::move(session),
                                       .memory = std::move(job.memory),
-                                      .info = std::move(info)});
+                                      .info = std::move(info),
+                                      .label = job.label});
     change_document(job, DocumentInfo::State::kReady);
     if (disk_) disk_->write_document(job.document, kept_.documents().at(job.document));
     return;
