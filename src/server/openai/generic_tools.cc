@@ -1,0 +1,238 @@
+#include "server/openai/generic_tools.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/text.h"
+#include "server/openai/call_pattern.h"
+#include "server/openai/schema_grammar.h"
+
+namespace restkv::server {
+namespace {
+
+bool is_parallel(const Chat& chat) { return chat.parallel_tool_calls.value_or(false); }
+bool is_required(const Chat& chat) { return chat.tool_choice == ToolChoice::kRequired; }
+
+Json parameters_of(const Tool& tool) {
+  if (!tool.parameters.empty()) return tool.parameters;
+  return Json::object({{"type", "object"}, {"properties", Json::object()}});
+}
+
+// The prompt.
+
+std::string description_of(const Chat& chat) {
+  std::string text = "You can call tools. Each of these lines describes one:\n";
+  for (const Tool& tool : chat.tools) {
+    Json line = Json::object({{"name", tool.name}});
+    if (!tool.description.empty()) line["description"] = tool.description;
+    line["parameters"] = parameters_of(tool);
+    text += line.dump() + '\n';
+  }
+  text +=
+      "\nTo call a tool, answer with one line of JSON and nothing else:\n"
+      "{\"name\": \"<name of the tool>\", \"arguments\": {<its parameters and their values>}}\n";
+  if (is_parallel(chat)) text += "To call several tools, write one line for each.\n";
+  if (!is_required(chat)) return text + "If you need no tool, answer with text.";
+  if (chat.tools.size() > 1) return text + "Your answer has to be a call of a tool.";
+  return text + fmt::format("Your answer has to be a call of the tool {}.", chat.tools[0].name);
+}
+
+std::string text_of_call(const ToolCall& call) {
+  return fmt::format(R"({{"name": {}, "arguments": {}}})", Json(call.name).dump(),
+                     call.arguments.empty() ? "{}" : call.arguments);
+}
+
+void append_paragraph(std::string& text, const std::string& more) {
+  if (!text.empty() && !more.empty()) text += "\n\n";
+  text += more;
+}
+
+void describe(const Chat& chat, std::vector<Message>& messages) {
+  const bool has_system = !messages.empty() && (messages.front().role == "system" ||
+                                                messages.front().role == "developer");
+  if (!has_system) messages.insert(messages.begin(), {.role = "system"});
+  append_paragraph(messages.front().content, description_of(chat));
+}
+
+// The grammar.
+
+/// A character within [] of a grammar, or within a literal.
+std::string escaped(char32_t c) {
+  return fmt::format("\\U{:08X}", static_cast<uint32_t>(c));
+}
+
+std::u32string characters(std::string_view text) {
+  std::u32string all;
+  while (!text.empty()) {
+    const size_t bytes = utf8_length(text);
+    const auto first = static_cast<unsigned char>(text[0]);
+    char32_t c = bytes == 1 ? first : first & (0xFFU >> (bytes + 1));
+    for (size_t i = 1; i < bytes; ++i) {
+      c = c << 6U | (static_cast<unsigned char>(text[i]) & 0x3FU);
+    }
+    all += c;
+    text.remove_prefix(bytes);
+  }
+  return all;
+}
+
+std::string literal(std::string_view text) {
+  std::string out = "\"";
+  for (const char32_t c : characters(text)) out += escaped(c);
+  return out + '"';
+}
+
+/// Rules "thought0", ...: a text that ends with its first `close`; `next` follows.
+std::string thought_rules(const std::string& close, std::string_view next) {
+  const std::u32string tag = characters(close);
+  const std::map<char32_t, int> distinct = [&] {
+    std::map<char32_t, int> set;
+    for (const char32_t c : tag) set[c] = 0;
+    return set;
+  }();
+  std::string rules;
+  for (size_t matched = 0; matched < tag.size(); ++matched) {
+    std::string others;
+    std::string matches;
+    for (const auto& [c, unused] : distinct) {
+      others += escaped(c);
+      const std::u32string text = tag.substr(0, matched) + c;
+      size_t most = text.size();
+      while (!text.ends_with(tag.substr(0, most))) --most;
+      const std::string rule =
+          most == tag.size() ? std::string(next) : fmt::format("thought{}", most);
+      matches += fmt::format(" | \"{}\" {}", escaped(c), rule);
+    }
+    rules += fmt::format("thought{} ::= [^{}] thought0{}\n", matched, others, matches);
+  }
+  return rules;
+}
+
+/// Rules "text" and "line0", ...: any text, but what `pattern` takes for the beginning of a call
+/// goes on as one.
+std::string text_rules(const CallPattern& pattern) {
+  const std::string newline = escaped('\n');
+  std::string rules = fmt::format("text ::= [^{}] text | \"{}\" line0 | \"\"\n", newline, newline);
+  for (size_t i = 0; i < pattern.nodes().size(); ++i) {
+    const CallPattern::Node& node = pattern.nodes()[i];
+    if (!node.tools.empty()) {
+      std::string calls;
+      for (const size_t tool : node.tools) {
+        calls += fmt::format("{}rest{} more", calls.empty() ? "" : " | ", tool);
+      }
+      rules += fmt::format("line{} ::= {}\n", i, calls);
+      continue;
+    }
+    std::string others;
+    std::string matches;
+    for (const auto& [c, next] : node.next) {
+      others += escaped(static_cast<unsigned char>(c));
+      matches += fmt::format(" | \"{}\" line{}", escaped(static_cast<unsigned char>(c)), next);
+    }
+    if (node.skips_space) {
+      std::string spaces;
+      for (const char c : CallPattern::kSpace) spaces += escaped(static_cast<unsigned char>(c));
+      others += spaces;
+      matches += fmt::format(" | [{}] line{}", spaces, i);
+    } else {
+      others += newline;
+      matches += fmt::format(" | \"{}\" line0", newline);
+    }
+    rules += fmt::format("line{} ::= [^{}] text{} | \"\"\n", i, others, matches);
+  }
+  return rules;
+}
+
+/// Rules "call", "more" and "rest0", ...
+std::string call_rules(const Chat& chat) {
+  std::string names;
+  std::string rules;
+  for (size_t i = 0; i < chat.tools.size(); ++i) {
+    const Tool& tool = chat.tools[i];
+    names += fmt::format("{}{} rest{}", i == 0 ? "" : " | ", literal(tool.name + '"'), i);
+    rules += fmt::format("rest{} ::= gap \",\" gap {} gap \":\" gap tool{}-root gap \"}}\"\n", i,
+                         literal("\"arguments\""), i);
+    rules += schema_rules(parameters_of(tool), fmt::format("tools.{}", tool.name),
+                          fmt::format("tool{}-", i));
+  }
+  rules += fmt::format("call ::= \"{{\" gap {} gap \":\" gap {} ({})\n", literal("\"name\""),
+                       literal("\""), names);
+  rules += is_parallel(chat) ? "more ::= (\"\\n\" call)*\n" : "more ::= \"\"\n";
+  // No more of it than a model needs that lays out its JSON.
+  return rules + "gap ::= \"\" | \" \" | \"\\n\" [ \\t]{0,20}\n";
+}
+
+}  // namespace
+
+bool may_call(const Chat& chat) {
+  return !chat.tools.empty() && chat.tool_choice != ToolChoice::kNone;
+}
+
+Chat with_tools_as_text(const Chat& chat) {
+  Chat result = chat;
+  result.tools.clear();
+  result.messages.clear();
+  std::map<std::string, std::string> names;  // of the tools that were called, by id
+  bool after_result = false;
+  for (Message message : chat.messages) {
+    for (const ToolCall& call : std::exchange(message.tool_calls, {})) {
+      names[call.id] = call.name;
+      if (!message.content.empty()) message.content += '\n';
+      message.content += text_of_call(call);
+    }
+    const bool is_result = message.role == "tool";
+    if (is_result) {
+      const auto called = names.find(message.tool_call_id);
+      const std::string name = called == names.end() ? message.name : called->second;
+      message = {.role = "user",
+                 .content = fmt::format("Result of the tool{}{}:\n{}", name.empty() ? "" : " ",
+                                        name, message.content)};
+    }
+    // Many templates refuse two messages of the user after each other.
+    if (after_result && message.role == "user") {
+      append_paragraph(result.messages.back().content, message.content);
+    } else {
+      result.messages.push_back(std::move(message));
+      after_result = is_result;
+    }
+  }
+  if (may_call(chat)) describe(chat, result.messages);
+  return result;
+}
+
+CallForm call_form(const Chat& chat, const AnswerBeginning& beginning) {
+  std::vector<std::string> names;
+  for (const Tool& tool : chat.tools) names.push_back(tool.name);
+  const bool in_line = !beginning.begun.empty() && !beginning.begun.ends_with('\n');
+  CallPlace place = in_line ? CallPlace::kLaterLines : CallPlace::kLines;
+  std::string rules = call_rules(chat);
+  std::string body;
+  if (is_required(chat)) {
+    place = CallPlace::kBeginning;
+    body = "call more";
+  } else if (chat.schema) {
+    place = CallPlace::kBeginning;
+    body = "call more | answer-root";
+    rules += schema_rules(*chat.schema, chat.schema_path, "answer-");
+  } else {
+    body = in_line ? "text" : "line0";
+    rules += text_rules(CallPattern(names));
+  }
+  rules += fmt::format("body ::= {}\n", body);
+  std::string root = "body";
+  if (beginning.thought) {
+    rules += thought_rules(beginning.thought->close, "pause");
+    rules += "pause ::= \"\\n\"{0,2} body\n";
+    root = beginning.is_inside_thought
+               ? "thought0"
+               : fmt::format("body | {} thought0", literal(beginning.thought->open));
+  }
+  return {.reader = CallReader(std::move(names), place),
+          .gbnf = fmt::format("root ::= {}\n{}", root, rules)};
+}
+
+}  // namespace restkv::server
