@@ -25,21 +25,36 @@ the venv module (Debian: apt-get install python3-venv). Then run script/${0##*/}
 # install_group <venv> <group> <title> [options of pip...]: nothing happens if the very packages of
 # the lock were installed before, which takes no network to see.
 install_group() {
-  local venv=$1 group=$2 title=$3 log=$logs/$2.log stamp=$1/locked/$2 wanted
-  shift 3
+  local venv=$1 group=$2 stamp=$1/locked/$2 wanted
   wanted=$(locked "$group")
   [[ ! -e $stamp || $(<"$stamp") != "$wanted" ]] || return 0
   rm -f "$stamp"
   printf '%s\n' "$wanted" >"$stamp.new"
+  with_pip "$venv" "$group" "$3" pip install --require-hashes --no-deps --force-reinstall \
+    "${@:4}" -r "$stamp.new"
+  mv "$stamp.new" "$stamp"
+}
+
+# fetch_group <venv> <group> <title> <folder> [options of pip...]: puts the files of the packages
+# there instead of installing them.
+fetch_group() {
+  local venv=$1 group=$2 list=$1/locked/$2.new
+  locked "$group" >"$list"
+  with_pip "$venv" "$group" "$3" pip download --require-hashes --no-deps -d "$4" "${@:5}" -r "$list"
+  rm "$list"
+}
+
+# with_pip <venv> <group> <title> <command of pip...>: a failure ends the script and says what helps.
+with_pip() {
+  local venv=$1 log=$logs/$2.log title=$3
+  shift 3
   # Builds take what is in the venv: pip's isolated ones would fetch packages without hashes.
-  run_step "$title" "$log" "$venv/bin/python" -m pip install --require-hashes --no-deps \
-    --no-build-isolation --force-reinstall --no-cache-dir -v "$@" -r "$stamp.new" || {
+  run_step "$title" "$log" "$venv/bin/python" -m "$@" --no-build-isolation --no-cache-dir -v || {
     show_log "$log"
     die "$title failed; the whole output is in $log.
 $(pip_remedy "$log")
 Then run script/${0##*/} again."
   }
-  mv "$stamp.new" "$stamp"
 }
 
 # What helps against the failure in a log of pip.

@@ -22,7 +22,7 @@ test_lock() {
   while IFS= read -r line; do
     fail "a package could get in without a hash: $line"
   done < <(grep -rnE '\b(pip3?|uv)("|'\''|,)* *("|'\''|,)*(install|download|wheel|sync|run|tool)\b|\b(pipx|easy_install|ensurepip|uvx|conda|npm|curl|wget)\b|--upgrade-deps' \
-    script .ci cmake src bench docs README.md CMakeLists.txt CMakePresets.json | grep -vE 'pip install --require-hashes|^script/bootstrap:[0-9]+:python3-venv ')
+    script .ci cmake src bench docs README.md CMakeLists.txt CMakePresets.json | grep -vE 'pip (install|download) --require-hashes|^script/bootstrap:[0-9]+:python3-venv ')
   grep -q 'pip install --require-hashes --no-deps' script/python_packages.sh || fail 'the test is blind'
   grep -q -- '--no-build-isolation' script/python_packages.sh || fail 'builds fetch without hashes'
 
@@ -110,6 +110,12 @@ install() {
     script/bootstrap "$@" >said 2>&1
 }
 
+# fetch <group> <folder>: as script/bootstrap does with a source archive.
+fetch() {
+  bash -c 'source script/common.sh; source script/python_packages.sh
+    fetch_group build/venv "$1" "fetching $1" "$2"' script/bootstrap "$@" >said 2>&1
+}
+
 test_install() {
   rm -rf "$scratch"
   mkdir -p "$scratch/script" "$scratch/index"
@@ -136,6 +142,12 @@ test_install() {
   expect_in 'Hashes are required' said
   install demo || { fail 'the right hash was refused'; cat said; }
   build/venv/bin/python -c 'import demo; assert demo.answer == 1' || fail 'it was not installed'
+
+  # Fetched instead of installed: the same checks.
+  fetch demo files || { fail 'the right hash was not fetched'; cat said; }
+  [[ -s files/demo-1.0-py3-none-any.whl ]] || fail 'nothing was fetched'
+  ! fetch bare files || fail 'a package without a hash was fetched'
+  expect_in 'Hashes are required' said
 
   # Again: without a network, an index or a word.
   mv index away

@@ -98,7 +98,6 @@ struct Request {
   std::function<std::unique_ptr<TokenConstraint>()> constraint;
   /// Answers. The prompt is read once for all of them.
   size_t n = 1;
-  std::optional<size_t> prompt_logprobs;
 
   std::shared_ptr<Listener> listener;  ///< Null: nobody listens.
 };

@@ -19,6 +19,9 @@ class Reply::PromptListener : public Listener {
       : reply_(std::move(reply)), prompt_(prompt), first_choice_(first_choice) {}
 
   void started(const Usage& usage) override { reply_->started(usage); }
+  void prompt_scored(std::span<const TokenLogprob> logprobs) override {
+    reply_->scored(prompt_, logprobs);
+  }
   void wrote(const Piece& piece) override {
     if (!reply_->wrote(first_choice_ + piece.answer, piece)) throw NobodyReads();
   }

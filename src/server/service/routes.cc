@@ -51,6 +51,7 @@ Router make_routes(Workers& workers, const ServiceSlot& slot,
   add_completion_routes(routes);
   add_text_routes(routes);
   add_document_routes(routes);
+  add_kept_routes(routes);
   add_status_routes(routes);
   return router;
 }

@@ -60,6 +60,7 @@ void add_chat_routes(RouteAdder& routes);
 void add_completion_routes(RouteAdder& routes);
 void add_text_routes(RouteAdder& routes);
 void add_document_routes(RouteAdder& routes);
+void add_kept_routes(RouteAdder& routes);
 void add_status_routes(RouteAdder& routes);
 
 /// The form in which a chat's answer goes out.

@@ -1,0 +1,103 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "restkv/compression_options.h"
+#include "server/service/served_model.h"
+
+namespace restkv::server {
+namespace {
+
+using testing::Answer;
+using testing::ServedModel;
+using testing::soon;
+
+std::string story(size_t numbers) {
+  std::string text = "Story:";
+  for (size_t i = 0; i < numbers; ++i) text += " " + std::to_string(i * 7919 % 997);
+  return text;
+}
+
+ServiceOptions small_budget() {
+  ServiceOptions options;
+  options.document_session.compression = parse_compression("keydiff:budget=64").options;
+  options.scheduler.session.compression = parse_compression("snapkv:budget=128").options;
+  return options;
+}
+
+TEST(DocumentRoutes, AreReadOnceAndAskedOften) {
+  ServedModel served(small_budget());
+  const Json document = served.post_json(
+      "/v1/documents", Json::object({{"text", story(200)}, {"name", "story.txt"}}));
+  const std::string id = document["id"].text();
+  EXPECT_EQ(document["status"].text(), "ready");
+  EXPECT_EQ(document["name"].text(), "story.txt");
+  EXPECT_EQ(document["kept"].get<int>(), 64);
+  EXPECT_EQ(document["restkv"]["method"].text(), "keydiff");
+
+  const Json question = Json::object(
+      {{"messages", Json::array({Json::object({{"role", "system"}, {"content", "Be brief."}}),
+                                 Json::object({{"role", "user"}, {"content", "What now?"}})})},
+       {"document", id},
+       {"temperature", 0},
+       {"max_tokens", 8}});
+  const Json first = served.post_json("/v1/chat/completions", question);
+  const Json again = served.post_json("/v1/chat/completions", question);
+  EXPECT_EQ(first["choices"].dump(), again["choices"].dump());
+  EXPECT_EQ(first["usage"]["prompt_tokens_details"]["cached_tokens"].get<size_t>(),
+            document["tokens"].get<size_t>());
+
+  const Json kept = served.get_json("/v1/documents/" + id + "/kept");
+  size_t sum = 0;
+  for (const Json& count : kept["kept"]) sum += count.get<size_t>();
+  EXPECT_EQ(sum, 64 * kept["layers"].get<size_t>() * kept["heads"].get<size_t>());
+
+  EXPECT_EQ(served.get_json("/v1/documents")["data"].size(), 1);
+  const Answer removed = testing::ask(
+      served.port(), "DELETE /v1/documents/" + id + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_EQ(removed.status, 200) << removed.body;
+  (void)served.get_json("/v1/documents/" + id, 404);
+  (void)served.post_json("/v1/chat/completions", question, 404);
+}
+
+TEST(DocumentRoutes, AFileOfAForm) {
+  ServedModel served(small_budget());
+  const auto form = [&](const std::string& content, const std::string& path) {
+    const std::string body =
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"report.md\"\r\n\r\n" +
+        content +
+        "\r\n--b\r\nContent-Disposition: form-data; name=\"restkv\"\r\n\r\n"
+        "{\"method\": \"snapkv\", \"budget\": 48}\r\n--b--\r\n";
+    return testing::ask(served.port(),
+                        testing::post(path, body, "Content-Type: multipart/form-data; boundary=b\r\n"));
+  };
+  const Answer accepted = form(story(100), "/v1/documents?wait=false");
+  ASSERT_EQ(accepted.status, 202) << accepted.body;
+  const Json document = parse_json(accepted.body);
+  EXPECT_EQ(document["name"].text(), "report.md");
+  EXPECT_EQ(document["restkv"]["budget"].get<int>(), 48);
+  const std::string path = "/v1/documents/" + document["id"].text();
+  EXPECT_TRUE(soon([&] { return served.get_json(path)["status"].text() == "ready"; }));
+  EXPECT_EQ(served.get_json(path)["progress"].get<double>(), 1);
+
+  EXPECT_EQ(form("\xff\xfe", "/v1/documents").status, 415);
+  EXPECT_EQ(form("x", "/v1/documents?wait=perhaps").status, 400);
+  EXPECT_EQ(form("", "/v1/documents").status, 400);
+}
+
+TEST(DocumentRoutes, WhatCannotBe) {
+  ServedModel served(small_budget());
+  (void)served.post_json("/v1/documents", Json::object({{"name", "empty"}}), 400);
+  (void)served.post_json("/v1/documents", Json::object({{"text", story(3000)}}), 400);
+  (void)served.post_json("/v1/documents", Json::object({{"text", "x"}, {"id", "mine"}}), 400);
+  (void)served.get_json("/v1/documents/doc-9/kept", 404);
+  const Json document = served.post_json("/v1/documents", Json::object({{"text", story(50)}}));
+  Json question = parse_json(R"({"messages": [{"role": "user", "content": "x"}], "tools": [
+      {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]})");
+  question["document"] = document["id"];
+  const Json refused = served.post_json("/v1/chat/completions", question, 400);
+  EXPECT_EQ(refused["error"]["param"].text(), "tools");
+}
+
+}  // namespace
+}  // namespace restkv::server

@@ -1,0 +1,62 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "server/service/served_model.h"
+
+namespace restkv::server {
+namespace {
+
+using testing::Answer;
+using testing::ServedModel;
+
+TEST(StatusRoutes, TellWhatThereIs) {
+  const ServedModel served;
+  EXPECT_EQ(served.get_json("/health")["status"].text(), "ok");
+  const std::string id = served.get_json("/v1/models")["data"][size_t{0}]["id"].text();
+  EXPECT_EQ(id, "random");
+  EXPECT_EQ(served.get_json("/v1/models/" + id)["id"].text(), id);
+  (void)served.get_json("/v1/models/other", 404);
+  const Json props = served.get_json("/props");
+  EXPECT_EQ(props["n_ctx"].get<int>(), 2048);
+  EXPECT_GT(props["restkv"]["methods"].size(), 10);
+  EXPECT_EQ(served.get_json("/slots").size(), 0);
+  EXPECT_EQ(served.get_json("/tokenizer_info")["eos_token"].text(), "<|im_end|>");
+}
+
+TEST(StatusRoutes, MetricsCount) {
+  const ServedModel served;
+  (void)served.post_json("/v1/completions",
+                         Json::object({{"prompt", "Once"}, {"max_tokens", 3}}));
+  const Answer metrics = testing::get(served.port(), "/metrics");
+  EXPECT_EQ(metrics.status, 200);
+  EXPECT_NE(metrics.body.find("\nrestkv_requests_completed_total 1\n"), std::string::npos)
+      << metrics.body;
+  EXPECT_NE(metrics.body.find("\nrestkv_tokens_generated_total 3\n"), std::string::npos);
+}
+
+TEST(StatusRoutes, ThePageIsThereWithoutAKey) {
+  ServerOptions http = testing::test_options();
+  http.api_keys = {"secret"};
+  const ServedModel served({}, http);
+  const Answer page = testing::get(served.port(), "/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_NE(page.headers.find("Content-Security-Policy"), nullptr);
+  EXPECT_NE(page.body.find("<html"), std::string::npos);
+  EXPECT_EQ(testing::get(served.port(), "/health").status, 200);
+  EXPECT_EQ(testing::get(served.port(), "/v1/models").status, 401);
+  EXPECT_EQ(served.post("/v1/chat/completions", Json::object()).status, 401);
+}
+
+TEST(StatusRoutes, ClientsWaitUntilTheModelIsLoaded) {
+  const ServiceSlot empty;
+  Workers workers(1);
+  HttpServer door(testing::test_options(), make_routes(workers, empty, {}));
+  EXPECT_EQ(testing::get(door.port(), "/health").status, 503);
+  const Answer models = testing::get(door.port(), "/v1/models");
+  EXPECT_EQ(models.status, 503);
+  EXPECT_NE(models.headers.find("Retry-After"), nullptr);
+}
+
+}  // namespace
+}  // namespace restkv::server
