@@ -41,7 +41,7 @@ constexpr size_t kServeInterval = 256;
 constexpr size_t kWorkers = 2;
 
 struct ServeFlags {
-  std::string model, alias, host = "127.0.0.1", api_key_file, memory;
+  std::string model, alias, host = "127.0.0.1", api_key_file, memory, cache_dir;
   std::vector<std::string> api_keys, cors, host_names;
   size_t port = 8080;
   int threads = 0;
@@ -49,7 +49,7 @@ struct ServeFlags {
   double prompt_share = 0.75;
   int max_budget = 0;
   bool no_full = false;
-  std::string grace = "10s", max_body = "64MiB";
+  std::string cache_size = "20GiB", grace = "10s", max_body = "64MiB";
   size_t connections = 1000;
   std::string log_format = "text";
   bool no_log = false;
@@ -107,6 +107,10 @@ ServiceOptions service_options(const ServeFlags& flags) {
   scheduler.max_answers = flags.parallel;
   scheduler.prompt_share = flags.prompt_share;
   if (!flags.memory.empty()) scheduler.memory_limit = parse_byte_count(flags.memory, "--memory");
+
+  scheduler.cache_dir = flags.cache_dir;
+  scheduler.cache_size = parse_byte_count(flags.cache_size, "--cache-size");
+  scheduler.error_log = [](std::string_view message) { say(message); };
 
   options.document_session = scheduler.session;
   options.document_session.compression = parse_method(flags.document_method);
@@ -235,6 +239,11 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
              "memory for caches and prompts besides the model, as 8GiB (default: 70% of what is "
              "free)",
              "BYTES");
+  parser.add("--cache-dir", flags->cache_dir,
+             "folder for documents and for sequences that leave memory; they are found again after "
+             "a restart",
+             "DIR");
+  parser.add("--cache-size", flags->cache_size, "most bytes of the files in --cache-dir", "BYTES");
   parser.add("--queue", flags->queue, "requests that may wait; the next one gets 503", "N")
       .range(1, 1'000'000);
   parser.add("--parallel", flags->parallel, "answers that are written at the same time", "N")

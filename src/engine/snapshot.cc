@@ -41,23 +41,6 @@ std::string describe(const Model& model) {
       c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
 }
 
-/// Hash of the description and of 64 blocks spread evenly over the model's file, first and last
-/// included. Fine-tunings of a model differ in some blocks, and large files need not be read whole.
-uint64_t fingerprint(const Model& model) {
-  constexpr size_t kBlocks = 64;
-  constexpr size_t kBlockBytes = 1UL << 14U;
-  const std::string_view file = model.weights().file.bytes();
-  const std::string text = describe(model);
-  uint64_t hash = XXH3_64bits(text.data(), text.size());
-  for (size_t i = 0; i < kBlocks; ++i) {
-    const size_t last = file.size() - std::min(file.size(), kBlockBytes);
-    const std::string_view block = file.substr(last / (kBlocks - 1) * i, kBlockBytes);
-    hash = XXH3_64bits_withSeed(block.data(), block.size(), hash);
-  }
-  const std::string_view end = file.substr(file.size() - std::min(file.size(), kBlockBytes));
-  return XXH3_64bits_withSeed(end.data(), end.size(), hash);
-}
-
 class Hash {
  public:
   Hash() { XXH3_64bits_reset(state_.get()); }
@@ -194,7 +177,74 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
   return snapshot;
 }
 
+struct Header {
+  uint32_t version = 0;
+  uint32_t reserved = 0;
+  uint64_t made_for = 0;  ///< `model_fingerprint`.
+  std::string_view body;
+};
+
+/// Throws unless it is a snapshot of a known version and not cut off.
+Header read_header(const std::string& path, std::string_view bytes) {
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
+    throw Error(code, fmt::format("{}: {}", path, why));
+  };
+  if (!bytes.starts_with(kMagic)) refuse(ErrorCode::kInput, "is not a snapshot of a session");
+  ByteReader in(path, bytes.substr(kMagic.size(), kHeaderBytes - kMagic.size()));
+  Header header;
+  header.version = in.number<uint32_t>();
+  if (header.version > kVersion) {
+    refuse(ErrorCode::kUnsupported,
+           fmt::format("has format {}, of a newer version of restkv; this one reads format {}",
+                       header.version, kVersion));
+  }
+  if (header.version < kOldestVersion) {
+    refuse(ErrorCode::kUnsupported,
+           fmt::format(
+               "has format {}, of an older version of restkv, and this one reads formats {} to {}; "
+               "read the text again",
+               header.version, kOldestVersion, kVersion));
+  }
+  header.reserved = in.number<uint32_t>();
+  const auto expected = in.number<uint64_t>();
+  header.made_for = in.number<uint64_t>();
+  if (bytes.size() != expected || expected < kHeaderBytes + kChecksumBytes) {
+    refuse(ErrorCode::kInput,
+           fmt::format("is damaged: it has {} bytes and should have {}; was it copied in full?",
+                       bytes.size(), expected));
+  }
+  header.body = bytes.substr(kHeaderBytes, bytes.size() - kHeaderBytes - kChecksumBytes);
+  return header;
+}
+
+void require_same_model(const Model& model, const std::string& path, const Header& header,
+                        const std::string& description) {
+  if (header.made_for == model_fingerprint(model)) return;
+  const std::string here = describe(model);
+  throw Error(ErrorCode::kInput,
+              fmt::format("{}: belongs to another model: it was made with {}; {} is {}", path,
+                          description, model.path(),
+                          here == description ? "of the same shape with other weights" : here));
+}
+
 }  // namespace
+
+/// Hash of the description and of 64 blocks spread evenly over the model's file, first and last
+/// included. Fine-tunings of a model differ in some blocks, and large files need not be read whole.
+uint64_t model_fingerprint(const Model& model) {
+  constexpr size_t kBlocks = 64;
+  constexpr size_t kBlockBytes = 1UL << 14U;
+  const std::string_view file = model.weights().file.bytes();
+  const std::string text = describe(model);
+  uint64_t hash = XXH3_64bits(text.data(), text.size());
+  for (size_t i = 0; i < kBlocks; ++i) {
+    const size_t last = file.size() - std::min(file.size(), kBlockBytes);
+    const std::string_view block = file.substr(last / (kBlocks - 1) * i, kBlockBytes);
+    hash = XXH3_64bits_withSeed(block.data(), block.size(), hash);
+  }
+  const std::string_view end = file.substr(file.size() - std::min(file.size(), kBlockBytes));
+  return XXH3_64bits_withSeed(end.data(), end.size(), hash);
+}
 
 void require_replaceable_by_snapshot(const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");
@@ -226,58 +276,38 @@ void save_snapshot(const Model& model, const Sequence& sequence, std::string_vie
   out.number(kVersion);
   out.number<uint32_t>(0);
   out.number(bytes);
-  out.number(fingerprint(model));
+  out.number(model_fingerprint(model));
   write_body(model, sequence, note, out);
   out.number(hash.value());
   file.commit();
+}
+
+SnapshotHead read_snapshot_head(const Model& model, const std::string& path) {
+  require_no_zero_byte(path, "the path of the snapshot");
+  const MappedFile file(path, "snapshot");
+  const Header header = read_header(path, file.bytes());
+  ByteReader body(path, header.body);
+  require_same_model(model, path, header, body.text());
+  SnapshotHead head;
+  head.note = body.text();
+  head.options = read_options(body);
+  return head;
 }
 
 Snapshot load_snapshot(const Model& model, const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");
   const MappedFile file(path, "snapshot");
   const std::string_view bytes = file.bytes();
-  const auto refuse = [&](ErrorCode code, const std::string& why) {
-    throw Error(code, fmt::format("{}: {}", path, why));
-  };
-  if (!bytes.starts_with(kMagic)) refuse(ErrorCode::kInput, "is not a snapshot of a session");
-  ByteReader header(path, bytes.substr(kMagic.size(), kHeaderBytes - kMagic.size()));
-  const auto version = header.number<uint32_t>();
-  if (version > kVersion) {
-    refuse(ErrorCode::kUnsupported,
-           fmt::format("has format {}, of a newer version of restkv; this one reads format {}",
-                       version, kVersion));
-  }
-  if (version < kOldestVersion) {
-    refuse(ErrorCode::kUnsupported,
-           fmt::format(
-               "has format {}, of an older version of restkv, and this one reads formats {} to {}; "
-               "read the text again",
-               version, kOldestVersion, kVersion));
-  }
-  const auto reserved = header.number<uint32_t>();
-  const auto expected = header.number<uint64_t>();
-  const auto made_for = header.number<uint64_t>();
-  if (bytes.size() != expected || expected < kHeaderBytes + kChecksumBytes) {
-    refuse(ErrorCode::kInput,
-           fmt::format("is damaged: it has {} bytes and should have {}; was it copied in full?",
-                       bytes.size(), expected));
-  }
+  const Header header = read_header(path, bytes);
   const std::string_view content = bytes.substr(0, bytes.size() - kChecksumBytes);
   ByteReader checksum(path, bytes.substr(content.size()));
   if (XXH3_64bits(content.data(), content.size()) != checksum.number<uint64_t>()) {
-    header.fail("its checksum does not match its contents");
+    checksum.fail("its checksum does not match its contents");
   }
-  header.expect(reserved == 0, "its header is not one of this format");
-  ByteReader body(path, content.substr(kHeaderBytes));
-  const std::string description = body.text();
-  if (made_for != fingerprint(model)) {
-    const std::string here = describe(model);
-    refuse(ErrorCode::kInput,
-           fmt::format("belongs to another model: it was made with {}; {} is {}", description,
-                       model.path(),
-                       here == description ? "of the same shape with other weights" : here));
-  }
-  return read_body(model, body, version);
+  checksum.expect(header.reserved == 0, "its header is not one of this format");
+  ByteReader body(path, header.body);
+  require_same_model(model, path, header, body.text());
+  return read_body(model, body, header.version);
 }
 
 }  // namespace restkv

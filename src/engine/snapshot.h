@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,15 @@ struct Snapshot {
   std::string note;
 };
 
+/// What can be said of a snapshot by its beginning.
+struct SnapshotHead {
+  std::string note;
+  SessionOptions options;  ///< Without the sparse pattern.
+};
+
+/// Tells models apart whose sessions cannot be exchanged.
+uint64_t model_fingerprint(const Model& model);
+
 /// See `Session::save`. The file, little-endian:
 ///
 ///     magic "rkv-snap" | version u32 | 0 u32 | file bytes u64 | model fingerprint u64
@@ -24,6 +34,10 @@ void save_snapshot(const Model& model, const Sequence& sequence, std::string_vie
 /// Throws `Error` (kInvalidArgument), as `save_snapshot` does, if there is a file at `path` that is
 /// neither empty nor a snapshot.
 void require_replaceable_by_snapshot(const std::string& path);
+
+/// The beginning of a snapshot: version, size and model are checked, the checksum is not. Throws as
+/// `load_snapshot` does.
+SnapshotHead read_snapshot_head(const Model& model, const std::string& path);
 
 /// See `Session::load`. Size, checksum and model are checked before the body is read.
 Snapshot load_snapshot(const Model& model, const std::string& path);

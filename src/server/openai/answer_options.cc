@@ -48,10 +48,11 @@ void parse_sampling(const FieldReader& body, const RequestLimits& limits, Answer
   }
 }
 
-void parse_stops(const FieldReader& body, const RequestLimits& limits, GenerationOptions& options) {
-  const Json* stop = body.find("stop");
+void parse_stops(const FieldReader& body, const char* name, const RequestLimits& limits,
+                 GenerationOptions& options) {
+  const Json* stop = body.find(name);
   if (stop == nullptr) return;
-  const std::string path = body.path("stop");
+  const std::string path = body.path(name);
   const auto add = [&](const Json& text, const std::string& where) {
     if (!text.is_string() || text.text().empty() || text.text().size() > limits.stop_bytes) {
       refuse_value(where, text, fmt::format("a text of 1 to {} bytes", limits.stop_bytes));
@@ -141,7 +142,8 @@ void parse_max_tokens(const FieldReader& body, std::initializer_list<const char*
   if (body.boolean("ignore_eos").value_or(false)) generation.min_tokens = generation.max_tokens;
 }
 
-AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits& limits) {
+AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits& limits,
+                                   const char* stops) {
   AnswerOptions options;
   options.model = body.text("model", kMostNameBytes).value_or("");
   options.user = body.text("user", kMostNameBytes).value_or("");
@@ -153,7 +155,7 @@ AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits&
     options.n = static_cast<size_t>(*n);
   }
   parse_sampling(body, limits, options);
-  parse_stops(body, limits, options.generation);
+  parse_stops(body, stops, limits, options.generation);
   LogitBias(body, limits, options.generation);
   options.document = body.text("document", kMostNameBytes);
   if (const auto restkv = body.object("restkv")) {

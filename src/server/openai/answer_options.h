@@ -30,8 +30,9 @@ struct AnswerOptions {
 };
 
 /// The fields that are the same in OpenAI's forms and in llama.cpp's, `max_tokens` and `logprobs`
-/// excepted. Throws `HttpError` (400).
-AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits& limits);
+/// excepted. `stops`: what the field of the stop texts is called. Throws `HttpError` (400).
+AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits& limits,
+                                   const char* stops = "stop");
 
 /// The first of `names` that the body has as `max_tokens`; `otherwise` without one.
 void parse_max_tokens(const FieldReader& body, std::initializer_list<const char*> names,

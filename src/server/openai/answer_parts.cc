@@ -30,6 +30,10 @@ const char* finish_word(FinishReason reason) {
 
 std::string sse_event(const Json& data) { return fmt::format("data: {}\n\n", data.dump()); }
 
+std::string sse_event(std::string_view name, const Json& data) {
+  return fmt::format("event: {}\ndata: {}\n\n", name, data.dump());
+}
+
 std::string sse_error(const HttpError& error) {
   return fmt::format("event: error\ndata: {}\n\n", error.json());
 }

@@ -45,7 +45,9 @@ Json cache_json(const CacheReport& report);
 /// What the end of an answer tells beside the text.
 struct AnswerTotals {
   TokenCounts counts;
-  std::optional<CacheReport> cache;
+  std::optional<CacheReport> cache = {};
+  /// Which of the client's stops this answer ended before (see `stopping_word`); empty: none.
+  std::string stopping_word = {};
 };
 
 /// "stop" or "length". A cut answer (the server stops) is one that was not finished.
@@ -53,6 +55,8 @@ const char* finish_word(FinishReason reason);
 
 /// "data: {...}\n\n", one server-sent event.
 std::string sse_event(const Json& data);
+/// The same with a line "event: NAME".
+std::string sse_event(std::string_view name, const Json& data);
 /// A stream that fails after it began ends with this: "event: error".
 std::string sse_error(const HttpError& error);
 inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";

@@ -24,7 +24,8 @@ struct ChatAnswer {
 struct ChatDelta {
   std::string content = {};
   std::string reasoning = {};
-  /// Of the call `index`: a new call brings its id and its name.
+  /// Of the call `index`: a new call brings its id and its name. Nothing more comes for the calls
+  /// before it.
   struct Call {
     size_t index = 0;
     std::string id;

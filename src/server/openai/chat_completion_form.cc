@@ -6,10 +6,8 @@ namespace restkv::server {
 namespace {
 
 Json stamped(const AnswerStamp& stamp, const char* object) {
-  return Json::object({{"id", stamp.id},
-                       {"object", object},
-                       {"created", stamp.created},
-                       {"model", stamp.model}});
+  return Json::object(
+      {{"id", stamp.id}, {"object", object}, {"created", stamp.created}, {"model", stamp.model}});
 }
 
 /// Clients read one name or the other.
@@ -129,8 +127,8 @@ std::string ChatCompletionForm::finish(size_t index, FinishReason reason,
                                        const AnswerTotals& totals) {
   ++finished_;
   const bool is_last = finished_ == choices_.size();
-  Json end = chunk(index, Json::object(), {},
-                   chat_finish_word(reason, choices_.at(index).has_calls));
+  Json end =
+      chunk(index, Json::object(), {}, chat_finish_word(reason, choices_.at(index).has_calls));
   const auto add_cache = [&](Json& json) {
     if (is_last && totals.cache) json["restkv"] = cache_json(*totals.cache);
   };

@@ -26,9 +26,9 @@ class ChatCompletionForm : public ChatForm {
   [[nodiscard]] std::string whole(std::span<const ChatAnswer> answers,
                                   const AnswerTotals& totals) const override;
   std::string begin(const TokenCounts& counts) override;
-  std::string write(size_t choice, const ChatDelta& delta,
+  std::string write(size_t index, const ChatDelta& delta,
                     std::span<const NamedLogprob> logprobs) override;
-  std::string finish(size_t choice, FinishReason reason, const AnswerTotals& totals) override;
+  std::string finish(size_t index, FinishReason reason, const AnswerTotals& totals) override;
   std::string fail(const HttpError& error) override;
 
  private:

@@ -29,6 +29,8 @@ class ChatForm {
                             std::span<const NamedLogprob> logprobs) = 0;
   /// `totals`: of all choices so far. The last choice to end ends the stream.
   virtual std::string finish(size_t choice, FinishReason reason, const AnswerTotals& totals) = 0;
+  /// The body of a refusal before anything was sent.
+  [[nodiscard]] virtual std::string refusal(const HttpError& error) const { return error.json(); }
   /// Ends a stream that cannot go on.
   virtual std::string fail(const HttpError& error) = 0;
 };

@@ -304,7 +304,7 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
     inputs.messages.pop_back();
     inputs.add_generation_prompt = true;
   }
-  if (chat.schema) require_modest_schema(*chat.schema, "response_format");
+  if (chat.schema) require_modest_schema(*chat.schema, chat.schema_path);
   for (const Tool& tool : chat.tools) {
     require_modest_schema(tool.parameters, fmt::format("tools.{}", tool.name));
   }
@@ -328,7 +328,7 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
     const auto tokens = impl_->tokenizer.encode(text, false, true);
     if (tokens.size() == 1) prompt.written_tokens.push_back(tokens.front());
   }
-  const char* param = calls ? "tools" : "response_format";
+  std::string param = calls ? "tools" : chat.schema_path;
   if (!chat.grammar.empty() && !calls) {
     param = "grammar";
     prompt.grammar = GrammarOptions{.gbnf = chat.grammar};

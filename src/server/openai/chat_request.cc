@@ -8,32 +8,17 @@
 
 #include "server/http/http_error.h"
 #include "server/openai/messages.h"
+#include "server/openai/tools.h"
 
 namespace restkv::server {
 namespace {
-
-bool is_tool_name(const std::string& name) {
-  constexpr std::string_view kLetters =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-  return !name.empty() && name.size() <= 64 && name.find_first_not_of(kLetters) == std::string::npos;
-}
 
 Tool parse_tool(const FieldReader& entry, const RequestLimits& limits) {
   if (entry.required("type", "\"function\"") != Json("function")) {
     entry.refuse("type", "\"function\"");
   }
   (void)entry.required("function", "an object");
-  const FieldReader function = *entry.object("function");
-  Tool tool;
-  tool.name = function.required("name", "a text").is_string() ? *function.text("name") : "";
-  if (!is_tool_name(tool.name)) function.refuse("name", "1 to 64 letters, digits, _, - or .");
-  tool.description = function.text("description").value_or("");
-  tool.parameters = Json::object();
-  if (function.object("parameters")) {
-    tool.parameters = *function.find("parameters");
-    require_small_schema(tool.parameters, function.path("parameters"), limits);
-  }
-  return tool;
+  return parse_function(*entry.object("function"), "parameters", limits);
 }
 
 void parse_tool_choice(const FieldReader& body, Chat& chat) {
@@ -45,8 +30,7 @@ void parse_tool_choice(const FieldReader& body, Chat& chat) {
     if (word == "none") {
       chat.tool_choice = ToolChoice::kNone;
     } else if (word == "required") {
-      chat.tool_choice = ToolChoice::kRequired;
-      if (chat.tools.empty()) body.refuse("tool_choice", "'tools' beside it");
+      require_tool_call(body, chat);
     } else if (word != "auto") {
       body.refuse("tool_choice", kWanted);
     }
@@ -57,49 +41,22 @@ void parse_tool_choice(const FieldReader& body, Chat& chat) {
   }
   const FieldReader fields(*choice, body.path("tool_choice"));
   (void)fields.required("function", "an object");
-  const FieldReader function = *fields.object("function");
-  (void)function.required("name", "the name of a function in 'tools'");
-  const std::string name = *function.text("name");
-  std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
-  if (chat.tools.empty()) function.refuse("name", "the name of a function in 'tools'");
-  chat.tool_choice = ToolChoice::kRequired;
+  require_call_of(*fields.object("function"), chat);
 }
 
-void parse_tools(const FieldReader& body, const RequestLimits& limits, Chat& chat) {
+void parse_functions(const FieldReader& body, const RequestLimits& limits, Chat& chat) {
   for (const char* old : {"functions", "function_call"}) {
     body.refuse_if_given(old, "OpenAI has replaced it; use 'tools' and 'tool_choice'");
   }
-  if (const Json* tools = body.list("tools")) {
-    if (tools->size() > limits.tools) {
-      refuse_field(body.path("tools"), fmt::format("'tools' has {} items; the limit is {}",
-                                                   tools->size(), limits.tools));
-    }
-    for (size_t i = 0; i < tools->size(); ++i) {
-      const FieldReader entry(tools->at(i), item_path(body.path("tools"), i));
-      chat.tools.push_back(parse_tool(entry, limits));
-    }
-  }
+  chat.tools = parse_tools(
+      body, limits, [&](const FieldReader& entry) { return parse_tool(entry, limits); });
   chat.parallel_tool_calls = body.boolean("parallel_tool_calls");
   parse_tool_choice(body, chat);
 }
 
-void parse_template_variables(const FieldReader& body, Chat& chat) {
-  if (body.object("chat_template_kwargs")) {
-    chat.template_variables = *body.find("chat_template_kwargs");
-  }
-  if (const auto effort = body.text("reasoning_effort", 32)) {
-    if (*effort == "none") {
-      chat.template_variables["enable_thinking"] = false;
-    } else {
-      chat.template_variables["reasoning_effort"] = *effort;
-    }
-  }
-  const FieldReader variables(chat.template_variables, body.path("chat_template_kwargs"));
-  (void)variables.boolean("enable_thinking");
-  body.refuse_if_given("chat_template", "templates from clients are not run; leave it out");
-}
-
 }  // namespace
+
+Json any_object() { return Json::object({{"type", "object"}}); }
 
 std::vector<ChatMessage> Chat::plain() const {
   std::vector<ChatMessage> list;
@@ -109,19 +66,43 @@ std::vector<ChatMessage> Chat::plain() const {
   return list;
 }
 
+void set_reasoning_effort(const std::string& effort, Chat& chat) {
+  if (effort == "none") {
+    chat.template_variables["enable_thinking"] = false;
+  } else {
+    chat.template_variables["reasoning_effort"] = effort;
+  }
+}
+
+void parse_template_variables(const FieldReader& body, Chat& chat) {
+  if (body.object("chat_template_kwargs")) {
+    chat.template_variables = *body.find("chat_template_kwargs");
+  }
+  if (const auto effort = body.text("reasoning_effort", 32)) {
+    set_reasoning_effort(*effort, chat);
+  }
+  const FieldReader variables(chat.template_variables, body.path("chat_template_kwargs"));
+  (void)variables.boolean("enable_thinking");
+  body.refuse_if_given("chat_template", "templates from clients are not run; leave it out");
+}
+
+Json parse_answer_schema(const FieldReader& holder, const RequestLimits& limits) {
+  (void)holder.required("schema", "a JSON schema");
+  const Json& schema = *holder.find("schema");
+  require_small_schema(schema, holder.path("schema"), limits);
+  return schema.empty() ? any_object() : schema;
+}
+
 std::optional<Json> parse_response_format(const FieldReader& body, const RequestLimits& limits) {
   const auto format = body.object("response_format");
   if (!format) return std::nullopt;
   (void)format->required("type", "\"text\", \"json_object\" or \"json_schema\"");
   const std::string type = *format->text("type");
   if (type == "text") return std::nullopt;
-  Json any = Json::object({{"type", "object"}});
-  const auto schema_of = [&](const FieldReader& holder) {
-    (void)holder.object("schema");
-    require_small_schema(*holder.find("schema"), holder.path("schema"), limits);
-    return holder.find("schema")->empty() ? any : *holder.find("schema");
-  };
-  if (type == "json_object") return format->find("schema") == nullptr ? any : schema_of(*format);
+  if (type == "json_object") {
+    if (format->find("schema") == nullptr) return any_object();
+    return parse_answer_schema(*format, limits);
+  }
   if (type != "json_schema") {
     format->refuse("type", "\"text\", \"json_object\" or \"json_schema\"");
   }
@@ -129,14 +110,13 @@ std::optional<Json> parse_response_format(const FieldReader& body, const Request
   const FieldReader wrapped = *format->object("json_schema");
   (void)wrapped.text("name", 64);
   (void)wrapped.boolean("strict");
-  (void)wrapped.required("schema", "a JSON schema");
-  return schema_of(wrapped);
+  return parse_answer_schema(wrapped, limits);
 }
 
 Chat parse_chat(const FieldReader& body, const RequestLimits& limits) {
   Chat chat;
   chat.messages = parse_messages(body, limits);
-  parse_tools(body, limits, chat);
+  parse_functions(body, limits, chat);
   parse_template_variables(body, chat);
   chat.continue_final_message = body.boolean("continue_final_message").value_or(false);
   chat.add_generation_prompt =

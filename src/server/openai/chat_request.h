@@ -45,6 +45,7 @@ struct Chat {
   std::optional<bool> parallel_tool_calls;
   /// The answer is JSON by this schema.
   std::optional<Json> schema;
+  std::string schema_path = "response_format";  ///< What its field is called.
   /// The answer is of this grammar (GBNF).
   std::string grammar;
   /// Variables for the template.
@@ -65,6 +66,14 @@ struct ChatRequest {
 ChatRequest parse_chat_request(const Json& body, const RequestLimits& limits);
 /// `POST /apply-template`: the same without what concerns the answer.
 Chat parse_chat(const FieldReader& body, const RequestLimits& limits);
+/// "chat_template_kwargs" and "reasoning_effort"; a template from a client is refused.
+void parse_template_variables(const FieldReader& body, Chat& chat);
+/// What templates understand: "none" switches thinking off, other words are a variable of theirs.
+void set_reasoning_effort(const std::string& effort, Chat& chat);
+/// The schema of any JSON object.
+Json any_object();
+/// "schema" of `holder`; an empty one is `any_object`. Throws `HttpError` (400).
+Json parse_answer_schema(const FieldReader& holder, const RequestLimits& limits);
 /// "response_format": the schema of the answer, if it has to be JSON.
 std::optional<Json> parse_response_format(const FieldReader& body, const RequestLimits& limits);
 

@@ -14,28 +14,7 @@ namespace {
 constexpr std::array<std::string_view, 5> kRoles{"system", "developer", "user", "assistant",
                                                  "tool"};
 
-std::string parse_part(const FieldReader& part) {
-  const Json& type = part.required("type", "\"text\"");
-  for (const char* name : {"text", "refusal"}) {
-    if (type != Json(name)) continue;
-    (void)part.required(name, "a text");
-    return *part.text(name);
-  }
-  part.refuse("type", "\"text\": this model reads nothing else");
-}
-
-std::string parse_content(const FieldReader& message) {
-  const Json* content = message.find("content");
-  if (content == nullptr) return "";
-  if (content->is_string()) return content->text();
-  if (!content->is_array()) message.refuse("content", "a text or a list of parts");
-  std::string text;
-  for (size_t i = 0; i < content->size(); ++i) {
-    if (i > 0) text += '\n';
-    text += parse_part(FieldReader(content->at(i), item_path(message.path("content"), i)));
-  }
-  return text;
-}
+constexpr std::array<PartType, 2> kParts{{{"text", "text"}, {"refusal", "refusal"}}};
 
 ToolCall parse_call(const FieldReader& entry) {
   if (const auto type = entry.text("type"); type.value_or("function") != "function") {
@@ -65,7 +44,7 @@ Message parse_message(const FieldReader& fields) {
   if (std::ranges::find(kRoles, message.role) == kRoles.end()) {
     fields.refuse("role", fmt::format("one of {}", fmt::join(kRoles, ", ")));
   }
-  message.content = parse_content(fields);
+  message.content = parse_texts(fields, "content", kParts);
   message.name = fields.text("name").value_or("");
   message.tool_call_id = fields.text("tool_call_id").value_or("");
   const bool is_assistant = message.role == "assistant";
@@ -88,15 +67,43 @@ Message parse_message(const FieldReader& fields) {
   return message;
 }
 
+std::string parse_part(const FieldReader& part, std::span<const PartType> types) {
+  const std::string wanted = fmt::format("\"{}\"", types.front().type);
+  const Json& type = part.required("type", wanted);
+  for (const auto& [name, field] : types) {
+    if (type != Json(name)) continue;
+    (void)part.required(field, "a text");
+    return *part.text(field);
+  }
+  part.refuse("type", wanted + ": this model reads nothing else");
+}
+
 }  // namespace
 
-std::vector<Message> parse_messages(const FieldReader& body, const RequestLimits& limits) {
-  (void)body.required("messages", "a list of messages");
-  const Json& list = *body.list("messages");
-  if (list.empty() || list.size() > limits.messages) {
-    refuse_field(body.path("messages"), fmt::format("'messages' has {} items; expected 1 to {}",
-                                                    list.size(), limits.messages));
+std::string parse_texts(const FieldReader& holder, const char* name,
+                        std::span<const PartType> types) {
+  const Json* content = holder.find(name);
+  if (content == nullptr) return "";
+  if (content->is_string()) return content->text();
+  if (!content->is_array()) holder.refuse(name, "a text or a list of parts");
+  std::string text;
+  for (size_t i = 0; i < content->size(); ++i) {
+    if (i > 0) text += '\n';
+    text += parse_part(FieldReader(content->at(i), item_path(holder.path(name), i)), types);
   }
+  return text;
+}
+
+const Json& parse_list(const FieldReader& body, const char* name, size_t most) {
+  (void)body.required(name, "a list");
+  const Json& list = *body.list(name);
+  if (!list.empty() && list.size() <= most) return list;
+  refuse_field(body.path(name), fmt::format("'{}' has {} items; expected 1 to {}", body.path(name),
+                                            list.size(), most));
+}
+
+std::vector<Message> parse_messages(const FieldReader& body, const RequestLimits& limits) {
+  const Json& list = parse_list(body, "messages", limits.messages);
   std::vector<Message> messages;
   for (size_t i = 0; i < list.size(); ++i) {
     const FieldReader fields(list.at(i), item_path(body.path("messages"), i));

@@ -55,7 +55,10 @@ std::string stopping_word(const GenerationResult& result, const std::vector<std:
 
 Json generation_settings_json(const GenerationOptions& options) {
   const SamplingOptions& s = options.sampling;
-  const auto real = [](float value) { return Json(static_cast<double>(value)); };
+  const auto real = [](float value) {
+    // 0.8, not the double beside it
+    return Json(std::stod(fmt::format("{}", value)));
+  };
   return Json::object({{"seed", s.seed},
                        {"temperature", real(s.temperature)},
                        {"top_k", s.top_k},

@@ -42,7 +42,8 @@ class Api {
     }
   }
 
-  // Resolves to a response with a status of success; everything else is an ApiError.
+  // Resolves to a response with a status of success; everything else is an ApiError. Paths begin at
+  // the page's own folder, which may be one of a proxy.
   async request(path, options = {}) {
     for (;;) {
       const used = this.key;
@@ -50,7 +51,8 @@ class Api {
       if (used) headers.Authorization = `Bearer ${used}`;
       let response;
       try {
-        response = await fetch(path, {...options, headers, cache: 'no-store', credentials: 'same-origin'});
+        response = await fetch(
+            `.${path}`, {...options, headers, cache: 'no-store', credentials: 'same-origin'});
       } catch (error) {
         const problem = asApiError(error);
         if (problem.kind === 'gone') this.onconnection(false);
@@ -60,7 +62,9 @@ class Api {
       if (response.ok) return response;
       if (response.status === 401) {
         if (this.key !== used) continue;  // another request has asked meanwhile
-        this.pendingKey ??= this.askForKey(Boolean(used)).finally(() => { this.pendingKey = null; });
+        this.pendingKey ??= this.askForKey(Boolean(used)).finally(() => {
+          this.pendingKey = null;
+        });
         const key = await this.pendingKey;
         if (!key) throw new ApiError('key', 'The server needs an API key.', {status: 401});
         this.setKey(key);
@@ -74,8 +78,10 @@ class Api {
     let detail = {};
     try {
       const body = JSON.parse(await response.text());
-      if (body && typeof body.error === 'object' && body.error) detail = body.error;
-      else if (body?.status === 'loading model') detail = {message: 'The model is still being loaded.'};
+      if (body && typeof body.error === 'object' && body.error)
+        detail = body.error;
+      else if (body?.status === 'loading model')
+        detail = {message: 'The model is still being loaded.'};
     } catch {
       // Not every error has a body, for instance those of a proxy.
     }
@@ -87,7 +93,8 @@ class Api {
       return new ApiError('busy', detail.message ?? 'The server is busy.', more);
     }
     const kind = status >= 500 ? 'failed' : 'refused';
-    const general = status === 413 ? 'The file is too large for this server.' : `The server answered with error ${status}.`;
+    const general = status === 413 ? 'The file is too large for this server.' :
+                                     `The server answered with error ${status}.`;
     return new ApiError(kind, typeof detail.message === 'string' ? detail.message : general, more);
   }
 
@@ -116,7 +123,8 @@ class Api {
   // A document that cannot be deleted now is the server's to forget.
   async deleteDocument(id) {
     try {
-      await this.request(`/v1/documents/${encodeURIComponent(id)}`, {method: 'DELETE', keepalive: true});
+      await this.request(
+          `/v1/documents/${encodeURIComponent(id)}`, {method: 'DELETE', keepalive: true});
     } catch {
       // See above.
     }
@@ -144,7 +152,8 @@ class Api {
           throw new ApiError('broken', 'A part of the answer cannot be read.');
         }
         if (event === 'error' || chunk.error) {
-          throw new ApiError('broken', chunk.error?.message ?? 'The server could not finish the answer.');
+          throw new ApiError(
+              'broken', chunk.error?.message ?? 'The server could not finish the answer.');
         }
         ondelta(chunk);
       }
@@ -174,8 +183,10 @@ async function* serverSentEvents(stream) {
           if (data.length) yield {event, data: data.join('\n')};
           event = 'message';
           data = [];
-        } else if (line.startsWith('data:')) data.push(line.slice(5).replace(/^ /, ''));
-        else if (line.startsWith('event:')) event = line.slice(6).trim();
+        } else if (line.startsWith('data:'))
+          data.push(line.slice(5).replace(/^ /, ''));
+        else if (line.startsWith('event:'))
+          event = line.slice(6).trim();
       }
       if (done) return;
     }

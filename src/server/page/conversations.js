@@ -11,6 +11,7 @@ class Conversations {
     this.all = new Map();
     this.onproblem = () => {};  // 'none': no storage at all; 'full': no room; null: all is well
     this.onchange = () => {};
+    this.isInUse = () => false;  // whether this page is changing a conversation right now
     this.problem = null;
     try {
       this.storage = window.localStorage;
@@ -26,8 +27,12 @@ class Conversations {
     window.addEventListener('storage', (event) => {
       if (!event.key?.startsWith(kConversationPrefix)) return;
       const id = event.key.slice(kConversationPrefix.length);
-      if (event.newValue === null) this.all.delete(id);
-      else this.load(event.key);
+      // Another tab must not replace what this one is writing; its next step saves it again.
+      if (this.isInUse(id)) return;
+      if (event.newValue === null)
+        this.all.delete(id);
+      else
+        this.load(event.key);
       this.onchange(id);
     });
   }
@@ -39,8 +44,10 @@ class Conversations {
       if (typeof value?.id !== 'string' || !Array.isArray(value.messages)) return;
       // The object that views hold stays the same one.
       const known = this.all.get(value.id);
-      if (known) Object.assign(known, value);
-      else this.all.set(value.id, value);
+      if (known)
+        Object.assign(known, value);
+      else
+        this.all.set(value.id, value);
     } catch {
       // A damaged entry is left alone; it may belong to a newer version of the page.
     }
@@ -48,14 +55,22 @@ class Conversations {
 
   // Newest first; those without content are not worth a line.
   list() {
-    return [...this.all.values()].filter((one) => one.messages.length || one.document)
+    return [...this.all.values()]
+        .filter((one) => one.messages.length || one.document)
         .sort((a, b) => b.updated - a.updated);
   }
 
   create(settings) {
     const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
-    const conversation = {id, title: '', updated: Date.now(), method: settings.method, budget: settings.budget,
-                          document: null, messages: []};
+    const conversation = {
+      id,
+      title: '',
+      updated: Date.now(),
+      method: settings.method,
+      budget: settings.budget,
+      document: null,
+      messages: []
+    };
     this.all.set(id, conversation);
     return conversation;
   }
@@ -155,5 +170,12 @@ class Files {
   async remove(id) {
     this.memory.delete(id);
     await this.run('readwrite', (store) => store.delete(id));
+  }
+
+  // Removes files whose conversation was deleted just before the page was closed.
+  async keepOnly(ids) {
+    const keys = await this.run('readonly', (store) => store.getAllKeys()) ?? [];
+    for (const key of keys)
+      if (!ids.has(key)) await this.remove(key);
   }
 }

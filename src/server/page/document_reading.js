@@ -1,8 +1,8 @@
 'use strict';
 
 // How a document gets to the server: upload, progress, the end, and what to do when the server has
-// lost it. The state is `conversation.document`, whose `status` is one of uploading, waiting, reading,
-// ready, failed, gone.
+// lost it. The state is `conversation.document`, whose `status` is one of uploading, waiting,
+// reading, ready, failed, gone.
 
 const kPollMilliseconds = 350;
 
@@ -17,7 +17,9 @@ function mergeDocument(document, answer) {
   }
   if (answer.restkv?.method) document.method = answer.restkv.method;
   if (answer.restkv?.budget) document.budget = answer.restkv.budget;
-  document.error = answer.status === 'failed' ? answer.error?.message ?? 'The document could not be read.' : null;
+  document.error = answer.status === 'failed' ?
+      answer.error?.message ?? 'The document could not be read.' :
+      null;
 }
 
 class DocumentReader {
@@ -47,15 +49,28 @@ class DocumentReader {
   async read(conversation, file, name, choice) {
     const controller = this.start(conversation);
     const replaced = conversation.document?.id ?? null;
-    const document = {id: null, name, size: file.size, estimate: estimatedTokens({name, size: file.size, type: file.type}),
-                      status: 'uploading', progress: 0, tokens: 0, method: choice.method, budget: choice.budget, error: null};
+    const document = {
+      id: null,
+      name,
+      size: file.size,
+      estimate: estimatedTokens({name, size: file.size, type: file.type}),
+      status: 'uploading',
+      progress: 0,
+      tokens: 0,
+      method: choice.method,
+      budget: choice.budget,
+      error: null
+    };
     conversation.document = document;
     conversation.updated = Date.now();
     this.changed(conversation);
     this.files.put(conversation.id, file, name);
-    const wish = choice.method === 'full' ? {method: 'full'} : {method: choice.method, budget: choice.budget};
+    const wish = choice.method === 'full' ? {method: 'full'} :
+                                            {method: choice.method, budget: choice.budget};
     await this.guard(conversation, document, controller, async () => {
-      const answer = await this.patiently(controller.signal, () => this.api.uploadDocument(file, name, wish, controller.signal));
+      const answer = await this.patiently(
+          conversation, controller.signal,
+          () => this.api.uploadDocument(file, name, wish, controller.signal));
       mergeDocument(document, answer);
       this.changed(conversation);
       if (replaced && replaced !== document.id) this.release(replaced, conversation);
@@ -70,11 +85,13 @@ class DocumentReader {
     if (!document.id) {
       document.status = 'failed';
       document.error = 'The upload was interrupted.';
+      document.stored = Boolean(await this.files.get(conversation.id));
       this.changed(conversation);
       return;
     }
     const controller = this.start(conversation);
-    await this.guard(conversation, document, controller, () => this.follow(conversation, document, controller));
+    await this.guard(
+        conversation, document, controller, () => this.follow(conversation, document, controller));
   }
 
   async guard(conversation, document, controller, work) {
@@ -83,7 +100,8 @@ class DocumentReader {
     } catch (error) {
       const problem = asApiError(error);
       if (problem.kind === 'stopped') return;
-      if (problem.status === 404) document.status = 'gone';
+      if (problem.status === 404)
+        document.status = 'gone';
       else if (document.status !== 'ready') {
         document.status = 'failed';
         document.error = problem.message;
@@ -91,7 +109,16 @@ class DocumentReader {
     } finally {
       if (this.running.get(conversation.id) === controller) this.running.delete(conversation.id);
     }
+    if (document.status !== 'ready') {
+      document.stored = Boolean(await this.files.get(conversation.id));
+    }
     if (conversation.document === document) this.changed(conversation);
+  }
+
+  // The server has lost a document; with its file it can be read again.
+  async markGone(conversation, document) {
+    document.status = 'gone';
+    document.stored = Boolean(await this.files.get(conversation.id));
   }
 
   async follow(conversation, document, controller) {
@@ -114,14 +141,18 @@ class DocumentReader {
   }
 
   // A full queue is asked again for some minutes.
-  async patiently(signal, work) {
+  async patiently(conversation, signal, work) {
+    const {document} = conversation;
     for (let tries = 0;; ++tries) {
       try {
         return await work();
       } catch (error) {
         const problem = asApiError(error);
         if (problem.kind !== 'busy' || tries >= 20) throw problem;
+        document.queued = problem.message;
+        this.onupdate(conversation);
         await sleep(1000 * problem.retryAfter, signal);
+        document.queued = null;
       }
     }
   }
@@ -140,8 +171,11 @@ class DocumentReader {
     while (isBeingRead(conversation.document)) await sleep(150, signal);
     const document = conversation.document;
     if (!document || document.status === 'ready') return;
-    throw new ApiError('refused', document.status === 'gone' ? `The server no longer has \u201c${document.name}\u201d. Read it again first.` :
-                                                               `\u201c${document.name}\u201d could not be read.`);
+    throw new ApiError(
+        'refused',
+        document.status === 'gone' ?
+            `The server no longer has \u201c${document.name}\u201d. Read it again first.` :
+            `\u201c${document.name}\u201d could not be read.`);
   }
 
   remove(conversation) {
@@ -156,7 +190,8 @@ class DocumentReader {
 
   // Deletes a document from the server unless another conversation needs it.
   release(id, conversation) {
-    const others = this.conversations.list().filter((one) => one !== conversation && one.document?.id === id);
+    const others =
+        this.conversations.list().filter((one) => one !== conversation && one.document?.id === id);
     if (!others.length) this.api.deleteDocument(id);
   }
 }

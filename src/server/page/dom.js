@@ -7,12 +7,17 @@ function el(name, properties = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
-    else if (key === 'class') node.className = value;
-    else if (key === 'value') node.value = value;
-    else node.setAttribute(key, value === true ? '' : value);
+    if (key.startsWith('on'))
+      node.addEventListener(key.slice(2), value);
+    else if (key === 'class')
+      node.className = value;
+    else if (key === 'value')
+      node.value = value;
+    else
+      node.setAttribute(key, value === true ? '' : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat().filter(
+      (child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -22,7 +27,8 @@ const kIcons = {
   close: 'M6 6l12 12M18 6L6 18',
   send: 'M12 19V5M6 11l6-6 6 6',
   stop: 'M7 7h10v10H7z',
-  attach: 'M20 11.5l-8 8a5 5 0 0 1-7-7l8.5-8.5a3.3 3.3 0 0 1 4.7 4.7L9.8 17a1.7 1.7 0 0 1-2.4-2.4L15 7',
+  attach:
+      'M20 11.5l-8 8a5 5 0 0 1-7-7l8.5-8.5a3.3 3.3 0 0 1 4.7 4.7L9.8 17a1.7 1.7 0 0 1-2.4-2.4L15 7',
   copy: 'M9 9h10v11H9zM15 9V4H5v11h4',
   done: 'M5 13l4.5 4.5L19 7',
   retry: 'M19 12a7 7 0 1 1-2.1-5M19 3v5h-5',
@@ -31,7 +37,8 @@ const kIcons = {
   kept: 'M4 6h16M4 10.7h10M4 15.3h16M4 20h7',
   file: 'M6 3h8l5 5v13H6zM14 3v5h5',
   upload: 'M12 16V4M7 9l5-5 5 5M4 16v4h16v-4',
-  memory: 'M4 8h9M19 8h1M4 16h2M12 16h8M16 5.5a2.5 2.5 0 1 0 0 5a2.5 2.5 0 1 0 0-5M9 13.500a2.500 2.500 0 1 0 0 5a2.500 2.500 0 1 0 0-5',
+  memory:
+      'M4 8h9M19 8h1M4 16h2M12 16h8M16 5.5a2.5 2.5 0 1 0 0 5a2.5 2.5 0 1 0 0-5M9 13.500a2.500 2.500 0 1 0 0 5a2.500 2.500 0 1 0 0-5',
   previous: 'M6 15l6-6 6 6',
   next: 'M6 9l6 6 6-6',
 };
@@ -50,9 +57,16 @@ function icon(name) {
 
 // A button with an icon and words; `quiet` leaves the words to screen readers and to the tooltip.
 function button(words, iconName, onclick, {kind = 'plain', quiet = false, ...more} = {}) {
-  return el('button', {type: 'button', class: `button ${kind}${quiet ? ' quiet' : ''}`, onclick,
-                       'aria-label': quiet ? words : null, title: quiet ? words : null, ...more},
-            iconName ? icon(iconName) : null, quiet ? null : el('span', {}, words));
+  return el(
+      'button', {
+        type: 'button',
+        class: `button ${kind}${quiet ? ' quiet' : ''}`,
+        onclick,
+        'aria-label': quiet ? words : null,
+        title: quiet ? words : null,
+        ...more
+      },
+      iconName ? icon(iconName) : null, quiet ? null : el('span', {}, words));
 }
 
 const kWholeNumbers = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
@@ -71,7 +85,8 @@ function bytesText(bytes) {
     value /= 1000;
     ++unit;
   }
-  return `${value < 99.95 ? value.toFixed(1).replace(/\.0$/, '') : kWholeNumbers.format(value)} ${units[unit]}`;
+  return `${value < 99.95 ? value.toFixed(1).replace(/\.0$/, '') : kWholeNumbers.format(value)} ${
+      units[unit]}`;
 }
 
 function percentText(fraction) {
@@ -92,10 +107,13 @@ function durationText(seconds) {
 function announce(text) {
   const region = document.getElementById('announcer');
   region.textContent = '';
-  window.setTimeout(() => { region.textContent = text; }, 50);
+  window.setTimeout(() => {
+    region.textContent = text;
+  }, 50);
 }
 
-// The clipboard interface needs HTTPS or this machine's own address; the old command works anywhere.
+// The clipboard interface needs HTTPS or this machine's own address; the old command works
+// anywhere.
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -115,9 +133,13 @@ async function copyText(text) {
 function copyButton(getText, words = 'Copy', options = {}) {
   const node = button(words, 'copy', async () => {
     const copied = await copyText(getText());
-    node.replaceChildren(icon(copied ? 'done' : 'close'), ...(options.quiet ? [] : [el('span', {}, copied ? 'Copied' : 'Not copied')]));
+    node.replaceChildren(
+        icon(copied ? 'done' : 'close'),
+        ...(options.quiet ? [] : [el('span', {}, copied ? 'Copied' : 'Not copied')]));
     announce(copied ? 'Copied.' : 'The browser does not allow copying.');
-    window.setTimeout(() => node.replaceChildren(icon('copy'), ...(options.quiet ? [] : [el('span', {}, words)])), 1600);
+    window.setTimeout(
+        () => node.replaceChildren(icon('copy'), ...(options.quiet ? [] : [el('span', {}, words)])),
+        1600);
   }, options);
   return node;
 }
@@ -132,7 +154,9 @@ function sleep(milliseconds, signal) {
       signal?.removeEventListener('abort', stop);
       resolve();
     }, milliseconds);
-    if (signal?.aborted) stop();
-    else signal?.addEventListener('abort', stop, {once: true});
+    if (signal?.aborted)
+      stop();
+    else
+      signal?.addEventListener('abort', stop, {once: true});
   });
 }

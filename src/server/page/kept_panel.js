@@ -1,6 +1,7 @@
 'use strict';
 
-// The panel beside the answers that shows what is kept, and reads a document a second time to compare.
+// The panel beside the answers that shows what is kept, and reads a document a second time to
+// compare.
 
 class KeptPanel {
   constructor(root, {api, files, limits, onclose}) {
@@ -17,8 +18,9 @@ class KeptPanel {
     this.subject = el('p', {class: 'hint'});
     this.note = el('p', {class: 'notice', role: 'status', hidden: true});
     this.comparison = el('div', {class: 'comparison'});
-    root.replaceChildren(el('header', {}, this.title, button('Close', 'close', () => this.close(), {quiet: true})),
-                         this.subject, this.comparison, this.note, this.view.root);
+    root.replaceChildren(
+        el('header', {}, this.title, button('Close', 'close', () => this.close(), {quiet: true})),
+        this.subject, this.comparison, this.note, this.view.root);
     root.setAttribute('aria-labelledby', 'kept-title');
     root.removeAttribute('aria-label');
     root.addEventListener('keydown', (event) => {
@@ -42,8 +44,9 @@ class KeptPanel {
     this.source = source;
     this.conversation = conversation;
     this.loaded = key;
-    this.subject.textContent = source.kind === 'document' ? `${source.name}, ${methodName(source.method)}` :
-                                                            'Document, questions and answers, as they were held at the end of this answer';
+    this.subject.textContent = source.kind === 'document' ?
+        `${source.name}, ${methodName(source.method)}` :
+        'Document, questions and answers, as they were held at the end of this answer';
     this.view.root.hidden = true;
     this.comparison.replaceChildren();
     this.say('Being fetched.');
@@ -68,8 +71,10 @@ class KeptPanel {
     this.loaded = '';
     this.root.hidden = true;
     this.onclose(false);
-    if (this.trigger?.isConnected) this.trigger.focus();
-    else document.getElementById('question').focus();
+    if (this.trigger?.isConnected)
+      this.trigger.focus();
+    else
+      document.getElementById('question').focus();
   }
 
   stop() {
@@ -85,21 +90,27 @@ class KeptPanel {
 
   // A sequence has grown out of its document, so only a document can be read a second time.
   buildComparison() {
-    const others = this.limits.methods.filter((method) => method !== this.source.method && (method !== 'full'));
+    const others = this.limits.methods.filter(
+        (method) => method !== this.source.method && (method !== 'full'));
     if (this.source.kind !== 'document' || !others.length) return;
-    const select = el('select', {'aria-label': 'Method to compare with'}, others.map((method) => el('option', {value: method}, methodName(method))));
-    select.value = others.includes('streaming-llm') && !others.includes('snapkv') ? 'streaming-llm' : others.includes('snapkv') ? 'snapkv' : others[0];
+    const select =
+        el('select', {'aria-label': 'Method to compare with'},
+           others.map((method) => el('option', {value: method}, methodName(method))));
+    select.value = others.includes('streaming-llm') && !others.includes('snapkv') ?
+        'streaming-llm' :
+        others.includes('snapkv') ? 'snapkv' :
+                                    others[0];
     this.toggle = el('input', {type: 'checkbox', role: 'switch', id: 'compare'});
     this.progress = el('progress', {max: '1', 'aria-label': 'Second reading', hidden: true});
-    this.modes = el('div', {class: 'modes', role: 'radiogroup', 'aria-label': 'Show', hidden: true});
+    this.modes =
+        el('div', {class: 'modes', role: 'radiogroup', 'aria-label': 'Show', hidden: true});
     const change = () => (this.toggle.checked ? this.compare(select.value) : this.endComparison());
     this.toggle.addEventListener('change', change);
     select.addEventListener('change', () => {
       if (this.toggle.checked) change();
     });
-    this.comparison.replaceChildren(
-        el('div', {class: 'compare-row'}, this.toggle, el('label', {for: 'compare'}, 'Compare with'), select),
-        this.progress, this.modes);
+    this.comparison.replaceChildren(el('div', {class: 'compare-row'}, this.toggle, el('label', {for: 'compare'
+                                       }, 'Compare with'), select), this.progress, this.modes);
   }
 
   endComparison() {
@@ -114,23 +125,31 @@ class KeptPanel {
     this.endComparison();
     const controller = this.controller = new AbortController();
     const {signal} = controller;
-    let id = null;
+    let second = null;
     try {
       const stored = await this.files.get(this.conversation.id);
-      if (!stored) throw new ApiError('refused', 'The browser no longer has the file. Choose it again to compare.');
+      if (!stored)
+        throw new ApiError(
+            'refused', 'The browser no longer has the file. Choose it again to compare.');
       this.progress.hidden = false;
       this.progress.removeAttribute('value');
       this.say(`${methodName(method)} reads the document.`);
-      const choice = {method, budget: this.source.method === 'full' ? this.limits.budget : this.source.budget};
+      const choice = {
+        method,
+        budget: this.source.method === 'full' ? this.limits.budget : this.source.budget
+      };
       let state = await this.api.uploadDocument(stored.file, stored.name, choice, signal);
-      id = state.id;
+      const {id} = state;
+      second = this.secondId = id === this.source.id ? null : id;
       while (isBeingRead(state)) {
         if (state.status === 'reading') this.progress.value = state.progress ?? 0;
         await sleep(kPollMilliseconds, signal);
         state = await this.api.document(id, signal);
       }
-      if (state.status !== 'ready') throw new ApiError('failed', state.error?.message ?? 'The document could not be read.');
-      this.view.compareWith(await this.api.kept({kind: 'document', id}, signal), methodName(method));
+      if (state.status !== 'ready')
+        throw new ApiError('failed', state.error?.message ?? 'The document could not be read.');
+      this.view.compareWith(
+          await this.api.kept({kind: 'document', id}, signal), methodName(method));
       this.say('');
       this.buildModes(method);
       announce('The comparison is ready.');
@@ -141,19 +160,40 @@ class KeptPanel {
         this.say(problem.message, true);
       }
     } finally {
-      if (this.controller === controller || signal.aborted) this.progress.hidden = true;
+      if (this.controller === controller) this.progress.hidden = true;
       // The counts are here; the server need not hold the second reading any longer.
-      if (id && id !== this.source.id) this.api.deleteDocument(id);
+      if (second && this.secondId === second)
+        this.forgetSecond();
+      else if (second)
+        this.api.deleteDocument(second);
     }
+  }
+
+  forgetSecond() {
+    if (this.secondId) this.api.deleteDocument(this.secondId);
+    this.secondId = null;
   }
 
   buildModes(method) {
     const mode = (value, words) => {
-      const input = el('input', {type: 'radio', name: 'kept-mode', id: `mode-${value}`, checked: value === 'difference',
-                                 onchange: () => this.view.setMode(value)});
-      return [input, el('label', {for: `mode-${value}`}, words)];
+      const input = el('input', {
+        type: 'radio',
+        name: 'kept-mode',
+        id: `mode-${value}`,
+        checked: value === 'difference',
+        onchange: () => this.view.setMode(value)
+      });
+      return [
+        input,
+        el('label',
+           {for: `mode-${value}`
+           },
+           words)
+      ];
     };
-    this.modes.replaceChildren(...mode('first', methodName(this.source.method)), ...mode('second', methodName(method)), ...mode('difference', 'Difference'));
+    this.modes.replaceChildren(
+        ...mode('first', methodName(this.source.method)), ...mode('second', methodName(method)),
+        ...mode('difference', 'Difference'));
     this.modes.hidden = false;
   }
 }

@@ -1,7 +1,8 @@
 'use strict';
 
-// Markdown of answers as DOM nodes. Text reaches the page through text nodes only; HTML in an answer
-// is shown as it is written. Every step is linear in the length of the text, whatever it contains.
+// Markdown of answers as DOM nodes. Text reaches the page through text nodes only; HTML in an
+// answer is shown as it is written. Every step is linear in the length of the text, whatever it
+// contains.
 
 const kDeepest = 8;  // nested quotes, lists and emphasis
 const kLongestLink = 2000;
@@ -13,8 +14,12 @@ function fenceOf(line) {
 
 function itemOf(line) {
   const match = /^( *)([-*+]|\d{1,9}[.)])( +|$)/.exec(line);
-  return match && {indent: match[1].length, ordered: /\d/.test(match[2]), number: parseInt(match[2], 10),
-                   width: match[1].length + match[2].length + Math.min(4, Math.max(1, match[3].length))};
+  return match && {
+    indent: match[1].length,
+    ordered: /\d/.test(match[2]),
+    number: parseInt(match[2], 10),
+    width: match[1].length + match[2].length + Math.min(4, Math.max(1, match[3].length))
+  };
 }
 
 function isRule(line) {
@@ -31,16 +36,19 @@ function cellsOf(line) {
   const cells = [''];
   const trimmed = line.trim();
   for (let i = trimmed.startsWith('|') ? 1 : 0; i < trimmed.length; ++i) {
-    if (trimmed[i] === '\\' && trimmed[i + 1] === '|') cells[cells.length - 1] += trimmed[++i];
-    else if (trimmed[i] !== '|') cells[cells.length - 1] += trimmed[i];
-    else if (i + 1 < trimmed.length) cells.push('');
+    if (trimmed[i] === '\\' && trimmed[i + 1] === '|')
+      cells[cells.length - 1] += trimmed[++i];
+    else if (trimmed[i] !== '|')
+      cells[cells.length - 1] += trimmed[i];
+    else if (i + 1 < trimmed.length)
+      cells.push('');
   }
   return cells.map((cell) => cell.trim());
 }
 
 function isTableRuler(line) {
   return line !== undefined && line.includes('-') && line.includes('|') &&
-         cellsOf(line).every((cell) => /^:?-+:?$/.test(cell));
+      cellsOf(line).every((cell) => /^:?-+:?$/.test(cell));
 }
 
 function interruptsParagraph(lines, i) {
@@ -83,7 +91,10 @@ function markdownBlocks(lines) {
       ++i;
     } else if (/^ {0,3}>/.test(line)) {
       while (i < lines.length && /^ {0,3}>/.test(lines[i])) ++i;
-      blocks.push({kind: 'quote', lines: lines.slice(begin, i).map((text) => text.replace(/^ {0,3}> ?/, ''))});
+      blocks.push({
+        kind: 'quote',
+        lines: lines.slice(begin, i).map((text) => text.replace(/^ {0,3}> ?/, ''))
+      });
     } else if (item && item.indent < 4) {
       ++i;
       while (i < lines.length) {
@@ -91,12 +102,14 @@ function markdownBlocks(lines) {
         if (next >= lines.length || !lines[next].trim()) break;
         const other = itemOf(lines[next]);
         const indented = /^ {2,}/.test(lines[next]);
-        const goesOn = indented || (other && other.ordered === item.ordered && !isRule(lines[next])) ||
-                       (next === i && !interruptsParagraph(lines, next));
+        const goesOn = indented ||
+            (other && other.ordered === item.ordered && !isRule(lines[next])) ||
+            (next === i && !interruptsParagraph(lines, next));
         if (!goesOn) break;
         i = next + 1;
       }
-      blocks.push({kind: 'list', ordered: item.ordered, start: item.number, lines: lines.slice(begin, i)});
+      blocks.push(
+          {kind: 'list', ordered: item.ordered, start: item.number, lines: lines.slice(begin, i)});
     } else if (line.includes('|') && isTableRuler(lines[i + 1])) {
       i += 2;
       while (i < lines.length && lines[i].includes('|')) ++i;
@@ -120,7 +133,8 @@ function safeLink(address) {
 }
 
 function linkNode(address, fill) {
-  const link = el('a', {href: address, target: '_blank', rel: 'noopener noreferrer', title: address});
+  const link =
+      el('a', {href: address, target: '_blank', rel: 'noopener noreferrer', title: address});
   fill(link);
   return link;
 }
@@ -142,9 +156,12 @@ function linkAt(text, at) {
   let depth = 0;
   let i = at;
   for (; i < limit; ++i) {
-    if (text[i] === '\\') ++i;
-    else if (text[i] === '[') ++depth;
-    else if (text[i] === ']' && --depth === 0) break;
+    if (text[i] === '\\')
+      ++i;
+    else if (text[i] === '[')
+      ++depth;
+    else if (text[i] === ']' && --depth === 0)
+      break;
   }
   if (i >= limit || text[i + 1] !== '(') return null;
   const begin = i + 2;
@@ -152,8 +169,10 @@ function linkAt(text, at) {
   let j = begin;
   for (; j < limit; ++j) {
     if (text[j] === '\n') return null;
-    if (text[j] === '(') ++parentheses;
-    else if (text[j] === ')' && --parentheses === 0) break;
+    if (text[j] === '(')
+      ++parentheses;
+    else if (text[j] === ')' && --parentheses === 0)
+      break;
   }
   if (j >= limit) return null;
   const address = text.slice(begin, j).trim().split(/\s/)[0].replace(/^<|>$/g, '');
@@ -193,7 +212,8 @@ function appendInline(parent, text, depth = 0) {
         while (text[next] === '`') ++next;
         close = text.indexOf(mark, next);
       }
-      if (close < 0) without.add(mark);
+      if (close < 0)
+        without.add(mark);
       else {
         node = el('code', {}, text.slice(end, close).replace(/^ (.*) $/s, '$1'));
         end = close + length;
@@ -206,34 +226,42 @@ function appendInline(parent, text, depth = 0) {
       end = at + mark.length;
       if (!/\s/.test(after) && !inWord && mark !== '~' && !without.has(mark)) {
         const close = closingMark(text, mark, end + 1);
-        if (close < 0) without.add(mark);
+        if (close < 0)
+          without.add(mark);
         else {
           node = el(here === '~' ? 'del' : double ? 'strong' : 'em');
           appendInline(node, text.slice(end, close), depth + 1);
           end = close + mark.length;
         }
       }
-    } else if ((here === '[' || (here === '!' && text[at + 1] === '[')) && depth < kDeepest && linkTries > 0) {
+    } else if (
+        (here === '[' || (here === '!' && text[at + 1] === '[')) && depth < kDeepest &&
+        linkTries > 0) {
       --linkTries;
       const link = linkAt(text, here === '!' ? at + 1 : at);
       const address = link && safeLink(link.address);
       // A picture would be a request to another server; its description becomes a link.
       if (address) {
-        node = linkNode(address, (parentNode) => appendInline(parentNode, link.words || link.address, kDeepest));
+        node = linkNode(
+            address,
+            (parentNode) => appendInline(parentNode, link.words || link.address, kDeepest));
         end = link.end;
       }
     } else if (here === '<') {
-      const close = /^<((?:https?:\/\/|mailto:)[^\s<>]{1,2000})>/.exec(text.slice(at, at + kLongestLink));
+      const close =
+          /^<((?:https?:\/\/|mailto:)[^\s<>]{1,2000})>/.exec(text.slice(at, at + kLongestLink));
       const address = close && safeLink(close[1]);
       if (address) {
         node = linkNode(address, (parentNode) => parentNode.append(close[1]));
         end = at + close[0].length;
       }
     } else if (here === 'h') {
-      const found = /^[^\s<>"'`*]+/.exec(text.slice(at, at + kLongestLink))[0].replace(/[.,;:!?)\]]+$/, '');
+      const found =
+          /^[^\s<>"'`*]+/.exec(text.slice(at, at + kLongestLink))[0].replace(/[.,;:!?)\]]+$/, '');
       const address = safeLink(found);
       end = at + Math.max(match[0].length, found.length);
-      if (address && depth < kDeepest) node = linkNode(address, (parentNode) => parentNode.append(found));
+      if (address && depth < kDeepest)
+        node = linkNode(address, (parentNode) => parentNode.append(found));
     }
     if (node !== null) {
       flush(at);
@@ -247,14 +275,19 @@ function appendInline(parent, text, depth = 0) {
 
 function codeBlock(info, text) {
   const language = info.split(/\s/)[0].slice(0, 40);
-  return el('div', {class: 'code'},
-            el('div', {class: 'code-head'}, el('span', {}, language || 'text'),
-               copyButton(() => text, 'Copy', {kind: 'small', 'aria-label': 'Copy the code'})),
-            el('pre', {tabindex: '0', role: 'group', 'aria-label': language ? `Code, ${language}` : 'Code'}, el('code', {}, text)));
+  return el(
+      'div', {class: 'code'},
+      el('div', {class: 'code-head'}, el('span', {}, language || 'text'),
+         copyButton(() => text, 'Copy', {kind: 'small', 'aria-label': 'Copy the code'})),
+      el('pre',
+         {tabindex: '0', role: 'group', 'aria-label': language ? `Code, ${language}` : 'Code'},
+         el('code', {}, text)));
 }
 
 function listNode(block, depth) {
-  const node = el(block.ordered ? 'ol' : 'ul', {start: block.ordered && block.start !== 1 ? block.start : null});
+  const node =
+      el(block.ordered ? 'ol' : 'ul',
+         {start: block.ordered && block.start !== 1 ? block.start : null});
   const first = itemOf(block.lines[0]);
   let lines = null;
   let width = 0;
@@ -265,13 +298,21 @@ function listNode(block, depth) {
     if (task) {
       lines[0] = lines[0].slice(4);
       item.className = 'task';
-      item.append(el('input', {type: 'checkbox', disabled: true, checked: task[1] !== ' ',
-                               'aria-label': task[1] === ' ' ? 'open' : 'done'}), ' ');
+      item.append(
+          el('input', {
+            type: 'checkbox',
+            disabled: true,
+            checked: task[1] !== ' ',
+            'aria-label': task[1] === ' ' ? 'open' : 'done'
+          }),
+          ' ');
     }
     const parts = markdownBlocks(lines);
     for (const [index, part] of parts.entries()) {
-      if (part.kind === 'paragraph' && (index === 0 || parts.length === 1)) appendInline(item, part.lines.map((text) => text.trim()).join('\n'));
-      else item.append(blockNode(part, depth + 1));
+      if (part.kind === 'paragraph' && (index === 0 || parts.length === 1))
+        appendInline(item, part.lines.map((text) => text.trim()).join('\n'));
+      else
+        item.append(blockNode(part, depth + 1));
     }
     node.append(item);
   };
@@ -293,14 +334,17 @@ function listNode(block, depth) {
 
 function tableNode(block) {
   const [head, ruler, ...rows] = block.lines.map(cellsOf);
-  const alignment = ruler.map((cell) => (cell.endsWith(':') ? (cell.startsWith(':') ? 'middle' : 'end') : null));
+  const alignment =
+      ruler.map((cell) => (cell.endsWith(':') ? (cell.startsWith(':') ? 'middle' : 'end') : null));
   const row = (cells, kind) => el('tr', {}, head.map((_, column) => {
     const node = el(kind, {class: alignment[column] ?? null, scope: kind === 'th' ? 'col' : null});
     appendInline(node, cells[column] ?? '');
     return node;
   }));
-  return el('div', {class: 'table', tabindex: '0', role: 'group', 'aria-label': 'Table'},
-            el('table', {}, el('thead', {}, row(head, 'th')), el('tbody', {}, rows.map((cells) => row(cells, 'td')))));
+  return el(
+      'div', {class: 'table', tabindex: '0', role: 'group', 'aria-label': 'Table'},
+      el('table', {}, el('thead', {}, row(head, 'th')),
+         el('tbody', {}, rows.map((cells) => row(cells, 'td')))));
 }
 
 function blockNode(block, depth = 0) {
@@ -310,7 +354,8 @@ function blockNode(block, depth = 0) {
   if (block.kind === 'table') return tableNode(block);
   if (block.kind === 'list' && depth < kDeepest) return listNode(block, depth);
   if (block.kind === 'quote' && depth < kDeepest) {
-    return el('blockquote', {}, markdownBlocks(block.lines).map((part) => blockNode(part, depth + 1)));
+    return el(
+        'blockquote', {}, markdownBlocks(block.lines).map((part) => blockNode(part, depth + 1)));
   }
   // Headings of an answer stand below those of the page.
   const node = el(block.kind === 'heading' ? `h${Math.min(6, block.level + 3)}` : 'p');

@@ -1,6 +1,7 @@
 'use strict';
 
-// The choice of method and budget, with what it costs: estimated before a document is read, exact after.
+// The choice of method and budget, with what it costs: estimated before a document is read, exact
+// after.
 
 // A page of a report has some 500 words, a word some 1.3 tokens.
 const kTokensPerPage = 650;
@@ -47,7 +48,12 @@ function budgetSteps(maximum, current) {
 // What a choice keeps of `tokens`: {kept, bytes, fullBytes, fraction}.
 function costOf(choice, tokens, bytesPerToken) {
   const kept = choice.method === 'full' ? tokens : Math.min(choice.budget, tokens);
-  return {kept, bytes: kept * bytesPerToken, fullBytes: tokens * bytesPerToken, fraction: kept / tokens};
+  return {
+    kept,
+    bytes: kept * bytesPerToken,
+    fullBytes: tokens * bytesPerToken,
+    fraction: kept / tokens
+  };
 }
 
 function sameChoice(a, b) {
@@ -57,74 +63,101 @@ function sameChoice(a, b) {
 // `document` is null before there is one. `onchange(choice)` is called while the slider moves,
 // `onapply(choice)` when an existing document shall be read again.
 function memoryControl({limits, choice, document: read, onchange, onapply}) {
-  const current = {...choice};
+  const current = {method: choice.method, budget: choice.budget};
   const steps = budgetSteps(limits.maxBudget, current.budget);
-  const slider = el('input', {type: 'range', id: 'budget', min: '0', max: String(steps.length - 1), step: '1',
-                              'aria-describedby': 'budget-estimate'});
-  const nearest = steps.reduce((best, step, i) => (Math.abs(step - current.budget) < Math.abs(steps[best] - current.budget) ? i : best), 0);
+  const slider = el('input', {
+    type: 'range',
+    id: 'budget',
+    min: '0',
+    max: String(steps.length - 1),
+    step: '1',
+    'aria-describedby': 'budget-estimate'
+  });
+  const nearest = steps.reduce(
+      (best, step, i) =>
+          (Math.abs(step - current.budget) < Math.abs(steps[best] - current.budget) ? i : best),
+      0);
   slider.value = String(nearest);
   current.budget = steps[nearest];
-  const select = el('select', {id: 'method'}, limits.methods.map((method) => el('option', {value: method}, methodName(method))));
+  const select =
+      el('select', {id: 'method'},
+         limits.methods.map((method) => el('option', {value: method}, methodName(method))));
   select.value = current.method;
-  const shown = el('output', {class: 'budget-value', for: 'budget'});
-  const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});
-  const row = (words, kind) => {
-    const bar = el('span', {class: `bar ${kind}`});
-    const value = el('span', {class: 'value'});
-    return {bar, value, nodes: [el('dt', {}, words), el('dd', {}, el('span', {class: 'track'}, bar), value)]};
-  };
-  const small = row('With this setting', 'small');
-  const everything = row('Everything', 'everything');
-  const explanation = el('p', {class: 'hint'});
-  const apply = read ? button('Read again with this', 'retry', () => onapply({...current}), {kind: 'primary'}) : null;
+  const shown = el('output', {class: 'budget-value', for: 'budget', 'aria-live': 'off'});
+    const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});
+    const row = (words, kind) => {
+      const bar = el('span', {class: `bar ${kind}`});
+      const value = el('span', {class: 'value'});
+      return {
+        bar,
+        value,
+        nodes: [el('dt', {}, words), el('dd', {}, el('span', {class: 'track'}, bar), value)]
+      };
+    };
+    const small = row('With this setting', 'small');
+    const everything = row('Everything', 'everything');
+    const explanation = el('p', {class: 'hint'});
+    const apply = read ?
+        button('Read again with this', 'retry', () => onapply({...current}), {kind: 'primary'}) :
+        null;
 
-  const update = () => {
-    const full = current.method === 'full';
-    const exact = Boolean(read?.tokens) && read.status === 'ready';
-    const tokens = read?.tokens || read?.estimate || 20 * kTokensPerPage;
-    const applied = exact && sameChoice(current, read);
-    const cost = costOf(current, tokens, limits.bytesPerToken);
-    if (applied && read.kv_bytes) {
-      cost.bytes = read.kv_bytes;
-      cost.fullBytes = read.full_kv_bytes;
-    }
-    if (applied && read.kept) {
-      cost.kept = read.kept;
-      cost.fraction = Math.min(1, read.kept / tokens);
-    }
-    slider.disabled = full;
-    shown.textContent = full ? 'everything' : `${count(current.budget)} tokens`;
-    const about = applied ? '' : 'about ';
-    const whole = cost.fraction >= 1;
-    small.value.textContent = `${about}${bytesText(cost.bytes)}`;
-    everything.value.textContent = `${about}${bytesText(cost.fullBytes)}`;
-    small.bar.style.setProperty('inline-size', `${Math.max(1, 100 * cost.fraction)}%`);
-    const part = whole ? 'All' : percentText(cost.fraction);
-    estimate.textContent = read?.tokens || read?.estimate ? `${part} of the document is kept.` :
-        `${part} of a report of 20 pages is kept. ${full ? 'A longer text needs more memory.' : 'A longer text needs no more memory.'}`;
-    slider.setAttribute('aria-valuetext', `${shown.textContent}, ${small.value.textContent}, ${part} kept`);
-    const known = kMethodNames[current.method];
-    explanation.textContent = `${known ? `${known[0]}: ${known[1]}. ` : ''}A token is a word or a part of one.`;
-    if (apply) apply.disabled = Boolean(applied) || read.status !== 'ready';
-  };
-  slider.addEventListener('input', () => {
-    current.budget = steps[Number(slider.value)];
+    const update = () => {
+      const full = current.method === 'full';
+      const exact = Boolean(read?.tokens) && read.status === 'ready';
+      const tokens = read?.tokens || read?.estimate || 20 * kTokensPerPage;
+      const applied = exact && sameChoice(current, read);
+      const cost = costOf(current, tokens, limits.bytesPerToken);
+      if (applied && read.kv_bytes) {
+        cost.bytes = read.kv_bytes;
+        cost.fullBytes = read.full_kv_bytes;
+      }
+      if (applied && read.kept) {
+        cost.kept = read.kept;
+        cost.fraction = Math.min(1, read.kept / tokens);
+      }
+      slider.disabled = full;
+      shown.textContent = full ? 'everything' : `${count(current.budget)} tokens`;
+      const about = applied ? '' : 'about ';
+      const whole = cost.fraction >= 1;
+      small.value.textContent = `${about}${bytesText(cost.bytes)}`;
+      everything.value.textContent = `${about}${bytesText(cost.fullBytes)}`;
+      small.bar.style.setProperty('inline-size', `${Math.max(1, 100 * cost.fraction)}%`);
+      const part = whole ? 'All' : percentText(cost.fraction);
+      estimate.textContent = read?.tokens || read?.estimate ?
+          `${part} of the document is kept.` :
+          `${part} of a report of 20 pages is kept. ${
+              full ? 'A longer text needs more memory.' : 'A longer text needs no more memory.'}`;
+      slider.setAttribute(
+          'aria-valuetext', `${shown.textContent}, ${small.value.textContent}, ${part} kept`);
+      const known = kMethodNames[current.method];
+      explanation.textContent =
+          `${known ? `${known[0]}: ${known[1]}. ` : ''}A token is a word or a part of one.`;
+      if (apply) apply.disabled = Boolean(applied) || read.status !== 'ready';
+    };
+    slider.addEventListener('input', () => {
+      current.budget = steps[Number(slider.value)];
+      update();
+      onchange({...current});
+    });
+    select.addEventListener('change', () => {
+      current.method = select.value;
+      update();
+      onchange({...current});
+    });
     update();
-    onchange({...current});
-  });
-  select.addEventListener('change', () => {
-    current.method = select.value;
-    update();
-    onchange({...current});
-  });
-  update();
 
-  return el('section', {class: 'memory', 'aria-label': 'Memory'},
-            el('div', {class: 'memory-head'}, el('label', {for: 'budget'}, 'How much to remember'), shown),
-            slider,
-            el('div', {class: 'ends', 'aria-hidden': 'true'}, el('span', {}, 'less memory'), el('span', {}, 'more detail')),
-            el('dl', {class: 'cost'}, small.nodes, everything.nodes), estimate,
-            el('div', {class: 'memory-foot'},
-               el('div', {class: 'method'}, el('label', {for: 'method'}, 'Method'), select), apply),
-            explanation);
+    return el(
+        'section', {class: 'memory', 'aria-label': 'Memory'},
+        el('div', {class: 'memory-head'},
+           el('label',
+              {for: 'budget'
+              },
+              'How much to remember'),
+           shown),
+        slider,
+        el('div', {class: 'ends', 'aria-hidden': 'true'}, el('span', {}, 'less memory'),
+           el('span', {}, 'more detail')),
+        el('dl', {class: 'cost'}, small.nodes, everything.nodes), estimate,
+        el('div', {class: 'memory-foot'}, el('div', {class: 'method'}, el('label', {for: 'method'
+                                             }, 'Method'), select), apply), explanation);
 }

@@ -25,7 +25,8 @@ class Answerer {
 
   // Asks, or asks again with `attempt` > 0: a repeated answer may differ.
   async ask(conversation, question, attempt = 0) {
-    const message = {role: 'assistant', content: '', reasoning: '', state: 'waiting', note: '', attempt};
+    const message =
+        {role: 'assistant', content: '', reasoning: '', state: 'waiting', note: '', attempt};
     conversation.messages.push({role: 'user', content: question}, message);
     conversation.updated = Date.now();
     if (!conversation.title) conversation.title = question.trim().slice(0, 80);
@@ -49,23 +50,37 @@ class Answerer {
       const begun = Boolean(message.content || message.reasoning);
       message.state = problem.kind === 'stopped' ? 'stopped' : begun ? 'broken' : 'failed';
       message.note = problem.kind === 'stopped' ? 'Stopped.' :
-                     begun ? `The answer ends here. ${problem.message}` : problem.message;
+          begun                                 ? `The answer ends here. ${problem.message}` :
+                                                  problem.message;
       if (conversation.document && problem.status === 404) {
-        conversation.document.status = 'gone';
-        message.note = `The server no longer has \u201c${conversation.document.name}\u201d. Read it again, then try again.`;
+        await this.reader.markGone(conversation, conversation.document);
+        message.note = `The server no longer has \u201c${
+            conversation.document.name}\u201d. Read it again, then try again.`;
       }
     }
     this.running.delete(conversation.id);
     conversation.updated = Date.now();
     this.conversations.save(conversation);
     this.onupdate(conversation, message);
-    announce(message.state === 'done' ? `Answer complete, ${count(message.content.split(/\s+/).filter(Boolean).length, 'word')}.` : message.note);
+    announce(
+        message.state === 'done' ?
+            `Answer complete, ${
+                count(message.content.split(/\s+/).filter(Boolean).length, 'word')}.` :
+            message.note);
   }
 
   async stream(conversation, message, signal) {
-    const body = {messages: this.history(conversation), max_tokens: kAnswerTokens, temperature: message.attempt ? 0.7 : 0};
-    if (conversation.document) body.document = conversation.document.id;
-    else body.restkv = conversation.method === 'full' ? {method: 'full'} : {method: conversation.method, budget: conversation.budget};
+    const body = {
+      messages: this.history(conversation),
+      max_tokens: kAnswerTokens,
+      temperature: message.attempt ? 0.7 : 0
+    };
+    if (conversation.document)
+      body.document = conversation.document.id;
+    else
+      body.restkv = conversation.method === 'full' ?
+          {method: 'full'} :
+          {method: conversation.method, budget: conversation.budget};
     let saved = performance.now();
     let began = 0;
     const ondelta = (chunk) => {
@@ -76,7 +91,9 @@ class Answerer {
       if (typeof delta.content === 'string') message.content += delta.content;
       if (chunk.usage) message.usage = chunk.usage;
       if (chunk.restkv) message.restkv = chunk.restkv;
-      if (choice?.finish_reason === 'length') message.note = 'The answer reached its longest length. Ask it to go on if something is missing.';
+      if (choice?.finish_reason === 'length')
+        message.note =
+            'The answer reached its longest length. Ask it to go on if something is missing.';
       if (!delta.content && !delta.reasoning_content) return;
       began ||= performance.now();
       message.state = 'streaming';
@@ -141,11 +158,15 @@ class AnswerView {
     this.summary = el('summary', {});
     this.details = el('details', {class: 'thinking', hidden: true}, this.summary, this.thinking);
     this.text = el('div', {class: 'markdown'});
-    this.dots = el('p', {class: 'dots'}, el('span', {class: 'away'}, 'Waiting for the answer'), el('i', {}), el('i', {}), el('i', {}));
+    this.dots =
+        el('p', {class: 'dots'}, el('span', {class: 'away'}, 'Waiting for the answer'), el('i', {}),
+           el('i', {}), el('i', {}));
     this.note = el('p', {class: 'notice', hidden: true});
     this.footer = el('div', {class: 'answer-foot'});
     this.markdown = new MarkdownView(this.text);
-    this.node = el('li', {class: 'answer'}, el('h3', {class: 'away'}, 'Answer'), this.details, this.text, this.dots, this.note, this.footer);
+    this.node =
+        el('li', {class: 'answer'}, el('h3', {class: 'away'}, 'Answer'), this.details, this.text,
+           this.dots, this.note, this.footer);
     this.update();
   }
 
@@ -171,22 +192,33 @@ class AnswerView {
     if (running) return;
     const {actions} = this;
     const buttons = [];
-    if (message.content) buttons.push(copyButton(() => message.content, 'Copy the answer', {kind: 'small', quiet: true}));
-    buttons.push(button('Try again', 'retry', () => actions.retry(message), message.content ? {kind: 'small', quiet: true} : {kind: 'small'}));
+    if (message.content)
+      buttons.push(
+          copyButton(() => message.content, 'Copy the answer', {kind: 'small', quiet: true}));
+    buttons.push(button(
+        'Try again', 'retry', () => actions.retry(message),
+        message.content ? {kind: 'small', quiet: true} : {kind: 'small'}));
     if (message.id && message.restkv) {
-      buttons.push(button('What is kept', 'kept', (event) => actions.showKept(message, event.currentTarget), {kind: 'small'}));
+      buttons.push(button(
+          'What is kept', 'kept', (event) => actions.showKept(message, event.currentTarget),
+          {kind: 'small'}));
     }
-    this.footer.append(el('div', {class: 'answer-buttons'}, buttons), el('p', {class: 'hint'}, this.facts()));
+    this.footer.append(
+        el('div', {class: 'answer-buttons'}, buttons), el('p', {class: 'hint'}, this.facts()));
   }
 
   facts() {
     const {restkv, usage, seconds} = this.message;
     const parts = [];
     if (restkv?.kv_bytes) {
-      parts.push(restkv.full_kv_bytes > restkv.kv_bytes ? `${bytesText(restkv.kv_bytes)} of memory instead of ${bytesText(restkv.full_kv_bytes)}` :
-                                                          `${bytesText(restkv.kv_bytes)} of memory`);
+      parts.push(
+          restkv.full_kv_bytes > restkv.kv_bytes ?
+              `${bytesText(restkv.kv_bytes)} of memory instead of ${
+                  bytesText(restkv.full_kv_bytes)}` :
+              `${bytesText(restkv.kv_bytes)} of memory`);
     }
-    if (usage?.completion_tokens > 1 && seconds > 0.2) parts.push(`${((usage.completion_tokens - 1) / seconds).toFixed(1)} tokens per second`);
+    if (usage?.completion_tokens > 1 && seconds > 0.2)
+      parts.push(`${((usage.completion_tokens - 1) / seconds).toFixed(1)} tokens per second`);
     return parts.join(', ');
   }
 }
@@ -228,7 +260,9 @@ class MessageList {
 
   questionNode(message) {
     const text = el('div', {class: 'question-text', dir: 'auto'}, message.content);
-    const edit = button('Edit the question', 'edit', () => node.replaceWith(this.editNode(message, node)), {kind: 'small', quiet: true});
+    const edit = button(
+        'Edit the question', 'edit', () => node.replaceWith(this.editNode(message, node)),
+        {kind: 'small', quiet: true});
     const node = el('li', {class: 'question'}, el('h3', {class: 'away'}, 'Question'), text, edit);
     return node;
   }
@@ -242,9 +276,11 @@ class MessageList {
     const send = () => {
       if (field.value.trim()) this.actions.edit(message, field.value.trim());
     };
-    const node = el('li', {class: 'question editing'}, field,
-                    el('p', {class: 'hint'}, 'What follows this question is replaced.'),
-                    el('div', {class: 'edit-buttons'}, button('Cancel', null, cancel), button('Ask again', 'send', send, {kind: 'primary'})));
+    const node =
+        el('li', {class: 'question editing'}, field,
+           el('p', {class: 'hint'}, 'What follows this question is replaced.'),
+           el('div', {class: 'edit-buttons'}, button('Cancel', null, cancel),
+              button('Ask again', 'send', send, {kind: 'primary'})));
     field.addEventListener('keydown', (event) => {
       if (event.key === 'Escape') cancel();
       if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {

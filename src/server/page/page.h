@@ -8,8 +8,8 @@ namespace restkv::server {
 /// nothing but the routes of its own server.
 std::string_view page_html();
 
-/// The value of the header Content-Security-Policy that belongs to `page_html`. It allows exactly the
-/// page's own style and script, by their hashes.
+/// The value of the header Content-Security-Policy that belongs to `page_html`. It allows exactly
+/// the page's own style and script, by their hashes.
 std::string_view page_policy();
 
 }  // namespace restkv::server

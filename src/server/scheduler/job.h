@@ -12,6 +12,7 @@
 
 #include "restkv/generate.h"
 #include "restkv/session.h"
+#include "restkv/views.h"
 #include "server/scheduler/memory_account.h"
 #include "server/scheduler/request.h"
 
@@ -89,11 +90,14 @@ class Job {
   const RequestId id;
   Request request;
   DocumentId document;  ///< That it is to become; empty: none.
+  std::string label;    ///< Of this document.
   SessionOptions options;
   std::string key;  ///< `session_key` of these.
   const Clock::time_point submitted = Clock::now();
   size_t expected = 0;  ///< Tokens that will probably have to be read.
   bool cancelled = false;
+  bool loading = false;        ///< Waits for a sequence from the disk.
+  bool asked_disk = false;     ///< There is no need to look there once more.
   bool deaf = false;           ///< The listener has thrown.
   std::optional<Error> error;  ///< The first one of its answers.
 

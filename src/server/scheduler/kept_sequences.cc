@@ -1,6 +1,7 @@
 #include "server/scheduler/kept_sequences.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace restkv::server {
@@ -13,12 +14,23 @@ bool begins_with(std::span<const int32_t> tokens, std::span<const int32_t> begin
 
 }  // namespace
 
+int64_t nanoseconds_since_1970() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 void KeptSequences::keep(KeptSequence sequence) {
   if (most_ == 0) return;
   std::erase_if(sequences_, [&](const KeptSequence& other) {
-    return other.key == sequence.key && other.tokens == sequence.tokens;
+    if (other.key != sequence.key || other.tokens != sequence.tokens) return false;
+    sequence.waited_for.insert(sequence.waited_for.end(), other.waited_for.begin(),
+                               other.waited_for.end());
+    return true;
   });
-  while (sequences_.size() >= most_) drop_oldest();
+  while (sequences_.size() >= most_ && drop_oldest()) {
+  }
+  sequence.used = nanoseconds_since_1970();
   sequences_.push_front(std::move(sequence));
 }
 
@@ -30,14 +42,31 @@ KeptSequence* KeptSequences::find(std::span<const int32_t> tokens, const std::st
   }
   if (longest == sequences_.end()) return nullptr;
   sequences_.splice(sequences_.begin(), sequences_, longest);
+  sequences_.front().used = nanoseconds_since_1970();
   return &sequences_.front();
+}
+
+void KeptSequences::let_go(RequestId request) {
+  for (KeptSequence& sequence : sequences_) std::erase(sequence.waited_for, request);
+}
+
+bool KeptSequences::let_all_go() {
+  bool any = false;
+  for (KeptSequence& sequence : sequences_) {
+    any = any || !sequence.waited_for.empty();
+    sequence.waited_for.clear();
+  }
+  return any;
 }
 
 bool KeptSequences::drop_oldest(const KeptSequence* spared) {
   for (auto it = sequences_.rbegin(); it != sequences_.rend(); ++it) {
-    if (&*it == spared) continue;
-    sequences_.erase(std::next(it).base());
+    if (&*it == spared || !it->waited_for.empty()) continue;
+    const auto place = std::next(it).base();
+    KeptSequence dropped = std::move(*place);
+    sequences_.erase(place);
     ++dropped_;
+    if (fell_out_) fell_out_(std::move(dropped));
     return true;
   }
   return false;
@@ -51,19 +80,28 @@ KeptSequence KeptSequences::take(const KeptSequence* sequence) {
   return taken;
 }
 
+std::vector<KeptSequence> KeptSequences::take_all() {
+  std::vector<KeptSequence> all;
+  for (KeptSequence& sequence : sequences_) all.push_back(std::move(sequence));
+  sequences_.clear();
+  return all;
+}
+
 size_t KeptSequences::droppable_bytes() const {
   size_t bytes = 0;
-  for (const KeptSequence& sequence : sequences_) bytes += sequence.memory.bytes();
+  for (const KeptSequence& sequence : sequences_) {
+    if (sequence.waited_for.empty()) bytes += sequence.memory.bytes();
+  }
   return bytes;
 }
 
 void KeptSequences::add_document(const DocumentId& id, KeptSequence sequence) {
-  documents_.insert_or_assign(id, std::move(sequence));
+  documents_.insert_or_assign(id, std::make_shared<const KeptSequence>(std::move(sequence)));
 }
 
 const KeptSequence* KeptSequences::document(const DocumentId& id) const {
   const auto found = documents_.find(id);
-  return found == documents_.end() ? nullptr : &found->second;
+  return found == documents_.end() ? nullptr : found->second.get();
 }
 
 }  // namespace restkv::server

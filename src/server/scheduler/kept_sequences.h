@@ -2,11 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "restkv/session.h"
@@ -15,6 +18,9 @@
 
 namespace restkv::server {
 
+/// By the clock that files are dated with.
+int64_t nanoseconds_since_1970();
+
 /// A sequence in memory that nobody works on.
 struct KeptSequence {
   std::vector<int32_t> tokens;  ///< All that it has read, in order.
@@ -22,16 +28,21 @@ struct KeptSequence {
   Session session;
   MemoryAccount::Share memory;
   SlotInfo info;
+  int64_t used = 0;  ///< Last: `nanoseconds_since_1970`.
+  /// Requests that it was read from disk for and that have not begun: it may not go before.
+  std::vector<RequestId> waited_for = {};
+  std::string label = {};  ///< Of a document: what its owner wants to know of it again.
 };
 
 /// Sequences that stay after their work is done: those that may go, the least recently used first,
 /// and documents, which stay until they are removed.
 ///
-/// A sequence leaves memory in `drop_oldest` and nowhere else: there it would be written to disk.
+/// A sequence that has to go leaves memory in `drop_oldest` and nowhere else.
 class KeptSequences {
  public:
-  /// At most so many that may go.
-  explicit KeptSequences(size_t most) : most_(most) {}
+  /// At most `most` that may go. `fell_out` gets those that went.
+  KeptSequences(size_t most, std::function<void(KeptSequence)> fell_out)
+      : most_(most), fell_out_(std::move(fell_out)) {}
 
   /// Keeps one as the most recently used, in place of one that knows the same; perhaps another has
   /// to go.
@@ -39,24 +50,33 @@ class KeptSequences {
   /// The longest one that has read the beginning of `tokens`, or all of them, with these options;
   /// null: none. Counts as a use.
   [[nodiscard]] KeptSequence* find(std::span<const int32_t> tokens, const std::string& key);
-  /// False: there is none to drop but `spared`.
+  /// A request does not wait for one any more.
+  void let_go(RequestId request);
+  /// Nobody does. False: nobody did.
+  bool let_all_go();
+  /// False: there is none to drop but `spared` and those that are waited for.
   bool drop_oldest(const KeptSequence* spared = nullptr);
   /// Takes one out that `find` has given.
   [[nodiscard]] KeptSequence take(const KeptSequence* sequence);
+  /// Takes out all that may go, the most recently used first.
+  [[nodiscard]] std::vector<KeptSequence> take_all();
   /// Bytes of those that may go.
   [[nodiscard]] size_t droppable_bytes() const;
   [[nodiscard]] const std::list<KeptSequence>& all() const { return sequences_; }
   [[nodiscard]] size_t dropped() const { return dropped_; }
 
+  /// Documents never change, and may be written to disk meanwhile.
+  using Documents = std::map<DocumentId, std::shared_ptr<const KeptSequence>>;
   void add_document(const DocumentId& id, KeptSequence sequence);
   [[nodiscard]] const KeptSequence* document(const DocumentId& id) const;
   void remove_document(const DocumentId& id) { documents_.erase(id); }
-  [[nodiscard]] const std::map<DocumentId, KeptSequence>& documents() const { return documents_; }
+  [[nodiscard]] const Documents& documents() const { return documents_; }
 
  private:
   size_t most_;
+  std::function<void(KeptSequence)> fell_out_;
   std::list<KeptSequence> sequences_;  ///< The most recently used first.
-  std::map<DocumentId, KeptSequence> documents_;
+  Documents documents_;
   size_t dropped_ = 0;
 };
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -32,6 +34,13 @@ struct Scheduler::Impl {
         memory_limit(given.memory_limit > 0 ? given.memory_limit : default_memory_limit(model)) {
     check_options(model, options);
     worker.emplace(model, tokenizer, options, memory_limit, std::move(threads), inbox);
+    // Names of documents that are there already are not given away again.
+    for (const auto& [id, info] : inbox.documents) {
+      uint64_t number = 0;
+      const std::string_view digits = std::string_view(id).substr(std::min<size_t>(4, id.size()));
+      (void)std::from_chars(digits.data(), digits.data() + digits.size(), number);
+      last_document = std::max(last_document, number);
+    }
     thread = std::thread([this] { worker->run(); });
   }
 
@@ -62,7 +71,7 @@ struct Scheduler::Impl {
   }
 
   /// To the engine thread; `document`: what it is to become, or empty.
-  RequestId accept(Request request, const DocumentId& document) {
+  RequestId accept(Request request, const DocumentId& document, const std::string& label = {}) {
     try {
       const auto [session, before] = find_session(request);
       check_request(probes, options, request, session, before, !document.empty(), memory_limit);
@@ -79,11 +88,15 @@ struct Scheduler::Impl {
       }
       auto job = std::make_unique<Job>(++last_id, std::move(request));
       job->document = document;
+      job->label = label;
       job->options = session;
       job->key = std::move(key);
       if (!document.empty()) {
         inbox.documents[document] = {
-            .id = document, .tokens = job->request.prompt.size(), .session = session};
+            .id = document,
+            .tokens = job->request.prompt.size(),
+            .session = session,
+            .label = label};
       }
       ++inbox.waiting;
       ++inbox.accepted;
@@ -136,7 +149,8 @@ void Scheduler::cancel(RequestId id) {
 
 DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
                                    const std::optional<SessionOptions>& session,
-                                   std::shared_ptr<Listener> listener) {
+                                   std::shared_ptr<Listener> listener,
+                                   const std::string& label) {
   DocumentId id;
   {
     const std::scoped_lock lock(impl_->inbox.mutex);
@@ -148,7 +162,7 @@ DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
   request.reuse = false;
   request.n = 0;
   request.listener = std::move(listener);
-  (void)impl_->accept(std::move(request), id);
+  (void)impl_->accept(std::move(request), id, label);
   return id;
 }
 

@@ -2,9 +2,12 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "restkv/model.h"
@@ -31,6 +34,16 @@ struct SchedulerOptions {
   size_t memory_limit = 0;
   /// Sequences that stay after their answers, as long as there is memory; 0: none.
   size_t max_kept = 256;
+  /// A folder for sequences that fall out of memory or are there at `shutdown`, and for documents:
+  /// a later scheduler of the same model finds them again. Empty: none. With `max_kept` 0 it is for
+  /// documents only. If it is missing it is made, for the owner only. It is for one scheduler at a
+  /// time. Files that are damaged, foreign or of another model are never used.
+  std::string cache_dir;
+  /// Bytes of the files in it. The least recently used sequences go first, documents never.
+  size_t cache_size = size_t{20} << 30U;
+  /// Hears what of the folder could not be used or written, and why; on the engine thread, or in
+  /// the constructor. It must not block or throw.
+  std::function<void(std::string_view)> error_log;
 };
 
 /// Answers many requests with one model: on a thread of its own, which reads prompts step by step
@@ -45,7 +58,8 @@ struct SchedulerOptions {
 class Scheduler {
  public:
   /// `model` and `tokenizer` must outlive the scheduler. `threads`: who computes; none: the pool of
-  /// `set_num_threads`. Throws `Error` (kInvalidArgument) naming an option that cannot be used.
+  /// `set_num_threads`. Throws `Error`: kInvalidArgument (an option that cannot be used, a
+  /// `cache_dir` that another scheduler uses), kIo (`cache_dir` cannot be read or written).
   Scheduler(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& options,
             std::shared_ptr<ThreadPool> threads = nullptr);
   /// `shutdown` without grace.
@@ -62,11 +76,14 @@ class Scheduler {
   void cancel(RequestId id);
 
   /// Reads a text that many requests will begin with. It is in the list at once, ready later, and
-  /// stays until it is removed: documents are not dropped to make room. `listener` hears of it as
-  /// of a request without answers; `failed` then names answer 0. Refuses as `submit` does.
+  /// stays until it is removed: documents are not dropped to make room. With `cache_dir` a later
+  /// scheduler has it again under its name. `listener` hears of it as
+  /// of a request without answers; `failed` then names answer 0. `label`: text that
+  /// is given back with the document. Refuses as `submit` does.
   DocumentId add_document(std::vector<int32_t> tokens,
                           const std::optional<SessionOptions>& session = {},
-                          std::shared_ptr<Listener> listener = nullptr);
+                          std::shared_ptr<Listener> listener = nullptr,
+                          const std::string& label = {});
   [[nodiscard]] std::vector<DocumentInfo> documents() const;
   [[nodiscard]] std::optional<DocumentInfo> document(const DocumentId& id) const;
   /// False: there is none of this name. Requests that have begun with it go on; those that wait
@@ -84,7 +101,7 @@ class Scheduler {
   void kept(RequestId id, size_t answer, HearsKept hears);
 
   /// Accepts nothing more, lets what was accepted finish for up to `grace`, cancels the rest, and
-  /// ends the thread. A second call waits for the first.
+  /// writes what stays to `cache_dir`, and ends the thread. A second call waits for the first.
   void shutdown(std::chrono::milliseconds grace);
 
   /// As of the last step.

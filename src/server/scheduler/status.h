@@ -24,6 +24,7 @@ struct DocumentInfo {
   size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
   std::string error = {};    ///< Why it failed.
   SessionOptions session;
+  std::string label = {};  ///< As it was given to `add_document`.
 };
 
 /// A sequence in memory.
@@ -54,6 +55,16 @@ struct KeptTokens {
 /// None: there is no such sequence, or nobody knows.
 using HearsKept = std::function<void(std::optional<KeptTokens>)>;
 
+/// The folder of `SchedulerOptions::cache_dir`.
+struct DiskStatus {
+  size_t files = 0;
+  size_t bytes = 0;  ///< Of these files.
+  // Since the scheduler began:
+  uint64_t saved = 0;    ///< Sequences and documents that were written.
+  uint64_t hits = 0;     ///< Sequences that were read again.
+  uint64_t dropped = 0;  ///< That could not be written: the disk is full, too slow, or fails.
+};
+
 struct SchedulerStatus {
   size_t waiting = 0;       ///< Requests in the queue.
   size_t reading = 0;       ///< Prompts under way.
@@ -61,6 +72,7 @@ struct SchedulerStatus {
   size_t memory_limit = 0;  ///< Bytes.
   size_t memory_used = 0;   ///< Promised to requests, or taken by sequences that stay.
   std::vector<SlotInfo> slots;
+  DiskStatus disk;
 
   // Since the scheduler began:
   uint64_t accepted = 0, refused = 0, completed = 0, failed = 0, cancelled = 0;  ///< Requests.

@@ -51,10 +51,14 @@ Worker::Worker(const Model& model, const Tokenizer& tokenizer, const SchedulerOp
       engine_(model, std::move(threads)),
       memory_(memory_limit),
       engine_memory_(memory_, engine_footprint(model)),
-      kept_(options.max_kept),
+      kept_(options.max_kept,
+            [this](KeptSequence sequence) {
+              if (disk_) disk_->write(std::move(sequence));
+            }),
       batch_([this](auto tokens, auto members) { return decode(tokens, members); },
              [this](size_t member, const Batch::Cost& cost) { answer_ended(member, cost); }),
       share_(options.prompt_share) {
+  if (!options.cache_dir.empty()) open_disk();
   publish(true);
 }
 
@@ -67,6 +71,7 @@ void Worker::run() {
   }
   publish(true);
   leave_inbox();
+  if (disk_) save_all();
 }
 
 // ---- What comes from the inbox ---------------------------------------------------------------
@@ -76,20 +81,27 @@ bool Worker::take_in() {
   std::vector<RequestId> cancelled;
   std::vector<DocumentId> removed;
   std::vector<KeptQuestion> questions;
-  std::optional<Clock::time_point> stop_at;
   {
     std::unique_lock lock(inbox_.mutex);
-    inbox_.changed.wait(lock, [&] {
-      return !active_.empty() || !waiting_.empty() || !inbox_.submitted.empty() ||
-             !inbox_.cancelled.empty() || !inbox_.removed.empty() || !inbox_.questions.empty() ||
-             inbox_.stop_at;
-    });
+    const bool waits = waits_for_disk();
+    const auto something_to_do = [&] {
+      return !active_.empty() || !inbox_.submitted.empty() || !inbox_.cancelled.empty() ||
+             !inbox_.removed.empty() || !inbox_.questions.empty() ||
+             (disk_ && disk_->can_collect()) ||
+             (waits ? inbox_.stop_at != stop_at_ : !waiting_.empty() || inbox_.stop_at.has_value());
+    };
+    if (waits && stop_at_) {
+      inbox_.changed.wait_until(lock, *stop_at_, something_to_do);
+    } else {
+      inbox_.changed.wait(lock, something_to_do);
+    }
     submitted.swap(inbox_.submitted);
     cancelled.swap(inbox_.cancelled);
     removed.swap(inbox_.removed);
     questions.swap(inbox_.questions);
-    stop_at = inbox_.stop_at;
+    stop_at_ = inbox_.stop_at;
   }
+  if (disk_) disk_->collect();
   for (std::unique_ptr<Job>& job : submitted) arrive(std::move(job));
   for (const DocumentId& id : removed) remove_document(id);
   for (auto* jobs : {&waiting_, &active_}) {
@@ -99,8 +111,8 @@ bool Worker::take_in() {
   }
   end_cancelled();
   for (const KeptQuestion& question : questions) tell_kept(question, find_kept(question));
-  if (!stop_at) return true;
-  if (Clock::now() >= *stop_at) {
+  if (!stop_at_) return true;
+  if (Clock::now() >= *stop_at_) {
     cancel_all(Error(ErrorCode::kInterrupted, "the server is shutting down"));
   }
   return !active_.empty() || !waiting_.empty();
@@ -110,15 +122,22 @@ void Worker::arrive(std::unique_ptr<Job> job) {
   const Request& request = job->request;
   job->expected = request.prompt.size();
   if (request.reuse && !request.document && !request.prompt_logprobs) {
+    size_t there = 0;
     if (const KeptSequence* kept = kept_.find(request.prompt, job->key); kept != nullptr) {
-      job->expected -= kept->tokens.size();
+      there = kept->tokens.size();
     }
+    if (disk_) {
+      const auto found = disk_->find(request.prompt, job->key, there);
+      if (found) there = found->tokens;
+    }
+    job->expected -= there;
   }
   waiting_.push_back(std::move(job));
 }
 
 void Worker::remove_document(const DocumentId& id) {
   kept_.remove_document(id);
+  if (disk_) disk_->remove_document(id);
   for (auto* jobs : {&waiting_, &active_}) {
     for (const std::unique_ptr<Job>& job : *jobs) {
       job->cancelled = job->cancelled || job->document == id;
@@ -145,7 +164,7 @@ std::optional<KeptTokens> Worker::find_kept(const KeptQuestion& question) const 
   const KeptSequence* found = nullptr;
   if (!question.document.empty()) {
     found = kept_.document(question.document);
-  } else {
+  } else if (question.request > 0) {  // 0: sequences of an earlier scheduler
     for (const auto& [member, answer] : answers_) {
       const Job& job = answer->job();
       if (job.id != question.request || answer->index() != question.answer) continue;
@@ -210,6 +229,7 @@ Job* Worker::first_waiting() {
   Job* first = nullptr;
   std::vector<std::pair<Job*, Error>> failed;
   for (const std::unique_ptr<Job>& job : waiting_) {
+    if (job->loading) continue;
     try {
       if (waits_for_document(*job)) continue;
     } catch (const Error& error) {
@@ -244,8 +264,9 @@ void Worker::begin_waiting() {
     if (answers_promised() + job->request.n > options_.max_answers) return;
     try {
       // Nobody goes before one that waits for memory: it would wait for ever.
-      if (!begin(*job)) {
-        if (!active_.empty()) return;
+      if (begin(*job) == Begun::kNotNow) {
+        if (!active_.empty() || disk_is_busy()) return;
+        if (kept_.let_all_go()) continue;
         throw Error(ErrorCode::kInvalidArgument,
                     fmt::format("there is not enough memory for this request beside the documents, "
                                 "which with the engine take {} of {}; remove some",
@@ -259,27 +280,38 @@ void Worker::begin_waiting() {
 }
 
 bool Worker::make_room(size_t bytes, const KeptSequence* source, bool& takes_source) {
-  const size_t of_source = source != nullptr ? source->memory.bytes() : 0;
-  const size_t free = memory_.free() + kept_.droppable_bytes();
+  const size_t of_source =
+      source != nullptr && source->waited_for.empty() ? source->memory.bytes() : 0;
+  const size_t free = memory_.free() + kept_.droppable_bytes() + bytes_in_writing();
   if (free < bytes) return false;
-  takes_source = free - of_source < bytes;
+  takes_source = of_source > 0 && free - of_source < bytes;
   const size_t wanted = bytes - (takes_source ? std::min(bytes, of_source) : 0);
-  while (memory_.free() < wanted && kept_.drop_oldest(source)) {
+  while (memory_.free() + bytes_in_writing() < wanted && kept_.drop_oldest(source)) {
   }
-  return true;
+  return memory_.free() >= wanted;
 }
 
-bool Worker::begin(Job& job) {
+bool Worker::make_room(size_t bytes) {
+  bool takes_source = false;
+  return make_room(bytes, nullptr, takes_source);
+}
+
+Worker::Begun Worker::begin(Job& job) {
   const Request& request = job.request;
   const KeptSequence* from = request.document ? kept_.document(*request.document) : nullptr;
   job.tokens = from != nullptr ? from->tokens : std::vector<int32_t>();
   job.tokens.insert(job.tokens.end(), request.prompt.begin(), request.prompt.end());
   const bool reuse = request.reuse && !request.prompt_logprobs;
-  const KeptSequence* kept = reuse ? kept_.find(job.tokens, job.key) : nullptr;
+  kept_.let_go(job.id);
+  KeptSequence* kept = reuse ? kept_.find(job.tokens, job.key) : nullptr;
   if (kept != nullptr && from != nullptr && kept->tokens.size() <= from->tokens.size()) {
     kept = nullptr;
   }
   if (kept != nullptr) from = kept;
+  if (reuse && disk_ && options_.max_kept > 0) {
+    const auto begun = load_sequence(job, from != nullptr ? from->tokens.size() : 0);
+    if (begun) return *begun;
+  }
 
   std::optional<Session> fresh;
   if (from == nullptr) fresh.emplace(engine_, job.options);
@@ -305,7 +337,10 @@ bool Worker::begin(Job& job) {
                                     .written = job.reads_document() ? 0 : written,
                                     .scored = request.prompt_logprobs});
   bool takes_source = false;
-  if (!make_room(need.total(request.n), kept, takes_source)) return false;
+  if (!make_room(need.total(request.n), kept, takes_source)) {
+    if (kept != nullptr && job.asked_disk) kept->waited_for.push_back(job.id);
+    return Begun::kNotNow;
+  }
   if (takes_source) {
     fresh.emplace(kept_.take(kept).session);
   } else if (from != nullptr) {
@@ -343,7 +378,7 @@ bool Worker::begin(Job& job) {
   last_begin_ = job.begun;
   if (job.reads_document()) change_document(job, DocumentInfo::State::kReading);
   job.tell([&](Listener& listener) { listener.started(job.usage); });
-  return true;
+  return Begun::kYes;
 }
 
 // ---- Steps -----------------------------------------------------------------------------------
@@ -429,8 +464,10 @@ void Worker::prompt_complete(Job& job) {
                                       .key = job.key,
                                       .session = std::move(session),
                                       .memory = std::move(job.memory),
-                                      .info = std::move(info)});
+                                      .info = std::move(info),
+                                      .label = job.label});
     change_document(job, DocumentInfo::State::kReady);
+    if (disk_) disk_->write_document(job.document, kept_.documents().at(job.document));
     return;
   }
   const size_t n = job.request.n;
@@ -524,18 +561,22 @@ void Worker::keep(Answer& answer) {
   const size_t bytes =
       answer.session().allocated_bytes() + tokens.size() * sizeof(int32_t) + sizeof(KeptSequence);
   if (options_.max_kept == 0) return;
-  while (memory_.free() < bytes && kept_.drop_oldest()) {
-  }
-  if (memory_.free() < bytes) return;
   SlotInfo info = slot_of(model_.config(), answer.session(), SlotInfo::State::kKept);
   info.request = job.id;
   info.answer = answer.index();
   info.prompt_tokens = job.tokens.size();
-  kept_.keep({.tokens = std::move(tokens),
-              .key = job.key,
-              .session = std::move(answer.session()),
-              .memory = {memory_, bytes},
-              .info = std::move(info)});
+  const bool fits = make_room(bytes);
+  KeptSequence sequence{.tokens = std::move(tokens),
+                        .key = job.key,
+                        .session = std::move(answer.session()),
+                        .memory = {memory_, bytes},
+                        .info = std::move(info),
+                        .used = nanoseconds_since_1970()};
+  if (fits) {
+    kept_.keep(std::move(sequence));
+  } else if (disk_) {
+    disk_->write(std::move(sequence));
+  }
 }
 
 void Worker::end(Job& job, const Error& why) {
@@ -552,6 +593,7 @@ void Worker::end(Job& job, const Error& why) {
     if (answer.failure() == nullptr) keep(answer);
     it = answers_.erase(it);
   }
+  kept_.let_go(job.id);
   job.prompt.reset();
   job.session.reset();
   job.fail(why);
@@ -587,6 +629,92 @@ void Worker::close(Job& job) {
   }
 }
 
+// ---- The disk --------------------------------------------------------------------------------
+
+void Worker::open_disk() {
+  disk_.emplace(
+      engine_,
+      DiskCache::Options{
+          .folder = options_.cache_dir, .limit = options_.cache_size, .log = options_.error_log},
+      [this] {
+        // So that it is not missed between a look and a wait.
+        const std::scoped_lock lock(inbox_.mutex);
+        inbox_.changed.notify_one();
+      });
+  for (const auto& [id, info] : disk_->documents_found()) load_document(info);
+}
+
+void Worker::load_document(const DocumentInfo& info) {
+  const DocumentId& id = info.id;
+  const size_t bytes = disk_->document_bytes(id);
+  const bool fits = memory_.free() >= bytes;
+  {
+    const std::scoped_lock lock(inbox_.mutex);
+    DocumentInfo& shown = inbox_.documents[id] = info;
+    if (!fits) {
+      shown.state = DocumentInfo::State::kFailed;
+      shown.error = fmt::format(
+          "it needs {} of memory, and {} of {} are free; remove others, or "
+          "raise memory_limit, and restart",
+          human_bytes(static_cast<double>(bytes)), human_bytes(static_cast<double>(memory_.free())),
+          human_bytes(static_cast<double>(memory_.limit())));
+    }
+  }
+  if (!fits) return;
+  disk_->read_document(id, {memory_, bytes}, [this, id](std::optional<KeptSequence> sequence) {
+    document_loaded(id, std::move(sequence));
+  });
+}
+
+void Worker::document_loaded(const DocumentId& id, std::optional<KeptSequence> sequence) {
+  const std::scoped_lock lock(inbox_.mutex);
+  const auto found = inbox_.documents.find(id);
+  if (found == inbox_.documents.end()) return;  // it was removed meanwhile
+  DocumentInfo& info = found->second;
+  if (!sequence) {
+    info.state = DocumentInfo::State::kFailed;
+    info.error = "its file in cache_dir cannot be used; add it again";
+    return;
+  }
+  info.state = DocumentInfo::State::kReady;
+  info.done = 1;
+  kept_.add_document(id, std::move(*sequence));
+}
+
+std::optional<Worker::Begun> Worker::load_sequence(Job& job, size_t longer_than) {
+  if (job.asked_disk) return std::nullopt;
+  const auto found = disk_->find(job.tokens, job.key, longer_than);
+  if (!found) return std::nullopt;
+  // In memory heads have some room to grow.
+  const size_t bytes = found->bytes + found->bytes / 8;
+  if (!make_room(bytes)) {
+    if (!active_.empty() || disk_is_busy()) return Begun::kNotNow;
+    return std::nullopt;
+  }
+  job.asked_disk = true;
+  job.loading = true;
+  disk_->read(*found, {memory_, bytes}, [this, id = job.id](std::optional<KeptSequence> sequence) {
+    sequence_loaded(id, std::move(sequence));
+  });
+  return Begun::kLoading;
+}
+
+void Worker::sequence_loaded(RequestId id, std::optional<KeptSequence> sequence) {
+  for (const std::unique_ptr<Job>& job : waiting_) {
+    if (job->id != id) continue;
+    job->loading = false;
+    if (sequence) sequence->waited_for = {id};
+  }
+  if (sequence) kept_.keep(std::move(*sequence));
+}
+
+void Worker::save_all() {
+  for (const auto& [id, sequence] : kept_.documents()) disk_->write_document(id, sequence);
+  disk_->finish(kept_.take_all());
+  const std::scoped_lock lock(inbox_.mutex);
+  inbox_.status.disk = disk_->status();
+}
+
 // ---- For others to see -----------------------------------------------------------------------
 
 void Worker::change_document(const Job& job, DocumentInfo::State state) {
@@ -608,6 +736,7 @@ void Worker::publish(bool now) {
   status.memory_limit = memory_.limit();
   status.memory_used = memory_.used();
   status.evictions = kept_.dropped();
+  if (disk_) status.disk = disk_->status();
   for (const std::unique_ptr<Job>& job : active_) {
     if (!is_reading(*job)) continue;
     ++status.reading;
@@ -626,7 +755,7 @@ void Worker::publish(bool now) {
     status.tokens_generated += answer->result().tokens.size();
   }
   for (const KeptSequence& sequence : kept_.all()) status.slots.push_back(sequence.info);
-  for (const auto& [id, sequence] : kept_.documents()) status.slots.push_back(sequence.info);
+  for (const auto& [id, sequence] : kept_.documents()) status.slots.push_back(sequence->info);
   const std::scoped_lock lock(inbox_.mutex);
   inbox_.status = std::move(status);
 }

@@ -11,6 +11,7 @@
 #include "restkv/engine.h"
 #include "restkv/model.h"
 #include "restkv/tokenizer.h"
+#include "server/scheduler/disk_cache.h"
 #include "server/scheduler/footprint.h"
 #include "server/scheduler/inbox.h"
 #include "server/scheduler/job.h"
@@ -48,11 +49,15 @@ class Worker {
 
   // From waiting to reading:
   void begin_waiting();
-  /// False: not now. Throws what is wrong with the request.
-  bool begin(Job& job);
-  /// Drops kept sequences until so much is free. False, and drops nothing: that would not do.
-  /// `source`, one of them or null, goes last; true in `takes_source` if it has to.
+  enum class Begun { kYes, kNotNow, kLoading };
+  /// `kLoading`: it will be considered again when a sequence has come from the disk. Throws what is
+  /// wrong with the request.
+  Begun begin(Job& job);
+  /// Drops kept sequences until so much is free. False: that would not do, and nothing is dropped,
+  /// or it will be free when dropped sequences have been written to disk. `source`, one of them or
+  /// null, goes last; true in `takes_source` if it has to.
   bool make_room(size_t bytes, const KeptSequence* source, bool& takes_source);
+  bool make_room(size_t bytes);
   /// Whether a document that the request needs is still being read. Throws if there is none.
   [[nodiscard]] bool waits_for_document(const Job& job) const;
   [[nodiscard]] double order(const Job& job) const;
@@ -77,6 +82,19 @@ class Worker {
   /// The last word to the listener. `job` is gone then.
   void close(Job& job);
 
+  // The disk:
+  void open_disk();
+  void load_document(const DocumentInfo& info);
+  void document_loaded(const DocumentId& id, std::optional<KeptSequence> sequence);
+  /// What `begin` gives; none: the disk has nothing better than `longer_than` tokens.
+  std::optional<Begun> load_sequence(Job& job, size_t longer_than);
+  void sequence_loaded(RequestId id, std::optional<KeptSequence> sequence);
+  void save_all();
+  [[nodiscard]] bool disk_is_busy() const { return disk_ && disk_->busy(); }
+  [[nodiscard]] size_t bytes_in_writing() const { return disk_ ? disk_->bytes_in_writing() : 0; }
+  /// Nothing can be done before the disk is done.
+  [[nodiscard]] bool waits_for_disk() const { return active_.empty() && disk_is_busy(); }
+
   void change_document(const Job& job, DocumentInfo::State state);
   /// For others to see.
   void publish(bool now);
@@ -89,6 +107,8 @@ class Worker {
   MemoryAccount memory_;
   MemoryAccount::Share engine_memory_;
   KeptSequences kept_;
+  std::optional<DiskCache> disk_;
+  std::optional<Clock::time_point> stop_at_;
   std::vector<std::unique_ptr<Job>> waiting_;
   std::vector<std::unique_ptr<Job>> active_;
   std::map<size_t, std::unique_ptr<Answer>> answers_;  ///< By their numbers in the batch.

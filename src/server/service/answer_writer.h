@@ -28,6 +28,8 @@ class AnswerWriter {
   /// `totals`: of all choices that have ended, this one included.
   virtual std::string finish(size_t choice, const GenerationResult& result, const Usage& usage,
                              const AnswerTotals& totals) = 0;
+  /// The body of a refusal before anything was sent.
+  [[nodiscard]] virtual std::string refusal(const HttpError& error) const { return error.json(); }
   virtual std::string fail(const HttpError& error) { return sse_error(error); }
   /// After the last choice.
   [[nodiscard]] virtual std::string whole(const AnswerTotals& totals) const = 0;

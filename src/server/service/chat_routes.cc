@@ -5,12 +5,17 @@
 #include <utility>
 
 #include "generate/grammar.h"
+#include "server/openai/anthropic_form.h"
+#include "server/openai/anthropic_request.h"
 #include "server/openai/chat_completion_form.h"
 #include "server/openai/chat_format.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/field_reader.h"
+#include "server/openai/responses_form.h"
+#include "server/openai/responses_request.h"
 #include "server/service/chat_writer.h"
 #include "server/service/document_prompt.h"
+#include "server/service/refusals.h"
 #include "server/service/reply.h"
 #include "server/service/requests.h"
 #include "server/service/routes.h"
@@ -57,7 +62,51 @@ void answer_chat(Service& service, ChatRequest request, const FormMaker& make_fo
          std::move(responder));
 }
 
+namespace {
+
+void answer_responses(Service& service, const HttpRequest& http, Responder responder) {
+  ResponsesRequest request =
+      parse_responses_request(parse_body(http.body), service.options.limits);
+  const FormMaker make_form = [echo = std::move(request.echo)](const AnswerStamp& stamp,
+                                                               const ChatRequest& asked) {
+    return std::make_unique<ResponsesForm>(stamp, echo,
+                                           asked.answer.generation.logprobs.has_value());
+  };
+  answer_chat(service, std::move(request.request), make_form, "resp_", std::move(responder));
+}
+
+/// Anthropic's clients look for refusals of another form.
+ServiceHandler with_anthropic_errors(ServiceHandler handler) {
+  return [handler = std::move(handler)](Service& service, const HttpRequest& http,
+                                        Responder responder) {
+    try {
+      handler(service, http, responder);
+    } catch (...) {
+      const HttpError error = refusal_of(std::current_exception(), service.options.error_log);
+      responder.send(error.status(), error.headers(), anthropic_error(error));
+    }
+  };
+}
+
+void answer_anthropic(Service& service, const HttpRequest& http, Responder responder) {
+  answer_chat(service, parse_anthropic_request(parse_body(http.body), service.options.limits),
+              [](const AnswerStamp& stamp, const ChatRequest&) {
+                return std::make_unique<AnthropicForm>(stamp);
+              },
+              "msg_", std::move(responder));
+}
+
+void count_anthropic(Service& service, const HttpRequest& http, Responder responder) {
+  const Chat chat = parse_anthropic_count(parse_body(http.body), service.options.limits);
+  responder.send_json(200, anthropic_count_json(tokenized(service, chat, false).tokens.size()).dump());
+}
+
+}  // namespace
+
 void add_chat_routes(RouteAdder& routes) {
+  routes.post("/v1/responses", answer_responses);
+  routes.post("/v1/messages", with_anthropic_errors(answer_anthropic));
+  routes.post("/v1/messages/count_tokens", with_anthropic_errors(count_anthropic));
   routes.post("/v1/chat/completions", [](Service& service, const HttpRequest& http,
                                          Responder responder) {
     ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);

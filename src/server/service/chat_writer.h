@@ -23,6 +23,9 @@ class ChatWriter : public AnswerWriter {
   std::string write(size_t choice, const Piece& piece) override;
   std::string finish(size_t choice, const GenerationResult& result, const Usage& usage,
                      const AnswerTotals& totals) override;
+  [[nodiscard]] std::string refusal(const HttpError& error) const override {
+    return form_->refusal(error);
+  }
   std::string fail(const HttpError& error) override { return form_->fail(error); }
   [[nodiscard]] std::string whole(const AnswerTotals& totals) const override;
 

@@ -1,7 +1,5 @@
 #include "server/service/document_cards.h"
 
-#include <utility>
-
 #include "restkv/compress.h"
 
 namespace restkv::server {
@@ -21,25 +19,19 @@ const char* status_word(DocumentInfo::State state) {
   return "failed";
 }
 
+DocumentCard card_of(const DocumentInfo& info) {
+  const Json json = parse_json(info.label);
+  return {.name = json["name"].text(), .created = json["created"].get<int64_t>()};
+}
+
 }  // namespace
 
-void DocumentCards::add(const DocumentId& id, DocumentCard card) {
-  const std::scoped_lock lock(mutex_);
-  cards_.insert_or_assign(id, std::move(card));
+std::string DocumentCard::label() const {
+  return Json::object({{"name", name}, {"created", created}}).dump();
 }
 
-void DocumentCards::remove(const DocumentId& id) {
-  const std::scoped_lock lock(mutex_);
-  cards_.erase(id);
-}
-
-DocumentCard DocumentCards::find(const DocumentId& id) const {
-  const std::scoped_lock lock(mutex_);
-  const auto found = cards_.find(id);
-  return found == cards_.end() ? DocumentCard{.name = id} : found->second;
-}
-
-Json document_json(const DocumentInfo& info, const DocumentCard& card) {
+Json document_json(const DocumentInfo& info) {
+  const DocumentCard card = card_of(info);
   const CompressionOptions& compression = info.session.compression;
   return Json::object(
       {{"id", info.id},

@@ -9,6 +9,7 @@
 #include "server/openai/field_reader.h"
 #include "server/openai/text_requests.h"
 #include "server/openai/token_logprobs.h"
+#include "server/service/document_cards.h"
 #include "server/service/document_prompt.h"
 #include "server/service/requests.h"
 #include "server/service/routes.h"
@@ -46,10 +47,6 @@ DocumentInfo require_document(const Service& service, const std::string& id) {
                   {.code = "document_not_found"});
 }
 
-std::string text_of(const Service& service, const DocumentInfo& info) {
-  return document_json(info, service.documents.find(info.id)).dump();
-}
-
 /// Answers when the document has been read.
 class UploadListener : public Listener {
  public:
@@ -75,7 +72,7 @@ class UploadListener : public Listener {
   void answer() {
     if (error_) return responder_.send_error(*error_);
     if (const auto info = service_.scheduler.document(id_)) {
-      return responder_.send_json(200, text_of(service_, *info));
+      return responder_.send_json(200, document_json(*info).dump());
     }
     responder_.send_error(HttpError(404, "the document was removed while it was being read"));
   }
@@ -105,14 +102,14 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
   read_alone.session = request.session.value_or(limits.session);
   require_context(service, tokens.size(), read_alone, "text");
 
+  const DocumentCard card{.name = request.name.empty() ? "document" : request.name,
+                          .created = stamp_of(service, "").created};
   const bool waits = wait == nullptr || *wait == "true";
   const auto listener = waits ? std::make_shared<UploadListener>(service, responder) : nullptr;
   const DocumentId id = service.scheduler.add_document(
-      std::move(tokens), request.session.value_or(limits.session), listener);
-  service.documents.add(id, {.name = request.name.empty() ? id : request.name,
-                             .created = stamp_of(service, "").created});
+      std::move(tokens), request.session.value_or(limits.session), listener, card.label());
   if (!waits) {
-    responder.send_json(202, text_of(service, require_document(service, id)));
+    responder.send_json(202, document_json(require_document(service, id)).dump());
     return;
   }
   // Who has not learned the id cannot use the document.
@@ -123,7 +120,7 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
 void list(Service& service, const HttpRequest&, Responder responder) {
   Json data = Json::array();
   for (const DocumentInfo& info : service.scheduler.documents()) {
-    data.push_back(document_json(info, service.documents.find(info.id)));
+    data.push_back(document_json(info));
   }
   responder.send_json(200, Json::object({{"object", "list"}, {"data", std::move(data)}}).dump());
 }
@@ -132,7 +129,6 @@ void remove(Service& service, const HttpRequest& http, Responder responder) {
   const std::string& id = http.parameter("id");
   (void)require_document(service, id);
   service.scheduler.remove_document(id);
-  service.documents.remove(id);
   responder.send_json(
       200, Json::object({{"id", id}, {"object", "document"}, {"deleted", true}}).dump());
 }
@@ -144,7 +140,7 @@ void add_document_routes(RouteAdder& routes) {
   routes.get("/v1/documents", list);
   routes.get("/v1/documents/{id}", [](Service& service, const HttpRequest& http,
                                       Responder responder) {
-    responder.send_json(200, text_of(service, require_document(service, http.parameter("id"))));
+    responder.send_json(200, document_json(require_document(service, http.parameter("id"))).dump());
   });
   routes.add("DELETE", "/v1/documents/{id}", remove);
 }

@@ -32,6 +32,12 @@ NativeWriter::NativeWriter(std::string model, const NativeRequest& request,
   }
 }
 
+std::string NativeWriter::begin(const TokenCounts& counts) {
+  counts_.prompt = counts.prompt;
+  counts_.cached = counts.cached;
+  return {};
+}
+
 std::string NativeWriter::write(size_t choice, const Piece& piece) {
   NativeAnswer& answer = answers_.at(choice);
   counts_.completion += piece.tokens.size();

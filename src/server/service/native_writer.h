@@ -16,6 +16,7 @@ class NativeWriter : public AnswerWriter {
   NativeWriter(std::string model, const NativeRequest& request,
                const GenerationOptions& generation, const Tokenizer& tokenizer);
 
+  std::string begin(const TokenCounts& counts) override;
   std::string write(size_t choice, const Piece& piece) override;
   std::string finish(size_t choice, const GenerationResult& result, const Usage& usage,
                      const AnswerTotals& totals) override;

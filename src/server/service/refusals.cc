@@ -18,7 +18,9 @@ HttpError refusal_of(const std::exception_ptr& thrown,
     return {503, busy.what(), {.retry_after = static_cast<int>(std::ceil(busy.retry_after()))}};
   } catch (const Error& error) {
     HttpError refusal = http_error(error);
-    if (refusal.status() >= 500 && error_log) error_log(error.what());
+    // What clients bring about themselves (shutting down, too little memory) is no news.
+    const bool is_ours = error.code() == ErrorCode::kIo || error.code() == ErrorCode::kInternal;
+    if (is_ours && error_log) error_log(error.what());
     return refusal;
   } catch (const std::bad_alloc&) {
     return http_error(Error(ErrorCode::kOutOfMemory, ""));

@@ -141,7 +141,7 @@ void Reply::failed(const Error& error) {
       responder_.write(writer_->fail(refusal));
       responder_.end();
     } else {
-      responder_.send_error(refusal);
+      responder_.send(refusal.status(), refusal.headers(), writer_->refusal(refusal));
     }
   }
   cancel_all();

@@ -19,7 +19,6 @@
 #include "server/openai/listings.h"
 #include "server/scheduler/scheduler.h"
 #include "server/service/answer_ids.h"
-#include "server/service/document_cards.h"
 
 namespace restkv::server {
 
@@ -56,7 +55,6 @@ class Service {
   ModelCard card;
   ServerProperties properties;
   AnswerIds ids;
-  DocumentCards documents;
 
  private:
   std::optional<ChatFormat> chat_;

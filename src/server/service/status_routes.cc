@@ -58,7 +58,8 @@ void props(Service& service, const HttpRequest&, Responder responder) {
   };
   Json restkv = options(session);
   restkv["documents"] = options(document);
-  restkv["max_budget"] = service.options.limits.max_budget;
+  const int most = service.options.limits.max_budget;
+  restkv["max_budget"] = most == RequestLimits().max_budget ? Json() : Json(most);
   restkv["methods"] = std::move(methods);
   restkv["kv_bytes_per_token"] = config.kv_bytes(1);
   restkv["layers"] = config.layers;

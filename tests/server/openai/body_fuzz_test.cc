@@ -9,9 +9,11 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "server/openai/anthropic_request.h"
 #include "server/openai/chat_request.h"
 #include "server/openai/completion_request.h"
 #include "server/openai/native_request.h"
+#include "server/openai/responses_request.h"
 #include "server/openai/support.h"
 #include "server/openai/text_requests.h"
 
@@ -49,6 +51,46 @@ const std::vector<Route>& routes() {
          EXPECT_GE(request.answer.n, 1U);
          EXPECT_LE(request.answer.n, kLimits.choices);
        }},
+      {"/v1/responses",
+       R"({"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+         {"type": "reasoning", "summary": []}, {"type": "function_call", "call_id": "1", "name":
+         "f", "arguments": "{}"}, {"type": "function_call_output", "call_id": "1", "output": "c"}],
+         "instructions": "i", "max_output_tokens": 5, "temperature": 1.5, "top_p": 0.5, "stream":
+         true, "store": false, "metadata": {"k": "v"}, "include":
+         ["message.output_text.logprobs"], "top_logprobs": 3, "tools": [{"type": "function",
+         "name": "f", "parameters": {}, "strict": true}], "tool_choice": {"type": "allowed_tools",
+         "mode": "auto", "tools": [{"type": "function", "name": "f"}]}, "parallel_tool_calls":
+         true, "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type":
+         "object"}}, "verbosity": "low"}, "reasoning": {"effort": "low"}, "truncation": "auto",
+         "background": false, "user": "u", "restkv": {"budget": 64}})",
+       [](const Json& body) {
+         const ResponsesRequest request = parse_responses_request(body, kLimits);
+         validate(request.request.answer.generation, kLimits.vocabulary);
+         EXPECT_FALSE(request.request.chat.messages.empty());
+         (void)parse_json(request.echo.dump());
+       }},
+      {"/v1/messages",
+       R"({"max_tokens": 5, "system": [{"type": "text", "text": "s"}], "messages": [{"role":
+         "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content":
+         [{"type": "thinking", "thinking": "b", "signature": ""}, {"type": "text", "text": "c"},
+         {"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}]}, {"role": "user",
+         "content": [{"type": "tool_result", "tool_use_id": "1", "is_error": false, "content":
+         [{"type": "text", "text": "d"}]}]}], "stop_sequences": ["x"], "temperature": 0.5,
+         "top_p": 0.5, "top_k": 4, "stream": true, "tools": [{"name": "f", "input_schema":
+         {"type": "object"}}], "tool_choice": {"type": "tool", "name": "f",
+         "disable_parallel_tool_use": true}, "thinking": {"type": "enabled", "budget_tokens": 9},
+         "metadata": {"user_id": "u"}, "output_config": {"effort": "low", "format": {"type":
+         "json_schema", "schema": {"type": "object"}}}, "document": "d"})",
+       [](const Json& body) {
+         const ChatRequest request = parse_anthropic_request(body, kLimits);
+         validate(request.answer.generation, kLimits.vocabulary);
+         EXPECT_FALSE(request.chat.messages.empty());
+       }},
+      {"/v1/messages/count_tokens",
+       R"({"system": "s", "messages": [{"role": "user", "content": "a"}, {"role": "assistant",
+         "content": "b"}], "tools": [{"name": "f", "input_schema": {}}], "thinking": {"type":
+         "adaptive"}})",
+       [](const Json& body) { (void)parse_anthropic_count(body, kLimits); }},
       {"/v1/completions",
        R"({"prompt": [[1, 2], [3]], "echo": true, "logprobs": 2, "max_tokens": 3, "suffix": "",
          "best_of": 1, "n": 1, "stop": "x", "seed": 5, "temperature": 0, "document": "d"})",

@@ -255,6 +255,11 @@ TEST(ChatFormat, RefusesGrammarsAndSchemasByPlace) {
   EXPECT_THAT(refused([](Chat& c) { c.schema = parse_json(R"({"$ref": "http://x/y"})"); }),
               StartsWith("response_format.$ref:"));
   EXPECT_THAT(refused([](Chat& c) {
+                c.schema_path = "text.format.schema";
+                c.schema = parse_json(R"({"$ref": "http://x/y"})");
+              }),
+              StartsWith("text.format.schema.$ref:"));
+  EXPECT_THAT(refused([](Chat& c) {
                 c.schema = parse_json(R"({"properties": {"a": {"maxLength": 99999}}})");
               }),
               StartsWith("response_format.properties.a.maxLength:"));

@@ -10,8 +10,26 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-INTERACTIVE = {"button", "textbox", "slider", "combobox", "switch", "radio", "link", "checkbox", "progressbar", "textArea",
-               "searchbox", "menuitem", "dialog", "radiogroup", "navigation", "complementary", "region", "form"}
+INTERACTIVE = {
+    "button",
+    "textbox",
+    "slider",
+    "combobox",
+    "switch",
+    "radio",
+    "link",
+    "checkbox",
+    "progressbar",
+    "textArea",
+    "searchbox",
+    "menuitem",
+    "dialog",
+    "radiogroup",
+    "navigation",
+    "complementary",
+    "region",
+    "form",
+}
 
 # Texts whose contrast with what is behind them is below 4.5, or 3 for large ones.
 CONTRAST = r"""
@@ -68,8 +86,14 @@ class Browser:
     def __init__(self, chromium, chromedriver):
         options = Options()
         options.binary_location = chromium
-        for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking",
-                         "--disable-component-update", "--no-first-run"]:
+        for argument in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
+        ]:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(chromedriver))
@@ -89,14 +113,29 @@ class Browser:
     # --- pages ---
 
     def size(self, width, height, scheme="light", reduced=False):
-        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.cdp("Emulation.setEmulatedMedia", features=[
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce" if reduced else "no-preference"}])
+        self.cdp(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        self.cdp(
+            "Emulation.setEmulatedMedia",
+            features=[
+                {"name": "prefers-color-scheme", "value": scheme},
+                {
+                    "name": "prefers-reduced-motion",
+                    "value": "reduce" if reduced else "no-preference",
+                },
+            ],
+        )
 
     def before_page(self, script):
         """Runs `script` before the page's own, until the next `fresh`."""
-        self.injected.append(self.cdp("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"])
+        self.injected.append(
+            self.cdp("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
+        )
 
     def fresh(self, base):
         """The page as somebody sees it who was never there."""
@@ -124,7 +163,12 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def has(self, selector):
-        return bool(self.run("const node = document.querySelector(arguments[0]); return Boolean(node && node.getClientRects().length);", selector))
+        return bool(
+            self.run(
+                "const node = document.querySelector(arguments[0]); return Boolean(node && node.getClientRects().length);",
+                selector,
+            )
+        )
 
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0])?.textContent ?? '';", selector)
@@ -141,8 +185,12 @@ class Browser:
         raise AssertionError(f"there is no button '{words}' in {within}")
 
     def has_button(self, words, within="body"):
-        return self.run("""return [...document.querySelectorAll(arguments[0] + ' button')].some((node) => node.getClientRects().length &&
-                           (node.getAttribute('aria-label') ?? node.textContent) === arguments[1]);""", within, words)
+        return self.run(
+            """return [...document.querySelectorAll(arguments[0] + ' button')].some((node) => node.getClientRects().length &&
+                           (node.getAttribute('aria-label') ?? node.textContent) === arguments[1]);""",
+            within,
+            words,
+        )
 
     def click(self, words, within="body"):
         node = self.button(words, within)
@@ -152,7 +200,9 @@ class Browser:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def focused(self):
-        return self.run("const node = document.activeElement; return node.getAttribute('aria-label') || node.id || node.textContent;")
+        return self.run(
+            "const node = document.activeElement; return node.getAttribute('aria-label') || node.id || node.textContent;"
+        )
 
     def wait(self, condition, what, seconds=15.0):
         end = time.monotonic() + seconds
@@ -164,14 +214,20 @@ class Browser:
             except StaleElementReferenceException:
                 pass
             time.sleep(0.04)
-        raise AssertionError(f"did not happen within {seconds} s: {what}; document: {self.text('#document')!r}, "
-                             f"messages end: {self.text('#messages')[-300:]!r}, banner: {self.text('#banner')!r}, toast: {self.text('#toast')!r}")
+        raise AssertionError(
+            f"did not happen within {seconds} s: {what}; document: {self.text('#document')!r}, "
+            f"messages end: {self.text('#messages')[-300:]!r}, banner: {self.text('#banner')!r}, toast: {self.text('#toast')!r}"
+        )
 
     # --- what was seen ---
 
     def problems(self, expected=()):
         """Errors and warnings of the console, without those that contain a text of `expected`."""
-        entries = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        entries = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] in ("SEVERE", "WARNING")
+        ]
         return [entry for entry in entries if not any(text in entry for text in expected)]
 
     def requests(self):
@@ -180,7 +236,9 @@ class Browser:
             message = json.loads(entry["message"])["message"]
             if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
                 parameters = message["params"]
-                addresses.append(parameters["request"]["url"] if "request" in parameters else parameters["url"])
+                addresses.append(
+                    parameters["request"]["url"] if "request" in parameters else parameters["url"]
+                )
         return addresses
 
     def nameless(self):
@@ -189,7 +247,11 @@ class Browser:
         found = []
         for node in nodes:
             role = node.get("role", {}).get("value")
-            if not node.get("ignored") and role in INTERACTIVE and not node.get("name", {}).get("value"):
+            if (
+                not node.get("ignored")
+                and role in INTERACTIVE
+                and not node.get("name", {}).get("value")
+            ):
                 found.append(f"{role} {node.get('nodeId')}")
         return found
 

@@ -68,8 +68,10 @@ print(f"{total:.1f} million euros")
 
 More is in [the annex](https://example.com/annex)."""
 
-PLAIN = ("Energy costs rose by 12% to 4.1 million euros. The report gives two reasons: the price of gas in the first quarter, "
-         "and the second cooling plant, which ran from May on. The board expects the costs to fall again next year.")
+PLAIN = (
+    "Energy costs rose by 12% to 4.1 million euros. The report gives two reasons: the price of gas in the first quarter, "
+    "and the second cooling plant, which ran from May on. The board expects the costs to fall again next year."
+)
 
 
 def tokens_of(text):
@@ -117,19 +119,39 @@ class Document:
     def state(self):
         passed = time.monotonic() - self.began
         progress = min(1.0, max(0.0, passed / self.seconds)) if self.seconds else 1.0
-        status = "waiting" if passed < 0 else "reading" if progress < 1 else "failed" if self.fails else "ready"
+        status = (
+            "waiting"
+            if passed < 0
+            else "reading" if progress < 1 else "failed" if self.fails else "ready"
+        )
         total = len(self.tokens)
         kept = total if self.method == "full" else min(total, self.budget)
         ready = status == "ready"
-        error = {"message": "The PDF has no text: it may be a scan."} if status == "failed" else None
-        return {"id": self.id, "object": "document", "name": self.name, "status": status, "progress": round(progress, 3),
-                "tokens": total if passed >= 0 else 0, "kv_bytes": kept * BYTES_PER_TOKEN if ready else 0,
-                "full_kv_bytes": total * BYTES_PER_TOKEN if ready else 0, "kept": kept if ready else 0,
-                "restkv": {"method": self.method, "budget": self.budget}, "error": error}
+        error = (
+            {"message": "The PDF has no text: it may be a scan."} if status == "failed" else None
+        )
+        return {
+            "id": self.id,
+            "object": "document",
+            "name": self.name,
+            "status": status,
+            "progress": round(progress, 3),
+            "tokens": total if passed >= 0 else 0,
+            "kv_bytes": kept * BYTES_PER_TOKEN if ready else 0,
+            "full_kv_bytes": total * BYTES_PER_TOKEN if ready else 0,
+            "kept": kept if ready else 0,
+            "restkv": {"method": self.method, "budget": self.budget},
+            "error": error,
+        }
 
     def kept(self):
-        return {"object": "kept", "layers": LAYERS, "heads": HEADS, "tokens": self.tokens,
-                "kept": kept_counts(self.tokens, self.method, self.budget)}
+        return {
+            "object": "kept",
+            "layers": LAYERS,
+            "heads": HEADS,
+            "tokens": self.tokens,
+            "kept": kept_counts(self.tokens, self.method, self.budget),
+        }
 
 
 class Answer:
@@ -146,7 +168,10 @@ class Answer:
         elif "table" in question or "markdown" in question:
             self.text = MARKDOWN
         elif "think" in question:
-            self.text, self.reasoning = PLAIN, "The question is about costs. The second section has the figures."
+            self.text, self.reasoning = (
+                PLAIN,
+                "The question is about costs. The second section has the figures.",
+            )
         else:
             self.text = PLAIN
         if "cut the connection" in question:
@@ -161,14 +186,26 @@ class State:
         self.documents = {}
         self.sequences = {}
         self.numbers = 0
-        self.busy = {}      # question -> answers of 503 so far
+        self.busy = {}  # question -> answers of 503 so far
         self.requests = []  # (method, path, body) for tests
         self.lock = threading.Lock()
         self.began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             html, policy = pathlib.Path(folder, "page.html"), pathlib.Path(folder, "policy.txt")
-            subprocess.run(["cmake", "-D", f"PAGE={PAGE}", "-D", f"HTML={html}", "-D", f"POLICY={policy}",
-                            "-P", str(PAGE / "embed.cmake")], check=True)
+            subprocess.run(
+                [
+                    "cmake",
+                    "-D",
+                    f"PAGE={PAGE}",
+                    "-D",
+                    f"HTML={html}",
+                    "-D",
+                    f"POLICY={policy}",
+                    "-P",
+                    str(PAGE / "embed.cmake"),
+                ],
+                check=True,
+            )
             self.html, self.policy = html.read_bytes(), policy.read_text()
 
     def number(self):
@@ -195,7 +232,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def send_error_json(self, status, message, param=None, **headers):
-        self.send_json({"error": {"message": message, "type": "error", "param": param, "code": None}}, status, **headers)
+        self.send_json(
+            {"error": {"message": message, "type": "error", "param": param, "code": None}},
+            status,
+            **headers,
+        )
 
     def allowed(self):
         key = self.state.arguments.key
@@ -217,7 +258,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         loading = time.monotonic() - self.state.began < self.state.arguments.loading_seconds
         if path == "/health":
-            self.send_json({"status": "loading model"} if loading else {"status": "ok"}, 503 if loading else 200)
+            self.send_json(
+                {"status": "loading model"} if loading else {"status": "ok"},
+                503 if loading else 200,
+            )
             return
         if path == "/mock/requests":
             self.send_json(self.state.requests)
@@ -227,14 +271,34 @@ class Handler(BaseHTTPRequestHandler):
         if loading:
             self.send_error_json(503, "The model is still being loaded.", Retry_After="1")
         elif path == "/props":
-            self.send_json({"model_path": "/models/tiny.gguf", "model_alias": "SmolLM2-135M-Instruct",
-                            "default_generation_settings": {"n_ctx": 8192},
-                            "restkv": {"method": "restkv", "budget": 1024, "max_budget": 4096, "methods": METHODS,
-                                       "kv_bytes_per_token": BYTES_PER_TOKEN, "layers": LAYERS, "heads": HEADS, "version": "mock"}})
+            self.send_json(
+                {
+                    "model_path": "/models/tiny.gguf",
+                    "model_alias": "SmolLM2-135M-Instruct",
+                    "default_generation_settings": {"n_ctx": 8192},
+                    "restkv": {
+                        "method": "restkv",
+                        "budget": 1024,
+                        "max_budget": 4096,
+                        "methods": METHODS,
+                        "kv_bytes_per_token": BYTES_PER_TOKEN,
+                        "layers": LAYERS,
+                        "heads": HEADS,
+                        "version": "mock",
+                    },
+                }
+            )
         elif path == "/v1/models":
-            self.send_json({"object": "list", "data": [{"id": "SmolLM2-135M-Instruct", "object": "model"}]})
+            self.send_json(
+                {"object": "list", "data": [{"id": "SmolLM2-135M-Instruct", "object": "model"}]}
+            )
         elif path == "/v1/documents":
-            self.send_json({"object": "list", "data": [document.state() for document in self.state.documents.values()]})
+            self.send_json(
+                {
+                    "object": "list",
+                    "data": [document.state() for document in self.state.documents.values()],
+                }
+            )
         elif match := re.fullmatch(r"/v1/documents/([^/]+)(/kept)?", path):
             document = self.state.documents.get(match[1])
             if not document:
@@ -282,16 +346,27 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() == "multipart/form-data":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
             message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-            fields = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True) for part in message.iter_parts()}
+            fields = {
+                part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+                for part in message.iter_parts()
+            }
             text = fields["file"].decode("utf-8", "replace")
             name = fields["name"].decode()
             options = json.loads(fields.get("restkv", b"{}"))
         else:
             request = json.loads(body)
-            text, name, options = request["text"], request.get("name", "text"), request.get("restkv", {})
-        self.state.requests.append(("POST", "/v1/documents", {"name": name, "restkv": options, "size": len(text)}))
+            text, name, options = (
+                request["text"],
+                request.get("name", "text"),
+                request.get("restkv", {}),
+            )
+        self.state.requests.append(
+            ("POST", "/v1/documents", {"name": name, "restkv": options, "size": len(text)})
+        )
         if "refused" in name:
-            self.send_error_json(400, "The document has 200,000 tokens, but at most 131,072 can be read.", "file")
+            self.send_error_json(
+                400, "The document has 200,000 tokens, but at most 131,072 can be read.", "file"
+            )
             return
         number = self.state.number()
         # A comparison need not take long again.
@@ -319,7 +394,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_error_json(503, "The queue is full.", Retry_After="1")
                 return
         if "refuse" in question:
-            self.send_error_json(400, "The prompt has 9,000 tokens, but the context has 8,192.", "messages")
+            self.send_error_json(
+                400, "The prompt has 9,000 tokens, but the context has 8,192.", "messages"
+            )
             return
         answer = Answer(question)
         number = self.state.number()
@@ -330,7 +407,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
         def chunk(delta, reason=None, **more):
-            return {"id": identity, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}], **more}
+            return {
+                "id": identity,
+                "object": "chat.completion.chunk",
+                "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
+                **more,
+            }
 
         try:
             self.event(chunk({"role": "assistant", "content": ""}))
@@ -340,7 +422,10 @@ class Handler(BaseHTTPRequestHandler):
             pieces = tokens_of(answer.text)
             for i, piece in enumerate(pieces):
                 if i == answer.errs_after:
-                    self.event({"error": {"message": "The memory for sequences is used up."}}, event="error")
+                    self.event(
+                        {"error": {"message": "The memory for sequences is used up."}},
+                        event="error",
+                    )
                     self.event("[DONE]")
                     self.wfile.write(b"0\r\n\r\n")
                     return
@@ -350,16 +435,40 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 self.event(chunk({"content": piece}))
                 time.sleep(answer.delay)
-            prompt = (document.tokens if document else []) + tokens_of("\n" + question + "\n" + answer.text)
-            options = {"method": document.method, "budget": document.budget} if document else request.get("restkv", {})
+            prompt = (document.tokens if document else []) + tokens_of(
+                "\n" + question + "\n" + answer.text
+            )
+            options = (
+                {"method": document.method, "budget": document.budget}
+                if document
+                else request.get("restkv", {})
+            )
             kept = min(len(prompt), int(options.get("budget", 1024)))
-            self.state.sequences[identity] = {"object": "kept", "layers": LAYERS, "heads": HEADS, "tokens": prompt,
-                                              "kept": kept_counts(prompt, options.get("method", "restkv"), kept)}
-            usage = {"prompt_tokens": len(prompt), "completion_tokens": len(pieces), "total_tokens": len(prompt) + len(pieces),
-                     "prompt_tokens_details": {"cached_tokens": len(document.tokens) if document else 0}}
-            self.event({**chunk({}, "stop", usage=usage), "restkv": {
-                "kept": kept, "dropped": len(prompt) - kept, "kv_bytes": kept * BYTES_PER_TOKEN,
-                "full_kv_bytes": len(prompt) * BYTES_PER_TOKEN, "compress_ms": 41.0}})
+            self.state.sequences[identity] = {
+                "object": "kept",
+                "layers": LAYERS,
+                "heads": HEADS,
+                "tokens": prompt,
+                "kept": kept_counts(prompt, options.get("method", "restkv"), kept),
+            }
+            usage = {
+                "prompt_tokens": len(prompt),
+                "completion_tokens": len(pieces),
+                "total_tokens": len(prompt) + len(pieces),
+                "prompt_tokens_details": {"cached_tokens": len(document.tokens) if document else 0},
+            }
+            self.event(
+                {
+                    **chunk({}, "stop", usage=usage),
+                    "restkv": {
+                        "kept": kept,
+                        "dropped": len(prompt) - kept,
+                        "kv_bytes": kept * BYTES_PER_TOKEN,
+                        "full_kv_bytes": len(prompt) * BYTES_PER_TOKEN,
+                        "compress_ms": 41.0,
+                    },
+                }
+            )
             self.event("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <future>
-#include <numeric>
 #include <thread>
 
 #include "restkv/engine.h"
