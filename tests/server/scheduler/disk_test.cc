@@ -325,6 +325,9 @@ TEST_F(DiskTest, OneFolderIsForOneScheduler) {
   SchedulerOptions no_folder = options();
   no_folder.cache_dir = "/proc/none";
   EXPECT_THROW(Scheduler(model(), tokenizer(), no_folder), Error);
+  SchedulerOptions no_room = options();
+  no_room.cache_size = 0;
+  EXPECT_THROW(Scheduler(model(), tokenizer(), no_room), Error);
 }
 
 TEST_F(DiskTest, FilesThatCannotBeTrustedAreSkipped) {
