@@ -125,7 +125,8 @@ TEST(GenericTools, AreDescribedInTheSystemMessage) {
   const auto prompt = [](const Chat& chat) { return plain_format().render(chat).text.text; };
   Chat chat = weather_chat();
   EXPECT_EQ(prompt(chat),
-            plain_prompt(std::string(kDescription) + "If you need no tool, answer with text.", user));
+            plain_prompt(std::string(kDescription) + "If you need no tool, answer with text.",
+                         user));
   chat.parallel_tool_calls = true;
   chat.tool_choice = ToolChoice::kRequired;
   EXPECT_EQ(prompt(chat), plain_prompt(std::string(kDescription) +
@@ -173,7 +174,7 @@ TEST(GenericTools, ARequiredCallIsAllThatTheGrammarTakes) {
   const std::string rome = R"({"name": "weather", "arguments": {"city": "Rome"}})";
   for (const std::string& text :
        {rome, std::string(R"({"name":"weather_in","arguments":{"days":3}})"),
-        std::string("{\n  \"name\": \"weather_in\",\n  \"arguments\": {}\n}")}) {
+        std::string("{\"name\": \"weather_in\", \"arguments\": {\n  \"days\": 3\n}}")}) {
     EXPECT_TRUE(follows(chat, text)) << text;
   }
   for (const std::string& text :
@@ -183,7 +184,8 @@ TEST(GenericTools, ARequiredCallIsAllThatTheGrammarTakes) {
         std::string(R"({"name": "weather_i", "arguments": {"days": 3}})"),
         std::string(R"({"name": "weather_in", "arguments": {"days": "3"}})"),
         std::string(R"({"name": "weather_in", "arguments": {"city": "Rome"}})"),
-        std::string(R"({"name": "weather_in"})"), "<think>x</think>" + rome}) {
+        std::string(R"({"name": "weather_in"})"), "<think>x</think>" + rome,
+        '\n' + rome, "{\n" + rome.substr(1)}) {
     EXPECT_FALSE(follows(chat, text)) << text;
   }
   chat.parallel_tool_calls = true;
@@ -202,12 +204,11 @@ TEST(GenericTools, WhereNoCallIsRequiredAnyTextWillDo) {
   const Chat chat = two_tools();
   const std::string rome = R"({"name": "weather", "arguments": {"city": "Rome"}})";
   for (const std::string& text :
-       {rome, " \n " + rome, "Let me look.\n" + rome, std::string("Hello.\n\nSo."), std::string("{"),
-        std::string(R"({"name": "Rome"})"), std::string(R"({"name": "weathe"})"),
+       {rome, " \n " + rome, "Let me look.\n" + rome, std::string("Hello.\n\nSo."),
+        std::string("{"), std::string(R"({"name": "Rome"})"), std::string(R"({"name": "weathe"})"),
         std::string("{\"name\": \"weather"), std::string("{ \n\"na\n{}\n"),
         std::string(R"(Say {"name": "weather"} or "x")"), std::string("日本 {\n語"),
-        "<think>\n" + rome + " or not?\n</think>\n" + rome}) {
-    if (text.starts_with("<think>")) continue;  // The template knows of no thoughts.
+        "{\n  \"name\"\n:" + rome.substr(8)}) {
     EXPECT_TRUE(follows(chat, text)) << text;
   }
   for (const std::string& text :
@@ -223,8 +224,8 @@ TEST(GenericTools, ASchemaOfTheAnswerStandsBesideCalls) {
   chat.schema = parse_json(R"({"type": "object", "properties": {"name": {"type": "string"}},
                                "required": ["name"], "additionalProperties": false})");
   const std::string rome = R"({"name": "weather", "arguments": {"city": "Rome"}})";
-  for (const ChatFormat* format :
-       {&plain_format(), new ChatFormat(real_tokenizer(), kToolTemplate, "", "<|im_end|>")}) {
+  const ChatFormat with_tools(real_tokenizer(), kToolTemplate, "", "<|im_end|>");
+  for (const ChatFormat* format : {&plain_format(), &with_tools}) {
     const ChatPrompt prompt = format->render(chat);
     EXPECT_THAT(prompt.text.text, HasSubstr("You can call tools."));
     EXPECT_THAT(prompt.text.text, Not(HasSubstr("# Tools")));
@@ -239,13 +240,11 @@ TEST(GenericTools, ASchemaOfTheAnswerStandsBesideCalls) {
     EXPECT_EQ(read_in(prompt, {rome}).tool_calls.size(), 1U);
     // Only the beginning of the answer can be a call.
     EXPECT_EQ(read_in(prompt, {"[\n" + rome}).content, "[\n" + rome);
-    if (format != &plain_format()) delete format;
   }
   chat.tool_choice = ToolChoice::kRequired;
   EXPECT_FALSE(follows(chat, R"({"name": "weather"})"));
   EXPECT_TRUE(follows(chat, rome));
-  const ChatFormat format(real_tokenizer(), kToolTemplate, "", "<|im_end|>");
-  const ChatPrompt native = format.render(chat);
+  const ChatPrompt native = with_tools.render(chat);
   EXPECT_FALSE(follows(*native.grammar, R"({"name": "weather"})"));
   EXPECT_TRUE(follows(*native.grammar, "<tool_call>\n" + rome + "\n</tool_call>"));
 }
@@ -374,6 +373,8 @@ TEST(GenericTools, RefusesSchemasByPlace) {
   }
 }
 
+constexpr std::string_view kMarks = "\" \n{}x1,:";
+
 /// Texts that look somewhat like calls.
 std::string odd_text(Random& random) {
   static const std::vector<std::string> kParts{
@@ -386,6 +387,24 @@ std::string odd_text(Random& random) {
   return text;
 }
 
+/// Lines, many of them calls, with a fault somewhere or without.
+std::string odd_lines(Random& random) {
+  static const std::vector<std::string> kLines{
+      R"({"name": "weather", "arguments": {"city": "Rome"}})",
+      R"({"name":"weather","arguments":{"city":"\"{\\"}})",
+      R"({"name": "weather_in", "arguments": {"days": 3}})",
+      R"({"name": "weather_in", "arguments": {}})",
+      R"({"name": "weather_in", "city": 1})",
+      "Hello 日本"};
+  std::string text;
+  for (size_t i = 0, n = 1 + random.below(3); i < n; ++i) {
+    if (i > 0) text += '\n';
+    text += random.pick(kLines);
+  }
+  if (random.below(3) == 0) text.insert(random.below(20) % text.size(), 1, random.pick(kMarks));
+  return text;
+}
+
 TEST(GenericTools, ReadsTheSameHoweverTheTextIsCut) {
   Chat by_schema = two_tools();
   by_schema.schema = parse_json(R"({"type": "array"})");
@@ -394,14 +413,14 @@ TEST(GenericTools, ReadsTheSameHoweverTheTextIsCut) {
   size_t with_calls = 0;
   for (uint64_t i = 0; i < 4000; ++i) {
     Random random(1, "odd text", i);
-    const std::string text = odd_text(random);
+    const std::string text = random.below(2) == 0 ? odd_text(random) : odd_lines(random);
     const ChatPrompt& prompt = random.pick(prompts);
     const ChatAnswer whole = read_in(prompt, {text});
     const ChatAnswer cut = read_in(prompt, split(text, random));
     ASSERT_EQ(cut.content, whole.content) << text;
     ASSERT_EQ(cut.reasoning, whole.reasoning) << text;
     ASSERT_EQ(cut.tool_calls, whole.tool_calls) << text;
-    if (whole.tool_calls.empty() && whole.reasoning.empty() && !text.contains("<think>")) {
+    if (whole.tool_calls.empty() && text.find("<think>") == std::string::npos) {
       ASSERT_EQ(whole.content, text);
     }
     with_calls += whole.tool_calls.empty() ? 0 : 1;
@@ -414,18 +433,18 @@ TEST(GenericTools, WhatFollowsTheGrammarIsReadWhole) {
   chat.parallel_tool_calls = true;
   const ChatPrompt prompt = plain_format().render(chat);
   size_t with_calls = 0;
-  for (uint64_t i = 0; i < 1500; ++i) {
-    Random random(2, "odd text", i);
-    const std::string text = odd_text(random);
+  for (uint64_t i = 0; i < 1000; ++i) {
+    Random random(2, "odd lines", i);
+    const std::string text = odd_lines(random);
     const ChatAnswer answer = read_in(prompt, {text});
     if (answer.tool_calls.empty() || !follows(*prompt.grammar, text)) continue;
     ++with_calls;
     for (const ToolCall& call : answer.tool_calls) {
       const Json arguments = parse_json(call.arguments);
-      ASSERT_TRUE(call.name == "weather_in" || arguments.contains("city")) << text;
+      ASSERT_EQ(arguments.contains("city"), call.name == "weather") << text;
     }
   }
-  EXPECT_GT(with_calls, 5U);
+  EXPECT_GT(with_calls, 100U);
 }
 
 }  // namespace
