@@ -23,7 +23,7 @@ CallPattern::CallPattern(const std::vector<std::string>& names) {
   nodes_.emplace_back();
   size_t at = add_spaced(0, '{');
   at = add_text(add_spaced(at, '"'), "name\"");
-  at = add_spaced(add_spaced(at, ':'), '"');
+  at = name_ = add_spaced(add_spaced(at, ':'), '"');
   std::vector<size_t> ends;
   for (size_t i = 0; i < names.size(); ++i) {
     const size_t end = add(add_text(at, names[i]), '"');

@@ -27,6 +27,9 @@ class CallPattern {
   /// The first node is the beginning of a line.
   [[nodiscard]] const std::vector<Node>& nodes() const { return nodes_; }
 
+  /// The node behind the quote before a name.
+  [[nodiscard]] size_t name() const { return name_; }
+
   /// White space between the parts of JSON.
   static constexpr std::string_view kSpace = " \t\r\n";
 
@@ -37,6 +40,7 @@ class CallPattern {
   size_t add_spaced(size_t from, char c);
 
   std::vector<Node> nodes_;
+  size_t name_ = 0;
 };
 
 }  // namespace restkv::server

@@ -112,30 +112,58 @@ std::string thought_rules(const std::string& close, std::string_view next) {
   return rules;
 }
 
+std::string one_character(char c) { return escaped(static_cast<unsigned char>(c)); }
+
+/// What goes on behind the names of the tools that end at `node`.
+std::string rests(const CallPattern::Node& node) {
+  std::string rules;
+  for (const size_t tool : node.tools) {
+    rules += fmt::format("{}rest{}", rules.empty() ? "" : " | ", tool);
+  }
+  return rules;
+}
+
+/// Rules "name..." behind the quote before a name. Many names beside each other would each be
+/// looked at for every token.
+std::string name_rules(const CallPattern& pattern) {
+  std::string rules;
+  std::vector<size_t> open{pattern.name()};
+  while (!open.empty()) {
+    const size_t at = open.back();
+    open.pop_back();
+    const CallPattern::Node& node = pattern.nodes()[at];
+    std::string ways = rests(node);
+    if (ways.empty()) {
+      for (const auto& [c, next] : node.next) {
+        ways += fmt::format("{}\"{}\" name{}", ways.empty() ? "" : " | ", one_character(c), next);
+        open.push_back(next);
+      }
+    }
+    rules += fmt::format("name{} ::= {}\n", at, ways);
+  }
+  return rules;
+}
+
 /// Rules "text" and "line0", ...: any text, but what `pattern` takes for the beginning of a call
 /// goes on as one.
 std::string text_rules(const CallPattern& pattern) {
-  const std::string newline = escaped('\n');
+  const std::string newline = one_character('\n');
   std::string rules = fmt::format("text ::= [^{}] text | \"{}\" line0 | \"\"\n", newline, newline);
   for (size_t i = 0; i < pattern.nodes().size(); ++i) {
     const CallPattern::Node& node = pattern.nodes()[i];
     if (!node.tools.empty()) {
-      std::string calls;
-      for (const size_t tool : node.tools) {
-        calls += fmt::format("{}rest{} more", calls.empty() ? "" : " | ", tool);
-      }
-      rules += fmt::format("line{} ::= {}\n", i, calls);
+      rules += fmt::format("line{} ::= ({}) more\n", i, rests(node));
       continue;
     }
     std::string others;
     std::string matches;
     for (const auto& [c, next] : node.next) {
-      others += escaped(static_cast<unsigned char>(c));
-      matches += fmt::format(" | \"{}\" line{}", escaped(static_cast<unsigned char>(c)), next);
+      others += one_character(c);
+      matches += fmt::format(" | \"{}\" line{}", one_character(c), next);
     }
     if (node.skips_space) {
       std::string spaces;
-      for (const char c : CallPattern::kSpace) spaces += escaped(static_cast<unsigned char>(c));
+      for (const char c : CallPattern::kSpace) spaces += one_character(c);
       others += spaces;
       matches += fmt::format(" | [{}] line{}", spaces, i);
     } else {
@@ -148,19 +176,17 @@ std::string text_rules(const CallPattern& pattern) {
 }
 
 /// Rules "call", "more" and "rest0", ...
-std::string call_rules(const Chat& chat) {
-  std::string names;
-  std::string rules;
+std::string call_rules(const Chat& chat, const CallPattern& pattern) {
+  std::string rules = name_rules(pattern);
   for (size_t i = 0; i < chat.tools.size(); ++i) {
     const Tool& tool = chat.tools[i];
-    names += fmt::format("{}{} rest{}", i == 0 ? "" : " | ", literal(tool.name + '"'), i);
     rules += fmt::format("rest{} ::= gap \",\" gap {} gap \":\" gap tool{}-root gap \"}}\"\n", i,
                          literal("\"arguments\""), i);
     rules += schema_rules(parameters_of(tool), fmt::format("tools.{}", tool.name),
                           fmt::format("tool{}-", i));
   }
-  rules += fmt::format("call ::= \"{{\" gap {} gap \":\" gap {} ({})\n", literal("\"name\""),
-                       literal("\""), names);
+  rules += fmt::format("call ::= \"{{\" gap {} gap \":\" gap {} name{}\n", literal("\"name\""),
+                       literal("\""), pattern.name());
   rules += is_parallel(chat) ? "more ::= (\"\\n\" call)*\n" : "more ::= \"\"\n";
   // A small model that may write more white space sometimes writes nothing else.
   return rules + "gap ::= \" \"?\n";
@@ -209,7 +235,8 @@ CallForm call_form(const Chat& chat, const AnswerBeginning& beginning) {
   for (const Tool& tool : chat.tools) names.push_back(tool.name);
   const bool in_line = !beginning.begun.empty() && !beginning.begun.ends_with('\n');
   CallPlace place = in_line ? CallPlace::kLaterLines : CallPlace::kLines;
-  std::string rules = call_rules(chat);
+  const CallPattern pattern(names);
+  std::string rules = call_rules(chat, pattern);
   std::string body;
   if (is_required(chat)) {
     place = CallPlace::kBeginning;
@@ -220,7 +247,7 @@ CallForm call_form(const Chat& chat, const AnswerBeginning& beginning) {
     rules += schema_rules(*chat.schema, chat.schema_path, "answer-");
   } else {
     body = in_line ? "text" : "line0";
-    rules += text_rules(CallPattern(names));
+    rules += text_rules(pattern);
   }
   rules += fmt::format("body ::= {}\n", body);
   std::string root = "body";

@@ -264,6 +264,26 @@ TEST(GenericTools, DefinitionsOfToolsKeepApart) {
   EXPECT_FALSE(follows(chat, R"({"name": "weather_in", "arguments": {"x": 1}})"));
 }
 
+TEST(GenericTools, ThereMayBeAsManyAsTheServerTakes) {
+  Chat chat = weather_chat();
+  const Json parameters = chat.tools[0].parameters;
+  for (int i = 0; i < 127; ++i) {
+    chat.tools.push_back({.name = fmt::format("tool_{}", i * i), .parameters = parameters});
+  }
+  const std::string call = R"({"name": "tool_15876", "arguments": {"city": "Rome"}})";
+  for (const ToolChoice choice : {ToolChoice::kAuto, ToolChoice::kRequired}) {
+    chat.tool_choice = choice;
+    EXPECT_TRUE(follows(chat, call));
+    EXPECT_FALSE(follows(chat, call.substr(0, 25)));
+  }
+  EXPECT_FALSE(follows(chat, R"({"name": "tool_15877", "arguments": {"city": "Rome"}})"));
+  // Two of one name are one tool with the parameters of either.
+  chat.tools = {chat.tools[0], chat.tools[0]};
+  chat.tools[1].parameters = Json::object();
+  EXPECT_TRUE(follows(chat, R"({"name": "weather", "arguments": {}})"));
+  EXPECT_TRUE(follows(chat, R"({"name": "weather", "arguments": {"city": "Rome"}})"));
+}
+
 TEST(GenericTools, ThoughtsStandBeforeCalls) {
   const ChatFormat format(real_tokenizer(), kThinkingTemplate, "", "<|im_end|>");
   Chat chat = two_tools();
