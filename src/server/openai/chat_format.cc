@@ -17,6 +17,7 @@
 #include "model/control_tokens.h"
 #include "restkv/error.h"
 #include "server/http/http_error.h"
+#include "server/openai/call_grammar.h"
 #include "server/openai/call_reader.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/generic_tools.h"

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <optional>
-#include <string>
-
-#include "server/openai/call_reader.h"
+#include "base/json.h"
 #include "server/openai/chat_request.h"
 
 /// Tools for models whose template knows none: they are described in the system message, and calls
@@ -18,29 +15,7 @@ bool may_call(const Chat& chat);
 /// result has no tools.
 Chat with_tools_as_text(const Chat& chat);
 
-/// What a model thinks before its answer.
-struct ThoughtTags {
-  std::string open = "<think>";
-  std::string close = "</think>";
-};
-
-/// What answers with calls look like. `may_call(chat)`.
-struct CallForm {
-  CallReader reader;
-  std::string gbnf;
-};
-
-/// How the answer to `chat` begins.
-struct AnswerBeginning {
-  std::string begun = {};                    ///< By the client.
-  std::optional<ThoughtTags> thought = {};   ///< It may begin with these.
-  bool is_inside_thought = false;            ///< The prompt has opened them.
-};
-
-/// Where a call is required, the grammar takes nothing else. Where it is not, the answer may be
-/// text, or JSON by the schema of the chat; but what begins like a call of a tool has to go on as
-/// one, with arguments that follow the tool's schema. Throws `HttpError` (400), `param` the tool or
-/// the schema that cannot be followed.
-CallForm call_form(const Chat& chat, const AnswerBeginning& beginning);
+/// The schema of a tool's arguments.
+Json parameters_of(const Tool& tool);
 
 }  // namespace restkv::server

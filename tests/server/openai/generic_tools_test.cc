@@ -111,6 +111,9 @@ TEST(GenericTools, AreUsedWhereTheTemplateKnowsNone) {
   EXPECT_FALSE(plain_format().knows_tools());
   EXPECT_TRUE(ChatFormat(real_tokenizer(), kToolTemplate, "", "").knows_tools());
   EXPECT_FALSE(ChatFormat(real_tokenizer(), kThinkingTemplate, "", "").knows_tools());
+  std::string undescribed = kToolTemplate;
+  undescribed.replace(undescribed.find("if tools"), 8, "if false");
+  EXPECT_FALSE(ChatFormat(real_tokenizer(), undescribed, "", "").knows_tools());
   const Json data = read_json(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
   for (const Json& family : data.at("families")) {
     // One of them describes tools, but has no form for calls.
@@ -268,7 +271,7 @@ TEST(GenericTools, ThereMayBeAsManyAsTheServerTakes) {
   Chat chat = weather_chat();
   const Json parameters = chat.tools[0].parameters;
   for (int i = 0; i < 127; ++i) {
-    chat.tools.push_back({.name = fmt::format("tool_{}", i * i), .parameters = parameters});
+    chat.tools.push_back({fmt::format("tool_{}", i * i), "", parameters});
   }
   const std::string call = R"({"name": "tool_15876", "arguments": {"city": "Rome"}})";
   for (const ToolChoice choice : {ToolChoice::kAuto, ToolChoice::kRequired}) {
