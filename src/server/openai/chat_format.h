@@ -43,7 +43,7 @@ class ChatFormat {
   /// `with_tools_as_text`. Throws `HttpError` (400) if the template refuses the messages, or if the
   /// schema, the grammar or a tool's parameters cannot be turned into a grammar (`param` says
   /// which).
-  [[nodiscard]] ChatPrompt render(const Chat& chat) const;
+  [[nodiscard]] ChatPrompt render(const Chat& asked) const;
 
   [[nodiscard]] const std::string& source() const;  ///< The template's text.
   /// Whether the template knows of reasoning.

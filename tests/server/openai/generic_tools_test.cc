@@ -184,8 +184,8 @@ TEST(GenericTools, ARequiredCallIsAllThatTheGrammarTakes) {
     EXPECT_TRUE(follows(chat, text)) << text;
   }
   for (const std::string& text :
-       {std::string(), std::string("Hello"), rome + "x", rome + '\n' + rome, rome.substr(0, 30),
-        std::string(R"({"name": "weather", "arguments": {}})"),
+       {std::string(), std::string("Hello"), rome + "x", fmt::format("{}\n{}", rome, rome),
+        rome.substr(0, 30), std::string(R"({"name": "weather", "arguments": {}})"),
         std::string(R"({"name": "weather", "arguments": {"days": 3}})"),
         std::string(R"({"name": "weather_i", "arguments": {"days": 3}})"),
         std::string(R"({"name": "weather_in", "arguments": {"days": "3"}})"),
@@ -212,13 +212,13 @@ TEST(GenericTools, WhereNoCallIsRequiredAnyTextWillDo) {
   for (const std::string& text :
        {rome, " \n " + rome, "Let me look.\n" + rome, std::string("Hello.\n\nSo."),
         std::string("{"), std::string(R"({"name": "Rome"})"), std::string(R"({"name": "weathe"})"),
-        std::string("{\"name\": \"weather"), std::string("{ \n\"na\n{}\n"),
+        std::string(R"({"name": "weather)"), std::string("{ \n\"na\n{}\n"),
         std::string(R"(Say {"name": "weather"} or "x")"), std::string("日本 {\n語"),
         "{\n  \"name\"\n:" + rome.substr(8)}) {
     EXPECT_TRUE(follows(chat, text)) << text;
   }
   for (const std::string& text :
-       {rome + "x", rome + '\n' + rome, std::string(R"({"name": "weather"})"),
+       {rome + "x", fmt::format("{}\n{}", rome, rome), std::string(R"({"name": "weather"})"),
         std::string(R"({"name": "weather", "arguments": {}})"),
         std::string("Look:\n {\"name\" : \"weather_in\", \"city\": 1}"), rome.substr(0, 25)}) {
     EXPECT_FALSE(follows(chat, text)) << text;
@@ -354,10 +354,10 @@ TEST(GenericTools, ArgumentsStream) {
 TEST(GenericTools, WhatIsNoCallIsContent) {
   const ChatPrompt prompt = plain_format().render(two_tools());
   for (const char* text :
-       {"", "  ", "Hello\n", "{", "{\"name\": \"weather", "{\"name\": \"weather\", \"arguments\": ",
-        "{\"name\": \"other\", \"arguments\": {}}", "{\"name\": \"weather\", \"parameters\": {}}",
-        "x {\"name\": \"weather\", \"arguments\": {}}", "{\n\n\"name\"\n\n\"", "\n \n{\"a\": 1}\n",
-        "{\"name\": \"weather\", \"arguments\": }"}) {
+       {"", "  ", "Hello\n", "{", R"({"name": "weather)", R"({"name": "weather", "arguments": )",
+        R"({"name": "other", "arguments": {}})", R"({"name": "weather", "parameters": {}})",
+        R"(x {"name": "weather", "arguments": {}})", "{\n\n\"name\"\n\n\"", "\n \n{\"a\": 1}\n",
+        R"({"name": "weather", "arguments": })"}) {
     const ChatAnswer answer = read_in(prompt, {text});
     EXPECT_EQ(answer.content, text);
     EXPECT_TRUE(answer.tool_calls.empty());
@@ -468,25 +468,25 @@ constexpr std::string_view kMarks = "\" \n{}x1,:";
 
 /// Texts that look somewhat like calls.
 std::string odd_text(Random& random) {
-  static const std::vector<std::string> kParts{"{\"name\": \"weather\", \"arguments\": ",
-                                               "{\"name\":\"weather_in\",\"arguments\":",
+  static const std::vector<std::string> kParts{R"({"name": "weather", "arguments": )",
+                                               R"({"name":"weather_in","arguments":)",
                                                "{",
                                                "}",
-                                               "\"",
+                                               R"(")",
                                                "\n",
                                                "\n\n",
                                                " ",
-                                               "{\"city\": \"Rome\"}",
-                                               "{\"days\": 3}",
+                                               R"({"city": "Rome"})",
+                                               R"({"days": 3})",
                                                "{}",
                                                "[",
                                                "]",
-                                               "\\",
-                                               "\\\"",
+                                               R"(\)",
+                                               R"(\")",
                                                ",",
                                                ":",
-                                               "\"name\"",
-                                               "\"arguments\"",
+                                               R"("name")",
+                                               R"("arguments")",
                                                "weather",
                                                "_in",
                                                "text",
