@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kMostGroups = 64;
 constexpr size_t kMostRepetitions = 2000;
 constexpr size_t kMostElements = 1'000'000;
-constexpr size_t kMostBeginnings = 10'000;
+constexpr size_t kMostBeginnings = 512;  // each costs time with every token
 
 /// One item of a rule, with how often it may stand there.
 struct Item {

@@ -64,6 +64,7 @@ struct Tokenizer::Impl {
   std::vector<int32_t> end_tokens;
 
   [[nodiscard]] std::vector<int32_t> tokens(std::string_view text, bool parse_special) const;
+  [[nodiscard]] std::vector<int32_t> parsed_tokens(std::string_view text) const;
   [[nodiscard]] std::vector<int32_t> plain_tokens(std::string_view text) const;
   /// Throws `Error` (kInput) if libllama dropped bytes of the text that have no tokens.
   void require_whole(std::string_view text, std::span<const int32_t> tokens) const;
@@ -206,10 +207,31 @@ void Tokenizer::Impl::add_begin(std::vector<int32_t>& tokens) const {
   if (tokens.empty() || tokens.front() != begin) tokens.insert(tokens.begin(), begin);
 }
 
+/// libllama's time grows with the square of the number of control tokens in a text, so that it gets
+/// parts of it. A part begins with a control token, as libllama itself would part the text there.
+std::vector<int32_t> Tokenizer::Impl::parsed_tokens(std::string_view text) const {
+  constexpr size_t kMarks = 64;  // of a part
+  const std::vector<ControlTokens::Mark> marks = control->find(text);
+  std::vector<int32_t> all;
+  size_t begin = 0;
+  for (size_t i = kMarks; i < marks.size(); i += kMarks) {
+    const size_t end = marks[i].begin;
+    // A control token may absorb the white space before it.
+    if (kAsciiSpace.find(text[end - 1]) != std::string_view::npos) continue;
+    const std::vector<int32_t> part = tokens(text.substr(begin, end - begin), true);
+    all.insert(all.end(), part.begin(), part.end());
+    begin = end;
+  }
+  std::vector<int32_t> rest = tokens(text.substr(begin), true);
+  if (all.empty()) return rest;
+  all.insert(all.end(), rest.begin(), rest.end());
+  return all;
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special,
                                        bool parse_special) const {
   std::vector<int32_t> tokens =
-      parse_special ? impl_->tokens(text, true) : impl_->plain_tokens(text);
+      parse_special ? impl_->parsed_tokens(text) : impl_->plain_tokens(text);
   if (add_special) impl_->add_begin(tokens);
   return tokens;
 }

@@ -8,6 +8,7 @@ namespace restkv::server {
 namespace {
 
 constexpr size_t kMostProperties = 256;
+constexpr size_t kMostValues = 500;
 constexpr double kMostRepetitions = 2000;
 constexpr size_t kMostPatternBytes = 1024;
 
@@ -15,6 +16,10 @@ void check_keyword(const std::string& name, const Json& value, const std::string
   if (name == "properties" && value.is_object() && value.size() > kMostProperties) {
     refuse_field(path, fmt::format("'{}' has {} properties; the limit is {}", path, value.size(),
                                    kMostProperties));
+  }
+  if (name == "enum" && value.is_array() && value.size() > kMostValues) {
+    refuse_field(path, fmt::format("'{}' has {} values; the limit is {}", path, value.size(),
+                                   kMostValues));
   }
   const bool is_bound = name == "minItems" || name == "maxItems" || name == "minLength" ||
                         name == "maxLength";
@@ -42,8 +47,8 @@ void check(const Json& schema, const std::string& path, bool has_names) {
   for (const auto& [name, value] : schema.items()) {
     const std::string where = fmt::format("{}.{}", path, name);
     if (!has_names) {
-      if (name == "const" || name == "enum" || name == "default" || name == "examples") continue;
       check_keyword(name, value, where);
+      if (name == "const" || name == "enum" || name == "default" || name == "examples") continue;
     }
     const bool holds_schemas = name == "properties" || name == "patternProperties" ||
                                name == "$defs" || name == "definitions";

@@ -98,7 +98,7 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
       return given;
     });
   }
-  of_field(restkv, "method", [&] {
+  of_field(restkv, restkv.find("budget") != nullptr ? "budget" : "method", [&] {
     validate(options.compression);
     return 0;
   });

@@ -28,9 +28,12 @@ struct TokenizedChat {
   std::vector<int32_t> tokens;
 };
 
-TokenizedChat tokenized(const Service& service, const Chat& chat, bool behind_document) {
+TokenizedChat tokenized(const Service& service, const Chat& chat, const AnswerOptions& answer) {
   const ChatFormat& format = service.chat();
-  if (!behind_document) {
+  for (const Message& message : chat.messages) {
+    require_context(service, message.content, answer, "messages");
+  }
+  if (!answer.document) {
     ChatPrompt prompt = format.render(chat);
     std::vector<int32_t> tokens = service.tokenizer.encode(prompt.text, true);
     return {std::move(prompt), std::move(tokens)};
@@ -46,9 +49,10 @@ TokenizedChat tokenized(const Service& service, const Chat& chat, bool behind_do
 void answer_chat(Service& service, ChatRequest request, const FormMaker& make_form,
                  std::string_view id_prefix, Responder responder) {
   service.require_model(request.answer.model);
-  TokenizedChat chat = tokenized(service, request.chat, request.answer.document.has_value());
+  TokenizedChat chat = tokenized(service, request.chat, request.answer);
   require_context(service, chat.tokens.size(), request.answer, "messages");
   Request asked = request_of(service, request.answer, std::move(chat.tokens));
+  const std::vector<std::string> client_stops = asked.generation.stop;
   asked.generation.stop.insert(asked.generation.stop.end(), chat.prompt.stops.begin(),
                                chat.prompt.stops.end());
   asked.generation.written_tokens = chat.prompt.written_tokens;
@@ -56,8 +60,10 @@ void answer_chat(Service& service, ChatRequest request, const FormMaker& make_fo
 
   const AnswerStamp stamp = stamp_of(service, id_prefix);
   auto writer = std::make_unique<ChatWriter>(make_form(stamp, request), service.tokenizer,
-                                             chat.prompt.syntax, asked.n,
-                                             [] { return AnswerIds::make("call_"); });
+                                             chat.prompt.syntax, asked.n, client_stops,
+                                             [prefix = id_prefix == "msg_" ? "toolu_" : "call_"] {
+                                               return AnswerIds::make(prefix);
+                                             });
   submit(service, stamp, {std::move(asked)}, std::move(writer), request.answer.stream,
          std::move(responder));
 }
@@ -98,7 +104,7 @@ void answer_anthropic(Service& service, const HttpRequest& http, Responder respo
 
 void count_anthropic(Service& service, const HttpRequest& http, Responder responder) {
   const Chat chat = parse_anthropic_count(parse_body(http.body), service.options.limits);
-  responder.send_json(200, anthropic_count_json(tokenized(service, chat, false).tokens.size()).dump());
+  responder.send_json(200, anthropic_count_json(tokenized(service, chat, AnswerOptions()).tokens.size()).dump());
 }
 
 }  // namespace

@@ -14,10 +14,10 @@ namespace restkv::server {
 /// Answers of a chat, in any of their forms: tells content, reasoning and calls of tools apart.
 class ChatWriter : public AnswerWriter {
  public:
-  /// `tokenizer` must outlive it. `make_id`: ids of calls.
+  /// `tokenizer` must outlive it. `stops`: the client's own. `make_id`: ids of calls.
   ChatWriter(std::unique_ptr<ChatForm> form, const Tokenizer& tokenizer,
              const std::shared_ptr<const ChatSyntax>& syntax, size_t choices,
-             const std::function<std::string()>& make_id);
+             std::vector<std::string> stops, const std::function<std::string()>& make_id);
 
   std::string begin(const TokenCounts& counts) override { return form_->begin(counts); }
   std::string write(size_t choice, const Piece& piece) override;
@@ -34,9 +34,11 @@ class ChatWriter : public AnswerWriter {
     ChatParser parser;
     std::vector<NamedLogprob> logprobs = {};
     FinishReason finish_reason = FinishReason::kStop;
+    std::string stopping_word = {};
   };
   std::unique_ptr<ChatForm> form_;
   const Tokenizer& tokenizer_;
+  std::vector<std::string> stops_;
   std::vector<Choice> choices_;
 };
 

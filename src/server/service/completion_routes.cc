@@ -19,6 +19,11 @@ std::vector<std::vector<int32_t>> tokens_of(const Service& service,
                                             const AnswerOptions& answer) {
   std::vector<std::vector<int32_t>> tokens;
   for (size_t i = 0; i < prompts.size(); ++i) {
+    for (const Prompt::Part& part : prompts[i].parts) {
+      if (const auto* text = std::get_if<std::string>(&part)) {
+        require_context(service, *text, answer, "prompt");
+      }
+    }
     tokens.push_back(encode(prompts[i], service.tokenizer, !answer.document.has_value()));
     if (tokens.back().empty() && !answer.document) {
       refuse_field(prompts.size() > 1 ? item_path("prompt", i) : "prompt",

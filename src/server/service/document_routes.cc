@@ -96,10 +96,11 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
     throw HttpError(400, fmt::format("'wait' is '{}'; expected true or false", *wait),
                     {.param = "wait"});
   }
-  std::vector<int32_t> tokens =
-      document_tokens(request.text, service.tokenizer, service.chat_or_null());
   AnswerOptions read_alone;
   read_alone.session = request.session.value_or(limits.session);
+  require_context(service, request.text, read_alone, "text");
+  std::vector<int32_t> tokens =
+      document_tokens(request.text, service.tokenizer, service.chat_or_null());
   require_context(service, tokens.size(), read_alone, "text");
 
   const DocumentCard card{.name = request.name.empty() ? "document" : request.name,

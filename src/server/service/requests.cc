@@ -10,8 +10,11 @@
 
 namespace restkv::server {
 
-void require_context(const Service& service, size_t tokens, const AnswerOptions& answer,
-                     const char* param) {
+namespace {
+
+/// `how_many`: "12" or "at least 12".
+void require_room(const Service& service, size_t tokens, const std::string& how_many,
+                  const AnswerOptions& answer, const char* param) {
   if (service.session_of(answer.session).compact_positions) return;
   size_t before = 0;
   if (answer.document) {
@@ -22,10 +25,23 @@ void require_context(const Service& service, size_t tokens, const AnswerOptions&
   throw HttpError(400,
                   fmt::format("the prompt has {} tokens{}, but this model's context holds {}; "
                               "shorten it, or use a model with a longer context",
-                              tokens,
+                              how_many,
                               before > 0 ? fmt::format(" behind a document of {}", before) : "",
                               context),
                   {.param = param, .code = "context_length_exceeded"});
+}
+
+}  // namespace
+
+void require_context(const Service& service, size_t tokens, const AnswerOptions& answer,
+                     const char* param) {
+  require_room(service, tokens, fmt::to_string(tokens), answer, param);
+}
+
+void require_context(const Service& service, std::string_view text, const AnswerOptions& answer,
+                     const char* param) {
+  const size_t least = service.tokenizer.least_tokens(text);
+  require_room(service, least, fmt::format("at least {}", least), answer, param);
 }
 
 Request request_of(const Service& service, const AnswerOptions& answer,

@@ -1,4 +1,7 @@
 // Texts and tokens, without an answer.
+#include <fmt/format.h>
+
+#include "server/http/http_error.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/listings.h"
 #include "server/openai/text_requests.h"
@@ -7,8 +10,16 @@
 namespace restkv::server {
 namespace {
 
+/// It takes a worker thread some seconds.
+constexpr size_t kMostBytes = size_t{8} << 20;
+
 void tokenize(Service& service, const HttpRequest& http, Responder responder) {
   const TokenizeRequest request = parse_tokenize_request(parse_body(http.body));
+  if (request.text.size() > kMostBytes) {
+    throw HttpError(413,
+                    fmt::format("the text has {} bytes; this route takes up to {}. Send it in parts",
+                                request.text.size(), kMostBytes));
+  }
   const std::vector<int32_t> tokens =
       service.tokenizer.encode(request.text, request.add_special, request.parse_special);
   std::vector<std::string> pieces;
