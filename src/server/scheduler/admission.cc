@@ -43,6 +43,11 @@ void check_options(const Model& model, const SchedulerOptions& options) {
   require(options.max_answers > 0, "max_answers is 0: no answer could ever be written");
   require(options.max_n > 0, "max_n is 0: no answer could ever be written");
   require(options.max_prompts > 0, "max_prompts is 0: no prompt could ever be read");
+  require(
+      options.cache_dir.empty() || options.cache_size > 0,
+      fmt::format("cache_size is 0: nothing could be kept in cache_dir, {}; leave cache_dir out "
+                  "to keep nothing",
+                  options.cache_dir));
   require(options.prompt_share > 0 && options.prompt_share < 1,
           fmt::format("prompt_share is {}; expected more than 0 and less than 1",
                       options.prompt_share));

@@ -1,6 +1,7 @@
 #include "server/service/service.h"
 
 #include <fmt/format.h>
+#include <llama.h>
 
 #include <chrono>
 #include <filesystem>
@@ -35,14 +36,10 @@ ModelCard card_of(const ServiceOptions& options, const Model& model, const Token
           .bytes = std::filesystem::file_size(options.model_path)};
 }
 
-std::string end_text(const Tokenizer& tokenizer) {
-  const std::vector<int32_t>& ends = tokenizer.end_tokens();
-  return ends.empty() ? "" : tokenizer.piece(ends.front(), true);
-}
-
-std::string begin_text(const Tokenizer& tokenizer) {
-  const std::vector<int32_t> tokens = tokenizer.encode("", true, false);
-  return tokens.empty() ? "" : tokenizer.piece(tokens.front(), true);
+/// "<|im_end|>"; empty if the vocabulary has no such token.
+std::string control_text(const Tokenizer& tokenizer, llama_token (*which)(const llama_vocab*)) {
+  const llama_token token = which(llama_model_get_vocab(tokenizer.native()));
+  return token == LLAMA_TOKEN_NULL ? "" : tokenizer.piece(token, true);
 }
 
 }  // namespace
@@ -64,8 +61,8 @@ Service::Service(const ServiceOptions& given, std::shared_ptr<ThreadPool> thread
                 .version = options.version,
                 .model_path = options.model_path,
                 .chat_template = chat_ ? chat_->source() : "",
-                .bos_token = begin_text(tokenizer),
-                .eos_token = end_text(tokenizer),
+                .bos_token = control_text(tokenizer, llama_vocab_bos),
+                .eos_token = control_text(tokenizer, llama_vocab_eos),
                 .slots = options.scheduler.max_answers,
                 .defaults = {}};
   properties.defaults.max_tokens = options.limits.default_max_tokens;

@@ -146,6 +146,28 @@ TEST_F(KeptTest, CompactPositionsForgetWithTheFirstCut) {
   }
 }
 
+TEST_F(KeptTest, WindowsDoNotCount) {
+  restkv::testing::TemporaryFolder folder;
+  restkv::testing::TinyModel tiny;
+  tiny.architecture = "gemma3";
+  tiny.layers = 5;
+  tiny.window = 30;
+  tiny.window_pattern = 2;
+  tiny.vocabulary = 512;
+  tiny.write(folder.file("tiny.gguf"));
+  const Model windowed(folder.file("tiny.gguf"));
+  Scheduler scheduler(windowed, tokenizer(), {});
+  auto reading = std::make_shared<Recorder>();
+  const DocumentId id = scheduler.add_document(text(100, 1), {}, reading);
+  reading->wait();
+  const std::optional<KeptTokens> heard = kept(scheduler, id);
+  ASSERT_TRUE(heard);
+  EXPECT_EQ(heard->layers, 2U);
+  EXPECT_EQ(heard->heads, windowed.config().kv_heads);
+  const auto pairs = static_cast<uint32_t>(heard->layers * heard->heads);
+  EXPECT_EQ(heard->kept, std::vector<uint32_t>(100, pairs));
+}
+
 TEST_F(KeptTest, EveryQuestionIsAnsweredOnceEvenAtTheEnd) {
   for (size_t round = 0; round < 5; ++round) {
     auto scheduler = std::make_unique<Scheduler>(model(), tokenizer(), SchedulerOptions());
