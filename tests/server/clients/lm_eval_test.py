@@ -118,8 +118,8 @@ class Harness(ServerTest):
     def test_log_likelihoods(self):
         for arguments in ({}, {"batch_size": 4}, {"num_concurrent": 3}):
             with self.subTest(arguments):
-                samples = self.evaluate("local-completions", "/completions", "choices", **arguments)["samples"]["choices"]
-                self.check_log_likelihoods(samples)
+                found = self.evaluate("local-completions", "/completions", "choices", **arguments)
+                self.check_log_likelihoods(found["samples"]["choices"])
 
     def check_log_likelihoods(self, samples):
         right = 0

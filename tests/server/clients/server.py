@@ -48,15 +48,14 @@ def first_layers():
 class Server:
     """Runs until `stop`. `arguments` are those of `restkv serve`."""
 
-    def __init__(self, *arguments, model=MODEL, environment=None):
+    def __init__(self, *arguments, model=MODEL):
         self.log = []
         self._address = threading.Event()
-        self._ready = threading.Event()
         self.url = None
         self.process = subprocess.Popen(
             [PROGRAM, "serve", "--model", model, "--port", "0", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            errors="replace", env=environment)
+            errors="replace")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._address.wait(120) or self.url is None:
