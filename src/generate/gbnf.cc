@@ -163,6 +163,7 @@ class Reader {
 
   void read_character() {
     if (peek() == '\0') refuse("the grammar ends within characters; close them");
+    if (peek() == '\n') refuse("a line break within characters; write \\n");
     if (peek() != '\\') {
       at_ += utf8_length(text_.substr(at_));
       return;
@@ -378,6 +379,14 @@ void check_gbnf(std::string_view grammar) {
   Reader reader(grammar);
   if (const size_t at = grammar.find('\0'); at != std::string_view::npos) {
     reader.refuse_at(at, "has a zero byte; remove it");
+  }
+  // libllama prints what it refuses, so that a line must not look like one of somebody else.
+  const auto is_control = [](char c) {
+    return (static_cast<unsigned char>(c) < ' ' && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
+  };
+  if (const auto at = std::ranges::find_if(grammar, is_control); at != grammar.end()) {
+    reader.refuse_at(static_cast<size_t>(at - grammar.begin()),
+                     "has a control character; write it as \\xHH");
   }
   if (replace_invalid_utf8(grammar) != grammar) reader.refuse_at(0, "is no UTF-8");
   reader.read();

@@ -57,7 +57,10 @@ HttpError http_error(const Error& error, std::string param) {
     case ErrorCode::kInterrupted:
       return {503, "the server is stopping; ask again later", {.retry_after = 1}};
     case ErrorCode::kOutOfMemory:
-      return {503, "the server has too little memory for this now; ask for less, or later",
+      return {503,
+              *error.what() != '\0'
+                  ? error.what()
+                  : "the server has too little memory for this now; ask for less, or later",
               {.retry_after = 5}};
     case ErrorCode::kIo:
       return {500, "the server could not read or write a file of its own; its log says which"};

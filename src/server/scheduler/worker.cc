@@ -267,7 +267,7 @@ void Worker::begin_waiting() {
       if (begin(*job) == Begun::kNotNow) {
         if (!active_.empty() || disk_is_busy()) return;
         if (kept_.let_all_go()) continue;
-        throw Error(ErrorCode::kInvalidArgument,
+        throw Error(ErrorCode::kOutOfMemory,
                     fmt::format("there is not enough memory for this request beside the documents, "
                                 "which with the engine take {} of {}; remove some",
                                 human_bytes(static_cast<double>(memory_.used())),

@@ -70,7 +70,10 @@ class UploadListener : public Listener {
 
  private:
   void answer() {
-    if (error_) return responder_.send_error(*error_);
+    if (error_) {
+      service_.scheduler.remove_document(id_);  // whose id nobody knows
+      return responder_.send_error(*error_);
+    }
     if (const auto info = service_.scheduler.document(id_)) {
       return responder_.send_json(200, document_json(*info).dump());
     }
