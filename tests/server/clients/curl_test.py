@@ -150,7 +150,7 @@ class Texts(CurlTest):
 
     def test_tokenizer_info(self):
         info = self.get("/tokenizer_info").json
-        self.assertEqual(info["eos_token"], "<|endoftext|>")
+        self.assertEqual(info["eos_token"], "<|im_end|>")
         self.assertIn("chat_template", info)
 
     def test_native(self):

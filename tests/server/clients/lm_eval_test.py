@@ -160,7 +160,7 @@ class Harness(ServerTest):
         found = self.evaluate("local-completions", "/completions", "generate")["samples"]["generate"]
         for sample, (question, _, _) in zip(sorted(found, key=lambda s: s["doc_id"]), QUESTIONS):
             answer = self.server.json("POST", "/v1/completions", {
-                "prompt": question, "max_tokens": 8, "temperature": 0, "stop": ["\n", ".", "<|endoftext|>"]})
+                "prompt": question, "max_tokens": 8, "temperature": 0, "stop": ["\n", ".", "<|im_end|>"]})
             self.assertEqual(sample["resps"][0][0], answer["choices"][0]["text"])
 
     def test_chats(self):

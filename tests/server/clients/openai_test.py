@@ -424,7 +424,7 @@ class Busy(ServerTest):
             async with openai.AsyncOpenAI(base_url=self.server.api, api_key="none", max_retries=0) as client:
                 async def one():
                     return await client.chat.completions.create(
-                        model="model", messages=HELLO, max_tokens=100, extra_body={"ignore_eos": True})
+                        model="model", messages=HELLO, max_tokens=50, extra_body={"ignore_eos": True})
                 return await asyncio.gather(*(one() for _ in range(8)), return_exceptions=True)
         answers = asyncio.run(ask())
         refused = [a for a in answers if isinstance(a, Exception)]
