@@ -2,7 +2,6 @@
 
 #include <chat.h>
 #include <fmt/format.h>
-#include <json-schema-to-grammar.h>
 #include <llama.h>
 #include <log.h>
 
@@ -15,29 +14,25 @@
 #include <utility>
 
 #include "base/text.h"
-#include "generate/gbnf.h"
 #include "model/control_tokens.h"
 #include "restkv/error.h"
 #include "server/http/http_error.h"
+#include "server/openai/call_grammar.h"
+#include "server/openai/call_reader.h"
 #include "server/openai/field_reader.h"
+#include "server/openai/generic_tools.h"
+#include "server/openai/library_reason.h"
 #include "server/openai/reasoning.h"
+#include "server/openai/schema_grammar.h"
 #include "server/openai/schema_limits.h"
 
 namespace restkv::server {
 namespace {
 
-constexpr size_t kMostReasonBytes = 500;
-
 /// libllama-common would write to the server's standard error what it makes of a client's request.
 void silence_log() {
   static std::once_flag once;
   std::call_once(once, [] { common_log_set_verbosity_thold(-1); });
-}
-
-std::string short_reason(const std::exception& e) {
-  std::string reason = replace_invalid_utf8(std::string_view(e.what()).substr(0, kMostReasonBytes));
-  while (!reason.empty() && reason.back() == '\n') reason.pop_back();
-  return reason;
 }
 
 /// `check`; what the library refuses is an error of the field `param`.
@@ -91,6 +86,19 @@ common_chat_templates_inputs inputs_of(const Chat& chat) {
   return inputs;
 }
 
+/// `thinks`: the template knows of reasoning, and the client wants it.
+AnswerBeginning beginning_of(const common_chat_params& params, const std::string& begun,
+                             bool thinks) {
+  AnswerBeginning beginning{.begun = begun};
+  if (!begun.empty()) return beginning;
+  ThoughtTags tags;
+  if (!params.thinking_start_tag.empty()) tags.open = params.thinking_start_tag;
+  if (!params.thinking_end_tags.empty()) tags.close = params.thinking_end_tags.front();
+  beginning.is_inside_thought = trimmed(params.generation_prompt).ends_with(tags.open);
+  if (thinks || beginning.is_inside_thought) beginning.thought = tags;
+  return beginning;
+}
+
 std::string escaped_for_regex(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -112,6 +120,8 @@ struct ChatSyntax {
   bool has_parser = false;
   common_chat_parser_params parser;
   bool begins_inside = false;  ///< The prompt has opened the reasoning.
+  /// Calls of tools where the template knows none; at their beginning.
+  std::optional<CallReader> calls;
 };
 
 struct ChatFormat::Impl {
@@ -141,6 +151,23 @@ struct ChatFormat::Impl {
   std::string source;
   std::optional<ControlTokens> control;
   bool thinks = false;
+  bool knows_tools = false;
+
+  /// Tried: what a template does not say it knows, libllama-common may know of it, and a template
+  /// that describes tools may have no form for calls.
+  [[nodiscard]] bool tried_tools() const {
+    constexpr const char* kName = "restkv_tool";
+    common_chat_templates_inputs inputs;
+    inputs.messages.push_back(message_of({.role = "user", .content = "x"}));
+    inputs.tools.push_back({kName, "x", R"({"type": "object", "properties": {}})"});
+    inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+    try {
+      const common_chat_params params = common_chat_templates_apply(templates.get(), inputs);
+      return !params.grammar.empty() && params.prompt.find(kName) != std::string::npos;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
 
   void open(const std::string& chat_template, const std::string& begin, const std::string& end) {
     silence_log();
@@ -156,6 +183,7 @@ struct ChatFormat::Impl {
                               "used: {}",
                               short_reason(e)));
     }
+    knows_tools = tried_tools();
   }
 };
 
@@ -178,6 +206,7 @@ ChatFormat::~ChatFormat() = default;
 
 const std::string& ChatFormat::source() const { return impl_->source; }
 bool ChatFormat::thinks() const { return impl_->thinks; }
+bool ChatFormat::knows_tools() const { return impl_->knows_tools; }
 
 /// Templates write these in ways of their own, so that nobody can tell them from the template.
 void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {
@@ -295,8 +324,22 @@ GrammarOptions ChatFormat::Impl::grammar_of(const common_chat_params& params,
   return grammar;
 }
 
-ChatPrompt ChatFormat::render(const Chat& chat) const {
-  impl_->refuse_control_beside_contents(chat);
+ChatPrompt ChatFormat::render(const Chat& asked) const {
+  impl_->refuse_control_beside_contents(asked);
+  const bool may_call_tools = may_call(asked);
+  const bool must_call = may_call_tools && asked.tool_choice == ToolChoice::kRequired;
+  if (must_call && asked.continue_final_message) {
+    throw HttpError(400,
+                    "'tool_choice' requires a call of a tool, but the answer goes on with the text "
+                    "of the last message; leave one of them out",
+                    {.param = "tool_choice"});
+  }
+  // A template's own form of calls leaves no place for JSON by a schema in their stead.
+  const bool by_schema_or_call = may_call_tools && !must_call && asked.schema;
+  const bool as_text = !impl_->knows_tools || by_schema_or_call;
+  const Chat chat = as_text ? with_tools_as_text(asked) : asked;
+  const bool calls = may_call(chat);  // in the template's own form
+
   common_chat_templates_inputs inputs = inputs_of(chat);
   std::string begun;  // by the client, as the last message
   if (chat.continue_final_message) {
@@ -305,15 +348,19 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
     inputs.add_generation_prompt = true;
   }
   if (chat.schema) require_modest_schema(*chat.schema, chat.schema_path);
-  for (const Tool& tool : chat.tools) {
+  for (const Tool& tool : asked.tools) {
     require_modest_schema(tool.parameters, fmt::format("tools.{}", tool.name));
   }
-  const bool calls = !chat.tools.empty() && chat.tool_choice != ToolChoice::kNone;
-  const bool has_parser = begun.empty() && (calls || (impl_->thinks && inputs.enable_thinking));
+  const bool calls_as_text =
+      as_text && may_call_tools && !(asked.schema && chat.continue_final_message);
+  const bool thinks = impl_->thinks && inputs.enable_thinking;
+  const bool has_parser = begun.empty() && (calls || thinks);
   // To find out how a template calls tools takes longer than all the rest.
   inputs.force_pure_content = !has_parser;
-  if (has_parser && chat.schema) inputs.json_schema = chat.schema->dump();
-  if (has_parser) inputs.grammar = calls ? "" : chat.grammar;
+  if (has_parser && !calls_as_text) {
+    if (chat.schema && !must_call) inputs.json_schema = chat.schema->dump();
+    if (!calls) inputs.grammar = chat.grammar;
+  }
 
   const common_chat_params params = impl_->apply(inputs);
   ChatPrompt prompt;
@@ -328,13 +375,20 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
     const auto tokens = impl_->tokenizer.encode(text, false, true);
     if (tokens.size() == 1) prompt.written_tokens.push_back(tokens.front());
   }
-  std::string param = calls ? "tools" : chat.schema_path;
-  if (!chat.grammar.empty() && !calls) {
+  auto syntax = std::make_shared<ChatSyntax>();
+  syntax->has_parser = has_parser;
+  std::string param = may_call_tools ? "tools" : chat.schema_path;
+  if (calls_as_text) {
+    CallForm form = call_form(asked, beginning_of(params, begun, thinks));
+    syntax->calls = std::move(form.reader);
+    prompt.grammar = GrammarOptions{.gbnf = std::move(form.gbnf)};
+  } else if (!chat.grammar.empty() && !calls) {
     param = "grammar";
     prompt.grammar = GrammarOptions{.gbnf = chat.grammar};
   } else if (has_parser && !params.grammar.empty()) {
     prompt.grammar = impl_->grammar_of(params, params.generation_prompt);
   } else if (chat.schema) {
+    param = chat.schema_path;
     prompt.grammar = GrammarOptions{.gbnf = grammar_of_schema(*chat.schema, param)};
   }
   // The engine makes it once more for each answer, when it is too late to refuse it.
@@ -342,8 +396,6 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
     of_field(param, [&] { (void)make_grammar(impl_->tokenizer, *prompt.grammar); });
   }
 
-  auto syntax = std::make_shared<ChatSyntax>();
-  syntax->has_parser = has_parser;
   syntax->begins_inside = trimmed(params.generation_prompt).ends_with("<think>");
   if (has_parser) {
     syntax->parser = common_chat_parser_params(params);
@@ -355,19 +407,6 @@ ChatPrompt ChatFormat::render(const Chat& chat) const {
   return prompt;
 }
 
-std::string grammar_of_schema(const Json& schema, const std::string& param) {
-  require_modest_schema(schema, param);
-  std::string grammar;
-  try {
-    grammar = json_schema_to_grammar(common_json::parse(schema.dump()));
-  } catch (const std::exception& e) {
-    throw HttpError(400, fmt::format("'{}' cannot be followed: {}", param, short_reason(e)),
-                    {.param = param});
-  }
-  of_field(param, [&] { check_gbnf(grammar); });
-  return grammar;
-}
-
 struct ChatParser::Impl {
   std::shared_ptr<const ChatSyntax> syntax;
   std::function<std::string()> make_id;
@@ -376,13 +415,23 @@ struct ChatParser::Impl {
   size_t next_size = 0;  ///< Of `text`, at which it is parsed again.
   common_chat_msg message;
   std::vector<std::string> ids;
+  std::optional<CallReader> calls;  ///< Of `syntax`, as far as it has read.
   ChatAnswer answer;
 
   ChatDelta parse(bool is_end);
+  /// The content, told from calls.
+  ChatDelta without_calls(ChatDelta delta, bool is_end) {
+    if (!calls) return delta;
+    ChatDelta read = calls->push(delta.content, make_id);
+    if (is_end) read.content += calls->end().content;
+    read.reasoning = std::move(delta.reasoning);
+    return read;
+  }
   ChatDelta of_parts(ReasoningSplitter::Parts parts) {
     return {.content = std::move(parts.content), .reasoning = std::move(parts.reasoning)};
   }
-  ChatDelta add(ChatDelta delta) {
+  ChatDelta add(ChatDelta parsed, bool is_end) {
+    ChatDelta delta = without_calls(std::move(parsed), is_end);
     answer.content += delta.content;
     answer.reasoning += delta.reasoning;
     for (const ChatDelta::Call& call : delta.calls) {
@@ -402,6 +451,7 @@ ChatParser::ChatParser(std::shared_ptr<const ChatSyntax> syntax,
                        std::function<std::string()> make_id)
     : impl_(std::make_unique<Impl>()) {
   impl_->splitter = ReasoningSplitter(syntax->begins_inside);
+  impl_->calls = syntax->calls;
   impl_->syntax = std::move(syntax);
   impl_->make_id = std::move(make_id);
 }
@@ -414,18 +464,18 @@ const ChatAnswer& ChatParser::answer() const { return impl_->answer; }
 
 ChatDelta ChatParser::push(std::string_view text) {
   Impl& p = *impl_;
-  if (!p.syntax->has_parser) return p.add(p.of_parts(p.splitter.push(text)));
+  if (!p.syntax->has_parser) return p.add(p.of_parts(p.splitter.push(text)), false);
   p.text += text;
   // The parser begins anew each time: a long answer is looked at in larger steps.
   if (p.text.size() < p.next_size) return {};
   p.next_size = p.text.size() + p.text.size() / 1024;
-  return p.add(p.parse(false));
+  return p.add(p.parse(false), false);
 }
 
 ChatDelta ChatParser::end() {
   Impl& p = *impl_;
-  if (p.syntax->has_parser) return p.add(p.parse(true));
-  return p.add(p.of_parts(p.splitter.end()));
+  if (p.syntax->has_parser) return p.add(p.parse(true), true);
+  return p.add(p.of_parts(p.splitter.end()), true);
 }
 
 ChatDelta ChatParser::Impl::parse(bool is_end) {

@@ -39,21 +39,22 @@ class ChatFormat {
              const std::string& begin_text, const std::string& end_text);
   ~ChatFormat();
 
-  /// Throws `HttpError` (400) if the template refuses the messages, or if the schema, the grammar or
-  /// a tool's parameters cannot be turned into a grammar (`param` says which).
+  /// Tools are described and called in the template's way, or, if it has none, in that of
+  /// `with_tools_as_text`. Throws `HttpError` (400) if the template refuses the messages, or if the
+  /// schema, the grammar or a tool's parameters cannot be turned into a grammar (`param` says
+  /// which).
   [[nodiscard]] ChatPrompt render(const Chat& chat) const;
 
   [[nodiscard]] const std::string& source() const;  ///< The template's text.
   /// Whether the template knows of reasoning.
   [[nodiscard]] bool thinks() const;
+  /// Whether the template describes tools and has a form for their calls.
+  [[nodiscard]] bool knows_tools() const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// A grammar for JSON that a schema describes. Throws `HttpError` (400), `param` the field.
-std::string grammar_of_schema(const Json& schema, const std::string& param);
 
 /// Reads one answer while it is written.
 class ChatParser {

@@ -2,10 +2,10 @@
 #include <utility>
 
 #include "generate/grammar.h"
-#include "server/openai/chat_format.h"
 #include "server/openai/completion_request.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/native_request.h"
+#include "server/openai/schema_grammar.h"
 #include "server/service/completion_writer.h"
 #include "server/service/native_writer.h"
 #include "server/service/requests.h"

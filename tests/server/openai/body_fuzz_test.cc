@@ -10,7 +10,9 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "server/openai/anthropic_request.h"
+#include "server/openai/chat_format.h"
 #include "server/openai/chat_request.h"
+#include "server/openai/chat_support.h"
 #include "server/openai/completion_request.h"
 #include "server/openai/native_request.h"
 #include "server/openai/responses_request.h"
@@ -114,7 +116,7 @@ const std::vector<Route>& routes() {
       {"/apply-template",
        R"({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": false})",
        [](const Json& body) { (void)parse_chat(FieldReader(body), kLimits); }},
-      {"/v1/documents", R"({"text": "a", "id": "b", "name": "c", "restkv": {"budget": 64}})",
+      {"/v1/documents", R"({"text": "a", "name": "c", "restkv": {"budget": 64}})",
        [](const Json& body) { (void)parse_document_request(body, kLimits); }}};
   return kRoutes;
 }
@@ -188,6 +190,48 @@ TEST(BodyFuzz, EveryBodyIsTakenOrRefused) {
     }
     EXPECT_GT(taken, count / 20);
     EXPECT_LT(taken, count);
+  }
+}
+
+/// The chat of a request of any form.
+Chat chat_of_body(const std::string& route, const Json& body, const RequestLimits& limits) {
+  if (route == "/v1/responses") return parse_responses_request(body, limits).request.chat;
+  if (route == "/v1/messages") return parse_anthropic_request(body, limits).chat;
+  return parse_chat_request(body, limits).chat;
+}
+
+TEST(BodyFuzz, EveryChatIsRenderedOrRefused) {
+  constexpr size_t kBodies = 300;
+  const RequestLimits limits = small_limits();
+  const ChatFormat plain(real_tokenizer());
+  const ChatFormat with_tools(real_tokenizer(), kToolTemplate, "", "<|im_end|>");
+  for (const Route& route : routes()) {
+    const std::string name = route.name;
+    if (name != "/v1/chat/completions" && name != "/v1/responses" && name != "/v1/messages") {
+      continue;
+    }
+    SCOPED_TRACE(name);
+    size_t rendered = 0;
+    for (size_t i = 0; i < kBodies; ++i) {
+      Random random(2, name, i);
+      Json json = parse_json(route.body);
+      for (size_t k = 0, n = random.below(3); k < n; ++k) replace_somewhere(json, random);
+      const std::string body = json.dump();
+      const ChatFormat& format = random.below(4) == 0 ? with_tools : plain;
+      try {
+        const Chat chat = chat_of_body(name, parse_body(body), limits);
+        const ChatPrompt prompt = format.render(chat);
+        const bool may_call = !chat.tools.empty() && chat.tool_choice != ToolChoice::kNone;
+        ASSERT_EQ(prompt.grammar.has_value(), may_call || chat.schema || !chat.grammar.empty())
+            << body;
+        ++rendered;
+      } catch (const HttpError& error) {
+        ASSERT_EQ(error.status(), 400) << body;
+      } catch (const std::exception& error) {
+        FAIL() << error.what() << "\n" << body;
+      }
+    }
+    EXPECT_GT(rendered, kBodies / 10);
   }
 }
 

@@ -13,7 +13,7 @@
 #include "generate/grammar.h"
 #include "restkv/generate.h"
 #include "restkv/tokenizer.h"
-#include "server/openai/chat_format.h"
+#include "server/openai/schema_grammar.h"
 #include "support/memory_file.h"
 #include "support/raw_gguf.h"
 #include "support/small_vocabulary.h"
