@@ -18,9 +18,7 @@ namespace restkv::server {
 namespace {
 
 /// A character within [] of a grammar, or within a literal.
-std::string escaped(char32_t c) {
-  return fmt::format("\\U{:08X}", static_cast<uint32_t>(c));
-}
+std::string escaped(char32_t c) { return fmt::format("\\U{:08X}", static_cast<uint32_t>(c)); }
 
 std::u32string characters(std::string_view text) {
   std::u32string all;

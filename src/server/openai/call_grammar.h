@@ -23,9 +23,9 @@ struct CallForm {
 
 /// How the answer to `chat` begins.
 struct AnswerBeginning {
-  std::string begun = {};                    ///< By the client.
-  std::optional<ThoughtTags> thought = {};   ///< It may begin with these.
-  bool is_inside_thought = false;            ///< The prompt has opened them.
+  std::string begun = {};                   ///< By the client.
+  std::optional<ThoughtTags> thought = {};  ///< It may begin with these.
+  bool is_inside_thought = false;           ///< The prompt has opened them.
 };
 
 /// Where a call is required, the grammar takes nothing else. Where it is not, the answer may be

@@ -56,8 +56,7 @@ void CallReader::read(char c, const std::function<std::string()>& make_id, ChatD
   }
 }
 
-void CallReader::read_maybe(char c, const std::function<std::string()>& make_id,
-                            ChatDelta& delta) {
+void CallReader::read_maybe(char c, const std::function<std::string()>& make_id, ChatDelta& delta) {
   const CallPattern::Node& node = pattern_->nodes()[node_];
   if (node.skips_space && is_space(c)) {
     held_ += c;
@@ -96,8 +95,8 @@ void CallReader::read_text(char c, ChatDelta& delta) {
 }
 
 void CallReader::read_argument(char c, ChatDelta& delta) {
-  const bool ends_before = depth_ == 0 && !in_string_ &&
-                           (is_space(c) || c == ',' || c == '}' || c == ']');
+  const bool ends_before =
+      depth_ == 0 && !in_string_ && (is_space(c) || c == ',' || c == '}' || c == ']');
   if (ends_before) {
     state_ = State::kClosing;
     return read(c, nullptr, delta);

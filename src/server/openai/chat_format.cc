@@ -132,8 +132,7 @@ struct ChatFormat::Impl {
       return common_chat_templates_apply(templates.get(), inputs);
     } catch (const std::exception& e) {
       throw HttpError(
-          400,
-          fmt::format("the model's chat template refuses these messages: {}", short_reason(e)),
+          400, fmt::format("the model's chat template refuses these messages: {}", short_reason(e)),
           {.param = "messages"});
     }
   }
@@ -367,8 +366,8 @@ ChatPrompt ChatFormat::render(const Chat& asked) const {
   prompt.text = impl_->located(inputs, params.prompt);
   prompt.text.text += begun;
   if (!begun.empty()) {
-    prompt.text.contents.push_back({prompt.text.text.size() - begun.size(),
-                                    prompt.text.text.size()});
+    prompt.text.contents.push_back(
+        {prompt.text.text.size() - begun.size(), prompt.text.text.size()});
   }
   prompt.stops = params.additional_stops;
   for (const std::string& text : params.preserved_tokens) {

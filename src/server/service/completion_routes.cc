@@ -57,8 +57,7 @@ void answer_completion(Service& service, const HttpRequest& http, Responder resp
 }
 
 void answer_native(Service& service, const HttpRequest& http, Responder responder) {
-  const NativeRequest request =
-      parse_native_request(parse_body(http.body), service.options.limits);
+  const NativeRequest request = parse_native_request(parse_body(http.body), service.options.limits);
   service.require_model(request.answer.model);
   std::optional<GrammarOptions> grammar;
   if (request.schema) grammar = {.gbnf = grammar_of_schema(*request.schema, "json_schema")};

@@ -1,4 +1,6 @@
 // Chats by a model's own template, and what it answers.
+#include "server/openai/chat_format.h"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +14,6 @@
 #include "base/random.h"
 #include "generate/grammar.h"
 #include "restkv/tokenizer.h"
-#include "server/openai/chat_format.h"
 #include "server/openai/chat_support.h"
 #include "server/openai/support.h"
 
@@ -28,8 +29,8 @@ TEST(ChatFormat, RendersEveryTemplateAsJinjaDoes) {
   for (const Json& family : data.at("families")) {
     const std::string name = family.at("family").text();
     const std::string end = name == "smollm2" ? "<|im_end|>" : "</s>";
-    const ChatFormat format(real_tokenizer(), family.at("template").text(),
-                            family.at("bos").text(), end);
+    const ChatFormat format(real_tokenizer(), family.at("template").text(), family.at("bos").text(),
+                            end);
     for (const auto& [conversation, rendered] : family.at("rendered").items()) {
       SCOPED_TRACE(fmt::format("{}, {}", name, conversation));
       std::vector<ChatMessage> messages;
@@ -73,7 +74,8 @@ TEST(ChatFormat, ContentsAreTextWhateverTheyLookLike) {
 TEST(ChatFormat, RefusesControlTokensWhereTheyCannotBeText) {
   const ChatFormat format(real_tokenizer(), kToolTemplate, "", "<|im_end|>");
   Chat calls = weather_chat();
-  calls.messages.push_back({.role = "assistant", .tool_calls = {{"1", "f", "{\"x\": \"<|im_end|>\"}"}}});
+  calls.messages.push_back(
+      {.role = "assistant", .tool_calls = {{"1", "f", "{\"x\": \"<|im_end|>\"}"}}});
   EXPECT_THAT(api_refusal([&] { (void)format.render(calls); }),
               StartsWith("messages[1].tool_calls: "));
   Chat tools = weather_chat();
@@ -94,8 +96,9 @@ TEST(ChatFormat, RefusesWhatTheTemplateRefuses) {
                           "{%- if messages[0].role != 'user' %}{{ raise_exception('users only') }}"
                           "{%- endif %}{{ messages[0].content }}",
                           "", "");
-  const std::string refusal =
-      api_refusal([&] { (void)format.render(chat_of({{"assistant", "hi"}})); });
+  const std::string refusal = api_refusal([&] {
+    (void)format.render(chat_of({{"assistant", "hi"}}));
+  });
   EXPECT_THAT(refusal, StartsWith("messages: the model's chat template refuses"));
   EXPECT_THAT(refusal, HasSubstr("users only"));
   EXPECT_THROW(ChatFormat(real_tokenizer(), "{% for %}", "", ""), Error);
@@ -161,9 +164,10 @@ TEST(ChatFormat, ARequiredCallIsForcedByTheGrammar) {
   ASSERT_TRUE(prompt.grammar.has_value());
   EXPECT_FALSE(prompt.grammar->lazy);
   const auto grammar = make_grammar(real_tokenizer(), *prompt.grammar);
-  for (const int32_t token : real_tokenizer().encode(
-           "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>",
-           false, true)) {
+  for (const int32_t token :
+       real_tokenizer().encode("<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": "
+                               "\"Rome\"}}\n</tool_call>",
+                               false, true)) {
     ASSERT_TRUE(grammar->allows(token)) << real_tokenizer().piece(token, true);
     grammar->accept(token);
   }

@@ -127,9 +127,9 @@ TEST(GenericTools, AreDescribedInTheSystemMessage) {
   const std::string user = "<|im_start|>user\nWeather in Rome?<|im_end|>\n";
   const auto prompt = [](const Chat& chat) { return plain_format().render(chat).text.text; };
   Chat chat = weather_chat();
-  EXPECT_EQ(prompt(chat),
-            plain_prompt(std::string(kDescription) + "If you need no tool, answer with text.",
-                         user));
+  EXPECT_EQ(
+      prompt(chat),
+      plain_prompt(std::string(kDescription) + "If you need no tool, answer with text.", user));
   chat.parallel_tool_calls = true;
   chat.tool_choice = ToolChoice::kRequired;
   EXPECT_EQ(prompt(chat), plain_prompt(std::string(kDescription) +
@@ -153,8 +153,7 @@ TEST(GenericTools, EarlierCallsAndResultsAreText) {
   Chat chat = chat_of({{"system", "S"}, {"user", "Weather?"}});
   chat.messages.push_back({.role = "assistant",
                            .content = "Let me look.",
-                           .tool_calls = {{"a", "weather", R"({"city": "Rome"})"},
-                                          {"b", "now"}}});
+                           .tool_calls = {{"a", "weather", R"({"city": "Rome"})"}, {"b", "now"}}});
   chat.messages.push_back({.role = "tool", .content = "15 degrees", .tool_call_id = "a"});
   chat.messages.push_back({.role = "tool", .content = "noon", .name = "now"});
   chat.messages.push_back({.role = "user", .content = "And?"});
@@ -187,8 +186,8 @@ TEST(GenericTools, ARequiredCallIsAllThatTheGrammarTakes) {
         std::string(R"({"name": "weather_i", "arguments": {"days": 3}})"),
         std::string(R"({"name": "weather_in", "arguments": {"days": "3"}})"),
         std::string(R"({"name": "weather_in", "arguments": {"city": "Rome"}})"),
-        std::string(R"({"name": "weather_in"})"), "<think>x</think>" + rome,
-        '\n' + rome, "{\n" + rome.substr(1)}) {
+        std::string(R"({"name": "weather_in"})"), "<think>x</think>" + rome, '\n' + rome,
+        "{\n" + rome.substr(1)}) {
     EXPECT_FALSE(follows(chat, text)) << text;
   }
   chat.parallel_tool_calls = true;
@@ -315,9 +314,12 @@ TEST(GenericTools, CallsAreReadAsTheyAreWritten) {
   chat.parallel_tool_calls = true;
   const ChatPrompt prompt = plain_format().render(chat);
   const std::string city = R"({"city": "R\"}{o\\"})";
-  const std::string text = "Let {me} look: 日本.\n{\"no\": 1}\n{\"name\": \"weather\", "
-                           "\"arguments\": " + city + "}\n{\"name\":\"weather_in\",\"arguments\":"
-                           "{\"days\":[1,{}]} }\n";
+  const std::string text =
+      "Let {me} look: 日本.\n{\"no\": 1}\n{\"name\": \"weather\", "
+      "\"arguments\": " +
+      city +
+      "}\n{\"name\":\"weather_in\",\"arguments\":"
+      "{\"days\":[1,{}]} }\n";
   Random random(5);
   for (int round = 0; round < 50; ++round) {
     const ChatAnswer answer = read_in(prompt, split(text, random));
@@ -400,11 +402,33 @@ constexpr std::string_view kMarks = "\" \n{}x1,:";
 
 /// Texts that look somewhat like calls.
 std::string odd_text(Random& random) {
-  static const std::vector<std::string> kParts{
-      "{\"name\": \"weather\", \"arguments\": ", "{\"name\":\"weather_in\",\"arguments\":", "{",
-      "}", "\"", "\n", "\n\n", " ", "{\"city\": \"Rome\"}", "{\"days\": 3}", "{}", "[", "]",
-      "\\", "\\\"", ",", ":", "\"name\"", "\"arguments\"", "weather", "_in", "text", "日", "12",
-      "null", "<think>", "</think>"};
+  static const std::vector<std::string> kParts{"{\"name\": \"weather\", \"arguments\": ",
+                                               "{\"name\":\"weather_in\",\"arguments\":",
+                                               "{",
+                                               "}",
+                                               "\"",
+                                               "\n",
+                                               "\n\n",
+                                               " ",
+                                               "{\"city\": \"Rome\"}",
+                                               "{\"days\": 3}",
+                                               "{}",
+                                               "[",
+                                               "]",
+                                               "\\",
+                                               "\\\"",
+                                               ",",
+                                               ":",
+                                               "\"name\"",
+                                               "\"arguments\"",
+                                               "weather",
+                                               "_in",
+                                               "text",
+                                               "日",
+                                               "12",
+                                               "null",
+                                               "<think>",
+                                               "</think>"};
   std::string text;
   for (size_t i = 0, n = random.below(12); i < n; ++i) text += random.pick(kParts);
   return text;

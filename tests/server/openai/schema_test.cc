@@ -40,14 +40,14 @@ bool follows(const Json& value, const Json& schema) {
   if (type == "number") return value.is_number();
   if (type == "string") {
     // Bytes that are no characters, four of which count as one, have become U+FFFD.
-    return value.is_string() && value.text().size() <= 12 * schema.value("maxLength", size_t{1} << 30);
+    return value.is_string() &&
+           value.text().size() <= 12 * schema.value("maxLength", size_t{1} << 30);
   }
   if (type == "array") {
     return value.is_array() && value.size() >= schema.value("minItems", size_t{0}) &&
            value.size() <= schema.value("maxItems", size_t{1} << 30) &&
-           std::ranges::all_of(value, [&](const Json& item) {
-             return follows(item, schema.at("items"));
-           });
+           std::ranges::all_of(value,
+                               [&](const Json& item) { return follows(item, schema.at("items")); });
   }
   if (!value.is_object()) return false;
   const Json* required = schema.find("required");
