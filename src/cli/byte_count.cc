@@ -22,7 +22,8 @@ size_t parse_with_unit(const std::string& text, const std::array<Unit, n>& units
   for (const auto& [name, factor] : units) {
     if (!text.ends_with(name)) continue;
     double number = 0;
-    if (!parse_number(std::string_view(text).substr(0, text.size() - name.size()), number)) continue;
+    if (!parse_number(std::string_view(text).substr(0, text.size() - name.size()), number))
+      continue;
     if (number < 0 || number * factor > kMost) break;
     return static_cast<size_t>(number * factor);
   }
@@ -52,7 +53,8 @@ size_t parse_byte_count(const std::string& text, const std::string& option) {
 
 size_t parse_duration(const std::string& text, const std::string& option) {
   constexpr double kSecond = 1000;
-  constexpr std::array<Unit, 4> kUnits{{{"", kSecond}, {"ms", 1}, {"s", kSecond}, {"m", 60 * kSecond}}};
+  constexpr std::array<Unit, 4> kUnits{
+      {{"", kSecond}, {"ms", 1}, {"s", kSecond}, {"m", 60 * kSecond}}};
   return parse_with_unit(text, kUnits, option, "a time, as 10s, 500ms or 2m");
 }
 

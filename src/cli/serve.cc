@@ -69,8 +69,7 @@ std::vector<std::string> read_keys(const ServeFlags& flags) {
       if (!key.empty() && !key.starts_with('#')) keys.emplace_back(key);
     }
     if (keys.size() == before) {
-      throw Error(ErrorCode::kInput,
-                  flags.api_key_file + ": holds no key; write one on each line");
+      throw Error(ErrorCode::kInput, flags.api_key_file + ": holds no key; write one on each line");
     }
   }
   return keys;
@@ -86,9 +85,10 @@ void allow_files(size_t connections) {
   limit.rlim_cur = std::min(wanted, limit.rlim_max);
   ::setrlimit(RLIMIT_NOFILE, &limit);
   if (limit.rlim_cur < wanted) {
-    notice(fmt::format("this process may open {} files, which is too few for --connections {}; "
-                       "raise the limit (ulimit -n)",
-                       limit.rlim_cur, connections));
+    notice(
+        fmt::format("this process may open {} files, which is too few for --connections {}; "
+                    "raise the limit (ulimit -n)",
+                    limit.rlim_cur, connections));
   }
 }
 
@@ -171,7 +171,8 @@ void greet(const HttpServer& http, const Service& service, const ServeFlags& fla
                       : std::to_string(session.compression.budget)));
   say(fmt::format("page:  {}/", url));
   say(fmt::format("API:   {}/v1", url));
-  say(fmt::format("try:   curl {}/v1/chat/completions {}-H 'Content-Type: application/json' "
+  say(
+      fmt::format("try:   curl {}/v1/chat/completions {}-H 'Content-Type: application/json' "
                   "-d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'",
                   url, locked ? "-H \"Authorization: Bearer $KEY\" " : ""));
 }
@@ -248,11 +249,13 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
       .range(1, 1'000'000);
   parser.add("--parallel", flags->parallel, "answers that are written at the same time", "N")
       .range(1, 4096);
-  parser.add("--prompt-share", flags->prompt_share,
-             "share of the time for prompts while answers are written", "X")
+  parser
+      .add("--prompt-share", flags->prompt_share,
+           "share of the time for prompts while answers are written", "X")
       .range(0.01, 0.99);
-  parser.add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer that asks for no limit",
-             "N")
+  parser
+      .add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer that asks for no limit",
+           "N")
       .range(1, 1 << 30);
   parser.add("--max-budget", flags->max_budget, "largest budget that a request may ask for", "N")
       .range(1, 1 << 30);
@@ -270,7 +273,8 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
       "  restkv serve -m model.gguf --host 0.0.0.0 --api-key-file keys --memory 8GiB\n"
       "  restkv serve -m model.gguf --budget 512 --max-budget 2048 --parallel 16\n"
       "Routes: OpenAI's (/v1/chat/completions, /v1/completions, /v1/models), llama.cpp's\n"
-      "(/completion, /tokenize, /props, ...), /v1/documents, /metrics, and a page for people at /.\n"
+      "(/completion, /tokenize, /props, ...), /v1/documents, /metrics, and a page for people at "
+      "/.\n"
       "docs/server.md describes them. Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 model or\n"
       "address could not be used, 2 wrong options.");
   return [flags] { return serve(*flags); };

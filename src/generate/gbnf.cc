@@ -23,10 +23,10 @@ constexpr size_t kMostBeginnings = 512;  // each costs time with every token
 struct Item {
   bool is_rule = false;  ///< Otherwise characters or a token.
   size_t rule = 0;
-  size_t elements = 1;      ///< That libllama makes of it, if it stands there once.
-  bool is_empty = false;    ///< No character at all: "".
-  size_t least = 1;         ///< Repetitions.
-  size_t copies = 1;        ///< That libllama unrolls.
+  size_t elements = 1;    ///< That libllama makes of it, if it stands there once.
+  bool is_empty = false;  ///< No character at all: "".
+  size_t least = 1;       ///< Repetitions.
+  size_t copies = 1;      ///< That libllama unrolls.
 };
 using Sequence = std::vector<Item>;
 
@@ -48,7 +48,8 @@ class Reader {
     while (at_ < text_.size()) read_rule();
     const auto root = names_.find("root");
     if (root == names_.end() || rules[root->second].defined_at == std::string::npos) {
-      refuse_at(text_.size(), "there is no rule 'root', which the text as a whole follows; add one");
+      refuse_at(text_.size(),
+                "there is no rule 'root', which the text as a whole follows; add one");
     }
     for (const Rule& rule : rules) {
       if (rule.defined_at == std::string::npos) {
@@ -171,7 +172,9 @@ class Reader {
     const char kind = peek(1);
     const size_t digits = kind == 'x' ? 2 : kind == 'u' ? 4 : kind == 'U' ? 8 : 0;
     if (digits == 0 && std::string_view("trn\\\"[]-").find(kind) == std::string_view::npos) {
-      refuse("unknown escape; expected \\t \\r \\n \\\\ \\\" \\[ \\] \\- \\xHH \\uHHHH or \\UHHHHHHHH");
+      refuse(
+          "unknown escape; expected \\t \\r \\n \\\\ \\\" \\[ \\] \\- \\xHH \\uHHHH or "
+          "\\UHHHHHHHH");
     }
     for (size_t i = 0; i < digits; ++i) {
       if (!is_hex(peek(2 + i))) refuse(fmt::format("expected {} hexadecimal digits", digits));
@@ -310,7 +313,8 @@ class Rules {
       changed = false;
       for (size_t i = 0; i < rules_.size(); ++i) {
         const auto is_empty = [&](const Sequence& sequence) {
-          return std::ranges::all_of(sequence, [&](const Item& item) { return may_be_empty(item); });
+          return std::ranges::all_of(sequence,
+                                     [&](const Item& item) { return may_be_empty(item); });
         };
         if (!empty_[i] && std::ranges::any_of(rules_[i].alternatives, is_empty)) {
           empty_[i] = changed = true;
@@ -345,9 +349,9 @@ class Rules {
       });
       if (!is_return && open.back() != rule) continue;
       if (count > kMostBeginnings) {
-        reader_.refuse_at(rules_[rule].defined_at,
-                          fmt::format("the rule may begin in more than {} ways; simplify it",
-                                      kMostBeginnings));
+        reader_.refuse_at(
+            rules_[rule].defined_at,
+            fmt::format("the rule may begin in more than {} ways; simplify it", kMostBeginnings));
       }
       beginnings_[rule] = count + 1;
       states_[rule] = State::kDone;
@@ -382,7 +386,8 @@ void check_gbnf(std::string_view grammar) {
   }
   // libllama prints what it refuses, so that a line must not look like one of somebody else.
   const auto is_control = [](char c) {
-    return (static_cast<unsigned char>(c) < ' ' && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
+    return (static_cast<unsigned char>(c) < ' ' && c != '\t' && c != '\n' && c != '\r') ||
+           c == 0x7f;
   };
   if (const auto at = std::ranges::find_if(grammar, is_control); at != grammar.end()) {
     reader.refuse_at(static_cast<size_t>(at - grammar.begin()),

@@ -23,10 +23,9 @@ LlamaSampler make_sampler(const llama_vocab* vocab, const GrammarOptions& option
   }
   std::vector<const char*> patterns;
   for (const std::string& pattern : options.trigger_patterns) patterns.push_back(pattern.c_str());
-  return {llama_sampler_init_grammar_lazy_patterns(vocab, options.gbnf.c_str(), "root",
-                                                   patterns.data(), patterns.size(),
-                                                   options.trigger_tokens.data(),
-                                                   options.trigger_tokens.size()),
+  return {llama_sampler_init_grammar_lazy_patterns(
+              vocab, options.gbnf.c_str(), "root", patterns.data(), patterns.size(),
+              options.trigger_tokens.data(), options.trigger_tokens.size()),
           llama_sampler_free};
 }
 
@@ -71,9 +70,9 @@ class Grammar : public TokenConstraint {
     try {
       llama_sampler_accept(sampler_.get(), token);
     } catch (const std::exception&) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("grammar: the token '{}' does not follow it",
-                              tokenizer_.piece(token, true)));
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("grammar: the token '{}' does not follow it", tokenizer_.piece(token, true)));
     }
   }
 

@@ -45,7 +45,8 @@ const std::vector<std::string> kGood{
     "root ::= \"\\x41\\u00e9\\U0001F600\\\"\" item{0,5}\nitem ::=\n  \"a\" |\n  \"b\"",
     "root ::= a | \"\"\na ::= \"(\" root \")\"",
     "root ::= \"\u00e9\" [\u4e00-\u9fff]{3,}",
-    "root ::= (\"a\"{2,\n3})\n","root ::= x \"a\"\r\nx ::= \"b\"?\r\n"};
+    "root ::= (\"a\"{2,\n3})\n",
+    "root ::= x \"a\"\r\nx ::= \"b\"?\r\n"};
 
 TEST(Gbnf, TakesWhatLibllamaTakes) {
   for (const std::string& grammar : kGood) {
@@ -100,8 +101,9 @@ TEST(Gbnf, RefusesWhatUnrollsWithoutEnd) {
 /// What the check takes, libllama takes or refuses in peace.
 TEST(Gbnf, MutatedGrammarsEndNothing) {
   Random random(11);
-  const std::vector<std::string> parts{"\"", "(", ")", "|", "*", "+", "?", "{2,", "}", "[", "]",
-                                       "a",  "root", "::=", "\n", "^", "\\", "-", "<", ">", "!"};
+  const std::vector<std::string> parts{
+      "\"", "(",    ")",   "|",  "*", "+",  "?", "{2,", "}", "[", "]",
+      "a",  "root", "::=", "\n", "^", "\\", "-", "<",   ">", "!"};
   size_t taken = 0;
   for (int round = 0; round < 4000; ++round) {
     std::string grammar = random.pick(kGood);

@@ -183,12 +183,12 @@ void Connection::dispatch() {
   if (phase_ == Phase::kClosed) return;
   RequestHead& head = reader_->head();
   HttpRequest request{.method = std::move(head.method),
-                  .path = std::move(head.target.path),
-                  .parameters = std::move(admitted_.parameters),
-                  .query = std::move(head.target.query),
-                  .headers = {},
-                  .body = std::move(reader_->body()),
-                  .peer = peer_};
+                      .path = std::move(head.target.path),
+                      .parameters = std::move(admitted_.parameters),
+                      .query = std::move(head.target.query),
+                      .headers = {},
+                      .body = std::move(reader_->body()),
+                      .peer = peer_};
   begin_answer(head.keep_alive && !network_.stopping);
   request.headers = std::move(head.headers);
   call_handler(std::move(request));

@@ -62,8 +62,8 @@ void parse_stops(const FieldReader& body, const char* name, const RequestLimits&
   if (stop->is_string()) return add(*stop, path);
   if (!stop->is_array()) refuse_value(path, *stop, "a text or a list of texts");
   if (stop->size() > limits.stops) {
-    refuse_field(path, fmt::format("'{}' has {} texts; the limit is {}", path, stop->size(),
-                                   limits.stops));
+    refuse_field(
+        path, fmt::format("'{}' has {} texts; the limit is {}", path, stop->size(), limits.stops));
   }
   for (size_t i = 0; i < stop->size(); ++i) add(stop->at(i), item_path(path, i));
 }

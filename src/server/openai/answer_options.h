@@ -25,7 +25,7 @@ struct AnswerOptions {
   bool has_max_tokens = false;
   /// Otherwise `generation.sampling.seed` is the operator's, to be drawn anew.
   bool has_seed = false;
-  std::optional<std::string> document;   ///< Id of one that has been read before.
+  std::optional<std::string> document;    ///< Id of one that has been read before.
   std::optional<SessionOptions> session;  ///< Differs from the operator's.
 };
 
@@ -43,8 +43,8 @@ void parse_max_tokens(const FieldReader& body, std::initializer_list<const char*
 uint32_t sampler_seed(int64_t seed);
 
 /// The object "restkv": method (with options, as on the command line), budget, decode_budget,
-/// interval, kv_type, sparse. `start`: what it changes. Throws `HttpError` (400), for unknown fields,
-/// too.
+/// interval, kv_type, sparse. `start`: what it changes. Throws `HttpError` (400), for unknown
+/// fields, too.
 SessionOptions parse_session_options(const FieldReader& restkv, const SessionOptions& start,
                                      const RequestLimits& limits);
 

@@ -34,9 +34,7 @@ struct ChatDelta {
   };
   std::vector<Call> calls = {};
 
-  [[nodiscard]] bool empty() const {
-    return content.empty() && reasoning.empty() && calls.empty();
-  }
+  [[nodiscard]] bool empty() const { return content.empty() && reasoning.empty() && calls.empty(); }
 };
 
 }  // namespace restkv::server

@@ -48,8 +48,8 @@ void parse_functions(const FieldReader& body, const RequestLimits& limits, Chat&
   for (const char* old : {"functions", "function_call"}) {
     body.refuse_if_given(old, "OpenAI has replaced it; use 'tools' and 'tool_choice'");
   }
-  chat.tools = parse_tools(
-      body, limits, [&](const FieldReader& entry) { return parse_tool(entry, limits); });
+  chat.tools = parse_tools(body, limits,
+                           [&](const FieldReader& entry) { return parse_tool(entry, limits); });
   chat.parallel_tool_calls = body.boolean("parallel_tool_calls");
   parse_tool_choice(body, chat);
 }

@@ -45,8 +45,8 @@ Json CompletionStream::head() const { return stamped(stamp_); }
 Json CompletionStream::chunk(size_t choice, std::string_view text, Json logprobs,
                              Json finish) const {
   Json json = head();
-  json["choices"] = Json::array({choice_json(choice, text, std::move(logprobs),
-                                             std::move(finish))});
+  json["choices"] =
+      Json::array({choice_json(choice, text, std::move(logprobs), std::move(finish))});
   return json;
 }
 

@@ -37,8 +37,8 @@ Json parse_body(std::string_view body) {
     throw HttpError(400, fmt::format("the body of the request is no JSON: {}", error.what()));
   }
   if (!json.is_object()) {
-    throw HttpError(400, fmt::format("the body of the request is {}; expected an object",
-                                     shown(json)));
+    throw HttpError(400,
+                    fmt::format("the body of the request is {}; expected an object", shown(json)));
   }
   return json;
 }

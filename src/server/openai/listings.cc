@@ -23,18 +23,17 @@ Json models_json(std::span<const ModelCard> models) {
 }
 
 Json props_json(const ServerProperties& p) {
-  return Json::object(
-      {{"default_generation_settings",
-        Json::object({{"n_ctx", p.model.context},
-                      {"params", generation_settings_json(p.defaults)}})},
-       {"total_slots", p.slots},
-       {"model_alias", p.model.id},
-       {"model_path", p.model_path},
-       {"modalities", Json::object({{"vision", false}, {"audio", false}})},
-       {"chat_template", p.chat_template},
-       {"bos_token", p.bos_token},
-       {"eos_token", p.eos_token},
-       {"build_info", p.version}});
+  return Json::object({{"default_generation_settings",
+                        Json::object({{"n_ctx", p.model.context},
+                                      {"params", generation_settings_json(p.defaults)}})},
+                       {"total_slots", p.slots},
+                       {"model_alias", p.model.id},
+                       {"model_path", p.model_path},
+                       {"modalities", Json::object({{"vision", false}, {"audio", false}})},
+                       {"chat_template", p.chat_template},
+                       {"bos_token", p.bos_token},
+                       {"eos_token", p.eos_token},
+                       {"build_info", p.version}});
 }
 
 Json tokenizer_info_json(const ServerProperties& p) {

@@ -61,8 +61,8 @@ Message parse_message(const FieldReader& fields) {
     fields.refuse_if_given("function_call", "OpenAI has replaced it; use 'tool_calls'");
     fields.refuse_if_given("audio", "this model reads text only");
   }
-  const bool may_be_silent = is_assistant && (!message.tool_calls.empty() ||
-                                              !message.reasoning.empty());
+  const bool may_be_silent =
+      is_assistant && (!message.tool_calls.empty() || !message.reasoning.empty());
   if (!may_be_silent) (void)fields.required("content", "a text");
   return message;
 }
@@ -117,8 +117,8 @@ void require_small_schema(const Json& schema, const std::string& path,
   if (!schema.is_object()) refuse_value(path, schema, "a JSON schema");
   const size_t bytes = schema.dump().size();
   if (bytes <= limits.grammar_bytes) return;
-  refuse_field(path, fmt::format("'{}' has {} bytes; the limit is {}", path, bytes,
-                                 limits.grammar_bytes));
+  refuse_field(
+      path, fmt::format("'{}' has {} bytes; the limit is {}", path, bytes, limits.grammar_bytes));
 }
 
 }  // namespace restkv::server

@@ -28,7 +28,6 @@ std::string parse_texts(const FieldReader& holder, const char* name,
 const Json& parse_list(const FieldReader& body, const char* name, size_t most);
 
 /// Throws `HttpError` (400) if a schema is no object, or larger than `limits.grammar_bytes`.
-void require_small_schema(const Json& schema, const std::string& path,
-                          const RequestLimits& limits);
+void require_small_schema(const Json& schema, const std::string& path, const RequestLimits& limits);
 
 }  // namespace restkv::server

@@ -78,22 +78,23 @@ Json generation_settings_json(const GenerationOptions& options) {
 
 Json native_answer(const NativeAnswer& answer) {
   const TokenCounts& counts = answer.totals.counts;
-  Json json = Json::object({{"index", answer.index},
-                            {"content", answer.content},
-                            {"tokens", std::vector<int>(answer.tokens.begin(), answer.tokens.end())},
-                            {"id_slot", -1},
-                            {"stop", true},
-                            {"model", answer.model},
-                            {"tokens_predicted", counts.completion},
-                            {"tokens_evaluated", counts.prompt},
-                            {"generation_settings", generation_settings_json(answer.options)},
-                            {"prompt", answer.prompt},
-                            {"has_new_line", answer.content.find('\n') != std::string::npos},
-                            {"truncated", false},
-                            {"stop_type", answer.stop_type},
-                            {"stopping_word", answer.stopping_word},
-                            {"tokens_cached", counts.cached},
-                            {"timings", timings_json(counts, answer.times)}});
+  Json json =
+      Json::object({{"index", answer.index},
+                    {"content", answer.content},
+                    {"tokens", std::vector<int>(answer.tokens.begin(), answer.tokens.end())},
+                    {"id_slot", -1},
+                    {"stop", true},
+                    {"model", answer.model},
+                    {"tokens_predicted", counts.completion},
+                    {"tokens_evaluated", counts.prompt},
+                    {"generation_settings", generation_settings_json(answer.options)},
+                    {"prompt", answer.prompt},
+                    {"has_new_line", answer.content.find('\n') != std::string::npos},
+                    {"truncated", false},
+                    {"stop_type", answer.stop_type},
+                    {"stopping_word", answer.stopping_word},
+                    {"tokens_cached", counts.cached},
+                    {"timings", timings_json(counts, answer.times)}});
   if (!answer.logprobs.empty()) {
     json["completion_probabilities"] = logprobs_content(answer.logprobs, true);
   }

@@ -57,7 +57,8 @@ std::vector<int32_t> parse_token_ids(const Json& list, const std::string& path,
     const Json& item = list.at(i);
     // The path of an item is only written where it is needed: there may be a million.
     const bool is_id = item.is_number_unsigned() && item.get<uint64_t>() < limits.vocabulary;
-    tokens.push_back(is_id ? item.get<int32_t>() : parse_token_id(item, item_path(path, i), limits));
+    tokens.push_back(is_id ? item.get<int32_t>()
+                           : parse_token_id(item, item_path(path, i), limits));
   }
   return tokens;
 }

@@ -18,11 +18,11 @@ void check_keyword(const std::string& name, const Json& value, const std::string
                                    kMostProperties));
   }
   if (name == "enum" && value.is_array() && value.size() > kMostValues) {
-    refuse_field(path, fmt::format("'{}' has {} values; the limit is {}", path, value.size(),
-                                   kMostValues));
+    refuse_field(
+        path, fmt::format("'{}' has {} values; the limit is {}", path, value.size(), kMostValues));
   }
-  const bool is_bound = name == "minItems" || name == "maxItems" || name == "minLength" ||
-                        name == "maxLength";
+  const bool is_bound =
+      name == "minItems" || name == "maxItems" || name == "minLength" || name == "maxLength";
   if (is_bound && !(value.is_number_unsigned() && value.get<double>() <= kMostRepetitions)) {
     refuse_value(path, value, fmt::format("a whole number up to {}", kMostRepetitions));
   }

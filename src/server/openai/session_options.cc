@@ -9,8 +9,8 @@
 #include "restkv/attention.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
-#include "server/openai/answer_options.h"
 #include "server/http/http_error.h"
+#include "server/openai/answer_options.h"
 
 namespace restkv::server {
 namespace {
@@ -53,8 +53,8 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
                                                    "interval", "kv_type", "sparse"};
   for (const auto& [name, value] : restkv.object_fields()) {
     if (std::ranges::find(kKnown, name) != kKnown.end()) continue;
-    refuse_field(restkv.path(name), fmt::format("'{}' is not known; expected {}",
-                                                restkv.path(name), fmt::join(kKnown, ", ")));
+    refuse_field(restkv.path(name), fmt::format("'{}' is not known; expected {}", restkv.path(name),
+                                                fmt::join(kKnown, ", ")));
   }
   SessionOptions options = start;
   if (const auto method = restkv.text("method", kMostTextBytes)) {

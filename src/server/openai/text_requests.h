@@ -25,8 +25,8 @@ TokenizeRequest parse_tokenize_request(const Json& body);
 /// `POST /detokenize`: the tokens.
 std::vector<int32_t> parse_detokenize_request(const Json& body, const RequestLimits& limits);
 
-/// {"tokens", "count", "max_model_len"}: what both kinds of clients look for. `pieces`: the bytes of
-/// each token; null: ids alone.
+/// {"tokens", "count", "max_model_len"}: what both kinds of clients look for. `pieces`: the bytes
+/// of each token; null: ids alone.
 Json tokens_json(const std::vector<int32_t>& tokens, const std::vector<std::string>* pieces,
                  size_t context);
 /// {"content", "prompt"}

@@ -40,8 +40,8 @@ double finite_logprob(double logprob);
 /// which has "id", too.
 Json logprobs_content(std::span<const NamedLogprob> tokens, bool with_ids = false);
 
-/// A completion's form: {"tokens", "token_logprobs", "top_logprobs", "text_offset"}. Tokens that are
-/// no UTF-8 by themselves are written "bytes:\xe2\x82". `offset`: characters of the text before
+/// A completion's form: {"tokens", "token_logprobs", "top_logprobs", "text_offset"}. Tokens that
+/// are no UTF-8 by themselves are written "bytes:\xe2\x82". `offset`: characters of the text before
 /// them; afterwards, behind them.
 Json completion_logprobs(std::span<const NamedLogprob> tokens, size_t& offset);
 

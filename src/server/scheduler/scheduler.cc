@@ -92,11 +92,10 @@ struct Scheduler::Impl {
       job->options = session;
       job->key = std::move(key);
       if (!document.empty()) {
-        inbox.documents[document] = {
-            .id = document,
-            .tokens = job->request.prompt.size(),
-            .session = session,
-            .label = label};
+        inbox.documents[document] = {.id = document,
+                                     .tokens = job->request.prompt.size(),
+                                     .session = session,
+                                     .label = label};
       }
       ++inbox.waiting;
       ++inbox.accepted;
@@ -149,8 +148,7 @@ void Scheduler::cancel(RequestId id) {
 
 DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
                                    const std::optional<SessionOptions>& session,
-                                   std::shared_ptr<Listener> listener,
-                                   const std::string& label) {
+                                   std::shared_ptr<Listener> listener, const std::string& label) {
   DocumentId id;
   {
     const std::scoped_lock lock(impl_->inbox.mutex);

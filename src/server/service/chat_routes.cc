@@ -59,11 +59,9 @@ void answer_chat(Service& service, ChatRequest request, const FormMaker& make_fo
   if (chat.prompt.grammar) constrain(service, asked, *chat.prompt.grammar);
 
   const AnswerStamp stamp = stamp_of(service, id_prefix);
-  auto writer = std::make_unique<ChatWriter>(make_form(stamp, request), service.tokenizer,
-                                             chat.prompt.syntax, asked.n, client_stops,
-                                             [prefix = id_prefix == "msg_" ? "toolu_" : "call_"] {
-                                               return AnswerIds::make(prefix);
-                                             });
+  auto writer = std::make_unique<ChatWriter>(
+      make_form(stamp, request), service.tokenizer, chat.prompt.syntax, asked.n, client_stops,
+      [prefix = id_prefix == "msg_" ? "toolu_" : "call_"] { return AnswerIds::make(prefix); });
   submit(service, stamp, {std::move(asked)}, std::move(writer), request.answer.stream,
          std::move(responder));
 }
@@ -71,8 +69,7 @@ void answer_chat(Service& service, ChatRequest request, const FormMaker& make_fo
 namespace {
 
 void answer_responses(Service& service, const HttpRequest& http, Responder responder) {
-  ResponsesRequest request =
-      parse_responses_request(parse_body(http.body), service.options.limits);
+  ResponsesRequest request = parse_responses_request(parse_body(http.body), service.options.limits);
   const FormMaker make_form = [echo = std::move(request.echo)](const AnswerStamp& stamp,
                                                                const ChatRequest& asked) {
     return std::make_unique<ResponsesForm>(stamp, echo,
@@ -95,16 +92,18 @@ ServiceHandler with_anthropic_errors(ServiceHandler handler) {
 }
 
 void answer_anthropic(Service& service, const HttpRequest& http, Responder responder) {
-  answer_chat(service, parse_anthropic_request(parse_body(http.body), service.options.limits),
-              [](const AnswerStamp& stamp, const ChatRequest&) {
-                return std::make_unique<AnthropicForm>(stamp);
-              },
-              "msg_", std::move(responder));
+  answer_chat(
+      service, parse_anthropic_request(parse_body(http.body), service.options.limits),
+      [](const AnswerStamp& stamp, const ChatRequest&) {
+        return std::make_unique<AnthropicForm>(stamp);
+      },
+      "msg_", std::move(responder));
 }
 
 void count_anthropic(Service& service, const HttpRequest& http, Responder responder) {
   const Chat chat = parse_anthropic_count(parse_body(http.body), service.options.limits);
-  responder.send_json(200, anthropic_count_json(tokenized(service, chat, AnswerOptions()).tokens.size()).dump());
+  responder.send_json(
+      200, anthropic_count_json(tokenized(service, chat, AnswerOptions()).tokens.size()).dump());
 }
 
 }  // namespace
@@ -113,24 +112,25 @@ void add_chat_routes(RouteAdder& routes) {
   routes.post("/v1/responses", answer_responses);
   routes.post("/v1/messages", with_anthropic_errors(answer_anthropic));
   routes.post("/v1/messages/count_tokens", with_anthropic_errors(count_anthropic));
-  routes.post("/v1/chat/completions", [](Service& service, const HttpRequest& http,
-                                         Responder responder) {
-    ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);
-    answer_chat(service, std::move(request),
-                [](const AnswerStamp& stamp, const ChatRequest& asked) {
-                  return std::make_unique<ChatCompletionForm>(
-                      stamp, asked.answer.n, asked.answer.include_usage,
-                      asked.answer.generation.logprobs.has_value());
-                },
-                "chatcmpl-", std::move(responder));
-  });
-  routes.post("/apply-template", [](Service& service, const HttpRequest& http,
-                                    Responder responder) {
-    const Json body = parse_body(http.body);
-    const Chat chat = parse_chat(FieldReader(body), service.options.limits);
-    const std::string text = service.chat().render(chat).text.text;
-    responder.send_json(200, Json::object({{"prompt", text}}).dump());
-  });
+  routes.post(
+      "/v1/chat/completions", [](Service& service, const HttpRequest& http, Responder responder) {
+        ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);
+        answer_chat(
+            service, std::move(request),
+            [](const AnswerStamp& stamp, const ChatRequest& asked) {
+              return std::make_unique<ChatCompletionForm>(
+                  stamp, asked.answer.n, asked.answer.include_usage,
+                  asked.answer.generation.logprobs.has_value());
+            },
+            "chatcmpl-", std::move(responder));
+      });
+  routes.post("/apply-template",
+              [](Service& service, const HttpRequest& http, Responder responder) {
+                const Json body = parse_body(http.body);
+                const Chat chat = parse_chat(FieldReader(body), service.options.limits);
+                const std::string text = service.chat().render(chat).text.text;
+                responder.send_json(200, Json::object({{"prompt", text}}).dump());
+              });
 }
 
 }  // namespace restkv::server

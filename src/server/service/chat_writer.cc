@@ -8,8 +8,7 @@ namespace restkv::server {
 
 ChatWriter::ChatWriter(std::unique_ptr<ChatForm> form, const Tokenizer& tokenizer,
                        const std::shared_ptr<const ChatSyntax>& syntax, size_t choices,
-                       std::vector<std::string> stops,
-                       const std::function<std::string()>& make_id)
+                       std::vector<std::string> stops, const std::function<std::string()>& make_id)
     : form_(std::move(form)), tokenizer_(tokenizer), stops_(std::move(stops)) {
   choices_.reserve(choices);
   for (size_t i = 0; i < choices; ++i) choices_.push_back({.parser = ChatParser(syntax, make_id)});
@@ -23,8 +22,8 @@ std::string ChatWriter::write(size_t index, const Piece& piece) {
   return form_->write(index, choice.parser.push(piece.text), logprobs);
 }
 
-std::string ChatWriter::finish(size_t index, const GenerationResult& result,
-                               const Usage& /*usage*/, const AnswerTotals& totals) {
+std::string ChatWriter::finish(size_t index, const GenerationResult& result, const Usage& /*usage*/,
+                               const AnswerTotals& totals) {
   Choice& choice = choices_.at(index);
   choice.finish_reason = result.finish_reason;
   choice.stopping_word = stopping_word(result, stops_, tokenizer_);

@@ -57,8 +57,9 @@ Chat chat_behind_document(Chat chat) {
 ChatText text_behind_document(const ChatText& rendered) {
   const size_t begin = rendered.text.find(kMark);
   if (begin == std::string::npos) {
-    throw HttpError(400, "the model's chat template leaves out the first message: a 'document' "
-                         "cannot be used with it");
+    throw HttpError(400,
+                    "the model's chat template leaves out the first message: a 'document' "
+                    "cannot be used with it");
   }
   return rendered.part(begin + kMark.size());
 }

@@ -133,8 +133,8 @@ void remove(Service& service, const HttpRequest& http, Responder responder) {
   const std::string& id = http.parameter("id");
   (void)require_document(service, id);
   service.scheduler.remove_document(id);
-  responder.send_json(
-      200, Json::object({{"id", id}, {"object", "document"}, {"deleted", true}}).dump());
+  responder.send_json(200,
+                      Json::object({{"id", id}, {"object", "document"}, {"deleted", true}}).dump());
 }
 
 }  // namespace

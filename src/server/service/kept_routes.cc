@@ -24,7 +24,8 @@ Json kept_json(const KeptTokens& kept, const Tokenizer& tokenizer) {
                        {"kept", std::move(counts)}});
 }
 
-/// Called on the engine thread. The text of a long document takes a moment there, between two steps.
+/// Called on the engine thread. The text of a long document takes a moment there, between two
+/// steps.
 HearsKept answer_with(const Service& service, Responder responder, const char* if_none) {
   return [&service, responder = std::move(responder),
           if_none](std::optional<KeptTokens> kept) mutable {

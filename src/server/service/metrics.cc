@@ -20,8 +20,9 @@ class Metrics {
 
  private:
   void add(std::string_view name, std::string_view help, std::string_view type, double value) {
-    fmt::format_to(std::back_inserter(text_), "# HELP restkv_{0} {1}\n# TYPE restkv_{0} {2}\n"
-                                              "restkv_{0} {3}\n",
+    fmt::format_to(std::back_inserter(text_),
+                   "# HELP restkv_{0} {1}\n# TYPE restkv_{0} {2}\n"
+                   "restkv_{0} {3}\n",
                    name, help, type, value);
   }
   std::string text_;

@@ -22,7 +22,9 @@ std::string shown_prompt(const Prompt& prompt, const Tokenizer& tokenizer) {
 
 NativeWriter::NativeWriter(std::string model, const NativeRequest& request,
                            const GenerationOptions& generation, const Tokenizer& tokenizer)
-    : request_(request), tokenizer_(tokenizer), answers_(request.prompts.size() * request.answer.n) {
+    : request_(request),
+      tokenizer_(tokenizer),
+      answers_(request.prompts.size() * request.answer.n) {
   for (size_t i = 0; i < answers_.size(); ++i) {
     NativeAnswer& answer = answers_[i];
     answer.index = i;
@@ -56,8 +58,7 @@ std::string NativeWriter::finish(size_t choice, const GenerationResult& result, 
                                  const AnswerTotals& totals) {
   NativeAnswer& answer = answers_.at(choice);
   answer.stop_type = stop_type(result);
-  answer.stopping_word =
-      stopping_word(result, request_.answer.generation.stop, tokenizer_);
+  answer.stopping_word = stopping_word(result, request_.answer.generation.stop, tokenizer_);
   answer.times = {.prompt = usage.prompt_seconds, .answer = usage.decode_seconds};
   answer.totals = totals;
   answer.totals.counts = {usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens};

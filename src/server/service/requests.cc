@@ -22,13 +22,13 @@ void require_room(const Service& service, size_t tokens, const std::string& how_
   }
   const size_t context = service.card.context;
   if (before + tokens <= context) return;
-  throw HttpError(400,
-                  fmt::format("the prompt has {} tokens{}, but this model's context holds {}; "
-                              "shorten it, or use a model with a longer context",
-                              how_many,
-                              before > 0 ? fmt::format(" behind a document of {}", before) : "",
-                              context),
-                  {.param = param, .code = "context_length_exceeded"});
+  throw HttpError(
+      400,
+      fmt::format("the prompt has {} tokens{}, but this model's context holds {}; "
+                  "shorten it, or use a model with a longer context",
+                  how_many, before > 0 ? fmt::format(" behind a document of {}", before) : "",
+                  context),
+      {.param = param, .code = "context_length_exceeded"});
 }
 
 }  // namespace
@@ -47,9 +47,10 @@ void require_context(const Service& service, std::string_view text, const Answer
 Request request_of(const Service& service, const AnswerOptions& answer,
                    std::vector<int32_t> tokens) {
   if (answer.document && !service.scheduler.document(*answer.document)) {
-    throw HttpError(404, fmt::format("there is no document '{}'; GET /v1/documents lists them",
-                                     *answer.document),
-                    {.param = "document", .code = "document_not_found"});
+    throw HttpError(
+        404,
+        fmt::format("there is no document '{}'; GET /v1/documents lists them", *answer.document),
+        {.param = "document", .code = "document_not_found"});
   }
   Request request;
   request.prompt = std::move(tokens);
@@ -78,9 +79,8 @@ AnswerStamp stamp_of(const Service& service, std::string_view id_prefix) {
 
 void submit(Service& service, const AnswerStamp& stamp, std::vector<Request> requests,
             std::unique_ptr<AnswerWriter> writer, bool stream, Responder responder) {
-  const auto reply =
-      std::make_shared<Reply>(service.scheduler, std::move(responder), std::move(writer), stream,
-                              service.options.error_log);
+  const auto reply = std::make_shared<Reply>(service.scheduler, std::move(responder),
+                                             std::move(writer), stream, service.options.error_log);
   const RequestId first = reply->submit(std::move(requests));
   service.ids.remember(stamp.id, first);
 }

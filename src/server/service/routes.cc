@@ -35,17 +35,18 @@ Router make_routes(Workers& workers, const ServiceSlot& slot,
   router.add("GET", "/health", health, Access::kOpen);
   router.add("GET", "/v1/health", health, Access::kOpen);
   // The page holds nothing secret; what it asks for needs the key.
-  router.add("GET", "/",
-             [](const HttpRequest&, Responder responder) {
-               responder.send(200,
-                              {{"Content-Type", "text/html; charset=utf-8"},
-                               {"Content-Security-Policy", std::string(page_policy())},
-                               {"X-Content-Type-Options", "nosniff"},
-                               {"Referrer-Policy", "no-referrer"},
-                               {"Cache-Control", "no-cache"}},
-                              page_html());
-             },
-             Access::kOpen);
+  router.add(
+      "GET", "/",
+      [](const HttpRequest&, Responder responder) {
+        responder.send(200,
+                       {{"Content-Type", "text/html; charset=utf-8"},
+                        {"Content-Security-Policy", std::string(page_policy())},
+                        {"X-Content-Type-Options", "nosniff"},
+                        {"Referrer-Policy", "no-referrer"},
+                        {"Cache-Control", "no-cache"}},
+                       page_html());
+      },
+      Access::kOpen);
   RouteAdder routes(router, workers, slot, error_log);
   add_chat_routes(routes);
   add_completion_routes(routes);

@@ -71,7 +71,8 @@ Service::Service(const ServiceOptions& given, std::shared_ptr<ThreadPool> thread
 
 void Service::require_model(const std::string& name) const {
   if (name.empty() || name == card.id) return;
-  throw HttpError(404, fmt::format("the model '{}' is not here; this server has '{}'", name, card.id),
+  throw HttpError(404,
+                  fmt::format("the model '{}' is not here; this server has '{}'", name, card.id),
                   {.param = "model", .code = "model_not_found"});
 }
 

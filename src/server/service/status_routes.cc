@@ -74,11 +74,11 @@ void props(Service& service, const HttpRequest&, Responder responder) {
 
 void add_status_routes(RouteAdder& routes) {
   for (const char* path : {"/v1/models", "/models"}) routes.get(path, models);
-  routes.get("/v1/models/{id...}", [](Service& service, const HttpRequest& http,
-                                      Responder responder) {
-    service.require_model(http.parameter("id"));
-    responder.send_json(200, model_json(service.card).dump());
-  });
+  routes.get("/v1/models/{id...}",
+             [](Service& service, const HttpRequest& http, Responder responder) {
+               service.require_model(http.parameter("id"));
+               responder.send_json(200, model_json(service.card).dump());
+             });
   routes.get("/props", props);
   routes.get("/slots", slots);
   routes.get("/metrics", [](Service& service, const HttpRequest&, Responder responder) {

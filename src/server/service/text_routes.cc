@@ -16,9 +16,9 @@ constexpr size_t kMostBytes = size_t{8} << 20;
 void tokenize(Service& service, const HttpRequest& http, Responder responder) {
   const TokenizeRequest request = parse_tokenize_request(parse_body(http.body));
   if (request.text.size() > kMostBytes) {
-    throw HttpError(413,
-                    fmt::format("the text has {} bytes; this route takes up to {}. Send it in parts",
-                                request.text.size(), kMostBytes));
+    throw HttpError(
+        413, fmt::format("the text has {} bytes; this route takes up to {}. Send it in parts",
+                         request.text.size(), kMostBytes));
   }
   const std::vector<int32_t> tokens =
       service.tokenizer.encode(request.text, request.add_special, request.parse_special);
@@ -27,8 +27,8 @@ void tokenize(Service& service, const HttpRequest& http, Responder responder) {
     for (const int32_t token : tokens) pieces.push_back(service.tokenizer.piece(token, true));
   }
   responder.send_json(
-      200, tokens_json(tokens, request.with_pieces ? &pieces : nullptr, service.card.context)
-               .dump());
+      200,
+      tokens_json(tokens, request.with_pieces ? &pieces : nullptr, service.card.context).dump());
 }
 
 void detokenize(Service& service, const HttpRequest& http, Responder responder) {

@@ -33,8 +33,10 @@ class Messages(ServerTest):
         if status in (404, 405) and "there is no" in text:
             self.skipTest("this server has no POST /v1/messages")
 
-    def ask(self, messages=None, **options):
+    def ask(self, messages=None, temperature=None, **options):
         options.setdefault("max_tokens", 8)
+        if temperature is not None:  # which the client no longer has a parameter for
+            options["extra_body"] = {"temperature": temperature}
         return self.client.messages.create(model="model", messages=messages or HELLO, **options)
 
     def raw(self, **more):
@@ -72,7 +74,8 @@ class Messages(ServerTest):
 
     def test_stream(self):
         whole = self.ask(temperature=0)
-        with self.client.messages.stream(model="model", messages=HELLO, max_tokens=8, temperature=0) as stream:
+        with self.client.messages.stream(model="model", messages=HELLO, max_tokens=8,
+                                         extra_body={"temperature": 0}) as stream:
             text = "".join(stream.text_stream)
             final = stream.get_final_message()
         self.assertEqual(text, whole.content[0].text)
@@ -83,8 +86,13 @@ class Messages(ServerTest):
         whole = self.ask(temperature=0, max_tokens=16).content[0].text
         word = whole[len(whole) // 2:][:3]
         cut = self.ask(temperature=0, max_tokens=16, stop_sequences=[word])
-        self.assertEqual((cut.stop_reason, cut.stop_sequence), ("stop_sequence", word))
         self.assertEqual("".join(block.text for block in cut.content), whole[:whole.index(word)])
+
+    def test_which_stop_sequence(self):
+        whole = self.ask(temperature=0, max_tokens=16).content[0].text
+        word = whole[len(whole) // 2:][:3]
+        cut = self.ask(temperature=0, max_tokens=16, stop_sequences=["\u2603", word])
+        self.assertEqual((cut.stop_reason, cut.stop_sequence), ("stop_sequence", word))
 
     def test_count_tokens(self):
         count = self.client.messages.count_tokens(model="model", messages=HELLO).input_tokens
@@ -108,7 +116,7 @@ class Messages(ServerTest):
             self.client.with_options(api_key="wrong").messages.create(model="model", messages=HELLO, max_tokens=1)
         with self.assertRaises(anthropic.NotFoundError):
             self.client.messages.create(model="other", messages=HELLO, max_tokens=1)
-        for options in ({"temperature": 3}, {"max_tokens": 0}, {"messages": []}):
+        for options in ({"extra_body": {"temperature": 3}}, {"max_tokens": 0}, {"messages": []}):
             with self.subTest(options), self.assertRaises(anthropic.BadRequestError) as refused:
                 self.client.messages.create(model="model", **{"messages": HELLO, "max_tokens": 1, **options})
             self.assertEqual(refused.exception.body["type"], "error")

@@ -150,7 +150,7 @@ class Texts(CurlTest):
 
     def test_tokenizer_info(self):
         info = self.get("/tokenizer_info").json
-        self.assertEqual(info["eos_token"], "<|endoftext|>")
+        self.assertEqual(info["eos_token"], "<|im_end|>")
         self.assertIn("chat_template", info)
 
     def test_native(self):
@@ -341,6 +341,30 @@ class Origins(CurlTest):
         for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example"):
             self.assertEqual(self.refused(403, "/v1/models", "--header", f"Host: {host}").json["error"]["code"],
                              "host_not_allowed")
+
+
+class Restarting(unittest.TestCase):
+    def test_documents_and_chats_outlive_the_server(self):
+        folder = scratch() / "cache"
+        arguments = ("--no-log", "--cache-dir", str(folder), "--cache-size", "100MiB")
+        question = {"messages": [{"role": "user", "content": "ship " * 50}], "max_tokens": 6, "temperature": 0}
+        about = {"messages": [{"role": "user", "content": "And?"}], "max_tokens": 6, "temperature": 0}
+        answers = []
+        document = None
+        for _ in range(2):
+            server = Server(*arguments, model=first_layers())
+            if document is None:
+                document = server.json("POST", "/v1/documents", {"text": "harbour " * 200, "name": "harbour"})
+                turn = server.json("POST", "/v1/chat/completions", question)["choices"][0]["message"]
+            self.assertEqual(server.json("GET", "/v1/documents")["data"], [document])
+            more = {**question, "messages": question["messages"] + [turn, {"role": "user", "content": "More?"}]}
+            answer = server.json("POST", "/v1/chat/completions", more)
+            self.assertGreater(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 50)
+            behind = server.json("POST", "/v1/chat/completions", {**about, "document": document["id"]})
+            answers.append((answer["choices"], behind["choices"]))
+            self.assertEqual(server.stop(), 0)
+            self.assertEqual(folder.stat().st_mode & 0o077, 0)
+        self.assertEqual(*answers)
 
 
 class Starting(unittest.TestCase):

@@ -7,12 +7,10 @@ import subprocess
 import sys
 import unittest
 
-from server import MODEL, PROGRAM, ROOT, ServerTest, scratch
+from server import PROGRAM, ROOT, ServerTest, scratch
 
 
 class Examples(ServerTest):
-    model = staticmethod(lambda: MODEL)
-
     def test_examples(self):
         text = (ROOT / "docs/server.md").read_text()
         examples = [block for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)

@@ -1,7 +1,6 @@
 """LangChain's client (package langchain-openai), unchanged."""
 
 import asyncio
-import json
 import os
 import unittest
 

@@ -1,12 +1,13 @@
 """lm-evaluation-harness (package lm-eval), unchanged: local-completions and local-chat-completions.
 
-Its figures for a small task are compared with those that are computed here from single tokens."""
+Its figures for small tasks are those of `restkv eval`, and those computed here from single tokens."""
 
 import json
 import os
+import subprocess
 import unittest
 
-from server import MODEL, ServerTest, scratch
+from server import MODEL, PROGRAM, ServerTest, scratch
 
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[name] = "1"
@@ -22,6 +23,28 @@ QUESTIONS = [
     ("The sun rises in the", [" east", " evening of the week", " soup"], 0),
     ("Cats like to chase", [" thermodynamics", " mice"], 1),
 ]
+
+PASSAGES = [
+    ("Water freezes at zero degrees Celsius. Ice is frozen water.", "is ice made of water", True),
+    ("The harbour of Turku was opened in 1890. It closed in 1950.", "is the harbour still open", False),
+    ("Cats are mammals. They feed their young with milk.", "are cats mammals", True),
+    ("The bridge was built of wood. No stone was used.", "is the bridge made of stone", False),
+    ("Bread is baked from flour, water and salt.", "is there salt in bread", True),
+]
+
+# The prompt of the harness's own task, on other data.
+BOOLQ = """
+task: passages
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{passage}}}}\\nQuestion: {{{{question}}}}?\\nAnswer:"
+doc_to_target: label
+doc_to_choice: ["no", "yes"]
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
 
 CHOICE = """
 task: choices
@@ -63,6 +86,12 @@ class Harness(ServerTest):
         folder = scratch() / "tasks"
         folder.mkdir()
         (folder / "choices.yaml").write_text(CHOICE.format(file=file))
+        cls.passages = scratch() / "data/superglue/BoolQ/val.jsonl"
+        cls.passages.parent.mkdir(parents=True)
+        cls.passages.write_text("".join(
+            json.dumps({"passage": p, "question": q, "idx": i, "label": label}) + "\n"
+            for i, (p, q, label) in enumerate(PASSAGES)))
+        (folder / "passages.yaml").write_text(BOOLQ.format(file=cls.passages))
         (folder / "generate.yaml").write_text(GENERATE.format(file=file))
         cls.tasks = TaskManager(include_path=str(folder), include_defaults=False)
 
@@ -89,8 +118,8 @@ class Harness(ServerTest):
     def test_log_likelihoods(self):
         for arguments in ({}, {"batch_size": 4}, {"num_concurrent": 3}):
             with self.subTest(arguments):
-                samples = self.evaluate("local-completions", "/completions", "choices", **arguments)["samples"]["choices"]
-                self.check_log_likelihoods(samples)
+                found = self.evaluate("local-completions", "/completions", "choices", **arguments)
+                self.check_log_likelihoods(found["samples"]["choices"])
 
     def check_log_likelihoods(self, samples):
         right = 0
@@ -110,11 +139,28 @@ class Harness(ServerTest):
             self.known[question, choice] = self.log_likelihood(question, choice)
         return self.known[question, choice]
 
+    def test_figures_of_restkv_eval(self):
+        found = self.evaluate("local-completions", "/completions", "passages", batch_size=2)
+        samples = sorted(found["samples"]["passages"], key=lambda s: s["doc_id"])
+        run = scratch() / "run"
+        subprocess.run([PROGRAM, "eval", "superglue", "--tasks", "boolq", "-m", MODEL, "--data",
+                        str(scratch() / "data"), "--method", "full", "--choices", "joint", "-o", str(run)],
+                       check=True, capture_output=True)
+        results = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+        self.assertEqual(len(results), len(samples))
+        for sample, result in zip(samples, results):
+            [cell] = result["cells"]
+            self.assertEqual(sample["acc"], cell["scores"]["acc"])
+            for (value, greedy), own, own_greedy in zip(
+                    sample["filtered_resps"], cell["answer"]["log_likelihoods"], cell["answer"]["greedy"]):
+                self.assertAlmostEqual(float(value), own, delta=0.01)
+                self.assertEqual(str(greedy) == "True", bool(own_greedy))
+
     def test_generation(self):
         found = self.evaluate("local-completions", "/completions", "generate")["samples"]["generate"]
         for sample, (question, _, _) in zip(sorted(found, key=lambda s: s["doc_id"]), QUESTIONS):
             answer = self.server.json("POST", "/v1/completions", {
-                "prompt": question, "max_tokens": 8, "temperature": 0, "stop": ["\n", ".", "<|endoftext|>"]})
+                "prompt": question, "max_tokens": 8, "temperature": 0, "stop": ["\n", ".", "<|im_end|>"]})
             self.assertEqual(sample["resps"][0][0], answer["choices"][0]["text"])
 
     def test_chats(self):

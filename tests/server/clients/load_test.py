@@ -19,7 +19,7 @@ import unittest
 from server import MAKE_MODEL, Server, scratch
 
 LONG = "--long" in sys.argv
-SECONDS = 600 if LONG else 12  # of load after the first part
+SECONDS = 600 if LONG else 8  # of load after the first part
 LEAST_REQUESTS = 10_000 if LONG else 200
 CONNECTIONS = 1000 if LONG else 150
 STREAMS = 64 if LONG else 16

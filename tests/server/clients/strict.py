@@ -9,7 +9,7 @@ EXTENSIONS = {
     "ChatCompletion": {"restkv"},
     "ChatCompletionChunk": {"restkv"},
     "Completion": {"restkv"},
-    "Response": {"restkv"},
+    "Response": {"restkv", "store"},  # "store" is in OpenAI's own answers, too
     "Model": {"max_model_len", "meta"},
     "ChatCompletionMessage": {"reasoning_content", "reasoning"},
     "ChoiceDelta": {"reasoning_content", "reasoning"},

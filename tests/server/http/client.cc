@@ -168,8 +168,9 @@ Router test_router() {
   router.add("POST", "/echo", [](HttpRequest request, Responder responder) {
     responder.send(200, {}, std::move(request.body));
   });
-  router.add("GET", "/silent",
-             [](const HttpRequest&, const Responder& responder) { responder_of_nobody(responder); });
+  router.add("GET", "/silent", [](const HttpRequest&, const Responder& responder) {
+    responder_of_nobody(responder);
+  });
   return router;
 }
 

@@ -37,11 +37,12 @@ constexpr const char* kCache =
 
 /// A token in two halves of a character, and one that cannot happen.
 std::vector<NamedLogprob> some_logprobs() {
-  return {{.token = 3, .piece = "a", .logprob = -0.5, .likeliest = {{3, "a", -0.5}, {4, "b", -1.5}}},
-          {.token = 5,
-           .piece = "\xe2\x82",
-           .logprob = -std::numeric_limits<double>::infinity(),
-           .likeliest = {{5, "\xe2\x82", -2}}}};
+  return {
+      {.token = 3, .piece = "a", .logprob = -0.5, .likeliest = {{3, "a", -0.5}, {4, "b", -1.5}}},
+      {.token = 5,
+       .piece = "\xe2\x82",
+       .logprob = -std::numeric_limits<double>::infinity(),
+       .likeliest = {{5, "\xe2\x82", -2}}}};
 }
 
 /// The JSON of a stream's events, which must end with [DONE] and nothing else.
@@ -104,14 +105,14 @@ TEST(ChatCompletionForm, BeginsWithTheRoleAndEndsWithTheCounts) {
   for (const Json& event : events_of(text)) events.push_back(event.dump());
   EXPECT_THAT(
       events,
-      ElementsAre(
-          chunk(R"({"role":"assistant","content":""})", "null"), chunk(R"({"content":"h"})", "null"),
-          chunk("{\"content\":\"\u20AC\"}", "null"),
-          chunk(R"({"tool_calls":[{"index":0,"id":"call_1","type":"function",)"
-                R"("function":{"name":"f","arguments":""}}]})",
-                "null"),
-          chunk(R"({"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]})", "null"),
-          chunk("{}", R"("tool_calls")"), head + R"("choices":[],)" + kUsage + "," + kCache + "}"));
+      ElementsAre(chunk(R"({"role":"assistant","content":""})", "null"),
+                  chunk(R"({"content":"h"})", "null"), chunk("{\"content\":\"\u20AC\"}", "null"),
+                  chunk(R"({"tool_calls":[{"index":0,"id":"call_1","type":"function",)"
+                        R"("function":{"name":"f","arguments":""}}]})",
+                        "null"),
+                  chunk(R"({"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]})", "null"),
+                  chunk("{}", R"("tool_calls")"),
+                  head + R"("choices":[],)" + kUsage + "," + kCache + "}"));
 }
 
 TEST(ChatCompletionForm, WithoutCountsTheLastChoiceBringsTheCache) {
@@ -146,9 +147,10 @@ TEST(ChatCompletionForm, JoinsToTheWholeForAnySplits) {
         place += size;
         return whole.substr(place - size, size);
       };
-      text += stream.write(choice, {.content = next(content, at[choice]),
-                                    .reasoning = next(reasoning, thought[choice])},
-                           {});
+      text += stream.write(
+          choice,
+          {.content = next(content, at[choice]), .reasoning = next(reasoning, thought[choice])},
+          {});
     }
     text += stream.write(0, {.calls = {{0, "id", "f", arguments.substr(0, 5)}}}, {});
     text += stream.write(0, {.calls = {{0, "id", "", arguments.substr(5)}}}, {});
@@ -184,15 +186,15 @@ TEST(CompletionAnswer, WholeIsAsOpenAiWritesIt) {
   logprobs.push_back({.token = 6, .piece = "\xac!", .logprob = -1});
   logprobs.push_back({.token = 7, .piece = "c", .logprob = -1});
   const std::vector<CompletionAnswer> answers{{.text = "a\u20ac!c", .logprobs = logprobs}};
-  EXPECT_EQ(text_completion({"cmpl-1", 1700000000, "m"}, answers, true, kTotals).dump(),
-            std::string(
-                R"({"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"m",)"
-                "\"choices\":[{\"index\":0,\"text\":\"a\u20ac!c\","
-                R"("logprobs":{"tokens":["a","bytes:\\xe2\\x82","bytes:\\xac\\x21","c"],)"
-                R"("token_logprobs":[null,-9999.0,-1.0,-1.0],)"
-                R"("top_logprobs":[null,{"bytes:\\xe2\\x82":-2.0},{},{}],)"
-                R"("text_offset":[0,1,2,3]},"finish_reason":"stop"}],)") +
-                kUsage + "," + kCache + "}");
+  EXPECT_EQ(
+      text_completion({"cmpl-1", 1700000000, "m"}, answers, true, kTotals).dump(),
+      std::string(R"({"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"m",)"
+                  "\"choices\":[{\"index\":0,\"text\":\"a\u20ac!c\","
+                  R"("logprobs":{"tokens":["a","bytes:\\xe2\\x82","bytes:\\xac\\x21","c"],)"
+                  R"("token_logprobs":[null,-9999.0,-1.0,-1.0],)"
+                  R"("top_logprobs":[null,{"bytes:\\xe2\\x82":-2.0},{},{}],)"
+                  R"("text_offset":[0,1,2,3]},"finish_reason":"stop"}],)") +
+          kUsage + "," + kCache + "}");
 }
 
 TEST(CompletionStream, JoinsToTheWholeForAnySplits) {
@@ -249,10 +251,11 @@ TEST(NativeAnswer, HasTheFieldsOfLlamaCpp) {
   }
   EXPECT_EQ(json.at("has_new_line"), true);
   EXPECT_EQ(json.at("generation_settings").at("logit_bias").dump(), "[[4,false],[5,1.5]]");
-  EXPECT_EQ(json.at("timings").dump(),
-            R"({"cache_n":4,"prompt_n":6,"prompt_ms":500.0,"prompt_per_token_ms":83.33333333333333,)"
-            R"("prompt_per_second":12.0,"predicted_n":3,"predicted_ms":2000.0,)"
-            R"("predicted_per_token_ms":666.6666666666666,"predicted_per_second":1.5})");
+  EXPECT_EQ(
+      json.at("timings").dump(),
+      R"({"cache_n":4,"prompt_n":6,"prompt_ms":500.0,"prompt_per_token_ms":83.33333333333333,)"
+      R"("prompt_per_second":12.0,"predicted_n":3,"predicted_ms":2000.0,)"
+      R"("predicted_per_token_ms":666.6666666666666,"predicted_per_second":1.5})");
   EXPECT_EQ(json.at("completion_probabilities")[0].at("id"), 3);
   EXPECT_EQ(native_chunk(0, "a", {5}, {.prompt = 2, .completion = 1}),
             "data: {\"index\":0,\"content\":\"a\",\"tokens\":[5],\"stop\":false,\"id_slot\":-1,"
@@ -279,20 +282,30 @@ TEST(HttpError, IsAsClientsExpectIt) {
 }
 
 TEST(Listings, AreAsClientsExpectThem) {
-  const ModelCard card{.id = "m", .created = 5, .context = 2048, .vocabulary = 100, .layers = 2,
-                       .bytes = 7};
+  const ModelCard card{
+      .id = "m", .created = 5, .context = 2048, .vocabulary = 100, .layers = 2, .bytes = 7};
   EXPECT_EQ(models_json({&card, 1}).dump(),
             R"({"object":"list","data":[{"id":"m","object":"model","created":5,)"
             R"("owned_by":"restkv","max_model_len":2048,"meta":{"n_ctx_train":2048,)"
             R"("n_vocab":100,"n_layer":2,"size":7}}]})");
-  const SlotState slot{.id = 1, .state = "writing", .prompt_tokens = 9, .read_tokens = 9,
-                       .written_tokens = 2, .kept = {4, 5}, .kv_bytes = 8};
+  const SlotState slot{.id = 1,
+                       .state = "writing",
+                       .prompt_tokens = 9,
+                       .read_tokens = 9,
+                       .written_tokens = 2,
+                       .kept = {4, 5},
+                       .kv_bytes = 8};
   EXPECT_EQ(slots_json({&slot, 1}).dump(),
             R"([{"id":1,"state":"writing","is_processing":true,"n_prompt_tokens":9,)"
             R"("n_prompt_tokens_processed":9,"n_decoded":2,"kept":[4,5],"kv_bytes":8}])");
-  const ServerProperties properties{.model = card, .version = "1", .model_path = "f",
-                                    .chat_template = "", .bos_token = "", .eos_token = "</s>",
-                                    .slots = 3, .defaults = {}};
+  const ServerProperties properties{.model = card,
+                                    .version = "1",
+                                    .model_path = "f",
+                                    .chat_template = "",
+                                    .bos_token = "",
+                                    .eos_token = "</s>",
+                                    .slots = 3,
+                                    .defaults = {}};
   EXPECT_EQ(props_json(properties).at("total_slots"), 3);
   EXPECT_EQ(tokenizer_info_json(properties).at("eos_token"), "</s>");
   EXPECT_TRUE(tokenizer_info_json(properties).at("bos_token").is_null());

@@ -76,8 +76,7 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(s.repeat_penalty, 1.5F);
   EXPECT_THAT(answer.generation.stop, ElementsAre("a", "b"));
   EXPECT_EQ(answer.generation.logprobs, 4U);
-  EXPECT_THAT(answer.generation.logit_bias,
-              ElementsAre(std::pair(7, -100.0F), std::pair(8, 2.5F)));
+  EXPECT_THAT(answer.generation.logit_bias, ElementsAre(std::pair(7, -100.0F), std::pair(8, 2.5F)));
   ASSERT_TRUE(answer.session.has_value());
   EXPECT_EQ(answer.session->compression.method, "snapkv");
   EXPECT_EQ(answer.session->compression.kernel, 21);
@@ -118,7 +117,8 @@ TEST(ChatRequest, ReadsResponseFormats) {
   EXPECT_EQ(chat(R"(, "response_format": {"type": "json_object"})").chat.schema->dump(),
             R"({"type":"object"})");
   EXPECT_EQ(chat(R"(, "response_format": {"type": "json_schema", "json_schema": {"name": "x",
-                 "strict": true, "schema": {"type": "array"}}})").chat.schema->dump(),
+                 "strict": true, "schema": {"type": "array"}}})")
+                .chat.schema->dump(),
             R"({"type":"array"})");
 }
 
@@ -137,7 +137,8 @@ void expect_refusals(const std::vector<Refused>& list, auto&& parse) {
 TEST(ChatRequest, RefusesByName) {
   expect_refusals(
       {{R"(, "temperature": "hot")", "temperature: 'temperature' is \"hot\"; expected a number"},
-       {R"(, "temperature": 2.5)", "temperature: 'temperature' is 2.5; expected a number from 0 to 2"},
+       {R"(, "temperature": 2.5)",
+        "temperature: 'temperature' is 2.5; expected a number from 0 to 2"},
        {R"(, "temperature": -0.1)", "temperature:"},
        {R"(, "temperature": true)", "temperature:"},
        {R"(, "temperature": 1e308)", "temperature:"},
@@ -287,12 +288,12 @@ TEST(CompletionRequest, RefusesByName) {
 }
 
 TEST(NativeRequest, ReadsItsOwnFields) {
-  const NativeRequest request = parse_native_request(
-      parse_body(R"({"prompt": ["a", 1, 2, "b"], "n_predict": -1, "n_probs": 2,
+  const NativeRequest request =
+      parse_native_request(parse_body(R"({"prompt": ["a", 1, 2, "b"], "n_predict": -1, "n_probs": 2,
         "cache_prompt": false, "return_tokens": true, "grammar": "root ::= \"a\"",
         "logit_bias": [[5, false], [6, 1.5]], "seed": -1, "mirostat": 0, "typical_p": 1.0,
         "samplers": ["top_k"], "id_slot": -1, "repeat_last_n": -1})"),
-      small_limits());
+                           small_limits());
   using Ids = std::vector<int32_t>;
   EXPECT_THAT(request.prompts, ElementsAre(Prompt{{"a", Ids{1, 2}, "b"}}));
   EXPECT_EQ(request.answer.generation.max_tokens, 512U);
@@ -416,7 +417,8 @@ TEST(ChatRequest, GivesBackWhatWasWritten) {
     wanted.sampling.top_k = static_cast<int>(random.below(100));
     wanted.sampling.seed = static_cast<uint32_t>(random.below(1U << 31U));
     wanted.max_tokens = 1 + random.below(4096);
-    for (size_t i = 0, n = random.below(17); i < n; ++i) wanted.stop.push_back(fmt::format("s{}", i));
+    for (size_t i = 0, n = random.below(17); i < n; ++i)
+      wanted.stop.push_back(fmt::format("s{}", i));
     body["temperature"] = static_cast<double>(wanted.sampling.temperature);
     body["top_p"] = static_cast<double>(wanted.sampling.top_p);
     body["top_k"] = wanted.sampling.top_k;

@@ -24,11 +24,14 @@ TEST(ByteCount, ReadsWhatPeopleWrite) {
 
 TEST(ByteCount, RefusesTheRest) {
   for (const char* text : {"", "GiB", "-1", "8 GiB", "8gib", "nan", "1e300", "8GiBs"}) {
-    const std::string message = refusal(ErrorCode::kInvalidArgument, [&] { (void)parse_byte_count(text, "--memory"); });
-    EXPECT_NE(message.find("--memory is '" + std::string(text) + "'"), std::string::npos) << message;
+    const std::string message =
+        refusal(ErrorCode::kInvalidArgument, [&] { (void)parse_byte_count(text, "--memory"); });
+    EXPECT_NE(message.find("--memory is '" + std::string(text) + "'"), std::string::npos)
+        << message;
   }
   for (const char* text : {"", "s", "-1s", "1h"}) {
-    EXPECT_NE(refusal(ErrorCode::kInvalidArgument, [&] { (void)parse_duration(text, "--grace"); }).find("--grace"),
+    EXPECT_NE(refusal(ErrorCode::kInvalidArgument, [&] { (void)parse_duration(text, "--grace"); })
+                  .find("--grace"),
               std::string::npos);
   }
 }

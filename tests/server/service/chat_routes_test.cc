@@ -72,9 +72,9 @@ TEST_F(ChatRoutes, SeveralAnswersAndSeeds) {
 TEST_F(ChatRoutes, ALaterTurnPaysItsOwnTokens) {
   Json body = chat("A first question that nobody else asks.");
   const Json first = served_->post_json("/v1/chat/completions", body);
-  body["messages"].push_back(Json::object(
-      {{"role", "assistant"},
-       {"content", first["choices"][size_t{0}]["message"]["content"].text()}}));
+  body["messages"].push_back(
+      Json::object({{"role", "assistant"},
+                    {"content", first["choices"][size_t{0}]["message"]["content"].text()}}));
   body["messages"].push_back(Json::object({{"role", "user"}, {"content", "And then?"}}));
   const Json second = served_->post_json("/v1/chat/completions", body);
   const int cached = second["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
@@ -89,8 +89,7 @@ TEST_F(ChatRoutes, AnswersFollowASchema) {
           "properties": {"good": {"type": "boolean"}}, "required": ["good"],
           "additionalProperties": false}}})");
   const Json answer = served_->post_json("/v1/chat/completions", body);
-  const Json content =
-      parse_json(answer["choices"][size_t{0}]["message"]["content"].text());
+  const Json content = parse_json(answer["choices"][size_t{0}]["message"]["content"].text());
   EXPECT_TRUE(content["good"].is_boolean());
 }
 
@@ -135,8 +134,7 @@ TEST_F(ChatRoutes, AClientThatGoesAwayIsForgotten) {
 
 TEST_F(ChatRoutes, WhatIsKeptOfAnAnswer) {
   const Json answer = served_->post_json("/v1/chat/completions", chat("What is kept?"));
-  const Json kept =
-      served_->get_json("/v1/sequences/" + answer["id"].text() + "/kept");
+  const Json kept = served_->get_json("/v1/sequences/" + answer["id"].text() + "/kept");
   EXPECT_EQ(kept["tokens"].size(), kept["kept"].size());
   EXPECT_GT(kept["tokens"].size(), answer["usage"]["prompt_tokens"].get<size_t>());
   const size_t all = kept["layers"].get<size_t>() * kept["heads"].get<size_t>();

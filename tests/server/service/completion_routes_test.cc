@@ -32,8 +32,7 @@ TEST_F(CompletionRoutes, PromptsHaveChoicesInOrder) {
   ASSERT_EQ(both["choices"].size(), 4);
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(both["choices"][i]["index"].get<size_t>(), i);
   const Json second = served_->post_json("/v1/completions", completion("Two or"));
-  EXPECT_EQ(both["choices"][size_t{2}]["text"].text(),
-            second["choices"][size_t{0}]["text"].text());
+  EXPECT_EQ(both["choices"][size_t{2}]["text"].text(), second["choices"][size_t{0}]["text"].text());
 }
 
 TEST_F(CompletionRoutes, EchoScoresThePrompt) {
@@ -77,25 +76,27 @@ TEST_F(CompletionRoutes, ThePromptAloneCanBeScored) {
 
 TEST_F(CompletionRoutes, LlamaCppsOwnForm) {
   const Json answer = served_->post_json(
-      "/completion", Json::object({{"prompt", "Once"}, {"n_predict", 5}, {"temperature", 0},
-                                   {"return_tokens", true}}));
+      "/completion",
+      Json::object(
+          {{"prompt", "Once"}, {"n_predict", 5}, {"temperature", 0}, {"return_tokens", true}}));
   EXPECT_EQ(answer["tokens"].size(), 5);
   EXPECT_EQ(answer["stop_type"].text(), "limit");
   EXPECT_EQ(answer["timings"]["predicted_n"].get<int>(), 5);
-  const Json grammar = served_->post_json(
-      "/completion", Json::object({{"prompt", "Once"}, {"n_predict", 5}, {"temperature", 0},
-                                   {"grammar", "root ::= \"yes\" | \"no\""}}));
+  const Json grammar =
+      served_->post_json("/completion", Json::object({{"prompt", "Once"},
+                                                      {"n_predict", 5},
+                                                      {"temperature", 0},
+                                                      {"grammar", "root ::= \"yes\" | \"no\""}}));
   const std::string content = grammar["content"].text();
   EXPECT_TRUE(content == "yes" || content == "no") << content;
-  (void)served_->post_json(
-      "/completion", Json::object({{"prompt", "Once"}, {"grammar", "root ::= ("}}), 400);
+  (void)served_->post_json("/completion",
+                           Json::object({{"prompt", "Once"}, {"grammar", "root ::= ("}}), 400);
 }
 
 TEST_F(CompletionRoutes, TextsAndTokens) {
   const Json tokens = served_->post_json(
       "/tokenize", Json::object({{"content", "Grüße an alle"}, {"with_pieces", false}}));
-  const Json text =
-      served_->post_json("/detokenize", Json::object({{"tokens", tokens["tokens"]}}));
+  const Json text = served_->post_json("/detokenize", Json::object({{"tokens", tokens["tokens"]}}));
   EXPECT_EQ(text["content"].text(), "Grüße an alle");
 }
 

@@ -68,8 +68,9 @@ TEST(DocumentRoutes, AFileOfAForm) {
         content +
         "\r\n--b\r\nContent-Disposition: form-data; name=\"restkv\"\r\n\r\n"
         "{\"method\": \"snapkv\", \"budget\": 48}\r\n--b--\r\n";
-    return testing::ask(served.port(),
-                        testing::post(path, body, "Content-Type: multipart/form-data; boundary=b\r\n"));
+    return testing::ask(
+        served.port(),
+        testing::post(path, body, "Content-Type: multipart/form-data; boundary=b\r\n"));
   };
   const Answer accepted = form(story(100), "/v1/documents?wait=false");
   ASSERT_EQ(accepted.status, 202) << accepted.body;

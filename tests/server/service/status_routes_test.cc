@@ -26,8 +26,7 @@ TEST(StatusRoutes, TellWhatThereIs) {
 
 TEST(StatusRoutes, MetricsCount) {
   const ServedModel served;
-  (void)served.post_json("/v1/completions",
-                         Json::object({{"prompt", "Once"}, {"max_tokens", 3}}));
+  (void)served.post_json("/v1/completions", Json::object({{"prompt", "Once"}, {"max_tokens", 3}}));
   const Answer metrics = testing::get(served.port(), "/metrics");
   EXPECT_EQ(metrics.status, 200);
   EXPECT_NE(metrics.body.find("\nrestkv_requests_completed_total 1\n"), std::string::npos)
