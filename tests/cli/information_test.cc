@@ -53,14 +53,13 @@ TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   const Outcome none = restkv_process(std::vector<std::string>{});
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_EQ(none.out, "");
-  EXPECT_THAT(none.err,
-              HasSubstr("commands are run, chat, inspect, methods, demo, eval, report, bench\n"));
+  EXPECT_THAT(
+      none.err,
+      HasSubstr("commands are run, chat, serve, inspect, methods, demo, eval, report, bench\n"));
   const Outcome unknown = restkv_process({"frobnicate"});
   EXPECT_EQ(unknown.exit_code, 2);
-  EXPECT_THAT(
-      unknown.err,
-      HasSubstr(
-          "frobnicate; commands are run, chat, inspect, methods, demo, eval, report, bench\n"));
+  EXPECT_THAT(unknown.err, HasSubstr("frobnicate; commands are run, chat, serve, inspect, methods, "
+                                     "demo, eval, report, bench\n"));
 }
 
 TEST(CliUsage, NamesUnknownAndMissingOptions) {

@@ -71,7 +71,7 @@ TEST(Gbnf, RefusesByPlace) {
       {"root ::= *", "grammar:1:10: nothing stands here"},
       {"root ::= \"a\"{", "grammar:1:14: expected a number"},
       {"root ::= \"a\"{3,2}", "grammar:1:17: expected a number that is not below"},
-      {"root ::= \"a\"{3,\n}", "grammar:1:15: expected a number"},
+      {"root ::= \"a\"{3,\n}", "grammar:1:16: expected a number"},
       {"root ::= \"a\"{2001}", "grammar:1:17: more than 2000 repetitions"},
       {"root ::= root \"a\"", "grammar:1:1: left recursion"},
       {"root ::= \"x\" y\ny ::= z\nz ::= y", "grammar:3:1: left recursion"},
@@ -92,10 +92,10 @@ TEST(Gbnf, RefusesWhatUnrollsWithoutEnd) {
   std::string grammar = "root ::= a0\n";
   for (int i = 0; i < 40; ++i) grammar += fmt::format("a{} ::= a{} | a{}\n", i, i + 1, i + 1);
   grammar += "a40 ::= \"x\"\n";
-  EXPECT_THAT(refused(grammar), ::testing::HasSubstr("may begin in more than 10000 ways"));
+  EXPECT_THAT(refused(grammar), ::testing::HasSubstr("may begin in more than 512 ways"));
   std::string chain = "root ::= a0\n";
-  for (int i = 0; i < 5000; ++i) chain += fmt::format("a{} ::= a{}\n", i, i + 1);
-  EXPECT_NO_THROW(check_gbnf(chain + "a5000 ::= \"x\"\n"));
+  for (int i = 0; i < 500; ++i) chain += fmt::format("a{} ::= a{}\n", i, i + 1);
+  EXPECT_NO_THROW(check_gbnf(chain + "a500 ::= \"x\"\n"));
 }
 
 /// What the check takes, libllama takes or refuses in peace.

@@ -128,9 +128,9 @@ Gate::Admitted Gate::admit(const RequestHead& head) const {
                     {.code = "method_not_allowed", .headers = {{"Allow", match.allow}}});
   }
   if (match.access == Access::kWithKey && keys_.needed() && !keys_.allow(head.headers)) {
-    throw HttpError(
-        401, "a valid API key is needed: \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"",
-        {.code = "invalid_api_key", .headers = {{"WWW-Authenticate", "Bearer"}}});
+    throw HttpError(401,
+                    R"(a valid API key is needed: "Authorization: Bearer KEY" or "x-api-key: KEY")",
+                    {.code = "invalid_api_key", .headers = {{"WWW-Authenticate", "Bearer"}}});
   }
   const std::string_view coding = head.headers.value("Content-Encoding");
   if (!coding.empty() && !same_but_case(coding, "identity")) {

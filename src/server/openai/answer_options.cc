@@ -85,7 +85,7 @@ class LogitBias {
         if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_integer()) {
           refuse_value(path_, pair, "a pair of a token id and a number");
         }
-        const double id = pair[0].get<double>();
+        const auto id = pair[0].get<double>();
         add(id >= 0 && id < 2e9 ? static_cast<int32_t>(id) : -1, shown(pair[0]), pair[1]);
       }
     } else {
@@ -156,7 +156,7 @@ AnswerOptions parse_answer_options(const FieldReader& body, const RequestLimits&
   }
   parse_sampling(body, limits, options);
   parse_stops(body, stops, limits, options.generation);
-  LogitBias(body, limits, options.generation);
+  const LogitBias bias(body, limits, options.generation);
   options.document = body.text("document", kMostNameBytes);
   if (const auto restkv = body.object("restkv")) {
     if (options.document) {

@@ -24,7 +24,7 @@ Tool parse_tool(const FieldReader& entry, const RequestLimits& limits) {
 void parse_tool_choice(const FieldReader& body, Chat& chat) {
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr) return;
-  constexpr const char* kWanted = "\"auto\", \"none\", \"required\" or a function's name";
+  constexpr const char* kWanted = R"("auto", "none", "required" or a function's name)";
   if (choice->is_string()) {
     const std::string& word = choice->text();
     if (word == "none") {
@@ -96,7 +96,7 @@ Json parse_answer_schema(const FieldReader& holder, const RequestLimits& limits)
 std::optional<Json> parse_response_format(const FieldReader& body, const RequestLimits& limits) {
   const auto format = body.object("response_format");
   if (!format) return std::nullopt;
-  (void)format->required("type", "\"text\", \"json_object\" or \"json_schema\"");
+  (void)format->required("type", R"("text", "json_object" or "json_schema")");
   const std::string type = *format->text("type");
   if (type == "text") return std::nullopt;
   if (type == "json_object") {
@@ -104,7 +104,7 @@ std::optional<Json> parse_response_format(const FieldReader& body, const Request
     return parse_answer_schema(*format, limits);
   }
   if (type != "json_schema") {
-    format->refuse("type", "\"text\", \"json_object\" or \"json_schema\"");
+    format->refuse("type", R"("text", "json_object" or "json_schema")");
   }
   (void)format->required("json_schema", "an object");
   const FieldReader wrapped = *format->object("json_schema");
@@ -142,9 +142,8 @@ ChatRequest parse_chat_request(const Json& json, const RequestLimits& limits) {
                    limits, answer);
   body.refuse_if_given("audio", "this server writes text only");
   if (const Json* modalities = body.list("modalities")) {
-    if (modalities->size() != 1 || modalities->at(size_t{0}) != Json("text")) {
-      body.refuse("modalities", "[\"text\"]: this server writes text only");
-    }
+    const bool is_text = modalities->size() == 1 && modalities->at(size_t{0}) == Json("text");
+    if (!is_text) body.refuse("modalities", "[\"text\"]: this server writes text only");
   }
   const bool logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.whole("top_logprobs", 0, static_cast<int64_t>(limits.logprobs));

@@ -63,7 +63,7 @@ struct ChatRequest {
 };
 
 /// Throws `HttpError` (400).
-ChatRequest parse_chat_request(const Json& body, const RequestLimits& limits);
+ChatRequest parse_chat_request(const Json& json, const RequestLimits& limits);
 /// `POST /apply-template`: the same without what concerns the answer.
 Chat parse_chat(const FieldReader& body, const RequestLimits& limits);
 /// "chat_template_kwargs" and "reasoning_effort"; a template from a client is refused.

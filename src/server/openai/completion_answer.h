@@ -31,10 +31,10 @@ class CompletionStream {
   CompletionStream(AnswerStamp stamp, size_t choices, bool include_usage);
 
   /// `text` may end within a UTF-8 character, which then waits for the rest.
-  std::string write(size_t choice, std::string_view text,
+  std::string write(size_t index, std::string_view text,
                     std::span<const NamedLogprob> logprobs = {});
   /// `totals`: of all choices so far.
-  std::string finish(size_t choice, FinishReason reason, const AnswerTotals& totals);
+  std::string finish(size_t index, FinishReason reason, const AnswerTotals& totals);
 
  private:
   struct Choice {

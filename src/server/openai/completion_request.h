@@ -16,6 +16,6 @@ struct CompletionRequest {
 };
 
 /// Throws `HttpError` (400).
-CompletionRequest parse_completion_request(const Json& body, const RequestLimits& limits);
+CompletionRequest parse_completion_request(const Json& json, const RequestLimits& limits);
 
 }  // namespace restkv::server

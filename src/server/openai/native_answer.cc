@@ -1,7 +1,10 @@
 #include "server/openai/native_answer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 namespace restkv::server {
 namespace {

@@ -23,6 +23,6 @@ struct NativeRequest {
 };
 
 /// Throws `HttpError` (400).
-NativeRequest parse_native_request(const Json& body, const RequestLimits& limits);
+NativeRequest parse_native_request(const Json& json, const RequestLimits& limits);
 
 }  // namespace restkv::server

@@ -20,10 +20,10 @@ struct TokenizeRequest {
   bool parse_special = true;
   bool with_pieces = false;
 };
-TokenizeRequest parse_tokenize_request(const Json& body);
+TokenizeRequest parse_tokenize_request(const Json& json);
 
 /// `POST /detokenize`: the tokens.
-std::vector<int32_t> parse_detokenize_request(const Json& body, const RequestLimits& limits);
+std::vector<int32_t> parse_detokenize_request(const Json& json, const RequestLimits& limits);
 
 /// {"tokens", "count", "max_model_len"}: what both kinds of clients look for. `pieces`: the bytes
 /// of each token; null: ids alone.
@@ -38,6 +38,6 @@ struct DocumentRequest {
   std::string name;  ///< For people.
   std::optional<SessionOptions> session;
 };
-DocumentRequest parse_document_request(const Json& body, const RequestLimits& limits);
+DocumentRequest parse_document_request(const Json& json, const RequestLimits& limits);
 
 }  // namespace restkv::server

@@ -20,7 +20,7 @@ std::string shown_prompt(const Prompt& prompt, const Tokenizer& tokenizer) {
 
 }  // namespace
 
-NativeWriter::NativeWriter(std::string model, const NativeRequest& request,
+NativeWriter::NativeWriter(const std::string& model, const NativeRequest& request,
                            const GenerationOptions& generation, const Tokenizer& tokenizer)
     : request_(request),
       tokenizer_(tokenizer),

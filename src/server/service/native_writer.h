@@ -13,8 +13,8 @@ namespace restkv::server {
 class NativeWriter : public AnswerWriter {
  public:
   /// `tokenizer` must outlive it.
-  NativeWriter(std::string model, const NativeRequest& request, const GenerationOptions& generation,
-               const Tokenizer& tokenizer);
+  NativeWriter(const std::string& model, const NativeRequest& request,
+               const GenerationOptions& generation, const Tokenizer& tokenizer);
 
   std::string begin(const TokenCounts& counts) override;
   std::string write(size_t choice, const Piece& piece) override;

@@ -13,8 +13,8 @@ RouteAdder::RouteAdder(Router& router, Workers& workers, const ServiceSlot& slot
 
 void RouteAdder::add(std::string_view method, std::string_view pattern, ServiceHandler handler,
                      Access access) {
-  const auto with_service = [&slot = slot_, handler = std::move(handler)](HttpRequest request,
-                                                                          Responder responder) {
+  const auto with_service = [&slot = slot_, handler = std::move(handler)](
+                                const HttpRequest& request, Responder responder) {
     const std::shared_ptr<Service> service = slot.get();
     if (service == nullptr) {
       throw HttpError(503, "loading model", {.code = "loading_model", .retry_after = 1});

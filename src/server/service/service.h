@@ -40,7 +40,7 @@ struct ServiceOptions {
 class Service {
  public:
   /// Throws `Error` as `Model`, `Tokenizer` and `Scheduler` do.
-  Service(const ServiceOptions& options, std::shared_ptr<ThreadPool> threads);
+  Service(const ServiceOptions& given, std::shared_ptr<ThreadPool> threads);
 
   /// Throws `HttpError` (404) unless the client names this model, or none.
   void require_model(const std::string& name) const;

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import unittest
+from typing import Annotated
 
 os.environ["LANGSMITH_TRACING"] = "false"
 
@@ -22,7 +23,7 @@ class Place(pydantic.BaseModel):
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Annotated[str, pydantic.Field(max_length=20)]) -> str:
     """The weather of a city."""
     return f"Rain in {city}."
 
