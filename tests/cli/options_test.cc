@@ -154,10 +154,12 @@ TEST(EveryOption, StandsOnce) {
     if (of.option.empty() || kRepeatable.contains(of.option)) continue;
     if (of.type.ends_with(",...")) continue;
     std::vector<std::string> list = command_line(of);
-    static const std::map<std::string, std::string> kOneOf{
-        {"--sandbox", "full"}, {"--profile", "restkv"}, {"--choices", "joint"}};
+    static const std::map<std::string, std::string> kOneOf{{"--sandbox", "full"},
+                                                           {"--profile", "restkv"},
+                                                           {"--choices", "joint"},
+                                                           {"--prompt-share", "0.5"}};
     const auto one = kOneOf.find(of.option);
-    const std::string value = is_number(of.type) ? "1" : one != kOneOf.end() ? one->second : "x";
+    const std::string value = one != kOneOf.end() ? one->second : is_number(of.type) ? "1" : "x";
     std::erase(list, "x");  // the prompt that command_line gives
     std::erase(list, "--prompt");
     list.insert(list.end(), {of.option, value, of.option, value});

@@ -47,10 +47,10 @@ Connection::Connection(const std::shared_ptr<Network>& network, Socket socket)
       timer_(network->io),
       peer_(peer_of(socket_)) {
   error_code ignored;
-  socket_.non_blocking(true, ignored);
-  socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  (void)socket_.non_blocking(true, ignored);
+  (void)socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
   // A client that lost its power says nothing any more; the system asks after it from time to time.
-  socket_.set_option(boost::asio::socket_base::keep_alive(true), ignored);
+  (void)socket_.set_option(boost::asio::socket_base::keep_alive(true), ignored);
   const int seconds = 60;
   setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
 }
@@ -83,7 +83,7 @@ void Connection::close() {
   phase_ = Phase::kClosed;
   network_.receiving -= std::exchange(body_bytes_, 0);
   error_code ignored;
-  socket_.close(ignored);
+  (void)socket_.close(ignored);
   timer_.cancel();
   network_.connections.erase(self);
   --network_.open;
@@ -293,7 +293,7 @@ void Connection::answer_done() {
   phase_ = Phase::kLingering;
   input_ = {};
   error_code ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
+  (void)socket_.shutdown(Socket::shutdown_send, ignored);
 }
 
 void Connection::log(bool cut) {

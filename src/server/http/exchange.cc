@@ -87,7 +87,7 @@ void Exchange::send(int status, const Headers& headers, std::string_view body) {
   require_fields(headers);
   std::function<void()> dropped;  // it may hold the last of something: destroyed without the lock
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     begin(status);
     state_ = State::kComplete;
     dropped = std::move(on_gone_);
@@ -101,7 +101,7 @@ void Exchange::send(int status, const Headers& headers, std::string_view body) {
 void Exchange::begin_stream(int status, const Headers& headers) {
   require_fields(headers);
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     begin(status);
     state_ = State::kStreaming;
     if (closed_) return;
@@ -115,7 +115,7 @@ void Exchange::begin_stream(int status, const Headers& headers) {
 
 bool Exchange::write(std::string_view piece) {
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (state_ != State::kStreaming) throw std::logic_error("a piece without a stream");
     if (closed_ || cut_) return false;
     if (piece.empty() || form_.without_body || never_has_body(status_)) return !gone_;
@@ -134,7 +134,7 @@ bool Exchange::write(std::string_view piece) {
 void Exchange::end() {
   std::function<void()> dropped;
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (state_ != State::kStreaming) throw std::logic_error("the end of no stream");
     state_ = State::kComplete;
     last_chunk_due_ = in_chunks_;
@@ -144,14 +144,14 @@ void Exchange::end() {
 }
 
 bool Exchange::gone() const {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   return gone_ || cut_;
 }
 
 void Exchange::on_gone(std::function<void()> callback) {
   std::function<void()> dropped;
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (state_ == State::kComplete) return;
     if (!gone_) {
       dropped = std::exchange(on_gone_, std::move(callback));
@@ -162,14 +162,14 @@ void Exchange::on_gone(std::function<void()> callback) {
 }
 
 size_t Exchange::waiting_bytes() const {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   return pieces_.size();
 }
 
 void Exchange::abandon() {
   bool unanswered = false;
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (state_ == State::kComplete) return;
     unanswered = state_ == State::kWaiting && !gone_;
     if (!unanswered) cut_ = true;
@@ -180,7 +180,7 @@ void Exchange::abandon() {
 }
 
 Exchange::Next Exchange::take(std::string& bytes) {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   bytes = std::exchange(ready_, {});
   if (!pieces_.empty()) {
     if (in_chunks_) fmt::format_to(std::back_inserter(bytes), "{:x}\r\n", pieces_.size());
@@ -194,14 +194,14 @@ Exchange::Next Exchange::take(std::string& bytes) {
 }
 
 bool Exchange::cut() const {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   return cut_;
 }
 
 void Exchange::leave() {
   std::function<void()> callback;
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     gone_ = true;
     callback = std::exchange(on_gone_, nullptr);
   }
@@ -210,7 +210,7 @@ void Exchange::leave() {
 
 void Exchange::close() {
   {
-    const std::lock_guard lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     closed_ = true;
     ready_.clear();
     pieces_.clear();
@@ -219,17 +219,17 @@ void Exchange::close() {
 }
 
 void Exchange::end_connection() {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   if (state_ == State::kWaiting) keep_alive_ = false;
 }
 
 bool Exchange::keep_alive() const {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   return keep_alive_;
 }
 
 int Exchange::status() const {
-  const std::lock_guard lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   return status_;
 }
 

@@ -1,12 +1,12 @@
 #include "server/http/http_server.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <csignal>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -82,7 +82,7 @@ class HttpServer::Impl {
   }
 
   void stop(milliseconds grace) {
-    const std::lock_guard lock(stop_mutex_);
+    const std::scoped_lock lock(stop_mutex_);
     if (!thread_.joinable()) return;
     boost::asio::post(network_->io, [this, grace] { begin_stop(grace); });
     thread_.join();
@@ -145,7 +145,7 @@ class HttpServer::Impl {
   void begin_stop(milliseconds grace) {
     network_->stopping = true;
     error_code ignored;
-    acceptor_.close(ignored);
+    (void)acceptor_.close(ignored);
     network_->on_closed = [this] {
       if (network_->connections.empty()) timer_.cancel();
     };

@@ -16,7 +16,7 @@ namespace {
 std::optional<int64_t> whole_number(const Json& value) {
   constexpr double kExact = 9007199254740992;  // 2^53; beyond, a double is not what was written
   if (value.is_number_float()) {
-    const double real = value.get<double>();
+    const auto real = value.get<double>();
     if (std::abs(real) > kExact || real != std::trunc(real)) return std::nullopt;
     return static_cast<int64_t>(real);
   }

@@ -46,7 +46,7 @@ TokenizedChat tokenized(const Service& service, const Chat& chat, const AnswerOp
 
 }  // namespace
 
-void answer_chat(Service& service, ChatRequest request, const FormMaker& make_form,
+void answer_chat(Service& service, const ChatRequest& request, const FormMaker& make_form,
                  std::string_view id_prefix, Responder responder) {
   service.require_model(request.answer.model);
   TokenizedChat chat = tokenized(service, request.chat, request.answer);
@@ -75,7 +75,7 @@ void answer_responses(Service& service, const HttpRequest& http, Responder respo
     return std::make_unique<ResponsesForm>(stamp, echo,
                                            asked.answer.generation.logprobs.has_value());
   };
-  answer_chat(service, std::move(request.request), make_form, "resp_", std::move(responder));
+  answer_chat(service, request.request, make_form, "resp_", std::move(responder));
 }
 
 /// Anthropic's clients look for refusals of another form.
@@ -112,18 +112,18 @@ void add_chat_routes(RouteAdder& routes) {
   routes.post("/v1/responses", answer_responses);
   routes.post("/v1/messages", with_anthropic_errors(answer_anthropic));
   routes.post("/v1/messages/count_tokens", with_anthropic_errors(count_anthropic));
-  routes.post(
-      "/v1/chat/completions", [](Service& service, const HttpRequest& http, Responder responder) {
-        ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);
-        answer_chat(
-            service, std::move(request),
-            [](const AnswerStamp& stamp, const ChatRequest& asked) {
-              return std::make_unique<ChatCompletionForm>(
-                  stamp, asked.answer.n, asked.answer.include_usage,
-                  asked.answer.generation.logprobs.has_value());
-            },
-            "chatcmpl-", std::move(responder));
-      });
+  routes.post("/v1/chat/completions", [](Service& service, const HttpRequest& http,
+                                         Responder responder) {
+    const ChatRequest request = parse_chat_request(parse_body(http.body), service.options.limits);
+    answer_chat(
+        service, request,
+        [](const AnswerStamp& stamp, const ChatRequest& asked) {
+          return std::make_unique<ChatCompletionForm>(stamp, asked.answer.n,
+                                                      asked.answer.include_usage,
+                                                      asked.answer.generation.logprobs.has_value());
+        },
+        "chatcmpl-", std::move(responder));
+  });
   routes.post("/apply-template",
               [](Service& service, const HttpRequest& http, Responder responder) {
                 const Json body = parse_body(http.body);

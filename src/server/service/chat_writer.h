@@ -20,8 +20,8 @@ class ChatWriter : public AnswerWriter {
              std::vector<std::string> stops, const std::function<std::string()>& make_id);
 
   std::string begin(const TokenCounts& counts) override { return form_->begin(counts); }
-  std::string write(size_t choice, const Piece& piece) override;
-  std::string finish(size_t choice, const GenerationResult& result, const Usage& usage,
+  std::string write(size_t index, const Piece& piece) override;
+  std::string finish(size_t index, const GenerationResult& result, const Usage& usage,
                      const AnswerTotals& totals) override;
   [[nodiscard]] std::string refusal(const HttpError& error) const override {
     return form_->refusal(error);

@@ -66,7 +66,7 @@ void add_status_routes(RouteAdder& routes);
 /// The form in which a chat's answer goes out.
 using FormMaker = std::function<std::unique_ptr<ChatForm>(const AnswerStamp&, const ChatRequest&)>;
 /// Answers a chat in this form.
-void answer_chat(Service& service, ChatRequest request, const FormMaker& make_form,
+void answer_chat(Service& service, const ChatRequest& request, const FormMaker& make_form,
                  std::string_view id_prefix, Responder responder);
 
 }  // namespace restkv::server
