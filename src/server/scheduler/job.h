@@ -82,9 +82,9 @@ class Job {
   /// Of the prompt's tokens after those from `first` on, whose logits [rows, V] these are.
   void score(size_t first, Matrix<const float> logits);
   /// An answer that has not begun, or was being written, fails.
-  void fail_answer(size_t index, const Error& error);
+  void fail_answer(size_t index, const Error& why);
   /// All that have not ended.
-  void fail(const Error& error);
+  void fail(const Error& why);
   [[nodiscard]] bool reads_document() const { return !document.empty(); }
 
   const RequestId id;

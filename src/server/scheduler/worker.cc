@@ -192,7 +192,7 @@ void Worker::leave_inbox() {
 // ---- From waiting to reading -----------------------------------------------------------------
 
 double Worker::order(const Job& job) const {
-  double remaining = static_cast<double>(job.expected);
+  auto remaining = static_cast<double>(job.expected);
   if (is_reading(job)) {
     remaining = static_cast<double>(job.usage.prompt_tokens - job.usage.cached_tokens) *
                 (1 - (job.prompt ? job.prompt->done() : 0));
@@ -472,11 +472,13 @@ void Worker::prompt_complete(Job& job) {
   }
   const size_t n = job.request.n;
   job.memory.resize(n * job.sequence_bytes);
+  std::vector<Session> sessions;  // the last one is the prompt's own
+  for (size_t i = 0; i + 1 < n; ++i) sessions.push_back(session.fork());
+  sessions.push_back(std::move(session));
   for (size_t i = 0; i < n; ++i) {
     const size_t member = next_member_++;
     try {
-      auto answer = std::make_unique<Answer>(
-          job, i, i + 1 < n ? session.fork() : std::move(session), tokenizer_);
+      auto answer = std::make_unique<Answer>(job, i, std::move(sessions[i]), tokenizer_);
       Answer& joining = *answer;
       answers_.emplace(member, std::move(answer));
       ++job.writing;
