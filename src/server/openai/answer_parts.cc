@@ -34,6 +34,17 @@ std::string sse_event(std::string_view name, const Json& data) {
   return fmt::format("event: {}\ndata: {}\n\n", name, data.dump());
 }
 
+std::string end_of_stream(Json last, Json head, bool include_usage, const AnswerTotals& totals) {
+  if (include_usage) {
+    head["choices"] = Json::array();
+    head["usage"] = usage_json(totals.counts);
+  }
+  if (totals.cache) (include_usage ? head : last)["restkv"] = cache_json(*totals.cache);
+  std::string events = sse_event(last);
+  if (include_usage) events += sse_event(head);
+  return events.append(kSseDone);
+}
+
 std::string sse_error(const HttpError& error) {
   return fmt::format("event: error\ndata: {}\n\n", error.json());
 }

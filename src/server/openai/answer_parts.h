@@ -59,6 +59,9 @@ std::string sse_event(const Json& data);
 std::string sse_event(std::string_view name, const Json& data);
 /// A stream that fails after it began ends with this: "event: error".
 std::string sse_error(const HttpError& error);
+/// The events that end a stream of chunks: `last` of a choice, with `include_usage` a chunk made of
+/// `head` with the counts of tokens, and [DONE]. The later of the chunks has what the cache holds.
+std::string end_of_stream(Json last, Json head, bool include_usage, const AnswerTotals& totals);
 inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";
 
 }  // namespace restkv::server

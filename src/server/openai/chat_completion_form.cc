@@ -126,23 +126,10 @@ std::string ChatCompletionForm::write(size_t index, const ChatDelta& delta,
 std::string ChatCompletionForm::finish(size_t index, FinishReason reason,
                                        const AnswerTotals& totals) {
   ++finished_;
-  const bool is_last = finished_ == choices_.size();
   Json end =
       chunk(index, Json::object(), {}, chat_finish_word(reason, choices_.at(index).has_calls));
-  const auto add_cache = [&](Json& json) {
-    if (is_last && totals.cache) json["restkv"] = cache_json(*totals.cache);
-  };
-  if (!include_usage_) add_cache(end);
-  std::string events = sse_event(end);
-  if (!is_last) return events;
-  if (include_usage_) {
-    Json usage = head();
-    usage["choices"] = Json::array();
-    usage["usage"] = usage_json(totals.counts);
-    add_cache(usage);
-    events += sse_event(usage);
-  }
-  return events.append(kSseDone);
+  if (finished_ < choices_.size()) return sse_event(end);
+  return end_of_stream(std::move(end), head(), include_usage_, totals);
 }
 
 std::string ChatCompletionForm::fail(const HttpError& error) { return sse_error(error); }

@@ -1,5 +1,6 @@
 #include "server/service/answer_ids.h"
 
+#include <chrono>
 #include <cstdint>
 #include <random>
 
@@ -16,6 +17,12 @@ uint64_t random_bits() {
 }
 
 }  // namespace
+
+int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
 
 std::string AnswerIds::make(std::string_view prefix) {
   return answer_id(prefix, random_bits(), random_bits());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -11,6 +12,9 @@
 #include "server/scheduler/request.h"
 
 namespace restkv::server {
+
+/// Seconds since 1970, now.
+int64_t unix_seconds();
 
 /// Ids of answers that clients see, and whose they are. May be used from several threads.
 class AnswerIds {

@@ -16,8 +16,6 @@ CompletionWriter::CompletionWriter(AnswerStamp stamp, const CompletionRequest& r
       answers_(request.prompts.size() * request.answer.n),
       echoed_(answers_.size(), !request.echo) {}
 
-std::string CompletionWriter::begin(const TokenCounts& /*counts*/) { return {}; }
-
 std::string CompletionWriter::scored(size_t prompt, std::span<const TokenLogprob> logprobs) {
   std::vector<NamedLogprob>& all = prompt_logprobs_.at(prompt);
   const int32_t first = prompts_.at(prompt).front();

@@ -17,7 +17,6 @@ class CompletionWriter : public AnswerWriter {
   CompletionWriter(AnswerStamp stamp, const CompletionRequest& request,
                    std::vector<std::vector<int32_t>> prompts, const Tokenizer& tokenizer);
 
-  std::string begin(const TokenCounts& counts) override;
   std::string scored(size_t prompt, std::span<const TokenLogprob> logprobs) override;
   std::string write(size_t choice, const Piece& piece) override;
   std::string finish(size_t choice, const GenerationResult& result, const Usage& usage,

@@ -107,7 +107,7 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
   require_context(service, tokens.size(), read_alone, "text");
 
   const DocumentCard card{.name = request.name.empty() ? "document" : request.name,
-                          .created = stamp_of(service, "").created};
+                          .created = unix_seconds()};
   const bool waits = wait == nullptr || *wait == "true";
   const auto listener = waits ? std::make_shared<UploadListener>(service, responder) : nullptr;
   const DocumentId id = service.scheduler.add_document(

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <utility>
 
 #include "server/http/http_error.h"
@@ -71,10 +70,7 @@ void constrain(const Service& service, Request& request, const GrammarOptions& g
 }
 
 AnswerStamp stamp_of(const Service& service, std::string_view id_prefix) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return {.id = AnswerIds::make(id_prefix),
-          .created = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
-          .model = service.card.id};
+  return {.id = AnswerIds::make(id_prefix), .created = unix_seconds(), .model = service.card.id};
 }
 
 void submit(Service& service, const AnswerStamp& stamp, std::vector<Request> requests,

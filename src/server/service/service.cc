@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <llama.h>
 
-#include <chrono>
 #include <filesystem>
 #include <utility>
 
@@ -12,12 +11,6 @@
 
 namespace restkv::server {
 namespace {
-
-int64_t unix_seconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 ServiceOptions filled_in(ServiceOptions options) {
   if (options.alias.empty()) {
