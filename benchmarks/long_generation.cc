@@ -6,17 +6,16 @@
 //     --decode-interval 64
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
 #include "base/stopwatch.h"
 #include "base/stories.h"
+#include "base/system.h"
 #include "cli/argument_parser.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
@@ -31,15 +30,6 @@ constexpr size_t kPromptTokens = 500;
 constexpr size_t kTimedTokens = 500;
 
 double mebibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
-/// Resident memory of this process now.
-size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  size_t all = 0;
-  size_t resident = 0;
-  file >> all >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
 
 size_t longest_head(const restkv::KvCache& cache) {
   size_t longest = 0;
@@ -94,7 +84,7 @@ void run(const std::string& path, const restkv::cli::SessionFlags& flags,
     }
     fmt::print("{:>9} {:>9.1f} {:>12.1f} {:>13} {:>10.1f} {:>13.1f}\n", count,
                static_cast<double>(timed) / sum, 1e3 * slowest, longest_head(session.cache()),
-               mebibytes(session.cache().kept_bytes()), mebibytes(resident_bytes()));
+               mebibytes(session.cache().kept_bytes()), mebibytes(restkv::resident_bytes()));
     std::fflush(stdout);
   }
 }

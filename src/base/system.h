@@ -8,6 +8,8 @@ namespace restkv {
 
 /// Largest resident memory of this process so far.
 size_t peak_resident_bytes();
+/// Resident memory of this process now.
+size_t resident_bytes();
 
 /// "AMD EPYC ..."
 std::string processor_name();
