@@ -82,11 +82,9 @@ class Session {
   static constexpr size_t kLogitsRows = 128;
 
   /// Appends one token to each of several sessions of one engine and updates their `logits`.
-  /// Options and lengths may differ. Weights are read and unpacked once for all. A session's logits
-  /// do not depend on the others. They differ by rounding from those of `append`, which rounds
-  /// activations to multiply them with stored weights. Throws `Error` as `append` does, and
-  /// kInvalidArgument for sessions of different engines, more than `Engine::kMaxBatch` sessions, or
-  /// a repeated one.
+  /// Options and lengths may differ. Weights are read once for all. A session's logits are those of
+  /// `append`, whatever the others are. Throws `Error` as `append` does, and kInvalidArgument for
+  /// sessions of different engines, more than `Engine::kMaxBatch` sessions, or a repeated one.
   ///
   /// `failures`: empty, or a null pointer for each session. An error of one session alone (kInput)
   /// goes there; that session cannot be used any more, and the others go on.

@@ -11,10 +11,10 @@
 namespace restkv {
 namespace {
 
-/// The product that is fastest for one token.
-constexpr auto kAlone = StoredProduct::kRounded;
-/// The product for batches, also of one token, so that logits do not depend on the batch.
-constexpr auto kTogether = StoredProduct::kUnpacked;
+/// The fastest product for a few rows, whose results do not depend on the other rows.
+constexpr auto kFast = StoredProduct::kRounded;
+/// The same without rounding: evaluations are compared with references in float32.
+constexpr auto kExact = StoredProduct::kUnpacked;
 static_assert(Engine::kMaxBatch < kPrefillGemmMinRows);
 
 /// Computes what belongs to row `r` alone. An error goes to `failures`, if it has room for it, and
@@ -95,7 +95,7 @@ void check_batch(size_t tokens, size_t caches) {
 }
 
 void decode_sequences(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
-                      std::span<Sequence* const> sequences, StoredProduct product,
+                      std::span<Sequence* const> sequences,
                       std::span<std::exception_ptr> failures = {}) {
   Workspace& w = workspace;
   w.observers.clear();
@@ -107,7 +107,7 @@ void decode_sequences(const Model& model, Workspace& workspace, std::span<const 
                              sequence->cache.next_position, w.observed);
     w.caches.push_back(&sequence->cache);
   }
-  const Matrix<const float> logits = decode_rows(model, w, tokens, w.caches, product, failures);
+  const Matrix<const float> logits = decode_rows(model, w, tokens, w.caches, kFast, failures);
   for (size_t r = 0; r < sequences.size(); ++r) {
     for_row(failures, r, [&] {
       Sequence& sequence = *sequences[r];
@@ -125,26 +125,26 @@ void decode_sequences(const Model& model, Workspace& workspace, std::span<const 
 void decode(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
             std::span<Sequence* const> sequences, std::span<std::exception_ptr> failures) {
   check_batch(tokens.size(), sequences.size());
-  decode_sequences(model, workspace, tokens, sequences, kTogether, failures);
+  decode_sequences(model, workspace, tokens, sequences, failures);
 }
 
 void decode(const Model& model, Workspace& workspace, int32_t token, Sequence& sequence) {
   Sequence* const sequences[] = {&sequence};
-  decode_sequences(model, workspace, {&token, 1}, sequences, kAlone);
+  decode_sequences(model, workspace, {&token, 1}, sequences);
 }
 
 Matrix<const float> decode(const Model& model, Workspace& workspace,
                            std::span<const int32_t> tokens, std::span<KvCache* const> caches) {
   check_batch(tokens.size(), caches.size());
   workspace.observers.clear();
-  return decode_rows(model, workspace, tokens, caches, kTogether);
+  return decode_rows(model, workspace, tokens, caches, kExact);
 }
 
 std::span<const float> decode(const Model& model, Workspace& workspace, int32_t token,
                               KvCache& cache) {
   KvCache* const caches[] = {&cache};
   workspace.observers.clear();
-  return decode_rows(model, workspace, {&token, 1}, caches, kAlone).row_span(0);
+  return decode_rows(model, workspace, {&token, 1}, caches, kFast).row_span(0);
 }
 
 }  // namespace restkv

@@ -14,15 +14,14 @@
 namespace restkv {
 
 /// Appends `tokens[i]` to `sequences[i]`, updates its logits, and cuts caches that are due. Weights
-/// are read and unpacked once for all. The results of a sequence do not depend on the others. There
-/// may be 1 to `Engine::kMaxBatch` different sequences.
+/// are read once for all; activations are rounded to multiply them. The results of a sequence do
+/// not depend on the others. There may be 1 to `Engine::kMaxBatch` different sequences.
 ///
 /// Throws `Error` as `Engine::decode` does. `failures`: none, or one for each sequence, null: there
 /// goes what is thrown while a sequence is computed, which is then of no use any more.
 void decode(const Model& model, Workspace& workspace, std::span<const int32_t> tokens,
             std::span<Sequence* const> sequences, std::span<std::exception_ptr> failures = {});
-/// The same for one sequence, faster: activations are rounded to multiply them with stored weights,
-/// so logits differ by rounding.
+/// The same for one sequence.
 void decode(const Model& model, Workspace& workspace, int32_t token, Sequence& sequence);
 
 /// The same on plain caches, without observation and cuts. Returns logits [tokens, V], valid until
