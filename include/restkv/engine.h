@@ -68,6 +68,12 @@ class Engine {
              const std::function<void(size_t first, Matrix<const float> logits)>& sink,
              const ProgressCallback& progress = {});
 
+  /// Reads more tokens behind what the cache holds, as a prompt: all of them are kept. Returns the
+  /// logits [V] after the last token. Throws `Error` as `prefill` does; the cache is then of no
+  /// use.
+  std::vector<float> extend(std::span<const int32_t> tokens, KvCache& cache,
+                            const ProgressCallback& progress = {});
+
   /// Appends one token to the cache and returns the logits [V] after it, valid until the next call.
   /// Throws `Error`: kInvalidArgument beyond the model's context or for an id outside the
   /// vocabulary, kInput if the model computes NaN.
@@ -75,9 +81,9 @@ class Engine {
 
   /// The same for several caches, one token each: weights are read and unpacked once for all.
   /// Returns logits [tokens, V], valid until the next call. Logits do not depend on the other
-  /// caches of the batch. They differ by rounding from those of the function for one cache, which
-  /// rounds activations to multiply them with stored weights. A cache must not occur twice. Throws
-  /// `Error` as above, and kInvalidArgument for more than `kMaxBatch` tokens.
+  /// caches of the batch. They are those of float32 products, for comparisons with references; the
+  /// function for one cache, like sessions, rounds activations to 8 bits. A cache must not occur
+  /// twice. Throws `Error` as above, and kInvalidArgument for more than `kMaxBatch` tokens.
   Matrix<const float> decode(std::span<const int32_t> tokens, std::span<KvCache* const> caches);
   static constexpr size_t kMaxBatch = 31;
 

@@ -20,6 +20,7 @@
 #include "eval/needle.h"
 #include "eval/notices.h"
 #include "report/needle_report.h"
+#include "restkv/budget.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/generate.h"
@@ -250,7 +251,8 @@ int demo(const DemoFlags& flags) {
   require_writable_folder(flags.output,  // before minutes of work
                           {"needle.svg", "kept.svg", "needle.md", "needle.json", "index.html"});
   const eval::NeedleReport report = compare(flags, methods);
-  const std::set<int> budgets(flags.budgets.begin(), flags.budgets.end());
+  std::set<Budget> budgets;
+  for (const int tokens : flags.budgets) budgets.insert(Budget{0, tokens});
   const std::string unused = eval::describe_unused_budgets(budgets, report.prompt_tokens);
   if (!unused.empty()) notice(unused);
   make_folder(flags.output);

@@ -41,7 +41,7 @@ struct EvalFlags {
   std::string recipe;
   std::string suite, model, data, output, profile;
   std::vector<std::string> methods{"snapkv", "restkv"};
-  std::vector<int> budgets{128, 512};
+  std::vector<std::string> budgets{"128", "512"};
   bool no_full = false;
   std::vector<std::string> tasks;
   std::vector<size_t> lengths;
@@ -51,6 +51,7 @@ struct EvalFlags {
   bool chat = false;
   bool parse_special = false;
   std::string choices = "compressed";
+  std::string question = "before";
   size_t shots = 0;
   bool bos = false;
   std::string kv_type = "f16";
@@ -71,7 +72,7 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
   std::vector<eval::Cell> cells;
   if (!flags.no_full) {
     cells.push_back(
-        {.name = "full", .method = "full", .budget = 0, .options = default_options("full")});
+        {.name = "full", .method = "full", .budget = {}, .options = default_options("full")});
   }
   for (const std::string& method : flags.methods) {
     const CompressionOptions options = parse_method(method);
@@ -79,12 +80,13 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
       if (!flags.no_full) continue;  // it is there already
       throw Error(ErrorCode::kInvalidArgument, "--method full contradicts --no-full");
     }
-    for (const int budget : flags.budgets) {
-      eval::Cell cell{.name = fmt::format("{}@{}", method, budget),
+    for (const std::string& text : flags.budgets) {
+      const Budget budget = parse_budget(text);
+      eval::Cell cell{.name = fmt::format("{}@{}", method, budget.text()),
                       .method = method,
                       .budget = budget,
                       .options = options};
-      cell.options.budget = budget;
+      if (budget.share == 0) cell.options.budget = budget.tokens;
       validate(cell.options);
       cells.push_back(std::move(cell));
     }
@@ -174,6 +176,8 @@ void refuse_ignored_options(const EvalFlags& flags, const eval::Suite& suite) {
        {Option{"--choices", flags.choices != "compressed", suite.multiple_choice, no_choices},
         {"--shots", flags.shots > 0, suite.multiple_choice, no_choices},
         {"--bos", flags.bos, suite.multiple_choice, no_choices},
+        {"--question", flags.question != "before", suite.has_contexts,
+         "does not say where a context ends and its question begins"},
         {"--allow-code-execution", flags.allow_code_execution, suite.runs_code, "runs no code"},
         {"--lengths", !flags.lengths.empty(), suite.has_lengths,
          "has prompts as long as its data has them"},
@@ -232,6 +236,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   run.sparse = parse_sparse(flags.sparse);
   validate(SamplingOptions{.temperature = flags.temperature});
   run.choices = eval::find_choice_mode(flags.choices);
+  if (flags.question == "after") run.question = eval::QuestionTime::kAfter;
 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
@@ -330,7 +335,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                     "nobody can tell whether they are as they were",
                     count.unchecked));
   }
-  std::set<int> budgets;
+  std::set<Budget> budgets;
   for (const eval::Cell& cell : run.cells) budgets.insert(cell.budget);
   const std::string unused = eval::describe_unused_budgets(budgets, count.longest_prompt);
   if (!unused.empty()) notice(unused);
@@ -402,7 +407,13 @@ std::function<int()> declare_eval(ArgumentParser& parser) {
   parser.add("suite", flags->suite, "benchmark suite; --list names them", "SUITE");
   parser.add("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
              "NAME,...");
-  parser.add("--budget", flags->budgets, "tokens kept per layer and KV head", "N,...");
+  parser.add("--budget", flags->budgets,
+             "tokens kept per layer and KV head, or shares of what is compressed", "N|P%,...");
+  parser
+      .add("--question", flags->question,
+           "after: compress the context before the question is seen, then read the question",
+           "before|after")
+      .choices({"before", "after"});
   parser.add_flag("--no-full", flags->no_full,
                   "leave out the full cache, which others compare with");
   parser.add("--tasks", flags->tasks, "only these tasks", "NAME,...");

@@ -66,6 +66,24 @@ class RequestSink : public LayerSink {
   size_t tokens_;
 };
 
+/// Keeps all tokens behind those of a cache.
+class WholeSink : public LayerSink {
+ public:
+  WholeSink(const ModelConfig& config, KvCache& cache, size_t tokens)
+      : config_(config), cache_(cache), tokens_(tokens) {}
+
+  [[nodiscard]] const KvCache* cache() const override { return &cache_; }
+  void take(size_t layer, LayerKv& kv, LayerObserver&) override {
+    keep_whole_layer(config_, cache_, layer, kv);
+  }
+  void finish() override { cache_.next_position += tokens_; }
+
+ private:
+  const ModelConfig& config_;
+  KvCache& cache_;
+  size_t tokens_;
+};
+
 }  // namespace
 
 Engine::Engine(const Model& model, std::shared_ptr<ThreadPool> threads)
@@ -85,6 +103,17 @@ std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
                                    const ProgressCallback& progress) {
   const Impl::Lease workspace(*impl_);
   RequestSink sink(impl_->model, requests, tokens.size());
+  Prefill prefill(impl_->model, *workspace, tokens, sink, impl_->sparse);
+  prefill.run(progress);
+  std::vector<float> logits;
+  prefill.last_logits(logits);
+  return logits;
+}
+
+std::vector<float> Engine::extend(std::span<const int32_t> tokens, KvCache& cache,
+                                  const ProgressCallback& progress) {
+  const Impl::Lease workspace(*impl_);
+  WholeSink sink(impl_->model.config(), cache, tokens.size());
   Prefill prefill(impl_->model, *workspace, tokens, sink, impl_->sparse);
   prefill.run(progress);
   std::vector<float> logits;

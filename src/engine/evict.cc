@@ -85,22 +85,8 @@ void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
                 LayerObserver& observer) {
   const ModelConfig& c = model.config();
   KvCache& cache = sequence.cache;
-  const size_t window = c.windows[layer];
-  const bool evicts = sequence.passes(options.budget, added);
-  if (!evicts && kv.prefix() > 0 && window == 0) {
-    const Heads<const float> keys = LayerKv::per_kv_head(kv.keys(), c.kv_heads);
-    const Heads<const float> values = LayerKv::per_kv_head(kv.values(), c.kv_heads);
-    for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
-      cache.append(layer, across_heads(keys, row), across_heads(values, row),
-                   kv.positions()[0][row]);
-    }
-    return;
-  }
-  if (!evicts || window > 0) {
-    const size_t rows = window > 0 ? window : kv.rows();
-    cache.gather(layer, kv.keys(), kv.values(), last_rows(kv.heads(), kv.rows(), rows),
-                 kv.positions());
-    if (window > 0) cache.limit(layer, window);
+  if (c.windows[layer] > 0 || !sequence.passes(options.budget, added)) {
+    keep_whole_layer(c, cache, layer, kv);
     return;
   }
   const Selection kept = choose(model, sequence, options, layer, added, kv, observer);
@@ -133,6 +119,23 @@ Selection last_rows(size_t heads, size_t n, size_t count) {
   std::vector<int32_t> rows(std::min(n, count));
   std::iota(rows.begin(), rows.end(), static_cast<int32_t>(n - rows.size()));
   return {std::vector<std::vector<int32_t>>(heads, rows)};
+}
+
+void keep_whole_layer(const ModelConfig& config, KvCache& cache, size_t layer, LayerKv& kv) {
+  const size_t window = config.windows[layer];
+  if (kv.prefix() > 0 && window == 0) {
+    const Heads<const float> keys = LayerKv::per_kv_head(kv.keys(), config.kv_heads);
+    const Heads<const float> values = LayerKv::per_kv_head(kv.values(), config.kv_heads);
+    for (size_t row = kv.prefix(); row < kv.rows(); ++row) {
+      cache.append(layer, across_heads(keys, row), across_heads(values, row),
+                   kv.positions()[0][row]);
+    }
+    return;
+  }
+  const size_t rows = window > 0 ? window : kv.rows();
+  cache.gather(layer, kv.keys(), kv.values(), last_rows(kv.heads(), kv.rows(), rows),
+               kv.positions());
+  if (window > 0) cache.limit(layer, window);
 }
 
 void begin_sequence(const Model& model, Sequence& sequence) {

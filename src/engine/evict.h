@@ -24,6 +24,10 @@ void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence);
 /// otherwise grow without limit, before `added` more tokens.
 void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequence, size_t added);
 
+/// Stores all rows of a layer in a cache that holds its first `kv.prefix()` rows; of a sliding
+/// window those that it still covers.
+void keep_whole_layer(const ModelConfig& config, KvCache& cache, size_t layer, LayerKv& kv);
+
 /// The last `count` of n rows, for every head.
 Selection last_rows(size_t heads, size_t n, size_t count);
 

@@ -67,6 +67,10 @@ class FedToken : public TokenSource {
   std::vector<float> logits_;
 };
 
+std::span<const float> of_cache(AfterPrompt logits, size_t cache) {
+  return logits[logits.size() == 1 ? 0 : cache];
+}
+
 /// The generated text, with U+FFFD for an incomplete character.
 std::string text_of(const GenerationResult& result) { return replace_invalid_utf8(result.bytes); }
 
@@ -188,7 +192,7 @@ SampledText Answerer::draw(const Sample& sample, uint32_t seed, std::span<const 
   return sampled;
 }
 
-std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<const float> logits,
+std::vector<TimedAnswer> Answerer::generate(const Sample& sample, AfterPrompt logits,
                                             std::span<KvCache> caches,
                                             const AnswerProgress& progress) {
   std::vector<TimedAnswer> answers(caches.size());
@@ -197,8 +201,8 @@ std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<cons
   for (size_t i = 0; i < caches.size(); ++i) {
     for (size_t draw = 0; draw < sample.draws; ++draw) {
       const auto seed = sample.sampling.seed + static_cast<uint32_t>(draw);
-      lines.push_back({&texts.emplace_back(tokenizer_, options_of(sample, seed)), logits,
-                       &caches[i], draw + 1 == sample.draws, &answers[i]});
+      lines.push_back({&texts.emplace_back(tokenizer_, options_of(sample, seed)),
+                       of_cache(logits, i), &caches[i], draw + 1 == sample.draws, &answers[i]});
     }
   }
   finish(lines, progress);
@@ -212,7 +216,7 @@ std::vector<TimedAnswer> Answerer::generate(const Sample& sample, std::span<cons
   return answers;
 }
 
-std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, std::span<const float> logits,
+std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, AfterPrompt logits,
                                           std::span<KvCache> caches,
                                           const AnswerProgress& progress) {
   std::vector<TimedAnswer> answers(caches.size());
@@ -220,15 +224,16 @@ std::vector<TimedAnswer> Answerer::choose(const ChoiceSet& choices, std::span<co
   if (choices.held_back) fed.assign(caches.size(), FedToken(*choices.held_back));
   std::vector<Line> lines;
   for (size_t i = 0; i < fed.size(); ++i) {
-    lines.push_back({&fed[i], logits, &caches[i], true, &answers[i]});
+    lines.push_back({&fed[i], of_cache(logits, i), &caches[i], true, &answers[i]});
   }
   finish(lines, {});
   lines.clear();
   std::list<GivenTokens> given;
   for (size_t i = 0; i < caches.size(); ++i) {
     for (const std::vector<int32_t>& choice : choices.continuations) {
-      lines.push_back({&given.emplace_back(choice), fed.empty() ? logits : fed[i].logits(),
-                       &caches[i], &choice == &choices.continuations.back(), &answers[i]});
+      lines.push_back({&given.emplace_back(choice),
+                       fed.empty() ? of_cache(logits, i) : fed[i].logits(), &caches[i],
+                       &choice == &choices.continuations.back(), &answers[i]});
     }
   }
   finish(lines, progress);
@@ -263,24 +268,25 @@ TimedAnswer Answerer::choose_jointly(const ChoiceSet& choices) {
   return timed;
 }
 
-std::vector<TimedAnswer> Answerer::follow(const Sample& sample, std::span<const float> logits,
+std::vector<TimedAnswer> Answerer::follow(const Sample& sample, AfterPrompt logits,
                                           std::span<KvCache> caches,
                                           const AnswerProgress& progress) {
+  const size_t vocabulary = logits.front().size();
   for (size_t i = 0; i < sample.continuation.size(); ++i) {
     const int32_t token = sample.continuation[i];
-    if (token < 0 || static_cast<size_t>(token) >= logits.size()) {
+    if (token < 0 || static_cast<size_t>(token) >= vocabulary) {
       throw Error(ErrorCode::kInput,
                   fmt::format("token {} of the continuation is {}, outside the model's vocabulary "
                               "of {}",
-                              i, token, logits.size()));
+                              i, token, vocabulary));
     }
   }
   std::vector<TimedAnswer> answers(caches.size());
   std::list<GivenTokens> given;
   std::vector<Line> lines;
   for (size_t i = 0; i < caches.size() && !sample.continuation.empty(); ++i) {
-    lines.push_back(
-        {&given.emplace_back(sample.continuation), logits, &caches[i], true, &answers[i]});
+    lines.push_back({&given.emplace_back(sample.continuation), of_cache(logits, i), &caches[i],
+                     true, &answers[i]});
   }
   finish(lines, progress);
   for (size_t i = 0; const GivenTokens& line : given) {

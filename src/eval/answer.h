@@ -51,7 +51,10 @@ struct SampledText {
 /// Share of the answers done, 0 to 1.
 using AnswerProgress = std::function<void(double)>;
 
-/// Answers samples on the caches of one prefill; `logits` are those after the prompt. All caches
+/// Logits [V] after the prompt: one for all caches, or one for each.
+using AfterPrompt = std::span<const std::vector<float>>;
+
+/// Answers samples on caches of one prompt. All caches
 /// are decoded in a batch, without influence on each other, and are changed. The time of an answer
 /// is its share of the steps that it took part in. Functions throw like `Engine::decode`.
 class Answerer {
@@ -61,7 +64,7 @@ class Answerer {
 
   /// Texts for a kGenerate sample, sampled by `Sample::sampling` until an end token, a stop, the
   /// newline token with `stop_at_newline_token`, or `max_new_tokens`.
-  std::vector<TimedAnswer> generate(const Sample& sample, std::span<const float> logits,
+  std::vector<TimedAnswer> generate(const Sample& sample, AfterPrompt logits,
                                     std::span<KvCache> caches, const AnswerProgress& progress = {});
 
   /// One such text on the cache behind `feed`, which appends a token and returns the logits after
@@ -71,14 +74,14 @@ class Answerer {
 
   /// Log-likelihoods of the choices. The first token of each is predicted by `logits` or by the
   /// token held back, the others on the cache. Every choice starts with the same cache.
-  std::vector<TimedAnswer> choose(const ChoiceSet& choices, std::span<const float> logits,
+  std::vector<TimedAnswer> choose(const ChoiceSet& choices, AfterPrompt logits,
                                   std::span<KvCache> caches, const AnswerProgress& progress = {});
 
   /// The same with each choice in one prefill with its context, without a compressed cache.
   TimedAnswer choose_jointly(const ChoiceSet& choices);
 
   /// Losses of the tokens of a kContinue sample; each is fed to the cache after its prediction.
-  std::vector<TimedAnswer> follow(const Sample& sample, std::span<const float> logits,
+  std::vector<TimedAnswer> follow(const Sample& sample, AfterPrompt logits,
                                   std::span<KvCache> caches, const AnswerProgress& progress = {});
 
  private:

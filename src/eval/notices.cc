@@ -61,13 +61,16 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
       listed(missing, &TaskInfo::source));
 }
 
-std::string describe_unused_budgets(std::set<int> budgets, size_t longest_prompt) {
-  std::erase_if(budgets, [&](int budget) {
-    return budget == 0 || static_cast<size_t>(budget) < longest_prompt;
-  });
-  if (budgets.empty() || longest_prompt == 0) return "";
+std::string describe_unused_budgets(std::set<Budget> budgets, size_t longest_prompt) {
+  std::vector<std::string> unused;
+  for (const Budget& budget : budgets) {
+    if (budget != Budget() && static_cast<size_t>(budget.of(longest_prompt)) >= longest_prompt) {
+      unused.push_back(budget.text());
+    }
+  }
+  if (unused.empty() || longest_prompt == 0) return "";
   return fmt::format("nothing was evicted at budget {}: the longest prompt has {} tokens",
-                     fmt::join(budgets, ", "), longest_prompt);
+                     fmt::join(unused, ", "), longest_prompt);
 }
 
 }  // namespace restkv::eval

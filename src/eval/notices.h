@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "eval/suite.h"
+#include "restkv/budget.h"
 
 /// Notices of runs and reports about tasks that were left out and about the limits of figures.
 namespace restkv::eval {
@@ -31,6 +32,6 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
 
 /// "nothing was evicted at budget 64: ..." for budgets (0: the full cache) that no prompt exceeded:
 /// their columns compare the full cache with itself. Empty if there are none.
-std::string describe_unused_budgets(std::set<int> budgets, size_t longest_prompt);
+std::string describe_unused_budgets(std::set<Budget> budgets, size_t longest_prompt);
 
 }  // namespace restkv::eval

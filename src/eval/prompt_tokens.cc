@@ -6,6 +6,7 @@
 #include <cctype>
 #include <span>
 
+#include "base/text.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -13,6 +14,11 @@ namespace {
 
 /// Number of tokens by which a cut text may grow when it is encoded again.
 constexpr size_t kSlack = 32;
+
+/// Number of tokens that both begin with.
+size_t common_beginning(std::span<const int32_t> a, std::span<const int32_t> b) {
+  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
 
 }  // namespace
 
@@ -36,7 +42,7 @@ std::string without_middle(const Tokenizer& tokenizer, const std::vector<int32_t
 
 PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
                            const PromptOptions& options) {
-  if (!sample.tokens.empty()) return {.tokens = sample.tokens};
+  if (!sample.tokens.empty()) return {.tokens = sample.tokens, .context = sample.context_end};
   const bool chat = options.chat && !sample.always_raw;
   const auto encode = [&](std::string_view text) {
     return tokenizer.encode(text, sample.add_special, !chat || options.parse_special);
@@ -49,14 +55,15 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
 
   // The limit applies to the prompt without its chat template, as in LongBench's own code, and
   // otherwise to all that the model reads.
-  const std::string text = chat ? sample.prompt : sample.prompt + sample.answer_prefix;
+  std::string text = chat ? sample.prompt : sample.prompt + sample.answer_prefix;
+  const std::string question =
+      sample.context_end > 0 ? std::string(trimmed(text.substr(sample.context_end))) : "";
   const std::vector<int32_t> counted = encode(text);
   const auto shortened = [&](size_t limit) {
-    const std::string rest =
-        without_middle(tokenizer, counted, limit, !chat && sample.keep_control_tokens);
-    return chat ? whole(rest) : encode(rest);
+    text = without_middle(tokenizer, counted, limit, !chat && sample.keep_control_tokens);
+    return chat ? whole(text) : encode(text);
   };
-  PromptTokens result{.tokens = chat ? whole(sample.prompt) : counted};
+  PromptTokens result{.tokens = chat ? whole(text) : counted};
   if (options.max_prompt > 0 && counted.size() > options.max_prompt) {
     result = {.tokens = shortened(options.max_prompt), .cut_from = counted.size()};
   }
@@ -73,6 +80,14 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
     result = {.tokens = shortened(options.context - reserved), .cut_from = counted.size()};
   }
   if (result.tokens.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  if (question.empty()) return result;
+  // Within the template, which may trim the text.
+  const ChatText around = chat ? in_chat(tokenizer, text, options) : ChatText{text, {}};
+  const size_t begin = around.text.rfind(question);
+  if (begin == std::string::npos) return result;  // a cut has taken a part of it
+  result.context = common_beginning(
+      result.tokens, chat ? tokenizer.encode(around.part(0, begin), sample.add_special)
+                          : encode(std::string_view(text).substr(0, begin)));
   return result;
 }
 

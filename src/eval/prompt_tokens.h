@@ -25,6 +25,9 @@ struct PromptOptions {
 struct PromptTokens {
   std::vector<int32_t> tokens;
   size_t cut_from = 0;  ///< Number of tokens before the middle was cut out; 0: not cut.
+  /// Number of leading tokens before the question, without a token that belongs to both; 0: it is
+  /// not known where that begins.
+  size_t context = 0;
 };
 
 /// Encodes a sample's prompt: its middle is cut out if it is too long, then come the chat template

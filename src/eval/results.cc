@@ -363,6 +363,27 @@ void ResultsFile::append(const SampleResult& result) {
                           line.size()));
 }
 
+Json budget_json(const Budget& budget) {
+  return budget.share > 0 ? Json(budget.text()) : Json(budget.tokens);
+}
+
+Budget budget_from_json(const Json& json) {
+  Budget budget;
+  try {
+    if (json.is_string()) return parse_budget(json.text());
+    if (json.is_number_integer()) budget.tokens = json.get<int>();
+  } catch (const Error&) {
+    budget.tokens = -1;
+  }
+  const bool usable = json.is_number_integer() && budget.tokens >= 0;
+  if (!usable) {
+    throw Error(
+        ErrorCode::kInput,
+        fmt::format("field 'budget' is {}; expected a number or a share as \"25%\"", json.dump()));
+  }
+  return budget;
+}
+
 void open_run(const fs::path& folder, const Json& settings, const Json& circumstances) {
   make_folder(folder.string());
   if (fs::exists(folder / kRunFile)) {

@@ -10,11 +10,17 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "eval/suite.h"
+#include "restkv/budget.h"
 
 /// The files of a run's folder: run.json holds the settings, results*.jsonl one line per sample.
 /// There is no other state, so a killed run continues after its last line. Each line ends with a
 /// checksum (XXH3) of the text before it; lines of earlier versions have none.
 namespace restkv::eval {
+
+/// A number of tokens, 0 for all, or a text such as "25%".
+Json budget_json(const Budget& budget);
+/// Throws `Error` (kInput) on anything else.
+Budget budget_from_json(const Json& json);
 
 /// Result of one cell of the grid (a method at a budget) for a sample.
 struct CellResult {

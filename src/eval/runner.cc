@@ -67,7 +67,7 @@ Json cell_settings(const Cell& cell) {
   }
   return {{"name", cell.name},
           {"method", cell.method},
-          {"budget", cell.budget},
+          {"budget", budget_json(cell.budget)},
           {"parameters", std::move(parameters)}};
 }
 
@@ -202,6 +202,27 @@ class Runner {
     work();
   }
 
+  /// Refuses samples that cannot be compressed before their question is seen.
+  static void require_question(const Sample& sample, const PromptTokens& prompt) {
+    const char* reason = nullptr;
+    if (sample.mode == SampleMode::kChoose) {
+      reason = "its choices have no question of their own; --choices held-back is the nearest";
+    } else if (sample.mode == SampleMode::kContinue) {
+      reason = "a text that is continued has no question";
+    } else if (sample.context_end == 0) {
+      reason =
+          "the sample does not say where its question begins (the field 'context_end' of your "
+          "own prompts)";
+    } else if (prompt.context == 0 || prompt.context >= prompt.tokens.size()) {
+      reason =
+          "the prompt was cut, and nothing is left of its context or of its question; use "
+          "shorter prompts or a longer --max-prompt";
+    }
+    if (reason != nullptr) {
+      throw Error(ErrorCode::kInput, fmt::format("--question after: {}", reason));
+    }
+  }
+
   void answer_cells(const Task& task, const Sample& sample, SampleResult& result) {
     std::optional<ChoiceSet> choices;
     PromptTokens prompt;
@@ -216,6 +237,13 @@ class Runner {
     });
     result.prompt_tokens = prompt.tokens.size();
     result.cut_from = prompt.cut_from;
+    std::span<const int32_t> compressed(prompt.tokens);
+    std::span<const int32_t> question;
+    if (options_.question == QuestionTime::kAfter) {
+      require_question(sample, prompt);
+      question = compressed.subspan(prompt.context);
+      compressed = compressed.first(prompt.context);
+    }
 
     if (choices && options_.choices == ChoiceMode::kJoint) {
       for (const Cell& cell : options_.cells) {
@@ -226,14 +254,14 @@ class Runner {
     // One prefill serves all cells; each layer is compressed for all of them.
     std::vector<CacheRequest> requests(options_.cells.size());
     for (size_t i = 0; i < requests.size(); ++i) {
-      requests[i].options = options_.cells[i].options;
+      requests[i].options = options_.cells[i].options_for(compressed.size());
       requests[i].kv_type = options_.kv_type;
     }
     const Stopwatch watch;
-    const std::vector<float> logits = engine_.prefill(prompt.tokens, requests, [&](double part) {
+    std::vector<std::vector<float>> logits{engine_.prefill(compressed, requests, [&](double part) {
       show(kPrefillShare * part, result);
       return !interrupted();
-    });
+    })};
     result.prefill_seconds = watch.seconds();
     for (const CacheRequest& request : requests) {
       result.prefill_seconds -= request.compress_seconds;
@@ -244,6 +272,12 @@ class Runner {
       costs.push_back(
           {.kv_bytes = request.cache.kept_bytes(), .compress_seconds = request.compress_seconds});
       caches.push_back(std::move(request.cache));
+    }
+    if (!question.empty()) {
+      logits.clear();
+      for (KvCache& cache : caches) {
+        logits.push_back(engine_.extend(question, cache, [&](double) { return !interrupted(); }));
+      }
     }
     const auto answering = [&](double part) {
       show(kPrefillShare + (1 - kPrefillShare) * part, result);
@@ -266,6 +300,12 @@ class Runner {
     prompt.chat = prompt.chat && !sample.always_raw;
     for (size_t i = 0; i < options_.cells.size(); ++i) {
       const Cell& cell = options_.cells[i];
+      if (cell.budget.share > 0) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("the budget is {}, but a conversation has no length to take a "
+                                "share of; give a number of tokens",
+                                cell.budget.text()));
+      }
       MultiTurnResult turns = converse(
           model_, tokenizer_, answerer_, sample,
           {.compression = cell.options, .kv_type = options_.kv_type, .sparse = options_.sparse},
@@ -309,6 +349,12 @@ class Runner {
 
 }  // namespace
 
+CompressionOptions Cell::options_for(size_t n) const {
+  CompressionOptions result = options;
+  if (budget.share > 0) result.budget = budget.of(n);
+  return result;
+}
+
 std::string_view choice_mode_name(ChoiceMode mode) {
   return std::ranges::find(kChoiceModes, mode, [](const auto& m) { return m.second; })->first;
 }
@@ -334,42 +380,46 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
                              {"line", line.line},
                              {"reason", line.reason}});
   }
-  return {{"version", version},
-          {"benchmark", suite.name},
-          {"profile", options.profile.empty() ? "default" : options.profile},
-          {"remark", suite.remark},
-          {"model",
-           {{"file", fs::path(model.path()).filename().string()},
-            {"name", model.config().name},
-            {"architecture", model.config().architecture},
-            {"weights", model.config().weight_types},
-            {"context", model.config().context_length},
-            {"sha256", sha256_of_file(model.path())}}},
-          {"limit", options.limit},
-          {"lengths", options.lengths},
-          {"seed", options.seed},
-          {"max_prompt", run.prompt.max_prompt},
-          {"chat_template", run.prompt.chat},
-          {"parse_special", run.prompt.parse_special},
-          {"decoding", options.temperature > 0 ? fmt::format("temperature {}, {} texts",
-                                                             options.temperature, options.draws)
-                                               : std::string("greedy")},
-          {"choices", choice_mode_name(run.choices)},
-          {"shots", options.shots},
-          {"bos", run.prompt.choices_with_bos},
-          {"kv_type", kv_type_name(run.kv_type)},
-          {"linear", linear_precision_name(model.linear_precision())},
-          {"attention", attention_precision_name(model.attention_precision())},
-          {"sparse", describe_sparse(run.sparse)},
-          {"cells", std::move(cells)},
-          {"tasks", std::move(task_list)},
-          {"skipped_lines", std::move(skipped_lines)}};
+  Json settings = {
+      {"version", version},
+      {"benchmark", suite.name},
+      {"profile", options.profile.empty() ? "default" : options.profile},
+      {"remark", suite.remark},
+      {"model",
+       {{"file", fs::path(model.path()).filename().string()},
+        {"name", model.config().name},
+        {"architecture", model.config().architecture},
+        {"weights", model.config().weight_types},
+        {"context", model.config().context_length},
+        {"sha256", sha256_of_file(model.path())}}},
+      {"limit", options.limit},
+      {"lengths", options.lengths},
+      {"seed", options.seed},
+      {"max_prompt", run.prompt.max_prompt},
+      {"chat_template", run.prompt.chat},
+      {"parse_special", run.prompt.parse_special},
+      {"decoding", options.temperature > 0
+                       ? fmt::format("temperature {}, {} texts", options.temperature, options.draws)
+                       : std::string("greedy")},
+      {"choices", choice_mode_name(run.choices)},
+      {"shots", options.shots},
+      {"bos", run.prompt.choices_with_bos},
+      {"kv_type", kv_type_name(run.kv_type)},
+      {"linear", linear_precision_name(model.linear_precision())},
+      {"attention", attention_precision_name(model.attention_precision())},
+      {"sparse", describe_sparse(run.sparse)},
+      {"cells", std::move(cells)},
+      {"tasks", std::move(task_list)},
+      {"skipped_lines", std::move(skipped_lines)}};
+  // Left out otherwise, so that runs from before there was a choice can go on.
+  if (run.question == QuestionTime::kAfter) settings["question"] = "after";
+  return settings;
 }
 
 RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
                      const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks) {
   for (const Cell& cell : options.cells) {  // checked before minutes of work
-    validate(cell.options, model.config().cache_shape());
+    validate(cell.options_for(model.config().context_length), model.config().cache_shape());
   }
   return Runner(model, tokenizer, options, hooks).run(tasks);
 }

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "eval/prompt_tokens.h"
 #include "eval/suite.h"
+#include "restkv/budget.h"
 #include "restkv/compress.h"
 #include "restkv/engine.h"
 #include "restkv/model.h"
@@ -25,8 +26,11 @@ namespace restkv::eval {
 struct Cell {
   std::string name;    ///< "full", "snapkv:kernel=21@64".
   std::string method;  ///< As given by the user: "snapkv:kernel=21".
-  int budget = 0;      ///< 0: all tokens.
+  Budget budget;       ///< 0: all tokens.
   CompressionOptions options;
+
+  /// The options for `n` tokens to compress.
+  [[nodiscard]] CompressionOptions options_for(size_t n) const;
 };
 
 /// The cache on which choices of kChoose samples are scored.
@@ -43,6 +47,12 @@ std::string_view choice_mode_name(ChoiceMode mode);
 /// Throws `Error` (kInvalidArgument) listing the known names.
 ChoiceMode find_choice_mode(std::string_view name);
 
+/// When a method learns what is asked about a context.
+enum class QuestionTime {
+  kBefore,  ///< The question stands at the end of the prompt that is compressed.
+  kAfter,   ///< The context alone is compressed; then the question is read, and all of it stays.
+};
+
 struct RunOptions {
   std::filesystem::path folder;
   std::vector<Cell> cells;
@@ -50,6 +60,7 @@ struct RunOptions {
   KvType kv_type = KvType::kF16;
   SparseOptions sparse;  ///< Sparse pattern of prompts, for all cells.
   ChoiceMode choices = ChoiceMode::kCompressed;
+  QuestionTime question = QuestionTime::kBefore;
   size_t shard = 0;  ///< This process takes every `shards`-th sample, from this one on.
   size_t shards = 1;
 };

@@ -44,8 +44,11 @@ struct Sample {
   std::string prompt;           ///< The text, without chat template.
   std::string answer_prefix;    ///< Beginning of the answer, after prompt and chat template.
   std::vector<int32_t> tokens;  ///< If not empty: the whole prompt, used unchanged.
-  bool always_raw = false;      ///< Never in a chat template (few-shot and code tasks).
-  bool add_special = true;      ///< Adds begin-of-text if the model uses it.
+  /// Bytes of `prompt`, or number of `tokens`, before the question; 0: it is not known where that
+  /// begins.
+  size_t context_end = 0;
+  bool always_raw = false;  ///< Never in a chat template (few-shot and code tasks).
+  bool add_special = true;  ///< Adds begin-of-text if the model uses it.
   /// The text may contain a chat template: its control tokens survive a cut of its middle.
   bool keep_control_tokens = false;
 
@@ -163,6 +166,7 @@ struct Suite {
   bool scores_tokens = false;    ///< All its samples are kContinue.
   bool takes_file = false;       ///< `SuiteOptions::data` may be a file instead of a folder.
   bool runs_code = false;        ///< Its scores come from running the model's code.
+  bool has_contexts = false;     ///< Its samples have a `context_end`.
   bool has_lengths = false;      ///< Reads `SuiteOptions::lengths`.
   bool draws_texts = false;      ///< Reads `draws` and `temperature`.
   bool draws_samples = false;    ///< Reads `seed`; suites of multiple choice do if `shots` > 0.

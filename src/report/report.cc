@@ -136,7 +136,7 @@ std::string csv(std::span<const RunReport> reports) {
                           csv_field(profile), csv_field(report.model()), csv_field(row.task),
                           csv_field(row.category), row.length ? fmt::format("{}", *row.length) : "",
                           row.subset ? "yes" : "no", row.samples, row.failed,
-                          csv_field(report.columns[c].method), report.columns[c].budget,
+                          csv_field(report.columns[c].method), report.columns[c].budget.text(),
                           csv_field(name), std::isfinite(value) ? fmt::format("{}", value) : "",
                           compared ? fmt::format("{},{},{}", cell.difference->mean,
                                                  cell.difference->low, cell.difference->high)
@@ -155,7 +155,7 @@ Json report_json(std::span<const RunReport> reports) {
     for (const ReportColumn& column : report.columns) {
       columns.push_back({{"name", column.name},
                          {"method", column.method},
-                         {"budget", column.budget},
+                         {"budget", budget_json(column.budget)},
                          {"kv_mib", column.kv_mib},
                          {"compress_seconds", column.compress_seconds},
                          {"decode_tokens_per_second", column.decode_tokens_per_second}});

@@ -51,7 +51,7 @@ struct ReportRow {
 /// A method at a budget, with what it cost on average over all samples.
 struct ReportColumn {
   std::string name, method;
-  int budget = 0;  ///< 0: the full cache.
+  Budget budget;  ///< 0: the full cache.
   double kv_mib = 0;
   double compress_seconds = 0;
   double decode_tokens_per_second = 0;

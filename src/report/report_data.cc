@@ -47,6 +47,7 @@ void check_settings(const Json& settings) {
   optional("shots", count_field);
   optional("bos", bool_field);
   optional("sparse", text_field);
+  optional("question", text_field);
   const auto& model = object_field(settings, "model");
   for (const char* name : {"file", "name", "weights", "sha256"}) text_field(model, name);
   field(model, "context");
@@ -56,10 +57,7 @@ void check_settings(const Json& settings) {
   }
   for (const auto& cell : list_field(settings, "cells")) {
     for (const char* name : {"name", "method"}) text_field(cell, name);
-    const int64_t budget = integer_field(cell, "budget");
-    if (budget < 0 || budget > std::numeric_limits<int>::max()) {
-      throw Error(ErrorCode::kInput, fmt::format("field 'budget' is {}", budget));
-    }
+    budget_from_json(field(cell, "budget"));
     object_field(cell, "parameters");
   }
   for (const auto& task : list_field(settings, "tasks")) {
@@ -147,7 +145,7 @@ class Summary {
       ReportColumn& column = report_.columns.emplace_back();
       column.name = cell.at("name").text();
       column.method = cell.at("method").text();
-      column.budget = cell.at("budget").get<int>();
+      column.budget = budget_from_json(cell.at("budget"));
     }
     std::vector<double> steps(report_.columns.size());
     std::vector<double> seconds(report_.columns.size());
@@ -287,7 +285,7 @@ class Summary {
 
   /// Index of the full cache, or the number of columns if there is none.
   [[nodiscard]] size_t full_column() const {
-    const auto full = std::ranges::find(report_.columns, 0, &ReportColumn::budget);
+    const auto full = std::ranges::find(report_.columns, Budget(), &ReportColumn::budget);
     return static_cast<size_t>(full - report_.columns.begin());
   }
 

@@ -18,10 +18,10 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::vector<int> budgets_of(const RunReport& report) {
-  std::set<int> budgets;
+std::vector<Budget> budgets_of(const RunReport& report) {
+  std::set<Budget> budgets;
   for (const ReportColumn& column : report.columns) {
-    if (column.budget > 0) budgets.insert(column.budget);
+    if (column.budget != Budget()) budgets.insert(column.budget);
   }
   return {budgets.begin(), budgets.end()};
 }
@@ -29,7 +29,7 @@ std::vector<int> budgets_of(const RunReport& report) {
 std::vector<std::string> methods_of(const RunReport& report) {
   std::vector<std::string> methods;
   for (const ReportColumn& column : report.columns) {
-    if (column.budget > 0 && std::ranges::find(methods, column.method) == methods.end()) {
+    if (column.budget != Budget() && std::ranges::find(methods, column.method) == methods.end()) {
       methods.push_back(column.method);
     }
   }
@@ -38,7 +38,7 @@ std::vector<std::string> methods_of(const RunReport& report) {
 
 /// The mean of a group under a method at a budget; NaN if there is none.
 double figure_of(const RunReport& report, const ReportGroup& group, const std::string& method,
-                 int budget) {
+                 const Budget& budget) {
   for (size_t c = 0; c < report.columns.size() && c < group.means.size(); ++c) {
     const ReportColumn& column = report.columns[c];
     if (column.method == method && column.budget == budget) return group.means[c].figure;
@@ -59,28 +59,33 @@ std::string by_budget_svg(const RunReport& report) {
       .series = {},
       .full = {}};
   const auto budgets = budgets_of(report);
-  for (const int budget : budgets) chart.x.push_back(fmt::format("{}", budget));
+  for (const Budget& budget : budgets) chart.x.push_back(budget.text());
   for (const std::string& method : methods_of(report)) {
     Series& series = chart.series.emplace_back();
     series.name = method;
-    for (const int budget : budgets) {
+    for (const Budget& budget : budgets) {
       series.values.push_back(figure_of(report, report.overall, method, budget));
     }
   }
-  const double full = figure_of(report, report.overall, "full", 0);
+  const double full = figure_of(report, report.overall, "full", {});
   if (!std::isnan(full)) chart.full = {"full cache", std::vector(budgets.size(), full)};
   return line_chart(chart);
 }
 
-std::string by_length_svg(const RunReport& report, int budget) {
+/// "64 tokens", "25%"
+std::string kept_text(const Budget& budget) {
+  return budget.share > 0 ? budget.text() : budget.text() + " tokens";
+}
+
+std::string by_length_svg(const RunReport& report, const Budget& budget) {
   LineChart chart{
-      .title = fmt::format("{}: score by length, {} tokens kept", report.title(), budget),
+      .title = fmt::format("{}: score by length, {} kept", report.title(), kept_text(budget)),
       .subtitle = fmt::format("{} · mean over tasks · {}", report.model(), better(report)),
       .x_label = "prompt length in tokens",
       .x = {},
       .series = {},
       .full = {}};
-  const auto values = [&](const std::string& method, int kept) {
+  const auto values = [&](const std::string& method, const Budget& kept) {
     std::vector<double> list;
     for (const ReportGroup& length : report.lengths) {
       list.push_back(figure_of(report, length, method, kept));
@@ -95,7 +100,7 @@ std::string by_length_svg(const RunReport& report, int budget) {
   for (const std::string& method : methods_of(report)) {
     chart.series.push_back({method, values(method, budget)});
   }
-  const auto full = values("full", 0);
+  const auto full = values("full", {});
   if (std::ranges::any_of(full, [](double v) { return !std::isnan(v); })) {
     chart.full = {"full cache", full};
   }
@@ -166,9 +171,11 @@ std::vector<Picture> pictures(const RunReport& report, const std::string& prefix
         by_budget_svg(report));
   }
   if (report.lengths.size() > 1) {
-    for (const int budget : budgets) {
-      add(fmt::format("length-{}", budget),
-          fmt::format("Mean score by prompt length, {} tokens kept.", budget),
+    for (const Budget& budget : budgets) {
+      std::string name = budget.text();
+      if (name.ends_with('%')) name.replace(name.size() - 1, 1, "-percent");
+      add(fmt::format("length-{}", name),
+          fmt::format("Mean score by prompt length, {} kept.", kept_text(budget)),
           by_length_svg(report, budget));
     }
   }

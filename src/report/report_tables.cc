@@ -27,7 +27,7 @@ std::string interval_text(const std::optional<Interval>& difference) {
                      difference->high);
 }
 
-std::string budget_name(int budget) { return budget == 0 ? "all" : fmt::format("{}", budget); }
+std::string budget_name(const Budget& budget) { return budget == Budget() ? "all" : budget.text(); }
 
 /// Columns of the report in the order of the tables' rows: by budget, the full cache first.
 std::vector<size_t> by_budget(const RunReport& report) {
@@ -102,7 +102,7 @@ Table interval_table(const RunReport& report, std::string title,
               .grouped_by = 0};
   for (const Measured& column : columns) table.header.push_back(column.header);
   for (const size_t c : by_budget(report)) {
-    if (report.columns[c].budget == 0) continue;
+    if (report.columns[c].budget == Budget()) continue;
     auto& row = table.rows.emplace_back();
     row.push_back({budget_name(report.columns[c].budget)});
     row.push_back({report.columns[c].method});
@@ -190,6 +190,9 @@ Table settings_table(const RunReport& report) {
                                                     text_of(model.at("context")))
                                       : fmt::format("{} tokens", max_prompt));
   add("chat template", s.at("chat_template").get<bool>() ? "yes" : "no");
+  if (s.value("question", "before") == "after") {
+    add("question", "read after the context was compressed");
+  }
   add("decoding", text_of(s.at("decoding")));
   add("choices scored", text_of(s.at("choices")));
   const auto shots = s.value("shots", size_t{0});
@@ -221,7 +224,8 @@ std::vector<Table> score_tables(const RunReport& report) {
 }
 
 std::vector<Table> difference_tables(const RunReport& report) {
-  if (std::ranges::none_of(report.columns, [](const auto& c) { return c.budget == 0; })) return {};
+  if (std::ranges::none_of(report.columns, [](const auto& c) { return c.budget == Budget(); }))
+    return {};
   if (report.columns.size() < 2) return {};
   std::vector<Table> result = tables(report, "Difference to the full cache", interval_table);
   for (Table& table : result) {
@@ -313,7 +317,7 @@ std::vector<std::string> warnings(const RunReport& report) {
     list.push_back(
         fmt::format("{} of {} prompts were too long and lost their middle.", cut, report.finished));
   }
-  std::set<int> budgets;
+  std::set<Budget> budgets;
   for (const ReportColumn& column : report.columns) budgets.insert(column.budget);
   std::string unused = describe_unused_budgets(budgets, report.longest_prompt);
   if (!unused.empty()) {

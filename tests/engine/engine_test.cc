@@ -194,6 +194,48 @@ TEST_F(EngineTest, CachesDecodedTogetherDoNotDependOnEachOther) {
                Error);
 }
 
+TEST_F(EngineTest, ReadingOnGivesTheLogitsOfAWholePrompt) {
+  Engine engine(*model_);
+  for (const size_t first : {size_t{1}, size_t{300}, size_t{699}}) {
+    const std::vector<int32_t> tokens = tokens_of(700);
+    CacheRequest whole;
+    whole.options = default_options("full");
+    CacheRequest part = whole;
+    const std::vector<float> expected = engine.prefill(tokens, {&whole, 1});
+    engine.prefill(std::span(tokens).first(first), {&part, 1});
+    const std::vector<float> logits = engine.extend(std::span(tokens).subspan(first), part.cache);
+    EXPECT_EQ(part.cache.next_position, whole.cache.next_position);
+    EXPECT_EQ(part.cache.kept_bytes(), whole.cache.kept_bytes());
+    ASSERT_EQ(logits.size(), expected.size());
+    for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 2e-3) << first;
+  }
+}
+
+TEST_F(EngineTest, ReadingOnKeepsAllBehindAnUnevenCache) {
+  Engine engine(*model_);
+  CacheRequest request;
+  request.options = options_with_budget("snapkv", 64);
+  request.options.allocation = "ada";
+  engine.prefill(tokens_of(400), {&request, 1});
+  std::vector<size_t> before;
+  for (size_t layer = 0; layer < request.cache.layers(); ++layer) {
+    for (const CachedHead& head : request.cache.heads(layer)) before.push_back(head.count);
+  }
+  const KvCache copy = request.cache;
+  KvCache one_by_one = copy;
+  const std::vector<int32_t> more = tokens_of(9);
+  const std::vector<float> logits = engine.extend(more, request.cache);
+  size_t i = 0;
+  for (size_t layer = 0; layer < request.cache.layers(); ++layer) {
+    for (const CachedHead& head : request.cache.heads(layer)) {
+      EXPECT_EQ(head.count, before[i++] + more.size());
+    }
+  }
+  std::span<const float> last;
+  for (const int32_t token : more) last = engine.decode(token, one_by_one);
+  for (size_t j = 0; j < logits.size(); ++j) ASSERT_NEAR(logits[j], last[j], 2e-2);
+}
+
 TEST_F(EngineTest, RefusesWhatItCannotRun) {
   Engine engine(*model_);
   CacheRequest request;

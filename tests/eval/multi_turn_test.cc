@@ -57,7 +57,7 @@ class ConversationTest : public ::testing::Test {
     requests[0].options = default_options("full");
     requests[0].kv_type = KvType::kF32;
     const std::vector<float> logits = engine_.prefill(tokens, requests);
-    return answerer_.generate(sample_, logits, {&requests[0].cache, 1}).at(0).answer.text;
+    return answerer_.generate(sample_, {&logits, 1}, {&requests[0].cache, 1}).at(0).answer.text;
   }
 
   static std::unique_ptr<TextModel> text_model;

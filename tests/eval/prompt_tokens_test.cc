@@ -51,6 +51,35 @@ TEST_F(PromptTokensTest, RawTextAndItsAnswerPrefixAreOneText) {
   EXPECT_EQ(prompt.tokens, tokenizer_.encode("The sky is very", true, true));
 }
 
+TEST_F(PromptTokensTest, KnowsWhereTheQuestionBegins) {
+  Sample sample;
+  sample.prompt = counting(50);
+  sample.context_end = sample.prompt.size();
+  const std::string question = "What is the second word?";
+  sample.prompt += "\n" + question;
+  for (const bool chat : {false, true}) {
+    const auto prompt = prompt_tokens(tokenizer_, sample, {.chat = chat});
+    std::string behind;
+    for (size_t i = prompt.context; i < prompt.tokens.size(); ++i) {
+      behind += tokenizer_.piece(prompt.tokens[i]);
+    }
+    EXPECT_TRUE(behind.starts_with(question)) << behind;
+    EXPECT_EQ(behind.size() > question.size(), chat) << behind;
+
+    // What is left of a prompt without its middle.
+    const auto cut = prompt_tokens(tokenizer_, sample, {.chat = chat, .max_prompt = 60});
+    ASSERT_GT(cut.cut_from, 0U);
+    EXPECT_EQ(cut.tokens.size() - cut.context, prompt.tokens.size() - prompt.context);
+    const auto no_question = prompt_tokens(tokenizer_, sample, {.chat = chat, .max_prompt = 6});
+    EXPECT_EQ(no_question.context, 0U);
+  }
+  sample.context_end = 0;
+  EXPECT_EQ(prompt_tokens(tokenizer_, sample, {}).context, 0U);
+  sample.tokens = {5, 6, 7, 8};
+  sample.context_end = 3;
+  EXPECT_EQ(prompt_tokens(tokenizer_, sample, {}).context, 3U);
+}
+
 TEST_F(PromptTokensTest, AChatTemplateTakesTokensOfItsOwn) {
   Sample sample;
   sample.prompt = "What colour is the sky?";

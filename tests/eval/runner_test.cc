@@ -10,12 +10,15 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "eval/answer.h"
 #include "eval/fake_suite.h"
 #include "eval/results.h"
+#include "restkv/budget.h"
 #include "restkv/error.h"
 #include "restkv/generate.h"
 #include "support/text_model.h"
@@ -29,12 +32,13 @@ using ::restkv::testing::numbers_text;
 using ::restkv::testing::TemporaryFolder;
 using ::restkv::testing::TextModel;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 Cell cell(const std::string& method, int budget) {
   Cell result;
   result.name = budget == 0 ? method : fmt::format("{}@{}", method, budget);
   result.method = method;
-  result.budget = budget;
+  result.budget.tokens = budget;
   result.options = default_options(method);
   if (budget > 0) result.options.budget = budget;
   return result;
@@ -426,6 +430,59 @@ TEST_F(RunnerTest, HoldsAConversationWithEveryCell) {
       EXPECT_EQ(c.answer.turn_tokens.back(), 48U) << c.cell;
     }
   }
+}
+
+/// "... What is it?" behind a context of numbers.
+Sample asked_sample(size_t i) {
+  Sample sample = text_sample(i);
+  sample.context_end = sample.prompt.size();
+  sample.prompt += "\nWhat was the first number?";
+  return sample;
+}
+
+TEST_F(RunnerTest, AQuestionThatComesLaterIsReadBehindTheCompressedContext) {
+  const Sample sample = asked_sample(2);
+  tasks_.clear();
+  tasks_.push_back(std::make_unique<FakeTask>("asked", std::vector{sample}));
+  RunOptions options = in("after");
+  options.question = QuestionTime::kAfter;
+  options.cells.push_back(cell("streaming-llm", 0));
+  options.cells.back().name = "streaming-llm@50%";
+  options.cells.back().budget = parse_budget("50%");
+  EXPECT_EQ(run(options).failed, 0U);
+  const SampleResult result = read_results(options.folder).at(0);
+
+  const PromptTokens prompt = prompt_tokens(text_model->tokenizer, sample, options.prompt);
+  const std::span<const int32_t> all(prompt.tokens);
+  ASSERT_GT(prompt.context, 60U);
+  ASSERT_EQ(text_model->tokenizer.decode(all.subspan(prompt.context)),
+            "What was the first number?");
+  Engine engine(text_model->model);
+  for (size_t i = 0; i < options.cells.size(); ++i) {
+    CacheRequest request;
+    request.options = options.cells[i].options;
+    if (options.cells[i].budget.share > 0) {
+      request.options.budget = static_cast<int>(prompt.context / 2);
+    }
+    engine.prefill(all.first(prompt.context), {&request, 1});
+    EXPECT_EQ(result.cells[i].kv_bytes, request.cache.kept_bytes()) << options.cells[i].name;
+    const std::vector<float> logits = engine.extend(all.subspan(prompt.context), request.cache);
+    Answerer answerer(text_model->tokenizer, engine, {});
+    const auto answers = answerer.generate(sample, {&logits, 1}, {&request.cache, 1});
+    EXPECT_EQ(result.cells[i].answer.text, answers.at(0).answer.text) << options.cells[i].name;
+  }
+}
+
+TEST_F(RunnerTest, NamesWhatHasNoQuestionThatCouldComeLater) {
+  Sample unknown = text_sample(0);
+  tasks_[0] = std::make_unique<FakeTask>("texts", std::vector{unknown});
+  RunOptions options = in("after");
+  options.question = QuestionTime::kAfter;
+  EXPECT_EQ(run(options).failed, 3U);
+  std::vector<std::string> errors;
+  for (const SampleResult& result : read_results(options.folder)) errors.push_back(result.error);
+  EXPECT_THAT(errors, UnorderedElementsAre(HasSubstr("'context_end'"), HasSubstr("choices"),
+                                           HasSubstr("continued")));
 }
 
 TEST_F(RunnerTest, RefusesOptionsBeforeTheFirstSample) {

@@ -186,8 +186,8 @@ TEST(Report, DifferencesArePaired) {
 
 TEST(Report, MarksTheBestOfABudget) {
   std::vector<ReportColumn> columns(6);
-  for (size_t c = 1; c < 3; ++c) columns[c].budget = 64;
-  for (size_t c = 3; c < 6; ++c) columns[c].budget = 128;
+  for (size_t c = 1; c < 3; ++c) columns[c].budget.tokens = 64;
+  for (size_t c = 3; c < 6; ++c) columns[c].budget.tokens = 128;
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THAT(best_of_budgets(columns, std::vector<double>{9, 2, 1, 3, kNaN, 3}, false),
               ElementsAre(false, true, false, false, false, false))

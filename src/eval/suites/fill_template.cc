@@ -4,10 +4,11 @@
 
 namespace restkv::eval {
 
-std::string fill_template(
+FilledPrompt fill_prompt(
     std::string_view text,
     std::initializer_list<std::pair<std::string_view, std::string_view>> values) {
-  std::string filled;
+  FilledPrompt prompt;
+  std::string& filled = prompt.text;
   while (!text.empty()) {
     const size_t open = std::min(text.find('{'), text.size());
     filled += text.substr(0, open);
@@ -19,13 +20,20 @@ std::string fill_template(
     });
     if (value != values.end()) {
       filled += value->second;
+      if (value->first == "context") prompt.context_end = filled.size();
       text.remove_prefix(value->first.size() + 2);
     } else if (!text.empty()) {
       filled += '{';
       text.remove_prefix(1);
     }
   }
-  return filled;
+  return prompt;
+}
+
+std::string fill_template(
+    std::string_view text,
+    std::initializer_list<std::pair<std::string_view, std::string_view>> values) {
+  return fill_prompt(text, values).text;
 }
 
 }  // namespace restkv::eval

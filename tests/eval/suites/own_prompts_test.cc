@@ -152,6 +152,8 @@ TEST_F(OwnPromptsTest, RefusesWhatItCannotUse) {
       {R"({"token_ids": [49152], "answers": ["a"]})", "(0 to 49151)"},
       {R"({"token_ids": [1.5], "answers": ["a"]})", "holds 1.5"},
       {R"({"token_ids": [], "answers": ["a"]})", "'token_ids' is empty"},
+      {R"({"text": "abc", "context_end": 3, "answers": ["a"]})", "1 to 2 of 3 characters"},
+      {R"({"token_ids": [1, 2], "context_end": 0, "answers": ["a"]})", "1 to 1 of 2 tokens"},
       {R"({"token_ids": [1], "continuation_ids": []})", "'continuation_ids' is empty"},
       {R"({"text": "t", "token_ids": [1], "answers": ["a"]})", "has both 'text' and 'token_ids'"},
       {R"({"text": "t", "continuation_ids": [1], "answers": ["a"]})",

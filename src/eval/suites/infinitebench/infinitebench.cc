@@ -77,23 +77,23 @@ std::vector<std::string> options_of(std::string_view task, const Json& record) {
   return options;
 }
 
-std::string prompt_of(std::string_view task, const Json& record) {
+FilledPrompt prompt_of(std::string_view task, const Json& record) {
   const std::string& input = text_field(record, "input");
   const std::string prefix = task == "math_find" ? math_find_prefix(input) : "";
   const std::string call =
       task == "code_run" ? first_match(input, R"(func_[0-9]+\(\-?[0-9]+\))") : "";
   const std::vector<std::string> options = options_of(task, record);
-  return fill_template(rules_of(task).at("prompt").text(),
-                       {{"context", text_field(record, "context")},
-                        {"input", input},
-                        {"question", input},
-                        {"prefix", prefix},
-                        {"func_call", call},
-                        {"func", std::string_view(call).substr(0, call.find('('))},
-                        {"OPTION_A", options[0]},
-                        {"OPTION_B", options[1]},
-                        {"OPTION_C", options[2]},
-                        {"OPTION_D", options[3]}});
+  return fill_prompt(rules_of(task).at("prompt").text(),
+                     {{"context", text_field(record, "context")},
+                      {"input", input},
+                      {"question", input},
+                      {"prefix", prefix},
+                      {"func_call", call},
+                      {"func", std::string_view(call).substr(0, call.find('('))},
+                      {"OPTION_A", options[0]},
+                      {"OPTION_B", options[1]},
+                      {"OPTION_C", options[2]},
+                      {"OPTION_D", options[3]}});
 }
 
 /// The reference of the answer: its text and its letter in tasks with options.
@@ -143,7 +143,9 @@ Sample make_sample(const Rules& rules, const Json& record) {
   if (const Json* id = record.find("id")) {
     sample.id = id->is_string() ? id->get<std::string>() : id->dump();
   }
-  sample.prompt = prompt_of(rules.task, record);
+  FilledPrompt prompt = prompt_of(rules.task, record);
+  sample.prompt = std::move(prompt.text);
+  sample.context_end = prompt.context_end;
   sample.always_raw = true;
   sample.max_new_tokens = rules.max_new_tokens;
   sample.min_new_tokens = rules.min_new_tokens;
@@ -310,6 +312,7 @@ Suite infinitebench_suite() {
               "prompts of the yarn-mistral set; \"official\" and \"restkv\" differ in the "
               "number of new tokens and in the scores of kv_retrieval, code_debug and "
               "math_find",
+          .has_contexts = true,
           .has_lengths = true,
           .draws_samples = true};
 }

@@ -30,9 +30,11 @@ Sample make_sample(const Json& record, const LongBenchDataset& dataset, bool off
   if (const Json* id = record.find("_id"); id != nullptr && id->is_string()) {
     sample.id = id->text();
   }
-  sample.prompt = fill_template(
+  FilledPrompt prompt = fill_prompt(
       rules.at("prompt").text(),
       {{"context", text_field(record, "context")}, {"input", text_field(record, "input")}});
+  sample.prompt = std::move(prompt.text);
+  sample.context_end = prompt.context_end;
   sample.max_new_tokens = rules.at("max_new_tokens").get<size_t>();
   sample.always_raw = !official || rules.at("original_skips_chat_template").get<bool>();
   sample.stop_at_newline_token = official && rules.at("original_extra_stop_newline").get<bool>();
@@ -122,7 +124,8 @@ Suite longbench_suite() {
           .tasks = tasks,
           .open = open,
           .summarize = summarize,
-          .remark = "code_sim: ratio of difflib, as with LongBench's requirements"};
+          .remark = "code_sim: ratio of difflib, as with LongBench's requirements",
+          .has_contexts = true};
 }
 
 }  // namespace restkv::eval

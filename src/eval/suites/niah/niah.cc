@@ -144,8 +144,10 @@ class NiahTask : public Task {
     Sample sample;
     sample.id = fmt::format("{}_{}", place.length, place.depth);
     const std::string context = haystack_.with_needle(place);
-    sample.prompt = fill_template(fact("prompt"),
-                                  {{"context", context}, {"question", fact("retrieval_question")}});
+    FilledPrompt prompt = fill_prompt(
+        fact("prompt"), {{"context", context}, {"question", fact("retrieval_question")}});
+    sample.prompt = std::move(prompt.text);
+    sample.context_end = prompt.context_end;
     sample.always_raw = true;
     sample.length = place.length;
     sample.depth = static_cast<double>(place.depth) / 100;
@@ -202,6 +204,7 @@ Suite niah_suite() {
           .remark =
               "scored by words in common with the needle, as the ReST-KV code does; the "
               "original test has a model judge and cannot be compared",
+          .has_contexts = true,
           .has_lengths = true,
           .draws_samples = true};
 }

@@ -88,6 +88,29 @@ std::vector<int32_t> tokens_field(const Json& record, std::string_view name,
   return tokens;
 }
 
+/// Bytes before each character of a text in UTF-8.
+std::vector<size_t> character_starts(std::string_view text) {
+  std::vector<size_t> starts;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U) starts.push_back(i);
+  }
+  return starts;
+}
+
+/// Where the question begins: in characters of 'text', which become bytes, or in 'token_ids'.
+size_t context_end(const Json& record, const Sample& sample) {
+  const size_t end = count_field(record, "context_end");
+  const bool is_text = sample.tokens.empty();
+  const size_t all = is_text ? character_starts(sample.prompt).size() : sample.tokens.size();
+  if (end == 0 || end >= all) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("field 'context_end' is {}, but must leave both a context and a "
+                            "question: 1 to {} of {} {}",
+                            end, all - 1, all, is_text ? "characters" : "tokens"));
+  }
+  return is_text ? character_starts(sample.prompt)[end] : end;
+}
+
 Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
   Sample sample;
   if (has(record, "id")) {
@@ -106,6 +129,7 @@ Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
   } else {
     sample.tokens = tokens_field(record, "token_ids", tokenizer);
   }
+  if (has(record, "context_end")) sample.context_end = context_end(record, sample);
   if (has(record, "length")) sample.length = count_field(record, "length");
   if (has(record, "depth")) {
     const Json& depth = field(record, "depth");
@@ -220,7 +244,8 @@ Suite own_prompts_suite() {
           .tasks = tasks,
           .open = open,
           .summarize = summarize,
-          .takes_file = true};
+          .takes_file = true,
+          .has_contexts = true};
 }
 
 }  // namespace restkv::eval

@@ -64,8 +64,9 @@ class CommonWords : public Generator {
     const WordList example = draw(random, example_words_, example_repeats_);
     const WordList list = draw(random, units, repeats_);
     Text text;
-    text.prompt = fmt::format("{}{}{}\n{}", filled(example), answer_prefix_,
-                              numbered(example.common), filled(list));
+    text.set_prompt(filled(list));
+    text.prepend(
+        fmt::format("{}{}{}\n", filled(example).text, answer_prefix_, numbered(example.common)));
     text.answer_prefix = answer_prefix_;
     text.answers.assign(list.common.begin(), list.common.end());
     text.fitting_answer = fmt::format(" {}", numbered(list.common));
@@ -89,8 +90,8 @@ class CommonWords : public Generator {
     return list;
   }
 
-  [[nodiscard]] std::string filled(const WordList& list) const {
-    return fill_template(template_, {{"context", list.context}, {"query", ""}});
+  [[nodiscard]] FilledPrompt filled(const WordList& list) const {
+    return fill_prompt(template_, {{"context", list.context}, {"query", ""}});
   }
 
   std::string template_, answer_prefix_;

@@ -36,8 +36,8 @@ class FrequentWords : public Generator {
     }
     random.shuffle(words);
     Text text;
-    text.prompt = fill_template(
-        template_, {{"context", fmt::format("{}", fmt::join(words, " "))}, {"query", ""}});
+    text.set_prompt(fill_prompt(
+        template_, {{"context", fmt::format("{}", fmt::join(words, " "))}, {"query", ""}}));
     text.answer_prefix = answer_prefix_;
     text.answers.assign(vocabulary.begin() + 1, vocabulary.begin() + 4);
     return text;

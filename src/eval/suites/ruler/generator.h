@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "base/random.h"
 #include "eval/suites/essays.h"
+#include "eval/suites/fill_template.h"
 
 /// The five generators of RULER's thirteen tasks (hsiehjackson/RULER, scripts/data/synthetic,
 /// commit e40fae1), with the same texts and other random numbers.
@@ -22,12 +24,23 @@ using CountTokens = std::function<size_t(std::string_view text)>;
 /// Text of one sample.
 struct Text {
   std::string prompt;
+  size_t context_end = 0;  ///< Bytes of `prompt` before the question.
   std::string answer_prefix;
   std::vector<std::string> answers;
   /// Placeholder for the model's answer while the number of units is chosen; depends on the
   /// generator.
   std::string fitting_answer;
   std::optional<double> depth;  ///< Of the needle, if the question is about a single one.
+
+  void set_prompt(FilledPrompt filled) {
+    prompt = std::move(filled.text);
+    context_end = filled.context_end;
+  }
+  /// Puts a text before the prompt.
+  void prepend(const std::string& text) {
+    prompt.insert(0, text);
+    context_end += text.size();
+  }
 };
 
 class Generator {

@@ -92,8 +92,8 @@ class NeedleGenerator : public Generator {
     const std::string query = enumerate(asked);
     std::string type = value_type_;
     if (text.answers.size() == 1) type.pop_back();  // numbers: number
-    text.prompt =
-        fill_template(template_, {{"type_needle_v", type}, {"context", context}, {"query", query}});
+    text.set_prompt(
+        fill_prompt(template_, {{"type_needle_v", type}, {"context", context}, {"query", query}}));
     text.answer_prefix = fill_template(answer_prefix_, {{"type_needle_v", type}, {"query", query}});
     text.fitting_answer = fmt::format("{}", fmt::join(text.answers, " "));
     return text;

@@ -88,7 +88,7 @@ class QuestionAnswering : public Generator {
           document_, {{"i", std::to_string(i + 1)}, {"document", data_->documents[documents[i]]}});
     }
     Text text;
-    text.prompt = fill_template(template_, {{"context", context}, {"query", question.text}});
+    text.set_prompt(fill_prompt(template_, {{"context", context}, {"query", question.text}}));
     text.answer_prefix = answer_prefix_;
     text.answers = question.answers;
     text.fitting_answer = fmt::format(" {}", python_list(question.answers));

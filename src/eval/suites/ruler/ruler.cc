@@ -93,7 +93,7 @@ class Length {
       });
     });
     ruler::Text text = make_fitting(*generator_, fit_, units_, maker(index));
-    text.prompt.insert(0, generator_->before_prompt());
+    text.prepend(generator_->before_prompt());
     return text;
   }
 
@@ -146,6 +146,7 @@ class RulerTask : public Task {
     Sample sample;
     sample.id = fmt::format("{}_{}", place.tokens, place.index);
     sample.prompt = std::move(text.prompt);
+    sample.context_end = text.context_end;
     sample.answer_prefix = std::move(text.answer_prefix);
     sample.always_raw = !options_.official;
     sample.length = place.tokens;
@@ -329,6 +330,7 @@ Suite ruler_suite() {
           .open = open,
           .summarize = summarize,
           .remark = "generated natively in RULER's layout: not the published random draws",
+          .has_contexts = true,
           .has_lengths = true,
           .draws_samples = true};
 }

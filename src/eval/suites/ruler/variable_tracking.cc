@@ -59,7 +59,7 @@ class Chain : public Generator {
     }
 
     Text text;
-    text.prompt = fill_template(template_, {{"context", context}, {"query", value}});
+    text.set_prompt(fill_prompt(template_, {{"context", context}, {"query", value}}));
     text.answer_prefix =
         fill_template(answer_prefix_, {{"query", value}, {"num_v", std::to_string(names.size())}});
     text.answers = names;
