@@ -20,6 +20,7 @@ struct Command {
 std::span<const Command> commands();
 
 std::function<int()> declare_run(ArgumentParser& parser);
+std::function<int()> declare_ask(ArgumentParser& parser);
 std::function<int()> declare_chat(ArgumentParser& parser);
 std::function<int()> declare_serve(ArgumentParser& parser);
 std::function<int()> declare_inspect(ArgumentParser& parser);

@@ -7,6 +7,7 @@ namespace restkv::cli {
 std::span<const Command> commands() {
   static constexpr std::array kCommands{
       Command{"run", "Answer from a long prompt with a compressed KV cache", declare_run},
+      Command{"ask", "Answer many questions about documents that are read once", declare_ask},
       Command{"chat", "Talk with a model whose memory of the conversation stays small",
               declare_chat},
       Command{"serve",

@@ -41,22 +41,39 @@ void CompressionFlags::declare(ArgumentParser& parser) {
       "what options are unless they are given: default, or paper (the method's authors' values)",
       "default|paper");
   for (const CompressionOption& option : compression_options()) {
-    Option& flag =
-        parser.add_callback(flag_name(option.name), store(option.name), option.help, option.values);
+    const bool share = option.name == kBudget && shares_;
+    Option& flag = parser.add_callback(flag_name(option.name), store(option.name), option.help,
+                                       share ? "N|P%" : option.values);
     if (option.name == kBudget) flag.default_text(option.get({}));  // that of every method
     if (option.values == "true|false") flag.implicit_value("true");
   }
 }
 
 CompressionOptions CompressionFlags::resolve() const {
-  CompressionOptions options = say_notices(with_options(method_, values_, flag_name));
+  auto values = values_;
+  if (share()) {
+    if (!shares_) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("--budget is {}, but there is no prompt to take a share of; give a "
+                              "number of tokens",
+                              values_.at(kBudget)));
+    }
+    values.erase(kBudget);
+  }
+  CompressionOptions options = say_notices(with_options(method_, values, flag_name));
   validate(options);
   return options;
 }
 
+std::optional<Budget> CompressionFlags::share() const {
+  const auto given = values_.find(kBudget);
+  if (given == values_.end() || !given->second.ends_with('%')) return std::nullopt;
+  return parse_budget(given->second);
+}
+
 std::optional<int> CompressionFlags::budget() const {
   const auto given = values_.find(kBudget);
-  if (given == values_.end()) return std::nullopt;
+  if (given == values_.end() || share()) return std::nullopt;
   CompressionOptions options;
   find_compression_option(kBudget).set(options, given->second);
   return options.budget;

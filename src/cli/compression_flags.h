@@ -4,9 +4,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cli/argument_parser.h"
+#include "restkv/budget.h"
 #include "restkv/compress.h"
 
 namespace restkv::cli {
@@ -15,17 +17,24 @@ namespace restkv::cli {
 /// What is not given has the value of the preset.
 class CompressionFlags {
  public:
+  /// `method`: the default of `--method`. `shares`: whether `--budget` may be a share of a prompt.
+  explicit CompressionFlags(std::string method = "restkv", bool shares = false)
+      : method_(std::move(method)), shares_(shares) {}
   void declare(ArgumentParser& parser);
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
   [[nodiscard]] CompressionOptions resolve() const;
-  /// `--budget`, if it was given.
+  /// `--budget`, if it was given as a number.
   [[nodiscard]] std::optional<int> budget() const;
+  /// `--budget`, if it was given as a share: `resolve` leaves it out, since it does not know the
+  /// prompt.
+  [[nodiscard]] std::optional<Budget> share() const;
   /// The file of `--profile`, if it was given.
   [[nodiscard]] std::string profile() const;
 
  private:
-  std::string method_ = "restkv";
+  std::string method_;
+  bool shares_;
   std::map<std::string, std::string> values_;  // option name -> text from the command line
 };
 

@@ -40,6 +40,19 @@ class Joined {
 
 }  // namespace
 
+std::string read_documents(const std::vector<std::string>& files) {
+  if (std::ranges::count(files, kStandardInput) > 1) {
+    throw Error(ErrorCode::kInvalidArgument, "- is given twice; standard input has one end");
+  }
+  Joined joined;
+  for (const std::string& file : files) {
+    const bool is_input = file == kStandardInput;
+    joined.add(is_input ? read_to_end(STDIN_FILENO, kStandardInputName) : read_file(file),
+               is_input ? "standard input" : file);
+  }
+  return joined.take();
+}
+
 void PromptSources::declare(ArgumentParser& parser) {
   parser.add("-p,--prompt", text_, "the prompt; behind a document, the question", "TEXT");
   parser.add_repeated(

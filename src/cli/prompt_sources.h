@@ -7,6 +7,10 @@
 
 namespace restkv::cli {
 
+/// The texts of files, an empty line between them; a single one byte for byte. "-" is standard
+/// input. Throws `Error` if one cannot be read or is empty.
+std::string read_documents(const std::vector<std::string>& files);
+
 /// `-p` and `-f`: where a prompt comes from.
 class PromptSources {
  public:

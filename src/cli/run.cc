@@ -37,7 +37,7 @@ struct RunFlags {
   size_t max_tokens = 256;
   int threads = 0;
   SamplingFlags sampling;
-  SessionFlags session;
+  SessionFlags session{0, "restkv", true};
   bool stats = false;
   std::string stats_json;
 };
@@ -149,6 +149,10 @@ void run_model(const RunFlags& flags, RunStats& stats) {
     notice("the chat template rewrites what was said: reading it all again");
     session = Session(engine, session.options());
   }
+  if (const auto share = flags.session.share()) {
+    stats.budget = share->of(turn.tokens.size());
+    session.set_budget(stats.budget);
+  }
   stats.cached_tokens = session.tokens();
   stats.prompt_tokens = turn.tokens.size();
   stats.kv_bytes_full = model.config().kv_bytes(stats.cached_tokens + stats.prompt_tokens);
@@ -221,6 +225,7 @@ std::function<int()> declare_run(ArgumentParser& parser) {
       "Examples:\n"
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
       "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 512 --stats\n"
+      "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 25%\n"
       "  cat report.txt | restkv run -m model.gguf -p 'Summarise it.' --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
       "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"

@@ -83,6 +83,13 @@ SessionOptions SessionFlags::session() const {
 }
 
 void SessionFlags::check_for_loading() const {
+  if (const auto budget = share()) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("--budget is {}, but a loaded cache has been cut already; give a number "
+                    "of tokens",
+                    budget->text()));
+  }
   for (const Option* option : saved_) {
     if (!option->given() || option->name() == "--budget") continue;
     throw Error(

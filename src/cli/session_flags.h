@@ -17,15 +17,18 @@ namespace restkv::cli {
 /// reach, and how exactly prompts are computed.
 class SessionFlags {
  public:
-  /// `interval`: the default of `--decode-interval`.
-  explicit SessionFlags(size_t interval = 0) : interval_(interval) {}
+  /// `interval`: the default of `--decode-interval`. `method`, `shares`: as `CompressionFlags`.
+  explicit SessionFlags(size_t interval = 0, const std::string& method = "restkv",
+                        bool shares = false)
+      : compression_(method, shares), interval_(interval) {}
   void declare(ArgumentParser& parser);
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const { return model_.resolve(); }
   [[nodiscard]] bool measures_recall() const { return sparse_recall_; }
   [[nodiscard]] std::string profile() const { return compression_.profile(); }
-  [[nodiscard]] bool budget_given() const { return compression_.budget().has_value(); }
+  [[nodiscard]] bool budget_given() const { return compression_.budget() || share(); }
+  [[nodiscard]] std::optional<Budget> share() const { return compression_.share(); }
   /// A session from a file has options of its own: only the budget and the sparse pattern may be
   /// others. Throws `Error` (kInvalidArgument) if anything else was given; before a file is read.
   void check_for_loading() const;

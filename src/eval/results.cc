@@ -1,13 +1,9 @@
 #include "eval/results.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -15,7 +11,6 @@
 #include <map>
 #include <set>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "base/file.h"
@@ -31,8 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRunFile = "run.json";
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 constexpr std::string_view kChecksumBegin = R"(,"checksum":")";
 constexpr size_t kChecksumDigits = 16;
@@ -302,66 +295,20 @@ std::vector<SampleResult> read_results(const fs::path& file_or_folder) {
   return results;
 }
 
-ResultsFile::ResultsFile(const fs::path& path) : path_(path) {
-  const auto fail = [&](int error) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("cannot write {}: {}; choose a folder that exists and is writable",
-                            path.string(), reason(error)));
-  };
-  file_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (!file_) fail(errno);
-  // The system releases the lock when the process ends in any way.
-  if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} is being written by another process; wait for its end, or split the "
-                    "work into shards",
-                    path.string()));
-  }
-  // The file is truncated only after it is known to hold results.
-  const std::string content = read_file(path.string());
-  const size_t lines = complete_results(path, content).size();
-  const size_t size = complete_size(content);
-  if (!is_torn_result(std::string_view(content).substr(size))) {
+ResultsFile::ResultsFile(const fs::path& path) : file_(path.string()) {
+  // The file is changed only after it is known to hold results.
+  const size_t lines = complete_results(path, file_.lines()).size();
+  if (!is_torn_result(file_.torn_line())) {
     throw Error(
         ErrorCode::kInput,
         fmt::format("{}:{}: not the beginning of a result; is the file one that restkv eval "
                     "wrote? Remove what is none, or choose another folder with -o",
                     path.string(), lines + 1));
   }
-  if (size < content.size() && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
-    fail(errno);
-  }
-  // The name of a new file is on the disk once its folder is synchronised.
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const Descriptor directory{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (directory) ::fsync(directory.get());
+  file_.remove_torn_line();
 }
 
-void ResultsFile::append(const SampleResult& result) {
-  const std::string line = to_line(result) + '\n';
-  const off_t before = ::lseek(file_.get(), 0, SEEK_END);
-  int error = before < 0 ? errno : 0;
-  for (size_t done = 0; error == 0 && done < line.size();) {
-    const ssize_t written = ::write(file_.get(), line.data() + done, line.size() - done);
-    if (written >= 0) {
-      done += static_cast<size_t>(written);
-    } else if (errno != EINTR) {
-      error = errno;
-    }
-  }
-  if (error == 0 && ::fsync(file_.get()) != 0) error = errno;
-  if (error == 0) return;
-  // A failure is harmless, because an incomplete line is ignored.
-  const bool restored = before >= 0 && ::ftruncate(file_.get(), before) == 0;
-  throw Error(ErrorCode::kIo,
-              fmt::format("cannot write {}: {}; {}. Free {} bytes or more, then give the same "
-                          "command again: it goes on with this sample",
-                          path_.string(), reason(error),
-                          restored ? "the samples before are complete"
-                                   : "its last line is incomplete and will be ignored",
-                          line.size()));
-}
+void ResultsFile::append(const SampleResult& result) { file_.append(to_line(result)); }
 
 Json budget_json(const Budget& budget) {
   return budget.share > 0 ? Json(budget.text()) : Json(budget.tokens);

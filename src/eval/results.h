@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/line_file.h"
 #include "eval/suite.h"
 #include "restkv/budget.h"
 
@@ -76,8 +77,7 @@ class ResultsFile {
   void append(const SampleResult& result);
 
  private:
-  std::filesystem::path path_;
-  Descriptor file_;
+  LineFile file_;
 };
 
 /// Creates a run with these settings in the folder, or checks that it is such a run.

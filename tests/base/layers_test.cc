@@ -41,6 +41,7 @@ const std::map<std::string, int> kLayers{
     {"restkv/attention.h", 1},  // decode attention is declared with the rows of `kv` that it reads
     {"restkv/kv_cache.h", 1},
     {"restkv/sparse.h", 2},
+    {"restkv/budget.h", 3},
     {"restkv/compress.h", 3},
     {"restkv/compression_options.h", 3},
     {"restkv/query_statistics.h", 3},

@@ -264,7 +264,7 @@ TEST_F(ResultsTest, AFullDiskLosesNothing) {
     const FullDisk full(before.size() + 50);  // room for a part of the line
     const std::string message = refusal(ErrorCode::kIo, [&] { file.append(sample("qa", 1)); });
     EXPECT_THAT(message, HasSubstr("cannot write " + path_));
-    EXPECT_THAT(message, HasSubstr("the samples before are complete"));
+    EXPECT_THAT(message, HasSubstr("the lines before are complete"));
   }
   EXPECT_EQ(read_file(path_), before);
   file.append(sample("qa", 1));
