@@ -125,6 +125,8 @@ struct LayerObservation {
   Heads<const float> queries;
   Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
   Heads<const float> values;  ///< [kv_heads, n, d].
+  /// The keys before rotary embedding, [kv_heads, n, d].
+  Heads<const float> unrotated_keys = {};
   /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], from
   /// `prefill_attention`. Empty: the method computes them in one more pass over the keys.
   Matrix<const float> lse = {};
@@ -180,6 +182,9 @@ struct LayerScores {
   size_t heads = 0;  ///< Cache heads.
   size_t candidates = 0;
   std::vector<float> values;  ///< [heads, candidates]; larger is kept.
+  /// Positions [i * chunk, (i + 1) * chunk) have equal scores and are kept or evicted together. A
+  /// head that may keep less than a chunk keeps the beginning of its best one.
+  size_t chunk = 1;
 
   LayerScores(size_t cache_heads, size_t competing)
       : heads(cache_heads), candidates(competing), values(cache_heads * competing) {}
@@ -244,6 +249,8 @@ struct Method {
   size_t (*observed_outputs)(const CompressionOptions&) = nullptr;
   /// Whether it reads `LayerObservation::attention_sums`; null means never.
   bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
+  /// Whether it reads `LayerObservation::unrotated_keys`; null means never.
+  bool (*needs_unrotated_keys)(const CompressionOptions&) = nullptr;
   /// Whether it keeps some layers whole, beyond the budget; null means never.
   bool (*keeps_layers)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
@@ -328,6 +335,8 @@ bool needs_attention_sums(const CompressionOptions& options);
 bool needs_query_statistics(const CompressionOptions& options);
 /// Number of future positions that `future_rotation` is averaged over: 0 without one.
 size_t future_positions(const CompressionOptions& options);
+/// Whether the caller must provide `LayerObservation::unrotated_keys`.
+bool needs_unrotated_keys(const CompressionOptions& options);
 /// Whether some layers are kept whole, beyond the budget.
 bool keeps_layers(const CompressionOptions& options);
 

@@ -61,11 +61,16 @@ std::vector<Method>& method_table() {
              h2o_method(),
              observed_attention_method(),
              tova_method(),
+             chunkkv_method(),
+             finch_method(),
+             dropkv_method(),
+             rkv_method(),
              lacache_method(),
              expected_attention_method(),
              keydiff_method(),
              lagkv_method(),
              cur_method(),
+             leverage_method(),
              knorm_method(),
              random_method(),
              full_method(),
@@ -185,6 +190,10 @@ bool needs_query_statistics(const CompressionOptions& options) {
 
 size_t future_positions(const CompressionOptions& options) {
   return answer_of(&Method::future_positions, options);
+}
+
+bool needs_unrotated_keys(const CompressionOptions& options) {
+  return answer_of(&Method::needs_unrotated_keys, options);
 }
 
 bool keeps_layers(const CompressionOptions& options) {

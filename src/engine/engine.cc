@@ -40,8 +40,8 @@ class RequestSink : public LayerSink {
     for (size_t i = 0; i < requests_.size(); ++i) {
       CacheRequest& request = requests_[i];
       const Stopwatch watch;
-      Selection selection = window > 0 ? last_rows(kv.heads(), kv.rows(), window)
-                                       : choose(request, observer.observation(i, layer), kv);
+      Selection selection =
+          window > 0 ? last_rows(kv.heads(), kv.rows(), window) : choose(i, layer, kv, observer);
       request.cache.gather(layer, kv.keys(), kv.values(), selection);
       if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
@@ -54,11 +54,13 @@ class RequestSink : public LayerSink {
   }
 
  private:
-  Selection choose(const CacheRequest& request, LayerObservation observation, LayerKv& kv) const {
+  Selection choose(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) const {
+    LayerObservation observation = observer.observation(i, layer);
     observation.keys = kv.keys();
     observation.values = kv.values();
+    observation.unrotated_keys = observer.unrotated_keys(i, kv);
     observation.precision = model_.attention_precision();
-    return select_tokens(observation, request.options);
+    return select_tokens(observation, requests_[i].options);
   }
 
   const Model& model_;

@@ -19,6 +19,10 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   const size_t heads = part.heads * group;
   result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  if (layer.unrotated_keys.data != nullptr) {
+    result.unrotated_keys =
+        layer.unrotated_keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  }
   result.queries = layer.queries.slice_heads(first, heads);
   result.lse = {};  // they cover padding, too
   result.outputs = {};
@@ -61,6 +65,7 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   LayerObservation whole = observer.observation(0, layer);
   whole.keys = kv.keys();
   whole.values = kv.values();
+  whole.unrotated_keys = observer.unrotated_keys(0, kv);
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
   whole.state = &sequence.layers[layer].method_state;

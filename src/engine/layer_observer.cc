@@ -124,6 +124,24 @@ void LayerObserver::add_query_statistics(Heads<const float> queries, size_t firs
   }
 }
 
+Heads<const float> LayerObserver::unrotated_keys(size_t i, LayerKv& kv) {
+  if (!needs_unrotated_keys(*requests_[i])) return {};
+  const Heads<float> keys = kv.keys();
+  unrotated_keys_.assign(keys.data, keys.data + keys.heads * keys.rows * keys.dim);
+  const Heads<float> plain(unrotated_keys_.data(), keys.heads, keys.rows, keys.dim);
+  for (size_t h = 0; h < keys.heads; ++h) {
+    const std::vector<int32_t>& positions = kv.positions()[h];
+    for (size_t begin = 0, end; begin < keys.rows; begin = end) {  // rows of adjacent positions
+      end = begin + 1;
+      while (end < keys.rows && positions[end] == positions[end - 1] + 1) ++end;
+      if (positions[begin] < 0) continue;  // padding
+      rope_->rotate_back(plain.slice_heads(h, 1).slice_rows(begin, end - begin),
+                         static_cast<size_t>(positions[begin]));
+    }
+  }
+  return plain;
+}
+
 LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const ModelConfig& c = model_.config();
   const CompressionOptions& options = *requests_[i];

@@ -43,6 +43,7 @@ class RaggedLayer {
       LayerObservation& head = heads_.emplace_back();
       head.queries = queries.slice_heads(2 * h, 2);
       head.keys = {random(storage_.emplace_back(), n * kDim), 1, n, kDim};
+      head.unrotated_keys = head.keys;
       head.values = {random(storage_.emplace_back(), n * kDim), 1, n, kDim};
       float* sums = random(storage_.emplace_back(), 2 * n);
       for (size_t i = 0; i < 2 * n; ++i) sums[i] = std::abs(sums[i]);
@@ -99,6 +100,7 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
       options.budget = budget;
       options.window = kWindow;
       testing::set_if_own(options, "lag", 5);
+      if (method.name == "chunkkv") options.own["chunk_length"] = 5;
       testing::set_if_own(options, "future", 8);
       options.profile = profile;
       add(options);
@@ -123,6 +125,17 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
         options.own["skip_layers"] = 1;
         add(options);
         options.own["skip_layers"] = 0;
+      }
+      if (method.name == "finch") {
+        options.own["chunk_length"] = 9;
+        add(options);
+        options.own["chunk_length"] = 0;
+      }
+      if (method.name == "chunkkv") {
+        for (const char* inner : {"restkv", "keydiff", "knorm"}) {
+          options.own["chunk_score"] = inner;
+          add(options);
+        }
       }
       if (method.name == "cur" || method.name == "keydiff") {
         options.block_size = 9;

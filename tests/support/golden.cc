@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -16,6 +17,12 @@ std::filesystem::path own_directory() {
 }
 
 }  // namespace
+
+bool GoldenCase::runs_model() const {
+  const auto inputs = description_.at("inputs").get<std::vector<std::string>>();
+  return std::ranges::any_of(inputs,
+                             [](const std::string& file) { return file.ends_with("config.json"); });
+}
 
 std::filesystem::path GoldenCase::input(const std::string& ending) const {
   for (const std::string& file : description_.at("inputs").get<std::vector<std::string>>()) {
