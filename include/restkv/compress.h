@@ -83,6 +83,10 @@ struct CompressionOptions {
   double critical_ratio = 0.5;     ///< Share of a head's budget that the plain scores decide.
   double critical_epsilon = 1e-4;  ///< Added to scores before they are weighed.
 
+  bool merge = false;          ///< Fold the values of evicted tokens into kept ones.
+  double merge_threshold = 0;  ///< Least cosine of two keys whose values are merged.
+  double merge_fraction = 1;   ///< Share of evicted tokens that are merged, the most similar ones.
+
   /// Values of the method's own options (`Method::own_options`) that differ from its defaults:
   /// own["alpha"] = 0.5.
   std::map<std::string, OptionValue, std::less<>> own;
@@ -239,7 +243,7 @@ struct Method {
   /// The authors' values, if they differ from the defaults.
   std::optional<CompressionOptions> paper_defaults;
   ScoreKind score_kind = ScoreKind::kMass;
-  bool allocates = true;  ///< Reads the allocation's options and `critical` too.
+  bool allocates = true;  ///< Reads the options of allocation, `critical` and `merge`, too.
   /// Number of future positions that `future_rotation` is averaged over; null: the method needs no
   /// `query_statistics`.
   size_t (*future_positions)(const CompressionOptions&) = nullptr;

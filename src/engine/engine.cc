@@ -11,6 +11,7 @@
 #include "restkv/aligned.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {
@@ -42,7 +43,9 @@ class RequestSink : public LayerSink {
       const Stopwatch watch;
       Selection selection =
           window > 0 ? last_rows(kv.heads(), kv.rows(), window) : choose(i, layer, kv, observer);
-      request.cache.gather(layer, kv.keys(), kv.values(), selection);
+      const bool merges = window == 0 && request.options.merge;
+      request.cache.gather(layer, kv.keys(), merges ? merged(kv, selection, request) : kv.values(),
+                           selection);
       if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += watch.seconds();
@@ -63,8 +66,18 @@ class RequestSink : public LayerSink {
     return select_tokens(observation, requests_[i].options);
   }
 
+  /// Values for the cache of one request; the others read those of `kv`.
+  Heads<const float> merged(LayerKv& kv, const Selection& selection, const CacheRequest& request) {
+    const Heads<float> values = kv.values();
+    merged_.assign(values.data, values.data + values.heads * values.rows * values.dim);
+    const Heads<float> copy(merged_.data(), values.heads, values.rows, values.dim);
+    merge_evicted(kv.keys(), copy, selection, request.options);
+    return copy;
+  }
+
   const Model& model_;
   std::span<CacheRequest> requests_;
+  AlignedVector<float> merged_;
   size_t tokens_;
 };
 

@@ -6,6 +6,7 @@
 #include "base/stopwatch.h"
 #include "engine/checks.h"
 #include "restkv/error.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {
@@ -59,6 +60,17 @@ std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position,
   return positions;
 }
 
+/// Folds evicted values into kept ones. `kept` counts rows without the padding of their part.
+void merge_parts(LayerKv& kv, const Selection& kept, const CompressionOptions& options) {
+  for (const LayerKv::Part& part : kv.parts()) {
+    const auto first = kept.keep.begin() + static_cast<ptrdiff_t>(part.head);
+    const size_t rows = kv.rows() - part.padding;
+    merge_evicted(kv.visible(part, kv.keys()),
+                  kv.values().slice_heads(part.head, part.heads).slice_rows(part.padding, rows),
+                  {{first, first + static_cast<ptrdiff_t>(part.heads)}}, options);
+  }
+}
+
 /// Selects the rows of `kv` that are kept.
 Selection choose(const Model& model, Sequence& sequence, const CompressionOptions& options,
                  size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
@@ -72,6 +84,7 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
   Selection kept = select_ragged(parts, options);
+  if (options.merge) merge_parts(kv, kept, options);
   // A selection per query head of a cache per KV head has more heads than the cache.
   const size_t repeat = kept.keep.size() / kv.heads();
   for (const LayerKv::Part& part : kv.parts()) {

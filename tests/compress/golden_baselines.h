@@ -13,5 +13,6 @@ void run_finch(testing::GoldenCase& golden);
 void run_dropkv(testing::GoldenCase& golden);
 void run_rkv(testing::GoldenCase& golden);
 void run_leverage(testing::GoldenCase& golden);
+void run_merging(testing::GoldenCase& golden);
 
 }  // namespace restkv

@@ -100,6 +100,39 @@ TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
   }
 }
 
+// Several caches come from one prompt: merging changes the values of its own alone.
+TEST_F(SessionTest, MergingChangesItsOwnCacheOnly) {
+  const auto request_for = [&](bool merge) {
+    CacheRequest request;
+    request.options = session_options("snapkv", 80).compression;
+    request.options.merge = merge;
+    request.kv_type = KvType::kF32;
+    return request;
+  };
+  const auto values_of = [&](const KvCache& cache) {
+    const ModelConfig& c = model_->config();
+    const size_t n = cache.positions(1, 0).size();
+    std::vector<float> keys(n * c.key_dim), values(n * c.value_dim);
+    cache.read(1, 0, {keys.data(), n, c.key_dim}, {values.data(), n, c.value_dim});
+    return values;
+  };
+  Engine engine(*model_);
+  std::vector<CacheRequest> requests = {request_for(true), request_for(false), request_for(true)};
+  engine.prefill(tokens_of(300), requests);
+  CacheRequest plain = request_for(false);
+  engine.prefill(tokens_of(300), {&plain, 1});
+  EXPECT_EQ(values_of(requests[1].cache), values_of(plain.cache));
+  EXPECT_EQ(values_of(requests[0].cache), values_of(requests[2].cache));
+  EXPECT_NE(values_of(requests[0].cache), values_of(plain.cache));
+  EXPECT_TRUE(std::ranges::equal(requests[0].cache.positions(1, 0), plain.cache.positions(1, 0)));
+
+  SessionOptions options = session_options("snapkv", 80);
+  options.compression.merge = true;
+  Session session(*model_, options);
+  session.append(tokens_of(300));
+  EXPECT_EQ(values_of(session.cache()), values_of(requests[0].cache));
+}
+
 // Turns, chunks and single tokens over a cache that keeps everything are the whole prompt.
 TEST_F(SessionTest, PiecesOfAPromptAreThePrompt) {
   const std::vector<int32_t> text = tokens_of(700);

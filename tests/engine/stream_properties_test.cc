@@ -73,6 +73,7 @@ class StreamTest : public ::testing::Test {
           options.chunk = all.size() % 2 == 0 ? 50 : 0;
           options.compression.per_query_head = all.size() % 5 == 0;
           options.compression.critical = all.size() % 4 == 0;
+          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head;
           options.kv_type = all.size() % 6 == 0 ? KvType::kQ4 : KvType::kF16;
           all.push_back(options);
         }
@@ -85,9 +86,9 @@ class StreamTest : public ::testing::Test {
     return o.compression.method + ", " + o.compression.allocation +
            (o.compact_positions ? ", compact" : "") +
            (o.compression.per_query_head ? ", per query head" : "") +
-           (o.compression.critical ? ", critical" : "") + ", interval " +
-           std::to_string(o.interval) + ", decode budget " + std::to_string(o.decode_budget) +
-           ", chunk " + std::to_string(o.chunk) + ", skipped " +
+           (o.compression.critical ? ", critical" : "") + (o.compression.merge ? ", merge" : "") +
+           ", interval " + std::to_string(o.interval) + ", decode budget " +
+           std::to_string(o.decode_budget) + ", chunk " + std::to_string(o.chunk) + ", skipped " +
            std::to_string(testing::skipped_layers(o.compression));
   }
 
