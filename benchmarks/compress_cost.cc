@@ -125,7 +125,7 @@ class Layer {
 std::vector<std::pair<std::string, CompressionOptions>> rows() {
   std::vector<std::pair<std::string, CompressionOptions>> list;
   for (const restkv::Method& method : restkv::methods()) {
-    if (method.name == "full") continue;
+    if (method.name == "full" || method.needs_statistics) continue;
     list.emplace_back(method.name, method.defaults);
     if (method.name == "restkv") {
       list.emplace_back("restkv order=before", method.defaults);

@@ -78,6 +78,7 @@ struct CompressionOptions {
   double ada_floor = 0.2;     ///< Share of the budget that every head gets at least.
   bool ada_normalize = true;  ///< Weigh a head's scores by how concentrated they are.
   std::string profile;        ///< Path of the profile that the allocation `profile` reads.
+  std::string statistics;     ///< Path of a model's query statistics, which `triattention` reads.
 
   bool critical = false;           ///< CriticalKV's second stage: weigh scores by ||W_h v||_1.
   double critical_ratio = 0.5;     ///< Share of a head's budget that the plain scores decide.
@@ -149,6 +150,8 @@ struct LayerObservation {
   /// Rotation averaged over positions n to n + `future_positions` - 1; set if `query_statistics`
   /// is.
   const MeanRotation* future_rotation = nullptr;
+  /// Rotary embeddings of the positions n + o for each o of `rotation_offsets`.
+  std::span<const MeanRotation> rotations = {};
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   /// Precision of products with keys and W_O where the observation window scores positions. Softmax
@@ -247,6 +250,11 @@ struct Method {
   /// Number of future positions that `future_rotation` is averaged over; null: the method needs no
   /// `query_statistics`.
   size_t (*future_positions)(const CompressionOptions&) = nullptr;
+  /// Distances o of positions n + o whose rotary embedding it reads
+  /// (`LayerObservation::rotations`); null means none.
+  std::vector<size_t> (*rotation_offsets)(const CompressionOptions&) = nullptr;
+  /// Whether it reads a file of query statistics, without which it is refused.
+  bool needs_statistics = false;
   /// Number of last queries it reads; null means none.
   size_t (*observed_queries)(const CompressionOptions&) = nullptr;
   /// Number of last attention outputs it reads, at most as many as queries; null means none.
@@ -341,6 +349,8 @@ bool needs_query_statistics(const CompressionOptions& options);
 size_t future_positions(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::unrotated_keys`.
 bool needs_unrotated_keys(const CompressionOptions& options);
+/// Distances o for which the caller must provide `LayerObservation::rotations`, if any.
+std::vector<size_t> rotation_offsets(const CompressionOptions& options);
 /// Whether some layers are kept whole, beyond the budget.
 bool keeps_layers(const CompressionOptions& options);
 

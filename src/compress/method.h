@@ -26,6 +26,7 @@ Method chunkkv_method();
 Method finch_method();
 Method dropkv_method();
 Method rkv_method();
+Method triattention_method();
 Method leverage_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).

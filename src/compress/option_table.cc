@@ -146,6 +146,8 @@ constexpr std::array kShared{
     option<&Options::ada_normalize>("ada_normalize", "true|false",
                                     "weigh a head's scores by their concentration"),
     option<&Options::profile>("profile", "FILE", "JSON file with counts or shares of every head"),
+    option<&Options::statistics>("statistics", "FILE",
+                                 "JSON file with statistics of the model's queries"),
     option<&Options::critical>("critical", "true|false",
                                "second stage: weigh scores by the norm of the projected values"),
     option<&Options::critical_ratio>("critical_ratio", "X",

@@ -67,6 +67,7 @@ std::vector<Method>& method_table() {
              finch_method(),
              dropkv_method(),
              rkv_method(),
+             triattention_method(),
              lacache_method(),
              expected_attention_method(),
              keydiff_method(),
@@ -197,6 +198,10 @@ size_t future_positions(const CompressionOptions& options) {
 
 bool needs_unrotated_keys(const CompressionOptions& options) {
   return answer_of(&Method::needs_unrotated_keys, options);
+}
+
+std::vector<size_t> rotation_offsets(const CompressionOptions& options) {
+  return answer_of(&Method::rotation_offsets, options);
 }
 
 bool keeps_layers(const CompressionOptions& options) {

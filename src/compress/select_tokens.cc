@@ -43,8 +43,8 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
                        shape(layer.values), shape(layer.keys)));
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
-      !needs_query_statistics(options) && !options.per_query_head &&
-      !needs_output_weights(options)) {
+      !needs_query_statistics(options) && rotation_offsets(options).empty() &&
+      !options.per_query_head && !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
@@ -90,6 +90,11 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
       (plain.heads != layer.keys.heads || plain.rows != length || plain.dim != layer.keys.dim)) {
     refuse(fmt::format("method {} needs LayerObservation::unrotated_keys as {}, not {}",
                        options.method, shape(layer.keys), shape(plain)));
+  }
+  const size_t rotations = rotation_offsets(options).size();
+  if (rotations > 0 && layer.rotations.size() != rotations) {
+    refuse(fmt::format("method {} needs {} of LayerObservation::rotations, not {}", options.method,
+                       rotations, layer.rotations.size()));
   }
   const size_t observed = std::min(observed_queries(options), length);
   if (observed == 0) return;

@@ -17,8 +17,12 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
       n_(n),
       position_(position),
       remember_(remember) {
+  rotations_.resize(requests_.size());
   for (size_t i = 0; i < requests_.size(); ++i) {
     const CompressionOptions& options = *requests_[i];
+    for (const size_t offset : rotation_offsets(options)) {
+      rotations_[i].push_back(rope.at(position + n + offset));
+    }
     // A prompt within the budget is kept whole and not scored.
     if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
     const size_t observed = observed_queries(options);
@@ -159,6 +163,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.layer = static_cast<size_t>(
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();
+  result.rotations = rotations_[i];
   if (sums_) result.attention_sums = memory_->sums.all();
   for (size_t m = 0; m < query_statistics_.size(); ++m) {
     if (query_statistics_[m].request != i) continue;

@@ -98,6 +98,7 @@ class LayerObserver {
   AlignedVector<float> unrotated_;
   AlignedVector<float> unrotated_keys_;
   std::vector<ObservedQueries> query_statistics_;
+  std::vector<std::vector<MeanRotation>> rotations_;  ///< Of positions to come, for each request.
   AlignedVector<float> output_weights_;
 };
 

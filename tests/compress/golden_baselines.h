@@ -14,5 +14,6 @@ void run_dropkv(testing::GoldenCase& golden);
 void run_rkv(testing::GoldenCase& golden);
 void run_leverage(testing::GoldenCase& golden);
 void run_merging(testing::GoldenCase& golden);
+void run_triattention(testing::GoldenCase& golden);
 
 }  // namespace restkv

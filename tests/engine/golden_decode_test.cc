@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,10 +16,13 @@
 #include "engine/sequence.h"
 #include "engine/sparse_prefill.h"
 #include "engine/workspace.h"
+#include "model/weights.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "restkv/stages.h"
 #include "support/golden.h"
 #include "support/llama_checkpoint.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -105,25 +108,35 @@ class Answer {
   Sequence sequence_;
 };
 
+/// The rows of a layer's cache as arrays.
+struct LayerRows {
+  LayerRows(const ModelConfig& c, const KvCache& cache, size_t layer)
+      : count(cache.positions(layer, 0).size()),
+        k(c.kv_heads * count * c.key_dim),
+        v(c.kv_heads * count * c.value_dim),
+        keys(k.data(), c.kv_heads, count, c.key_dim),
+        values(v.data(), c.kv_heads, count, c.value_dim) {
+    for (size_t h = 0; h < c.kv_heads; ++h) {
+      cache.read(layer, h, keys.head(h), values.head(h));
+      const auto held = cache.positions(layer, h);
+      positions.emplace_back(held.begin(), held.end());
+    }
+  }
+  size_t count;
+  std::vector<float> k, v;
+  Heads<float> keys, values;
+  std::vector<std::vector<int32_t>> positions;
+};
+
 /// Cuts a layer as the authors of R-KV do: kept rows stand in falling order of their scores, then
 /// come those of the window.
 void cut_in_score_order(const ModelConfig& c, Sequence& sequence, size_t layer,
                         const CompressionOptions& options) {
-  KvCache& cache = sequence.cache;
-  const size_t n = cache.positions(layer, 0).size();
-  std::vector<float> k(c.kv_heads * n * c.key_dim), v(c.kv_heads * n * c.value_dim);
-  const Heads<float> keys(k.data(), c.kv_heads, n, c.key_dim);
-  const Heads<float> values(v.data(), c.kv_heads, n, c.value_dim);
-  std::vector<std::vector<int32_t>> positions;
-  for (size_t h = 0; h < c.kv_heads; ++h) {
-    cache.read(layer, h, keys.head(h), values.head(h));
-    const auto held = cache.positions(layer, h);
-    positions.emplace_back(held.begin(), held.end());
-  }
+  const LayerRows rows_of_layer(c, sequence.cache, layer);
   LayerObservation observation;
   observation.queries = sequence.layers[layer].queries();
-  observation.keys = keys;
-  observation.values = values;
+  observation.keys = rows_of_layer.keys;
+  observation.values = rows_of_layer.values;
   observation.scale = c.attention_scale;
   SelectionTrace trace;
   Selection kept = select_tokens(observation, options, &trace);
@@ -134,21 +147,77 @@ void cut_in_score_order(const ModelConfig& c, Sequence& sequence, size_t layer,
       return trace.scores[h][static_cast<size_t>(a)] > trace.scores[h][static_cast<size_t>(b)];
     });
   }
-  cache.gather(layer, keys, values, kept, positions);
+  sequence.cache.gather(layer, rows_of_layer.keys, rows_of_layer.values, kept,
+                        rows_of_layer.positions);
 }
 
-/// The whole recorded run, with the cache in the authors' order.
-void follow_rkv(const GoldenCase& golden, const Model& model) {
-  const CompressionOptions options = rkv_options(golden.params());
+CompressionOptions triattention_options(const GoldenCase& golden, const std::string& statistics) {
+  const Json& params = golden.params();
+  const std::vector<size_t>& shape = golden.shape("q_mean_real");
+  testing::StatisticsFile{.layers = shape[0],
+                          .heads = shape[1],
+                          .pairs = shape[2],
+                          .real = golden.floats("q_mean_real"),
+                          .imaginary = golden.floats("q_mean_imag"),
+                          .magnitude = golden.floats("q_abs_mean")}
+      .write(statistics);
+  CompressionOptions options = default_options("triattention");
+  options.statistics = statistics;
+  options.budget = params.at("budget").get<int>();
+  options.window = 0;
+  const bool evictable = params.at("allow_prefill_compression").get<bool>();
+  options.sinks = evictable ? 0 : static_cast<int>(golden.ints("ids").size());
+  return options;
+}
+
+/// Cuts all layers as the authors of TriAttention do: each for itself, or all alike by the mean of
+/// their scores.
+void cut_by_statistics(const Model& model, Sequence& sequence, const CompressionOptions& options,
+                       bool alike) {
+  const ModelConfig& c = model.config();
+  RopeTable rope(c.rope, model.weights().rope_factors, model.weights().architecture->rope);
+  std::vector<MeanRotation> rotations;
+  for (const size_t offset : rotation_offsets(options)) {
+    rotations.push_back(rope.at(sequence.cache.next_position + offset));
+  }
+  std::vector<LayerRows> rows;
+  std::vector<LayerScores> scores;
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    rows.emplace_back(c, sequence.cache, layer);
+    LayerObservation observation;
+    observation.keys = rows[layer].keys;
+    observation.values = rows[layer].values;
+    observation.queries = {nullptr, c.query_heads, 0, c.key_dim};
+    observation.rotations = rotations;
+    observation.layer = layer;
+    scores.push_back(score_tokens(observation, options));
+  }
+  LayerScores mean = scores[0];
+  for (size_t i = 0; i < mean.values.size(); ++i) {
+    double sum = 0.0;
+    for (const LayerScores& layer : scores) sum += double{layer.values[i]};
+    mean.values[i] = static_cast<float>(sum / double(c.layers));
+  }
+  const std::vector<size_t> counts(c.kv_heads, static_cast<size_t>(options.budget));
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const LayerRows& of_layer = rows[layer];
+    sequence.cache.gather(layer, of_layer.keys, of_layer.values,
+                          select_best(alike ? mean : scores[layer], counts, of_layer.count),
+                          of_layer.positions);
+  }
+}
+
+/// The whole recorded run, with cuts by `cut` after the steps that it had them.
+void follow(const GoldenCase& golden, const Model& model, const CompressionOptions& options,
+            const std::function<void(Sequence&)>& cut) {
   Answer answer(model, options);
   answer.read(golden.ints("ids"));
   const auto cut_if_due = [&](int32_t step) {
-    const auto cut = cut_after(golden, step);
-    if (!cut) return;
-    for (size_t layer = 0; layer < model.config().layers; ++layer) {
-      cut_in_score_order(model.config(), answer.sequence(), layer, options);
-    }
-    EXPECT_EQ(positions_of(answer.sequence().cache), recorded_cut(golden, *cut)) << "cut " << *cut;
+    const auto index = cut_after(golden, step);
+    if (!index) return;
+    cut(answer.sequence());
+    EXPECT_EQ(positions_of(answer.sequence().cache), recorded_cut(golden, *index))
+        << "cut " << *index;
   };
   cut_if_due(-1);
   expect_logits(golden, 0, answer.sequence().logits);
@@ -160,26 +229,27 @@ void follow_rkv(const GoldenCase& golden, const Model& model) {
   }
 }
 
-/// A session, whose cache is in the order of positions, up to its second cut.
-void follow_rkv_in_a_session(const GoldenCase& golden, const Model& model) {
+/// A session with the same cuts, up to the last of `cuts` of them.
+void follow_in_session(const GoldenCase& golden, const Model& model,
+                       const CompressionOptions& compression, size_t cuts) {
   SessionOptions options;
-  options.compression = rkv_options(golden.params());
+  options.compression = compression;
   options.kv_type = KvType::kF32;
   options.interval = 0;
   Session session(model, options);
-  const std::vector<int32_t>& ids = golden.ints("ids");
+  const auto expect_cut = [&](size_t cut) {
+    EXPECT_EQ(positions_of(session.cache()), recorded_cut(golden, cut)) << "cut " << cut;
+  };
   const std::vector<int32_t>& tokens = golden.ints("tokens");
-  const std::vector<int32_t>& cuts = golden.ints("cut_steps");
-  session.append(ids);
-  if (cuts.at(0) == -1) {
-    EXPECT_EQ(positions_of(session.cache()), recorded_cut(golden, 0));
-  }
-  for (int32_t step = 0; step <= cuts.at(1); ++step) {
-    const auto logits = session.append(tokens[static_cast<size_t>(step)]);
-    expect_logits(golden, static_cast<size_t>(step) + 1, logits);
-    if (step != cuts[0]) continue;
+  session.append(golden.ints("ids"));
+  size_t done = 0;
+  if (cut_after(golden, -1)) expect_cut(done++);
+  for (size_t step = 0; step < tokens.size(); ++step) {
+    expect_logits(golden, step + 1, session.append(tokens[step]));
+    if (!cut_after(golden, static_cast<int32_t>(step))) continue;
+    if (done == cuts) return;
     session.compress();
-    EXPECT_EQ(positions_of(session.cache()), recorded_cut(golden, 0));
+    expect_cut(done++);
   }
 }
 
@@ -189,10 +259,6 @@ TEST(GoldenDecodeTest, CutsWhileAnAnswerIsWrittenEqualTheReference) {
   std::optional<Model> model;
   for (GoldenCase& golden : testing::golden_cases()) {
     if (!golden.decodes()) continue;
-    if (golden.family() != "rkv") {
-      tally.left_out(golden, "no run of " + golden.family());
-      continue;
-    }
     SCOPED_TRACE(golden.name());
     golden.load();
     if (!model) {
@@ -201,8 +267,24 @@ TEST(GoldenDecodeTest, CutsWhileAnAnswerIsWrittenEqualTheReference) {
                                         gguf);
       model.emplace(gguf);
     }
-    follow_rkv(golden, *model);
-    follow_rkv_in_a_session(golden, *model);
+    if (golden.family() == "rkv") {
+      const CompressionOptions options = rkv_options(golden.params());
+      follow(golden, *model, options, [&](Sequence& sequence) {
+        for (size_t layer = 0; layer < model->config().layers; ++layer) {
+          cut_in_score_order(model->config(), sequence, layer, options);
+        }
+      });
+      // The cache of a session is in the order of positions, so later cuts differ.
+      follow_in_session(golden, *model, options, 1);
+    } else {
+      ASSERT_EQ(golden.family(), "triattention");
+      const CompressionOptions options =
+          triattention_options(golden, folder.file("statistics.json"));
+      const bool alike = golden.params().at("mode") == "per_head";
+      follow(golden, *model, options,
+             [&](Sequence& sequence) { cut_by_statistics(*model, sequence, options, alike); });
+      if (!alike) follow_in_session(golden, *model, options, golden.ints("cut_steps").size());
+    }
     tally.compared(golden.method());
   }
   tally.finish();

@@ -213,6 +213,25 @@ TEST_F(LayerObserverTest, HandsOnTheOutputsOfTheLastQueries) {
   }
 }
 
+TEST_F(LayerObserverTest, HandsOnTheRotationsOfPositionsToCome) {
+  const ModelConfig& c = config();
+  std::vector<CompressionOptions> requests = {request_for("snapkv", 40),
+                                              request_for("triattention", 40)};
+  requests[1].own["offset_max"] = 5;  // 1, 2 and 4
+  LayerObserver observer(*model_, pointers(requests), kLength, *rope_, 1000, true);
+  observer.begin_layer(kLength);
+  EXPECT_TRUE(observer.observation(0, 0).rotations.empty());
+  const auto rotations = observer.observation(1, 0).rotations;
+  ASSERT_EQ(rotations.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    std::vector<float> expected(plain_.begin(), plain_.begin() + static_cast<ptrdiff_t>(c.key_dim));
+    std::vector<float> actual = expected;
+    rope_->rotate({expected.data(), 1, 1, c.key_dim}, consecutive(1000 + kLength + (1U << i), 1));
+    rotations[i].rotate(actual.data());
+    for (size_t d = 0; d < c.key_dim; ++d) EXPECT_NEAR(actual[d], expected[d], 1e-6);
+  }
+}
+
 TEST_F(LayerObserverTest, HandsOnTheKeysBeforeRotaryEmbedding) {
   const ModelConfig& c = config();
   const std::vector<float> plain = keys_;

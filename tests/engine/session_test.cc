@@ -13,6 +13,7 @@
 #include "base/threads.h"
 #include "engine/streams.h"
 #include "restkv/error.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -51,6 +52,15 @@ class SessionTest : public ::testing::Test {
     tiny_.context = 2000;
     tiny_.write(folder_.file("tiny.gguf"));
     model_.emplace(folder_.file("tiny.gguf"));
+    const ModelConfig& c = model_->config();
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
+  }
+
+  /// The options of any method.
+  [[nodiscard]] SessionOptions options_of(const Method& method, int budget) const {
+    SessionOptions options = session_options(std::string(method.name).c_str(), budget);
+    options.compression.statistics = statistics_;
+    return options;
   }
 
   /// Most rows that a cache head holds, and rows of all heads of the fullest layer per head.
@@ -76,6 +86,7 @@ class SessionTest : public ::testing::Test {
 
   testing::TinyModel tiny_;
   testing::TemporaryFolder folder_;
+  std::string statistics_ = folder_.file("statistics.json");
   std::optional<Model> model_;
 };
 
@@ -163,7 +174,7 @@ TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
   for (const Method& method : methods()) {
     if (method.name == "full") continue;
     SCOPED_TRACE(method.name);
-    const SessionOptions options = session_options(std::string(method.name).c_str(), 200);
+    const SessionOptions options = options_of(method, 200);
     Session session(*model_, options);
     for (size_t turn = 0; turn < 6; ++turn) {
       std::set<int32_t> before;
@@ -209,7 +220,7 @@ TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
   const OneThread quick;
   for (const Method& method : methods()) {
     if (method.name == "full") continue;
-    SessionOptions options = session_options(std::string(method.name).c_str(), 64);
+    SessionOptions options = options_of(method, 64);
     options.interval = 16;
     options.compact_positions = true;
     options.kv_type = KvType::kF16;

@@ -18,6 +18,7 @@
 #include "restkv/session.h"
 #include "support/own_options.h"
 #include "support/refusal.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -43,6 +44,8 @@ class StreamTest : public ::testing::Test {
     tiny.window_pattern = 2;
     some_have_windows_.emplace(write(tiny));
     std::ofstream(profile_) << R"({"shares": [3, 1, 1]})";
+    const ModelConfig& c = all_see_everything_->config();
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
   }
   ~StreamTest() override { set_num_threads(threads_); }
 
@@ -64,6 +67,7 @@ class StreamTest : public ::testing::Test {
         testing::set_if_own(options.compression, "future", 16);
         testing::set_if_own(options.compression, "lag", 9);
         options.compression.profile = profile_;
+        options.compression.statistics = statistics_;
         all.push_back(options);
         if (method.name == "knorm") all.back().compression.own["skip_layers"] = 1;
         for (const bool compact : {false, true}) {
@@ -96,6 +100,7 @@ class StreamTest : public ::testing::Test {
   size_t files_ = 0;
   testing::TemporaryFolder folder_;
   std::string profile_ = folder_.file("profile.json");
+  std::string statistics_ = folder_.file("statistics.json");
   std::optional<Model> all_see_everything_, some_have_windows_, all_have_windows_;
 };
 

@@ -76,6 +76,12 @@ Heads<const float> GoldenCase::heads(const std::string& array) const {
   return {data, shape(array).at(0), shape(array).at(1), shape(array).at(2)};
 }
 
+Heads<const float> GoldenCase::heads(const std::string& array, size_t index) const {
+  const std::vector<size_t>& extents = shape(array);
+  const size_t size = extents.at(1) * extents.at(2) * extents.at(3);
+  return {floats(array).data() + index * size, extents[1], extents[2], extents[3]};
+}
+
 std::filesystem::path golden_directory() {
   const char* directory = std::getenv("RESTKV_GOLDEN_DIR");
   if (directory != nullptr && *directory != '\0') return directory;

@@ -42,6 +42,8 @@ class GoldenCase {
   /// The same as views; the array must have 2 or 3 dimensions.
   [[nodiscard]] Matrix<const float> matrix(const std::string& array) const;
   [[nodiscard]] Heads<const float> heads(const std::string& array) const;
+  /// Entry `index` of an array of 4 dimensions.
+  [[nodiscard]] Heads<const float> heads(const std::string& array, size_t index) const;
 
  private:
   [[nodiscard]] const Array& find(const std::string& array) const;
