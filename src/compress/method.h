@@ -22,6 +22,7 @@ Method keydiff_method();
 Method lagkv_method();
 Method expected_attention_method();
 Method cur_method();
+Method cake_method();
 Method chunkkv_method();
 Method finch_method();
 Method dropkv_method();

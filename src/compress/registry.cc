@@ -63,6 +63,7 @@ std::vector<Method>& method_table() {
              h2o_method(),
              observed_attention_method(),
              tova_method(),
+             cake_method(),
              chunkkv_method(),
              finch_method(),
              dropkv_method(),

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/cake.h"
 #include "compress/leverage.h"
 #include "compress/reference.h"
 #include "restkv/compress.h"
@@ -231,6 +232,40 @@ TEST(DropKvTest, PoolsAcrossTheEdgeOfTheWindow) {
   EXPECT_GT(pooled.scores[0][47], (at(45) + at(46) + at(47)) / 5);
 }
 
+TEST(CakeTest, IsMeanAndVarianceOfTheWindow) {
+  const RandomLayer layer(kHeads, kGroups, 120, kDim, 9, 32, 4);
+  CompressionOptions options = options_for("cake", 9, 40);
+  options.pooling = Pooling::kNone;
+  options.own["gamma"] = 30.0;
+  SelectionTrace trace;
+  select_tokens(layer.view, options, &trace);
+  for (size_t kv_head = 0; kv_head < kGroups; ++kv_head) {
+    std::vector<double> expected(111, 0.0);
+    for (size_t h = 2 * kv_head; h < 2 * kv_head + 2; ++h) {
+      Rows rows = window_logits(layer.view, h, 9);
+      for (auto& row : rows) softmax(row);
+      for (size_t j = 0; j < 111; ++j) {
+        double mean = 0.0;
+        for (const auto& row : rows) mean += row[j] / 9;
+        double variance = 0.0;
+        for (const auto& row : rows) variance += (row[j] - mean) * (row[j] - mean) / 8;
+        expected[j] += (mean + 30.0 * variance) / 2;
+      }
+    }
+    expect_near(trace.scores[kv_head], expected);
+  }
+}
+
+TEST(CakeTest, BudgetsAddUpAndFollowThePreferences) {
+  const std::vector<double> preferences{1, 4, 0.5, 2.5};
+  EXPECT_EQ(cake_budgets(preferences, 80, 1000), (std::vector<size_t>{10, 40, 5, 25}));
+  // What the second layer cannot hold goes to the others in equal parts, the first getting more.
+  EXPECT_EQ(cake_budgets(preferences, 80, 30), (std::vector<size_t>{14, 30, 8, 28}));
+  EXPECT_EQ(cake_budgets(preferences, 400, 30), (std::vector<size_t>{30, 30, 30, 30}));
+  EXPECT_EQ(cake_budgets(std::vector<double>{0, 0, 0}, 31, 100), (std::vector<size_t>{11, 10, 10}));
+  EXPECT_EQ(cake_budgets(std::vector<double>{3}, 10, 4), (std::vector<size_t>{4}));
+}
+
 TEST(RkvTest, IsAttentionLessRedundancy) {
   for (const size_t n : {30, 65, 200}) {
     for (const char* representative : {"last", "first"}) {
@@ -374,13 +409,15 @@ TEST(WindowMethodsTest, RefuseByName) {
     change(options);
     return testing::refusal_if_any(ErrorCode::kInvalidArgument, [&] { validate(options); });
   };
-  for (const char* method : {"chunkkv", "finch", "dropkv", "rkv"}) {
+  for (const char* method : {"cake", "chunkkv", "finch", "dropkv", "rkv"}) {
     EXPECT_THAT(refused(method, [](auto& o) { o.window = 0; }), HasSubstr("window is 0")) << method;
     EXPECT_THAT(refused(method, [](auto& o) { o.budget = o.window; }),
                 AllOf(HasSubstr("no room"), HasSubstr("raise")))
         << method;
   }
-  for (const char* method : {"chunkkv", "dropkv", "rkv"}) {
+  EXPECT_THAT(refused("cake", [](auto& o) { o.window = 1; }), HasSubstr("window is 1"));
+  EXPECT_THAT(refused("cake", [](auto& o) { o.own["gamma"] = -1.0; }), HasSubstr("gamma is -1"));
+  for (const char* method : {"cake", "chunkkv", "dropkv", "rkv"}) {
     EXPECT_THAT(refused(method, [](auto& o) { o.kernel = 4; }), HasSubstr("kernel is 4")) << method;
   }
   EXPECT_THAT(refused("chunkkv", [](auto& o) { o.own["chunk_length"] = 0; }),

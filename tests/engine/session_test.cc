@@ -92,7 +92,7 @@ class SessionTest : public ::testing::Test {
 
 TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
   for (const char* method : {"full", "restkv", "snapkv", "h2o", "expected-attention", "chunkkv",
-                             "finch", "dropkv", "rkv", "leverage"}) {
+                             "finch", "dropkv", "rkv", "leverage", "cake"}) {
     Session session(*model_, session_options(method, 80));
     Engine engine(*model_);
     CacheRequest request;
