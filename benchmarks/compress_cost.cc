@@ -66,6 +66,7 @@ class Layer {
     rotation_.sine.assign(s.dim / 2, 0.5F);
     view_.queries = queries_.slice_rows(kBlock - 64, 64);
     view_.keys = {k_.data(), s.kv_heads, n, s.dim};
+    view_.unrotated_keys = view_.keys;
     view_.values = {v_.data(), s.kv_heads, n, s.dim};
     // Results of the last rows of the prompt's attention, which is measured first.
     view_.lse = {lse_.data() + kBlock - 64, s.heads, 64, kBlock};
@@ -124,7 +125,7 @@ class Layer {
 std::vector<std::pair<std::string, CompressionOptions>> rows() {
   std::vector<std::pair<std::string, CompressionOptions>> list;
   for (const restkv::Method& method : restkv::methods()) {
-    if (method.name == "full") continue;
+    if (method.name == "full" || method.needs_statistics) continue;
     list.emplace_back(method.name, method.defaults);
     if (method.name == "restkv") {
       list.emplace_back("restkv order=before", method.defaults);

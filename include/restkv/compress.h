@@ -78,10 +78,15 @@ struct CompressionOptions {
   double ada_floor = 0.2;     ///< Share of the budget that every head gets at least.
   bool ada_normalize = true;  ///< Weigh a head's scores by how concentrated they are.
   std::string profile;        ///< Path of the profile that the allocation `profile` reads.
+  std::string statistics;     ///< Path of a model's query statistics, which `triattention` reads.
 
   bool critical = false;           ///< CriticalKV's second stage: weigh scores by ||W_h v||_1.
   double critical_ratio = 0.5;     ///< Share of a head's budget that the plain scores decide.
   double critical_epsilon = 1e-4;  ///< Added to scores before they are weighed.
+
+  bool merge = false;          ///< Fold the values of evicted tokens into kept ones.
+  double merge_threshold = 0;  ///< Least cosine of two keys whose values are merged.
+  double merge_fraction = 1;   ///< Share of evicted tokens that are merged, the most similar ones.
 
   /// Values of the method's own options (`Method::own_options`) that differ from its defaults:
   /// own["alpha"] = 0.5.
@@ -125,6 +130,8 @@ struct LayerObservation {
   Heads<const float> queries;
   Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
   Heads<const float> values;  ///< [kv_heads, n, d].
+  /// The keys before rotary embedding, [kv_heads, n, d].
+  Heads<const float> unrotated_keys = {};
   /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], from
   /// `prefill_attention`. Empty: the method computes them in one more pass over the keys.
   Matrix<const float> lse = {};
@@ -143,6 +150,8 @@ struct LayerObservation {
   /// Rotation averaged over positions n to n + `future_positions` - 1; set if `query_statistics`
   /// is.
   const MeanRotation* future_rotation = nullptr;
+  /// Rotary embeddings of the positions n + o for each o of `rotation_offsets`.
+  std::span<const MeanRotation> rotations = {};
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
   /// Precision of products with keys and W_O where the observation window scores positions. Softmax
@@ -180,6 +189,9 @@ struct LayerScores {
   size_t heads = 0;  ///< Cache heads.
   size_t candidates = 0;
   std::vector<float> values;  ///< [heads, candidates]; larger is kept.
+  /// Positions [i * chunk, (i + 1) * chunk) have equal scores and are kept or evicted together. A
+  /// head that may keep less than a chunk keeps the beginning of its best one.
+  size_t chunk = 1;
 
   LayerScores(size_t cache_heads, size_t competing)
       : heads(cache_heads), candidates(competing), values(cache_heads * competing) {}
@@ -234,16 +246,23 @@ struct Method {
   /// The authors' values, if they differ from the defaults.
   std::optional<CompressionOptions> paper_defaults;
   ScoreKind score_kind = ScoreKind::kMass;
-  bool allocates = true;  ///< Reads the allocation's options and `critical` too.
+  bool allocates = true;  ///< Reads the options of allocation, `critical` and `merge`, too.
   /// Number of future positions that `future_rotation` is averaged over; null: the method needs no
   /// `query_statistics`.
   size_t (*future_positions)(const CompressionOptions&) = nullptr;
+  /// Distances o of positions n + o whose rotary embedding it reads
+  /// (`LayerObservation::rotations`); null means none.
+  std::vector<size_t> (*rotation_offsets)(const CompressionOptions&) = nullptr;
+  /// Whether it reads a file of query statistics, without which it is refused.
+  bool needs_statistics = false;
   /// Number of last queries it reads; null means none.
   size_t (*observed_queries)(const CompressionOptions&) = nullptr;
   /// Number of last attention outputs it reads, at most as many as queries; null means none.
   size_t (*observed_outputs)(const CompressionOptions&) = nullptr;
   /// Whether it reads `LayerObservation::attention_sums`; null means never.
   bool (*needs_attention_sums)(const CompressionOptions&) = nullptr;
+  /// Whether it reads `LayerObservation::unrotated_keys`; null means never.
+  bool (*needs_unrotated_keys)(const CompressionOptions&) = nullptr;
   /// Whether it keeps some layers whole, beyond the budget; null means never.
   bool (*keeps_layers)(const CompressionOptions&) = nullptr;
   /// Throws on options it cannot use; the rest of `validate`.
@@ -328,6 +347,10 @@ bool needs_attention_sums(const CompressionOptions& options);
 bool needs_query_statistics(const CompressionOptions& options);
 /// Number of future positions that `future_rotation` is averaged over: 0 without one.
 size_t future_positions(const CompressionOptions& options);
+/// Whether the caller must provide `LayerObservation::unrotated_keys`.
+bool needs_unrotated_keys(const CompressionOptions& options);
+/// Distances o for which the caller must provide `LayerObservation::rotations`, if any.
+std::vector<size_t> rotation_offsets(const CompressionOptions& options);
 /// Whether some layers are kept whole, beyond the budget.
 bool keeps_layers(const CompressionOptions& options);
 

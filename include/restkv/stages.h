@@ -11,7 +11,8 @@
 /// The stages of a selection, for engines and experiments that inspect or replace single ones.
 /// `select_tokens` is
 ///   score_tokens (observe -> score -> smooth -> reduce) -> allocate_budget -> select_best,
-/// and `KvCache::gather` copies the selected rows. examples/evict_tensors.cpp uses them all.
+/// then `merge_evicted` may change values, and `KvCache::gather` copies the selected rows.
+/// examples/evict_tensors.cpp uses them all.
 namespace restkv {
 
 // --- Observe ---
@@ -133,5 +134,16 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
 /// Selects the `counts[h]` best candidates of every cache head and all protected positions of a
 /// prompt of `length` tokens. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length);
+
+// --- Merge ---
+
+/// Folds the values of evicted rows into kept ones, in place, before rows are gathered. Every
+/// evicted row e joins the kept row of its head whose key has the largest cosine s to its own, if
+/// s >= merge_threshold and e is among the merge_fraction of evicted rows with the largest s:
+///   v <- (v + sum of w v_e) / (1 + sum of w),  w = max(s, 0) |v_e| / (|v_e| + |v| + 1e-6)
+/// Keys stay as they are. keys [heads, n, d], values [heads, n, dv]; `selection` has one ascending
+/// list per head. Throws `Error` (kInvalidArgument) on shapes and options that do not fit.
+void merge_evicted(Heads<const float> keys, Heads<float> values, const Selection& selection,
+                   const CompressionOptions& options);
 
 }  // namespace restkv

@@ -57,7 +57,7 @@ struct MethodSpec {
 std::vector<std::string> all_methods() {
   std::vector<std::string> list;
   for (const Method& method : methods()) {
-    if (method.name == "full") continue;
+    if (method.name == "full" || method.needs_statistics) continue;
     list.emplace_back(method.name);
     if (method.name == "snapkv") {
       list.insert(list.end(), {"snapkv:kernel=21", "snapkv:kernel=21:allocation=pyramid",

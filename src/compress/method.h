@@ -22,6 +22,13 @@ Method keydiff_method();
 Method lagkv_method();
 Method expected_attention_method();
 Method cur_method();
+Method cake_method();
+Method chunkkv_method();
+Method finch_method();
+Method dropkv_method();
+Method rkv_method();
+Method triattention_method();
+Method leverage_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 

@@ -146,12 +146,20 @@ constexpr std::array kShared{
     option<&Options::ada_normalize>("ada_normalize", "true|false",
                                     "weigh a head's scores by their concentration"),
     option<&Options::profile>("profile", "FILE", "JSON file with counts or shares of every head"),
+    option<&Options::statistics>("statistics", "FILE",
+                                 "JSON file with statistics of the model's queries"),
     option<&Options::critical>("critical", "true|false",
                                "second stage: weigh scores by the norm of the projected values"),
     option<&Options::critical_ratio>("critical_ratio", "X",
                                      "share of the budget that the first stage decides"),
     option<&Options::critical_epsilon>("critical_epsilon", "X",
                                        "added to scores before they are weighed"),
+    option<&Options::merge>("merge", "true|false",
+                            "fold the values of evicted tokens into those of similar keys"),
+    option<&Options::merge_threshold>("merge_threshold", "X",
+                                      "least cosine of two keys whose values are merged"),
+    option<&Options::merge_fraction>("merge_fraction", "X",
+                                     "share of evicted tokens that are merged"),
 };
 
 bool allocates_pyramid(const Options& o) {
@@ -176,6 +184,8 @@ constexpr std::array kConditions{
                     [](const Options& o) { return o.allocation == "profile"; }},
     OptionCondition{"critical_ratio", "critical", [](const Options& o) { return o.critical; }},
     OptionCondition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
+    OptionCondition{"merge_threshold", "merge", [](const Options& o) { return o.merge; }},
+    OptionCondition{"merge_fraction", "merge", [](const Options& o) { return o.merge; }},
 };
 
 /// Reserved at once, so that references to rows stay valid.

@@ -41,6 +41,14 @@ struct BeforeTask {
   const float* coefficients;  ///< [group * window]
   Matrix<float> raw;          ///< [group, positions]
 };
+/// DropKV's squared errors of the query heads of one KV head, summed over the rows of the window.
+struct SquaredTask {
+  Matrix<const float> attention;  ///< [group * window, positions]
+  Heads<const float> values;      ///< [1, positions, d]
+  Matrix<const float> outputs;    ///< [group * window, d]
+  float epsilon;
+  Matrix<float> raw;  ///< [group, positions]
+};
 
 }  // namespace restkv
 #endif
@@ -292,6 +300,41 @@ void ScoreBeforeIn(const BeforeTask& task) {
       });
 }
 
+void ScoreSquared(const SquaredTask& task) {
+  const size_t group = task.raw.rows;
+  const size_t window = task.attention.rows / group;
+  for_each_block(1, task.values.rows, [&](size_t, size_t begin, size_t end) HWY_ATTR {
+    const hn::ScalableTag<float> d;
+    const size_t lanes = hn::Lanes(d);
+    AlignedVector<float> tile(task.values.dim * kTilePositions);
+    AlignedVector<float> squares(window * kTilePositions);
+    HWY_ALIGN float weights[kTilePositions] = {};
+    HWY_ALIGN float sums[kTilePositions];
+    const auto one = hn::Set(d, 1.0F);
+    const auto epsilon = hn::Set(d, task.epsilon);
+    for (size_t c = begin; c < end; c += kTilePositions) {
+      const size_t positions = HWY_MIN(kTilePositions, end - c);
+      TransposePadded(task.values.row(0, c), positions, task.values.dim, task.values.row_stride,
+                      tile.data(), kTilePositions, kTilePositions);
+      for (size_t g = 0; g < group; ++g) {
+        TileSquaredDistances(task.outputs.slice(g * window, window), tile.data(), squares.data());
+        std::fill(sums, sums + kTilePositions, 0.0F);
+        for (size_t r = 0; r < window; ++r) {
+          CopyPositions(task.attention.row(g * window + r) + c, positions, weights);
+          for (size_t p = 0; p < kTilePositions; p += lanes) {
+            const auto weight = hn::LoadU(d, weights + p);
+            const auto odds = hn::Div(weight, hn::Add(hn::Sub(one, weight), epsilon));
+            const auto square = hn::LoadU(d, squares.data() + r * kTilePositions + p);
+            hn::StoreU(hn::MulAdd(hn::Mul(odds, odds), square, hn::LoadU(d, sums + p)), d,
+                       sums + p);
+          }
+        }
+        CopyPositions(sums, positions, task.raw.row(g) + c);
+      }
+    }
+  });
+}
+
 void ScoreAfter(const AfterTask& task) {
   WithOperands(task.space.precision, [&](auto* operands) HWY_ATTR {
     ScoreAfterIn<std::remove_pointer_t<decltype(operands)>>(task);
@@ -377,6 +420,7 @@ namespace {
 
 HWY_EXPORT(ScoreAfter);
 HWY_EXPORT(ScoreBefore);
+HWY_EXPORT(ScoreSquared);
 HWY_EXPORT(AddWeightedValues);
 HWY_EXPORT(ProjectOutput);
 HWY_EXPORT(TimesValueNorm);
@@ -512,6 +556,18 @@ void reconstruction_before(const WindowAttention& attention, AlignedVector<float
     .output_norms = output_norms.data(),
     .space = space,
     .coefficients = row_coefficients.data(),
+    .raw = raw});
+}
+
+void squared_reconstruction(const WindowAttention& attention, const AlignedVector<float>& outputs,
+                            Matrix<const float> values, float epsilon, Matrix<float> raw) {
+  const Matrix<const float> rows = attention.rows();
+  const Heads<const float> head(values.data, 1, values.rows, values.cols, 0, values.stride);
+  HWY_DYNAMIC_DISPATCH(ScoreSquared)
+  ({.attention = rows,
+    .values = head.slice_rows(0, raw.cols),
+    .outputs = {outputs.data(), rows.rows, values.cols},
+    .epsilon = epsilon,
     .raw = raw});
 }
 

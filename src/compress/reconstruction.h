@@ -51,6 +51,13 @@ void reconstruction_before(const WindowAttention& attention, AlignedVector<float
                            Matrix<const float> values, ErrorSpace space, bool normalize,
                            std::span<const float> coefficients, Matrix<float> raw);
 
+/// DropKV: the squared change of the window's outputs without a token.
+///   raw[g][n] = sum_r (a / (1 - a + epsilon))^2 * ||o_r - v_n||^2,  a = A[g, r, n]
+/// with o_r as of row_outputs; raw is [group, up to n]. Distances are computed directly: the
+/// expanded square would cancel where an output is close to a value.
+void squared_reconstruction(const WindowAttention& attention, const AlignedVector<float>& outputs,
+                            Matrix<const float> values, float epsilon, Matrix<float> raw);
+
 /// raw[h][n] = combined[h][n] * ||v_n||; shapes as above.
 void attention_times_value(Matrix<const float> combined, Heads<const float> values,
                            Matrix<float> raw);

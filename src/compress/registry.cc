@@ -10,6 +10,7 @@
 #include "base/find_named.h"
 #include "compress/allocation.h"
 #include "compress/critical.h"
+#include "compress/merging.h"
 #include "compress/method.h"
 #include "compress/own_options.h"
 #include "restkv/compression_options.h"
@@ -31,7 +32,7 @@ Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
 }
 
 /// Adds the method's own options to the shared ones it lists, and the options of allocation and
-/// `critical`, which all allocating methods read.
+/// those of `critical` and `merge`, which all allocating methods read.
 void complete_options(Method& method) {
   std::vector<std::string_view>& options = method.options;
   for (const OwnOption& own : method.own_options) options.push_back(own.name);
@@ -44,7 +45,8 @@ void complete_options(Method& method) {
       }
     }
   }
-  options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon"});
+  options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon", "merge",
+                                 "merge_threshold", "merge_fraction"});
 }
 
 /// Reserved at once, so that references to rows stay valid.
@@ -61,11 +63,18 @@ std::vector<Method>& method_table() {
              h2o_method(),
              observed_attention_method(),
              tova_method(),
+             cake_method(),
+             chunkkv_method(),
+             finch_method(),
+             dropkv_method(),
+             rkv_method(),
+             triattention_method(),
              lacache_method(),
              expected_attention_method(),
              keydiff_method(),
              lagkv_method(),
              cur_method(),
+             leverage_method(),
              knorm_method(),
              random_method(),
              full_method(),
@@ -147,6 +156,7 @@ void validate(const CompressionOptions& options) {
   if (!method.allocates) return;
   if (allocation.check != nullptr) allocation.check(options, method);
   if (options.critical) check_critical(options, method);
+  if (options.merge) check_merging(options);
 }
 
 void validate(const CompressionOptions& options, const CacheShape& shape) {
@@ -185,6 +195,14 @@ bool needs_query_statistics(const CompressionOptions& options) {
 
 size_t future_positions(const CompressionOptions& options) {
   return answer_of(&Method::future_positions, options);
+}
+
+bool needs_unrotated_keys(const CompressionOptions& options) {
+  return answer_of(&Method::needs_unrotated_keys, options);
+}
+
+std::vector<size_t> rotation_offsets(const CompressionOptions& options) {
+  return answer_of(&Method::rotation_offsets, options);
 }
 
 bool keeps_layers(const CompressionOptions& options) {

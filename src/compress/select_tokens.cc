@@ -43,8 +43,8 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
                        shape(layer.values), shape(layer.keys)));
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
-      !needs_query_statistics(options) && !options.per_query_head &&
-      !needs_output_weights(options)) {
+      !needs_query_statistics(options) && rotation_offsets(options).empty() &&
+      !options.per_query_head && !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
@@ -84,6 +84,17 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
                       layer.query_statistics->heads(), layer.query_statistics->head_dim(),
                       layer.queries.heads, layer.keys.dim));
     }
+  }
+  const Heads<const float>& plain = layer.unrotated_keys;
+  if (needs_unrotated_keys(options) &&
+      (plain.heads != layer.keys.heads || plain.rows != length || plain.dim != layer.keys.dim)) {
+    refuse(fmt::format("method {} needs LayerObservation::unrotated_keys as {}, not {}",
+                       options.method, shape(layer.keys), shape(plain)));
+  }
+  const size_t rotations = rotation_offsets(options).size();
+  if (rotations > 0 && layer.rotations.size() != rotations) {
+    refuse(fmt::format("method {} needs {} of LayerObservation::rotations, not {}", options.method,
+                       rotations, layer.rotations.size()));
   }
   const size_t observed = std::min(observed_queries(options), length);
   if (observed == 0) return;
@@ -174,6 +185,30 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
   return counts;
 }
 
+namespace {
+
+/// Positions of the best whole chunks of a row, at most `count`, ascending.
+std::vector<int32_t> best_chunks(std::span<const float> row, size_t chunk, size_t count,
+                                 TopPositions& top) {
+  const auto positions = [](std::span<const int32_t> found) {
+    return std::vector<int32_t>(found.begin(), found.end());
+  };
+  const size_t chunks = count / chunk;
+  if (chunks == 0 || count == row.size()) return positions(top.find(row, count));
+  std::vector<float> heads;  // the score of every chunk
+  for (size_t begin = 0; begin < row.size(); begin += chunk) heads.push_back(row[begin]);
+  std::vector<int32_t> best;
+  for (const int32_t found : top.find(heads, chunks)) {
+    const size_t begin = static_cast<size_t>(found) * chunk;
+    for (size_t j = begin; j < std::min(begin + chunk, row.size()); ++j) {
+      best.push_back(static_cast<int32_t>(j));
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length) {
   if (counts.size() != scores.heads || scores.candidates > length ||
       std::any_of(counts.begin(), counts.end(),
@@ -187,9 +222,15 @@ Selection select_best(const LayerScores& scores, std::span<const size_t> counts,
   std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
   parallel_for(scores.heads, [&](size_t h, size_t thread) {
     const auto row = scores.rows().row_span(h);
-    const auto best = top[thread].find(row, counts[h]);
+    std::vector<int32_t> chunks;
+    std::span<const int32_t> best;
+    if (scores.chunk > 1) {
+      best = chunks = best_chunks(row, scores.chunk, counts[h], top[thread]);
+    } else {
+      best = top[thread].find(row, counts[h]);
+    }
     auto& keep = selection.keep[h];
-    keep.resize(counts[h] + protected_positions);
+    keep.resize(best.size() + protected_positions);
     const auto end = std::copy_if(best.begin(), best.end(), keep.begin(), [&](int32_t position) {
       return row[static_cast<size_t>(position)] > -std::numeric_limits<float>::infinity();
     });

@@ -147,17 +147,10 @@ class Scorer {
         trace_->shift.resize(raw.rows);
       }
     }
-    const bool two_scales = options_.kernel == kAutoKernel && options_.pooling != Pooling::kNone;
-    const int kernel = two_scales ? kNeighbourhood : options_.kernel;
-    const size_t reach = sink_reach(options_.budget, options_.window);
     parallel_for(raw.rows, [&](size_t h, size_t) {
-      PoolingWindow window{.kernel = kernel};
-      if (adaptive_) window = adaptive_window(drift[h], kernel, options_.drift_scale);
-      if (two_scales) {
-        smooth_two_scales(raw.row_span(h), options_.pooling, window, reach, out.row_span(h));
-      } else {
-        smooth(raw.row_span(h), options_.pooling, window, out.row_span(h));
-      }
+      const PoolingWindow window =
+          smooth_row(options_, adaptive_ ? std::optional(drift[h]) : std::nullopt, raw.row_span(h),
+                     out.row_span(h));
       if (trace_ == nullptr) return;
       trace_->raw[h].assign(raw.row(h), raw.row(h) + raw.cols);
       trace_->smoothed[h].assign(out.row(h), out.row(h) + out.cols);
@@ -183,6 +176,21 @@ class Scorer {
 };
 
 }  // namespace
+
+PoolingWindow smooth_row(const CompressionOptions& options, std::optional<float> drift,
+                         std::span<const float> raw, std::span<float> out) {
+  const bool two_scales = options.kernel == kAutoKernel && options.pooling != Pooling::kNone;
+  const int kernel = two_scales ? kNeighbourhood : options.kernel;
+  const PoolingWindow window = drift ? adaptive_window(*drift, kernel, options.drift_scale)
+                                     : PoolingWindow{.kernel = kernel};
+  if (two_scales) {
+    smooth_two_scales(raw, options.pooling, window, sink_reach(options.budget, options.window),
+                      out);
+  } else {
+    smooth(raw, options.pooling, window, out);
+  }
+  return window;
+}
 
 LayerScores score_by_window(const LayerObservation& layer, const CompressionOptions& options,
                             const WindowScoring& scoring, SelectionTrace* trace) {

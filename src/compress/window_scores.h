@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 
 #include "base/threads.h"
@@ -22,6 +23,11 @@ struct WindowScoring {
                      size_t kv_head, std::span<const float> coefficients,
                      Matrix<float> raw) = nullptr;
 };
+
+/// Smooths a row of scores as the options `pooling`, `kernel` and `drift_scale` say and returns the
+/// window. `out` has the size of `raw`. Without a drift the window stays centred.
+PoolingWindow smooth_row(const CompressionOptions& options, std::optional<float> drift,
+                         std::span<const float> raw, std::span<float> out);
 
 /// Common part of methods that score past positions from the observation window and protect it:
 /// attend -> score -> smooth and reduce over the group.

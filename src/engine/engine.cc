@@ -11,6 +11,7 @@
 #include "restkv/aligned.h"
 #include "restkv/error.h"
 #include "restkv/session.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {
@@ -40,9 +41,11 @@ class RequestSink : public LayerSink {
     for (size_t i = 0; i < requests_.size(); ++i) {
       CacheRequest& request = requests_[i];
       const Stopwatch watch;
-      Selection selection = window > 0 ? last_rows(kv.heads(), kv.rows(), window)
-                                       : choose(request, observer.observation(i, layer), kv);
-      request.cache.gather(layer, kv.keys(), kv.values(), selection);
+      Selection selection =
+          window > 0 ? last_rows(kv.heads(), kv.rows(), window) : choose(i, layer, kv, observer);
+      const bool merges = window == 0 && request.options.merge;
+      request.cache.gather(layer, kv.keys(), merges ? merged(kv, selection, request) : kv.values(),
+                           selection);
       if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += watch.seconds();
@@ -54,15 +57,27 @@ class RequestSink : public LayerSink {
   }
 
  private:
-  Selection choose(const CacheRequest& request, LayerObservation observation, LayerKv& kv) const {
+  Selection choose(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) const {
+    LayerObservation observation = observer.observation(i, layer);
     observation.keys = kv.keys();
     observation.values = kv.values();
+    observation.unrotated_keys = observer.unrotated_keys(i, kv);
     observation.precision = model_.attention_precision();
-    return select_tokens(observation, request.options);
+    return select_tokens(observation, requests_[i].options);
+  }
+
+  /// Values for the cache of one request; the others read those of `kv`.
+  Heads<const float> merged(LayerKv& kv, const Selection& selection, const CacheRequest& request) {
+    const Heads<float> values = kv.values();
+    merged_.assign(values.data, values.data + values.heads * values.rows * values.dim);
+    const Heads<float> copy(merged_.data(), values.heads, values.rows, values.dim);
+    merge_evicted(kv.keys(), copy, selection, request.options);
+    return copy;
   }
 
   const Model& model_;
   std::span<CacheRequest> requests_;
+  AlignedVector<float> merged_;
   size_t tokens_;
 };
 

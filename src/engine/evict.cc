@@ -6,6 +6,7 @@
 #include "base/stopwatch.h"
 #include "engine/checks.h"
 #include "restkv/error.h"
+#include "restkv/stages.h"
 
 namespace restkv {
 namespace {
@@ -19,6 +20,10 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   const size_t heads = part.heads * group;
   result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  if (layer.unrotated_keys.data != nullptr) {
+    result.unrotated_keys =
+        layer.unrotated_keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  }
   result.queries = layer.queries.slice_heads(first, heads);
   result.lse = {};  // they cover padding, too
   result.outputs = {};
@@ -55,18 +60,31 @@ std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position,
   return positions;
 }
 
+/// Folds evicted values into kept ones. `kept` counts rows without the padding of their part.
+void merge_parts(LayerKv& kv, const Selection& kept, const CompressionOptions& options) {
+  for (const LayerKv::Part& part : kv.parts()) {
+    const auto first = kept.keep.begin() + static_cast<ptrdiff_t>(part.head);
+    const size_t rows = kv.rows() - part.padding;
+    merge_evicted(kv.visible(part, kv.keys()),
+                  kv.values().slice_heads(part.head, part.heads).slice_rows(part.padding, rows),
+                  {{first, first + static_cast<ptrdiff_t>(part.heads)}}, options);
+  }
+}
+
 /// Selects the rows of `kv` that are kept.
 Selection choose(const Model& model, Sequence& sequence, const CompressionOptions& options,
                  size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
   LayerObservation whole = observer.observation(0, layer);
   whole.keys = kv.keys();
   whole.values = kv.values();
+  whole.unrotated_keys = observer.unrotated_keys(0, kv);
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
   whole.state = &sequence.layers[layer].method_state;
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
   Selection kept = select_ragged(parts, options);
+  if (options.merge) merge_parts(kv, kept, options);
   // A selection per query head of a cache per KV head has more heads than the cache.
   const size_t repeat = kept.keep.size() / kv.heads();
   for (const LayerKv::Part& part : kv.parts()) {

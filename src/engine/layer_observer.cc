@@ -17,8 +17,12 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
       n_(n),
       position_(position),
       remember_(remember) {
+  rotations_.resize(requests_.size());
   for (size_t i = 0; i < requests_.size(); ++i) {
     const CompressionOptions& options = *requests_[i];
+    for (const size_t offset : rotation_offsets(options)) {
+      rotations_[i].push_back(rope.at(position + n + offset));
+    }
     // A prompt within the budget is kept whole and not scored.
     if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
     const size_t observed = observed_queries(options);
@@ -124,6 +128,24 @@ void LayerObserver::add_query_statistics(Heads<const float> queries, size_t firs
   }
 }
 
+Heads<const float> LayerObserver::unrotated_keys(size_t i, LayerKv& kv) {
+  if (!needs_unrotated_keys(*requests_[i])) return {};
+  const Heads<float> keys = kv.keys();
+  unrotated_keys_.assign(keys.data, keys.data + keys.heads * keys.rows * keys.dim);
+  const Heads<float> plain(unrotated_keys_.data(), keys.heads, keys.rows, keys.dim);
+  for (size_t h = 0; h < keys.heads; ++h) {
+    const std::vector<int32_t>& positions = kv.positions()[h];
+    for (size_t begin = 0, end; begin < keys.rows; begin = end) {  // rows of adjacent positions
+      end = begin + 1;
+      while (end < keys.rows && positions[end] == positions[end - 1] + 1) ++end;
+      if (positions[begin] < 0) continue;  // padding
+      rope_->rotate_back(plain.slice_heads(h, 1).slice_rows(begin, end - begin),
+                         static_cast<size_t>(positions[begin]));
+    }
+  }
+  return plain;
+}
+
 LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   const ModelConfig& c = model_.config();
   const CompressionOptions& options = *requests_[i];
@@ -141,6 +163,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.layer = static_cast<size_t>(
       std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
   result.layers = c.global_layers();
+  result.rotations = rotations_[i];
   if (sums_) result.attention_sums = memory_->sums.all();
   for (size_t m = 0; m < query_statistics_.size(); ++m) {
     if (query_statistics_[m].request != i) continue;

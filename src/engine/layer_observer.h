@@ -45,6 +45,9 @@ class LayerObserver {
 
   /// Inputs of the method of request `i`, without keys and values.
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
+  /// The keys of `kv` before rotary embedding, if the method of request `i` reads them; else an
+  /// empty view. Valid until the next call.
+  [[nodiscard]] Heads<const float> unrotated_keys(size_t i, LayerKv& kv);
 
  private:
   /// Results of attention for the last new tokens, collected from blocks.
@@ -93,7 +96,9 @@ class LayerObserver {
   size_t observed_outputs_ = 0;  ///< Number of last outputs that are kept.
   LastRows outputs_;             ///< [query_heads, observed_outputs_, d]
   AlignedVector<float> unrotated_;
+  AlignedVector<float> unrotated_keys_;
   std::vector<ObservedQueries> query_statistics_;
+  std::vector<std::vector<MeanRotation>> rotations_;  ///< Of positions to come, for each request.
   AlignedVector<float> output_weights_;
 };
 

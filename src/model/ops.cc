@@ -292,6 +292,17 @@ void RopeTable::move(Heads<float> x, size_t from, size_t to) {
   rotate_row(x, 0, from > to ? from - to : to - from, undo, from > to ? -undo : undo);
 }
 
+MeanRotation RopeTable::at(size_t position) const {
+  MeanRotation result;
+  result.halves = style_ == RopeStyle::kHalves;
+  for (const double frequency : frequencies_) {
+    const double angle = static_cast<double>(position) * frequency;
+    result.cosine.push_back(static_cast<float>(magnitude_ * std::cos(angle)));
+    result.sine.push_back(static_cast<float>(magnitude_ * std::sin(angle)));
+  }
+  return result;
+}
+
 MeanRotation RopeTable::mean(size_t first, size_t count) {
   reach(first, count);
   MeanRotation result;

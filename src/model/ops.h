@@ -55,6 +55,8 @@ class RopeTable {
   void rotate_back(Heads<float> x, size_t first);
   /// Rotates a key of every head, x [heads, 1, d], from position `from` to position `to`.
   void move(Heads<float> x, size_t from, size_t to);
+  /// The rotation of one position, which may be far beyond those of the table.
+  [[nodiscard]] MeanRotation at(size_t position) const;
   /// The rotation averaged over positions [first, first + count).
   [[nodiscard]] MeanRotation mean(size_t first, size_t count);
 

@@ -49,9 +49,20 @@ struct Observed {
   MeanRotation rotation;
 };
 
-const std::vector<std::string_view> kBaselines = {
-    "h2o", "observed-attention", "tova", "lacache", "expected-attention", "keydiff", "lagkv",
-    "cur"};
+const std::vector<std::string_view> kBaselines = {"h2o",
+                                                  "observed-attention",
+                                                  "tova",
+                                                  "lacache",
+                                                  "expected-attention",
+                                                  "keydiff",
+                                                  "lagkv",
+                                                  "cur",
+                                                  "cake",
+                                                  "chunkkv",
+                                                  "finch",
+                                                  "dropkv",
+                                                  "rkv",
+                                                  "leverage"};
 
 CompressionOptions options_for(std::string_view method, int budget) {
   CompressionOptions options = default_options(method);

@@ -111,6 +111,7 @@ TEST(CompressFuzz, SelectsOrRefuses) {
     CompressionOptions options = methods()[below(random, methods().size())].defaults;
     options.budget = static_cast<int>(below(random, 120));
     options.window = static_cast<int>(below(random, 40));
+    testing::set_if_own(options, "chunk_length", static_cast<int>(below(random, 30)));
     testing::set_if_own(options, "lag", 1 + static_cast<int>(below(random, 40)));
     change_options(random, options);
     options.profile.clear();  // files are another test's business
@@ -119,6 +120,7 @@ TEST(CompressFuzz, SelectsOrRefuses) {
     layer.queries = {queries.data(), heads, rows, dim};
     layer.keys = {keys.data(), kv_heads, length, dim};
     layer.values = {values.data(), kv_heads, length, dim};
+    layer.unrotated_keys = layer.keys;
     layer.layers = 1 + below(random, 4);
     layer.layer = below(random, layer.layers);
     const OutputFactor factor({wo.data(), 24, heads * dim}, heads, dim);

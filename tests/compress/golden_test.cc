@@ -247,7 +247,7 @@ TEST_P(GoldenTest, SelectionsMatchTheReferences) {
   testing::GoldenTally tally;
   for (GoldenCase& golden : testing::golden_cases()) {
     const std::string family = golden.family();
-    if (family == "e2e" || family == "attention") continue;  // engine_test, attention_test
+    if (golden.runs_model() || family == "attention") continue;  // engine_test, attention_test
     if (is_golden_baseline(golden)) continue;
     SCOPED_TRACE(golden.name());
     golden.load();

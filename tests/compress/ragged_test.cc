@@ -16,6 +16,7 @@
 #include "restkv/error.h"
 #include "restkv/stages.h"
 #include "support/own_options.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -43,12 +44,14 @@ class RaggedLayer {
       LayerObservation& head = heads_.emplace_back();
       head.queries = queries.slice_heads(2 * h, 2);
       head.keys = {random(storage_.emplace_back(), n * kDim), 1, n, kDim};
+      head.unrotated_keys = head.keys;
       head.values = {random(storage_.emplace_back(), n * kDim), 1, n, kDim};
       float* sums = random(storage_.emplace_back(), 2 * n);
       for (size_t i = 0; i < 2 * n; ++i) sums[i] = std::abs(sums[i]);
       head.attention_sums = {sums, 2, n};
       head.output_weights = {wo_.data() + 2 * h * kDim, kWidth, 2 * kDim, 2 * kHeads * kDim};
       head.first_query_head = 2 * h;
+      head.rotations = rotations_;
     }
   }
   /// As layer `layer` of `layers`, of a stream that holds `tokens` per head.
@@ -78,12 +81,14 @@ class RaggedLayer {
   OutputFactor factor_;
   QueryStatistics statistics_;
   MeanRotation rotation_;
+  std::vector<MeanRotation> rotations_ =
+      testing::rotations_of(kDim / 2, 10000, rotation_offsets(default_options("triattention")));
   std::vector<LayerObservation> heads_;
 };
 
 /// Every method with every allocation, variant and second stage that suit it.
-std::vector<CompressionOptions> combinations(int budget, size_t layers,
-                                             const std::string& profile) {
+std::vector<CompressionOptions> combinations(int budget, size_t layers, const std::string& profile,
+                                             const std::string& statistics) {
   std::vector<CompressionOptions> all;
   const auto add = [&](CompressionOptions options) {
     try {
@@ -99,8 +104,10 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
       options.budget = budget;
       options.window = kWindow;
       testing::set_if_own(options, "lag", 5);
+      if (method.name == "chunkkv") options.own["chunk_length"] = 5;
       testing::set_if_own(options, "future", 8);
       options.profile = profile;
+      options.statistics = statistics;
       add(options);
       options.critical = true;
       add(options);
@@ -124,6 +131,17 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers,
         add(options);
         options.own["skip_layers"] = 0;
       }
+      if (method.name == "finch") {
+        options.own["chunk_length"] = 9;
+        add(options);
+        options.own["chunk_length"] = 0;
+      }
+      if (method.name == "chunkkv") {
+        for (const char* inner : {"restkv", "keydiff", "knorm"}) {
+          options.own["chunk_score"] = inner;
+          add(options);
+        }
+      }
       if (method.name == "cur" || method.name == "keydiff") {
         options.block_size = 9;
         add(options);
@@ -146,6 +164,8 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
   std::FILE* file = std::fopen(profile.c_str(), "w");
   std::fputs(R"({"shares": [3, [1, 0, 2], 1, 1]})", file);
   std::fclose(file);
+  const std::string statistics = folder.file("statistics.json");
+  testing::StatisticsFile::of(kLayers, 2 * kHeads, kDim / 2).write(statistics);
 
   size_t cuts = 0;
   uint32_t seed = 0;
@@ -159,7 +179,7 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
                                                                           {25, 26, 200}}) {
     RaggedLayer layer(rows, ++seed);
     for (const int budget : {8, 33, 64}) {
-      for (const CompressionOptions& options : combinations(budget, kLayers, profile)) {
+      for (const CompressionOptions& options : combinations(budget, kLayers, profile, statistics)) {
         const bool pass_budget = options.pyramid_variant != PyramidVariant::kBalanced ||
                                  options.ada_variant != AdaVariant::kBalanced;
         for (const size_t index : {0, 1, 3}) {
@@ -207,7 +227,7 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
 // The same for whoever calls the stages one by one with a prompt shorter than the budget.
 TEST(RaggedTest, ShortPromptsHaveScores) {
   RaggedLayer layer({3, 8, 30}, 9);
-  for (const CompressionOptions& options : combinations(64, 4, "")) {
+  for (const CompressionOptions& options : combinations(64, 4, "", "")) {
     for (const LayerObservation& head : layer.observe(1, 4, 0)) {
       SCOPED_TRACE(options.method + ", " + options.allocation + ", " +
                    std::to_string(head.keys.rows) + " rows");

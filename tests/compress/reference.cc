@@ -216,6 +216,7 @@ RandomLayer::RandomLayer(size_t query_heads, size_t kv_heads, size_t length, siz
   factor = OutputFactor(output_projection, query_heads, dim);
   view.queries = {q.data(), query_heads, query_rows, dim, dim, query_heads * dim};
   view.keys = {k.data(), kv_heads, length, dim, dim, kv_heads * dim};
+  view.unrotated_keys = view.keys;
   view.values = {v.data(), kv_heads, length, dim, dim, kv_heads * dim};
   view.output = &factor;
 }

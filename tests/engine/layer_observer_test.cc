@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <vector>
@@ -207,6 +208,70 @@ TEST_F(LayerObserverTest, HandsOnTheOutputsOfTheLastQueries) {
             ASSERT_NEAR(seen.row(h, r)[d], expected.row(h, kLength - 32 + r)[d], 1e-5);
           }
         }
+      }
+    }
+  }
+}
+
+TEST_F(LayerObserverTest, HandsOnTheRotationsOfPositionsToCome) {
+  const ModelConfig& c = config();
+  std::vector<CompressionOptions> requests = {request_for("snapkv", 40),
+                                              request_for("triattention", 40)};
+  requests[1].own["offset_max"] = 5;  // 1, 2 and 4
+  LayerObserver observer(*model_, pointers(requests), kLength, *rope_, 1000, true);
+  observer.begin_layer(kLength);
+  EXPECT_TRUE(observer.observation(0, 0).rotations.empty());
+  const auto rotations = observer.observation(1, 0).rotations;
+  ASSERT_EQ(rotations.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    std::vector<float> expected(plain_.begin(), plain_.begin() + static_cast<ptrdiff_t>(c.key_dim));
+    std::vector<float> actual = expected;
+    rope_->rotate({expected.data(), 1, 1, c.key_dim}, consecutive(1000 + kLength + (1U << i), 1));
+    rotations[i].rotate(actual.data());
+    for (size_t d = 0; d < c.key_dim; ++d) EXPECT_NEAR(actual[d], expected[d], 1e-6);
+  }
+}
+
+TEST_F(LayerObserverTest, HandsOnTheKeysBeforeRotaryEmbedding) {
+  const ModelConfig& c = config();
+  const std::vector<float> plain = keys_;
+  KvCache cache(c.layers, c.kv_heads, c.key_dim, c.value_dim, KvType::kF32);
+  // Heads hold different positions, with gaps, and new tokens follow at position 300.
+  const std::vector<size_t> positions[] = {{3, 4, 5, 90, 200}, {0, 7, 8}};
+  std::vector<float> rotated = plain;
+  std::vector<std::vector<int32_t>> of_rows(c.kv_heads, std::vector<int32_t>(kLength, 0));
+  Selection rows;
+  for (size_t h = 0; h < c.kv_heads; ++h) {
+    const std::vector<size_t>& held = positions[h % 2];
+    rope_->rotate({rotated.data() + h * kLength * c.key_dim, 1, held.size(), c.key_dim}, held);
+    std::copy(held.begin(), held.end(), of_rows[h].begin());
+    rows.keep.emplace_back(held.size());
+    std::iota(rows.keep.back().begin(), rows.keep.back().end(), 0);
+  }
+  cache.gather(0, {rotated.data(), c.kv_heads, kLength, c.key_dim}, values(), rows, of_rows);
+  LayerKv kv;
+  kv.begin(c, &cache, 0, 10, 300);
+  std::vector<float> added(plain.begin(),
+                           plain.begin() + static_cast<ptrdiff_t>(c.kv_heads * 10 * c.key_dim));
+  const Heads<float> block(added.data(), c.kv_heads, 10, c.key_dim);
+  rope_->rotate(block, consecutive(300, 10));
+  kv.store(block, values().slice_rows(0, 10), 0);
+
+  const std::vector<CompressionOptions> requests = {request_for("snapkv", 40),
+                                                    request_for("leverage", 40)};
+  LayerObserver observer(*model_, pointers(requests), 10, *rope_, 300, true);
+  EXPECT_EQ(observer.unrotated_keys(0, kv).data, nullptr);
+  const Heads<const float> keys = observer.unrotated_keys(1, kv);
+  ASSERT_EQ(keys.rows, kv.rows());
+  for (size_t h = 0; h < c.kv_heads; ++h) {
+    const size_t held = positions[h % 2].size();
+    const size_t padding = kv.prefix() - held;
+    for (size_t d = 0; d < c.key_dim; ++d) {
+      for (size_t i = 0; i < held; ++i) {
+        EXPECT_NEAR(keys.row(h, padding + i)[d], plain[(h * kLength + i) * c.key_dim + d], 1e-5);
+      }
+      for (size_t i = 0; i < 10; ++i) {
+        EXPECT_NEAR(keys.row(h, kv.prefix() + i)[d], plain[(h * 10 + i) * c.key_dim + d], 1e-5);
       }
     }
   }

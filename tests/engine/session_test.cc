@@ -13,6 +13,7 @@
 #include "base/threads.h"
 #include "engine/streams.h"
 #include "restkv/error.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -51,6 +52,15 @@ class SessionTest : public ::testing::Test {
     tiny_.context = 2000;
     tiny_.write(folder_.file("tiny.gguf"));
     model_.emplace(folder_.file("tiny.gguf"));
+    const ModelConfig& c = model_->config();
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
+  }
+
+  /// The options of any method.
+  [[nodiscard]] SessionOptions options_of(const Method& method, int budget) const {
+    SessionOptions options = session_options(std::string(method.name).c_str(), budget);
+    options.compression.statistics = statistics_;
+    return options;
   }
 
   /// Most rows that a cache head holds, and rows of all heads of the fullest layer per head.
@@ -76,11 +86,13 @@ class SessionTest : public ::testing::Test {
 
   testing::TinyModel tiny_;
   testing::TemporaryFolder folder_;
+  std::string statistics_ = folder_.file("statistics.json");
   std::optional<Model> model_;
 };
 
 TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
-  for (const char* method : {"full", "restkv", "snapkv", "h2o", "expected-attention"}) {
+  for (const char* method : {"full", "restkv", "snapkv", "h2o", "expected-attention", "chunkkv",
+                             "finch", "dropkv", "rkv", "leverage", "cake"}) {
     Session session(*model_, session_options(method, 80));
     Engine engine(*model_);
     CacheRequest request;
@@ -97,6 +109,39 @@ TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
     }
     EXPECT_EQ(session.tokens(), 300U);
   }
+}
+
+// Several caches come from one prompt: merging changes the values of its own alone.
+TEST_F(SessionTest, MergingChangesItsOwnCacheOnly) {
+  const auto request_for = [&](bool merge) {
+    CacheRequest request;
+    request.options = session_options("snapkv", 80).compression;
+    request.options.merge = merge;
+    request.kv_type = KvType::kF32;
+    return request;
+  };
+  const auto values_of = [&](const KvCache& cache) {
+    const ModelConfig& c = model_->config();
+    const size_t n = cache.positions(1, 0).size();
+    std::vector<float> keys(n * c.key_dim), values(n * c.value_dim);
+    cache.read(1, 0, {keys.data(), n, c.key_dim}, {values.data(), n, c.value_dim});
+    return values;
+  };
+  Engine engine(*model_);
+  std::vector<CacheRequest> requests = {request_for(true), request_for(false), request_for(true)};
+  engine.prefill(tokens_of(300), requests);
+  CacheRequest plain = request_for(false);
+  engine.prefill(tokens_of(300), {&plain, 1});
+  EXPECT_EQ(values_of(requests[1].cache), values_of(plain.cache));
+  EXPECT_EQ(values_of(requests[0].cache), values_of(requests[2].cache));
+  EXPECT_NE(values_of(requests[0].cache), values_of(plain.cache));
+  EXPECT_TRUE(std::ranges::equal(requests[0].cache.positions(1, 0), plain.cache.positions(1, 0)));
+
+  SessionOptions options = session_options("snapkv", 80);
+  options.compression.merge = true;
+  Session session(*model_, options);
+  session.append(tokens_of(300));
+  EXPECT_EQ(values_of(session.cache()), values_of(requests[0].cache));
 }
 
 // Turns, chunks and single tokens over a cache that keeps everything are the whole prompt.
@@ -129,7 +174,7 @@ TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
   for (const Method& method : methods()) {
     if (method.name == "full") continue;
     SCOPED_TRACE(method.name);
-    const SessionOptions options = session_options(std::string(method.name).c_str(), 200);
+    const SessionOptions options = options_of(method, 200);
     Session session(*model_, options);
     for (size_t turn = 0; turn < 6; ++turn) {
       std::set<int32_t> before;
@@ -175,7 +220,7 @@ TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
   const OneThread quick;
   for (const Method& method : methods()) {
     if (method.name == "full") continue;
-    SessionOptions options = session_options(std::string(method.name).c_str(), 64);
+    SessionOptions options = options_of(method, 64);
     options.interval = 16;
     options.compact_positions = true;
     options.kv_type = KvType::kF16;

@@ -18,6 +18,7 @@
 #include "restkv/session.h"
 #include "support/own_options.h"
 #include "support/refusal.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -43,6 +44,8 @@ class StreamTest : public ::testing::Test {
     tiny.window_pattern = 2;
     some_have_windows_.emplace(write(tiny));
     std::ofstream(profile_) << R"({"shares": [3, 1, 1]})";
+    const ModelConfig& c = all_see_everything_->config();
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
   }
   ~StreamTest() override { set_num_threads(threads_); }
 
@@ -64,6 +67,7 @@ class StreamTest : public ::testing::Test {
         testing::set_if_own(options.compression, "future", 16);
         testing::set_if_own(options.compression, "lag", 9);
         options.compression.profile = profile_;
+        options.compression.statistics = statistics_;
         all.push_back(options);
         if (method.name == "knorm") all.back().compression.own["skip_layers"] = 1;
         for (const bool compact : {false, true}) {
@@ -73,6 +77,7 @@ class StreamTest : public ::testing::Test {
           options.chunk = all.size() % 2 == 0 ? 50 : 0;
           options.compression.per_query_head = all.size() % 5 == 0;
           options.compression.critical = all.size() % 4 == 0;
+          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head;
           options.kv_type = all.size() % 6 == 0 ? KvType::kQ4 : KvType::kF16;
           all.push_back(options);
         }
@@ -85,9 +90,9 @@ class StreamTest : public ::testing::Test {
     return o.compression.method + ", " + o.compression.allocation +
            (o.compact_positions ? ", compact" : "") +
            (o.compression.per_query_head ? ", per query head" : "") +
-           (o.compression.critical ? ", critical" : "") + ", interval " +
-           std::to_string(o.interval) + ", decode budget " + std::to_string(o.decode_budget) +
-           ", chunk " + std::to_string(o.chunk) + ", skipped " +
+           (o.compression.critical ? ", critical" : "") + (o.compression.merge ? ", merge" : "") +
+           ", interval " + std::to_string(o.interval) + ", decode budget " +
+           std::to_string(o.decode_budget) + ", chunk " + std::to_string(o.chunk) + ", skipped " +
            std::to_string(testing::skipped_layers(o.compression));
   }
 
@@ -95,6 +100,7 @@ class StreamTest : public ::testing::Test {
   size_t files_ = 0;
   testing::TemporaryFolder folder_;
   std::string profile_ = folder_.file("profile.json");
+  std::string statistics_ = folder_.file("statistics.json");
   std::optional<Model> all_see_everything_, some_have_windows_, all_have_windows_;
 };
 

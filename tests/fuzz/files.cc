@@ -13,6 +13,7 @@
 #include "make_model/presets.h"
 #include "restkv/error.h"
 #include "restkv/model.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv::fuzz {
@@ -124,6 +125,18 @@ std::string profile_file(const std::string& model) {
     rows += fmt::format("{}[{}]", layer == 0 ? "" : ", ", row);
   }
   write(name, fmt::format("{{\"shares\": [{}]}}", rows));
+  return name;
+}
+
+std::string statistics_file(const std::string& model) {
+  make_model_file(model);
+  const ModelConfig shape = Model(model).config();
+  const size_t pairs = shape.rope.dim / 2;
+  std::string name =
+      fmt::format("statistics-{}-{}-{}.json", shape.global_layers(), shape.query_heads, pairs);
+  if (!std::filesystem::exists(name)) {
+    testing::StatisticsFile::of(shape.global_layers(), shape.query_heads, pairs).write(name);
+  }
   return name;
 }
 

@@ -24,6 +24,9 @@ std::string without_context(const std::string& name);
 /// A profile for the model's layers and heads: "profile-3-2.json".
 std::string profile_file(const std::string& model);
 
+/// Query statistics for the model: "statistics-3-4-8.json".
+std::string statistics_file(const std::string& model);
+
 /// `count` words; the same for the same count.
 std::string words(size_t count);
 /// "words300.txt" and files that nobody should send as a prompt. Other names are left alone.

@@ -111,6 +111,9 @@ std::string usual(Random& random, const Flag& flag, const std::string& model) {
   };
   if (flag.takes.empty()) return "--" + flag.name;
   if (flag.name == "profile") return with(random.once_in(6) ? "none" : profile_file(model));
+  if (flag.name == "statistics") {
+    return with(random.once_in(6) ? "none" : statistics_file(model));
+  }
   if (flag.name == "method") return with(methods()[random.below(methods().size())].name);
   if (is_output(flag)) return with(flag.name + ".out");
   if (flag.takes == "FILE") return with(any_text_file(random));
@@ -182,6 +185,7 @@ std::vector<std::string> session_words(Random& random, const std::vector<Flag>& 
   };
   const Method& method = methods()[random.below(methods().size())];
   words.push_back(fmt::format("--method={}", method.name));
+  if (method.needs_statistics) words.push_back("--statistics=" + statistics_file(model));
   for (const Flag& flag : flags) {
     if (flag.name == "method" || flag.name == "preset") continue;
     const bool of_compression = std::ranges::any_of(

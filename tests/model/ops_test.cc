@@ -341,6 +341,21 @@ TEST_P(OpsTest, RopeIsUndoneAndMoved) {
   }
 }
 
+TEST_P(OpsTest, RopeOfOnePositionNeedsNoTable) {
+  for (const RopeStyle style : {RopeStyle::kNeighbours, RopeStyle::kHalves}) {
+    constexpr size_t kDim = 34;
+    RopeTable table({.dim = 32, .factor = 2, .magnitude = 1.25}, {}, style);
+    for (const size_t position : {size_t{0}, size_t{333}, size_t{90000}}) {
+      std::vector<float> expected(kDim);
+      for (size_t c = 0; c < kDim; ++c) expected[c] = static_cast<float>(c * 7 % 5) - 1.7F;
+      std::vector<float> actual = expected;
+      table.at(position).rotate(actual.data());
+      table.rotate({expected.data(), 1, 1, kDim}, consecutive(position, 1));
+      for (size_t c = 0; c < kDim; ++c) ASSERT_NEAR(actual[c], expected[c], 1e-5) << position;
+    }
+  }
+}
+
 // A table that nobody has grown gives what a grown one gives, and never reads before or behind it.
 TEST_P(OpsTest, RopeReachesThePositionsItIsAskedFor) {
   const RopeConfig config{.dim = 32};

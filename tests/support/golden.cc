@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -16,6 +17,12 @@ std::filesystem::path own_directory() {
 }
 
 }  // namespace
+
+bool GoldenCase::runs_model() const {
+  const auto inputs = description_.at("inputs").get<std::vector<std::string>>();
+  return std::ranges::any_of(inputs,
+                             [](const std::string& file) { return file.ends_with("config.json"); });
+}
 
 std::filesystem::path GoldenCase::input(const std::string& ending) const {
   for (const std::string& file : description_.at("inputs").get<std::vector<std::string>>()) {
@@ -67,6 +74,12 @@ Matrix<const float> GoldenCase::matrix(const std::string& array) const {
 Heads<const float> GoldenCase::heads(const std::string& array) const {
   const float* data = floats(array).data();
   return {data, shape(array).at(0), shape(array).at(1), shape(array).at(2)};
+}
+
+Heads<const float> GoldenCase::heads(const std::string& array, size_t index) const {
+  const std::vector<size_t>& extents = shape(array);
+  const size_t size = extents.at(1) * extents.at(2) * extents.at(3);
+  return {floats(array).data() + index * size, extents[1], extents[2], extents[3]};
 }
 
 std::filesystem::path golden_directory() {

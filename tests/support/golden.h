@@ -24,6 +24,10 @@ class GoldenCase {
   [[nodiscard]] std::string method() const { return description_.at("method").get<std::string>(); }
   [[nodiscard]] const Json& params() const { return description_.at("params"); }
 
+  /// Whether the case runs a model and belongs to the tests of the engine.
+  [[nodiscard]] bool runs_model() const;
+  /// Whether the cache is cut while the model writes an answer.
+  [[nodiscard]] bool decodes() const { return name().find(".decode.") != std::string::npos; }
   /// The input file whose name ends with `ending`. Throws std::runtime_error if there is none.
   [[nodiscard]] std::filesystem::path input(const std::string& ending) const;
   /// Reads the case's inputs and outputs; must be called once before they are used. If the case
@@ -38,6 +42,8 @@ class GoldenCase {
   /// The same as views; the array must have 2 or 3 dimensions.
   [[nodiscard]] Matrix<const float> matrix(const std::string& array) const;
   [[nodiscard]] Heads<const float> heads(const std::string& array) const;
+  /// Entry `index` of an array of 4 dimensions.
+  [[nodiscard]] Heads<const float> heads(const std::string& array, size_t index) const;
 
  private:
   [[nodiscard]] const Array& find(const std::string& array) const;

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "restkv/query_statistics.h"
+
+namespace restkv::testing {
+
+/// Writes a file of query statistics, which `triattention` reads. The numbers are
+/// [layers, heads, pairs].
+struct StatisticsFile {
+  size_t layers = 0;
+  size_t heads = 0;
+  size_t pairs = 0;
+  std::vector<float> real = {}, imaginary = {}, magnitude = {};
+
+  /// Numbers without a pattern.
+  static StatisticsFile of(size_t layers, size_t heads, size_t pairs);
+  void write(const std::string& path) const;
+};
+
+/// Rotary embeddings of positions, for heads of 2 * pairs channels.
+std::vector<MeanRotation> rotations_of(size_t pairs, double base,
+                                       const std::vector<size_t>& positions);
+
+}  // namespace restkv::testing
