@@ -56,6 +56,11 @@ class KvCache {
   /// That bound; 0: none.
   [[nodiscard]] size_t row_limit(size_t layer) const { return layers_[layer].limit; }
 
+  /// A copy of the first `rows` rows of every cache head. Rows of quantised blocks that the copy
+  /// keeps in half precision stay rounded as they are. Throws `Error` (kInvalidArgument) if a head
+  /// holds fewer rows, or has dropped its first ones.
+  [[nodiscard]] KvCache first_rows(size_t rows) const;
+
   /// All rows of a cache head as floats: keys [rows, key_dim], values [rows, value_dim].
   /// Throws `Error` (kInvalidArgument) if there is no such head or the shapes do not fit it.
   void read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> values) const;
@@ -76,7 +81,8 @@ class KvCache {
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
 
-  /// Position of the next token; the engine keeps it equal to the number of tokens seen.
+  /// Position of the next token; the engine keeps it equal to the number of tokens seen, and
+  /// `first_rows` sets it to `rows`.
   size_t next_position = 0;
 
   /// Bytes of the kept rows over all layers and heads: tokens x (key_dim + value_dim) x element
@@ -105,6 +111,7 @@ class KvCache {
   bool append_row(Head& head, const float* key, const float* value, int32_t position) const;
   /// Packs the oldest residual rows into a block.
   void pack_oldest_rows(Head& head) const;
+  [[nodiscard]] Head first_rows(const Head& head, size_t rows) const;
   /// Hides the oldest row.
   void drop_row(Head& head) const;
   void refresh_views(Layer& layer) const;

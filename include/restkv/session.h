@@ -96,7 +96,7 @@ class Session {
   [[nodiscard]] std::optional<size_t> room_after(size_t prompt_tokens) const;
   static constexpr size_t kUnlimited = static_cast<size_t>(-1);
 
-  /// Logits [V] after the last token; empty before the first.
+  /// Logits [V] after the last token; empty before the first, and of a `fork_beginning`.
   [[nodiscard]] std::span<const float> logits() const;
 
   /// Cuts the cache to the budget now if it holds more, for instance at the end of an answer.
@@ -112,10 +112,23 @@ class Session {
   /// An independent copy that uses the same engine.
   [[nodiscard]] Session fork() const;
 
+  /// How many of its first tokens a copy can begin with, if they are the first `common` of a text
+  /// of `total` tokens and the copy is to know, up to the rounding of stored rows, what a new
+  /// session would know that reads the text. 0: none; the cache was cut, a sliding window has moved
+  /// on, the prompt was sparse, or the method sums up what all tokens have attended to. Fewer than
+  /// `common`: cuts look back on the last queries, which have to be read again, and chunks begin
+  /// where they would.
+  [[nodiscard]] size_t reusable_tokens(size_t common, size_t total) const;
+  /// A copy that has read only the first `tokens` of these. It has no logits and cannot be saved
+  /// before something is appended. Throws `Error` (kInvalidArgument) if the cache does not hold all
+  /// of them.
+  [[nodiscard]] Session fork_beginning(size_t tokens) const;
+
   /// Writes the session to a file; a loaded session continues with exactly the same results. The
   /// file appears whole or not at all. `note`: any text to store with it. Format: docs/design.md.
   /// Throws `Error`: kIo if the file cannot be written (an old file then remains), kInvalidArgument
-  /// if `path` is an existing file that is no saved session.
+  /// if `path` is an existing file that is no saved session, or the session is a `fork_beginning`
+  /// to which nothing was appended.
   void save(const std::string& path, std::string_view note = {}) const;
   /// Loads a saved session with its options and note. Throws `Error` naming the file and the cause:
   /// kInput (missing, damaged, or of another model), kUnsupported (written by a newer version, or

@@ -12,6 +12,7 @@
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/standard_input.h"
+#include "document/document.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -20,8 +21,17 @@ namespace {
 /// Texts one after the other, an empty line between them whatever their own line ends.
 class Joined {
  public:
-  void add(std::string bytes, std::string_view source) {
-    const std::string text = to_utf8(std::move(bytes), source);
+  void add_file(std::string bytes, const std::string& name) {
+    const size_t size = bytes.size();
+    const document::Document document = document::read_document(std::move(bytes), {.name = name});
+    if (document.kind != document::Kind::kText) {
+      notice(fmt::format("{} is {}: its text is the prompt, {} bytes of {}", name,
+                         document.kind == document::Kind::kPdf ? "a PDF document" : "an HTML page",
+                         document.text.size(), size));
+    }
+    add(document.text, name);
+  }
+  void add(std::string_view text, std::string_view source) {
     if (text.empty()) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("the prompt from {} is empty; give it some text", source));
@@ -85,13 +95,13 @@ std::string PromptSources::read() const {
   Joined joined;
   for (const std::string& file : files_) {
     if (file == kStandardInput) {
-      joined.add(piped, "standard input");
+      joined.add_file(piped, std::string(kStandardInputName));
     } else {
-      joined.add(read_file(file), file);
+      joined.add_file(read_file(file), file);
     }
   }
-  if (unasked || !others) joined.add(piped, "standard input");
-  if (!text_.empty()) joined.add(text_, "-p");
+  if (unasked || !others) joined.add_file(piped, std::string(kStandardInputName));
+  if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
   return joined.take();
 }
 

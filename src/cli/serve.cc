@@ -39,6 +39,8 @@ using server::ServiceOptions;
 constexpr size_t kServeInterval = 256;
 /// Threads for templates and tokens; they hardly ever have much to do.
 constexpr size_t kWorkers = 2;
+/// Threads for files that are uploaded, most of whose time goes into waiting for pdftotext.
+constexpr size_t kUploadWorkers = 2;
 
 struct ServeFlags {
   std::string model, alias, host = "127.0.0.1", api_key_file, memory, cache_dir;
@@ -195,9 +197,9 @@ int serve(const ServeFlags& flags) {
   }
 
   server::ServiceSlot slot;
-  server::Workers workers(kWorkers);
+  server::Workers workers(kWorkers), uploads(kUploadWorkers);
   // Listens before the model is loaded, so that clients are told to wait.
-  HttpServer door(std::move(http), server::make_routes(workers, slot, options.error_log));
+  HttpServer door(std::move(http), server::make_routes(workers, uploads, slot, options.error_log));
   catch_interrupts();
   const auto service = std::make_shared<Service>(options, nullptr);
   slot.set(service);

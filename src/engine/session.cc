@@ -280,7 +280,43 @@ Session Session::fork() const {
   return Session(std::move(copy));
 }
 
+size_t Session::reusable_tokens(size_t common, size_t total) const {
+  const Sequence& sequence = impl_->sequence;
+  const CompressionOptions& compression = sequence.options.compression;
+  if (sequence.options.sparse.pattern != "dense" || needs_attention_sums(compression) ||
+      needs_query_statistics(compression)) {
+    return 0;
+  }
+  for (size_t layer = 0; layer < sequence.cache.layers(); ++layer) {
+    for (const CachedHead& head : sequence.cache.heads(layer)) {
+      if (head.count != sequence.tokens) return 0;
+    }
+  }
+  const size_t chunk = sequence.options.chunk;
+  const size_t observed = sequence.evicts() ? observed_queries(compression) : 0;
+  if (chunk > 0 && chunk < observed) return 0;
+  // At least one token is read: logits are those after the last one.
+  const size_t read_again = std::min(total, std::max<size_t>(observed, 1));
+  const size_t most = std::min({common, sequence.tokens, total - read_again});
+  return chunk > 0 ? most - most % chunk : most;
+}
+
+Session Session::fork_beginning(size_t tokens) const {
+  auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
+  Sequence& sequence = copy->sequence;
+  sequence.cache = impl_->sequence.cache.first_rows(tokens);
+  sequence.tokens = tokens;
+  sequence.cached_tokens = tokens;
+  return Session(std::move(copy));
+}
+
 void Session::save(const std::string& path, std::string_view note) const {
+  if (impl_->sequence.tokens > 0 && impl_->sequence.logits.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: the session is the beginning of another one and has no logits; "
+                            "append a token before it is saved",
+                            path));
+  }
   save_snapshot(impl_->model, impl_->sequence, note, path);
 }
 

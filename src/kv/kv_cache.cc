@@ -223,6 +223,53 @@ void KvCache::limit(size_t layer, size_t rows) {
   target.limit = rows;
 }
 
+KvCache KvCache::first_rows(size_t rows) const {
+  KvCache copy(layers_.size(), kv_heads_, key_dim_, value_dim_, type_);
+  copy.next_position = rows;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    copy.layers_[l].limit = layers_[l].limit;
+    for (const Head& head : layers_[l].heads) {
+      if (head.first > 0 || head.positions.size() < rows) {
+        throw Error(
+            ErrorCode::kInvalidArgument,
+            fmt::format("first_rows: a head of layer {} does not hold its first {} rows", l, rows));
+      }
+      copy.layers_[l].heads.push_back(first_rows(head, rows));
+    }
+    copy.refresh_views(copy.layers_[l]);
+  }
+  return copy;
+}
+
+KvCache::Head KvCache::first_rows(const Head& head, size_t rows) const {
+  const KvLayout layout = this->layout();
+  const size_t all = head.positions.size();
+  Head copy;
+  copy.positions.assign(head.positions.begin(),
+                        head.positions.begin() + static_cast<ptrdiff_t>(rows));
+  copy.data.resize(layout.bytes(rows));
+  const size_t blocks = layout.packed_blocks(rows);
+  std::copy_n(head.data.data(), blocks * layout.block_bytes(), copy.data.data());
+  AlignedVector<float> keys(kBlockRows * key_dim_), values(kBlockRows * value_dim_);
+  for (size_t begin = blocks * kBlockRows; begin < rows; begin += kBlockRows) {
+    const size_t count = std::min(kBlockRows, rows - begin);
+    const size_t block = begin / kBlockRows;
+    const std::byte* from = head.data.data() + layout.block_offset(block, all);
+    std::byte* to = copy.data.data() + layout.block_offset(block, rows);
+    if (block >= layout.packed_blocks(all)) {
+      std::copy_n(from, count * layout.row_bytes(), to);
+      continue;
+    }
+    const Matrix<float> k(keys.data(), kBlockRows, key_dim_);
+    const Matrix<float> v(values.data(), kBlockRows, value_dim_);
+    unpack_block(layout, from, k, v);
+    for (size_t r = 0; r < count; ++r, to += layout.row_bytes()) {
+      (void)pack_row(layout, k.row(r), v.row(r), to);  // they were halves before
+    }
+  }
+  return copy;
+}
+
 void KvCache::drop_row(Head& head) const {
   if (++head.first < kBlockRows) return;
   const KvLayout layout = this->layout();

@@ -58,29 +58,28 @@ std::string apply_template(const char* chat_template, std::span<const ChatMessag
   return text;
 }
 
-ChatText format_with_template(const char* chat_template, std::span<const ChatMessage> messages,
-                              const std::string& path) {
-  // The template is applied again with a placeholder for each content. It shows the place of the
-  // content and, by the white space around it, whether the template trims it.
-  std::vector<ChatMessage> stand_ins(messages.begin(), messages.end());
+ChatText locate_contents(
+    std::span<const std::string> contents,
+    const std::function<std::string(const std::vector<std::string>& contents)>& render) {
+  std::vector<std::string> stand_ins(contents.begin(), contents.end());
   for (size_t i = 0; i < stand_ins.size(); ++i) {
-    if (trimmed(stand_ins[i].content).empty()) continue;  // templates may leave out what is empty
-    stand_ins[i].content = kTrimmed + placeholder(i) + kTrimmed;
+    if (trimmed(stand_ins[i]).empty()) continue;  // templates may leave out what is empty
+    stand_ins[i] = kTrimmed + placeholder(i) + kTrimmed;
   }
-  const std::string shape = apply_template(chat_template, stand_ins, path);
-  ChatText chat;
+  const std::string shape = render(stand_ins);
   std::vector<std::pair<size_t, size_t>> places;  // in `shape`, and of which message
-  for (size_t i = 0; i < messages.size(); ++i) {
+  for (size_t i = 0; i < contents.size(); ++i) {
     const std::string mark = placeholder(i);
     for (size_t at = shape.find(mark); at != std::string::npos; at = shape.find(mark, at + 1)) {
       places.emplace_back(at, i);
     }
   }
-  size_t read = 0;
   std::ranges::sort(places);
+  ChatText chat;
+  size_t read = 0;
   for (auto [at, i] : places) {
     size_t end = at + placeholder(i).size();
-    std::string_view content = messages[i].content;
+    std::string_view content = contents[i];
     if (at > read && shape[at - 1] == kTrimmed) {
       --at;
       ++end;
@@ -93,6 +92,18 @@ ChatText format_with_template(const char* chat_template, std::span<const ChatMes
     read = end;
   }
   chat.text.append(shape, read);
+  return chat;
+}
+
+ChatText format_with_template(const char* chat_template, std::span<const ChatMessage> messages,
+                              const std::string& path) {
+  std::vector<std::string> contents;
+  for (const ChatMessage& message : messages) contents.push_back(message.content);
+  ChatText chat = locate_contents(contents, [&](const std::vector<std::string>& marks) {
+    std::vector<ChatMessage> stand_ins(messages.begin(), messages.end());
+    for (size_t i = 0; i < marks.size(); ++i) stand_ins[i].content = marks[i];
+    return apply_template(chat_template, stand_ins, path);
+  });
   if (chat.text == apply_template(chat_template, messages, path)) return chat;
   throw Error(ErrorCode::kUnsupported,
               fmt::format("{}: its chat template changes what messages say, so that control tokens "

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "restkv/tokenizer.h"
 
@@ -13,7 +15,16 @@ namespace restkv {
 std::string apply_template(const char* chat_template, std::span<const ChatMessage> messages,
                            const std::string& path);
 
-/// The same with the ranges of the contents of the messages.
+/// What `render` makes of the contents of messages, with the ranges in which they stand. `render`
+/// is called with a mark in place of each content, which shows where it goes and, by the white
+/// space around it, whether it is trimmed. A template that changes contents in other ways is found
+/// by comparing the text with the rendered one.
+ChatText locate_contents(
+    std::span<const std::string> contents,
+    const std::function<std::string(const std::vector<std::string>& contents)>& render);
+
+/// `apply_template` with the ranges of the contents of the messages. Throws `Error` (kUnsupported)
+/// as well if the template changes them.
 ChatText format_with_template(const char* chat_template, std::span<const ChatMessage> messages,
                               const std::string& path);
 

@@ -27,6 +27,7 @@ const std::map<std::string, int> kLayers{
     {"engine", 5},
     {"generate", 6},
     {"sandbox", 6},
+    {"document", 6},
     {"eval", 7},
     {"server", 7},
     {"report", 8},

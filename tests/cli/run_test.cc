@@ -14,8 +14,10 @@
 #include "base/text.h"
 #include "cli/beside_the_cut.h"
 #include "cli/cli_test.h"
+#include "document/pdf_text.h"
 #include "make_model/presets.h"
 #include "restkv/tokenizer.h"
+#include "support/pdf.h"
 
 namespace restkv {
 namespace {
@@ -224,6 +226,28 @@ TEST_F(CliRun, JoinsADocumentAndTheQuestion) {
   EXPECT_THAT(refusal(2, {"-f", report, "-p", "Why?"}),
               HasSubstr("the prompt from " + report + " is empty"));
   EXPECT_THAT(refusal(2, {"-f", "-", "-f", "-"}), HasSubstr("-f - is given twice"));
+}
+
+TEST_F(CliRun, ReadsTheTextOfPagesAndPdfDocuments) {
+  const std::string page = folder_.file("page.htm");
+  write_bytes(page, "<title>Harbour</title><nav>Home</nav><p>It was <b>opened</b> in 1890.");
+  const std::string text = "Harbour\n\nIt was opened in 1890.";
+  const Outcome asked = restkv_process(arguments({"-n", "12", "-f", page, "-p", "When?"}));
+  EXPECT_EQ(asked.out, answer({"-n", "12", "-p", text + "\n\nWhen?"}));
+  EXPECT_EQ(beside_the_cut(asked.err),
+            "restkv: " + page + " is an HTML page: its text is the prompt, 32 bytes of 69\n");
+
+  const std::string report = folder_.file("report");
+  write_bytes(report, testing::make_pdf({"It was opened in 1890."}));
+  if (document::can_read_pdf()) {
+    const Outcome read = restkv_process(arguments({"-n", "12", "-f", report, "-p", "When?"}));
+    EXPECT_EQ(read.out, answer({"-n", "12", "-p", "It was opened in 1890.\n\nWhen?"}));
+    EXPECT_THAT(read.err, HasSubstr(report + " is a PDF document: its text is the prompt"));
+  } else {
+    EXPECT_THAT(refusal(1, {"-f", report}), HasSubstr("pdftotext"));
+  }
+  write_bytes(report, "PK\x03\x04\xFF");
+  EXPECT_THAT(refusal(1, {"-f", report}), HasSubstr("is a zip archive"));
 }
 
 TEST_F(CliRun, DoesNotAnswerWithoutWhatAnOpenPipeMayBring) {

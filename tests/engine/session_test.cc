@@ -170,6 +170,75 @@ TEST_F(SessionTest, PiecesOfAPromptAreThePrompt) {
   EXPECT_EQ(longest_head(roomy.cache()), 700U);
 }
 
+TEST_F(SessionTest, ABeginningOfAnotherSessionIsAsGoodAsItsOwn) {
+  const std::vector<int32_t> before = tokens_of(200);
+  std::vector<int32_t> text(before.begin(), before.begin() + 150);
+  const std::vector<int32_t> other = tokens_of(250, 9);
+  text.insert(text.end(), other.begin(), other.end());
+  for (const char* method :
+       {"full", "restkv", "snapkv", "streaming-llm", "keydiff", "lagkv", "knorm"}) {
+    SCOPED_TRACE(method);
+    const SessionOptions options = session_options(method, 250);
+    Session first(*model_, options);
+    first.append(before);
+    for (size_t i = 0; i < 10; ++i) first.append(static_cast<int32_t>(i));
+    ASSERT_EQ(first.reusable_tokens(150, text.size()), 150U);
+    Session copied = first.fork_beginning(150);
+    EXPECT_EQ(copied.tokens(), 150U);
+    EXPECT_TRUE(copied.logits().empty());
+    EXPECT_THROW(copied.save(folder_.file("beginning.rkv")), Error);
+    copied.append(std::span(text).subspan(150));
+    Session fresh(*model_, options);
+    fresh.append(text);
+    expect_near(copied.logits(), fresh.logits(), 1e-4F);
+    for (size_t layer = 0; layer < fresh.cache().layers(); ++layer) {
+      for (size_t h = 0; h < fresh.cache().heads(layer).size(); ++h) {
+        EXPECT_TRUE(std::ranges::equal(copied.cache().positions(layer, h),
+                                       fresh.cache().positions(layer, h)));
+      }
+    }
+    EXPECT_EQ(first.tokens(), 210U) << "who was copied stays as it is";
+    first.append(7);
+  }
+}
+
+TEST_F(SessionTest, BeginningsEndWhereACutLooksBackOrAChunkBegins) {
+  const auto reusable = [&](SessionOptions options, size_t read, size_t common, size_t total) {
+    Session session(*model_, options);
+    session.append(tokens_of(read));
+    return session.reusable_tokens(common, total);
+  };
+  SessionOptions restkv = session_options("restkv", 250);
+  EXPECT_EQ(reusable(restkv, 200, 200, 200), 168U) << "the observation window is read again";
+  EXPECT_EQ(reusable(restkv, 200, 200, 210), 178U);
+  EXPECT_EQ(reusable(restkv, 200, 20, 24), 0U);
+  EXPECT_EQ(reusable(session_options("full", 1), 200, 200, 200), 199U);
+  SessionOptions chunked = restkv;
+  chunked.chunk = 64;
+  EXPECT_EQ(reusable(chunked, 200, 150, 400), 128U);
+  chunked.chunk = 16;
+  EXPECT_EQ(reusable(chunked, 200, 150, 400), 0U);
+  EXPECT_EQ(reusable(restkv, 251, 150, 400), 0U) << "it was cut";
+  EXPECT_EQ(reusable(session_options("h2o", 250), 200, 150, 400), 0U);
+  EXPECT_EQ(reusable(session_options("expected-attention", 250), 200, 150, 400), 0U);
+  SessionOptions sparse = restkv;
+  sparse.sparse.pattern = "a-shape";
+  EXPECT_EQ(reusable(sparse, 200, 150, 400), 0U);
+
+  testing::TinyModel windowed;
+  windowed.architecture = "gemma3";
+  windowed.layers = 6;
+  windowed.window = 40;
+  windowed.write(folder_.file("windowed.gguf"));
+  const Model model(folder_.file("windowed.gguf"));
+  Session session(model, session_options("full", 1));
+  session.append(tokens_of(40));
+  EXPECT_EQ(session.reusable_tokens(30, 100), 30U);
+  session.append(tokens_of(1));
+  EXPECT_EQ(session.reusable_tokens(30, 100), 0U) << "its windows have moved on";
+  EXPECT_THROW((void)session.fork_beginning(30), Error);
+}
+
 TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
   for (const Method& method : methods()) {
     if (method.name == "full") continue;

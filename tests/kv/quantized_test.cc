@@ -337,6 +337,44 @@ TEST(StoredRows, RandomCallsKeepWhatTheyWereGiven) {
   }
 }
 
+TEST(StoredRows, ACopyOfTheFirstOnesGoesOnAsIfTheRestHadNeverBeen) {
+  constexpr size_t kDim = 20;
+  constexpr size_t kAll = 150;
+  const Rows rows(kAll, kDim, kDim, 11);
+  const auto append = [&](KvCache& cache, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      cache.append(0, {rows.k.row(i), 1, kDim}, {rows.v.row(i), 1, kDim}, static_cast<int32_t>(i));
+    }
+  };
+  for (const KvType type : kAllTypes) {
+    KvCache whole(1, 1, kDim, kDim, type);
+    append(whole, 0, kAll);
+    const Held held(whole, 0, kDim, kDim);
+    for (const size_t count : {0UL, 1UL, 31UL, 32UL, 63UL, 64UL, 70UL, 96UL, 127UL, 150UL}) {
+      KvCache copy = whole.first_rows(count);
+      EXPECT_EQ(copy.next_position, count);
+      ASSERT_EQ(copy.heads(0)[0].count, count);
+      EXPECT_EQ(copy.kept_bytes(), KvLayout({type, kDim, kDim}).bytes(count));
+      append(copy, count, kAll);
+      ASSERT_EQ(copy.heads(0)[0].count, kAll);
+      EXPECT_EQ(copy.kept_bytes(), whole.kept_bytes());
+      const Held again(copy, 0, kDim, kDim);
+      // What was rounded to quants is so once more; see below for half a scale.
+      const double tolerance = type == KvType::kQ4 ? 0.4 : type == KvType::kQ8 ? 0.025 : 0;
+      for (size_t i = 0; i < held.keys.size(); ++i) {
+        ASSERT_NEAR(again.keys[i], held.keys[i], tolerance) << count << " rows, key " << i;
+        ASSERT_NEAR(again.values[i], held.values[i], tolerance) << count << " rows, value " << i;
+      }
+    }
+    EXPECT_THROW((void)whole.first_rows(kAll + 1), Error);
+    KvCache window(1, 1, kDim, kDim, type);
+    append(window, 0, 50);
+    window.limit(0, 50);
+    append(window, 50, 51);
+    EXPECT_THROW((void)window.first_rows(10), Error) << "its first row is hidden";
+  }
+}
+
 TEST(StoredRows, ReadRefusesWhatDoesNotFit) {
   KvCache cache(2, 1, 8, 8);
   std::vector<float> room(64);

@@ -13,6 +13,7 @@
 
 #include "server/http/http_error.h"
 #include "server/http/listen.h"
+#include "server/http/request_id.h"
 
 namespace restkv::server {
 namespace {
@@ -159,6 +160,7 @@ void Connection::admit() {
   const RequestHead& head = reader_->head();
   method_ = head.method;
   path_ = head.target.path;
+  id_ = request_id_of(head.headers);
   admitted_ = network_.gate.admit(head);
   phase_ = Phase::kBody;
   body_began_ = last_moved_ = Clock::now();
@@ -202,7 +204,7 @@ void Connection::call_handler(HttpRequest request) {
     if (exchange_->status() == 0) {
       responder.send_error(error);
     } else {
-      exchange_->abandon();
+      responder.give_up();
     }
   };
   try {
@@ -211,7 +213,7 @@ void Connection::call_handler(HttpRequest request) {
     fail(error);
   } catch (const std::exception& error) {
     if (network_.options.error_log) {
-      network_.options.error_log(fmt::format("{} {}: {}", method_, path_, error.what()));
+      network_.options.error_log(fmt::format("{} {} {}: {}", id_, method_, path_, error.what()));
     }
     fail(HttpError(500, "an internal error; the server's log says more"));
   }
@@ -219,7 +221,7 @@ void Connection::call_handler(HttpRequest request) {
 
 void Connection::refuse(const HttpError& error) {
   begin_answer(false);
-  exchange_->send(error.status(), error.headers(), error.json());
+  Responder(exchange_).send_error(error);
 }
 
 void Connection::begin_answer(bool keep_alive) {
@@ -231,6 +233,8 @@ void Connection::begin_answer(bool keep_alive) {
                       .keep_alive = keep_alive,
                       .stream_buffer = network_.options.stream_buffer};
   if (known) form.fields = network_.gate.answer_fields(reader_->head().headers);
+  if (id_.empty()) id_ = make_request_id();  // there is no header to look at
+  form.fields.emplace_back(kRequestIdField, id_);
   // Handles of the answer may outlive both.
   exchange_ = std::make_shared<Exchange>(std::move(form),
                                          [weak = weak_from_this(), weak_network = shared_network_] {
@@ -285,6 +289,7 @@ void Connection::answer_done() {
   output_ = {};
   method_.clear();
   path_.clear();
+  id_.clear();
   last_moved_ = Clock::now();
   if (keep_alive) {
     phase_ = Phase::kIdle;
@@ -303,6 +308,7 @@ void Connection::log(bool cut) {
   network_.options.access_log({.peer = peer_,
                                .method = method_,
                                .path = path_,
+                               .id = id_,
                                .status = status == 0 ? 499 : status,
                                .bytes = answer_bytes_,
                                .seconds = seconds.count(),

@@ -113,9 +113,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Gate::Admitted admitted_;
   Clock::time_point began_;  // of the request
   Clock::time_point body_began_;
-  Clock::time_point last_moved_;  // bytes of input or output, or another phase
-  size_t body_bytes_ = 0;         // counted in `network_.receiving`
-  std::string method_, path_;     // for the log
+  Clock::time_point last_moved_;    // bytes of input or output, or another phase
+  size_t body_bytes_ = 0;           // counted in `network_.receiving`
+  std::string method_, path_, id_;  // for the log
 
   std::shared_ptr<Exchange> exchange_;
   std::string output_;  // taken from it, partly sent

@@ -5,37 +5,13 @@
 
 #include <ctime>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
-#include "restkv/error.h"
 #include "server/http/http_error.h"
 
 namespace restkv::server {
 namespace {
-
-bool is_token(std::string_view name) {
-  return !name.empty() && name.find_first_not_of(
-                              "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
-                              "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string_view::npos;
-}
-
-/// A text that came from a client must not become a field of its own.
-void require_fields(const Headers& headers) {
-  for (const auto& [name, value] : headers) {
-    if (!is_token(name) ||
-        value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("the header field \"{}\" of an answer has a character that no header "
-                              "can hold",
-                              name));
-    }
-    for (const std::string_view framing : {"Content-Length", "Transfer-Encoding", "Connection"}) {
-      if (same_but_case(name, framing)) {
-        throw std::logic_error(fmt::format("{} is up to the connection", framing));
-      }
-    }
-  }
-}
 
 bool never_has_body(int status) { return status < 200 || status == 204 || status == 304; }
 
@@ -83,101 +59,7 @@ void Exchange::begin(int status) {
   status_ = status;
 }
 
-void Exchange::send(int status, const Headers& headers, std::string_view body) {
-  require_fields(headers);
-  std::function<void()> dropped;  // it may hold the last of something: destroyed without the lock
-  {
-    const std::scoped_lock lock(mutex_);
-    begin(status);
-    state_ = State::kComplete;
-    dropped = std::move(on_gone_);
-    if (closed_) return;
-    ready_ = head(status, headers, body.size(), false);
-    if (!form_.without_body && !never_has_body(status)) ready_ += body;
-  }
-  wake_();
-}
-
-void Exchange::begin_stream(int status, const Headers& headers) {
-  require_fields(headers);
-  {
-    const std::scoped_lock lock(mutex_);
-    begin(status);
-    state_ = State::kStreaming;
-    if (closed_) return;
-    const bool has_body = !form_.without_body && !never_has_body(status);
-    in_chunks_ = !form_.http_1_0 && has_body;
-    if (form_.http_1_0) keep_alive_ = false;
-    ready_ = head(status, headers, 0, true);
-  }
-  wake_();
-}
-
-bool Exchange::write(std::string_view piece) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (state_ != State::kStreaming) throw std::logic_error("a piece without a stream");
-    if (closed_ || cut_) return false;
-    if (piece.empty() || form_.without_body || never_has_body(status_)) return !gone_;
-    // One piece may be larger than the limit.
-    if (!pieces_.empty() && pieces_.size() + piece.size() > form_.stream_buffer) {
-      cut_ = true;
-    } else {
-      pieces_ += piece;
-      if (pieces_.size() > piece.size()) return !gone_;  // the connection knows of the one before
-    }
-  }
-  wake_();
-  return !gone();
-}
-
-void Exchange::end() {
-  std::function<void()> dropped;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (state_ != State::kStreaming) throw std::logic_error("the end of no stream");
-    state_ = State::kComplete;
-    last_chunk_due_ = in_chunks_;
-    dropped = std::move(on_gone_);
-  }
-  wake_();
-}
-
-bool Exchange::gone() const {
-  const std::scoped_lock lock(mutex_);
-  return gone_ || cut_;
-}
-
-void Exchange::on_gone(std::function<void()> callback) {
-  std::function<void()> dropped;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (state_ == State::kComplete) return;
-    if (!gone_) {
-      dropped = std::exchange(on_gone_, std::move(callback));
-      return;
-    }
-  }
-  if (callback) callback();
-}
-
-size_t Exchange::waiting_bytes() const {
-  const std::scoped_lock lock(mutex_);
-  return pieces_.size();
-}
-
-void Exchange::abandon() {
-  bool unanswered = false;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (state_ == State::kComplete) return;
-    unanswered = state_ == State::kWaiting && !gone_;
-    if (!unanswered) cut_ = true;
-  }
-  if (!unanswered) return wake_();
-  const HttpError error(500, "the request was not answered");
-  send(500, error.headers(), error.json());
-}
+bool Exchange::has_body(int status) const { return !form_.without_body && !never_has_body(status); }
 
 Exchange::Next Exchange::take(std::string& bytes) {
   const std::scoped_lock lock(mutex_);

@@ -4,14 +4,13 @@
 #include <functional>
 #include <mutex>
 #include <string>
-#include <string_view>
 
 #include "server/http/message.h"
 
 namespace restkv::server {
 
-/// One answer between the threads that write it and the connection that sends it: frames it as
-/// HTTP, holds what is not sent yet. Knows no sockets.
+/// One answer between the threads that write it, by a `Responder`, and the connection that sends
+/// it: holds what is not sent yet, framed as HTTP. Knows no sockets.
 class Exchange {
  public:
   struct Form {
@@ -24,20 +23,6 @@ class Exchange {
   /// `wake` is called, from any thread, when there is something to do for the connection.
   Exchange(Form form, std::function<void()> wake);
 
-  // For handlers: as `Responder` says.
-
-  void send(int status, const Headers& headers, std::string_view body);
-  void begin_stream(int status, const Headers& headers);
-  bool write(std::string_view piece);
-  void end();
-  [[nodiscard]] bool gone() const;
-  void on_gone(std::function<void()> callback);
-  [[nodiscard]] size_t waiting_bytes() const;
-  /// Nobody will answer any more.
-  void abandon();
-
-  // For the connection.
-
   enum class Next {
     kBytes,  ///< Send what `take` gave.
     kWait,   ///< `wake` will tell.
@@ -47,7 +32,8 @@ class Exchange {
   Next take(std::string& bytes);
   /// Whether the answer will never be complete: the connection is to be closed.
   [[nodiscard]] bool cut() const;
-  /// The client is gone, or has closed its half. Calls `on_gone` unless the answer is complete.
+  /// The client is gone, or has closed its half. Calls `Responder::on_gone` unless the answer is
+  /// complete.
   void leave();
   /// The connection is closed: everything from now on is dropped. `leave` as well.
   void close();
@@ -57,11 +43,15 @@ class Exchange {
   [[nodiscard]] int status() const;  ///< 0: no answer yet.
 
  private:
+  friend class Responder;
   enum class State { kWaiting, kStreaming, kComplete };
 
+  // With the lock held:
   [[nodiscard]] std::string head(int status, const Headers& headers, size_t body_bytes,
                                  bool stream);
   void begin(int status);
+  /// Whether an answer of this status has one, and the client wants it.
+  [[nodiscard]] bool has_body(int status) const;
 
   const Form form_;
   const std::function<void()> wake_;

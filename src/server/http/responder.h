@@ -39,6 +39,8 @@ class Responder {
   /// more than `ServerOptions::stream_buffer` bytes.
   bool write(std::string_view piece);
   void end();
+  /// What happens when the last copy goes without an answer, now.
+  void give_up();
 
   /// Whether the client closed the connection (also half of it) or was cut. Never goes back.
   [[nodiscard]] bool gone() const;
@@ -50,6 +52,9 @@ class Responder {
   [[nodiscard]] size_t waiting_bytes() const;
 
  private:
+  static void send_to(Exchange& to, int status, const Headers& headers, std::string_view body);
+  static void abandon(Exchange& answer);
+
   std::shared_ptr<Exchange> exchange_;
 };
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "model/chat_template.h"
 #include "model/control_tokens.h"
 #include "restkv/error.h"
 #include "server/http/http_error.h"
@@ -236,47 +237,20 @@ void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {
   check(chat.template_variables.dump(), "chat_template_kwargs");
 }
 
-/// Where the contents stand in the prompt. Only asked if one of them looks like a control token:
-/// then the template is written once more with a mark for each content, which shows where it puts
-/// it, and by the white space around it whether it trims it.
+/// Where the contents stand in the prompt. Only asked if one of them looks like a control token,
+/// since the template is written once more for it.
 ChatText ChatFormat::Impl::located(const common_chat_templates_inputs& inputs,
                                    std::string prompt) const {
   const bool harmless = std::ranges::none_of(
       inputs.messages, [&](const common_chat_msg& m) { return holds_control(m.content); });
   if (harmless) return {.text = std::move(prompt), .contents = {}};
-  constexpr char kTrimmed = '\v';
-  const auto mark_of = [](size_t i) { return fmt::format("\uE000{}\uE001", i); };
-  common_chat_templates_inputs marked = inputs;
-  for (size_t i = 0; i < marked.messages.size(); ++i) {
-    std::string& content = marked.messages[i].content;
-    if (!trimmed(content).empty()) content = kTrimmed + mark_of(i) + kTrimmed;
-  }
-  const std::string shape = apply(marked).prompt;
-  std::vector<std::pair<size_t, size_t>> places;
-  for (size_t i = 0; i < marked.messages.size(); ++i) {
-    const std::string mark = mark_of(i);
-    for (size_t at = shape.find(mark); at != std::string::npos; at = shape.find(mark, at + 1)) {
-      places.emplace_back(at, i);
-    }
-  }
-  std::ranges::sort(places);
-  ChatText chat;
-  size_t read = 0;
-  for (auto [at, i] : places) {
-    size_t end = at + mark_of(i).size();
-    std::string_view content = inputs.messages[i].content;
-    if (at > read && shape[at - 1] == kTrimmed) {
-      --at;
-      ++end;
-    } else {
-      content = trimmed(content);
-    }
-    chat.text.append(shape, read, at - read);
-    chat.contents.push_back({chat.text.size(), chat.text.size() + content.size()});
-    chat.text += content;
-    read = end;
-  }
-  chat.text.append(shape, read);
+  std::vector<std::string> contents;
+  for (const common_chat_msg& message : inputs.messages) contents.push_back(message.content);
+  ChatText chat = locate_contents(contents, [&](const std::vector<std::string>& marks) {
+    common_chat_templates_inputs marked = inputs;
+    for (size_t i = 0; i < marks.size(); ++i) marked.messages[i].content = marks[i];
+    return apply(marked).prompt;
+  });
   if (chat.text == prompt) return chat;
   throw HttpError(400,
                   "the model's chat template changes a message that holds the text of a control "
@@ -335,7 +309,7 @@ ChatPrompt ChatFormat::render(const Chat& asked) const {
   }
   // A template's own form of calls leaves no place for JSON by a schema in their stead.
   const bool by_schema_or_call = may_call_tools && !must_call && asked.schema;
-  const bool as_text = !impl_->knows_tools || by_schema_or_call;
+  const bool as_text = !impl_->knows_tools || by_schema_or_call || asked.describes_tools;
   const Chat chat = as_text ? with_tools_as_text(asked) : asked;
   const bool calls = may_call(chat);  // in the template's own form
 

@@ -39,10 +39,10 @@ class ChatFormat {
              const std::string& begin_text, const std::string& end_text);
   ~ChatFormat();
 
-  /// Tools are described and called in the template's way, or, if it has none, in that of
-  /// `with_tools_as_text`. Throws `HttpError` (400) if the template refuses the messages, or if the
-  /// schema, the grammar or a tool's parameters cannot be turned into a grammar (`param` says
-  /// which).
+  /// Tools are described and called in the template's way, or, if it has none or the messages
+  /// describe them, in that of `with_tools_as_text`. Throws `HttpError` (400) if the template
+  /// refuses the messages, or if the schema, the grammar or a tool's parameters cannot be turned
+  /// into a grammar (`param` says which).
   [[nodiscard]] ChatPrompt render(const Chat& asked) const;
 
   [[nodiscard]] const std::string& source() const;  ///< The template's text.

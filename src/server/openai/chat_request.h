@@ -42,6 +42,8 @@ struct Chat {
   /// Those that may be called: with `tool_choice` naming one, that one.
   std::vector<Tool> tools;
   ToolChoice tool_choice = ToolChoice::kAuto;
+  /// The messages have `tools_description` already: they are called as text.
+  bool describes_tools = false;
   std::optional<bool> parallel_tool_calls;
   /// The answer is JSON by this schema.
   std::optional<Json> schema;

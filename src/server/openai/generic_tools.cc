@@ -10,7 +10,26 @@
 namespace restkv::server {
 namespace {
 
-std::string description_of(const Chat& chat) {
+std::string text_of_call(const ToolCall& call) {
+  return fmt::format(R"({{"name": {}, "arguments": {}}})", Json(call.name).dump(),
+                     call.arguments.empty() ? "{}" : call.arguments);
+}
+
+void append_paragraph(std::string& text, const std::string& more) {
+  if (!text.empty() && !more.empty()) text += "\n\n";
+  text += more;
+}
+
+void describe(const Chat& chat, std::vector<Message>& messages) {
+  const bool has_system = !messages.empty() && (messages.front().role == "system" ||
+                                                messages.front().role == "developer");
+  if (!has_system) messages.insert(messages.begin(), {.role = "system"});
+  append_paragraph(messages.front().content, tools_description(chat));
+}
+
+}  // namespace
+
+std::string tools_description(const Chat& chat) {
   std::string text = "You can call tools. Each of these lines describes one:\n";
   for (const Tool& tool : chat.tools) {
     Json line = Json::object({{"name", tool.name}});
@@ -30,25 +49,6 @@ std::string description_of(const Chat& chat) {
   if (chat.tools.size() > 1) return text + "Your answer has to be a call of a tool.";
   return text + fmt::format("Your answer has to be a call of the tool {}.", chat.tools[0].name);
 }
-
-std::string text_of_call(const ToolCall& call) {
-  return fmt::format(R"({{"name": {}, "arguments": {}}})", Json(call.name).dump(),
-                     call.arguments.empty() ? "{}" : call.arguments);
-}
-
-void append_paragraph(std::string& text, const std::string& more) {
-  if (!text.empty() && !more.empty()) text += "\n\n";
-  text += more;
-}
-
-void describe(const Chat& chat, std::vector<Message>& messages) {
-  const bool has_system = !messages.empty() && (messages.front().role == "system" ||
-                                                messages.front().role == "developer");
-  if (!has_system) messages.insert(messages.begin(), {.role = "system"});
-  append_paragraph(messages.front().content, description_of(chat));
-}
-
-}  // namespace
 
 Json parameters_of(const Tool& tool) {
   if (!tool.parameters.empty()) return tool.parameters;
@@ -88,7 +88,7 @@ Chat with_tools_as_text(const Chat& chat) {
       after_result = is_result;
     }
   }
-  if (may_call(chat)) describe(chat, result.messages);
+  if (may_call(chat) && !chat.describes_tools) describe(chat, result.messages);
   return result;
 }
 

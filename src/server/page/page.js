@@ -6,7 +6,7 @@ const kLongPaste = 2000;                // characters
 const kLargestFile = 64 * 1024 * 1024;  // the server's limit for a request
 const kUndoMilliseconds = 7000;
 const kFileTypes =
-    '.txt,.md,.markdown,.html,.htm,.pdf,.csv,.tsv,.json,.jsonl,.xml,.yaml,.yml,.toml,.ini,.log,.tex,.rst,.py,.js,.ts,' +
+    '.txt,.md,.markdown,.html,.htm,.xhtml,.pdf,.csv,.tsv,.json,.jsonl,.xml,.yaml,.yml,.toml,.ini,.log,.tex,.rst,.py,.js,.ts,' +
     '.c,.cc,.cpp,.h,.hpp,.cs,.java,.kt,.go,.rs,.rb,.php,.swift,.sh,.sql,.css,text/*,application/pdf';
 
 const byId = (id) => document.getElementById(id);
@@ -20,6 +20,7 @@ class Page {
       budget: 1024,
       maxBudget: 4096,
       bytesPerToken: 0,
+      readsPdf: true,
       model: ''
     };
     this.conversations = new Conversations();
@@ -82,6 +83,7 @@ class Page {
         this.limits.maxBudget = own.max_budget ?? context ?? 4096;
         this.limits.budget = Math.min(own.budget ?? 1024, this.limits.maxBudget);
         this.limits.bytesPerToken = own.kv_bytes_per_token ?? 0;
+        this.limits.readsPdf = own.documents?.kinds?.includes('pdf') ?? true;
         this.limits.model = props.model_alias || String(props.model_path ?? '').split('/').pop();
         const models = this.limits.model ? null : await this.api.json('/v1/models');
         if (models) this.limits.model = models.data?.[0]?.id ?? 'a model';
@@ -463,7 +465,7 @@ class Page {
            'It is read once. What matters for answers stays in a small memory, and you can see what that is.'),
         el('div', {class: 'drop-zone'}, icon('upload'), el('p', {}, 'Drop a file here'),
            button('Choose a file', 'file', () => this.chooseFile(), {kind: 'primary'}),
-           el('p', {class: 'hint'}, 'Text, Markdown, HTML, code or PDF. It goes to the server at ',
+           el('p', {class: 'hint'}, this.kindsText(), ' It goes to the server at ',
               el('span', {class: 'host'}, window.location.host), ' and nowhere else.')),
         memoryControl({
           limits: this.limits,
@@ -471,6 +473,12 @@ class Page {
           document: null,
           onchange: (choice) => this.setChoice(choice)
         }));
+  }
+
+  kindsText() {
+    return this.limits.readsPdf ?
+        'Text, Markdown, HTML, code or PDF. Of HTML and PDF the text is read, not the pictures.' :
+        'Text, Markdown, HTML or code. This server cannot read PDF: pdftotext is not installed there.';
   }
 
   showList() {
@@ -554,6 +562,10 @@ class Page {
     const head = new Uint8Array(await file.slice(0, 8192).arrayBuffer());
     const isPdf = String.fromCharCode(...head.slice(0, 5)) === '%PDF-';
     const isWide = head[0] + head[1] === 0xff + 0xfe;  // the mark of UTF-16
+    if (isPdf && !this.limits.readsPdf) {
+      return this.toast(`\u201c${
+          file.name}\u201d is a PDF, and pdftotext is not installed on this server. Save its text.`);
+    }
     if (!isPdf && !isWide && head.includes(0)) {
       return this.toast(
           `\u201c${file.name}\u201d is neither text nor PDF. Save it as one of these first.`);

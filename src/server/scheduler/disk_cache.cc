@@ -141,6 +141,7 @@ void DiskCache::look_around() {
           .kept = head.note.kept,
           .kv_bytes = head.note.kv_bytes,
           .full_kv_bytes = engine_.model().config().kv_bytes(tokens),
+          .saved = true,
           .session = head.options,
           .label = head.note.label};
     } catch (const Error& why) {
@@ -290,7 +291,7 @@ void DiskCache::write(KeptSequence sequence) {
     }
     return;
   }
-  post_write(name, used, std::make_shared<const KeptSequence>(std::move(sequence)));
+  post_write(name, used, std::make_shared<const KeptSequence>(std::move(sequence)), [](bool) {});
 }
 
 bool DiskCache::enter(const CacheFileName& name, size_t bytes, int64_t used) {
@@ -303,7 +304,7 @@ bool DiskCache::enter(const CacheFileName& name, size_t bytes, int64_t used) {
 }
 
 void DiskCache::post_write(const CacheFileName& name, int64_t used,
-                           std::shared_ptr<const KeptSequence> sequence) {
+                           std::shared_ptr<const KeptSequence> sequence, const Saved& then) {
   struct Work {
     std::shared_ptr<const KeptSequence> sequence;
     CacheNote note;
@@ -334,7 +335,7 @@ void DiskCache::post_write(const CacheFileName& name, int64_t used,
           work->error = as_error(std::current_exception());
         }
       },
-      [this, work, memory, turn = turn_, text = name.text()] {
+      [this, work, memory, then, turn = turn_, text = name.text()] {
         work->sequence.reset();
         bytes_in_writing_ -= memory;
         --in_writing_;
@@ -346,14 +347,15 @@ void DiskCache::post_write(const CacheFileName& name, int64_t used,
           if (!std::exchange(said_failed_, true)) {
             log(fmt::format("{}; sequences are dropped until this succeeds", work->error->what()));
           }
-          return;
+          return then(false);
         }
         said_failed_ = false;
         ++status_.saved;
-        if (!is_there) return;
+        if (!is_there) return then(false);
         status_.bytes = status_.bytes - entry->second.bytes + work->bytes;
         entry->second.bytes = work->bytes;
         (void)make_room(0, nanoseconds_since_1970());
+        then(true);
       });
 }
 
@@ -397,7 +399,8 @@ void DiskCache::read_document(const DocumentId& id, MemoryAccount::Share memory,
   post_read(document_name(id).text(), std::move(memory), std::move(then));
 }
 
-void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence) {
+void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence,
+                               const Saved& then) {
   const CacheFileName name = document_name(id);
   if (entries_.contains(name.text())) return;
   const size_t bytes = expected_bytes(*sequence);
@@ -408,9 +411,9 @@ void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptS
                     "it will not be there after a restart",
                     id, human_bytes(static_cast<double>(bytes)),
                     human_bytes(static_cast<double>(options_.limit))));
-    return;
+    return then(false);
   }
-  post_write(name, nanoseconds_since_1970(), std::move(sequence));
+  post_write(name, nanoseconds_since_1970(), std::move(sequence), then);
 }
 
 void DiskCache::remove_document(const DocumentId& id) {

@@ -62,8 +62,11 @@ class DiskCache {
   }
   [[nodiscard]] size_t document_bytes(const DocumentId& id) const;
   void read_document(const DocumentId& id, MemoryAccount::Share memory, Then then);
-  /// Nothing if it is there already.
-  void write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence);
+  /// Nothing if it is there already. `then`: called when it is on the disk, or never will be; not
+  /// before `collect` if it is to be written.
+  using Saved = std::function<void(bool saved)>;
+  void write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence,
+                      const Saved& then);
   void remove_document(const DocumentId& id);
 
   /// Calls what follows work that is done.
@@ -98,7 +101,7 @@ class DiskCache {
   void forget(Entries::iterator entry);
   bool enter(const CacheFileName& name, size_t bytes, int64_t used);
   void post_write(const CacheFileName& name, int64_t used,
-                  std::shared_ptr<const KeptSequence> sequence);
+                  std::shared_ptr<const KeptSequence> sequence, const Saved& then);
   void post_read(const std::string& name, MemoryAccount::Share memory, Then then);
   void log(const std::string& message) const;
 

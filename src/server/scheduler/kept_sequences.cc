@@ -7,9 +7,13 @@
 namespace restkv::server {
 namespace {
 
-bool begins_with(std::span<const int32_t> tokens, std::span<const int32_t> beginning) {
-  return beginning.size() <= tokens.size() &&
-         std::ranges::equal(tokens.first(beginning.size()), beginning);
+/// How many tokens of `tokens` need not be read if `sequence` is there.
+size_t saved_by(const KeptSequence& sequence, std::span<const int32_t> tokens) {
+  const auto differ = std::ranges::mismatch(tokens, sequence.tokens);
+  const auto common = static_cast<size_t>(differ.in1 - tokens.begin());
+  if (common == sequence.tokens.size()) return common;
+  const size_t reusable = sequence.session.reusable_tokens(common, tokens.size());
+  return reusable >= KeptSequences::kLeastCommon ? reusable : 0;
 }
 
 }  // namespace
@@ -34,16 +38,20 @@ void KeptSequences::keep(KeptSequence sequence) {
   sequences_.push_front(std::move(sequence));
 }
 
-KeptSequence* KeptSequences::find(std::span<const int32_t> tokens, const std::string& key) {
-  auto longest = sequences_.end();
+KeptSequences::Found KeptSequences::find(std::span<const int32_t> tokens, const std::string& key) {
+  auto best = sequences_.end();
+  size_t most = 0;
   for (auto it = sequences_.begin(); it != sequences_.end(); ++it) {
-    if (it->key != key || !begins_with(tokens, it->tokens)) continue;
-    if (longest == sequences_.end() || it->tokens.size() > longest->tokens.size()) longest = it;
+    if (it->key != key) continue;
+    const size_t saved = saved_by(*it, tokens);
+    if (saved <= most) continue;
+    most = saved;
+    best = it;
   }
-  if (longest == sequences_.end()) return nullptr;
-  sequences_.splice(sequences_.begin(), sequences_, longest);
+  if (best == sequences_.end()) return {};
+  sequences_.splice(sequences_.begin(), sequences_, best);
   sequences_.front().used = nanoseconds_since_1970();
-  return &sequences_.front();
+  return {.sequence = &sequences_.front(), .tokens = most};
 }
 
 void KeptSequences::let_go(RequestId request) {

@@ -47,9 +47,21 @@ class KeptSequences {
   /// Keeps one as the most recently used, in place of one that knows the same; perhaps another has
   /// to go.
   void keep(KeptSequence sequence);
-  /// The longest one that has read the beginning of `tokens`, or all of them, with these options;
-  /// null: none. Counts as a use.
-  [[nodiscard]] KeptSequence* find(std::span<const int32_t> tokens, const std::string& key);
+  struct Found {
+    KeptSequence* sequence = nullptr;  ///< Null: none.
+    size_t tokens = 0;                 ///< That need not be read.
+    /// It has read something else after these: they are to be had as a `Session::fork_beginning`.
+    [[nodiscard]] bool is_part() const {
+      return sequence != nullptr && tokens < sequence->tokens.size();
+    }
+  };
+  /// The one that saves most of reading `tokens` with these options: it has read their beginning,
+  /// or all of them, or at least `kLeastCommon` tokens of their beginning before something else.
+  /// Counts as a use.
+  [[nodiscard]] Found find(std::span<const int32_t> tokens, const std::string& key);
+  /// So many are worth a copy. What all chats with a template begin with has fewer: answers would
+  /// otherwise depend, by rounding, on whether anybody was there before.
+  static constexpr size_t kLeastCommon = 64;
   /// A request does not wait for one any more.
   void let_go(RequestId request);
   /// Nobody does. False: nobody did.

@@ -77,9 +77,9 @@ class Scheduler {
 
   /// Reads a text that many requests will begin with. It is in the list at once, ready later, and
   /// stays until it is removed: documents are not dropped to make room. With `cache_dir` a later
-  /// scheduler has it again under its name. `listener` hears of it as
-  /// of a request without answers; `failed` then names answer 0. `label`: text that
-  /// is given back with the document. Refuses as `submit` does.
+  /// scheduler has it again under its name; `closed` then comes when it has been written.
+  /// `listener` hears of it as of a request without answers; `failed` then names answer 0. `label`:
+  /// text that is given back with the document. Refuses as `submit` does.
   DocumentId add_document(std::vector<int32_t> tokens,
                           const std::optional<SessionOptions>& session = {},
                           std::shared_ptr<Listener> listener = nullptr,

@@ -23,6 +23,7 @@ struct DocumentInfo {
   size_t kv_bytes = 0;       ///< Of the kept rows.
   size_t full_kv_bytes = 0;  ///< Of all tokens, in half precision.
   std::string error = {};    ///< Why it failed.
+  bool saved = false;        ///< It is in `SchedulerOptions::cache_dir`, whole.
   SessionOptions session;
   std::string label = {};  ///< As it was given to `add_document`.
 };

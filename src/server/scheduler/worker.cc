@@ -32,6 +32,15 @@ std::unique_ptr<Job> take_out(std::vector<std::unique_ptr<Job>>& jobs, const Job
   return taken;
 }
 
+void tell_closed(Listener* listener) {
+  if (listener == nullptr) return;
+  try {
+    listener->closed();
+  } catch (...) {
+    // It is over anyway.
+  }
+}
+
 }  // namespace
 
 void tell_kept(const KeptQuestion& question, std::optional<KeptTokens> kept) {
@@ -122,10 +131,7 @@ void Worker::arrive(std::unique_ptr<Job> job) {
   const Request& request = job->request;
   job->expected = request.prompt.size();
   if (request.reuse && !request.document && !request.prompt_logprobs) {
-    size_t there = 0;
-    if (const KeptSequence* kept = kept_.find(request.prompt, job->key); kept != nullptr) {
-      there = kept->tokens.size();
-    }
+    size_t there = kept_.find(request.prompt, job->key).tokens;
     if (disk_) {
       const auto found = disk_->find(request.prompt, job->key, there);
       if (found) there = found->tokens;
@@ -303,22 +309,26 @@ Worker::Begun Worker::begin(Job& job) {
   job.tokens.insert(job.tokens.end(), request.prompt.begin(), request.prompt.end());
   const bool reuse = request.reuse && !request.prompt_logprobs;
   kept_.let_go(job.id);
-  KeptSequence* kept = reuse ? kept_.find(job.tokens, job.key) : nullptr;
-  if (kept != nullptr && from != nullptr && kept->tokens.size() <= from->tokens.size()) {
-    kept = nullptr;
+  KeptSequences::Found found = reuse ? kept_.find(job.tokens, job.key) : KeptSequences::Found();
+  size_t cached = from != nullptr ? from->tokens.size() : 0;
+  if (found.tokens <= cached) found = {};
+  KeptSequence* const kept = found.sequence;
+  if (kept != nullptr) {
+    from = kept;
+    cached = found.tokens;
   }
-  if (kept != nullptr) from = kept;
   if (reuse && disk_ && options_.max_kept > 0) {
-    const auto begun = load_sequence(job, from != nullptr ? from->tokens.size() : 0);
+    const auto begun = load_sequence(job, cached);
     if (begun) return *begun;
   }
 
-  std::optional<Session> fresh;
-  if (from == nullptr) fresh.emplace(engine_, job.options);
-  const Session& base = from != nullptr ? from->session : *fresh;
-  const size_t cached = from != nullptr ? from->tokens.size() : 0;
+  // A part of a sequence goes on as a new session does that has read it.
+  const bool is_part = found.is_part();
+  std::optional<Session> session;
+  if (from == nullptr || is_part) session.emplace(engine_, job.options);
+  const Session& base = session ? *session : from->session;
   const std::span<const int32_t> rest = std::span(job.tokens).subspan(cached);
-  const std::optional<size_t> room = base.room_after(rest.size());
+  const std::optional<size_t> room = base.room_after(job.tokens.size() - base.tokens());
   if (!room) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("the prompt has {} tokens, but the model's context holds {}; shorten "
@@ -330,25 +340,30 @@ Worker::Begun Worker::begin(Job& job) {
   if (*room != Session::kUnlimited) written = std::min(written, *room + 1);
   job.request.generation.min_tokens = std::min(job.request.generation.min_tokens, written);
 
-  const Footprint need = footprint(model_, job.options,
-                                   {.before = cached,
-                                    .held = most_kept(model_.config(), base.cache()),
-                                    .prompt = rest.size(),
-                                    .written = job.reads_document() ? 0 : written,
-                                    .scored = request.prompt_logprobs});
+  const Footprint need =
+      footprint(model_, job.options,
+                {.before = cached,
+                 .held = is_part ? cached : most_kept(model_.config(), base.cache()),
+                 .prompt = rest.size(),
+                 .written = job.reads_document() ? 0 : written,
+                 .scored = request.prompt_logprobs});
   bool takes_source = false;
   if (!make_room(need.total(request.n), kept, takes_source)) {
     if (kept != nullptr && job.asked_disk) kept->waited_for.push_back(job.id);
     return Begun::kNotNow;
   }
-  if (takes_source) {
-    fresh.emplace(kept_.take(kept).session);
+  if (is_part) {
+    session.emplace(kept->session.fork_beginning(cached));
+    // Both are there for a moment, in memory that the prompt will work in.
+    if (takes_source) (void)kept_.take(kept);
+  } else if (takes_source) {
+    session.emplace(kept_.take(kept).session);
   } else if (from != nullptr) {
-    fresh.emplace(from->session.fork());
+    session.emplace(from->session.fork());
   }
   job.memory = {memory_, need.total(request.n)};
   job.sequence_bytes = need.sequence;
-  job.session = std::move(fresh);
+  job.session = std::move(session);
   job.compressed_before = job.session->compress_seconds();
   // A single token goes the way of all single tokens: see `step_prompt`.
   if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) {
@@ -467,7 +482,7 @@ void Worker::prompt_complete(Job& job) {
                                       .info = std::move(info),
                                       .label = job.label});
     change_document(job, DocumentInfo::State::kReady);
-    if (disk_) disk_->write_document(job.document, kept_.documents().at(job.document));
+    if (disk_) save_document(job.document, std::move(job.request.listener));
     return;
   }
   const size_t n = job.request.n;
@@ -623,12 +638,7 @@ void Worker::close(Job& job) {
   ++(!job.error                                                      ? totals_.completed
      : job.cancelled || job.error->code() == ErrorCode::kInterrupted ? totals_.cancelled
                                                                      : totals_.failed);
-  if (job.request.listener == nullptr) return;
-  try {
-    job.request.listener->closed();
-  } catch (...) {
-    // It is over anyway.
-  }
+  tell_closed(job.request.listener.get());
 }
 
 // ---- The disk --------------------------------------------------------------------------------
@@ -644,6 +654,17 @@ void Worker::open_disk() {
         inbox_.changed.notify_one();
       });
   for (const auto& [id, info] : disk_->documents_found()) load_document(info);
+}
+
+void Worker::save_document(const DocumentId& id, std::shared_ptr<Listener> hears) {
+  disk_->write_document(id, kept_.documents().at(id), [this, id, hears](bool saved) {
+    {
+      const std::scoped_lock lock(inbox_.mutex);
+      const auto found = inbox_.documents.find(id);
+      if (found != inbox_.documents.end()) found->second.saved = saved;
+    }
+    tell_closed(hears.get());
+  });
 }
 
 void Worker::load_document(const DocumentInfo& info) {
@@ -675,6 +696,7 @@ void Worker::document_loaded(const DocumentId& id, std::optional<KeptSequence> s
   DocumentInfo& info = found->second;
   if (!sequence) {
     info.state = DocumentInfo::State::kFailed;
+    info.saved = false;
     info.error = "its file in cache_dir cannot be used; add it again";
     return;
   }
@@ -711,7 +733,7 @@ void Worker::sequence_loaded(RequestId id, std::optional<KeptSequence> sequence)
 }
 
 void Worker::save_all() {
-  for (const auto& [id, sequence] : kept_.documents()) disk_->write_document(id, sequence);
+  for (const auto& [id, sequence] : kept_.documents()) save_document(id, nullptr);
   disk_->finish(kept_.take_all());
   const std::scoped_lock lock(inbox_.mutex);
   inbox_.status.disk = disk_->status();

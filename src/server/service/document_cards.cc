@@ -21,13 +21,16 @@ const char* status_word(DocumentInfo::State state) {
 
 DocumentCard card_of(const DocumentInfo& info) {
   const Json json = parse_json(info.label);
-  return {.name = json["name"].text(), .created = json["created"].get<int64_t>()};
+  const Json* kind = json.find("kind");  // files in cache_dir may be older than this field
+  return {.name = json["name"].text(),
+          .kind = kind != nullptr ? kind->text() : "text",
+          .created = json["created"].get<int64_t>()};
 }
 
 }  // namespace
 
 std::string DocumentCard::label() const {
-  return Json::object({{"name", name}, {"created", created}}).dump();
+  return Json::object({{"name", name}, {"kind", kind}, {"created", created}}).dump();
 }
 
 Json document_json(const DocumentInfo& info) {
@@ -38,12 +41,14 @@ Json document_json(const DocumentInfo& info) {
        {"object", "document"},
        {"created", card.created},
        {"name", card.name},
+       {"kind", card.kind},
        {"status", status_word(info.state)},
        {"progress", info.done},
        {"tokens", info.tokens},
        {"kept", info.kept},
        {"kv_bytes", info.kv_bytes},
        {"full_kv_bytes", info.full_kv_bytes},
+       {"saved", info.saved},
        {"restkv", Json::object({{"method", compression.method}, {"budget", compression.budget}})},
        {"error", info.error.empty() ? Json() : Json::object({{"message", info.error}})}});
 }

@@ -13,6 +13,7 @@ namespace restkv::server {
 /// the document's label.
 struct DocumentCard {
   std::string name;
+  std::string kind;     ///< `document::kind_name` of the file.
   int64_t created = 0;  ///< Seconds since 1970.
 
   [[nodiscard]] std::string label() const;

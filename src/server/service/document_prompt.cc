@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/http/http_error.h"
+#include "server/openai/generic_tools.h"
 
 namespace restkv::server {
 namespace {
@@ -28,18 +29,17 @@ std::vector<int32_t> document_tokens(const std::string& text, const Tokenizer& t
 }
 
 Chat chat_behind_document(Chat chat) {
-  if (!chat.tools.empty() && chat.tool_choice != ToolChoice::kNone) {
-    throw HttpError(400,
-                    "'tools' cannot be used beside a 'document': the model's template describes "
-                    "them before it, and it has been read already; leave one of them out",
-                    {.param = "tools"});
-  }
   std::string before;
   while (!chat.messages.empty() &&
          (chat.messages.front().role == "system" || chat.messages.front().role == "developer")) {
     before += chat.messages.front().content;
     before += kBetween;
     chat.messages.erase(chat.messages.begin());
+  }
+  if (may_call(chat)) {
+    before += tools_description(chat);
+    before += kBetween;
+    chat.describes_tools = true;
   }
   if (chat.messages.empty() || chat.messages.front().role != "user") {
     throw HttpError(400, "'messages' must begin with a user's message beside a 'document'",

@@ -5,10 +5,10 @@
 #include <string_view>
 #include <utility>
 
+#include "document/document.h"
 #include "server/http/multipart.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/text_requests.h"
-#include "server/openai/token_logprobs.h"
 #include "server/service/document_cards.h"
 #include "server/service/document_prompt.h"
 #include "server/service/requests.h"
@@ -17,21 +17,28 @@
 namespace restkv::server {
 namespace {
 
-/// A form with the fields `file`, `name` and `restkv`, as JSON would have it.
-Json body_of_form(const HttpRequest& http) {
+document::Document read_file_of_form(FormPart part) {
+  const document::Source source{.name = part.file_name.empty() ? "file" : part.file_name,
+                                .content_type = part.content_type};
+  try {
+    return document::read_document(std::move(part.content), source);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInput && error.code() != ErrorCode::kUnsupported) throw;
+    throw HttpError(415, error.what(), {.param = "file"});
+  }
+}
+
+/// A form with the fields `file`, `name` and `restkv`, as JSON would have it. `kind`: of the file.
+Json body_of_form(const HttpRequest& http, document::Kind& kind) {
   Json body = Json::object();
   bool has_file = false;
   for (FormPart& part : parse_multipart(http.headers.value("Content-Type"), http.body)) {
     if (part.name == "file") {
       if (std::exchange(has_file, true)) refuse_field("file", "'file' stands twice; send one");
-      if (!is_utf8(part.content)) {
-        throw HttpError(415,
-                        fmt::format("'{}' is no UTF-8 text; convert it to text first",
-                                    part.file_name.empty() ? "file" : part.file_name),
-                        {.param = "file"});
-      }
-      body["text"] = std::move(part.content);
       if (body.find("name") == nullptr && !part.file_name.empty()) body["name"] = part.file_name;
+      document::Document document = read_file_of_form(std::move(part));
+      kind = document.kind;
+      body["text"] = std::move(document.text);
     } else if (part.name == "name" || part.name == "text") {
       body[part.name] = std::move(part.content);
     } else if (part.name == "restkv") {
@@ -47,7 +54,7 @@ DocumentInfo require_document(const Service& service, const std::string& id) {
                   {.code = "document_not_found"});
 }
 
-/// Answers when the document has been read.
+/// Answers when the document has been read and, if there is a place for it, written.
 class UploadListener : public Listener {
  public:
   UploadListener(Service& service, Responder responder)
@@ -90,7 +97,8 @@ class UploadListener : public Listener {
 
 void upload(Service& service, const HttpRequest& http, Responder responder) {
   const bool is_form = http.headers.value("Content-Type").starts_with("multipart/");
-  const Json body = is_form ? body_of_form(http) : parse_body(http.body);
+  document::Kind kind = document::Kind::kText;
+  const Json body = is_form ? body_of_form(http, kind) : parse_body(http.body);
   RequestLimits limits = service.options.limits;
   limits.session = service.options.document_session;
   DocumentRequest request = parse_document_request(body, limits);
@@ -107,6 +115,7 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
   require_context(service, tokens.size(), read_alone, "text");
 
   const DocumentCard card{.name = request.name.empty() ? "document" : request.name,
+                          .kind = std::string(document::kind_name(kind)),
                           .created = unix_seconds()};
   const bool waits = wait == nullptr || *wait == "true";
   const auto listener = waits ? std::make_shared<UploadListener>(service, responder) : nullptr;
@@ -139,8 +148,8 @@ void remove(Service& service, const HttpRequest& http, Responder responder) {
 
 }  // namespace
 
-void add_document_routes(RouteAdder& routes) {
-  routes.post("/v1/documents", upload);
+void add_document_routes(RouteAdder& routes, RouteAdder& uploads) {
+  uploads.post("/v1/documents", upload);
   routes.get("/v1/documents", list);
   routes.get("/v1/documents/{id}", [](Service& service, const HttpRequest& http,
                                       Responder responder) {

@@ -24,7 +24,7 @@ void RouteAdder::add(std::string_view method, std::string_view pattern, ServiceH
   router_.add(std::string(method), pattern, workers_.on_workers(with_service, error_log_), access);
 }
 
-Router make_routes(Workers& workers, const ServiceSlot& slot,
+Router make_routes(Workers& workers, Workers& uploads, const ServiceSlot& slot,
                    const std::function<void(const std::string&)>& error_log) {
   Router router;
   const Handler health = [&slot](const HttpRequest&, Responder responder) {
@@ -51,7 +51,8 @@ Router make_routes(Workers& workers, const ServiceSlot& slot,
   add_chat_routes(routes);
   add_completion_routes(routes);
   add_text_routes(routes);
-  add_document_routes(routes);
+  RouteAdder slow_routes(router, uploads, slot, error_log);
+  add_document_routes(routes, slow_routes);
   add_kept_routes(routes);
   add_status_routes(routes);
   return router;

@@ -51,15 +51,16 @@ class RouteAdder {
   std::function<void(const std::string&)> error_log_;
 };
 
-/// All of them. The arguments must outlive the server.
-Router make_routes(Workers& workers, const ServiceSlot& slot,
+/// All of them. `uploads`: who reads files, which may take long, so that all else need not wait for
+/// it. The arguments must outlive the server.
+Router make_routes(Workers& workers, Workers& uploads, const ServiceSlot& slot,
                    const std::function<void(const std::string&)>& error_log);
 
 // One file each:
 void add_chat_routes(RouteAdder& routes);
 void add_completion_routes(RouteAdder& routes);
 void add_text_routes(RouteAdder& routes);
-void add_document_routes(RouteAdder& routes);
+void add_document_routes(RouteAdder& routes, RouteAdder& uploads);
 void add_kept_routes(RouteAdder& routes);
 void add_status_routes(RouteAdder& routes);
 

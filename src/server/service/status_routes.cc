@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "document/document.h"
 #include "restkv/compress.h"
 #include "server/http/http_error.h"
 #include "server/openai/listings.h"
@@ -50,14 +51,19 @@ void props(Service& service, const HttpRequest&, Responder responder) {
   Json json = props_json(service.properties);
   const ModelConfig& config = service.model.config();
   const SessionOptions& session = service.options.scheduler.session;
-  const SessionOptions& document = service.options.document_session;
+  const SessionOptions& of_documents = service.options.document_session;
   Json methods = Json::array();
   for (const Method& method : restkv::methods()) methods.push_back(method.name);
   const auto options = [](const SessionOptions& s) {
     return Json::object({{"method", s.compression.method}, {"budget", s.compression.budget}});
   };
   Json restkv = options(session);
-  restkv["documents"] = options(document);
+  Json kinds = Json::array();
+  for (const document::Kind kind : document::readable_kinds()) {
+    kinds.push_back(std::string(document::kind_name(kind)));
+  }
+  restkv["documents"] = options(of_documents);
+  restkv["documents"]["kinds"] = std::move(kinds);
   const int most = service.options.limits.max_budget;
   restkv["max_budget"] = most == RequestLimits().max_budget ? Json() : Json(most);
   restkv["methods"] = std::move(methods);

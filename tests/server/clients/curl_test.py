@@ -60,6 +60,11 @@ class Status(CurlTest):
         for path in ("/health", "/v1/health"):
             self.assertEqual(self.get(path).json, {"status": "ok"})
 
+    def test_request_ids(self):
+        answer = self.get("/health", "--header", "X-Request-Id: mine-1")
+        self.assertEqual(answer.headers["x-request-id"], "mine-1")
+        self.assertRegex(self.refused(404, "/nothing").headers["x-request-id"], "^req-[0-9a-f]{32}$")
+
     def test_models(self):
         for path in ("/v1/models", "/models"):
             [model] = self.get(path).json["data"]
@@ -75,6 +80,7 @@ class Status(CurlTest):
         self.assertIn("<|im_start|>", props["chat_template"])
         self.assertEqual(props["total_slots"], 32)
         self.assertIn("keydiff", props["restkv"]["methods"])
+        self.assertEqual(props["restkv"]["documents"]["kinds"][:2], ["text", "html"])
 
     def test_slots(self):
         self.post("/v1/chat/completions", HELLO)

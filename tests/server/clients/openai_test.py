@@ -161,6 +161,16 @@ class Chats(OpenAiTest):
         none = self.chat(logprobs=True, max_tokens=2).choices[0].logprobs.content
         self.assertEqual([t.top_logprobs for t in none], [[], []])
 
+    def test_answers_have_request_ids(self):
+        self.assertRegex(self.chat(max_tokens=1)._request_id, "^req-[0-9a-f]{32}$")
+
+    def test_a_common_beginning_is_read_once(self):
+        beginning = {"role": "system", "content": "You answer questions about ships. " * 30}
+        first = self.chat([beginning, {"role": "user", "content": "How many masts?"}], max_tokens=4)
+        self.assertEqual(first.usage.prompt_tokens_details.cached_tokens, 0)
+        other = self.chat([beginning, {"role": "user", "content": "Which flag?"}], max_tokens=4)
+        self.assertGreater(other.usage.prompt_tokens_details.cached_tokens, 150)
+
     def test_second_turn_is_cached(self):
         first = [{"role": "user", "content": "Remember the number 4711. " * 20}]
         answer = self.chat(first, temperature=0, max_tokens=6)

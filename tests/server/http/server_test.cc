@@ -260,7 +260,38 @@ TEST(HttpServer, TurnsExceptionsIntoErrors) {
   EXPECT_EQ(get(server.port(), "/forgotten").status, 500);
   EXPECT_FALSE(get(server.port(), "/halfway").complete);
   server.stop(std::chrono::seconds(0));
-  EXPECT_THAT(told, ElementsAre("GET /broken: /secret/path is missing", "GET /halfway: later"));
+  EXPECT_THAT(
+      told,
+      ElementsAre(::testing::MatchesRegex("req-[0-9a-f]+ GET /broken: /secret/path is missing"),
+                  ::testing::MatchesRegex("req-[0-9a-f]+ GET /halfway: later")));
+}
+
+TEST(HttpServer, RequestsHaveIds) {
+  std::vector<AccessEntry> entries;
+  ServerOptions options = test_options();
+  options.access_log = [&](const AccessEntry& entry) { entries.push_back(entry); };
+  HttpServer server(options, test_router());
+  Client client(server.port());
+  const auto id_for = [&](const std::string& fields) {
+    client.send("GET /hello HTTP/1.1\r\nHost: localhost\r\n" + fields + "\r\n");
+    return std::string(client.receive().headers.value("X-Request-Id"));
+  };
+  EXPECT_EQ(id_for("x-request-id: chat-7:a_b.c\r\n"), "chat-7:a_b.c");
+  const std::string made = id_for("");
+  EXPECT_THAT(made, ::testing::MatchesRegex("req-[0-9a-f]{32}"));
+  EXPECT_NE(id_for(""), made);
+  for (const std::string bad :
+       {std::string("a b"), std::string("a/b"), std::string(129, 'a'), std::string()}) {
+    EXPECT_THAT(id_for("X-Request-Id: " + bad + "\r\n"), StartsWith("req-")) << bad;
+  }
+  EXPECT_THAT(std::string(ask(server.port(), "nonsense\r\n\r\n").headers.value("X-Request-Id")),
+              StartsWith("req-"));
+  server.stop(std::chrono::seconds(0));
+  ASSERT_EQ(entries.size(), 8U);
+  EXPECT_EQ(entries[0].id, "chat-7:a_b.c");
+  EXPECT_EQ(entries[1].id, made);
+  EXPECT_THAT(entries[7].id, StartsWith("req-"));
+  EXPECT_EQ(parse_json(json_line(entries[1]))["id"].text(), made);
 }
 
 TEST(HttpServer, LogsWithoutSecrets) {
@@ -281,7 +312,7 @@ TEST(HttpServer, LogsWithoutSecrets) {
   ASSERT_EQ(entries.size(), 3U);
   EXPECT_THAT(text_line(entries[0]),
               ::testing::MatchesRegex("127\\.0\\.0\\.1:[0-9]+ \"GET /hello\" 200 [0-9]+ "
-                                      "[0-9.]+s"));
+                                      "[0-9.]+s req-[0-9a-f]+"));
   EXPECT_EQ(entries[1].status, 400);
   EXPECT_EQ(entries[1].method, "");
   EXPECT_EQ(entries[2].status, 499);

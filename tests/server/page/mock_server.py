@@ -281,6 +281,9 @@ class Handler(BaseHTTPRequestHandler):
                         "budget": 1024,
                         "max_budget": 4096,
                         "methods": METHODS,
+                        "documents": {
+                            "kinds": ["text", "html"] + ([] if self.state.arguments.no_pdf else ["pdf"])
+                        },
                         "kv_bytes_per_token": BYTES_PER_TOKEN,
                         "layers": LAYERS,
                         "heads": HEADS,
@@ -482,6 +485,7 @@ def main():
     parser.add_argument("--key", default="")
     parser.add_argument("--read-seconds", type=float, default=1.5)
     parser.add_argument("--loading-seconds", type=float, default=0)
+    parser.add_argument("--no-pdf", action="store_true")
     arguments = parser.parse_args()
     Handler.state = State(arguments)
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)

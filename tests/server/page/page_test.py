@@ -265,6 +265,19 @@ class Documents(PageTest):
         self.page.wait(lambda: "is empty" in self.page.text("#toast"), "a refusal")
         self.assertTrue(self.page.has("#start .drop-zone"))
 
+    def test_page_of_html_is_read_as_text(self):
+        self.start()
+        self.upload(
+            "<!doctype html><nav>Home</nav><h1>Harbour</h1><p>It opened in <b>1890</b>.", "page.html"
+        )
+        self.assertEqual(self.page.text("#document h2"), "page.html")
+        if not self.is_mock:
+            self.page.click("What is kept", "#document")
+            self.page.wait(
+                lambda: "It opened in 1890." in self.page.text("#kept"), "the text of the page"
+            )
+            self.assertNotIn("Home", self.page.text("#kept"))
+
     def test_long_paste_becomes_a_document(self):
         self.start()
         text = report(60)
@@ -1063,6 +1076,18 @@ class Failures(PageTest):
                 "return Object.values(localStorage).find((text) => text.includes('secret')) ?? null;"
             )
         )
+
+    def test_server_without_pdftotext(self):
+        server = Server.mock("--no-pdf")
+        self.addCleanup(server.stop)
+        self.page.fresh(server.base)
+        self.start()
+        self.assertIn("cannot read PDF: pdftotext is not installed", self.page.text("#start"))
+        self.page.one("#file").send_keys(self.file("%PDF-1.4 ...", "report.pdf"))
+        self.page.wait(
+            lambda: "pdftotext is not installed" in self.page.text("#toast"), "a refusal"
+        )
+        self.assertTrue(self.page.has("#start .drop-zone"))
 
     def test_model_that_is_being_loaded(self):
         server = Server.mock("--loading-seconds", "3")

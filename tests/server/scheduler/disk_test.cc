@@ -216,6 +216,8 @@ TEST_F(DiskTest, DocumentsStayUntilTheyAreRemoved) {
       auto reading = std::make_shared<Recorder>();
       ids.push_back(scheduler.add_document(text(400, i + 1), {}, reading));
       reading->wait();
+      EXPECT_TRUE(scheduler.document(ids.back())->saved);
+      EXPECT_EQ(files().size(), i + 1) << "it is told when it is on the disk";
     }
     asked.document = ids[0];
     in_memory = ask(scheduler, asked)->answer().tokens;
@@ -231,6 +233,7 @@ TEST_F(DiskTest, DocumentsStayUntilTheyAreRemoved) {
   EXPECT_FALSE(scheduler.document(ids[1]));
   DocumentInfo info = *scheduler.document(ids[0]);
   EXPECT_EQ(info.tokens, 400U);
+  EXPECT_TRUE(info.saved);
   EXPECT_EQ(info.kept, 60U);
   EXPECT_EQ(info.kv_bytes, model().config().kv_bytes(60));
   EXPECT_EQ(session_key(info.session), session_key(options_of_session()));
@@ -415,10 +418,16 @@ TEST_F(DiskTest, AFullDiskIsSaidOnce) {
   const rlimit small{.rlim_cur = 1000, .rlim_max = before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   for (size_t seed = 1; seed <= 4; ++seed) (void)ask(scheduler, turn(seed));
+  auto reading = std::make_shared<Recorder>();
+  const DocumentId document = scheduler.add_document(text(400, 1), {}, reading);
+  reading->wait();
+  EXPECT_EQ(scheduler.document(document)->state, DocumentInfo::State::kReady);
+  EXPECT_FALSE(scheduler.document(document)->saved);
+  EXPECT_TRUE(scheduler.remove_document(document));
   scheduler.shutdown(std::chrono::seconds(5));
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   EXPECT_EQ(scheduler.status().disk.saved, 0U);
-  EXPECT_EQ(scheduler.status().disk.dropped, 4U);
+  EXPECT_EQ(scheduler.status().disk.dropped, 5U);
   EXPECT_EQ(scheduler.status().disk.bytes, 0U);
   EXPECT_EQ(scheduler.status().failed, 0U);
   const std::vector<std::string> said = log();

@@ -108,6 +108,26 @@ TEST_F(MemoryTest, AKeptSequenceIsTakenOverWhereACopyDoesNotFit) {
   EXPECT_EQ(second.recorder->answer().usage->cached_tokens, 2000U);
 }
 
+TEST_F(MemoryTest, APartOfAKeptSequenceIsCopiedAndTheRestGoesWhereBothDoNotFit) {
+  const SessionOptions full = session("full", 0);
+  const Request asked = request(text(2000, 1), 0);
+  SchedulerOptions options;
+  options.session = full;
+  Request longer = asked;
+  longer.generation.max_tokens = 10;
+  options.memory_limit = engine_footprint(model()) + need(longer, full);
+  Scheduler scheduler(model(), tokenizer(), options);
+  const Sent first = send(scheduler, asked);
+  first.recorder->wait();
+  longer.prompt[1500] = longer.prompt[1500] == 77 ? 78 : 77;
+  const Sent second = send(scheduler, longer);
+  second.recorder->wait();
+  ASSERT_TRUE(second.recorder->answer().result) << second.recorder->answer().error->what();
+  EXPECT_EQ(second.recorder->answer().usage->cached_tokens, 1500U);
+  scheduler.shutdown(std::chrono::seconds(1));
+  EXPECT_EQ(scheduler.status().slots.size(), 1U);
+}
+
 #ifdef __GLIBC__
 TEST_F(MemoryTest, ManyShortRequestsLeaveItFlat) {
   const size_t requests = restkv::testing::sanitized() ? 300 : 10000;

@@ -136,6 +136,52 @@ TEST_F(PrefixTest, TheSamePromptNeedsNothingIfNothingWasWritten) {
   EXPECT_EQ(sent.recorder->answer().tokens, expected(asked, SessionOptions()).tokens);
 }
 
+TEST_F(PrefixTest, ACommonBeginningIsReadOnce) {
+  for (const char* method : {"full", "restkv", "keydiff"}) {
+    SCOPED_TRACE(method);
+    SessionOptions options = session(method, 400);
+    options.kv_type = KvType::kF32;
+    Scheduler scheduler(model(), tokenizer(), {});
+    const auto ask = [&](size_t seed, size_t common, size_t read_before) {
+      std::vector<int32_t> prompt = text(common, 1);
+      const std::vector<int32_t> question = text(50, seed);
+      prompt.insert(prompt.end(), question.begin(), question.end());
+      Request asked = request(prompt, 20);
+      asked.session = options;
+      const Sent sent = send(scheduler, asked);
+      sent.recorder->wait();
+      const Heard& heard = sent.recorder->answer();
+      ASSERT_TRUE(heard.result) << heard.error->what();
+      EXPECT_EQ(heard.usage->cached_tokens, read_before);
+      EXPECT_EQ(heard.tokens, expected(asked, options).tokens);
+      EXPECT_EQ(heard.usage->kept, prompt.size() + 19);
+    };
+    const size_t read_again = std::string(method) == "restkv" ? 32 : 1;
+    ask(5, 150, 0);
+    ask(6, 150, 150);
+    ask(5, 150, 200 - read_again);  // the same again
+    ask(7, 80, 80);
+    ask(8, 50, 0);  // too little to be worth a copy
+    scheduler.shutdown(std::chrono::seconds(1));
+    EXPECT_EQ(scheduler.status().prefix_hits, 3U);
+  }
+}
+
+TEST_F(PrefixTest, ACommonBeginningThatWasCutIsReadAgain) {
+  Scheduler scheduler(model(), tokenizer(), {});
+  for (const auto& [method, budget] : {std::pair("restkv", 100), std::pair("h2o", 400)}) {
+    for (size_t seed = 5; seed < 7; ++seed) {
+      std::vector<int32_t> prompt = text(150, 1);
+      prompt.push_back(static_cast<int32_t>(seed));
+      Request asked = request(prompt, 4);
+      asked.session = session(method, budget);
+      const Sent sent = send(scheduler, asked);
+      sent.recorder->wait();
+      EXPECT_EQ(sent.recorder->answer().usage->cached_tokens, 0U) << method;
+    }
+  }
+}
+
 TEST_F(PrefixTest, TheOldestGoesFirst) {
   SchedulerOptions options;
   options.max_kept = 3;

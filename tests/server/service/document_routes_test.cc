@@ -1,14 +1,19 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
+#include "document/pdf_text.h"
 #include "restkv/compression_options.h"
 #include "server/service/served_model.h"
+#include "support/pdf.h"
 
 namespace restkv::server {
 namespace {
 
 using testing::Answer;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 using testing::ServedModel;
 using testing::soon;
 
@@ -81,9 +86,50 @@ TEST(DocumentRoutes, AFileOfAForm) {
   EXPECT_TRUE(soon([&] { return served.get_json(path)["status"].text() == "ready"; }));
   EXPECT_EQ(served.get_json(path)["progress"].get<double>(), 1);
 
-  EXPECT_EQ(form("\xff\xfe", "/v1/documents").status, 415);
+  EXPECT_EQ(form("\xff\xfe\x01", "/v1/documents").status, 415);
   EXPECT_EQ(form("x", "/v1/documents?wait=perhaps").status, 400);
   EXPECT_EQ(form("", "/v1/documents").status, 400);
+}
+
+/// Uploads a file.
+Answer upload(const ServedModel& served, const std::string& name, const std::string& content) {
+  const std::string body = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" +
+                           name + "\"\r\n\r\n" + content + "\r\n--b--\r\n";
+  return testing::ask(
+      served.port(),
+      testing::post("/v1/documents", body, "Content-Type: multipart/form-data; boundary=b\r\n"));
+}
+
+TEST(DocumentRoutes, PagesAndPdfDocumentsAreReadAsText) {
+  ServedModel served(small_budget());
+  const auto text_of = [&](const Json& document) {
+    std::string text;
+    const Json kept = served.get_json("/v1/documents/" + document["id"].text() + "/kept");
+    for (const Json& token : kept["tokens"]) text += token.text();
+    return text;
+  };
+  const Answer page =
+      upload(served, "page", "<!doctype html><nav>Home</nav><h1>Harbour</h1><p>1890");
+  ASSERT_EQ(page.status, 200) << page.body;
+  EXPECT_EQ(parse_json(page.body)["kind"].text(), "html");
+  EXPECT_THAT(text_of(parse_json(page.body)), EndsWith("# Harbour\n\n1890\n"));
+
+  const Json kinds = served.get_json("/props")["restkv"]["documents"]["kinds"];
+  const Answer pdf = upload(served, "report.pdf", restkv::testing::make_pdf({"The harbour"}));
+  if (document::can_read_pdf()) {
+    ASSERT_EQ(pdf.status, 200) << pdf.body;
+    EXPECT_EQ(parse_json(pdf.body)["kind"].text(), "pdf");
+    EXPECT_THAT(text_of(parse_json(pdf.body)), HasSubstr("The harbour\n"));
+    EXPECT_EQ(kinds.dump(), R"(["text","html","pdf"])");
+  } else {
+    EXPECT_EQ(pdf.status, 415);
+    EXPECT_THAT(pdf.body, HasSubstr("poppler-utils"));
+    EXPECT_EQ(kinds.dump(), R"(["text","html"])");
+  }
+  const Answer picture = upload(served, "photo.png", std::string("\x89PNG\r\n\x1A\n\0", 9));
+  EXPECT_EQ(picture.status, 415);
+  EXPECT_THAT(picture.body, HasSubstr("photo.png: is a PNG picture"));
+  EXPECT_EQ(parse_json(picture.body)["error"]["param"].text(), "file");
 }
 
 TEST(DocumentRoutes, WhatCannotBe) {
@@ -93,11 +139,35 @@ TEST(DocumentRoutes, WhatCannotBe) {
   (void)served.post_json("/v1/documents", Json::object({{"text", "x"}, {"id", "mine"}}), 400);
   (void)served.get_json("/v1/documents/doc-9/kept", 404);
   const Json document = served.post_json("/v1/documents", Json::object({{"text", story(50)}}));
-  Json question = parse_json(R"({"messages": [{"role": "user", "content": "x"}], "tools": [
-      {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]})");
+  Json question = parse_json(R"({"messages": [{"role": "assistant", "content": "x"}]})");
   question["document"] = document["id"];
   const Json refused = served.post_json("/v1/chat/completions", question, 400);
-  EXPECT_EQ(refused["error"]["param"].text(), "tools");
+  EXPECT_EQ(refused["error"]["param"].text(), "messages");
+}
+
+TEST(DocumentRoutes, ToolsAreDescribedBehindTheDocument) {
+  ServedModel served(small_budget());
+  const Json document = served.post_json("/v1/documents", Json::object({{"text", story(20)}}));
+  EXPECT_FALSE(document["saved"].get<bool>()) << "there is no cache_dir";
+  Json question = parse_json(R"({"messages": [{"role": "system", "content": "Be brief."},
+      {"role": "user", "content": "Which?"}], "tool_choice": "required", "max_tokens": 100,
+      "tools": [{"type": "function", "function": {"name": "lookup",
+      "parameters": {"type": "object", "properties": {"yes": {"type": "boolean"}},
+      "required": ["yes"], "additionalProperties": false}}}]})");
+  question["document"] = document["id"];
+  const Json answer = served.post_json("/v1/chat/completions", question);
+  const Json& choice = answer["choices"][0];
+  EXPECT_EQ(choice["finish_reason"].text(), "tool_calls") << answer.dump();
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["name"].text(), "lookup");
+  EXPECT_EQ(answer["usage"]["prompt_tokens_details"]["cached_tokens"].get<size_t>(),
+            document["tokens"].get<size_t>());
+  std::string text;
+  const Json kept = served.get_json("/v1/sequences/" + answer["id"].text() + "/kept");
+  for (const Json& token : kept["tokens"]) text += token.text();
+  EXPECT_LT(text.find("Story:"), text.find("Be brief."));
+  EXPECT_LT(text.find("Be brief."), text.find("You can call tools."));
+  EXPECT_LT(text.find("You can call tools."), text.find("Which?"));
+  EXPECT_EQ(text.find("You can call tools.", text.find("Which?")), std::string::npos);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ ServedModel::ServedModel(ServiceOptions options, ServerOptions http)
     errors->push_back(message);
   };
   door_ = std::make_unique<HttpServer>(std::move(http),
-                                       make_routes(workers_, slot_, options.error_log));
+                                       make_routes(workers_, uploads_, slot_, options.error_log));
   slot_.set(std::make_shared<Service>(options, nullptr));
 }
 

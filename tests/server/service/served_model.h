@@ -36,7 +36,7 @@ class ServedModel {
  private:
   std::shared_ptr<std::vector<std::string>> errors_;
   ServiceSlot slot_;
-  Workers workers_{2};
+  Workers workers_{2}, uploads_{1};
   std::unique_ptr<HttpServer> door_;
 };
 

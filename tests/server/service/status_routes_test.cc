@@ -55,7 +55,7 @@ TEST(StatusRoutes, ThePageIsThereWithoutAKey) {
 TEST(StatusRoutes, ClientsWaitUntilTheModelIsLoaded) {
   const ServiceSlot empty;
   Workers workers(1);
-  HttpServer door(testing::test_options(), make_routes(workers, empty, {}));
+  HttpServer door(testing::test_options(), make_routes(workers, workers, empty, {}));
   EXPECT_EQ(testing::get(door.port(), "/health").status, 503);
   const Answer models = testing::get(door.port(), "/v1/models");
   EXPECT_EQ(models.status, 503);
