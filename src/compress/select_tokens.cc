@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "compress/critical.h"
 #include "compress/finite.h"
+#include "compress/layer_scores.h"
 #include "compress/method.h"
 #include "compress/top_positions.h"
 #include "restkv/compress.h"
@@ -43,8 +44,8 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
                        shape(layer.values), shape(layer.keys)));
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
-      !needs_query_statistics(options) && !options.per_query_head &&
-      !needs_output_weights(options)) {
+      watched_tokens(options) == WatchedTokens::kNone && !needs_query_statistics(options) &&
+      !options.per_query_head && !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
@@ -55,38 +56,9 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
   }
 }
 
-/// Throws unless the inputs of the method are given; a prompt that is kept whole needs none.
-void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
-  if (needs_output_weights(options) &&
-      layer.output_weights.cols != layer.queries.heads * layer.values.dim) {
-    refuse(
-        fmt::format("critical needs W_O: pass LayerObservation::output_weights as [width, {}], "
-                    "not [{}, {}]",
-                    layer.queries.heads * layer.values.dim, layer.output_weights.rows,
-                    layer.output_weights.cols));
-  }
-  const size_t length = layer.keys.rows;
-  if (needs_attention_sums(options) &&
-      (layer.attention_sums.rows != layer.queries.heads || layer.attention_sums.cols != length)) {
-    refuse(fmt::format("method {} needs LayerObservation::attention_sums as [{}, {}], not [{}, {}]",
-                       options.method, layer.queries.heads, length, layer.attention_sums.rows,
-                       layer.attention_sums.cols));
-  }
-  if (needs_query_statistics(options)) {
-    if (layer.query_statistics == nullptr || layer.future_rotation == nullptr) {
-      refuse(fmt::format("method {} needs LayerObservation::query_statistics and future_rotation",
-                         options.method));
-    }
-    if (layer.query_statistics->heads() < layer.first_query_head + layer.queries.heads ||
-        layer.query_statistics->head_dim() != layer.keys.dim) {
-      refuse(
-          fmt::format("query statistics are for {} heads of size {}, the layer has {} of size {}",
-                      layer.query_statistics->heads(), layer.query_statistics->head_dim(),
-                      layer.queries.heads, layer.keys.dim));
-    }
-  }
-  const size_t observed = std::min(observed_queries(options), length);
-  if (observed == 0) return;
+/// Throws unless the last queries and what belongs to them fit.
+void check_queries(const LayerObservation& layer, const CompressionOptions& options,
+                   size_t observed) {
   if (layer.queries.dim != layer.keys.dim) {
     refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
                        shape(layer.keys)));
@@ -108,6 +80,47 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
                     "queries",
                     shape(layer.outputs), shape(layer.queries), shape(layer.values)));
   }
+}
+
+/// Throws unless the inputs of the method are given; a prompt that is kept whole needs none.
+void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
+  if (needs_output_weights(options) &&
+      layer.output_weights.cols != layer.queries.heads * layer.values.dim) {
+    refuse(
+        fmt::format("critical needs W_O: pass LayerObservation::output_weights as [width, {}], "
+                    "not [{}, {}]",
+                    layer.queries.heads * layer.values.dim, layer.output_weights.rows,
+                    layer.output_weights.cols));
+  }
+  const size_t length = layer.keys.rows;
+  if (needs_attention_sums(options) &&
+      (layer.attention_sums.rows != layer.queries.heads || layer.attention_sums.cols != length)) {
+    refuse(fmt::format("method {} needs LayerObservation::attention_sums as [{}, {}], not [{}, {}]",
+                       options.method, layer.queries.heads, length, layer.attention_sums.rows,
+                       layer.attention_sums.cols));
+  }
+  if (watched_tokens(options) != WatchedTokens::kNone &&
+      (layer.watched.rows != layer.queries.heads || layer.watched.cols != length)) {
+    refuse(fmt::format(
+        "method {} needs LayerObservation::watched as [{}, {}], not [{}, {}]: pass "
+        "it to Method::watch with the blocks that it watches",
+        options.method, layer.queries.heads, length, layer.watched.rows, layer.watched.cols));
+  }
+  if (needs_query_statistics(options)) {
+    if (layer.query_statistics == nullptr || layer.future_rotation == nullptr) {
+      refuse(fmt::format("method {} needs LayerObservation::query_statistics and future_rotation",
+                         options.method));
+    }
+    if (layer.query_statistics->heads() < layer.first_query_head + layer.queries.heads ||
+        layer.query_statistics->head_dim() != layer.keys.dim) {
+      refuse(
+          fmt::format("query statistics are for {} heads of size {}, the layer has {} of size {}",
+                      layer.query_statistics->heads(), layer.query_statistics->head_dim(),
+                      layer.queries.heads, layer.keys.dim));
+    }
+  }
+  const size_t observed = std::min(observed_queries(options), length);
+  if (observed > 0) check_queries(layer, options, observed);
   if (!needs_output_factor(options)) return;
   if (layer.output == nullptr || layer.output->empty()) {
     refuse(
@@ -161,15 +174,34 @@ LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions
   return score(layer, options, trace);
 }
 
+size_t budget_share(size_t tokens, size_t protected_tokens, const CompressionOptions& options) {
+  const size_t most = std::min(tokens, static_cast<size_t>(std::max(options.budget, 0)));
+  return most - std::min(most, protected_tokens);
+}
+
 std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
                                     const CompressionOptions& options) {
   if (scores.candidates == 0) return std::vector<size_t>(scores.heads, 0);
-  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
-  const size_t protected_positions = layer.keys.rows - scores.candidates;
   const size_t tokens = layer.tokens > 0 ? layer.tokens : layer.keys.rows;
-  const size_t share = std::min(tokens, budget) - std::min({tokens, budget, protected_positions});
-  std::vector<size_t> counts =
-      find_allocation(options.allocation).allocate(layer, scores, share, options);
+  const size_t share = budget_share(tokens, layer.keys.rows - scores.candidates, options);
+  const Allocation& allocation = find_allocation(options.allocation);
+  std::vector<size_t> counts;
+  if (allocation.reallocate != nullptr) {
+    if (layer.layers > 1) {
+      refuse(
+          fmt::format("allocation {} distributes the budget over all layers, and this is one of "
+                      "{}: select with LayerCascade",
+                      options.allocation, layer.layers));
+    }
+    LayerCandidates only{.scores = {}, .share = share};
+    for (size_t h = 0; h < scores.heads; ++h) {
+      const auto row = scores.rows().row_span(h);
+      only.scores.emplace_back(row.begin(), row.end());
+    }
+    counts = allocation.reallocate({&only, 1}, 1, options).front();
+  } else {
+    counts = allocation.allocate(layer, scores, share, options);
+  }
   for (size_t& count : counts) count = std::min(count, scores.candidates);
   return counts;
 }
@@ -226,17 +258,25 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
   return select_best(scores, counts, length);
 }
 
-Selection select_ragged(std::span<const LayerObservation> heads,
-                        const CompressionOptions& options) {
+std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
+                                     const CompressionOptions& options) {
   validate(options);
   std::vector<LayerScores> scores;
-  size_t cache_heads_of_layer = 0;
-  size_t candidates = 0;
   for (const LayerObservation& head : heads) {
     check_cache(head, options);
     scores.push_back(score(head, options, nullptr));
-    cache_heads_of_layer += scores.back().heads;
-    candidates = std::max(candidates, scores.back().candidates);
+  }
+  return scores;
+}
+
+Selection select_ragged(std::span<const LayerObservation> heads,
+                        const CompressionOptions& options) {
+  std::vector<LayerScores> scores = score_parts(heads, options);
+  size_t cache_heads_of_layer = 0;
+  size_t candidates = 0;
+  for (const LayerScores& part : scores) {
+    cache_heads_of_layer += part.heads;
+    candidates = std::max(candidates, part.candidates);
   }
   // One table of all heads for the allocation. Short heads are padded in front with their lowest
   // score, which never belongs to the best.
