@@ -145,5 +145,23 @@ Selection select_best(const LayerScores& scores, std::span<const size_t> counts,
 /// list per head. Throws `Error` (kInvalidArgument) on shapes and options that do not fit.
 void merge_evicted(Heads<const float> keys, Heads<float> values, const Selection& selection,
                    const CompressionOptions& options);
+/// Selections of the layers of a model, one after another, for allocations that cut a layer again
+/// when later layers are known (`Allocation::reallocate`). What is kept at any time suffices for
+/// the selection after the last layer.
+class LayerCascade {
+ public:
+  explicit LayerCascade(const CompressionOptions& options) : options_(options) {}
+
+  /// Scores the next layer, whose heads are given as to `select_ragged`, and cuts all layers so
+  /// far. Element i of the result belongs to the i-th layer: the rows that its heads keep, counted
+  /// among the rows that they have kept so far (the new layer's: among all). Throws as
+  /// `select_ragged` does.
+  std::vector<Selection> add(std::span<const LayerObservation> heads);
+
+ private:
+  CompressionOptions options_;
+  std::vector<LayerCandidates> candidates_;     ///< Of each layer so far.
+  std::vector<std::vector<size_t>> protected_;  ///< Rows behind the candidates: [layer][head].
+};
 
 }  // namespace restkv

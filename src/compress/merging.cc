@@ -111,6 +111,11 @@ void check_merging(const CompressionOptions& options) {
                     "above 0 and at most 1",
                     options.merge_fraction));
   }
+  if (reallocates(options)) {
+    refuse(fmt::format("merge folds values once, but the allocation {} cuts layers again; use "
+                       "another allocation",
+                       options.allocation));
+  }
   if (options.per_query_head) {
     refuse(
         "merge changes the values of a KV head, which per_query_head gives to several selections; "

@@ -133,7 +133,7 @@ constexpr std::array kShared{
                                      "one selection per query head, as in the published code"),
     option<&Options::block_size>("block_size", "N",
                                  "select after each block of N positions; 0: once for all"),
-    option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|profile",
+    option<&Options::allocation>("allocation", "uniform|pyramid|ada|ada-pyramid|global|profile",
                                  "distribution of the budget over layers and heads"),
     option<&Options::pyramid_variant>("pyramid_variant", "balanced|authors|restkv|kvpress",
                                       "variant of the rounding; balanced never exceeds the budget"),

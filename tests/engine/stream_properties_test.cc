@@ -68,6 +68,8 @@ class StreamTest : public ::testing::Test {
         testing::set_if_own(options.compression, "lag", 9);
         options.compression.profile = profile_;
         options.compression.statistics = statistics_;
+        testing::set_if_own(options.compression, "repeat_chunk", 30);
+        options.repeat.emplace();  // without words
         all.push_back(options);
         if (method.name == "knorm") all.back().compression.own["skip_layers"] = 1;
         for (const bool compact : {false, true}) {
