@@ -222,6 +222,8 @@ int ask(const AskFlags& flags) {
     options.compression.budget = share->of(tokens.size());
   }
 
+  if (repeat_chunk(options.compression) > 0) options.repeat = prompt.repeat_prompt();
+
   std::optional<AnswerFile> output;
   if (!flags.output.empty()) {
     output.emplace(flags.output, settings_of(flags, model, options, sampling, text));

@@ -123,6 +123,9 @@ class RequestSink : public LayerSink {
   std::span<CacheRequest> requests_;
   AlignedVector<float> merged_;
   size_t tokens_;
+  const std::optional<RepeatPrompt>& repeat_;
+  size_t repeat_chunk_ = 0;      ///< Of the requests that need a repeat pass.
+  std::vector<LayerCuts> cuts_;  ///< One per request.
 };
 
 /// Keeps all tokens behind those of a cache.
@@ -141,9 +144,6 @@ class WholeSink : public LayerSink {
   const ModelConfig& config_;
   KvCache& cache_;
   size_t tokens_;
-  const std::optional<RepeatPrompt>& repeat_;
-  size_t repeat_chunk_ = 0;      ///< Of the requests that need a repeat pass.
-  std::vector<LayerCuts> cuts_;  ///< One per request.
 };
 
 }  // namespace

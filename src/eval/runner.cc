@@ -16,6 +16,7 @@
 #include "eval/results.h"
 #include "eval/sha256.h"
 #include "restkv/compression_options.h"
+#include "restkv/conversation.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -202,6 +203,16 @@ class Runner {
     work();
   }
 
+  /// What is said around a prompt that a method lets the model repeat; none if no method does.
+  [[nodiscard]] std::optional<RepeatPrompt> repeat_for(const Sample& sample) const {
+    const auto repeats = [](const Cell& cell) { return repeat_chunk(cell.options) > 0; };
+    if (std::ranges::none_of(options_.cells, repeats)) return std::nullopt;
+    const bool chat = options_.prompt.chat && !sample.always_raw;
+    // Token ids may have a template around them.
+    if (chat || !sample.tokens.empty()) return repeat_prompt(tokenizer_);
+    return Conversation::plain_text(tokenizer_, false).repeat_prompt();
+  }
+
   /// Refuses samples that cannot be compressed before their question is seen.
   static void require_question(const Sample& sample, const PromptTokens& prompt) {
     const char* reason = nullptr;
@@ -258,10 +269,13 @@ class Runner {
       requests[i].kv_type = options_.kv_type;
     }
     const Stopwatch watch;
-    std::vector<std::vector<float>> logits{engine_.prefill(compressed, requests, [&](double part) {
-      show(kPrefillShare * part, result);
-      return !interrupted();
-    })};
+    std::vector<std::vector<float>> logits{engine_.prefill(
+        compressed, requests,
+        [&](double part) {
+          show(kPrefillShare * part, result);
+          return !interrupted();
+        },
+        repeat_for(sample))};
     result.prefill_seconds = watch.seconds();
     for (const CacheRequest& request : requests) {
       result.prefill_seconds -= request.compress_seconds;
@@ -308,7 +322,10 @@ class Runner {
       }
       MultiTurnResult turns = converse(
           model_, tokenizer_, answerer_, sample,
-          {.compression = cell.options, .kv_type = options_.kv_type, .sparse = options_.sparse},
+          {.compression = cell.options,
+           .kv_type = options_.kv_type,
+           .repeat = repeat_for(sample),
+           .sparse = options_.sparse},
           prompt, [&](double part) {
             show((static_cast<double>(i) + part) / cells, result);
             return !interrupted();

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "restkv/conversation.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -41,6 +42,13 @@ std::vector<int32_t> DocumentPrompt::document(const std::string& text) const {
   const std::vector<int32_t> rest = tokenizer_.encode(text, tokens.empty(), false);
   tokens.insert(tokens.end(), rest.begin(), rest.end());
   return tokens;
+}
+
+RepeatPrompt DocumentPrompt::repeat_prompt() const {
+  const Conversation conversation = tokenizer_.has_chat_template()
+                                        ? Conversation(tokenizer_, system_)
+                                        : Conversation::plain_text(tokenizer_, false);
+  return conversation.repeat_prompt();
 }
 
 std::vector<int32_t> DocumentPrompt::question(const std::string& text) const {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "restkv/repeat.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv {
@@ -19,6 +20,8 @@ class DocumentPrompt {
 
   /// What the template has before the message, and the document.
   [[nodiscard]] std::vector<int32_t> document(const std::string& text) const;
+  /// For methods that let the model repeat the document.
+  [[nodiscard]] RepeatPrompt repeat_prompt() const;
   /// What follows the document: an empty line, the question, and the rest of the template.
   [[nodiscard]] std::vector<int32_t> question(const std::string& text) const;
 
