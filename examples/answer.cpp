@@ -15,11 +15,15 @@ int main(int argc, char** argv) try {
   const restkv::Model model(argv[1]);
   const restkv::Tokenizer tokenizer(argv[1]);
   std::ifstream file(argv[2]);
+  if (!file) throw restkv::Error(restkv::ErrorCode::kInput, std::string(argv[2]) + ": cannot be read");
   const std::string document{std::istreambuf_iterator<char>(file), {}};
 
   restkv::SessionOptions options;
   options.compression = restkv::default_options("restkv");
   options.compression.budget = 1024;  // tokens that every layer and head keeps of the document
+  options.chunk = 2048;              // read so many tokens, cut the cache, read on: ...
+  options.interval = 256;            // ... and the same while the answer is written
+  options.compact_positions = true;  // kept tokens move together: documents may exceed the context
   restkv::Session session(model, options);
   restkv::Conversation conversation(tokenizer);
   session.append(conversation.ask(document + "\n\n" + argv[3]).tokens);

@@ -66,10 +66,10 @@ class Session {
   /// Appends tokens, which attend to the cache and causally to each other. Returns the logits [V]
   /// after the last of them, valid until the next call. Computes only the new tokens.
   ///
-  /// Throws `Error`: kInvalidArgument (no tokens, or positions beyond the model's context: both
-  /// checked before the work; ids outside the vocabulary), kInput (the model computes NaN, or keys
-  /// and values overflow half precision), kInterrupted. After an error during the work the cache
-  /// holds a part of the prompt: continue with a fork or a new session.
+  /// Throws `Error`: kInvalidArgument (no tokens, positions beyond the model's context, ids outside
+  /// the vocabulary, an incomplete prompt: all checked before the work), kInput (the model computes
+  /// NaN, or keys and values overflow half precision), kInterrupted. After an error during the work
+  /// the cache holds a part of the prompt: continue with an earlier fork or a new session.
   std::span<const float> append(std::span<const int32_t> tokens,
                                 const ProgressCallback& progress = {});
   std::span<const float> append(int32_t token) { return append({&token, 1}); }
@@ -86,7 +86,8 @@ class Session {
 
   /// Appends one token to each of several sessions of one engine and updates their `logits`.
   /// Options and lengths may differ. Weights are read once for all. A session's logits are those of
-  /// `append`, whatever the others are. Throws `Error` as `append` does, and kInvalidArgument for
+  /// `append`, whatever the others are; only a session's first token of all is rounded otherwise,
+  /// which `append` reads as a prompt. Throws `Error` as `append` does, and kInvalidArgument for
   /// sessions of different engines, more than `Engine::kMaxBatch` sessions, or a repeated one.
   ///
   /// `failures`: empty, or a null pointer for each session. An error of one session alone (kInput)
@@ -157,10 +158,11 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-/// A prompt on its way into a session, which must outlive it and must not be used otherwise until
-/// the prompt is complete; then its logits follow it. Prompts of several sessions of an engine may
-/// be under way at once, each with the memory that a prompt takes, while others are decoded. A
-/// session whose prompt is given up before its end is of no use any more.
+/// A prompt on its way into a session, which must outlive it; then its logits follow it. Between
+/// its first step and its end, all functions of the session that read, change or copy its cache
+/// throw `Error` (kInvalidArgument), and so does a step of another prompt; for good if the prompt
+/// fails or is given up. Prompts of several sessions of an engine may be under way at once, each
+/// with the memory that a prompt takes, while others are decoded.
 class Session::Prompt {
  public:
   ~Prompt();

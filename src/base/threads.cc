@@ -46,10 +46,11 @@ class Team {
     } catch (const std::system_error& e) {
       const size_t started = threads_.size();
       stop();
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("cannot start more than {} of {} threads: {}; use fewer (-t 1), or "
-                              "raise the limits on processes and memory (ulimit -u, ulimit -v)",
-                              started + 1, helpers + 1, e.code().message()));
+      throw Error(
+          ErrorCode::kUnsupported,
+          fmt::format("cannot start more than {} of {} threads: {}; use fewer, or raise the "
+                      "limits on processes and memory (ulimit -u, ulimit -v)",
+                      started + 1, helpers + 1, e.code().message()));
     }
   }
   ~Team() { stop(); }
@@ -205,12 +206,6 @@ class ThreadTeams {
 
 namespace {
 
-/// Cached: asking the system takes microseconds, as long as a small product.
-int processors() {
-  static const int count = usable_processors();
-  return count;
-}
-
 /// Never destroyed, because a program may end while its threads compute.
 std::unique_ptr<ThreadPool>& default_pool() {
   static auto* const pool = new std::unique_ptr<ThreadPool>(new ThreadPool());
@@ -231,7 +226,7 @@ ThreadPool::ThreadPool(int threads) {
                 fmt::format("{} threads cannot compute; name 1 or more, or 0 for one per processor",
                             threads));
   }
-  teams_ = std::make_unique<ThreadTeams>(threads == 0 ? processors() : threads);
+  teams_ = std::make_unique<ThreadTeams>(threads == 0 ? usable_processors() : threads);
 }
 ThreadPool::~ThreadPool() = default;
 int ThreadPool::threads() const { return teams_->threads; }

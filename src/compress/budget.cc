@@ -12,7 +12,10 @@ namespace restkv {
 
 int Budget::of(size_t n) const {
   if (share == 0) return tokens;
-  return std::max(1, static_cast<int>(std::floor(share * static_cast<double>(n))));
+  // 0.7% of 1000 are 7, although the product of the doubles is a little less.
+  constexpr double kRounding = 1e-9;
+  const double kept = share * static_cast<double>(n) * (1 + kRounding);
+  return std::max(1, static_cast<int>(std::floor(kept)));
 }
 
 std::string Budget::text() const {

@@ -114,6 +114,13 @@ const OwnOption* find_own_option(const Method& method, std::string_view option) 
   return found == method.own_options.end() ? nullptr : &*found;
 }
 
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+}
+
 void check_declarations(const Method& method) {
   const auto reject = [&](const OwnOption& option, const std::string& reason) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -121,7 +128,9 @@ void check_declarations(const Method& method) {
                             reason));
   };
   for (const OwnOption& option : method.own_options) {
-    if (option.name.empty()) reject(option, "which needs a name");
+    if (!is_plain_name(option.name)) {
+      reject(option, "whose name must be of letters, digits, - and _");
+    }
     if (option.name == "method" || option.name == "preset") {
       reject(option, "which says what the others are; choose another name");
     }
@@ -138,6 +147,19 @@ void check_declarations(const Method& method) {
                                  known.values));
     }
   }
+  for (const OptionCondition& condition : method.conditions) {
+    if (find_own_option(method, condition.option) == nullptr || condition.holds == nullptr) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("method \"{}\" has a condition of option \"{}\"; it needs an own "
+                              "option, another one, and a function",
+                              method.name, condition.option));
+    }
+    if (find_own_option(method, condition.other) == nullptr) {
+      (void)find_compression_option(condition.other);
+    }
+  }
+  check_own_options(method.defaults, method);
+  if (method.paper_defaults) check_own_options(*method.paper_defaults, method);
 }
 
 void set_own_option(std::string_view option, CompressionOptions& options, std::string_view value) {

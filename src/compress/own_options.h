@@ -15,8 +15,13 @@ const OwnOption* find_own_option(const Method& method, std::string_view option);
 void set_own_option(std::string_view option, CompressionOptions& options, std::string_view value);
 std::string get_own_option(std::string_view option, const CompressionOptions& options);
 
+/// Whether a method or an option can be called so: its name stands in texts such as
+/// "lagkv:lag=9".
+bool is_plain_name(std::string_view name);
+
 /// Checks the own options of a method from outside. Throws `Error` (kInvalidArgument) for options
-/// without a name, declared twice, with a name of another meaning, or with an impossible default.
+/// without a plain name, declared twice, with a name of another meaning, or with an impossible
+/// default, and for conditions of options that are none.
 void check_declarations(const Method& method);
 
 /// Adds the method's own options to `compression_options`. Throws `Error` (kInvalidArgument) and

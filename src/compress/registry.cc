@@ -95,7 +95,10 @@ std::vector<Method>& method_table() {
 std::span<const Method> methods() { return method_table(); }
 
 void register_method(Method method) {
-  if (method.name.empty()) refuse("a method needs a name");
+  if (!is_plain_name(method.name)) {
+    refuse(fmt::format("a method is called \"{}\"; a name must be of letters, digits, - and _",
+                       method.name));
+  }
   for (const Method& known : methods()) {
     if (known.name == method.name)
       refuse(fmt::format("there is a method \"{}\" already", method.name));

@@ -164,6 +164,22 @@ void check_scores(const LayerObservation& layer, const LayerScores& scores,
   });
 }
 
+/// Throws unless a method from outside the library has scored what it was asked to.
+void check_shape(const LayerObservation& layer, const LayerScores& scores,
+                 const CompressionOptions& options) {
+  const bool heads = scores.heads == layer.keys.heads ||
+                     (options.per_query_head && scores.heads == layer.queries.heads);
+  if (heads && scores.candidates <= layer.keys.rows &&
+      scores.values.size() == scores.heads * scores.candidates) {
+    return;
+  }
+  refuse(
+      fmt::format("method {} returns {} scores for {} heads and {} candidates; the layer has {} "
+                  "cache heads and {} tokens",
+                  options.method, scores.values.size(), scores.heads, scores.candidates,
+                  cache_heads(layer, options), layer.keys.rows));
+}
+
 /// The method's scores, for checked options, keys and values.
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace* trace) {
@@ -171,6 +187,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   check_observation(layer, options);
   const Method& method = find_method(options.method);
   LayerScores scores = method.score(layer, options, trace);
+  check_shape(layer, scores, options);
   if (method.score_kind != ScoreKind::kRank) check_scores(layer, scores, options);
   return scores;
 }

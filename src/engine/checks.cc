@@ -1,5 +1,6 @@
 #include "engine/checks.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace restkv {
@@ -49,6 +50,20 @@ void require_repeat_prompt(const CompressionOptions& options,
                 fmt::format("budget {} leaves no room beside the {} tokens in front of the text, "
                             "which always stay; raise the budget",
                             options.budget, prompt->prefix.size()));
+  }
+}
+
+void check_caches(const ModelConfig& c, std::span<KvCache* const> caches) {
+  for (const KvCache* cache : caches) {
+    if (cache == nullptr) throw Error(ErrorCode::kInvalidArgument, "a cache is missing (null)");
+    if (cache->layers() != c.layers) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("the cache has {} layers and the model {}; make it for this model",
+                              cache->layers(), c.layers));
+    }
+    if (std::ranges::count(caches, cache) > 1) {
+      throw Error(ErrorCode::kInvalidArgument, "a cache cannot get two tokens at once");
+    }
   }
 }
 

@@ -29,6 +29,10 @@ void check_repeat_length(const ModelConfig& config, size_t end, size_t longest);
 void require_repeat_prompt(const CompressionOptions& options,
                            const std::optional<RepeatPrompt>& prompt);
 
+/// Throws `Error` (kInvalidArgument) if a cache is null, lacks the model's layers, or
+/// occurs twice.
+void check_caches(const ModelConfig& config, std::span<KvCache* const> caches);
+
 /// Throws `Error` (kInput) if there is a NaN or an infinity among `logits` [rows, V].
 void require_finite(const Model& model, std::span<const float> logits);
 

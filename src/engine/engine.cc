@@ -175,6 +175,8 @@ std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
 
 std::vector<float> Engine::extend(std::span<const int32_t> tokens, KvCache& cache,
                                   const ProgressCallback& progress) {
+  KvCache* const caches[] = {&cache};
+  check_caches(impl_->model.config(), caches);
   const Impl::Lease workspace(*impl_);
   WholeSink sink(impl_->model.config(), cache, tokens.size());
   Prefill prefill(impl_->model, *workspace, tokens, sink, impl_->sparse);
@@ -203,12 +205,15 @@ void Engine::score(std::span<const int32_t> tokens,
 }
 
 std::span<const float> Engine::decode(int32_t token, KvCache& cache) {
+  KvCache* const caches[] = {&cache};
+  check_caches(impl_->model.config(), caches);
   const Impl::Lease workspace(*impl_);
   return restkv::decode(impl_->model, *workspace, token, cache);
 }
 
 Matrix<const float> Engine::decode(std::span<const int32_t> tokens,
                                    std::span<KvCache* const> caches) {
+  check_caches(impl_->model.config(), caches);
   const Impl::Lease workspace(*impl_);
   return restkv::decode(impl_->model, *workspace, tokens, caches);
 }

@@ -13,6 +13,7 @@
 #include "engine/evict.h"
 #include "engine/prefill.h"
 #include "engine/snapshot.h"
+#include "model/forward.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
 
@@ -88,10 +89,19 @@ struct Session::Impl {
                             tokens, position, context(), remedy));
   }
 
+  /// Throws unless every prompt that was begun is complete: the layers hold different tokens then.
+  void require_complete() const {
+    if (!in_prompt) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "a prompt of this session was begun and is not complete; complete it first, or go "
+                "on with a new session or an earlier fork");
+  }
+
   std::shared_ptr<Engine::Impl> engine;
   const Model& model;
   Sequence sequence;
   SparsePrefill sparse;
+  bool in_prompt = false;  ///< A prompt is under way, or was given up.
 };
 
 Session::Session(const Model& model, const SessionOptions& options)
@@ -108,6 +118,7 @@ struct Session::Prompt::Impl {
       : session(of),
         tokens(all.begin(), all.end()),
         chunk(of.chunk(all.size())),
+        decodes(of.decodes(all.size())),
         hears_logits(std::move(hears)) {}
   // Whose workspace it was last, nobody knows.
   ~Impl() {
@@ -121,12 +132,14 @@ struct Session::Prompt::Impl {
   bool step(Workspace& workspace) {
     if (read == tokens.size()) return false;
     Sequence& sequence = session.sequence;
-    if (session.decodes(tokens.size())) {
+    if (!under_way) session.require_complete();
+    if (decodes) {
       decode(session.model, workspace, tokens[0], sequence);
       read = 1;
       if (hears_logits) hears_logits(0, {sequence.logits.data(), 1, sequence.logits.size()});
       return false;
     }
+    session.in_prompt = under_way = true;
     if (!prefill) {
       sink.emplace(session.model, workspace, sequence, in_chunk());
       prefill.emplace(session.model, workspace, std::span(tokens).subspan(read, in_chunk()), *sink,
@@ -149,7 +162,8 @@ struct Session::Prompt::Impl {
     logits = AlignedVector<float>();  // `= {}` would keep its capacity
     handed_out = 0;
     read += in_chunk();
-    return read < tokens.size();
+    session.in_prompt = read < tokens.size();
+    return session.in_prompt;
   }
 
   /// False: the chunk has no more.
@@ -177,7 +191,9 @@ struct Session::Prompt::Impl {
   Session::Impl& session;
   std::vector<int32_t> tokens;
   size_t chunk;
+  bool decodes;  ///< Known at the beginning: reading the first token of all makes no second one.
   PromptLogits hears_logits;
+  bool under_way = false;
   size_t read = 0;  ///< Tokens of complete chunks.
   // Of the chunk in the works:
   std::optional<SequenceSink> sink;
@@ -199,15 +215,18 @@ bool Session::Prompt::step() {
 double Session::Prompt::done() const { return impl_->done(); }
 
 Session::Prompt Session::begin(std::span<const int32_t> tokens, PromptLogits logits) {
+  impl_->require_complete();
   if (tokens.empty()) check_length(impl_->model.config(), 0, 0);
   if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
   if (!impl_->decodes(tokens.size())) impl_->check_repeat(tokens.size());
+  check_tokens(impl_->model, tokens);
   return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens, std::move(logits)));
 }
 
 std::span<const float> Session::append(std::span<const int32_t> tokens,
                                        const ProgressCallback& progress) {
   if (impl_->decodes(tokens.size())) {  // allocates nothing
+    impl_->require_complete();
     if (!impl_->position_after(1)) impl_->refuse_length(1);
     const Engine::Impl::Lease workspace(*impl_->engine);
     decode(impl_->model, *workspace, tokens[0], impl_->sequence);
@@ -245,6 +264,7 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
     if (std::ranges::find(sequences, &impl.sequence) != sequences.end()) {
       throw Error(ErrorCode::kInvalidArgument, "a session cannot get two tokens at once");
     }
+    impl.require_complete();
     if (!impl.position_after(1)) impl.refuse_length(1);
     sequences.push_back(&impl.sequence);
   }
@@ -266,12 +286,14 @@ std::span<const float> Session::logits() const { return impl_->sequence.logits; 
 
 void Session::compress() {
   Sequence& sequence = impl_->sequence;
+  impl_->require_complete();
   if (sequence.tokens == 0) return;
   const Engine::Impl::Lease workspace(*impl_->engine);
   evict(impl_->model, *workspace, sequence, sequence.options.compression.budget);
 }
 
 void Session::set_budget(int budget) {
+  impl_->require_complete();
   CompressionOptions changed = impl_->sequence.options.compression;
   if (changed.method == "full") {
     throw Error(ErrorCode::kInvalidArgument,
@@ -286,11 +308,13 @@ void Session::set_budget(int budget) {
 }
 
 void Session::set_sparse(const SparseOptions& options) {
+  impl_->require_complete();
   impl_->sparse.set(options);
   impl_->sequence.options.sparse = options;
 }
 
 Session Session::fork() const {
+  impl_->require_complete();
   auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
   copy->sequence = impl_->sequence;
   return Session(std::move(copy));
@@ -318,6 +342,7 @@ size_t Session::reusable_tokens(size_t common, size_t total) const {
 }
 
 Session Session::fork_beginning(size_t tokens) const {
+  impl_->require_complete();
   auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
   Sequence& sequence = copy->sequence;
   sequence.cache = impl_->sequence.cache.first_rows(tokens);
@@ -327,6 +352,7 @@ Session Session::fork_beginning(size_t tokens) const {
 }
 
 void Session::save(const std::string& path, std::string_view note) const {
+  impl_->require_complete();
   if (impl_->sequence.tokens > 0 && impl_->sequence.logits.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: the session is the beginning of another one and has no logits; "

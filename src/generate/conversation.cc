@@ -44,6 +44,7 @@ Conversation Conversation::begun_anew() const {
   const bool has_system = !messages_.empty() && messages_.front().role == "system";
   conversation.messages_.resize(has_system ? 1 : 0);
   conversation.read_.clear();
+  conversation.pending_.clear();
   return conversation;
 }
 

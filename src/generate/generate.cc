@@ -86,6 +86,9 @@ struct Generation::Impl {
   }
 
   int32_t sample(std::span<const float> logits) {
+    require(logits.size() == tokenizer.vocabulary(),
+            fmt::format("{} logits are not those of the tokenizer's vocabulary of {}",
+                        logits.size(), tokenizer.vocabulary()));
     if (sampler == nullptr) sampler = &own.emplace(options.sampling, logits.size());
     const std::span<const float> candidates = allowed(logits);
     const int32_t token =

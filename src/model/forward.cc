@@ -44,14 +44,20 @@ void PrefillWeights::make(const LayerWeights& layer, LinearPrecision precision) 
   down.convert(layer.down, precision);
 }
 
+void check_tokens(const Model& model, std::span<const int32_t> tokens) {
+  const size_t vocabulary = model.weights().token_embedding.rows;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && static_cast<size_t>(tokens[i]) < vocabulary) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("token id {} at position {} is outside the vocabulary of {}", tokens[i],
+                            i, vocabulary));
+  }
+}
+
 void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x) {
+  check_tokens(model, tokens);
   const Weight& table = model.weights().token_embedding;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || static_cast<size_t>(tokens[i]) >= table.rows) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("token id {} at position {} is outside the vocabulary of {}",
-                              tokens[i], i, table.rows));
-    }
     dequantize_row(table, static_cast<size_t>(tokens[i]), x.row(i));
   }
   if (model.config().embedding_scale != 1) scale(x, model.config().embedding_scale);

@@ -17,7 +17,10 @@ namespace restkv {
 using Attend = FunctionRef<void(Heads<const float> queries, Heads<const float> keys,
                                 Heads<const float> values, Heads<float> out)>;
 
-/// x [n, C] = rows of the embedding table. Throws `Error` (kInvalidArgument) on an id outside it.
+/// Throws `Error` (kInvalidArgument) on an id outside the vocabulary.
+void check_tokens(const Model& model, std::span<const int32_t> tokens);
+
+/// x [n, C] = rows of the embedding table. Throws as `check_tokens` does.
 void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x);
 
 /// One layer, in place: x += attention(norm(x)), x += ffn(norm(x)). Row i of x has the position

@@ -32,18 +32,18 @@ struct Sampler::Impl {
 };
 
 void validate(const SamplingOptions& o) {
-  require(o.temperature == 0 || is_moderate_factor(o.temperature), "temp", o.temperature,
+  require(o.temperature == 0 || is_moderate_factor(o.temperature), "temperature", o.temperature,
           "0, or a value from 0.000001 to 1000000");
-  require(o.top_k >= 0, "top-k", o.top_k, "0 or more");
-  require(o.top_p > 0 && o.top_p <= 1, "top-p", o.top_p, "a value in (0, 1]");
-  require(o.min_p >= 0 && o.min_p <= 1, "min-p", o.min_p, "a value in [0, 1]");
-  require(o.repeat_last_n >= 0 && o.repeat_last_n <= 1'000'000, "repeat-last-n", o.repeat_last_n,
+  require(o.top_k >= 0, "top_k", o.top_k, "0 or more");
+  require(o.top_p > 0 && o.top_p <= 1, "top_p", o.top_p, "a value in (0, 1]");
+  require(o.min_p >= 0 && o.min_p <= 1, "min_p", o.min_p, "a value in [0, 1]");
+  require(o.repeat_last_n >= 0 && o.repeat_last_n <= 1'000'000, "repeat_last_n", o.repeat_last_n,
           "0 to 1000000");
-  require(is_moderate_factor(o.repeat_penalty), "repeat-penalty", o.repeat_penalty,
+  require(is_moderate_factor(o.repeat_penalty), "repeat_penalty", o.repeat_penalty,
           "a value from 0.000001 to 1000000");
-  require(is_moderate(o.presence_penalty), "presence-penalty", o.presence_penalty,
+  require(is_moderate(o.presence_penalty), "presence_penalty", o.presence_penalty,
           "a value from -1000000 to 1000000");
-  require(is_moderate(o.frequency_penalty), "frequency-penalty", o.frequency_penalty,
+  require(is_moderate(o.frequency_penalty), "frequency_penalty", o.frequency_penalty,
           "a value from -1000000 to 1000000");
   require(o.seed != LLAMA_DEFAULT_SEED, "seed", o.seed,
           "0 to 4294967294 (libllama takes this one for any seed)");

@@ -47,6 +47,7 @@ TEST_F(ProcessorsTest, AreThoseOfTheAffinityMask) {
     }
     ASSERT_EQ(sched_setaffinity(0, sizeof mask, &mask), 0);
     EXPECT_EQ(usable(), 1);
+    EXPECT_EQ(ThreadPool().threads(), usable_processors()) << "now, not when the program began";
   }).join();
 }
 

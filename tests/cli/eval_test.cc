@@ -280,7 +280,8 @@ TEST_F(CliEval, LookAlikesOfControlTokensAreTextInAChat) {
 }
 
 TEST_F(CliEval, NamesOptionsWithoutEffect) {
-  EXPECT_THAT(refusal(2, run_, {"--temperature", "-1"}), HasSubstr("temp is -1; expected 0, or"));
+  EXPECT_THAT(refusal(2, run_, {"--temperature", "-1"}),
+              HasSubstr("temperature is -1; expected 0, or"));
   for (const std::vector<std::string>& ignored : std::vector<std::vector<std::string>>{
            {"--lengths", "100"}, {"--samples", "2"}, {"--temperature", "0.5"}}) {
     EXPECT_THAT(refusal(2, run_, ignored),

@@ -498,8 +498,8 @@ TEST_F(CliRun, RefusesBadCompressionOptions) {
 
 TEST_F(CliRun, RefusesBadSamplingAndThreads) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--temp", "1", "--top-p", "2"}),
-              HasSubstr("top-p is 2; expected a value in (0, 1]"));
-  EXPECT_THAT(refusal(2, {"-p", "x", "--temp", "-1"}), HasSubstr("temp is -1"));
+              HasSubstr("top_p is 2; expected a value in (0, 1]"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--temp", "-1"}), HasSubstr("temperature is -1"));
   for (const char* threads : {"-1", "100000"}) {
     const Outcome outcome = restkv_process({"run", "-m", tiny_, "-p", "x", "--threads", threads});
     EXPECT_EQ(outcome.exit_code, 2);

@@ -13,6 +13,8 @@ TEST(BudgetTest, IsANumberOrAShare) {
   EXPECT_EQ(parse_budget("512").of(10), 512);
   EXPECT_EQ(parse_budget("12.5%").of(1000), 125);
   EXPECT_EQ(parse_budget("12.5%").of(1007), 125) << "rounded down";
+  EXPECT_EQ(parse_budget("0.7%").of(1000), 7) << "no less because of binary fractions";
+  EXPECT_EQ(parse_budget("29%").of(100), 29);
   EXPECT_EQ(parse_budget("1%").of(3), 1) << "never nothing";
   EXPECT_EQ(parse_budget("100%").of(77), 77);
 }

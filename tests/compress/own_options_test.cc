@@ -88,7 +88,8 @@ TEST(OwnOptions, OfMethodsFromOutsideAreLookedAt) {
   };
   const size_t methods_before = methods().size();
   const size_t options_before = compression_options().size();
-  EXPECT_THAT(registered({{"", "N", "", 1}}), HasSubstr("needs a name"));
+  EXPECT_THAT(registered({{"", "N", "", 1}}), HasSubstr("letters, digits"));
+  EXPECT_THAT(registered({{"x=1:y", "N", "", 1}}), HasSubstr("letters, digits"));
   EXPECT_THAT(registered({{"preset", "N", "", 1}}), HasSubstr("\"preset\""));
   EXPECT_THAT(registered({{"method", "N", "", 1}}), HasSubstr("\"method\""));
   EXPECT_THAT(registered({{"x", "N", "", 1}, {"x", "N", "", 2}}), HasSubstr("again"));
@@ -97,6 +98,24 @@ TEST(OwnOptions, OfMethodsFromOutsideAreLookedAt) {
   EXPECT_THAT(registered({{"budget", "N", "", 1}}), HasSubstr("one already"));
   EXPECT_THAT(registered({{"lag", "a|b", "", "a"}}), HasSubstr("one already"));
   EXPECT_THAT(registered(std::vector<OwnOption>(1, {"alpha", "N", "", 1})), HasSubstr("takes X"));
+  const auto changed = [](const auto& change) {
+    Method method = find_method("knorm");
+    method.name = "from-outside";
+    method.options.clear();
+    method.own_options = {{"x", "N", "", 1}};
+    change(method);
+    return refusal([&] { register_method(method); });
+  };
+  for (const char* name : {"", "a:b", "a b", "a=b"}) {
+    EXPECT_THAT(changed([&](Method& m) { m.name = name; }), HasSubstr("letters, digits")) << name;
+  }
+  const auto never = [](const CompressionOptions&) { return false; };
+  for (const OptionCondition& wrong :
+       {OptionCondition{"y", "window", never}, {"x", "y", never}, {"x", "window", nullptr}}) {
+    EXPECT_NE(changed([&](Method& m) { m.conditions = {wrong}; }), "");
+  }
+  EXPECT_NE(changed([](Method& m) { m.defaults.own["y"] = 1; }), "");
+  EXPECT_NE(changed([](Method& m) { (m.paper_defaults = m.defaults)->own["x"] = "one"; }), "");
   EXPECT_EQ(methods().size(), methods_before);
   EXPECT_EQ(compression_options().size(), options_before);
 }

@@ -253,6 +253,16 @@ TEST_F(EngineTest, RefusesWhatItCannotRun) {
   (void)engine.prefill(tokens_of(1500), {&request, 1});
   expect_error(ErrorCode::kInvalidArgument, "position 1500",
                [&] { (void)engine.decode(1, request.cache); });
+  const ModelConfig& c = model_->config();
+  KvCache of_another(c.layers - 1, c.kv_heads, c.key_dim, c.value_dim);
+  expect_error(ErrorCode::kInvalidArgument, "layers", [&] { (void)engine.decode(1, of_another); });
+  expect_error(ErrorCode::kInvalidArgument, "layers",
+               [&] { (void)engine.extend(tokens_of(9), of_another); });
+  KvCache cache(c.layers, c.kv_heads, c.key_dim, c.value_dim);
+  KvCache* const twice[] = {&cache, &cache};
+  expect_error(ErrorCode::kInvalidArgument, "two tokens at once", [&] {
+    (void)engine.decode(std::vector<int32_t>{1, 2}, twice);
+  });
 }
 
 TEST_F(EngineTest, ProgressRisesAndCanStop) {

@@ -292,6 +292,60 @@ TEST_F(SequencesTest, GoOnAfterAPromptThatWasGivenUp) {
   expect_equal(expected, session);
 }
 
+TEST_F(SequencesTest, AreRefusedWhileAPromptIsIncomplete) {
+  Engine engine(*model_);
+  Session session(engine, different_options()[0]);
+  (void)session.append(text(30, 1));
+  Session expected = session.fork();
+  const std::string file = folder_.file("incomplete");
+  const std::vector<std::function<void()>> uses{[&] { (void)session.begin(text(9, 1)); },
+                                                [&] { (void)session.append(1); },
+                                                [&] { (void)session.append(text(9, 1)); },
+                                                [&] {
+                                                  Session* const one[] = {&session};
+                                                  Session::append_together(one,
+                                                                           std::vector<int32_t>{1});
+                                                },
+                                                [&] { session.compress(); },
+                                                [&] { session.set_budget(50); },
+                                                [&] { session.set_sparse({}); },
+                                                [&] { (void)session.fork(); },
+                                                [&] { session.save(file); }};
+  const auto expect_refused = [&] {
+    for (size_t use = 0; use < uses.size(); ++use) EXPECT_THROW(uses[use](), Error) << use;
+    EXPECT_THROW((void)Session::load(engine, file), Error) << "nothing is there";
+  };
+  Session::Prompt prompt = session.begin(text(200, 5));
+  Session::Prompt second = session.begin(text(200, 6));
+  EXPECT_TRUE(prompt.step());
+  expect_refused();
+  EXPECT_THROW((void)second.step(), Error);
+  while (prompt.step()) {
+  }
+  (void)expected.append(text(200, 5));
+  expect_equal(expected, session);
+  (void)session.append(1);
+  {
+    Session::Prompt given_up = session.begin(text(200, 5));
+    EXPECT_TRUE(given_up.step());
+  }
+  expect_refused();
+}
+
+TEST_F(SequencesTest, UnknownTokensAreRefusedBeforeAnythingIsRead) {
+  SessionOptions options = different_options()[0];
+  options.chunk = 100;
+  Session session(Engine(*model_), options);
+  for (const int32_t unknown : {-1, 1 << 30}) {
+    std::vector<int32_t> tokens = text(250, 1);
+    tokens.back() = unknown;
+    EXPECT_THROW((void)session.begin(tokens), Error);
+    EXPECT_THROW((void)session.append(tokens), Error);
+    EXPECT_EQ(session.tokens(), 0U);
+  }
+  EXPECT_NO_THROW((void)session.append(text(250, 1)));
+}
+
 TEST_F(SequencesTest, HandOutTheLogitsOfAPrompt) {
   const auto collect = [&](Session& session, std::span<const int32_t> tokens) {
     std::vector<float> all;
@@ -339,6 +393,11 @@ TEST_F(SequencesTest, HandOutTheLogitsOfAPrompt) {
   expect_near(std::span(after).last(fork.logits().size()), fork.logits());
   const std::vector<float> one = collect(session, text(1, 1));
   expect_near(one, session.logits());
+  // The first token of all is read once.
+  Session fresh(engine, options);
+  const std::vector<float> first = collect(fresh, text(1, 1));
+  EXPECT_EQ(fresh.tokens(), 1U);
+  expect_near(first, fresh.logits());
   // In chunks the first one is judged alike, the others by less.
   options.chunk = 300;
   Session in_chunks(engine, options);

@@ -109,6 +109,15 @@ TEST_F(ConversationTest, AZeroByteIsRefusedAndLeavesTheConversation) {
   EXPECT_FALSE(conversation.ask("two").from_the_start);
 }
 
+TEST_F(ConversationTest, NothingPendingIsLeftWhenItBeginsAnew) {
+  const Conversation chat(tokenizer_);
+  for (Conversation conversation : {chat, Conversation::plain_text(tokenizer_, false)}) {
+    const std::vector<int32_t> first = conversation.ask("one").tokens;
+    conversation.answer("two", {5});
+    EXPECT_EQ(conversation.begun_anew().ask("one").tokens, first);
+  }
+}
+
 TEST_F(ConversationTest, RefusesWhatIsNoConversation) {
   Conversation conversation(tokenizer_);
   for (const char* json :

@@ -255,7 +255,14 @@ TEST_F(GenerateTest, OptionsThatCannotBeUsedAreNamed) {
   EXPECT_THAT(refusal(options), HasSubstr("logprobs is 101"));
   options = {};
   options.sampling.top_p = 2;
-  EXPECT_THAT(refusal(options), HasSubstr("top-p is 2"));
+  EXPECT_THAT(refusal(options), HasSubstr("top_p is 2"));
+}
+
+TEST_F(GenerateTest, LogitsOfAnotherVocabularyAreRefused) {
+  for (const size_t size : {size_t{0}, size_t{7}, tokenizer->vocabulary() + 1}) {
+    Generation generation(*tokenizer, {});
+    EXPECT_THROW((void)generation.next(std::vector<float>(size, 1.0F)), Error) << size;
+  }
 }
 
 TEST_F(GenerateTest, ContinuesASession) {

@@ -40,6 +40,11 @@ if(component STREQUAL "restkv")
   if(NOT answer MATCHES "Thursday")
     message(FATAL_ERROR "examples/answer said: ${answer}")
   endif()
+  execute_process(COMMAND ${scratch_dir}/examples/answer ${model} ${scratch_dir}/none "Where?"
+                  RESULT_VARIABLE status ERROR_VARIABLE refusal)
+  if(status EQUAL 0 OR NOT refusal MATCHES "cannot be read")
+    message(FATAL_ERROR "examples/answer took a file that is not there: ${refusal}")
+  endif()
   # The installed program finds the libraries that the build folder's one finds.
   run(${scratch_dir}/prefix/bin/restkv --version)
 endif()

@@ -41,6 +41,13 @@ restkv::LayerScores score(const restkv::LayerObservation& layer,
   return scores;
 }
 
+/// Scores for other heads than the layer has.
+restkv::LayerScores misshapen(const restkv::LayerObservation& layer,
+                              const restkv::CompressionOptions& /*options*/,
+                              restkv::SelectionTrace* /*trace*/) {
+  return {layer.keys.heads + 1, layer.keys.rows};
+}
+
 bool expect(bool ok, const char* what) {
   if (!ok) std::fprintf(stderr, "outside_method: %s\n", what);
   return ok;
@@ -93,6 +100,19 @@ int main() {
     restkv::register_method(method);
     ok = expect(false, "a name can be taken twice");
   } catch (const restkv::Error&) {
+  }
+  // What it returns is looked at.
+  method.name = "misshapen";
+  method.score = misshapen;
+  restkv::register_method(method);
+  options = restkv::default_options("misshapen");
+  options.budget = 5;
+  for (const bool ragged : {false, true}) {
+    try {
+      (void)(ragged ? restkv::select_ragged({&layer, 1}, options) : restkv::select_tokens(layer, options));
+      ok = expect(false, "scores of another shape are used");
+    } catch (const restkv::Error&) {
+    }
   }
   return ok ? 0 : 1;
 }
