@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cli/argument_parser.h"
@@ -21,8 +22,8 @@ class CompressionFlags {
   [[nodiscard]] CompressionOptions resolve() const;
   /// `--budget`, if it was given.
   [[nodiscard]] std::optional<int> budget() const;
-  /// The file of `--profile`, if it was given.
-  [[nodiscard]] std::string profile() const;
+  /// Flags that name a file to be read, and the files.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const;
 
  private:
   std::string method_ = "restkv";
