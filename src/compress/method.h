@@ -29,6 +29,7 @@ Method dropkv_method();
 Method rkv_method();
 Method triattention_method();
 Method leverage_method();
+Method compactor_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 

@@ -75,6 +75,7 @@ std::vector<Method>& method_table() {
              lagkv_method(),
              cur_method(),
              leverage_method(),
+             compactor_method(),
              knorm_method(),
              random_method(),
              full_method(),

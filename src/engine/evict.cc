@@ -158,10 +158,12 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   const CompressionOptions& options = sequence.options.compression;
   validate(options, c.cache_shape());
   if (observed_queries(options) == kAllQueries) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "method " + options.method +
-                    " looks at all queries of a prompt, which a stream of turns or chunks does not "
-                    "keep; switch off 'acausal'");
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "method " + options.method +
+            " looks at all queries of a prompt, which a stream of turns or chunks does not "
+            "keep; choose another, for instance leverage instead of compactor, or switch off "
+            "'acausal' of h2o");
   }
   if (sequence.options.compact_positions &&
       (options.allocation != "uniform" || options.per_query_head || keeps_layers(options))) {

@@ -98,6 +98,7 @@ std::vector<CompressionOptions> combinations(int budget, size_t layers, const st
     }
   };
   for (const Method& method : methods()) {
+    if (method.name == "compactor") continue;  // needs the queries of a whole prompt
     for (const Allocation& allocation : allocations()) {
       CompressionOptions options = method.defaults;
       options.allocation = allocation.name;

@@ -1,5 +1,6 @@
 #include "restkv/session.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "base/threads.h"
 #include "engine/streams.h"
 #include "restkv/error.h"
+#include "support/refusal.h"
 #include "support/statistics.h"
 #include "support/tiny_model.h"
 
@@ -111,6 +113,29 @@ TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
   }
 }
 
+// Queries of earlier turns are gone, so whoever needs them all is refused before anything is read.
+TEST_F(SessionTest, MethodsThatLookAtAllQueriesAreForWholePrompts) {
+  EXPECT_THAT(
+      testing::refusal(ErrorCode::kInvalidArgument,
+                       [&] { Session(*model_, session_options("compactor", 80)); }),
+      ::testing::AllOf(::testing::HasSubstr("compactor"), ::testing::HasSubstr("all queries"),
+                       ::testing::HasSubstr("leverage")));
+  Engine engine(*model_);
+  CacheRequest request;
+  request.options = session_options("compactor", 80).compression;
+  request.options.own["chunk_length"] = 100;
+  request.keep_selections = true;
+  engine.prefill(tokens_of(300), {&request, 1});
+  for (const Selection& selection : request.selections) {
+    for (const auto& keep : selection.keep) {
+      ASSERT_EQ(keep.size(), 80U);
+      EXPECT_EQ(keep[7], 7);
+      EXPECT_EQ(keep[76], 296);
+    }
+  }
+  EXPECT_NE(request.selections[0].keep, request.selections[1].keep);
+}
+
 // Several caches come from one prompt: merging changes the values of its own alone.
 TEST_F(SessionTest, MergingChangesItsOwnCacheOnly) {
   const auto request_for = [&](bool merge) {
@@ -172,7 +197,7 @@ TEST_F(SessionTest, PiecesOfAPromptAreThePrompt) {
 
 TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
   for (const Method& method : methods()) {
-    if (method.name == "full") continue;
+    if (method.name == "full" || observed_queries(method.defaults) == kAllQueries) continue;
     SCOPED_TRACE(method.name);
     const SessionOptions options = options_of(method, 200);
     Session session(*model_, options);
@@ -219,7 +244,7 @@ TEST_F(SessionTest, EveryAllocationKeepsTheBudgetOverTurnsAndTokens) {
 TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
   const OneThread quick;
   for (const Method& method : methods()) {
-    if (method.name == "full") continue;
+    if (method.name == "full" || observed_queries(method.defaults) == kAllQueries) continue;
     SessionOptions options = options_of(method, 64);
     options.interval = 16;
     options.compact_positions = true;
