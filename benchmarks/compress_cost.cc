@@ -126,8 +126,6 @@ std::vector<std::pair<std::string, CompressionOptions>> rows() {
   std::vector<std::pair<std::string, CompressionOptions>> list;
   for (const restkv::Method& method : restkv::methods()) {
     if (method.name == "full" || method.needs_statistics) continue;
-    // Here are the last queries of a prompt only.
-    if (observed_queries(method.defaults) == restkv::kAllQueries) continue;
     list.emplace_back(method.name, method.defaults);
     if (method.name == "restkv") {
       list.emplace_back("restkv order=before", method.defaults);

@@ -23,7 +23,8 @@
 /// A method reads one layer (queries of the observation window, keys, values, the output
 /// projection) and scores positions per KV head. An allocation decides how many each head keeps:
 ///   observe -> score (-> smooth -> reduce over the GQA group) -> allocate -> select.
-/// `select_tokens` runs the whole chain.
+/// `select_tokens` runs the whole chain. Allocations over all layers at once need `LayerCascade`
+/// (stages.h) instead, which sees one layer after another.
 namespace restkv {
 
 /// Smoothing of scores along positions.
@@ -77,6 +78,8 @@ struct CompressionOptions {
   AdaVariant ada_variant = AdaVariant::kBalanced;
   double ada_floor = 0.2;     ///< Share of the budget that every head gets at least.
   bool ada_normalize = true;  ///< Weigh a head's scores by how concentrated they are.
+  double cake_tau1 = 1.0;     ///< cake: the entropy of attention counts to the power of 1 / tau1.
+  double cake_tau2 = 1.0;     ///< cake: its variance counts to the power of 1 / tau2.
   std::string profile;        ///< Path of the profile that the allocation `profile` reads.
   std::string statistics;     ///< Path of a model's query statistics, which `triattention` reads.
 
@@ -123,6 +126,41 @@ class OutputFactor {
 /// arbitrary numbers, because a damaged file may hold them.
 using MethodState = std::vector<uint64_t>;
 
+/// Tokens that a method watches on their way through a layer.
+enum class WatchedTokens {
+  kNone,
+  kContext,  ///< Those of the prompt itself.
+  kRepeat,   ///< Those of a repeat pass, in which the prompt is fed again behind itself: see
+             ///< repeat.h. The method must declare the option "repeat_chunk".
+};
+
+/// A block of watched tokens in one layer. Holds views only.
+struct BlockObservation {
+  Heads<const float> queries;  ///< [query_heads, m, d], after rotary embedding.
+  /// [m, C]: what the layer's attention reads, its input after the norm. Empty: not given.
+  Matrix<const float> inputs = {};
+  /// Own keys and values [kv_heads, rows, d] of the block's tokens and, in a repeat pass, of those
+  /// fed before them since the chunk began. They end with the block: row i of the queries sees all
+  /// but the last m - 1 - i of them.
+  Heads<const float> own_keys, own_values;
+  /// Of the context, [kv_heads, n, d]: all tokens that every row sees (repeat pass), or all up to
+  /// the end of the block.
+  Heads<const float> keys, values;
+  /// As in `LayerObservation`, of the attention to all that the rows see: [query_heads, m] and
+  /// [query_heads, m, d]. Given if `Method::watches_outputs`.
+  Matrix<const float> lse = {};
+  Heads<const float> outputs = {};
+  /// Rows [begin, end) of the context that the block is about: the chunk that it repeats, or the
+  /// block itself.
+  size_t begin = 0, end = 0;
+  float scale = 0.0F;  ///< As in `LayerObservation`; so are the following.
+  float softcap = 0.0F;
+  AttentionPrecision precision = AttentionPrecision::kF32;
+  const OutputFactor* output = nullptr;
+  size_t layer = 0;
+  size_t first_query_head = 0;
+};
+
 /// Inputs of a method: one layer after prefill. Holds views only.
 struct LayerObservation {
   /// Queries of the last prompt tokens, oldest first, after rotary embedding: [query_heads, rows,
@@ -145,6 +183,9 @@ struct LayerObservation {
   /// Attention that each position received from all prompt queries, [query_heads, n]: see
   /// `attention_sums`.
   Matrix<const float> attention_sums = {};
+  /// What `Method::watch` has written about each position, [query_heads, n]; NaN where it has
+  /// written nothing.
+  Matrix<const float> watched = {};
   /// Statistics of all queries but the first `sinks`, before rotary embedding.
   const QueryStatistics* query_statistics = nullptr;
   /// Rotation averaged over positions n to n + `future_positions` - 1; set if `query_statistics`
@@ -271,11 +312,27 @@ struct Method {
   void (*check_shape)(const CompressionOptions&, const CacheShape&) = nullptr;
   /// Whether it reads W_O under these options; null means never.
   bool (*needs_output)(const CompressionOptions&) = nullptr;
+  /// The tokens that `watch` sees while they pass a layer; null means none.
+  WatchedTokens (*watched_tokens)(const CompressionOptions&) = nullptr;
+  /// Whether `watch` reads the outputs of the attention and their denominators; null means never.
+  bool (*watches_outputs)(const CompressionOptions&) = nullptr;
+  /// Called for each block of watched tokens, in order. Writes to `watched` [query_heads, n] what
+  /// `score` shall find in `LayerObservation::watched`; all of it is NaN before the first block.
+  /// Only columns of tokens up to the block's end may be written.
+  void (*watch)(const BlockObservation&, const CompressionOptions&,
+                Matrix<float> watched) = nullptr;
   /// Scores one layer. Shapes and options are checked before the call. n is at least 1 and may be
   /// below the budget: earlier evictions may have cut the layer deeper. The caller refuses scores
   /// that are not finite (unless they are ranks) with an error that names the faulty input.
   LayerScores (*score)(const LayerObservation&, const CompressionOptions&,
                        SelectionTrace*) = nullptr;
+};
+
+/// What one of several layers still keeps of its candidates.
+struct LayerCandidates {
+  std::vector<std::vector<float>> scores;  ///< [cache head][candidate], in the order of positions.
+  size_t share = 0;                        ///< As in `Allocation::allocate`.
+  double preference = 0.0;                 ///< Of `Allocation::prefer`.
 };
 
 /// A distribution of the budget over layers and cache heads.
@@ -293,6 +350,18 @@ struct Allocation {
   /// left this layer fewer tokens than others. The caller limits the result to `scores.candidates`.
   std::vector<size_t> (*allocate)(const LayerObservation&, const LayerScores& scores, size_t share,
                                   const CompressionOptions&) = nullptr;
+  /// Number of last queries it reads, besides those of the method; null means none.
+  size_t (*observed_queries)(const CompressionOptions&) = nullptr;
+  /// How much of the budget a layer should get, for `reallocate`; null: 0. The heads are given as
+  /// to `select_ragged`.
+  double (*prefer)(std::span<const LayerObservation> heads, const CompressionOptions&) = nullptr;
+  /// For allocations whose counts depend on later layers; null for others. Called after each of
+  /// `all_layers` layers with all layers so far. Returns how many of the candidates that are left
+  /// each head may still keep, [layer][head]. Counts of a layer must never rise again, because the
+  /// others are dropped at once.
+  std::vector<std::vector<size_t>> (*reallocate)(std::span<const LayerCandidates> so_far,
+                                                 size_t all_layers,
+                                                 const CompressionOptions&) = nullptr;
 };
 
 /// Tokens per head that NVIDIA kvpress keeps of `length` at a compression ratio, for comparisons at
@@ -343,6 +412,15 @@ size_t observed_queries(const CompressionOptions& options);
 size_t observed_outputs(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::attention_sums`.
 bool needs_attention_sums(const CompressionOptions& options);
+/// The tokens that the caller must show to `Method::watch`, for `LayerObservation::watched`.
+WatchedTokens watched_tokens(const CompressionOptions& options);
+/// Whether the caller must provide `BlockObservation::lse` and `outputs`.
+bool watches_outputs(const CompressionOptions& options);
+/// Tokens that the method's repeat pass repeats at a time, its own option "repeat_chunk"; 0: it
+/// needs no repeat pass.
+size_t repeat_chunk(const CompressionOptions& options);
+/// Whether layers are cut again after later ones (`Allocation::reallocate`).
+bool reallocates(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.
 bool needs_query_statistics(const CompressionOptions& options);
 /// Number of future positions that `future_rotation` is averaged over: 0 without one.
@@ -358,8 +436,8 @@ bool keeps_layers(const CompressionOptions& options);
 /// with an attention weight of 1 gets a large but finite score: the reconstruction error divides by
 /// 1 - a, which is at least 2^-24.
 /// Throws `Error`: kInvalidArgument on options that `validate` refuses or shapes that do not fit,
-/// kInput on NaN or infinity among queries, keys or values (not checked if n <= budget or the
-/// method never reads them).
+/// and for one of several layers under an allocation over all of them; kInput on NaN or infinity
+/// among queries, keys or values (not checked if n <= budget or the method never reads them).
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace = nullptr);
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "restkv/repeat.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv {
@@ -22,6 +23,11 @@ class Conversation {
   [[nodiscard]] bool is_plain_text() const { return plain_text_; }
   /// An empty conversation with the same system message and options.
   [[nodiscard]] Conversation begun_anew() const;
+
+  /// For methods that let the model repeat a prompt: it is asked in a further turn, whose answer
+  /// the prompt's text begins. What the template puts before the first message of the user, system
+  /// message included, is not repeated.
+  [[nodiscard]] RepeatPrompt repeat_prompt() const;
 
   struct Turn {
     std::vector<int32_t> tokens;
@@ -49,5 +55,8 @@ class Conversation {
   bool plain_text_ = false;
   bool parse_special_;
 };
+
+/// The same for a text that stands in the model's chat template, if it has one, or alone.
+[[nodiscard]] RepeatPrompt repeat_prompt(const Tokenizer& tokenizer);
 
 }  // namespace restkv

@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "restkv/compress.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/repeat.h"
 #include "restkv/sparse.h"
 #include "restkv/threads.h"
 #include "restkv/views.h"
@@ -57,10 +59,15 @@ class Engine {
   /// compressed into every request's cache and freed, so the full cache of only one layer exists
   /// at a time. Returns the logits [V] after the last token.
   ///
+  /// `repeat`: for methods that need a repeat pass (`repeat_chunk`). Its tokens pass each layer
+  /// after those of the prompt, before the layer is compressed; all such requests must repeat as
+  /// many tokens at a time.
+  ///
   /// Throws `Error`: kInvalidArgument (no tokens, more than the context, ids outside the
   /// vocabulary, options `validate` refuses), kInput (the model computes NaN), kInterrupted.
   std::vector<float> prefill(std::span<const int32_t> tokens, std::span<CacheRequest> requests,
-                             const ProgressCallback& progress = {});
+                             const ProgressCallback& progress = {},
+                             const std::optional<RepeatPrompt>& repeat = std::nullopt);
 
   /// Computes the logits of every position, in blocks: `sink(first, logits)` gets [rows, V] of the
   /// positions from `first` on. For perplexity and comparisons. Throws `Error` as `prefill` does.

@@ -43,8 +43,18 @@ class KvCache {
   ///
   /// Keys and values may also come as [cache_heads, n, dim]. `positions`, one list of n per head of
   /// the keys, gives the original position of each row; without it, row i has position i.
+  ///
+  /// `open`: more rows will be dropped. Until `close` the layer holds its rows one by one, in the
+  /// precision of residual rows, and has no `heads`.
   void gather(size_t layer, Heads<const float> keys, Heads<const float> values,
-              const Selection& selection, std::span<const std::vector<int32_t>> positions = {});
+              const Selection& selection, std::span<const std::vector<int32_t>> positions = {},
+              bool open = false);
+  /// Drops rows of an open layer: each head keeps the selected of the rows that it holds, in their
+  /// order, and the memory of the others is freed. Throws `Error` (kInvalidArgument) if the layer
+  /// is not open or the selection does not fit its heads.
+  void keep(size_t layer, const Selection& rows);
+  /// Stores the rows of an open layer as `gather` stores those that stay.
+  void close(size_t layer);
 
   /// Appends one token to every cache head of a layer: keys and values are [kv_heads, dim].
   /// Throws `Error`: kInvalidArgument (shapes do not fit the cache), kInput (as `gather`).
@@ -96,7 +106,8 @@ class KvCache {
   struct Layer {
     std::vector<Head> heads;
     std::vector<CachedHead> views;
-    size_t limit = 0;  // rows per head; 0: none
+    size_t limit = 0;   // rows per head; 0: none
+    bool open = false;  // all rows are stored one by one, as residual rows are
   };
   Layer& find_layer(size_t layer);
   [[nodiscard]] KvLayout layout() const;

@@ -14,6 +14,7 @@
 #include "restkv/engine.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/repeat.h"
 #include "restkv/sparse.h"
 #include "restkv/views.h"
 
@@ -36,6 +37,8 @@ struct SessionOptions {
   /// longer than the model's context. An answer can be so only with `interval`. Needs the
   /// allocation `uniform`. Layers with a sliding window compute the same results either way.
   bool compact_positions = false;
+  /// What is said around a prompt that the model repeats, for methods that need it.
+  std::optional<RepeatPrompt> repeat;
   /// Sparse pattern of prompts. It is not part of a snapshot.
   SparseOptions sparse;
 };

@@ -135,6 +135,25 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
 /// prompt of `length` tokens. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length);
 
+/// Selections of the layers of a model, one after another, for allocations that cut a layer again
+/// when later layers are known (`Allocation::reallocate`). What is kept at any time suffices for
+/// the selection after the last layer.
+class LayerCascade {
+ public:
+  explicit LayerCascade(const CompressionOptions& options) : options_(options) {}
+
+  /// Scores the next layer, whose heads are given as to `select_ragged`, and cuts all layers so
+  /// far. Element i of the result belongs to the i-th layer: the rows that its heads keep, counted
+  /// among the rows that they have kept so far (the new layer's: among all). Throws as
+  /// `select_ragged` does.
+  std::vector<Selection> add(std::span<const LayerObservation> heads);
+
+ private:
+  CompressionOptions options_;
+  std::vector<LayerCandidates> candidates_;     ///< Of each layer so far.
+  std::vector<std::vector<size_t>> protected_;  ///< Rows behind the candidates: [layer][head].
+};
+
 // --- Merge ---
 
 /// Folds the values of evicted rows into kept ones, in place, before rows are gathered. Every

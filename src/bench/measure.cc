@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "bench/child.h"
 #include "bench/machine.h"
 #include "bench/work.h"
+#include "restkv/conversation.h"
 #include "restkv/engine.h"
 #include "restkv/model.h"
 #include "restkv/sparse.h"
@@ -71,10 +73,14 @@ KvCache synthetic_cache(const ModelConfig& config, size_t tokens, size_t kept, K
 
 Measurement measure_restkv(const Job& job) {
   const Model model(job.model, job.model_options);
-  const Tokenizer tokenizer(job.model);  // unused, but part of a program's memory
+  const Tokenizer tokenizer(job.model);  // rarely used, but part of a program's memory
   Engine engine(model);
   CacheRequest request;
   request.options = job.compression;
+  std::optional<RepeatPrompt> words;
+  if (repeat_chunk(request.options) > 0) {
+    words = Conversation::plain_text(tokenizer, false).repeat_prompt();
+  }
   request.kv_type = job.kv_type;
   const double output_factor_seconds = seconds([&] {
     if (job.synthetic || !needs_output_factor(request.options)) return;
@@ -91,7 +97,7 @@ Measurement measure_restkv(const Job& job) {
       {.prefill =
            [&](std::span<const int32_t> prompt) {
              engine.set_sparse(sparse);  // and begin its report anew
-             logits = engine.prefill(prompt, {&request, 1});
+             logits = engine.prefill(prompt, {&request, 1}, {}, words);
              kv_bytes = request.cache.kept_bytes();
              return std::span<const float>(logits);
            },
@@ -115,6 +121,11 @@ Measurement measure_restkv(const Job& job) {
       m.prefill_seconds -= engine.sparse_report().recall_seconds;
     }
     m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
+    if (words) {
+      const size_t chunk = repeat_chunk(request.options);
+      m.prefill_flops +=
+          repeat_flops(model, job.prompt.size(), repeat_feeds(job.prompt, chunk, *words));
+    }
   }
   // The cache grows during decoding: uses the mean of its sizes before and after.
   m.decode_bytes = static_cast<double>(weight_bytes(model)) +

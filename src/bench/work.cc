@@ -46,6 +46,33 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
   return total;
 }
 
+double repeat_flops(const Model& model, size_t tokens, std::span<const RepeatFeed> feeds) {
+  const ModelConfig& c = model.config();
+  size_t last = 0;  // the last layer that feeds pass, without outputs
+  for (size_t l = 0; l < c.layers; ++l) {
+    if (c.windows[l] == 0) last = l;
+  }
+  double total = 0;
+  for (const RepeatFeed& feed : feeds) {
+    const auto fed = static_cast<double>(feed.tokens.size());
+    const auto repeated = static_cast<double>(feed.end - feed.begin);
+    for (size_t l = 0; l <= last; ++l) {
+      const LayerWeights& layer = model.weights().layers[l];
+      total += flops(layer.qkv) * fed;
+      if (l < last) {
+        total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) * fed;
+        total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
+                 visible_pairs(tokens, tokens + feed.tokens.size(), c.windows[l]);
+      }
+      if (c.windows[l] > 0) continue;
+      // Denominators over the chunk and the fed tokens, then the weights of the chunk.
+      total +=
+          2.0 * static_cast<double>(c.query_heads * c.key_dim) * fed * (2 * repeated + fed / 2);
+    }
+  }
+  return total;
+}
+
 size_t weight_bytes(const Model& model) {
   size_t total = bytes(model.weights().lm_head) + model.weights().token_embedding.row_bytes();
   for (const LayerWeights& layer : model.weights().layers) {

@@ -56,7 +56,7 @@ class Chat {
         engine_(model_),
         tokenizer_(flags.model),
         conversation_(tokenizer_, to_utf8(flags.system, "--system"), flags.parse_special),
-        session_(engine_, session) {
+        session_(engine_, with_repeat_prompt(session)) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
                   flags.model + ": has no chat template (a base model?); use restkv run --raw");
@@ -105,6 +105,14 @@ class Chat {
   }
 
  private:
+  /// What a method needs that lets the model repeat what it reads.
+  [[nodiscard]] SessionOptions with_repeat_prompt(SessionOptions options) const {
+    if (repeat_chunk(options.compression) > 0 && tokenizer_.has_chat_template()) {
+      options.repeat = conversation_.repeat_prompt();
+    }
+    return options;
+  }
+
   /// One question and its answer. What goes wrong leaves the conversation as it was before.
   void turn(const std::string& text) {
     Session session_before = session_.fork();

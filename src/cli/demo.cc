@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "eval/needle.h"
 #include "eval/notices.h"
 #include "report/needle_report.h"
+#include "restkv/conversation.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/generate.h"
@@ -175,12 +177,19 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>
         entries.push_back({method.label, budget});
       }
     }
+    std::optional<RepeatPrompt> words;
+    for (const CacheRequest& request : requests) {
+      if (!words && repeat_chunk(request.options) > 0) words = repeat_prompt(tokenizer);
+    }
     const Stopwatch watch;
-    const std::vector<float> logits = engine.prefill(needle.tokens, requests, [&](double done) {
-      progress.update(share_of_prompt(i, 0.7 * done),
-                      fmt::format("prompt {}/{}: reading", i + 1, flags.depths));
-      return !interrupted();
-    });
+    const std::vector<float> logits = engine.prefill(
+        needle.tokens, requests,
+        [&](double done) {
+          progress.update(share_of_prompt(i, 0.7 * done),
+                          fmt::format("prompt {}/{}: reading", i + 1, flags.depths));
+          return !interrupted();
+        },
+        words);
     double prefill_seconds = watch.seconds();
     for (const CacheRequest& request : requests) prefill_seconds -= request.compress_seconds;
 

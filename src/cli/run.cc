@@ -129,6 +129,9 @@ void run_model(const RunFlags& flags, RunStats& stats) {
 
   Conversation conversation =
       options ? new_conversation(flags, tokenizer) : Conversation(tokenizer);
+  if (options && repeat_chunk(options->compression) > 0) {
+    options->repeat = conversation.repeat_prompt();
+  }
   const Stopwatch watch;
   Session session =
       options ? Session(engine, *options) : load_session(engine, flags.load_cache, conversation);

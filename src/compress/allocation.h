@@ -13,6 +13,8 @@ Allocation uniform_allocation();
 Allocation pyramid_allocation();
 Allocation ada_allocation();
 Allocation ada_pyramid_allocation();
+Allocation global_allocation();
+Allocation cake_allocation();
 Allocation profile_allocation();
 
 /// Throws `Error` (kInvalidArgument) unless pyramid_beta is usable.

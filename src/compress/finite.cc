@@ -57,6 +57,14 @@ void check_head(const char* tensor, Matrix<const float> rows, size_t head, size_
   }
 }
 
+[[noreturn]] void throw_overflow(size_t layer, size_t kv_head) {
+  throw Error(ErrorCode::kInput,
+              fmt::format("scores of layer {}, KV head {} overflow although all inputs are finite: "
+                          "queries, keys or values are far too large for float32, or raised to "
+                          "too high a power (tau)",
+                          layer, kv_head));
+}
+
 }  // namespace
 
 bool all_finite(Matrix<const float> rows) { return HWY_DYNAMIC_DISPATCH(AllFinite)(rows); }
@@ -71,11 +79,21 @@ void throw_not_finite(const LayerObservation& layer, size_t first, size_t heads,
     check_head("keys", layer.keys.head(kv_head), kv_head, layer.layer, 0);
     check_head("values", layer.values.head(kv_head), kv_head, layer.layer, 0);
   }
-  throw Error(ErrorCode::kInput,
-              fmt::format("scores of layer {}, KV head {} overflow although all inputs are finite: "
-                          "queries, keys or values are far too large for float32, or raised to "
-                          "too high a power (tau)",
-                          layer.layer, first));
+  throw_overflow(layer.layer, first);
+}
+
+void throw_not_finite(const BlockObservation& block) {
+  const size_t group = block.queries.heads / block.keys.heads;
+  for (size_t h = 0; h < block.queries.heads; ++h) {
+    check_head("queries", block.queries.head(h), block.first_query_head + h, block.layer,
+               block.keys.rows + block.own_keys.rows - block.queries.rows);
+  }
+  for (size_t h = 0; h < block.keys.heads; ++h) {
+    const size_t head = block.first_query_head / group + h;
+    check_head("keys", block.keys.head(h), head, block.layer, 0);
+    check_head("keys", block.own_keys.head(h), head, block.layer, block.keys.rows);
+  }
+  throw_overflow(block.layer, block.first_query_head / group);
 }
 
 void require_finite_values(const LayerObservation& layer, size_t first) {

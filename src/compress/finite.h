@@ -15,6 +15,9 @@ bool all_finite(Matrix<const float> rows);
 [[noreturn]] void throw_not_finite(const LayerObservation& layer, size_t first, size_t heads,
                                    size_t window);
 
+/// The same for the queries and keys of a block.
+[[noreturn]] void throw_not_finite(const BlockObservation& block);
+
 /// Throws `Error` (kInput) in the same form if a value at position `first` or later is not finite.
 void require_finite_values(const LayerObservation& layer, size_t first);
 

@@ -111,6 +111,12 @@ void check_merging(const CompressionOptions& options) {
                     "above 0 and at most 1",
                     options.merge_fraction));
   }
+  if (reallocates(options)) {
+    refuse(
+        fmt::format("merge folds values when a layer is cut, and allocation {} cuts it again "
+                    "after later layers; use one of both",
+                    options.allocation));
+  }
   if (options.per_query_head) {
     refuse(
         "merge changes the values of a KV head, which per_query_head gives to several selections; "

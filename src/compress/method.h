@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "restkv/compress.h"
 
@@ -30,6 +31,9 @@ Method rkv_method();
 Method triattention_method();
 Method leverage_method();
 Method compactor_method();
+Method kvzip_method();
+Method kvzip_plus_method();
+Method restkv_repeat_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 
@@ -39,6 +43,8 @@ void check_window(const CompressionOptions& options);
 size_t observe_window(const CompressionOptions& options);
 /// kernel odd and positive, or kAutoKernel; drift_scale positive with the adaptive window.
 void check_pooling(const CompressionOptions& options);
+/// Tokens that methods with a repeat pass repeat at a time, an option of each of them.
+inline constexpr std::string_view kRepeatChunk = "repeat_chunk";
 
 /// Number of cache heads of a layer: its KV heads, or its query heads with `per_query_head`.
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options);

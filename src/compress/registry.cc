@@ -76,6 +76,9 @@ std::vector<Method>& method_table() {
              cur_method(),
              leverage_method(),
              compactor_method(),
+             kvzip_method(),
+             kvzip_plus_method(),
+             restkv_repeat_method(),
              knorm_method(),
              random_method(),
              full_method(),
@@ -97,6 +100,12 @@ void register_method(Method method) {
   for (const Method& known : methods()) {
     if (known.name == method.name)
       refuse(fmt::format("there is a method \"{}\" already", method.name));
+  }
+  if ((method.watch == nullptr) != (method.watched_tokens == nullptr)) {
+    refuse(
+        fmt::format("method \"{}\" must name the tokens that it watches and say what it writes "
+                    "about them: watched_tokens and watch belong together",
+                    method.name));
   }
   if (method.check == nullptr || method.score == nullptr) {
     refuse(fmt::format("method \"{}\" says not how it checks its options or how it scores",
@@ -125,8 +134,8 @@ const Method& find_method(std::string_view name) {
 
 std::span<const Allocation> allocations() {
   static const std::array table = {
-      uniform_allocation(),     pyramid_allocation(), ada_allocation(),
-      ada_pyramid_allocation(), profile_allocation(),
+      uniform_allocation(), pyramid_allocation(), ada_allocation(),     ada_pyramid_allocation(),
+      global_allocation(),  cake_allocation(),    profile_allocation(),
   };
   return table;
 }
@@ -183,11 +192,32 @@ size_t observed_outputs(const CompressionOptions& options) {
 }
 
 size_t observed_queries(const CompressionOptions& options) {
-  return answer_of(&Method::observed_queries, options);
+  const size_t of_method = answer_of(&Method::observed_queries, options);
+  if (!find_method(options.method).allocates) return of_method;
+  const auto of_allocation = find_allocation(options.allocation).observed_queries;
+  return of_allocation != nullptr ? std::max(of_method, of_allocation(options)) : of_method;
 }
 
 bool needs_attention_sums(const CompressionOptions& options) {
   return answer_of(&Method::needs_attention_sums, options);
+}
+
+WatchedTokens watched_tokens(const CompressionOptions& options) {
+  return answer_of(&Method::watched_tokens, options);
+}
+
+bool watches_outputs(const CompressionOptions& options) {
+  return answer_of(&Method::watches_outputs, options);
+}
+
+size_t repeat_chunk(const CompressionOptions& options) {
+  if (watched_tokens(options) != WatchedTokens::kRepeat) return 0;
+  return static_cast<size_t>(own_whole(options, kRepeatChunk));
+}
+
+bool reallocates(const CompressionOptions& options) {
+  return find_method(options.method).allocates &&
+         find_allocation(options.allocation).reallocate != nullptr;
 }
 
 bool needs_query_statistics(const CompressionOptions& options) {

@@ -1,6 +1,7 @@
 #include "compress/row_products.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "restkv/aligned.h"
 
@@ -42,14 +43,17 @@ void DotProducts(Matrix<const float> rows, const float* vector, float* out) {
 /// Rows per step, so that their products fit the L1 cache.
 constexpr size_t kFormRows = 6 * kTileRows;
 
-void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* out) {
+/// out[i] = number(rows[i], rows[i] * matrix) for a matrix with elements element(row, column).
+template <class Element, class Number>
+HWY_INLINE void ProductNumbers(Matrix<const float> rows, const Element& element,
+                               const Number& number, float* out) {
   const Lanes16 d;
   const size_t dim = rows.cols;
   const size_t padded = hwy::RoundUpTo(dim, hn::Lanes(d));
   AlignedVector<float> b(dim * padded);
-  for (size_t c = 0; c < dim; ++c) {
-    std::copy_n(form.row(c), dim, &b[c * padded]);
-    std::fill_n(&b[c * padded] + dim, padded - dim, 0.0F);
+  for (size_t r = 0; r < dim; ++r) {
+    for (size_t c = 0; c < dim; ++c) b[r * padded + c] = element(r, c);
+    std::fill_n(&b[r * padded] + dim, padded - dim, 0.0F);
   }
   AlignedVector<float> products(kFormRows * padded);
   for (size_t begin = 0; begin < rows.rows; begin += kFormRows) {
@@ -57,9 +61,23 @@ void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* o
     SmallProduct<false>(d, block.rows, padded, dim, block.data, block.stride, b.data(), padded,
                         products.data(), padded);
     for (size_t i = 0; i < block.rows; ++i) {
-      out[begin + i] = Dot(block.row(i), &products[i * padded], dim);
+      out[begin + i] = number(block.row(i), &products[i * padded]);
     }
   }
+}
+
+void QuadraticForms(Matrix<const float> rows, Matrix<const float> form, float* out) {
+  ProductNumbers(
+      rows, [&](size_t r, size_t c) { return form.row(r)[c]; },
+      [&](const float* row, const float* product) HWY_ATTR { return Dot(row, product, rows.cols); },
+      out);
+}
+
+void ProjectedSquares(Matrix<const float> rows, Matrix<const float> matrix, float* out) {
+  ProductNumbers(
+      rows, [&](size_t r, size_t c) { return matrix.row(c)[r]; },
+      [&](const float*, const float* product) HWY_ATTR { return Dot(product, product, rows.cols); },
+      out);
 }
 
 void GramMatrix(Matrix<const float> rows, Matrix<float> gram) {
@@ -89,16 +107,26 @@ namespace restkv {
 HWY_EXPORT(SquareNorms);
 HWY_EXPORT(DotProducts);
 HWY_EXPORT(QuadraticForms);
+HWY_EXPORT(ProjectedSquares);
 HWY_EXPORT(GramMatrix);
 
 void square_norms(Matrix<const float> rows, std::span<float> out) {
   HWY_DYNAMIC_DISPATCH(SquareNorms)(rows, out.data());
+}
+std::vector<float> inverse_norms(Matrix<const float> rows) {
+  std::vector<float> norms(rows.rows);
+  square_norms(rows, norms);
+  for (float& x : norms) x = x > 0.0F ? 1.0F / std::sqrt(x) : 1.0F;
+  return norms;
 }
 void dot_products(Matrix<const float> rows, std::span<const float> vector, std::span<float> out) {
   HWY_DYNAMIC_DISPATCH(DotProducts)(rows, vector.data(), out.data());
 }
 void quadratic_forms(Matrix<const float> rows, Matrix<const float> form, std::span<float> out) {
   HWY_DYNAMIC_DISPATCH(QuadraticForms)(rows, form, out.data());
+}
+void projected_squares(Matrix<const float> rows, Matrix<const float> matrix, std::span<float> out) {
+  HWY_DYNAMIC_DISPATCH(ProjectedSquares)(rows, matrix, out.data());
 }
 void gram_matrix(Matrix<const float> rows, Matrix<float> gram) {
   HWY_DYNAMIC_DISPATCH(GramMatrix)(rows, gram);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "restkv/views.h"
 
@@ -12,6 +13,12 @@ void square_norms(Matrix<const float> rows, std::span<float> out);
 
 /// out[i] = rows[i] . vector.
 void dot_products(Matrix<const float> rows, std::span<const float> vector, std::span<float> out);
+
+/// 1 / ||rows[i]||; 1 for a row of zeros.
+std::vector<float> inverse_norms(Matrix<const float> rows);
+
+/// out[i] = ||matrix * rows[i]||^2 for a matrix [d, d].
+void projected_squares(Matrix<const float> rows, Matrix<const float> matrix, std::span<float> out);
 
 /// out[i] = rows[i] . (form * rows[i]) for a symmetric form [d, d].
 void quadratic_forms(Matrix<const float> rows, Matrix<const float> form, std::span<float> out);

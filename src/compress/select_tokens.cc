@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "compress/critical.h"
 #include "compress/finite.h"
+#include "compress/layer_scores.h"
 #include "compress/method.h"
 #include "compress/top_positions.h"
 #include "restkv/compress.h"
@@ -43,8 +44,9 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
                        shape(layer.values), shape(layer.keys)));
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
-      !needs_query_statistics(options) && rotation_offsets(options).empty() &&
-      !options.per_query_head && !needs_output_weights(options)) {
+      watched_tokens(options) == WatchedTokens::kNone && !needs_query_statistics(options) &&
+      rotation_offsets(options).empty() && !options.per_query_head &&
+      !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {
@@ -52,6 +54,32 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
         fmt::format("{} query heads cannot share {} KV heads; the first must be a multiple of "
                     "the second",
                     layer.queries.heads, heads));
+  }
+}
+
+/// Throws unless the last queries and what belongs to them fit.
+void check_queries(const LayerObservation& layer, const CompressionOptions& options,
+                   size_t observed) {
+  if (layer.queries.dim != layer.keys.dim) {
+    refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
+                       shape(layer.keys)));
+  }
+  if (layer.queries.rows < observed) {
+    refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
+                       layer.queries.rows, options.method, observed));
+  }
+  if (layer.lse.data != nullptr &&
+      (layer.lse.rows != layer.queries.heads || layer.lse.cols != layer.queries.rows)) {
+    refuse(fmt::format("lse are [{}, {}], but queries are {}: there is one for each query",
+                       layer.lse.rows, layer.lse.cols, shape(layer.queries)));
+  }
+  if (layer.outputs.data != nullptr &&
+      (layer.outputs.heads != layer.queries.heads || layer.outputs.dim != layer.values.dim ||
+       layer.outputs.rows > layer.queries.rows)) {
+    refuse(
+        fmt::format("outputs are {}, but queries are {} and values {}: they belong to the last "
+                    "queries",
+                    shape(layer.outputs), shape(layer.queries), shape(layer.values)));
   }
 }
 
@@ -71,6 +99,13 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
     refuse(fmt::format("method {} needs LayerObservation::attention_sums as [{}, {}], not [{}, {}]",
                        options.method, layer.queries.heads, length, layer.attention_sums.rows,
                        layer.attention_sums.cols));
+  }
+  if (watched_tokens(options) != WatchedTokens::kNone &&
+      (layer.watched.rows != layer.queries.heads || layer.watched.cols != length)) {
+    refuse(fmt::format(
+        "method {} needs LayerObservation::watched as [{}, {}], not [{}, {}]: pass "
+        "it to Method::watch with the blocks that it watches",
+        options.method, layer.queries.heads, length, layer.watched.rows, layer.watched.cols));
   }
   if (needs_query_statistics(options)) {
     if (layer.query_statistics == nullptr || layer.future_rotation == nullptr) {
@@ -97,28 +132,7 @@ void check_observation(const LayerObservation& layer, const CompressionOptions& 
                        rotations, layer.rotations.size()));
   }
   const size_t observed = std::min(observed_queries(options), length);
-  if (observed == 0) return;
-  if (layer.queries.dim != layer.keys.dim) {
-    refuse(fmt::format("queries are {} but keys are {}; head sizes differ", shape(layer.queries),
-                       shape(layer.keys)));
-  }
-  if (layer.queries.rows < observed) {
-    refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
-                       layer.queries.rows, options.method, observed));
-  }
-  if (layer.lse.data != nullptr &&
-      (layer.lse.rows != layer.queries.heads || layer.lse.cols != layer.queries.rows)) {
-    refuse(fmt::format("lse are [{}, {}], but queries are {}: there is one for each query",
-                       layer.lse.rows, layer.lse.cols, shape(layer.queries)));
-  }
-  if (layer.outputs.data != nullptr &&
-      (layer.outputs.heads != layer.queries.heads || layer.outputs.dim != layer.values.dim ||
-       layer.outputs.rows > layer.queries.rows)) {
-    refuse(
-        fmt::format("outputs are {}, but queries are {} and values {}: they belong to the last "
-                    "queries",
-                    shape(layer.outputs), shape(layer.queries), shape(layer.values)));
-  }
+  if (observed > 0) check_queries(layer, options, observed);
   if (!needs_output_factor(options)) return;
   if (layer.output == nullptr || layer.output->empty()) {
     refuse(
@@ -172,15 +186,34 @@ LayerScores score_tokens(const LayerObservation& layer, const CompressionOptions
   return score(layer, options, trace);
 }
 
+size_t budget_share(size_t tokens, size_t protected_tokens, const CompressionOptions& options) {
+  const size_t most = std::min(tokens, static_cast<size_t>(std::max(options.budget, 0)));
+  return most - std::min(most, protected_tokens);
+}
+
 std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
                                     const CompressionOptions& options) {
   if (scores.candidates == 0) return std::vector<size_t>(scores.heads, 0);
-  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
-  const size_t protected_positions = layer.keys.rows - scores.candidates;
   const size_t tokens = layer.tokens > 0 ? layer.tokens : layer.keys.rows;
-  const size_t share = std::min(tokens, budget) - std::min({tokens, budget, protected_positions});
-  std::vector<size_t> counts =
-      find_allocation(options.allocation).allocate(layer, scores, share, options);
+  const size_t share = budget_share(tokens, layer.keys.rows - scores.candidates, options);
+  const Allocation& allocation = find_allocation(options.allocation);
+  std::vector<size_t> counts;
+  if (allocation.reallocate != nullptr) {
+    if (layer.layers > 1) {
+      refuse(
+          fmt::format("allocation {} distributes the budget over all layers, and this is one of "
+                      "{}: select with LayerCascade",
+                      options.allocation, layer.layers));
+    }
+    LayerCandidates only{.scores = {}, .share = share};
+    for (size_t h = 0; h < scores.heads; ++h) {
+      const auto row = scores.rows().row_span(h);
+      only.scores.emplace_back(row.begin(), row.end());
+    }
+    counts = allocation.reallocate({&only, 1}, 1, options).front();
+  } else {
+    counts = allocation.allocate(layer, scores, share, options);
+  }
   for (size_t& count : counts) count = std::min(count, scores.candidates);
   return counts;
 }
@@ -267,17 +300,25 @@ Selection select_tokens(const LayerObservation& layer, const CompressionOptions&
   return select_best(scores, counts, length);
 }
 
-Selection select_ragged(std::span<const LayerObservation> heads,
-                        const CompressionOptions& options) {
+std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
+                                     const CompressionOptions& options) {
   validate(options);
   std::vector<LayerScores> scores;
-  size_t cache_heads_of_layer = 0;
-  size_t candidates = 0;
   for (const LayerObservation& head : heads) {
     check_cache(head, options);
     scores.push_back(score(head, options, nullptr));
-    cache_heads_of_layer += scores.back().heads;
-    candidates = std::max(candidates, scores.back().candidates);
+  }
+  return scores;
+}
+
+Selection select_ragged(std::span<const LayerObservation> heads,
+                        const CompressionOptions& options) {
+  std::vector<LayerScores> scores = score_parts(heads, options);
+  size_t cache_heads_of_layer = 0;
+  size_t candidates = 0;
+  for (const LayerScores& part : scores) {
+    cache_heads_of_layer += part.heads;
+    candidates = std::max(candidates, part.candidates);
   }
   // One table of all heads for the allocation. Short heads are padded in front with their lowest
   // score, which never belongs to the best.

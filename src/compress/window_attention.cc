@@ -20,6 +20,7 @@
 // After foreach_target.h.
 #include "attention/prefill_operands-inl.h"
 #include "base/math-inl.h"
+#include "compress/finite_logits-inl.h"
 #include "hwy/highway.h"
 
 #ifndef RESTKV_COMPRESS_WINDOW_ATTENTION_TYPES_
@@ -81,20 +82,6 @@ void ForEachKeyTile(const Heads<const float>& keys, const Body& body) {
   });
 }
 
-/// Logits of kTileRows rows of the window in units of log2; returns whether they are all finite.
-template <class Operands>
-HWY_INLINE bool WindowLogits(const Operands& tile, const Operands& queries, size_t row,
-                             float softcap, float* HWY_RESTRICT logits) {
-  const WindowTag d;
-  tile.template Logits<false>(queries, row, logits);
-  auto poison = hn::Zero(d);  // becomes NaN as soon as one logit is not finite: inf * 0 = NaN
-  for (size_t i = 0; i < kTileRows * kTilePositions; i += kWindowLanes) {
-    poison = hn::MulAdd(hn::Load(d, logits + i), hn::Zero(d), poison);
-  }
-  if (softcap > 0) SoftCap(softcap, logits, kTileRows * kTilePositions);
-  return hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
-}
-
 /// Number of positions of a tile from `begin` on that window row r sees.
 HWY_INLINE size_t VisibleOfTile(size_t begin, size_t past, size_t r) {
   const size_t end = past + r + 1;
@@ -118,7 +105,7 @@ bool WindowLse(const WindowTask& t, const std::vector<Operands>& queries, Matrix
         HWY_ALIGN float logits[kTileRows * kTilePositions];
         const size_t at = (kv_head * tiles + begin / kTilePositions) * rows;
         for (size_t row = 0; row < rows; row += kTileRows) {
-          if (!WindowLogits(tile, queries[kv_head], row, t.softcap, logits)) finite = false;
+          if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, logits)) finite = false;
           for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
             const size_t visible = VisibleOfTile(begin, past, i % window);
             if (visible == 0) continue;
@@ -230,7 +217,7 @@ bool AttendWindowIn(const WindowTask& t) {
     for (size_t row = 0; row < rows; row += kTileRows) {
       prefetch_rows(t.keys, kv_head, begin + kTilePositions, kTilePositions, row / kTileRows,
                     strips);
-      if (!WindowLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
+      if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
       const size_t end = HWY_MIN(row + kTileRows, rows);
       for (size_t i = row, next; i < end; i = next) {  // rows of one query head
         const size_t g = i / window;

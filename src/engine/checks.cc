@@ -25,6 +25,33 @@ void check_length(const ModelConfig& c, size_t position, size_t n) {
                                 n, position, c.context_length));
 }
 
+void check_repeat_length(const ModelConfig& c, size_t end, size_t longest) {
+  if (end <= c.context_length && longest <= c.context_length - end) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("the {} tokens that repeat a part of the prompt behind position {} exceed "
+                  "the model's context of {}; repeat fewer at a time (repeat_chunk), "
+                  "shorten the prompt, or use a model with a longer context",
+                  longest, end, c.context_length));
+}
+
+void require_repeat_prompt(const CompressionOptions& options,
+                           const std::optional<RepeatPrompt>& prompt) {
+  if (repeat_chunk(options) == 0) return;
+  if (!prompt) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("method {} lets the model repeat the prompt and needs the words that "
+                            "ask for it: give a RepeatPrompt (Conversation::repeat_prompt)",
+                            options.method));
+  }
+  if (prompt->prefix.size() >= static_cast<size_t>(options.budget)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("budget {} leaves no room beside the {} tokens in front of the text, "
+                            "which always stay; raise the budget",
+                            options.budget, prompt->prefix.size()));
+  }
+}
+
 void require_finite(const Model& model, std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i) {
     if (!std::isfinite(logits[i])) {

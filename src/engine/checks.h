@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <optional>
 #include <span>
 
 #include "restkv/attention.h"
 #include "restkv/error.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/repeat.h"
 
 /// Checks and properties of layers shared by prompts and single tokens.
 namespace restkv {
@@ -17,6 +19,15 @@ AttentionOptions attention_options(const Model& model, size_t layer);
 
 /// Throws `Error` (kInvalidArgument) unless n > 0 tokens from `position` on fit into the context.
 void check_length(const ModelConfig& config, size_t position, size_t n);
+
+/// Throws `Error` (kInvalidArgument) unless `longest` tokens that repeat a part of the prompt fit
+/// into the context behind its end.
+void check_repeat_length(const ModelConfig& config, size_t end, size_t longest);
+
+/// Throws `Error` (kInvalidArgument) if the method needs a repeat pass and has no prompt for it, or
+/// one whose prefix fills the budget.
+void require_repeat_prompt(const CompressionOptions& options,
+                           const std::optional<RepeatPrompt>& prompt);
 
 /// Throws `Error` (kInput) if there is a NaN or an infinity among `logits` [rows, V].
 void require_finite(const Model& model, std::span<const float> logits);

@@ -1,12 +1,16 @@
 #include "restkv/engine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "base/stopwatch.h"
 #include "engine/checks.h"
 #include "engine/decode.h"
 #include "engine/engine_impl.h"
 #include "engine/evict.h"
+#include "engine/layer_cuts.h"
 #include "engine/prefill.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
@@ -19,11 +23,16 @@ namespace {
 /// Compresses every layer into the caches of all requests.
 class RequestSink : public LayerSink {
  public:
-  RequestSink(const Model& model, std::span<CacheRequest> requests, size_t tokens)
-      : model_(model), requests_(requests), tokens_(tokens) {
+  RequestSink(const Model& model, std::span<CacheRequest> requests, size_t tokens,
+              const std::optional<RepeatPrompt>& repeat)
+      : model_(model), requests_(requests), tokens_(tokens), repeat_(repeat) {
     const ModelConfig& c = model.config();
+    cuts_.reserve(requests.size());
     for (CacheRequest& request : requests) {
       validate(request.options, c.cache_shape());
+      require_repeat_prompt(request.options, repeat);
+      require_same_chunk(request.options);
+      cuts_.emplace_back(request.options);
       request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
       request.compress_seconds = 0;
       request.selections.clear();
@@ -36,6 +45,10 @@ class RequestSink : public LayerSink {
     return options;
   }
 
+  [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
+    return repeat_feeds(tokens, repeat_chunk_, *repeat_);
+  }
+
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
     const size_t window = model_.config().windows[layer];
     for (size_t i = 0; i < requests_.size(); ++i) {
@@ -45,7 +58,7 @@ class RequestSink : public LayerSink {
           window > 0 ? last_rows(kv.heads(), kv.rows(), window) : choose(i, layer, kv, observer);
       const bool merges = window == 0 && request.options.merge;
       request.cache.gather(layer, kv.keys(), merges ? merged(kv, selection, request) : kv.values(),
-                           selection);
+                           selection, {}, window == 0 && cuts_[i].come_again());
       if (window > 0) request.cache.limit(layer, window);
       if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += watch.seconds();
@@ -53,17 +66,48 @@ class RequestSink : public LayerSink {
   }
 
   void finish() override {
-    for (CacheRequest& request : requests_) request.cache.next_position = tokens_;
+    for (CacheRequest& request : requests_) {
+      request.cache.next_position = tokens_;
+      for (size_t layer = 0; layer < request.cache.layers(); ++layer) request.cache.close(layer);
+    }
   }
 
  private:
-  Selection choose(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) const {
+  /// One pass serves all requests.
+  void require_same_chunk(const CompressionOptions& options) {
+    const size_t chunk = repeat_chunk(options);
+    if (chunk == 0 || chunk == repeat_chunk_) return;
+    if (repeat_chunk_ > 0) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("requests of one prompt repeat {} and {} tokens at a time; give them "
+                              "the same repeat_chunk",
+                              repeat_chunk_, chunk));
+    }
+    repeat_chunk_ = chunk;
+  }
+
+  Selection choose(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) {
     LayerObservation observation = observer.observation(i, layer);
     observation.keys = kv.keys();
     observation.values = kv.values();
     observation.unrotated_keys = observer.unrotated_keys(i, kv);
     observation.precision = model_.attention_precision();
-    return select_tokens(observation, requests_[i].options);
+    CacheRequest& request = requests_[i];
+    if (!cuts_[i].come_again() || tokens_ <= static_cast<size_t>(request.options.budget)) {
+      return select_tokens(observation, request.options);
+    }
+    return cuts_[i].choose(layer, {&observation, 1}, [&](size_t earlier, const Selection& rows) {
+      request.cache.keep(earlier, rows);
+      if (!request.keep_selections) return;
+      Selection& kept = request.selections[earlier];
+      for (size_t h = 0; h < kept.keep.size(); ++h) {
+        std::vector<int32_t> left;
+        for (const int32_t row : rows.keep[h]) {
+          left.push_back(kept.keep[h][static_cast<size_t>(row)]);
+        }
+        kept.keep[h] = std::move(left);
+      }
+    });
   }
 
   /// Values for the cache of one request; the others read those of `kv`.
@@ -79,6 +123,9 @@ class RequestSink : public LayerSink {
   std::span<CacheRequest> requests_;
   AlignedVector<float> merged_;
   size_t tokens_;
+  const std::optional<RepeatPrompt>& repeat_;
+  size_t repeat_chunk_ = 0;      ///< Of the requests that need a repeat pass.
+  std::vector<LayerCuts> cuts_;  ///< One per request.
 };
 
 }  // namespace
@@ -97,9 +144,10 @@ const SparseReport& Engine::sparse_report() const { return impl_->sparse.report(
 
 std::vector<float> Engine::prefill(std::span<const int32_t> tokens,
                                    std::span<CacheRequest> requests,
-                                   const ProgressCallback& progress) {
+                                   const ProgressCallback& progress,
+                                   const std::optional<RepeatPrompt>& repeat) {
   const Impl::Lease workspace(*impl_);
-  RequestSink sink(impl_->model, requests, tokens.size());
+  RequestSink sink(impl_->model, requests, tokens.size(), repeat);
   Prefill prefill(impl_->model, *workspace, tokens, sink, impl_->sparse);
   prefill.run(progress);
   std::vector<float> logits;

@@ -32,6 +32,10 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
     const auto sums = layer.attention_sums.slice(first, heads);
     result.attention_sums = {sums.data + part.padding, heads, rows, sums.stride};
   }
+  if (layer.watched.data != nullptr) {
+    const auto watched = layer.watched.slice(first, heads);
+    result.watched = {watched.data + part.padding, heads, rows, watched.stride};
+  }
   if (layer.output_weights.data != nullptr) {
     const size_t channels = layer.values.dim;
     result.output_weights = {layer.output_weights.data + first * channels,
@@ -71,9 +75,26 @@ void merge_parts(LayerKv& kv, const Selection& kept, const CompressionOptions& o
   }
 }
 
+/// Cuts a layer again: its heads keep `rows` of those that the open layer holds.
+void cut_again(Sequence& sequence, size_t layer, const Selection& rows) {
+  KvCache& cache = sequence.cache;
+  // The rows of the state begin with the padding of heads that are not the longest.
+  size_t longest = 0;
+  for (size_t h = 0; h < rows.keep.size(); ++h) {
+    longest = std::max(longest, cache.positions(layer, h).size());
+  }
+  Selection of_state = rows;
+  for (size_t h = 0; h < rows.keep.size(); ++h) {
+    const auto padding = static_cast<int32_t>(longest - cache.positions(layer, h).size());
+    for (int32_t& row : of_state.keep[h]) row += padding;
+  }
+  sequence.layers[layer].keep(of_state);
+  cache.keep(layer, rows);
+}
+
 /// Selects the rows of `kv` that are kept.
-Selection choose(const Model& model, Sequence& sequence, const CompressionOptions& options,
-                 size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
+Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t layer,
+                 size_t added, LayerKv& kv, LayerObserver& observer) {
   LayerObservation whole = observer.observation(0, layer);
   whole.keys = kv.keys();
   whole.values = kv.values();
@@ -83,7 +104,9 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
   whole.state = &sequence.layers[layer].method_state;
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
-  Selection kept = select_ragged(parts, options);
+  Selection kept = cuts.choose(layer, parts, [&](size_t earlier, const Selection& rows) {
+    cut_again(sequence, earlier, rows);
+  });
   if (options.merge) merge_parts(kv, kept, options);
   // A selection per query head of a cache per KV head has more heads than the cache.
   const size_t repeat = kept.keep.size() / kv.heads();
@@ -92,15 +115,15 @@ Selection choose(const Model& model, Sequence& sequence, const CompressionOption
       for (int32_t& row : kept.keep[h]) row += static_cast<int32_t>(part.padding);
     }
   }
-  sequence.layers[layer].sums.keep(kept);
+  sequence.layers[layer].keep(kept);
   return kept;
 }
 
 /// Stores the kept rows of a layer in the sequence's cache: all of them, or those that `options`
 /// select if `added` new tokens exceed their budget.
 void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
-                const CompressionOptions& options, size_t layer, size_t added, LayerKv& kv,
-                LayerObserver& observer) {
+                const CompressionOptions& options, LayerCuts& cuts, size_t layer, size_t added,
+                LayerKv& kv, LayerObserver& observer) {
   const ModelConfig& c = model.config();
   KvCache& cache = sequence.cache;
   const size_t window = c.windows[layer];
@@ -121,12 +144,13 @@ void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
     if (window > 0) cache.limit(layer, window);
     return;
   }
-  const Selection kept = choose(model, sequence, options, layer, added, kv, observer);
+  const Selection kept = choose(model, sequence, cuts, layer, added, kv, observer);
   cache.gather(layer, kv.keys(), kv.values(), kept,
                sequence.options.compact_positions
                    ? compact(workspace.rope_of(0), cache.next_position + added, kv, kept,
                              static_cast<size_t>(options.budget))
-                   : kv.positions());
+                   : kv.positions(),
+               cuts.come_again());
 }
 
 /// Updates counts and positions after all layers.
@@ -136,6 +160,7 @@ void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t 
   cache.next_position += added;
   sequence.cached_tokens += added;
   if (!evicted) return;
+  for (size_t layer = 0; layer < cache.layers(); ++layer) cache.close(layer);
   size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
     if (c.windows[layer] > 0) continue;
@@ -158,13 +183,12 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   const CompressionOptions& options = sequence.options.compression;
   validate(options, c.cache_shape());
   if (observed_queries(options) == kAllQueries) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        "method " + options.method +
-            " looks at all queries of a prompt, which a stream of turns or chunks does not "
-            "keep; choose another, for instance leverage instead of compactor, or switch off "
-            "'acausal' of h2o");
+    throw Error(ErrorCode::kInvalidArgument,
+                "method " + options.method +
+                    " looks at all queries of a prompt, which a stream of turns or chunks does not "
+                    "keep; switch off 'acausal'");
   }
+  require_repeat_prompt(options, sequence.options.repeat);
   if (sequence.options.compact_positions &&
       (options.allocation != "uniform" || options.per_query_head || keeps_layers(options))) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -217,12 +241,14 @@ void evict(const Model& model, Workspace& workspace, Sequence& sequence, int bud
   const size_t position = sequence.cache.next_position;
   LayerObserver observer(model, {&options}, 0, workspace.rope_of(0), position, true);
   LayerKv& kv = workspace.evicted;
+  LayerCuts cuts(options);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (c.windows[layer] > 0) continue;
     kv.begin(c, &sequence.cache, layer, 0, position);
     observer.begin_layer(kv.rows(), kv.prefix(), &sequence.layers[layer]);
-    with_model_path(
-        model, [&] { keep_layer(model, workspace, sequence, options, layer, 0, kv, observer); });
+    with_model_path(model, [&] {
+      keep_layer(model, workspace, sequence, options, cuts, layer, 0, kv, observer);
+    });
   }
   finish_layers(c, sequence, budget, 0);
   sequence.compress_seconds += watch.seconds();
@@ -235,14 +261,25 @@ void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) 
 
 SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& sequence,
                            size_t added)
-    : model_(model), workspace_(&workspace), sequence_(sequence), added_(added) {
+    : model_(model),
+      workspace_(&workspace),
+      sequence_(sequence),
+      added_(added),
+      cuts_(sequence.options.compression) {
   renumber_windows(model, workspace, sequence, added);
+}
+
+std::vector<RepeatFeed> SequenceSink::feeds(std::span<const int32_t> tokens) const {
+  const SessionOptions& options = sequence_.options;
+  // `begin_sequence` requires the words.
+  return repeat_feeds(tokens, repeat_chunk(options.compression), *options.repeat,
+                      sequence_.tokens == 0);
 }
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {
   const Stopwatch watch;
-  keep_layer(model_, *workspace_, sequence_, sequence_.options.compression, layer, added_, kv,
-             observer);
+  keep_layer(model_, *workspace_, sequence_, sequence_.options.compression, cuts_, layer, added_,
+             kv, observer);
   sequence_.compress_seconds += watch.seconds();
 }
 

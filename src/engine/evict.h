@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "engine/layer_cuts.h"
 #include "engine/prefill.h"
 #include "engine/sequence.h"
 #include "engine/workspace.h"
@@ -40,6 +41,7 @@ class SequenceSink : public LayerSink {
   }
   [[nodiscard]] const KvCache* cache() const override { return &sequence_.cache; }
   [[nodiscard]] LayerState* state(size_t layer) override { return &sequence_.layers[layer]; }
+  [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override;
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override;
   void finish() override;
 
@@ -48,6 +50,7 @@ class SequenceSink : public LayerSink {
   Workspace* workspace_;
   Sequence& sequence_;
   size_t added_;
+  LayerCuts cuts_;
 };
 
 }  // namespace restkv

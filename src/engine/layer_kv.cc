@@ -9,7 +9,7 @@
 namespace restkv {
 
 void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
-                    size_t position) {
+                    size_t position, size_t guests) {
   const size_t cached_heads = cache != nullptr ? cache->heads(layer).size() : 0;
   heads_ = cached_heads > 0 ? cached_heads : config.kv_heads;
   key_dim_ = config.key_dim;
@@ -19,9 +19,10 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
   };
   prefix_ = 0;
   for (size_t h = 0; h < heads_; ++h) prefix_ = std::max(prefix_, count(h));
-  rows_ = prefix_ + n;
-  keys_.resize(heads_ * rows_ * key_dim_);
-  values_.resize(heads_ * rows_ * value_dim_);
+  rows_ = owned_ = prefix_ + n;
+  room_ = owned_ + guests;
+  keys_.resize(heads_ * room_ * key_dim_);
+  values_.resize(heads_ * room_ * value_dim_);
 
   parts_.clear();
   positions_.resize(heads_);
@@ -29,7 +30,7 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
     const size_t padding = prefix_ - count(h);
     if (parts_.empty() || parts_.back().padding != padding) parts_.push_back({h, 0, padding});
     ++parts_.back().heads;
-    positions_[h].assign(rows_, -1);
+    positions_[h].assign(owned_, -1);
     std::iota(positions_[h].begin() + static_cast<ptrdiff_t>(prefix_), positions_[h].end(),
               static_cast<int32_t>(position));
     if (count(h) == 0) continue;

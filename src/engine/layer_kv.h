@@ -28,13 +28,19 @@ class LayerKv {
   };
 
   /// Reads the rows of a layer from `cache` (null: none) and makes room for n tokens with positions
-  /// from `position` on.
+  /// from `position` on, and for `guests` behind them.
   void begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
-             size_t position);
+             size_t position, size_t guests = 0);
+  /// Lets guests in or out: tokens that attend to the layer without becoming a part of it. Their
+  /// rows follow the others.
+  void admit_guests() { rows_ = room_; }
+  void dismiss_guests() { rows_ = owned_; }
 
   /// Rows in front of the new tokens.
   [[nodiscard]] size_t prefix() const { return prefix_; }
-  /// All rows: prefix and new tokens.
+  /// Prefix and new tokens.
+  [[nodiscard]] size_t owned() const { return owned_; }
+  /// All rows, those of guests included.
   [[nodiscard]] size_t rows() const { return rows_; }
   [[nodiscard]] size_t heads() const { return heads_; }
   [[nodiscard]] std::span<const Part> parts() const { return parts_; }
@@ -44,19 +50,24 @@ class LayerKv {
     return x.slice_heads(part.head, part.heads).slice_rows(part.padding, rows_ - part.padding);
   }
   /// [heads, rows, key_dim].
-  [[nodiscard]] Heads<float> keys() { return {keys_.data(), heads_, rows_, key_dim_}; }
+  [[nodiscard]] Heads<float> keys() {
+    return {keys_.data(), heads_, rows_, key_dim_, room_ * key_dim_, key_dim_};
+  }
   /// [heads, rows, value_dim].
-  [[nodiscard]] Heads<float> values() { return {values_.data(), heads_, rows_, value_dim_}; }
+  [[nodiscard]] Heads<float> values() {
+    return {values_.data(), heads_, rows_, value_dim_, room_ * value_dim_, value_dim_};
+  }
   /// One head of `x` [heads, rows, d] for each KV head. Cache heads per query head hold the same
   /// new tokens for all query heads of a KV head.
   [[nodiscard]] static Heads<const float> per_kv_head(Heads<const float> x, size_t kv_heads) {
     const size_t repeat = x.heads / kv_heads;
     return {x.data, kv_heads, x.rows, x.dim, x.head_stride * repeat, x.row_stride};
   }
-  /// Position of every row, per head.
+  /// Position of every row but those of guests, per head.
   [[nodiscard]] const std::vector<std::vector<int32_t>>& positions() const { return positions_; }
 
-  /// Stores a block of new tokens, [kv_heads, m, d] each; the first is new token `first`.
+  /// Stores a block of new tokens, [kv_heads, m, d] each; the first is new token `first`. Guests
+  /// count as further new tokens.
   void store(Heads<const float> keys, Heads<const float> values, size_t first);
   /// The same with keys only.
   void store_keys(Heads<const float> keys, size_t first) { copy(keys, first, this->keys()); }
@@ -73,7 +84,8 @@ class LayerKv {
   /// Copies a block of rows of every KV head behind the prefix of its cache heads.
   void copy(Heads<const float> block, size_t first, Heads<float> to) const;
 
-  size_t heads_ = 0, rows_ = 0, prefix_ = 0, key_dim_ = 0, value_dim_ = 0;
+  size_t heads_ = 0, rows_ = 0, owned_ = 0, prefix_ = 0, key_dim_ = 0, value_dim_ = 0;
+  size_t room_ = 0;  ///< Rows that memory is divided into.
   AlignedVector<float> keys_, values_;
   std::vector<std::vector<int32_t>> positions_;
   std::vector<Part> parts_;

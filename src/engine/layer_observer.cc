@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/threads.h"
+#include "engine/checks.h"
 #include "engine/token_observer.h"
 #include "model/weights.h"
 #include "restkv/attention.h"
@@ -29,6 +30,13 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
     observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
     sums_ = sums_ || needs_attention_sums(options);
+    all_rows_ = all_rows_ || sums_;
+    if (const WatchedTokens tokens = watched_tokens(options); tokens != WatchedTokens::kNone) {
+      watches_.push_back({i, tokens});
+      const bool outputs = watches_outputs(options);
+      fed_outputs_ = fed_outputs_ || (outputs && tokens == WatchedTokens::kRepeat);
+      all_rows_ = all_rows_ || (outputs && tokens == WatchedTokens::kContext);
+    }
     if (needs_query_statistics(options)) {
       query_statistics_.push_back({i, static_cast<size_t>(options.sinks),
                                    rope.mean(position + n, future_positions(options))});
@@ -45,6 +53,7 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
   if (memory == nullptr) {
     m.forget_queries();
     m.statistics.clear();
+    m.watched.clear();
   }
   if (m.statistics.size() != query_statistics_.size()) {
     m.statistics.resize(query_statistics_.size(), QueryStatistics(c.query_heads, c.key_dim));
@@ -54,6 +63,9 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
   query_lse_.begin(n_, c.query_heads, added, 1);
   outputs_.begin(n_, c.query_heads, observed_outputs_, c.value_dim);
 
+  m.watched.resize(watches_.size(), nothing_watched());
+  for (RowValues& watched : m.watched) watched.resize(c.query_heads, rows);
+
   if (!sums_) return;
   m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
   m.sums.resize(c.query_heads, rows);
@@ -62,14 +74,23 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
 Matrix<float> LayerObserver::lse(size_t rows, size_t end) {
   const size_t heads = model_.config().query_heads;
   lse_ = {};
-  if (rows == 0 || (!sums_ && end + queries_.rows <= n_)) return {};
+  if (rows == 0 || (!all_rows_ && end + queries_.rows <= n_)) return {};
+  lse_storage_.resize(heads * rows);
+  lse_ = {lse_storage_.data(), heads, rows};
+  return lse_;
+}
+
+Matrix<float> LayerObserver::fed_lse(size_t rows) {
+  const size_t heads = model_.config().query_heads;
+  lse_ = {};
+  if (!fed_outputs_) return {};
   lse_storage_.resize(heads * rows);
   lse_ = {lse_storage_.data(), heads, rows};
   return lse_;
 }
 
 void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv,
-                        size_t first) {
+                        size_t first, Matrix<const float> inputs, size_t layer) {
   const ModelConfig& c = model_.config();
   const size_t end = first + queries.rows;
   if (end + queries_.rows > n_) {
@@ -99,6 +120,84 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
     }
   }
   if (!query_statistics_.empty()) add_query_statistics(queries, first);
+  if (watches(WatchedTokens::kContext)) {
+    const size_t begin = prefix_ + first;
+    show(WatchedTokens::kContext,
+         {.queries = queries,
+          .inputs = inputs,
+          .own_keys = kv.keys().slice_rows(begin, queries.rows),
+          .own_values = kv.values().slice_rows(begin, queries.rows),
+          .keys = kv.keys().slice_rows(0, begin + queries.rows),
+          .values = kv.values().slice_rows(0, begin + queries.rows),
+          .lse = lse_,
+          .outputs = outputs,
+          .begin = begin,
+          .end = begin + queries.rows,
+          .layer = layer},
+         kv);
+  }
+}
+
+void LayerObserver::add_fed(Heads<const float> queries, Heads<const float> outputs,
+                            Matrix<const float> inputs, LayerKv& kv, size_t layer, size_t fed,
+                            size_t begin, size_t end) {
+  show(WatchedTokens::kRepeat,
+       {.queries = queries,
+        .inputs = inputs,
+        .own_keys = kv.keys().slice_rows(kv.owned(), fed),
+        .own_values = kv.values().slice_rows(kv.owned(), fed),
+        .keys = kv.keys().slice_rows(0, kv.owned()),
+        .values = kv.values().slice_rows(0, kv.owned()),
+        .lse = lse_,
+        .outputs = outputs,
+        .begin = prefix_ + begin,
+        .end = prefix_ + end,
+        .layer = layer},
+       kv);
+}
+
+bool LayerObserver::watches(WatchedTokens tokens) const {
+  return std::ranges::any_of(watches_, [&](const Watch& w) { return w.tokens == tokens; });
+}
+
+void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, LayerKv& kv) {
+  const ModelConfig& c = model_.config();
+  const size_t group = c.query_heads / kv.heads();
+  for (size_t w = 0; w < watches_.size(); ++w) {
+    if (watches_[w].tokens != tokens) continue;
+    const CompressionOptions& options = *requests_[watches_[w].request];
+    const Matrix<float> watched = memory_->watched[w].all();
+    for (const LayerKv::Part& part : kv.parts()) {
+      const size_t head = part.head * group;
+      const size_t heads = part.heads * group;
+      const auto of_part = [&](const Heads<const float>& x, size_t padding) {
+        return x.slice_heads(part.head, part.heads).slice_rows(padding, x.rows - padding);
+      };
+      BlockObservation own = block;
+      own.queries = block.queries.slice_heads(head, heads);
+      if (watches_outputs(options)) {
+        own.lse = block.lse.slice(head, heads);
+        own.outputs = block.outputs.slice_heads(head, heads);
+      } else {
+        own.lse = {};
+        own.outputs = {};
+      }
+      own.own_keys = of_part(block.own_keys, 0);
+      own.own_values = of_part(block.own_values, 0);
+      own.keys = of_part(block.keys, part.padding);
+      own.values = of_part(block.values, part.padding);
+      own.begin -= part.padding;
+      own.end -= part.padding;
+      own.scale = c.attention_scale;
+      own.softcap = c.attention_softcap;
+      own.precision = model_.attention_precision();
+      own.first_query_head = head;
+      if (needs_output_factor(options)) own.output = &model_.output_factor(block.layer);
+      const Matrix<float> to(watched.row(head) + part.padding, heads, rows_ - part.padding,
+                             watched.stride);
+      with_model_path(model_, [&] { find_method(options.method).watch(own, options, to); });
+    }
+  }
 }
 
 void LayerObserver::LastRows::begin(size_t n, size_t heads, size_t count, size_t dim) {
@@ -165,6 +264,9 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.layers = c.global_layers();
   result.rotations = rotations_[i];
   if (sums_) result.attention_sums = memory_->sums.all();
+  for (size_t w = 0; w < watches_.size(); ++w) {
+    if (watches_[w].request == i) result.watched = memory_->watched[w].all();
+  }
   for (size_t m = 0; m < query_statistics_.size(); ++m) {
     if (query_statistics_[m].request != i) continue;
     result.query_statistics = &memory_->statistics[m];

@@ -28,7 +28,7 @@ class LayerObserver {
   void work_with(RopeTable& rope) { rope_ = &rope; }
 
   /// Whether the attention of every position is needed, even without its output.
-  [[nodiscard]] bool needs_all_rows() const { return sums_; }
+  [[nodiscard]] bool needs_all_rows() const { return all_rows_; }
 
   /// Number of last queries that a request needs.
   [[nodiscard]] size_t observed_rows() const { return observed_; }
@@ -40,8 +40,21 @@ class LayerObserver {
   /// or an empty view if they are not needed.
   Matrix<float> lse(size_t rows, size_t end);
   /// Adds a block's queries after its attention, and the outputs of the last of them. Row i is new
-  /// token `first + i`; `kv` has the keys up to the last of them.
-  void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first);
+  /// token `first + i`; `kv` has the keys up to the last of them. `inputs` [m, C]: see
+  /// `BlockObservation`.
+  void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first,
+           Matrix<const float> inputs, size_t layer);
+
+  /// Whether a request needs a repeat pass.
+  [[nodiscard]] bool watches_repeat() const { return watches(WatchedTokens::kRepeat); }
+  /// Whether the outputs of fed tokens are needed, and the destination of their LSE.
+  [[nodiscard]] bool needs_fed_outputs() const { return fed_outputs_; }
+  Matrix<float> fed_lse(size_t rows);
+  /// Shows a block of fed tokens to the methods that watch the repeat pass, as `add` shows the
+  /// prompt's own tokens to those that watch these. `inputs` [m, C]; their keys are the last of the
+  /// first `fed` guests of `kv`; they repeat the new tokens [begin, end).
+  void add_fed(Heads<const float> queries, Heads<const float> outputs, Matrix<const float> inputs,
+               LayerKv& kv, size_t layer, size_t fed, size_t begin, size_t end);
 
   /// Inputs of the method of request `i`, without keys and values.
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
@@ -75,6 +88,15 @@ class LayerObserver {
     MeanRotation rotation;
   };
 
+  struct Watch {
+    size_t request;
+    WatchedTokens tokens;
+  };
+
+  [[nodiscard]] bool watches(WatchedTokens tokens) const;
+  /// Shows a block to the methods that watch such tokens, for each part of the heads. Its rows,
+  /// and those of its keys, begin with the padding.
+  void show(WatchedTokens tokens, const BlockObservation& block, LayerKv& kv);
   void add_query_statistics(Heads<const float> queries, size_t first);
 
   const Model& model_;
@@ -84,8 +106,9 @@ class LayerObserver {
   size_t position_;
   bool remember_;
   bool sums_ = false;
-  size_t observed_ = 0;   ///< Number of last queries that are kept.
-  Heads<float> queries_;  ///< Destination of those of the new tokens.
+  bool all_rows_ = false;  ///< Sums, or a method that watches the outputs of all tokens.
+  size_t observed_ = 0;    ///< Number of last queries that are kept.
+  Heads<float> queries_;   ///< Destination of those of the new tokens.
   size_t rows_ = 0;
   size_t prefix_ = 0;
   LayerState own_;
@@ -99,6 +122,8 @@ class LayerObserver {
   AlignedVector<float> unrotated_keys_;
   std::vector<ObservedQueries> query_statistics_;
   std::vector<std::vector<MeanRotation>> rotations_;  ///< Of positions to come, for each request.
+  std::vector<Watch> watches_;
+  bool fed_outputs_ = false;
   AlignedVector<float> output_weights_;
 };
 

@@ -1,35 +1,36 @@
 #include "engine/layer_state.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/bytes.h"
 
 namespace restkv {
 
-void AttentionSums::resize(size_t heads, size_t rows) {
+void RowValues::resize(size_t heads, size_t rows) {
   const size_t before = heads == heads_ ? std::min(rows, rows_) : 0;
   if (heads != heads_ || rows > capacity_) {
     // Grows by half, so that single tokens rarely move the others.
     const size_t capacity = std::max(rows, before + before / 2);
     AlignedVector<float> grown(heads * capacity);
     for (size_t h = 0; h < heads && before > 0; ++h) {
-      std::copy_n(sums_.data() + h * capacity_, before, grown.data() + h * capacity);
+      std::copy_n(values_.data() + h * capacity_, before, grown.data() + h * capacity);
     }
-    sums_ = std::move(grown);
+    values_ = std::move(grown);
     heads_ = heads;
     capacity_ = capacity;
   }
   rows_ = rows;
   for (size_t h = 0; h < heads_; ++h) {
-    std::fill_n(sums_.data() + h * capacity_ + before, rows - before, 0.0F);
+    std::fill_n(values_.data() + h * capacity_ + before, rows - before, initial_);
   }
 }
 
-void AttentionSums::keep(const Selection& kept) {
+void RowValues::keep(const Selection& kept) {
   if (rows_ == 0) return;
   size_t longest = 0;
   for (const auto& head : kept.keep) longest = std::max(longest, head.size());
-  AttentionSums result;
+  RowValues result(initial_);
   result.resize(heads_, longest);
   const size_t group = heads_ / kept.keep.size();
   for (size_t h = 0; h < heads_; ++h) {
@@ -40,26 +41,28 @@ void AttentionSums::keep(const Selection& kept) {
   *this = std::move(result);
 }
 
-void AttentionSums::save(ByteWriter& out) const {
+void RowValues::save(ByteWriter& out) const {
   out.number<uint64_t>(rows_);
   for (size_t h = 0; h < heads_ && rows_ > 0; ++h) {
-    out.array(std::span(sums_).subspan(h * capacity_, rows_));
+    out.array(std::span(values_).subspan(h * capacity_, rows_));
   }
 }
 
-void AttentionSums::load(ByteReader& in, size_t heads, size_t rows) {
-  const auto count = in.number<uint64_t>();
-  in.expect(count == 0 || count == rows, "sums of attention do not fit the rows");
-  *this = {};
-  if (count == 0) return;
+void RowValues::load(ByteReader& in, size_t heads, size_t least, size_t most) {
+  const auto rows = in.number<uint64_t>();
+  in.expect(rows == 0 || (rows >= least && rows <= most), "numbers of rows do not fit the rows");
+  *this = RowValues(initial_);
+  if (rows == 0) return;
   resize(heads, rows);
   std::vector<float> head;
   for (size_t h = 0; h < heads; ++h) {
     in.array(head);
-    in.expect(head.size() == rows, "sums of attention do not fit the rows");
+    in.expect(head.size() == rows, "numbers of rows do not fit the rows");
     std::ranges::copy(head, all().row(h));
   }
 }
+
+RowValues nothing_watched() { return RowValues(std::numeric_limits<float>::quiet_NaN()); }
 
 Heads<float> LayerState::make_room(size_t heads, size_t dim, size_t kept, size_t added) {
   kept = std::min(kept, end_ - begin_);
@@ -92,10 +95,16 @@ Heads<float> LayerState::make_room(size_t heads, size_t dim, size_t kept, size_t
 size_t LayerState::allocated_bytes() const {
   size_t bytes = queries_.capacity() * sizeof(float) + sums.allocated_bytes() +
                  method_state.capacity() * sizeof(uint64_t);
+  for (const RowValues& w : watched) bytes += w.allocated_bytes();
   for (const QueryStatistics& s : statistics) {
     bytes += s.heads() * s.head_dim() * (s.head_dim() + 1) * sizeof(double);
   }
   return bytes;
+}
+
+void LayerState::keep(const Selection& kept) {
+  sums.keep(kept);
+  for (RowValues& w : watched) w.keep(kept);
 }
 
 void LayerState::save(ByteWriter& out) const {
@@ -108,6 +117,11 @@ void LayerState::save(ByteWriter& out) const {
   out.number<uint64_t>(statistics.size());
   for (const QueryStatistics& s : statistics) s.save(out);
   out.array(std::span<const uint64_t>(method_state));
+}
+
+void LayerState::save_watched(ByteWriter& out) const {
+  out.number<uint64_t>(watched.size());
+  for (const RowValues& w : watched) w.save(out);
 }
 
 void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows, uint32_t version) {
@@ -123,7 +137,7 @@ void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows, ui
     const Heads<float> room = make_room(config.query_heads, config.key_dim, 0, queries);
     for (size_t h = 0; h < heads.size(); ++h) std::ranges::copy(heads[h], room.row(h, 0));
   }
-  sums.load(in, config.query_heads, rows);
+  sums.load(in, config.query_heads, rows, rows);
   const auto count = in.number<uint64_t>();
   in.expect(count <= 1, "a layer has more than one set of query statistics");
   statistics.assign(count, QueryStatistics(config.query_heads, config.key_dim));
@@ -134,6 +148,14 @@ void LayerState::load(ByteReader& in, const ModelConfig& config, size_t rows, ui
   } else {
     in.array(method_state);
   }
+}
+
+void LayerState::load_watched(ByteReader& in, const ModelConfig& config, size_t rows) {
+  const auto methods = in.number<uint64_t>();
+  in.expect(methods <= 1, "a layer was watched for more than one method");
+  watched.assign(methods, nothing_watched());
+  // Single tokens since the last prompt have none.
+  for (RowValues& w : watched) w.load(in, config.query_heads, 1, rows);
 }
 
 }  // namespace restkv

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/checks.h"
+#include "model/layer_pass.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -35,9 +36,25 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
       positions_(consecutive(begin_, tokens.size())),
       observer_(model, sink.observed_for(), tokens.size(), workspace.rope_of(0), begin_,
                 sink.cache() != nullptr) {
+  const ModelConfig& c = model.config();
+  if (observer_.watches_repeat() && c.global_layers() > 0) feeds_ = sink.feeds(tokens);
+  for (const RepeatFeed& feed : feeds_) {
+    longest_feed_ = std::max(longest_feed_, feed.tokens.size());
+    fed_tokens_ += feed.tokens.size();
+  }
+  check_repeat_length(c, begin_ + tokens_, longest_feed_);
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    if (c.windows[layer] == 0) last_observed_ = layer;
+  }
   memory_ = std::exchange(workspace_->prefill, {});
-  memory_.hidden.resize(tokens_ * model.config().width);
-  embed(model, tokens, {memory_.hidden.data(), tokens_, model.config().width});
+  memory_.hidden.resize((tokens_ + fed_tokens_) * c.width);
+  float* to = memory_.hidden.data();
+  const auto embed_next = [&](std::span<const int32_t> some) {
+    embed(model, some, {to, some.size(), c.width});
+    to += some.size() * c.width;
+  };
+  embed_next(tokens);
+  for (const RepeatFeed& feed : feeds_) embed_next(feed.tokens);
 }
 
 Prefill::~Prefill() {
@@ -54,17 +71,23 @@ void Prefill::work_in(Workspace* workspace) {
 }
 
 double Prefill::done() const {
-  const double of_layer = static_cast<double>(first_) / static_cast<double>(tokens_);
+  const double of_layer =
+      static_cast<double>(first_ + fed_) / static_cast<double>(tokens_ + fed_tokens_);
   return (static_cast<double>(layer_) + of_layer) / static_cast<double>(model_.config().layers);
 }
 
 bool Prefill::step() {
   if (layer_ == model_.config().layers) return false;
   if (first_ == 0) begin_layer();
-  run_block();
-  if (first_ < tokens_) return true;
+  if (first_ < tokens_) {
+    run_block();
+  } else {
+    run_fed_block();
+  }
+  if (!layer_done()) return true;
+  memory_.kv.dismiss_guests();
   with_model_path(model_, [&] { sink_.take(layer_, memory_.kv, observer_); });
-  first_ = 0;
+  first_ = feed_ = fed_ = 0;
   if (++layer_ < model_.config().layers) return true;
   sink_.finish();
   return false;
@@ -77,6 +100,10 @@ void Prefill::run(const ProgressCallback& progress) {
       throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
     }
   }
+}
+
+Matrix<const float> Prefill::attention_inputs(size_t rows) const {
+  return {workspace_->activations.normed.data(), rows, model_.config().width};
 }
 
 LayerPass Prefill::pass() {
@@ -95,9 +122,12 @@ void Prefill::begin_layer() {
   if (converts_) memory_.weights.make(model_.weights().layers[layer_], model_.weights().linear);
   const KvCache* before = sink_.cache();
   const size_t begin = before != nullptr ? next_position(c, *before, layer_) : 0;
-  if (positions_.front() != begin) positions_ = consecutive(begin, tokens_);
-  workspace_->rope_of(c.windows[layer_]).grow(begin + tokens_);
-  memory_.kv.begin(c, before, layer_, tokens_, begin);
+  const size_t guests = feeds_pass() ? longest_feed_ : 0;
+  if (positions_.front() != begin || positions_.size() < tokens_ + guests) {
+    positions_ = consecutive(begin, tokens_ + longest_feed_);
+  }
+  workspace_->rope_of(c.windows[layer_]).grow(begin + tokens_ + guests);
+  memory_.kv.begin(c, before, layer_, tokens_, begin, guests);
   observed_ = c.windows[layer_] == 0;
   if (observed_) {
     observer_.begin_layer(memory_.kv.rows(), memory_.kv.prefix(), sink_.state(layer_));
@@ -143,9 +173,41 @@ void Prefill::run_block() {
         kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
                   attention_options(model_, layer_), out, lse);
         if (is_sparse_) sparse_.end_block(q, kv, first, lse);
-        if (observed_) observer_.add(q, out, kv, first);
+        if (observed_) observer_.add(q, out, kv, first, attention_inputs(rows), layer_);
       });
   first_ = end;
+}
+
+void Prefill::run_fed_block() {
+  LayerKv& kv = memory_.kv;
+  kv.admit_guests();
+  // A sparse pattern holds for the prompt's own tokens.
+  for (LayerKv::Part& part : kv.parts()) part.mask = {};
+  const RepeatFeed& feed = feeds_[feed_];
+  const size_t first = fed_first_;
+  const size_t rows = std::min(kBlockTokens, feed.tokens.size() - first);
+  const size_t width = model_.config().width;
+  // Guests stand behind the prompt's tokens in the layer, each feed in the place of the one before.
+  run_layer(
+      pass(), std::span(positions_).subspan(tokens_ + first, rows),
+      layer_ < last_observed_ || observer_.needs_fed_outputs() ? rows : 0,
+      {memory_.hidden.data() + (tokens_ + fed_) * width, rows, width},
+      [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
+        kv.store(k, v, tokens_ + first);
+        if (out.rows > 0) {
+          kv.attend(q, tokens_ + first, attention_options(model_, layer_), out,
+                    observed_ ? observer_.fed_lse(rows) : Matrix<float>());
+        }
+        if (observed_) {
+          observer_.add_fed(q, out, attention_inputs(rows), kv, layer_, first + rows, feed.begin,
+                            feed.end);
+        }
+      });
+  fed_ += rows;
+  fed_first_ += rows;
+  if (fed_first_ < feed.tokens.size()) return;
+  fed_first_ = 0;
+  ++feed_;
 }
 
 void Prefill::last_logits(std::vector<float>& logits) {

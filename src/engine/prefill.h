@@ -12,6 +12,7 @@
 #include "restkv/engine.h"
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
+#include "restkv/repeat.h"
 
 namespace restkv {
 
@@ -26,6 +27,10 @@ class LayerSink {
   [[nodiscard]] virtual const KvCache* cache() const { return nullptr; }
   /// State of a layer's earlier tokens, to be updated by the prompt; null: none.
   [[nodiscard]] virtual LayerState* state(size_t /*layer*/) { return nullptr; }
+  /// Chunks of the prompt that are repeated; asked for if a method watches the repeat pass.
+  [[nodiscard]] virtual std::vector<RepeatFeed> feeds(std::span<const int32_t> /*tokens*/) const {
+    return {};
+  }
   /// Called when all tokens have passed a layer; `kv` has its keys and values. `observer` has
   /// observed the layer if it has no sliding window.
   virtual void take(size_t /*layer*/, LayerKv& /*kv*/, LayerObserver& /*observer*/) {}
@@ -35,6 +40,10 @@ class LayerSink {
 
 /// Computation of a prompt, layer after layer, so that keys and values of only one layer exist in
 /// full. It can pause after every block of tokens while the workspace serves other sequences.
+///
+/// The tokens of a repeat pass travel beside the prompt: when its own tokens have passed a layer,
+/// those of each feed follow. They attend to the layer's rows, which still are complete, and to
+/// each other; then they leave the layer, which is taken by the sink.
 class Prefill {
  public:
   /// Only the last `output_rows` tokens get final hidden states. All arguments must outlive the
@@ -49,7 +58,8 @@ class Prefill {
   /// Continues in another workspace after a pause, in which the old one may have been lent. Null:
   /// the prompt does not go on, and its memory is freed with it.
   void work_in(Workspace* workspace);
-  /// Sends one block of tokens through one layer. Returns false after the last step.
+  /// Sends one block of tokens, of the prompt or of a feed, through one layer. Returns false after
+  /// the last step.
   bool step();
   /// Share of the work done, 0 to 1.
   [[nodiscard]] double done() const;
@@ -63,10 +73,19 @@ class Prefill {
  private:
   void begin_layer();
   void run_block();
+  void run_fed_block();
+  /// Whether feeds pass the current layer: beyond the last layer that is observed nobody watches.
+  [[nodiscard]] bool feeds_pass() const { return layer_ <= last_observed_; }
+  /// Whether all tokens have passed the current layer.
+  [[nodiscard]] bool layer_done() const {
+    return first_ == tokens_ && (feed_ == feeds_.size() || !feeds_pass());
+  }
   /// Passes the keys and last queries of a whole layer to a sparse pattern.
   void look_ahead();
   [[nodiscard]] LayerPass pass();
-  /// Hidden states after the layers so far, [n, C].
+  /// What the attention of the current block reads, [rows, C], while it is computed.
+  [[nodiscard]] Matrix<const float> attention_inputs(size_t rows) const;
+  /// Hidden states after the layers so far, [n, C]; behind them are those of the feeds.
   [[nodiscard]] Matrix<const float> hidden() const {
     return {memory_.hidden.data(), tokens_, model_.config().width};
   }
@@ -82,10 +101,17 @@ class Prefill {
   size_t begin_;  ///< Position of the first token.
   std::vector<size_t> positions_;
   LayerObserver observer_;
+  std::vector<RepeatFeed> feeds_;
+  size_t longest_feed_ = 0;
+  size_t fed_tokens_ = 0;     ///< Of all feeds.
+  size_t last_observed_ = 0;  ///< The last layer without a sliding window.
 
   // The current layer and its state:
   size_t layer_ = 0;
-  size_t first_ = 0;  ///< Token of the next block.
+  size_t first_ = 0;      ///< Token of the next block.
+  size_t feed_ = 0;       ///< Feed of the next block, once all tokens have passed.
+  size_t fed_first_ = 0;  ///< Token of that feed.
+  size_t fed_ = 0;        ///< Tokens of all feeds that have passed.
   bool observed_ = false;
   bool is_sparse_ = false;
   size_t outputs_ = 0;  ///< Number of last tokens whose outputs are needed.

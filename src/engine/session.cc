@@ -57,6 +57,20 @@ struct Session::Impl {
     return position;
   }
 
+  /// Throws unless the tokens that repeat a part of the prompt fit behind it.
+  void check_repeat(size_t tokens) const {
+    const SessionOptions& options = sequence.options;
+    const size_t repeated = repeat_chunk(options.compression);
+    if (repeated == 0) return;
+    const size_t next = sequence.cache.next_position;
+    size_t end = next + tokens;
+    if (renumbers()) {
+      const auto budget = static_cast<size_t>(options.compression.budget);
+      end = std::min(end, std::max(next, budget) + chunk(tokens));
+    }
+    check_repeat_length(model.config(), end, longest_feed(tokens, repeated, *options.repeat));
+  }
+
   [[noreturn]] void refuse_length(size_t tokens) const {
     const size_t position = sequence.cache.next_position;
     std::string remedy =
@@ -187,6 +201,7 @@ double Session::Prompt::done() const { return impl_->done(); }
 Session::Prompt Session::begin(std::span<const int32_t> tokens, PromptLogits logits) {
   if (tokens.empty()) check_length(impl_->model.config(), 0, 0);
   if (!impl_->position_after(tokens.size())) impl_->refuse_length(tokens.size());
+  if (!impl_->decodes(tokens.size())) impl_->check_repeat(tokens.size());
   return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens, std::move(logits)));
 }
 
@@ -266,6 +281,7 @@ void Session::set_budget(int budget) {
   }
   changed.budget = budget;
   validate(changed, impl_->model.config().cache_shape());
+  require_repeat_prompt(changed, impl_->sequence.options.repeat);
   impl_->sequence.options.compression = std::move(changed);
 }
 

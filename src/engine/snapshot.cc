@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/bytes.h"
@@ -22,7 +23,7 @@ namespace restkv {
 namespace {
 
 constexpr std::string_view kMagic = "rkv-snap";
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
 constexpr uint32_t kOldestVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
@@ -97,6 +98,23 @@ SessionOptions read_options(ByteReader& in) {
   return options;
 }
 
+void write_repeat(const std::optional<RepeatPrompt>& repeat, ByteWriter& out) {
+  out.number<uint8_t>(repeat ? 1 : 0);
+  if (!repeat) return;
+  for (const auto* tokens : {&repeat->first, &repeat->later, &repeat->answer, &repeat->prefix}) {
+    out.array(std::span<const int32_t>(*tokens));
+  }
+}
+
+std::optional<RepeatPrompt> read_repeat(ByteReader& in) {
+  if (in.number<uint8_t>() == 0) return std::nullopt;
+  RepeatPrompt repeat;
+  for (auto* tokens : {&repeat.first, &repeat.later, &repeat.answer, &repeat.prefix}) {
+    in.array(*tokens);
+  }
+  return repeat;
+}
+
 void write_body(const Model& model, const Sequence& sequence, std::string_view note,
                 ByteWriter& out) {
   out.text(describe(model));
@@ -108,6 +126,9 @@ void write_body(const Model& model, const Sequence& sequence, std::string_view n
   out.array(std::span(sequence.logits));
   sequence.cache.save(out);
   for (const LayerState& layer : sequence.layers) layer.save(out);
+  // Since format 4:
+  write_repeat(sequence.options.repeat, out);
+  for (const LayerState& layer : sequence.layers) layer.save_watched(out);
 }
 
 size_t longest_head(const KvCache& cache, size_t layer) {
@@ -172,6 +193,12 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
   sequence.layers.resize(c.layers);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     sequence.layers[layer].load(in, c, longest_head(cache, layer), version);
+  }
+  if (version >= 4) {
+    sequence.options.repeat = read_repeat(in);
+    for (size_t layer = 0; layer < c.layers; ++layer) {
+      sequence.layers[layer].load_watched(in, c, longest_head(cache, layer));
+    }
   }
   in.expect(in.at_end(), "it has bytes after its end");
   return snapshot;

@@ -17,7 +17,7 @@ struct Snapshot {
 /// What can be said of a snapshot by its beginning.
 struct SnapshotHead {
   std::string note;
-  SessionOptions options;  ///< Without the sparse pattern.
+  SessionOptions options;  ///< Without the sparse pattern and the words of the repeat pass.
 };
 
 /// Tells models apart whose sessions cannot be exchanged.
@@ -26,7 +26,8 @@ uint64_t model_fingerprint(const Model& model);
 /// See `Session::save`. The file, little-endian:
 ///
 ///     magic "rkv-snap" | version u32 | 0 u32 | file bytes u64 | model fingerprint u64
-///     body: description of the model, note, options, counts, logits, cache, memory of each layer
+///     body: description of the model, note, options, counts, logits, cache, memory of each layer,
+///           words of the repeat pass, watched numbers of each layer
 ///     XXH3 (64 bits) of all bytes before it
 void save_snapshot(const Model& model, const Sequence& sequence, std::string_view note,
                    const std::string& path);

@@ -57,7 +57,7 @@ Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> h
 void TokenObserver::add_weights(size_t layer, std::span<const CachedHead> heads,
                                 Matrix<const float> weights) {
   if (weights.data == nullptr) return;
-  AttentionSums& sums = layers_[layer].sums;
+  RowValues& sums = layers_[layer].sums;
   sums.resize(weights.rows, weights.cols);
   const size_t group = weights.rows / heads.size();
   for (size_t h = 0; h < weights.rows; ++h) {

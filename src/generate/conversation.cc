@@ -47,6 +47,46 @@ Conversation Conversation::begun_anew() const {
   return conversation;
 }
 
+RepeatPrompt Conversation::repeat_prompt() const {
+  constexpr std::string_view kWhole = "Repeat the text above, word for word.";
+  constexpr std::string_view kRest = "Repeat the text above, word for word, from these words on:";
+  const auto tokens = [&](const ChatText& text, bool first = false) {
+    return tokenizer_->encode(text, first);
+  };
+  if (plain_text_) {
+    const auto said = [&](std::string_view words) {
+      return tokenizer_->encode(fmt::format("\n\n{}", words), false, false);
+    };
+    return {.first = said(kWhole), .later = said(kRest), .answer = said(""), .prefix = {}};
+  }
+  std::vector<ChatMessage> messages = begun_anew().messages_;
+  messages.push_back({"user", "text"});
+  const ChatText asked = tokenizer_->format_chat(messages);
+  RepeatPrompt prompt;
+  prompt.prefix = tokens(asked.part(0, asked.contents.back().begin), true);
+
+  // A turn after an empty answer, as `ask` would begin it; or what follows in the user's message,
+  // if the template rewrites earlier turns.
+  const auto turn = [&](std::string_view words, std::vector<int32_t>& question) {
+    std::vector<ChatMessage> longer = messages;
+    longer.push_back({"assistant", ""});
+    longer.push_back({"user", std::string(words)});
+    ChatText text = tokenizer_->format_chat(longer);
+    size_t begin = asked.text.size();
+    if (!text.text.starts_with(asked.text)) {
+      longer = messages;
+      longer.back().content = fmt::format("\n\n{}", words);
+      text = tokenizer_->format_chat(longer);
+      begin = text.contents.back().begin;
+    }
+    question = tokens(text.part(begin, text.contents.back().end));
+    return tokens(text.part(text.contents.back().end));
+  };
+  prompt.answer = turn(kWhole, prompt.first);
+  (void)turn(kRest, prompt.later);
+  return prompt;
+}
+
 Conversation::Turn Conversation::ask(const std::string& text) {
   if (plain_text_) {
     Turn turn{.tokens = std::exchange(pending_, {})};
@@ -128,6 +168,11 @@ void Conversation::from_json(const std::string& json) {
   } catch (const Error& e) {
     throw Error(ErrorCode::kInput, fmt::format("holds no conversation: {}", e.what()));
   }
+}
+
+RepeatPrompt repeat_prompt(const Tokenizer& tokenizer) {
+  return tokenizer.has_chat_template() ? Conversation(tokenizer).repeat_prompt()
+                                       : Conversation::plain_text(tokenizer, false).repeat_prompt();
 }
 
 }  // namespace restkv

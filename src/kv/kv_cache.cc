@@ -48,6 +48,10 @@ void refuse_overflow(size_t layer, size_t head, std::span<const float> key,
 /// Capacity of a head that grows while decoding: a few per cent of spare room.
 size_t grown_capacity(size_t rows) { return rows + std::max<size_t>(64, rows / 32); }
 
+/// Capacity of a head that has just been filled. Long heads get spare room at once. Otherwise the
+/// first token after the prompt would move all of them, which needs twice the memory of the cache.
+size_t spacious(size_t rows) { return rows + rows / 64; }
+
 }  // namespace
 
 std::string_view kv_type_name(KvType type) {
@@ -108,7 +112,8 @@ void KvCache::pack_oldest_rows(Head& head) const {
 }
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
-                     const Selection& selection, std::span<const std::vector<int32_t>> positions) {
+                     const Selection& selection, std::span<const std::vector<int32_t>> positions,
+                     bool open) {
   const size_t cache_heads = selection.keep.size();
   Layer& target = find_layer(layer);
   if ((keys.heads != kv_heads_ && keys.heads != cache_heads) || values.heads != keys.heads ||
@@ -133,14 +138,17 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
   const KvLayout layout = this->layout();
   target.heads.clear();  // first, so that there are never two caches in memory
   target.heads.resize(cache_heads);
+  target.open = open;
   std::vector<std::pair<size_t, size_t>> blocks;  // head, first row
   for (size_t h = 0; h < cache_heads; ++h) {
     const size_t rows = selection.keep[h].size();
     Head& head = target.heads[h];
-    // Long heads get spare room at once. Otherwise the first token after the prompt would move all
-    // of them, which needs twice the memory of the cache.
-    reserve(head, rows + rows / 64);
-    head.data.resize(layout.bytes(rows));
+    if (open) {
+      head.data.resize(rows * layout.row_bytes());
+    } else {
+      reserve(head, spacious(rows));
+      head.data.resize(layout.bytes(rows));
+    }
     head.positions.resize(rows);
     for (size_t row = 0; row < rows; row += kBlockRows) blocks.emplace_back(h, row);
   }
@@ -164,9 +172,10 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
       value_rows[i] = values.row(h / repeat, row);
       head.positions[begin + i] = positions.empty() ? keep[begin + i] : positions[h / repeat][row];
     }
-    std::byte* to = head.data.data() + layout.block_offset(block, keep.size());
+    std::byte* to = head.data.data() +
+                    (open ? begin * layout.row_bytes() : layout.block_offset(block, keep.size()));
     bool finite = true;
-    if (block < layout.packed_blocks(keep.size())) {
+    if (!open && block < layout.packed_blocks(keep.size())) {
       finite = pack_block(layout, key_rows, value_rows, to);
     } else {
       for (size_t i = 0; i < count; ++i, to += layout.row_bytes()) {
@@ -184,6 +193,62 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
                       {values.row(h / repeat, row), value_dim_});
     }
   }
+}
+
+void KvCache::keep(size_t layer, const Selection& rows) {
+  Layer& target = find_layer(layer);
+  if (!target.open || rows.keep.size() != target.heads.size()) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("keep: rows of {} heads do not fit layer {}, which is {} and has {}",
+                    rows.keep.size(), layer, target.open ? "open" : "closed", target.heads.size()));
+  }
+  for (size_t h = 0; h < target.heads.size(); ++h) {
+    for (const int32_t row : rows.keep[h]) {
+      if (row >= 0 && static_cast<size_t>(row) < target.heads[h].positions.size()) continue;
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("keep: row {} of cache head {} lies outside its {} rows", row, h,
+                              target.heads[h].positions.size()));
+    }
+  }
+  const size_t row_bytes = layout().row_bytes();
+  parallel_for(target.heads.size(), [&](size_t h, size_t) {
+    const Head& from = target.heads[h];
+    const std::vector<int32_t>& keep = rows.keep[h];
+    if (keep.size() == from.positions.size()) return;
+    Head to;
+    to.data.resize(keep.size() * row_bytes);
+    to.positions.resize(keep.size());
+    for (size_t i = 0; i < keep.size(); ++i) {
+      const auto row = static_cast<size_t>(keep[i]);
+      std::memcpy(to.data.data() + i * row_bytes, from.data.data() + row * row_bytes, row_bytes);
+      to.positions[i] = from.positions[row];
+    }
+    target.heads[h] = std::move(to);
+  });
+}
+
+void KvCache::close(size_t layer) {
+  Layer& target = find_layer(layer);
+  if (!target.open) return;
+  const KvLayout layout = this->layout();
+  parallel_for(target.heads.size(), [&](size_t h, size_t) {
+    Head& head = target.heads[h];
+    const size_t rows = head.positions.size();
+    const AlignedVector<std::byte> from = std::exchange(head.data, {});
+    reserve(head, spacious(rows));
+    head.data.resize(layout.bytes(rows));
+    const size_t blocks = layout.packed_blocks(rows);
+    for (size_t block = 0; block < blocks; ++block) {
+      pack_block(layout, from.data() + block * kBlockRows * layout.row_bytes(),
+                 head.data.data() + layout.block_offset(block, rows));
+    }
+    const size_t packed = blocks * kBlockRows;
+    std::copy(from.begin() + static_cast<ptrdiff_t>(packed * layout.row_bytes()), from.end(),
+              head.data.begin() + static_cast<ptrdiff_t>(layout.block_offset(blocks, rows)));
+  });
+  target.open = false;
+  refresh_views(target);
 }
 
 void KvCache::append(size_t layer, Matrix<const float> keys, Matrix<const float> values,
@@ -319,6 +384,7 @@ KvCache::Layer& KvCache::find_layer(size_t layer) {
 
 void KvCache::refresh_views(Layer& layer) const {
   layer.views.clear();
+  if (layer.open) return;
   for (const Head& head : layer.heads) {
     layer.views.push_back(
         {.data = head.data.data(), .count = head.rows(), .first = head.first, .type = type_});
@@ -332,7 +398,7 @@ size_t KvCache::kept_bytes() const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) {
-      const bool packed = layout.packed_blocks(head.positions.size()) > 0;
+      const bool packed = !layer.open && layout.packed_blocks(head.positions.size()) > 0;
       const size_t row_bytes = packed ? layout.block_bytes() / kBlockRows : layout.row_bytes();
       bytes += head.data.size() - head.first * row_bytes;
     }

@@ -21,6 +21,7 @@
 #include "restkv/engine.h"
 #include "restkv/error.h"
 #include "restkv/query_statistics.h"
+#include "restkv/stages.h"
 #include "support/own_options.h"
 #include "support/refusal.h"
 #include "support/statistics.h"
@@ -53,8 +54,7 @@ class AllocationTest : public ::testing::Test {
     const std::string profile = write_profile("{\"shares\": [" + shares + "]}");
     std::vector<CompressionOptions> all;
     for (const Method& method : methods()) {
-      // compactor needs the queries of the whole prompt.
-      if (method.name == "full" || method.name == "compactor") continue;
+      if (method.name == "full") continue;
       // A ladder needs layers to lean on, and a few tokens of every head for its rungs.
       if (method.name == "lacache" && (layers < 2 || budget < 16)) continue;
       for (const Allocation& allocation : allocations()) {
@@ -73,10 +73,14 @@ class AllocationTest : public ::testing::Test {
           const std::string answer = refusal_if_any([&] { validate(options); });
           const ScoreKind kind = method.score_kind;
           const bool shares_heads = options.allocation.starts_with("ada");
+          const bool shares_layers = options.allocation == "global" || options.allocation == "cake";
+          const bool too_narrow = options.allocation == "cake" && window < 2;
           const bool plain = options.allocation == "uniform" && !critical;
-          const bool suits = plain || (method.allocates && method.name != "lacache" &&
-                                       !(critical && kind != ScoreKind::kMass) &&
-                                       !(shares_heads && kind == ScoreKind::kRank));
+          const bool suits =
+              plain || (method.allocates && method.name != "lacache" &&
+                        !(critical && kind != ScoreKind::kMass) &&
+                        !(shares_heads && kind == ScoreKind::kRank) &&
+                        !(shares_layers && (kind == ScoreKind::kRank || critical)) && !too_narrow);
           if (suits) {
             EXPECT_EQ(answer, "") << describe(options);
             all.push_back(options);
@@ -115,6 +119,7 @@ struct Layer : RandomLayer {
     sums.resize(count);
     for (size_t i = 0; i < count; ++i) sums[i] = static_cast<float>((i * 31 + seed) % 97) / 97.0F;
     view.attention_sums = {sums.data(), query_heads, length};
+    view.watched = view.attention_sums;
     statistics = QueryStatistics(query_heads, 32);
     statistics.add(view.queries);
     rotation.cosine.assign(16, 0.6F);
@@ -139,7 +144,33 @@ struct Layer : RandomLayer {
 
 /// Whether a method looks at more than queries, keys, values and W_O.
 bool observes_prompt(const CompressionOptions& options) {
-  return needs_attention_sums(options) || needs_query_statistics(options);
+  return needs_attention_sums(options) || needs_query_statistics(options) ||
+         watched_tokens(options) != WatchedTokens::kNone;
+}
+
+/// Selections of the layers of a model, each or all at once.
+std::vector<Selection> select_layers(const std::vector<LayerObservation>& layers,
+                                     const CompressionOptions& options) {
+  std::vector<Selection> kept;
+  LayerCascade cascade(options);
+  for (const LayerObservation& layer : layers) {
+    if (!reallocates(options)) {
+      kept.push_back(select_tokens(layer, options));
+      continue;
+    }
+    const std::vector<Selection> cuts = cascade.add({&layer, 1});
+    for (size_t l = 0; l < kept.size(); ++l) {
+      for (size_t h = 0; h < kept[l].keep.size(); ++h) {
+        std::vector<int32_t> left;
+        for (const int32_t i : cuts[l].keep[h]) {
+          left.push_back(kept[l].keep[h][static_cast<size_t>(i)]);
+        }
+        kept[l].keep[h] = left;
+      }
+    }
+    kept.push_back(cuts.back());
+  }
+  return kept;
 }
 
 size_t total(const Selection& selection) {
@@ -176,8 +207,9 @@ TEST_F(AllocationTest, TotalsNeverExceedTheBudget) {
                    std::to_string(layers));
       const size_t heads = options.per_query_head ? query_heads : kv_heads;
       size_t kept = 0;
-      for (const Layer& layer : stack) {
-        const Selection selection = select_tokens(layer.view, options);
+      std::vector<LayerObservation> views;
+      for (const Layer& layer : stack) views.push_back(layer.view);
+      for (const Selection& selection : select_layers(views, options)) {
         ASSERT_EQ(selection.keep.size(), heads);
         for (const auto& keep : selection.keep) {
           ASSERT_TRUE(std::is_sorted(keep.begin(), keep.end(), std::less_equal<>()));
@@ -206,8 +238,9 @@ TEST_F(AllocationTest, ABudgetOfThePromptOrMoreKeepsEverything) {
   for (const int budget : {60, 61, 500}) {
     for (const auto& options : combinations(9, budget, 4)) {
       EXPECT_EQ(total(select_tokens(layer.view, options)), 2U * 60) << describe(options);
-      if (options.allocation == "profile") continue;  // its layers may take less than others
-      SelectionTrace trace;                           // forces scores at n == budget
+      // Layers of a profile may take less than others; one layer of several has no counts.
+      if (options.allocation == "profile" || reallocates(options)) continue;
+      SelectionTrace trace;  // forces scores at n == budget
       EXPECT_EQ(total(select_tokens(layer.view, options, &trace)), 2U * 60) << describe(options);
     }
   }
@@ -222,7 +255,12 @@ TEST_F(AllocationTest, EqualTokensGiveFiniteScoresAndFullBudgets) {
   for (const auto& options : combinations(7, 30, 3)) {
     SCOPED_TRACE(describe(options));
     size_t kept = 0;
-    for (size_t l = 0; l < 3; ++l) {
+    if (reallocates(options)) {
+      for (const Selection& selection : select_layers({3, layer.view}, options)) {
+        kept += total(selection);
+      }
+    }
+    for (size_t l = 0; l < 3 && !reallocates(options); ++l) {
       layer.view.layer = l;
       SelectionTrace trace;
       kept += total(select_tokens(layer.view, options, &trace));
@@ -288,7 +326,8 @@ TEST_F(AllocationTest, PermutedHeadsGivePermutedSelections) {
     if (find_method(options.method).needs_statistics) continue;  // as statistics do
     if (observes_prompt(options)) continue;  // what it observed has not been permuted
     // Its scores are ranks: heads tie, and the first one wins.
-    if (options.method == "lagkv" && options.allocation.starts_with("ada")) continue;
+    const bool heads_compete = options.allocation.starts_with("ada") || reallocates(options);
+    if (options.method == "lagkv" && heads_compete) continue;
     const auto expected = select_tokens(layer.view, options).keep;
     const auto actual = select_tokens(turned.view, options).keep;
     for (size_t h = 0; h < kHeads; ++h)

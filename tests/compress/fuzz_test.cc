@@ -127,6 +127,7 @@ TEST(CompressFuzz, SelectsOrRefuses) {
     layer.output = &factor;
     layer.output_weights = {wo.data(), 24, heads * dim};
     layer.attention_sums = {sums.data(), heads, length};
+    layer.watched = layer.attention_sums;
     if (below(random, 3) == 0) {  // all of them or too few to be of use
       const size_t seen = below(random, 2) == 0 ? rows : below(random, rows + 1);
       layer.outputs = {outputs.data(), heads, seen, dim};

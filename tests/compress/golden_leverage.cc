@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "compress/golden_baselines.h"
@@ -81,11 +82,23 @@ void run_compactor(GoldenCase& golden) {
   layer.unrotated_keys = golden.heads("k_pre");
   const size_t n = layer.keys.rows;
   options.budget = testing::press_budget(arguments, n);
+  std::vector<float> watched(layer.queries.heads * n, std::numeric_limits<float>::quiet_NaN());
+  const Matrix<float> columns(watched.data(), layer.queries.heads, n);
+  find_method("compactor")
+      .watch({.queries = layer.queries,
+              .own_keys = layer.keys,
+              .own_values = layer.values,
+              .keys = layer.keys,
+              .values = layer.values,
+              .begin = 0,
+              .end = n},
+             options, columns);
+  layer.watched = columns;
+
   const auto first = static_cast<size_t>(options.sinks);
   const size_t end = n - static_cast<size_t>(own_whole(options, "recent"));
   const size_t count = end - first;
-  std::vector<float> noncausal =
-      noncausal_scores(layer, first, end, static_cast<size_t>(own_whole(options, "chunk_length")));
+  std::vector<float> noncausal = noncausal_scores(layer, first, end);
   expect_close(rows_of({noncausal.data(), layer.keys.heads, count}), golden.matrix("noncausal"));
   standardize(noncausal);
   if (golden.has("noncausal_z")) {

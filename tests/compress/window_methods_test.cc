@@ -405,13 +405,28 @@ TEST(LeverageTest, DependsOnTheSeedAndTheHeadOnly) {
 
 TEST(CompactorTest, IsLeverageAndAttentionWithinChunks) {
   constexpr size_t kLength = 97;
-  const RandomLayer layer(kHeads, kGroups, kLength, kDim, kLength, 32, 8, 0.5F);
+  RandomLayer layer(kHeads, kGroups, kLength, kDim, kLength, 32, 8, 0.5F);
   CompressionOptions options = options_for("compactor", 0, 40);
   options.sinks = 5;
   options.own["recent"] = 3;
   options.own["chunk_length"] = 30;  // the last of 89 positions is short of one
   options.own["blending"] = 0.7;
   options.own["sketch"] = 6;
+  // Two blocks: each begins a chunk.
+  std::vector<float> numbers(kHeads * kLength, NAN);
+  const Matrix<float> watched(numbers.data(), kHeads, kLength);
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, 65}, {65, kLength}}) {
+    find_method("compactor")
+        .watch({.queries = layer.view.queries.slice_rows(begin, end - begin),
+                .own_keys = layer.view.keys.slice_rows(begin, end - begin),
+                .own_values = layer.view.values.slice_rows(begin, end - begin),
+                .keys = layer.view.keys.slice_rows(0, end),
+                .values = layer.view.values.slice_rows(0, end),
+                .begin = begin,
+                .end = end},
+               options, watched);
+  }
+  layer.view.watched = watched;
   SelectionTrace trace;
   select_tokens(layer.view, options, &trace);
   const auto standardized = [](Rows rows) {
@@ -481,18 +496,24 @@ TEST(CompactorTest, IsLeverageAndAttentionWithinChunks) {
   EXPECT_GT(trace.scores[0][0], largest);  // sinks stay
 }
 
-TEST(CompactorTest, NamesTheInputThatIsNoNumber) {
-  for (const char* tensor : {"queries", "keys", "values"}) {
-    RandomLayer layer(kHeads, kGroups, 80, kDim, 80, 32, 9);
-    auto& numbers = tensor[0] == 'q' ? layer.q : tensor[0] == 'k' ? layer.k : layer.v;
-    const size_t heads = tensor[0] == 'q' ? kHeads : kGroups;
-    numbers[(41 * heads + 1) * kDim + 2] = NAN;
-    EXPECT_THAT(testing::refusal(ErrorCode::kInput,
-                                 [&] {
-                                   CompressionOptions options = options_for("compactor", 0, 40);
-                                   select_tokens(layer.view, options);
-                                 }),
-                AllOf(HasSubstr(tensor), HasSubstr("head 1"), HasSubstr("position 41")));
+TEST(CompactorTest, TokensThatNobodyWatchedCountByTheirLeverage) {
+  constexpr size_t kLength = 60;
+  RandomLayer layer(kHeads, kGroups, kLength, kDim, kLength, 32, 8, 0.5F);
+  CompressionOptions options = options_for("compactor", 0, 30);
+  options.sinks = 0;
+  options.own["recent"] = 0;
+  std::vector<float> numbers(kHeads * kLength, 1.0F);
+  for (size_t h = 0; h < kHeads; ++h) numbers[h * kLength + 41] = NAN;
+  layer.view.watched = {numbers.data(), kHeads, kLength};
+  SelectionTrace trace;
+  select_tokens(layer.view, options, &trace);
+  options.method = "leverage";
+  options.own = {};
+  SelectionTrace alone;
+  select_tokens(layer.view, options, &alone);
+  for (size_t h = 0; h < kGroups; ++h) {
+    EXPECT_NEAR(trace.scores[h][41], 0.35 * alone.scores[h][41], 1e-5);
+    EXPECT_NE(trace.scores[h][40], trace.scores[h][41]);
   }
 }
 
@@ -508,6 +529,12 @@ TEST(WindowMethodsTest, RefuseByName) {
                 AllOf(HasSubstr("no room"), HasSubstr("raise")))
         << method;
   }
+  EXPECT_THAT(refused("snapkv",
+                      [](auto& o) {
+                        o.allocation = "cake";
+                        o.cake_tau2 = 0;
+                      }),
+              HasSubstr("cake_tau2 0"));
   EXPECT_THAT(refused("cake", [](auto& o) { o.window = 1; }), HasSubstr("window is 1"));
   EXPECT_THAT(refused("cake", [](auto& o) { o.own["gamma"] = -1.0; }), HasSubstr("gamma is -1"));
   for (const char* method : {"cake", "chunkkv", "dropkv", "rkv"}) {

@@ -65,7 +65,7 @@ class LayerObserverTest : public ::testing::Test {
                         {.scale = c.attention_scale}, outputs, observer.lse(rows, first + rows));
       const size_t missing = std::min(rows, unwanted - std::min(unwanted, first));
       observer.add(queries().slice_rows(first, rows), outputs.slice_rows(missing, rows - missing),
-                   kv, first);
+                   kv, first, {}, 0);
     }
   }
 

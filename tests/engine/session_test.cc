@@ -1,6 +1,5 @@
 #include "restkv/session.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,13 +7,13 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "base/threads.h"
 #include "engine/streams.h"
 #include "restkv/error.h"
-#include "support/refusal.h"
 #include "support/statistics.h"
 #include "support/tiny_model.h"
 
@@ -33,6 +32,7 @@ SessionOptions session_options(const char* method, int budget) {
   options.compression = default_options(method);
   options.compression.budget = budget;
   options.kv_type = KvType::kF32;
+  options.repeat.emplace();  // of methods that let the model repeat a prompt: without words
   return options;
 }
 
@@ -113,29 +113,6 @@ TEST_F(SessionTest, TheFirstPromptIsAPrefill) {
   }
 }
 
-// Queries of earlier turns are gone, so whoever needs them all is refused before anything is read.
-TEST_F(SessionTest, MethodsThatLookAtAllQueriesAreForWholePrompts) {
-  EXPECT_THAT(
-      testing::refusal(ErrorCode::kInvalidArgument,
-                       [&] { Session(*model_, session_options("compactor", 80)); }),
-      ::testing::AllOf(::testing::HasSubstr("compactor"), ::testing::HasSubstr("all queries"),
-                       ::testing::HasSubstr("leverage")));
-  Engine engine(*model_);
-  CacheRequest request;
-  request.options = session_options("compactor", 80).compression;
-  request.options.own["chunk_length"] = 100;
-  request.keep_selections = true;
-  engine.prefill(tokens_of(300), {&request, 1});
-  for (const Selection& selection : request.selections) {
-    for (const auto& keep : selection.keep) {
-      ASSERT_EQ(keep.size(), 80U);
-      EXPECT_EQ(keep[7], 7);
-      EXPECT_EQ(keep[76], 296);
-    }
-  }
-  EXPECT_NE(request.selections[0].keep, request.selections[1].keep);
-}
-
 // Several caches come from one prompt: merging changes the values of its own alone.
 TEST_F(SessionTest, MergingChangesItsOwnCacheOnly) {
   const auto request_for = [&](bool merge) {
@@ -197,7 +174,7 @@ TEST_F(SessionTest, PiecesOfAPromptAreThePrompt) {
 
 TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
   for (const Method& method : methods()) {
-    if (method.name == "full" || observed_queries(method.defaults) == kAllQueries) continue;
+    if (method.name == "full") continue;
     SCOPED_TRACE(method.name);
     const SessionOptions options = options_of(method, 200);
     Session session(*model_, options);
@@ -220,8 +197,10 @@ TEST_F(SessionTest, EveryMethodKeepsItsBudgetOverTurns) {
 }
 
 TEST_F(SessionTest, EveryAllocationKeepsTheBudgetOverTurnsAndTokens) {
-  for (const char* allocation : {"uniform", "pyramid", "ada"}) {
+  for (const char* allocation : {"uniform", "pyramid", "ada", "global", "cake"}) {
     for (const bool critical : {false, true}) {
+      const std::string_view name = allocation;
+      if (critical && (name == "global" || name == "cake")) continue;  // refused
       SCOPED_TRACE(std::string(allocation) + (critical ? ", critical" : ""));
       SessionOptions options = session_options("snapkv", 96);
       options.compression.allocation = allocation;
@@ -244,10 +223,11 @@ TEST_F(SessionTest, EveryAllocationKeepsTheBudgetOverTurnsAndTokens) {
 TEST_F(SessionTest, LongGenerationsStayWithinBudgetAndInterval) {
   const OneThread quick;
   for (const Method& method : methods()) {
-    if (method.name == "full" || observed_queries(method.defaults) == kAllQueries) continue;
+    if (method.name == "full") continue;
     SessionOptions options = options_of(method, 64);
     options.interval = 16;
     options.compact_positions = true;
+    options.compression.allocation = "uniform";
     options.kv_type = KvType::kF16;
     Session session(*model_, options);
     session.append(tokens_of(100));

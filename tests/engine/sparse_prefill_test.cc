@@ -74,9 +74,13 @@ TEST_F(SparsePrefillTest, EveryPatternWorksWithEveryMethod) {
     engine.set_sparse(parse_sparse(pattern));
     std::vector<CacheRequest> requests;
     for (const Method& method : methods()) {
-      if (!method.needs_statistics) requests.push_back(request_for(method.name, 90));
+      if (method.needs_statistics) continue;
+      requests.push_back(request_for(method.name, 90));
+      requests.back().options.allocation = "uniform";
     }
-    for (const float x : engine.prefill(tokens_of(900), requests)) ASSERT_TRUE(std::isfinite(x));
+    for (const float x : engine.prefill(tokens_of(900), requests, {}, RepeatPrompt())) {
+      ASSERT_TRUE(std::isfinite(x));
+    }
     for (const CacheRequest& request : requests) {
       for (const CachedHead& head : request.cache.heads(0)) {
         EXPECT_LE(head.count, request.options.method == "full" ? 900U : 90U);

@@ -68,6 +68,8 @@ class StreamTest : public ::testing::Test {
         testing::set_if_own(options.compression, "lag", 9);
         options.compression.profile = profile_;
         options.compression.statistics = statistics_;
+        testing::set_if_own(options.compression, "repeat_chunk", 30);
+        options.repeat.emplace();  // without words
         all.push_back(options);
         if (method.name == "knorm") all.back().compression.own["skip_layers"] = 1;
         for (const bool compact : {false, true}) {
@@ -77,7 +79,8 @@ class StreamTest : public ::testing::Test {
           options.chunk = all.size() % 2 == 0 ? 50 : 0;
           options.compression.per_query_head = all.size() % 5 == 0;
           options.compression.critical = all.size() % 4 == 0;
-          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head;
+          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head &&
+                                      !reallocates(options.compression);
           options.kv_type = all.size() % 6 == 0 ? KvType::kQ4 : KvType::kF16;
           all.push_back(options);
         }

@@ -21,7 +21,12 @@ std::optional<Options> options_of(const std::vector<std::string>& flags) {
   declared.declare(parser);
   try {
     parser.parse(flags);
-    return Options{declared.session(), declared.model()};
+    Options options{declared.session(), declared.model()};
+    if (repeat_chunk(options.session.compression) > 0) {
+      options.session.repeat = {
+          .first = {1, 2, 3}, .later = {4, 5}, .answer = {6}, .prefix = {7, 8}};
+    }
+    return options;
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -9,8 +9,10 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/bytes.h"
 #include "kv/kv_layout.h"
 #include "restkv/error.h"
 #include "restkv/kv_cache.h"
@@ -216,6 +218,61 @@ TEST(StoredRows, AppendingGivesWhatGatheringGives) {
       appended.append(0, {rows.k.row(n), 1, 24}, {rows.v.row(n), 1, 70}, static_cast<int32_t>(n));
     }
   }
+}
+
+std::string stored_bytes(const KvCache& cache) {
+  std::string bytes;
+  ByteWriter writer([&](std::string_view part) { bytes += part; });
+  cache.save(writer);
+  return bytes;
+}
+
+// Rows of an open layer may be dropped again and again. What is left is stored as if there had been
+// nothing else.
+TEST(StoredRows, OpenLayersDropRowsBeforeTheyArePacked) {
+  constexpr size_t kRows = 300;
+  std::mt19937 random(11);
+  const Rows rows(2 * kRows, 24, 70, 3);
+  const Heads<const float> keys(rows.keys.data(), 2, kRows, 24);
+  const Heads<const float> values(rows.values.data(), 2, kRows, 70);
+  std::vector<int32_t> shifted = first_positions(kRows);
+  for (int32_t& position : shifted) position += 5;
+  const std::vector<std::vector<int32_t>> positions(2, shifted);
+  for (const KvType type : kAllTypes) {
+    for (const size_t left : {0, 1, 31, 32, 33, 64, 97, 250}) {
+      Selection kept{{first_positions(kRows), first_positions(kRows - 7)}};
+      KvCache cache(1, 2, 24, 70, type);
+      cache.gather(0, keys, values, kept, positions, true);
+      EXPECT_TRUE(cache.heads(0).empty());
+      while (kept.keep[0].size() > left) {
+        Selection cut;
+        for (auto& head : kept.keep) {
+          std::vector<int32_t> some = first_positions(head.size());
+          std::shuffle(some.begin(), some.end(), random);
+          some.resize(std::min(head.size(), std::max(left, head.size() * 2 / 3)));
+          std::sort(some.begin(), some.end());
+          std::vector<int32_t> those;
+          for (const int32_t row : some) those.push_back(head[static_cast<size_t>(row)]);
+          head = those;
+          cut.keep.push_back(some);
+        }
+        cache.keep(0, cut);
+        EXPECT_EQ(cache.positions(0, 1).size(), kept.keep[1].size());
+        const size_t row_bytes = KvLayout{type, 24, 70}.row_bytes();
+        EXPECT_EQ(cache.kept_bytes(), (kept.keep[0].size() + kept.keep[1].size()) * row_bytes);
+      }
+      cache.close(0);
+      KvCache once(1, 2, 24, 70, type);
+      once.gather(0, keys, values, kept, positions);
+      EXPECT_EQ(stored_bytes(cache), stored_bytes(once)) << kv_type_name(type) << " " << left;
+      EXPECT_EQ(cache.heads(0).size(), 2U);
+      EXPECT_THROW(cache.keep(0, kept), Error) << "it is closed";
+    }
+  }
+  KvCache cache(1, 2, 24, 70);
+  cache.gather(0, keys, values, {{{1, 2}, {3}}}, {}, true);
+  EXPECT_THROW(cache.keep(0, {{{0, 1}, {1}}}), Error) << "a row that is not there";
+  EXPECT_THROW(cache.keep(0, {{{0, 1}}}), Error) << "a head is missing";
 }
 
 TEST(StoredRows, TheLastOnesOfAQuantisedHeadAreHalves) {

@@ -71,6 +71,36 @@ void attend_chunk(Heads<const float> queries, Heads<const float> keys, Heads<con
   attention_sums(queries, keys, 0, options, denominators, sums);
 }
 
+/// Attention of each token within its chunk. Chunks begin behind the sinks and, in a longer prompt,
+/// anew with every block.
+void watch(const BlockObservation& block, const CompressionOptions& options,
+           Matrix<float> watched) {
+  const auto length = static_cast<size_t>(own_whole(options, "chunk_length"));
+  const size_t n = watched.cols;
+  const size_t end = std::min(block.end, n - std::min(n, recent_of(options)));
+  size_t begin = std::max(block.begin, static_cast<size_t>(options.sinks));
+  for (; begin < end; begin += length) {
+    const size_t rows = std::min(length, end - begin);
+    attend_chunk(block.queries.slice_rows(begin - block.begin, rows),
+                 block.keys.slice_rows(begin, rows), block.values.slice_rows(begin, rows),
+                 block.softcap, length, {watched.data + begin, watched.rows, rows, watched.stride});
+    for (size_t h = 0; h < watched.rows; ++h) {  // NaN would stand for what nobody has watched
+      if (!all_finite({watched.row(h) + begin, 1, rows})) throw_not_finite(block);
+    }
+  }
+}
+
+/// Standardises the numbers that are not NaN, and replaces NaN by their mean, 0.
+void standardize_known(std::span<float> values) {
+  std::vector<float> known;
+  for (const float x : values) {
+    if (!std::isnan(x)) known.push_back(x);
+  }
+  standardize(known);
+  auto next = known.begin();
+  for (float& x : values) x = std::isnan(x) ? 0.0F : *next++;
+}
+
 LayerScores score(const LayerObservation& layer, const CompressionOptions& options,
                   SelectionTrace*) {
   return compactor_scores(
@@ -81,28 +111,25 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
 
 }  // namespace
 
-std::vector<float> noncausal_scores(const LayerObservation& layer, size_t first, size_t end,
-                                    size_t length) {
+std::vector<float> noncausal_scores(const LayerObservation& layer, size_t first, size_t end) {
   const size_t count = end - first;
-  const size_t group = layer.queries.heads / layer.keys.heads;
-  // A layer may hold fewer rows than there are queries.
-  const size_t skipped = layer.queries.rows - layer.keys.rows;
-  AlignedVector<float> storage(layer.queries.heads * count);
-  const Matrix<float> sums(storage.data(), layer.queries.heads, count);
-  for (size_t begin = 0; begin < count; begin += length) {
-    const size_t rows = std::min(length, count - begin);
-    attend_chunk(layer.queries.slice_rows(skipped + first + begin, rows),
-                 layer.keys.slice_rows(first + begin, rows),
-                 layer.values.slice_rows(first + begin, rows), layer.softcap, length,
-                 {sums.data + begin, sums.rows, rows, sums.stride});
-  }
+  const size_t group = layer.watched.rows / layer.keys.heads;
   std::vector<float> scores(layer.keys.heads * count);
   std::vector<float> weighed(count), squares(count);
   for (size_t h = 0; h < layer.keys.heads; ++h) {
-    reduce_group(sums.slice(h * group, group), GroupReduce::kMean, weighed);
+    const std::span<float> row(&scores[h * count], count);
+    reduce_group({layer.watched.row(h * group) + first, group, count, layer.watched.stride},
+                 GroupReduce::kMean, weighed);
     square_norms(layer.values.head(h).slice(first, count), squares);
-    for (size_t j = 0; j < count; ++j) weighed[j] *= std::sqrt(squares[j]);
-    smooth(weighed, Pooling::kAverage, {.kernel = 3}, std::span(scores).subspan(h * count, count));
+    std::vector<bool> unknown(count);
+    for (size_t j = 0; j < count; ++j) {
+      unknown[j] = std::isnan(weighed[j]);
+      weighed[j] = unknown[j] ? 0.0F : weighed[j] * std::sqrt(squares[j]);
+    }
+    smooth(weighed, Pooling::kAverage, {.kernel = 3}, row);
+    for (size_t j = 0; j < count; ++j) {
+      if (unknown[j]) row[j] = std::numeric_limits<float>::quiet_NaN();
+    }
   }
   return scores;
 }
@@ -113,17 +140,13 @@ LayerScores compactor_scores(const LayerObservation& layer, const CompressionOpt
   const size_t end = n - std::min(n, recent_of(options));
   const size_t sinks = std::min(end, static_cast<size_t>(options.sinks));
   const size_t count = end - sinks;
-  const size_t group = layer.queries.heads / layer.keys.heads;
   for (size_t h = 0; h < layer.keys.heads; ++h) {  // NaN would spread to all heads
-    bool finite = all_finite(layer.unrotated_keys.head(h)) && all_finite(layer.values.head(h));
-    for (size_t g = h * group; g < (h + 1) * group; ++g) {
-      finite = finite && all_finite(layer.queries.head(g).slice(layer.queries.rows - n, n));
+    if (!all_finite(layer.unrotated_keys.head(h)) || !all_finite(layer.values.head(h))) {
+      throw_not_finite(layer, h, 1, 0);
     }
-    if (!finite) throw_not_finite(layer, h, 1, n);
   }
-  std::vector<float> attention =
-      noncausal_scores(layer, sinks, end, static_cast<size_t>(own_whole(options, "chunk_length")));
-  standardize(attention);
+  std::vector<float> attention = noncausal_scores(layer, sinks, end);
+  standardize_known(attention);
   const std::vector<float> leverage =
       standardized_leverage(layer.unrotated_keys.slice_rows(sinks, count), sketches);
   const auto blending = static_cast<float>(own_real(options, "blending"));
@@ -159,7 +182,8 @@ Method compactor_method() {
   method.score_kind = ScoreKind::kSigned;
   method.check = check;
   method.needs_unrotated_keys = [](const CompressionOptions&) { return true; };
-  method.observed_queries = [](const CompressionOptions&) { return kAllQueries; };
+  method.watched_tokens = [](const CompressionOptions&) { return WatchedTokens::kContext; };
+  method.watch = watch;
   method.score = score;
   return method;
 }

@@ -40,7 +40,7 @@ CompressionOptions parse_method(const FieldReader& fields, const std::string& te
   if (!options.profile.empty() || options.allocation == "profile") {
     refuse_field(fields.path("method"),
                  "the allocation 'profile' reads a file, which requests may not name; choose "
-                 "uniform, pyramid, ada or ada-pyramid");
+                 "uniform, pyramid, ada, ada-pyramid or global");
   }
   if (!options.statistics.empty() || find_method(options.method).needs_statistics) {
     refuse_field(fields.path("method"),

@@ -1,5 +1,7 @@
 #include "server/scheduler/footprint.h"
 
+#include <algorithm>
+
 #include "kv/kv_layout.h"
 #include "model/weights.h"
 #include "restkv/compress.h"
@@ -7,6 +9,7 @@
 #include "restkv/generate.h"
 #include "restkv/kv_cache.h"
 #include "restkv/precision.h"
+#include "restkv/repeat.h"
 
 namespace restkv::server {
 namespace {
@@ -55,6 +58,9 @@ size_t head_bytes(const ModelConfig& c, const SessionOptions& options, size_t ro
 size_t state_bytes(const ModelConfig& c, const CompressionOptions& options, size_t rows) {
   size_t bytes = 2 * observed_queries(options) * c.query_heads * c.key_dim * kFloat;
   if (needs_attention_sums(options)) bytes += (rows + rows / 2) * c.query_heads * kFloat;
+  if (watched_tokens(options) != WatchedTokens::kNone) {
+    bytes += (rows + rows / 2) * c.query_heads * kFloat;
+  }
   if (needs_query_statistics(options)) {
     bytes += c.query_heads * c.key_dim * (c.key_dim + 1) * sizeof(double);
   }
@@ -95,6 +101,30 @@ size_t sequence_bytes(const ModelConfig& c, const SessionOptions& options,
   return bytes;
 }
 
+/// A repeat pass of `added` tokens: hidden states of what is fed, keys and values of the longest
+/// feed, and the logits that a block of it has had in every tile of keys.
+size_t repeat_bytes(const ModelConfig& c, const SessionOptions& options, size_t added) {
+  const size_t chunk = repeat_chunk(options.compression);
+  if (chunk == 0 || !options.repeat) return 0;
+  const size_t longest = longest_feed(added, chunk, *options.repeat);
+  const size_t feeds = (added + chunk - 1) / chunk;
+  const size_t fed = added + feeds * (longest - std::min(added, chunk));
+  const size_t keys = longest + std::min(added, chunk) + 2 * kMaskTile;
+  return fed * (c.width * kFloat + sizeof(int32_t)) + longest * sizeof(size_t) +
+         cache_heads(c, options) * longest * (c.key_dim + c.value_dim) * kFloat +
+         c.query_heads * kBlock * (c.key_dim + 2 * keys / kMaskTile) * kFloat;
+}
+
+/// Layers that may be cut again until the last one is known: their scores, twice, and their rows
+/// before they are packed.
+size_t reallocation_bytes(const ModelConfig& c, const SessionOptions& options, size_t rows) {
+  if (!evicts(options) || !reallocates(options.compression)) return 0;
+  size_t row = 2 * kFloat;
+  if (is_quantized(options.kv_type)) row += (c.key_dim + c.value_dim) * sizeof(uint16_t);
+  const size_t kept = std::min(rows, static_cast<size_t>(options.compression.budget));
+  return cache_heads(c, options) * (c.global_layers() * kept + rows) * row;
+}
+
 size_t prompt_bytes(const Model& model, const SessionOptions& options,
                     const PlannedTokens& tokens) {
   if (tokens.prompt == 0) return 0;
@@ -113,6 +143,7 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   bytes += (prefix > 0 ? cache_heads(c, options) : c.kv_heads) * rows *
            ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
   if (added >= model.weights().prefill_gemm_min_rows) bytes += converted_bytes(model);
+  bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;

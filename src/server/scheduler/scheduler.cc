@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/memory.h"
+#include "restkv/conversation.h"
 #include "server/scheduler/admission.h"
 #include "server/scheduler/inbox.h"
 #include "server/scheduler/session_key.h"
@@ -27,9 +28,10 @@ size_t default_memory_limit(const Model& model) {
 }  // namespace
 
 struct Scheduler::Impl {
-  Impl(const Model& model, const Tokenizer& tokenizer, const SchedulerOptions& given,
+  Impl(const Model& model, const Tokenizer& tokenizer_of_model, const SchedulerOptions& given,
        std::shared_ptr<ThreadPool> threads)
-      : options(given),
+      : tokenizer(tokenizer_of_model),
+        options(with_words(given)),
         probes(model),
         memory_limit(given.memory_limit > 0 ? given.memory_limit : default_memory_limit(model)) {
     check_options(model, options);
@@ -44,6 +46,15 @@ struct Scheduler::Impl {
     thread = std::thread([this] { worker->run(); });
   }
 
+  /// What is said around prompts that the model repeats, for methods that let it.
+  void add_words(SessionOptions& session) const {
+    if (repeat_chunk(session.compression) > 0) session.repeat = repeat_prompt(tokenizer);
+  }
+  [[nodiscard]] SchedulerOptions with_words(SchedulerOptions given) const {
+    add_words(given.session);
+    return given;
+  }
+
   /// How the caches of a request are to be made, and how much its document has read.
   std::pair<SessionOptions, size_t> find_session(const Request& request) {
     if (!request.document) {
@@ -52,6 +63,7 @@ struct Scheduler::Impl {
         session.chunk = 0;
         session.sparse = {};
       }
+      add_words(session);
       return {session, 0};
     }
     const std::scoped_lock lock(inbox.mutex);
@@ -67,7 +79,9 @@ struct Scheduler::Impl {
                               "or add the document again with these",
                               info.id, session_key(info.session)));
     }
-    return {info.session, info.tokens};
+    SessionOptions session = info.session;
+    add_words(session);
+    return {session, info.tokens};
   }
 
   /// To the engine thread; `document`: what it is to become, or empty.
@@ -121,6 +135,7 @@ struct Scheduler::Impl {
     tell_kept(question, std::nullopt);
   }
 
+  const Tokenizer& tokenizer;
   const SchedulerOptions options;
   const Engine probes;  ///< For sessions that only answer questions; computes nothing.
   const size_t memory_limit;

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "restkv/compress.h"
+
+namespace restkv {
+
+/// Checks options and inputs, and scores the heads of one layer, which may hold different numbers
+/// of tokens: see `select_ragged`. Throws like it.
+std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
+                                     const CompressionOptions& options);
+
+/// Candidates per head that a layer of average budget keeps, of `tokens` tokens and beside the
+/// `protected_tokens` of its longest head.
+size_t budget_share(size_t tokens, size_t protected_tokens, const CompressionOptions& options);
+
+}  // namespace restkv
