@@ -78,6 +78,8 @@ struct CompressionOptions {
   AdaVariant ada_variant = AdaVariant::kBalanced;
   double ada_floor = 0.2;     ///< Share of the budget that every head gets at least.
   bool ada_normalize = true;  ///< Weigh a head's scores by how concentrated they are.
+  double cake_tau1 = 1.0;     ///< cake: the entropy of attention counts to the power of 1 / tau1.
+  double cake_tau2 = 1.0;     ///< cake: its variance counts to the power of 1 / tau2.
   std::string profile;        ///< Path of the profile that the allocation `profile` reads.
   std::string statistics;     ///< Path of a model's query statistics, which `triattention` reads.
 
@@ -330,6 +332,7 @@ struct Method {
 struct LayerCandidates {
   std::vector<std::vector<float>> scores;  ///< [cache head][candidate], in the order of positions.
   size_t share = 0;                        ///< As in `Allocation::allocate`.
+  double preference = 0.0;                 ///< Of `Allocation::prefer`.
 };
 
 /// A distribution of the budget over layers and cache heads.
@@ -347,6 +350,11 @@ struct Allocation {
   /// left this layer fewer tokens than others. The caller limits the result to `scores.candidates`.
   std::vector<size_t> (*allocate)(const LayerObservation&, const LayerScores& scores, size_t share,
                                   const CompressionOptions&) = nullptr;
+  /// Number of last queries it reads, besides those of the method; null means none.
+  size_t (*observed_queries)(const CompressionOptions&) = nullptr;
+  /// How much of the budget a layer should get, for `reallocate`; null: 0. The heads are given as
+  /// to `select_ragged`.
+  double (*prefer)(std::span<const LayerObservation> heads, const CompressionOptions&) = nullptr;
   /// For allocations whose counts depend on later layers; null for others. Called after each of
   /// `all_layers` layers with all layers so far. Returns how many of the candidates that are left
   /// each head may still keep, [layer][head]. Counts of a layer must never rise again, because the

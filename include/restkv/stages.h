@@ -135,16 +135,6 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
 /// prompt of `length` tokens. Throws `Error` (kInvalidArgument) if counts do not fit the scores.
 Selection select_best(const LayerScores& scores, std::span<const size_t> counts, size_t length);
 
-// --- Merge ---
-
-/// Folds the values of evicted rows into kept ones, in place, before rows are gathered. Every
-/// evicted row e joins the kept row of its head whose key has the largest cosine s to its own, if
-/// s >= merge_threshold and e is among the merge_fraction of evicted rows with the largest s:
-///   v <- (v + sum of w v_e) / (1 + sum of w),  w = max(s, 0) |v_e| / (|v_e| + |v| + 1e-6)
-/// Keys stay as they are. keys [heads, n, d], values [heads, n, dv]; `selection` has one ascending
-/// list per head. Throws `Error` (kInvalidArgument) on shapes and options that do not fit.
-void merge_evicted(Heads<const float> keys, Heads<float> values, const Selection& selection,
-                   const CompressionOptions& options);
 /// Selections of the layers of a model, one after another, for allocations that cut a layer again
 /// when later layers are known (`Allocation::reallocate`). What is kept at any time suffices for
 /// the selection after the last layer.
@@ -163,5 +153,16 @@ class LayerCascade {
   std::vector<LayerCandidates> candidates_;     ///< Of each layer so far.
   std::vector<std::vector<size_t>> protected_;  ///< Rows behind the candidates: [layer][head].
 };
+
+// --- Merge ---
+
+/// Folds the values of evicted rows into kept ones, in place, before rows are gathered. Every
+/// evicted row e joins the kept row of its head whose key has the largest cosine s to its own, if
+/// s >= merge_threshold and e is among the merge_fraction of evicted rows with the largest s:
+///   v <- (v + sum of w v_e) / (1 + sum of w),  w = max(s, 0) |v_e| / (|v_e| + |v| + 1e-6)
+/// Keys stay as they are. keys [heads, n, d], values [heads, n, dv]; `selection` has one ascending
+/// list per head. Throws `Error` (kInvalidArgument) on shapes and options that do not fit.
+void merge_evicted(Heads<const float> keys, Heads<float> values, const Selection& selection,
+                   const CompressionOptions& options);
 
 }  // namespace restkv

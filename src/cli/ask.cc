@@ -203,7 +203,7 @@ int ask(const AskFlags& flags) {
   files.reads("--model", flags.model);
   for (const std::string& document : flags.documents) files.reads("DOCUMENT", document);
   files.reads("--questions", flags.questions);
-  files.reads("--profile", flags.session.profile());
+  for (const auto& [flag, file] : flags.session.files()) files.reads(flag, file);
   refuse_standard_output("--output", flags.output);
   const SamplingOptions sampling = flags.sampling.resolve();
   SessionOptions options = flags.session.session();

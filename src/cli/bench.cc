@@ -131,7 +131,10 @@ void check_files(const BenchFlags& flags, const MethodList& methods) {
   CommandFiles files;
   files.reads("--model", flags.model);
   files.reads("--text", flags.text);
-  for (const auto& [text, options] : methods) files.reads(text, options.profile);
+  for (const auto& [text, options] : methods) {
+    files.reads(text, options.profile);
+    files.reads(text, options.statistics);
+  }
   files.writes("--json", flags.json);
   files.writes("--csv", flags.csv);
   files.writes("--svg", flags.svg);

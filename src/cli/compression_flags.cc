@@ -79,9 +79,15 @@ std::optional<int> CompressionFlags::budget() const {
   return options.budget;
 }
 
-std::string CompressionFlags::profile() const {
-  const auto given = values_.find("profile");
-  return given == values_.end() || given->second == "none" ? "" : given->second;
+std::vector<std::pair<std::string, std::string>> CompressionFlags::files() const {
+  std::vector<std::pair<std::string, std::string>> files;
+  for (const auto& [option, value] : values_) {
+    if (option == kPreset || value == "none") continue;
+    if (find_compression_option(option).values == "FILE") {
+      files.emplace_back(flag_name(option), value);
+    }
+  }
+  return files;
 }
 
 CompressionOptions parse_method(std::string_view text) {

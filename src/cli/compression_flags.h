@@ -29,8 +29,8 @@ class CompressionFlags {
   /// `--budget`, if it was given as a share: `resolve` leaves it out, since it does not know the
   /// prompt.
   [[nodiscard]] std::optional<Budget> share() const;
-  /// The file of `--profile`, if it was given.
-  [[nodiscard]] std::string profile() const;
+  /// Flags that name a file to be read, and the files.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const;
 
  private:
   std::string method_;

@@ -83,7 +83,7 @@ void check_flags(const RunFlags& flags) {
 void check_files(const RunFlags& flags) {
   CommandFiles files;
   files.reads("--model", flags.model);
-  files.reads("--profile", flags.session.profile());
+  for (const auto& [flag, file] : flags.session.files()) files.reads(flag, file);
   for (const std::string& file : flags.prompt.files()) files.reads("--file", file);
   if (!flags.save_cache.empty()) {
     files.writes("--save-cache", flags.save_cache);

@@ -26,7 +26,9 @@ class SessionFlags {
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const { return model_.resolve(); }
   [[nodiscard]] bool measures_recall() const { return sparse_recall_; }
-  [[nodiscard]] std::string profile() const { return compression_.profile(); }
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const {
+    return compression_.files();
+  }
   [[nodiscard]] bool budget_given() const { return compression_.budget() || share(); }
   [[nodiscard]] std::optional<Budget> share() const { return compression_.share(); }
   /// A session from a file has options of its own: only the budget and the sparse pattern may be

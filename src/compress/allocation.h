@@ -14,6 +14,7 @@ Allocation pyramid_allocation();
 Allocation ada_allocation();
 Allocation ada_pyramid_allocation();
 Allocation global_allocation();
+Allocation cake_allocation();
 Allocation profile_allocation();
 
 /// Throws `Error` (kInvalidArgument) unless pyramid_beta is usable.

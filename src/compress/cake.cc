@@ -57,25 +57,27 @@ std::vector<size_t> places_where(const std::vector<size_t>& numbers, const Condi
 
 }  // namespace
 
-double cake_preference(const LayerObservation& layer, size_t window, double tau1, double tau2) {
-  if (layer.keys.rows <= window) return 0.0;
-  const size_t past = layer.keys.rows - window;
-  std::vector<Spread> spreads(layer.queries.heads);
+double cake_preference(std::span<const LayerObservation> heads, size_t window, double tau1,
+                       double tau2) {
+  Spread sum;
   WindowAttention attention;
-  for (size_t kv_head = 0; kv_head < layer.keys.heads; ++kv_head) {
-    attention.observe(layer, kv_head, window);
-    const size_t group = attention.group();
-    parallel_for(group, [&](size_t g, size_t) {
-      spreads[kv_head * group + g] = spread_of(attention.rows().slice(g * window, window), past);
-    });
+  for (const LayerObservation& part : heads) {
+    if (part.keys.rows <= window) continue;
+    const size_t past = part.keys.rows - window;
+    const size_t group = part.queries.heads / part.keys.heads;
+    std::vector<Spread> spreads(group);
+    for (size_t kv_head = 0; kv_head < part.keys.heads; ++kv_head) {
+      attention.observe(part, kv_head, window);
+      parallel_for(group, [&](size_t g, size_t) {
+        spreads[g] = spread_of(attention.rows().slice(g * window, window), past);
+      });
+      for (const Spread& spread : spreads) {
+        sum.entropy += spread.entropy;
+        sum.variance += spread.variance;
+      }
+    }
   }
-  double entropy = 0.0;
-  double variance = 0.0;
-  for (const Spread& spread : spreads) {
-    entropy += spread.entropy;
-    variance += spread.variance;
-  }
-  return std::pow(std::max(0.0, entropy), 1.0 / tau1) * std::pow(variance, 1.0 / tau2);
+  return std::pow(std::max(0.0, sum.entropy), 1.0 / tau1) * std::pow(sum.variance, 1.0 / tau2);
 }
 
 std::vector<size_t> cake_budgets(std::span<const double> preferences, size_t total, size_t past) {

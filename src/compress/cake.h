@@ -11,8 +11,10 @@ namespace restkv {
 /// CAKE's preference of a layer (arXiv 2503.12491, section 4): H^(1/tau1) * S^(1/tau2) for the
 /// attention a of the last `window` queries to earlier positions. H is its entropy, -sum a ln a,
 /// without making its rows sum up to 1; S the sum over positions of the variance over the rows.
-/// Both cover all query heads. 0 if there is no earlier position.
-double cake_preference(const LayerObservation& layer, size_t window, double tau1, double tau2);
+/// Both cover all query heads. 0 if there is no earlier position. The heads of the layer are given
+/// as to `select_ragged`.
+double cake_preference(std::span<const LayerObservation> heads, size_t window, double tau1,
+                       double tau2);
 
 /// Shares `total` positions out over layers by their preferences, at most `past` for each. What a
 /// layer cannot hold is shared out evenly among layers with room, and so is what rounding has lost;

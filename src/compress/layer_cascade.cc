@@ -25,8 +25,9 @@ std::vector<Selection> LayerCascade::add(std::span<const LayerObservation> heads
   const size_t tokens = heads.front().tokens > 0 ? heads.front().tokens : longest;
   layer.share = budget_share(tokens, longest - most, options_);
 
-  const auto counts =
-      find_allocation(options_.allocation).reallocate(candidates_, heads.front().layers, options_);
+  const Allocation& allocation = find_allocation(options_.allocation);
+  if (allocation.prefer != nullptr) layer.preference = allocation.prefer(heads, options_);
+  const auto counts = allocation.reallocate(candidates_, heads.front().layers, options_);
   std::vector<TopPositions> top(static_cast<size_t>(num_threads()));
   std::vector<Selection> cuts(candidates_.size());
   for (size_t l = 0; l < candidates_.size(); ++l) {

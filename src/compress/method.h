@@ -30,6 +30,7 @@ Method dropkv_method();
 Method rkv_method();
 Method triattention_method();
 Method leverage_method();
+Method compactor_method();
 Method kvzip_method();
 Method kvzip_plus_method();
 Method restkv_repeat_method();

@@ -75,6 +75,7 @@ std::vector<Method>& method_table() {
              lagkv_method(),
              cur_method(),
              leverage_method(),
+             compactor_method(),
              kvzip_method(),
              kvzip_plus_method(),
              restkv_repeat_method(),
@@ -136,8 +137,8 @@ const Method& find_method(std::string_view name) {
 
 std::span<const Allocation> allocations() {
   static const std::array table = {
-      uniform_allocation(),     pyramid_allocation(), ada_allocation(),
-      ada_pyramid_allocation(), global_allocation(),  profile_allocation(),
+      uniform_allocation(), pyramid_allocation(), ada_allocation(),     ada_pyramid_allocation(),
+      global_allocation(),  cake_allocation(),    profile_allocation(),
   };
   return table;
 }
@@ -194,7 +195,10 @@ size_t observed_outputs(const CompressionOptions& options) {
 }
 
 size_t observed_queries(const CompressionOptions& options) {
-  return answer_of(&Method::observed_queries, options);
+  const size_t of_method = answer_of(&Method::observed_queries, options);
+  if (!find_method(options.method).allocates) return of_method;
+  const auto of_allocation = find_allocation(options.allocation).observed_queries;
+  return of_allocation != nullptr ? std::max(of_method, of_allocation(options)) : of_method;
 }
 
 bool needs_attention_sums(const CompressionOptions& options) {

@@ -185,6 +185,8 @@ TEST_F(CliFiles, NoOutputTakesThePlaceOfAnInputOrAModel) {
           "is the file of --save-cache, too");
   refused(run({"--allocation", "profile", "--profile", data_, "--stats-json", data_}),
           "is the file of --profile, too");
+  refused(run({"--method", "triattention", "--statistics", data_, "--stats-json", data_}),
+          "is the file of --statistics, too");
   refused(restkv_process({"bench", "-m", model_, "--method",
                           "snapkv:allocation=profile:profile=" + data_, "--json", data_}),
           "is the file of snapkv:allocation=profile");

@@ -73,12 +73,14 @@ class AllocationTest : public ::testing::Test {
           const std::string answer = refusal_if_any([&] { validate(options); });
           const ScoreKind kind = method.score_kind;
           const bool shares_heads = options.allocation.starts_with("ada");
-          const bool shares_layers = options.allocation == "global";
+          const bool shares_layers = options.allocation == "global" || options.allocation == "cake";
+          const bool too_narrow = options.allocation == "cake" && window < 2;
           const bool plain = options.allocation == "uniform" && !critical;
-          const bool suits = plain || (method.allocates && method.name != "lacache" &&
-                                       !(critical && kind != ScoreKind::kMass) &&
-                                       !(shares_heads && kind == ScoreKind::kRank) &&
-                                       !(shares_layers && (kind == ScoreKind::kRank || critical)));
+          const bool suits =
+              plain || (method.allocates && method.name != "lacache" &&
+                        !(critical && kind != ScoreKind::kMass) &&
+                        !(shares_heads && kind == ScoreKind::kRank) &&
+                        !(shares_layers && (kind == ScoreKind::kRank || critical)) && !too_narrow);
           if (suits) {
             EXPECT_EQ(answer, "") << describe(options);
             all.push_back(options);

@@ -9,6 +9,7 @@ bool is_golden_baseline(const testing::GoldenCase& golden);
 
 // Comparisons of the methods whose cases have forms of their own.
 void run_cake(testing::GoldenCase& golden);
+void run_compactor(testing::GoldenCase& golden);
 void run_chunkkv(testing::GoldenCase& golden);
 void run_finch(testing::GoldenCase& golden);
 void run_dropkv(testing::GoldenCase& golden);

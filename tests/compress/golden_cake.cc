@@ -127,6 +127,40 @@ Positions decode(const GoldenCase& golden, size_t layer, size_t head, Positions 
   return cache;
 }
 
+/// The allocation of the engine, one layer after another.
+void compare_cascade(const GoldenCase& golden, CompressionOptions options, size_t layers) {
+  options.allocation = "cake";
+  options.budget = golden.params().at("capacity").get<int>();
+  options.cake_tau1 = golden.params().at("tau1").get<double>();
+  options.cake_tau2 = golden.params().at("tau2").get<double>();
+  LayerCascade cascade(options);
+  std::vector<std::vector<Positions>> kept;
+  for (size_t l = 0; l < layers; ++l) {
+    LayerObservation layer;
+    layer.queries = golden.heads("ql", l);
+    layer.keys = golden.heads("kl", l);
+    layer.values = golden.heads("vl", l);
+    layer.layer = l;
+    layer.layers = layers;
+    Positions all(layer.keys.rows);
+    std::iota(all.begin(), all.end(), 0);
+    kept.emplace_back(layer.keys.heads, all);
+    const std::vector<Selection> cuts = cascade.add({&layer, 1});
+    for (size_t earlier = 0; earlier <= l; ++earlier) {
+      for (size_t h = 0; h < kept[earlier].size(); ++h) {
+        Positions left;
+        for (const int32_t row : cuts[earlier].keep[h]) {
+          left.push_back(kept[earlier][h][static_cast<size_t>(row)]);
+        }
+        kept[earlier][h] = left;
+      }
+    }
+  }
+  std::vector<Positions> flat;
+  for (const auto& layer : kept) flat.insert(flat.end(), layer.begin(), layer.end());
+  EXPECT_EQ(flat, ragged(golden, "keep"));
+}
+
 }  // namespace
 
 void run_cake(GoldenCase& golden) {
@@ -146,7 +180,7 @@ void run_cake(GoldenCase& golden) {
     layer.queries = golden.heads("ql", l);
     layer.keys = golden.heads("kl", l);
     layer.values = golden.has("vl") ? golden.heads("vl", l) : layer.keys;
-    preferences.push_back(cake_preference(layer, window, params.at("tau1").get<double>(),
+    preferences.push_back(cake_preference({&layer, 1}, window, params.at("tau1").get<double>(),
                                           params.at("tau2").get<double>()));
     EXPECT_NEAR(preferences[l] / double{golden.floats("layer_score")[l]}, 1.0, 1e-4) << l;
     scores.push_back(score_tokens(layer, options));
@@ -158,6 +192,9 @@ void run_cake(GoldenCase& golden) {
     testing::expect_close(rows, golden.heads("scores").head(l));
   }
 
+  if (params.at("cascading").get<bool>() && n > capacity + window) {
+    compare_cascade(golden, options, layers);
+  }
   const size_t past = n - window;
   const std::vector<size_t> budgets = n <= capacity + window
                                           ? std::vector<size_t>(layers, past)

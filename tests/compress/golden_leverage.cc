@@ -1,13 +1,15 @@
-// Leverage scores with the random projections of the recorded runs.
+// Leverage scores and compactor with the random projections of the recorded runs.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "compress/golden_baselines.h"
 #include "compress/golden_compare.h"
 #include "compress/leverage.h"
+#include "compress/methods/compactor.h"
 #include "restkv/compress.h"
 #include "restkv/stages.h"
 
@@ -61,6 +63,60 @@ void run_leverage(GoldenCase& golden) {
   const std::vector<size_t> counts(
       keys.heads, static_cast<size_t>(testing::press_budget(arguments, keys.rows)));
   testing::expect_keeps(golden, select_best(scores, counts, keys.rows));
+}
+
+void run_compactor(GoldenCase& golden) {
+  const Json& params = golden.params();
+  const Json& arguments = params.at("args");
+  const bool alone = params.at("scorer") == "NonCausalAttnPress";
+  const double ratio = arguments.at("compression_ratio").get<double>();
+  CompressionOptions options = default_options("compactor");
+  options.sinks = alone ? 0 : arguments.value("sink_size_start", 8);
+  options.own["recent"] = alone ? 0 : arguments.value("sink_size_end", 4);
+  options.own["chunk_length"] = arguments.at("chunk_size").get<int>();
+  options.own["blending"] = alone ? 0.0 : arguments.value("blending", ratio);
+  LayerObservation layer;
+  layer.queries = golden.heads("q");
+  layer.keys = golden.heads("k");
+  layer.values = golden.heads("v");
+  layer.unrotated_keys = golden.heads("k_pre");
+  const size_t n = layer.keys.rows;
+  options.budget = testing::press_budget(arguments, n);
+  std::vector<float> watched(layer.queries.heads * n, std::numeric_limits<float>::quiet_NaN());
+  const Matrix<float> columns(watched.data(), layer.queries.heads, n);
+  find_method("compactor")
+      .watch({.queries = layer.queries,
+              .own_keys = layer.keys,
+              .own_values = layer.values,
+              .keys = layer.keys,
+              .values = layer.values,
+              .begin = 0,
+              .end = n},
+             options, columns);
+  layer.watched = columns;
+
+  const auto first = static_cast<size_t>(options.sinks);
+  const size_t end = n - static_cast<size_t>(own_whole(options, "recent"));
+  const size_t count = end - first;
+  std::vector<float> noncausal = noncausal_scores(layer, first, end);
+  expect_close(rows_of({noncausal.data(), layer.keys.heads, count}), golden.matrix("noncausal"));
+  standardize(noncausal);
+  if (golden.has("noncausal_z")) {
+    expect_close(rows_of({noncausal.data(), layer.keys.heads, count}), golden.matrix("noncausal_z"),
+                 0, 1e-4F);
+  }
+  const Sketches sketches =
+      recorded_sketches(golden, arguments.value("sketch_dimension", size_t{48}));
+  if (golden.has("leverage")) {
+    expect_leverage(golden, layer.unrotated_keys.slice_rows(first, count), sketches);
+  }
+  const LayerScores scores = compactor_scores(layer, options, sketches);
+  // The reference gives protected positions the largest score; here sinks have more.
+  const auto competing = [&](Matrix<const float> all) {
+    return Matrix<const float>(all.data + first, all.rows, count, all.stride);
+  };
+  expect_close(rows_of(competing(scores.rows())), competing(golden.matrix("scores")), 0, 1e-4F);
+  testing::expect_keeps(golden, select_best(scores, allocate_budget(layer, scores, options), n));
 }
 
 }  // namespace restkv

@@ -141,6 +141,8 @@ TEST(MergingTest, RefusesByName) {
   EXPECT_THAT(refused([](auto& o) { o.merge_fraction = 2; }), HasSubstr("merge_fraction is 2"));
   EXPECT_THAT(refused([](auto& o) { o.per_query_head = true; }),
               AllOf(HasSubstr("merge"), HasSubstr("per_query_head")));
+  EXPECT_THAT(refused([](auto& o) { o.allocation = "global"; }),
+              AllOf(HasSubstr("merge"), HasSubstr("global")));
   // Without merging its options do not matter, and beside `full` neither does merging.
   EXPECT_EQ(refused([](auto& o) {
               o.merge = false;

@@ -215,8 +215,7 @@ TEST(RaggedTest, EveryMethodAndAllocationCutsWhatDeeperCutsHaveLeft) {
             }
           }
           const bool over_layers = options.allocation.find("pyramid") != std::string::npos ||
-                                   options.allocation == "global" ||
-                                   options.allocation == "profile";
+                                   reallocates(options) || options.allocation == "profile";
           const bool whole = options.method == "full" || index < testing::skipped_layers(options);
           if (!over_layers && !pass_budget && !whole) {
             EXPECT_LE(kept, kHeads * repeat * static_cast<size_t>(budget));

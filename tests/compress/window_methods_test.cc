@@ -403,6 +403,120 @@ TEST(LeverageTest, DependsOnTheSeedAndTheHeadOnly) {
   EXPECT_NEAR(squares / count, 1.0, 0.06);
 }
 
+TEST(CompactorTest, IsLeverageAndAttentionWithinChunks) {
+  constexpr size_t kLength = 97;
+  RandomLayer layer(kHeads, kGroups, kLength, kDim, kLength, 32, 8, 0.5F);
+  CompressionOptions options = options_for("compactor", 0, 40);
+  options.sinks = 5;
+  options.own["recent"] = 3;
+  options.own["chunk_length"] = 30;  // the last of 89 positions is short of one
+  options.own["blending"] = 0.7;
+  options.own["sketch"] = 6;
+  // Two blocks: each begins a chunk.
+  std::vector<float> numbers(kHeads * kLength, NAN);
+  const Matrix<float> watched(numbers.data(), kHeads, kLength);
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, 65}, {65, kLength}}) {
+    find_method("compactor")
+        .watch({.queries = layer.view.queries.slice_rows(begin, end - begin),
+                .own_keys = layer.view.keys.slice_rows(begin, end - begin),
+                .own_values = layer.view.values.slice_rows(begin, end - begin),
+                .keys = layer.view.keys.slice_rows(0, end),
+                .values = layer.view.values.slice_rows(0, end),
+                .begin = begin,
+                .end = end},
+               options, watched);
+  }
+  layer.view.watched = watched;
+  SelectionTrace trace;
+  select_tokens(layer.view, options, &trace);
+  const auto standardized = [](Rows rows) {
+    double mean = 0.0;
+    double variance = 0.0;
+    const double count = double(rows.size() * rows[0].size());
+    for (const auto& row : rows) {
+      for (const double x : row) mean += x / count;
+    }
+    for (const auto& row : rows) {
+      for (const double x : row) variance += (x - mean) * (x - mean) / (count - 1);
+    }
+    for (auto& row : rows) {
+      for (double& x : row) x = (x - mean) / std::sqrt(variance);
+    }
+    return rows;
+  };
+  Rows attention(kGroups, std::vector<double>(89, 0.0));
+  Rows leverage(kGroups);
+  const Sketches sketches = gaussian_sketches(layer.view, 6, 0);
+  for (size_t kv_head = 0; kv_head < kGroups; ++kv_head) {
+    for (size_t first = 0; first < 89; first += 30) {
+      const size_t end = std::min<size_t>(89, first + 30);
+      for (size_t h = 2 * kv_head; h < 2 * kv_head + 2; ++h) {
+        for (size_t t = first; t < first + 30; ++t) {
+          std::vector<double> row(30, 0.0);  // tokens of zeros where the prompt has ended
+          for (size_t j = first; j < end && t < end; ++j) {
+            for (size_t c = 0; c < kDim; ++c) {
+              row[j - first] += double{layer.view.queries.row(h, 5 + t)[c]} *
+                                layer.view.keys.row(kv_head, 5 + j)[c];
+            }
+          }
+          softmax(row);
+          for (size_t j = first; j < end; ++j) attention[kv_head][j] += row[j - first] / 2;
+        }
+      }
+    }
+    std::vector<double> weighed(89);
+    for (size_t j = 0; j < 89; ++j) {
+      double square = 0.0;
+      for (size_t c = 0; c < kDim; ++c) {
+        square += std::pow(double{layer.view.values.row(kv_head, 5 + j)[c]}, 2);
+      }
+      weighed[j] = attention[kv_head][j] * std::sqrt(square);
+    }
+    for (size_t j = 0; j < 89; ++j) {
+      attention[kv_head][j] = weighed[j];
+      if (j > 0) attention[kv_head][j] += weighed[j - 1];
+      if (j + 1 < 89) attention[kv_head][j] += weighed[j + 1];
+      attention[kv_head][j] /= 3;
+    }
+    const auto scores = leverage_scores(layer.view.unrotated_keys.head(kv_head).slice(5, 89),
+                                        {sketches[kv_head].data(), kDim, 6});
+    leverage[kv_head].assign(scores.begin(), scores.end());
+  }
+  attention = standardized(attention);
+  leverage = standardized(leverage);
+  float largest = 0.0F;
+  for (size_t kv_head = 0; kv_head < kGroups; ++kv_head) {
+    ASSERT_EQ(trace.scores[kv_head].size(), 94U);
+    for (size_t j = 0; j < 89; ++j) {
+      const float actual = trace.scores[kv_head][5 + j];
+      largest = std::max(largest, actual);
+      ASSERT_NEAR(actual, attention[kv_head][j] + 0.7 * leverage[kv_head][j], 1e-3) << j;
+    }
+  }
+  EXPECT_GT(trace.scores[0][0], largest);  // sinks stay
+}
+
+TEST(CompactorTest, TokensThatNobodyWatchedCountByTheirLeverage) {
+  constexpr size_t kLength = 60;
+  RandomLayer layer(kHeads, kGroups, kLength, kDim, kLength, 32, 8, 0.5F);
+  CompressionOptions options = options_for("compactor", 0, 30);
+  options.sinks = 0;
+  options.own["recent"] = 0;
+  std::vector<float> numbers(kHeads * kLength, 1.0F);
+  for (size_t h = 0; h < kHeads; ++h) numbers[h * kLength + 41] = NAN;
+  layer.view.watched = {numbers.data(), kHeads, kLength};
+  SelectionTrace trace;
+  select_tokens(layer.view, options, &trace);
+  options.method = "leverage";
+  options.own = {};
+  SelectionTrace alone;
+  select_tokens(layer.view, options, &alone);
+  for (size_t h = 0; h < kGroups; ++h) {
+    EXPECT_NEAR(trace.scores[h][41], 0.35 * alone.scores[h][41], 1e-5);
+    EXPECT_NE(trace.scores[h][40], trace.scores[h][41]);
+  }
+}
+
 TEST(WindowMethodsTest, RefuseByName) {
   const auto refused = [](std::string_view method, auto change) {
     CompressionOptions options = default_options(method);
@@ -415,6 +529,12 @@ TEST(WindowMethodsTest, RefuseByName) {
                 AllOf(HasSubstr("no room"), HasSubstr("raise")))
         << method;
   }
+  EXPECT_THAT(refused("snapkv",
+                      [](auto& o) {
+                        o.allocation = "cake";
+                        o.cake_tau2 = 0;
+                      }),
+              HasSubstr("cake_tau2 0"));
   EXPECT_THAT(refused("cake", [](auto& o) { o.window = 1; }), HasSubstr("window is 1"));
   EXPECT_THAT(refused("cake", [](auto& o) { o.own["gamma"] = -1.0; }), HasSubstr("gamma is -1"));
   for (const char* method : {"cake", "chunkkv", "dropkv", "rkv"}) {
@@ -445,6 +565,14 @@ TEST(WindowMethodsTest, RefuseByName) {
     EXPECT_THAT(refused("leverage", [&](auto& o) { o.own["sketch"] = columns; }),
                 HasSubstr("sketch is"));
   }
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.own["sketch"] = 0; }), HasSubstr("sketch is 0"));
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.own["recent"] = -1; }), HasSubstr("recent -1"));
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.sinks = -1; }), HasSubstr("sinks is -1"));
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.budget = 12; }), HasSubstr("budget 12"));
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.own["chunk_length"] = 0; }),
+              HasSubstr("chunk_length is 0"));
+  EXPECT_THAT(refused("compactor", [](auto& o) { o.own["blending"] = -0.5; }),
+              HasSubstr("blending is -0.5"));
   RandomLayer layer(kHeads, kGroups, 80, kDim, 40, 32, 9);
   layer.view.unrotated_keys = {};
   EXPECT_THAT(testing::refusal(ErrorCode::kInvalidArgument,

@@ -79,7 +79,8 @@ class StreamTest : public ::testing::Test {
           options.chunk = all.size() % 2 == 0 ? 50 : 0;
           options.compression.per_query_head = all.size() % 5 == 0;
           options.compression.critical = all.size() % 4 == 0;
-          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head;
+          options.compression.merge = all.size() % 3 == 1 && !options.compression.per_query_head &&
+                                      !reallocates(options.compression);
           options.kv_type = all.size() % 6 == 0 ? KvType::kQ4 : KvType::kF16;
           all.push_back(options);
         }

@@ -75,6 +75,7 @@ std::optional<std::string> companion(Random& random, std::string_view name) {
   if (name.starts_with("pyramid-")) return random.any(kPyramids);
   if (name.starts_with("ada-")) return random.any(kAdas);
   if (name.starts_with("critical-")) return "--critical=true";
+  if (name.starts_with("merge-")) return "--merge=true";
   if (name == "profile") return "--allocation=profile";
   if (name == "chunk") return "--prefill=chunked";
   if (name == "decode-budget")

@@ -42,6 +42,12 @@ CompressionOptions parse_method(const FieldReader& fields, const std::string& te
                  "the allocation 'profile' reads a file, which requests may not name; choose "
                  "uniform, pyramid, ada, ada-pyramid or global");
   }
+  if (!options.statistics.empty() || find_method(options.method).needs_statistics) {
+    refuse_field(fields.path("method"),
+                 fmt::format("the method '{}' reads a file of statistics, which requests may not "
+                             "name; choose another method",
+                             options.method));
+  }
   return options;
 }
 
