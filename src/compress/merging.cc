@@ -112,9 +112,10 @@ void check_merging(const CompressionOptions& options) {
                     options.merge_fraction));
   }
   if (reallocates(options)) {
-    refuse(fmt::format("merge folds values once, but the allocation {} cuts layers again; use "
-                       "another allocation",
-                       options.allocation));
+    refuse(
+        fmt::format("merge folds values once, but the allocation {} cuts layers again; use "
+                    "another allocation",
+                    options.allocation));
   }
   if (options.per_query_head) {
     refuse(

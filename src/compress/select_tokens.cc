@@ -45,7 +45,8 @@ void check_cache(const LayerObservation& layer, const CompressionOptions& option
   }
   if (observed_queries(options) == 0 && !needs_attention_sums(options) &&
       watched_tokens(options) == WatchedTokens::kNone && !needs_query_statistics(options) &&
-      rotation_offsets(options).empty() && !options.per_query_head && !needs_output_weights(options)) {
+      rotation_offsets(options).empty() && !options.per_query_head &&
+      !needs_output_weights(options)) {
     return;
   }
   if (layer.queries.heads == 0 || layer.queries.heads % heads != 0) {

@@ -248,7 +248,7 @@ TEST_P(GoldenTest, SelectionsMatchTheReferences) {
   for (GoldenCase& golden : testing::golden_cases()) {
     const std::string family = golden.family();
     if (golden.runs_model() || family == "attention") continue;  // engine_test, attention_test
-    if (family.starts_with("kvzip")) continue;               // golden_repeat_test.cc, engine_test
+    if (family.starts_with("kvzip")) continue;  // golden_repeat_test.cc, engine_test
     if (is_golden_baseline(golden)) continue;
     SCOPED_TRACE(golden.name());
     golden.load();
