@@ -119,9 +119,9 @@ class Session {
   /// How many of its first tokens a copy can begin with, if they are the first `common` of a text
   /// of `total` tokens and the copy is to know, up to the rounding of stored rows, what a new
   /// session would know that reads the text. 0: none; the cache was cut, a sliding window has moved
-  /// on, the prompt was sparse, or the method sums up what all tokens have attended to. Fewer than
-  /// `common`: cuts look back on the last queries, which have to be read again, and chunks begin
-  /// where they would.
+  /// on, the prompt was sparse, or the method collects something from all tokens while they are
+  /// read. Fewer than `common`: cuts look back on the last queries, which have to be read again,
+  /// and chunks begin where they would.
   [[nodiscard]] size_t reusable_tokens(size_t common, size_t total) const;
   /// A copy that has read only the first `tokens` of these. It has no logits and cannot be saved
   /// before something is appended. Throws `Error` (kInvalidArgument) if the cache does not hold all

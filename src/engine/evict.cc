@@ -107,7 +107,7 @@ Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t
   Selection kept = cuts.choose(layer, parts, [&](size_t earlier, const Selection& rows) {
     cut_again(sequence, earlier, rows);
   });
-  if (options.merge) merge_parts(kv, kept, options);
+  if (cuts.options().merge) merge_parts(kv, kept, cuts.options());
   // A selection per query head of a cache per KV head has more heads than the cache.
   const size_t repeat = kept.keep.size() / kv.heads();
   for (const LayerKv::Part& part : kv.parts()) {

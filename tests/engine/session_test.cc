@@ -223,6 +223,9 @@ TEST_F(SessionTest, BeginningsEndWhereACutLooksBackOrAChunkBegins) {
   EXPECT_EQ(reusable(restkv, 251, 150, 400), 0U) << "it was cut";
   EXPECT_EQ(reusable(session_options("h2o", 250), 200, 150, 400), 0U);
   EXPECT_EQ(reusable(session_options("expected-attention", 250), 200, 150, 400), 0U);
+  SessionOptions repeated = session_options("kvzip", 250);
+  repeated.repeat = RepeatPrompt{.first = {1, 2}, .later = {3}, .answer = {4}, .prefix = {}};
+  EXPECT_EQ(reusable(repeated, 200, 150, 400), 0U);
   SessionOptions sparse = restkv;
   sparse.sparse.pattern = "a-shape";
   EXPECT_EQ(reusable(sparse, 200, 150, 400), 0U);

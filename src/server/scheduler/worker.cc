@@ -482,7 +482,7 @@ void Worker::prompt_complete(Job& job) {
                                       .info = std::move(info),
                                       .label = job.label});
     change_document(job, DocumentInfo::State::kReady);
-    if (disk_) save_document(job.document, std::move(job.request.listener));
+    if (disk_) save_document(job.document, std::exchange(job.request.listener, nullptr));
     return;
   }
   const size_t n = job.request.n;
@@ -656,7 +656,7 @@ void Worker::open_disk() {
   for (const auto& [id, info] : disk_->documents_found()) load_document(info);
 }
 
-void Worker::save_document(const DocumentId& id, std::shared_ptr<Listener> hears) {
+void Worker::save_document(const DocumentId& id, const std::shared_ptr<Listener>& hears) {
   disk_->write_document(id, kept_.documents().at(id), [this, id, hears](bool saved) {
     {
       const std::scoped_lock lock(inbox_.mutex);

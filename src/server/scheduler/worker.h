@@ -85,7 +85,7 @@ class Worker {
   // The disk:
   void open_disk();
   /// `hears` is told the end of its request when the document has been written.
-  void save_document(const DocumentId& id, std::shared_ptr<Listener> hears);
+  void save_document(const DocumentId& id, const std::shared_ptr<Listener>& hears);
   void load_document(const DocumentInfo& info);
   void document_loaded(const DocumentId& id, std::optional<KeptSequence> sequence);
   /// What `begin` gives; none: the disk has nothing better than `longer_than` tokens.
