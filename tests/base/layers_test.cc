@@ -51,6 +51,7 @@ const std::map<std::string, int> kLayers{
     {"restkv/sampler.h", 4},
     {"restkv/tokenizer.h", 4},
     {"restkv/engine.h", 5},
+    {"restkv/repeat.h", 5},
     {"restkv/session.h", 5},
     {"restkv/conversation.h", 6},
     {"restkv/generate.h", 6},
