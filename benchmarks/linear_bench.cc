@@ -23,8 +23,10 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "base/int8_dot.h"
 #include "base/threads.h"
 #include "bench/machine.h"
 #include "ggml_product.h"
@@ -192,9 +194,11 @@ void one(ggml_type type, double memory) {
     return static_cast<double>(bytes.size()) / best / 1e9;
   };
   fmt::print("{:>6}", ggml_type_name(type));
-  for (const int64_t targets : {int64_t{0}, int64_t{HWY_AVX2}}) {
+  const std::pair<int64_t, bool> processors[] = {{0, true}, {HWY_AVX2, true}, {HWY_AVX2, false}};
+  for (const auto& [targets, vnni] : processors) {
     hwy::SetSupportedTargetsForTest(targets);
-    if (!restkv::PackedWeight::supports(type)) {
+    restkv::disable_int8_dot_for_test(!vnni);
+    if (!restkv::PackedWeight::supports(type) || (vnni && !restkv::has_int8_dot())) {
       fmt::print(" {:>9} {:>9}", "", "");
       continue;
     }
@@ -206,6 +210,7 @@ void one(ggml_type type, double memory) {
     fmt::print(" {:>9.1f} {:>9.2f}", speed, speed / memory);
   }
   hwy::SetSupportedTargetsForTest(0);
+  restkv::disable_int8_dot_for_test(false);
   const auto& traits = *ggml_get_type_traits_cpu(type);
   AlignedVector<char> partner(ggml_row_size(traits.vec_dot_type, kSize));
   if (traits.vec_dot_type == GGML_TYPE_F32) {
@@ -237,7 +242,8 @@ int run(const std::string& what, const std::vector<ggml_type>& types) {
         restkv::bench::read_bandwidth() / 1e9 / static_cast<double>(restkv::num_threads());
     fmt::print("GB/s of one thread, and how many times what memory gives to each of {}: {:.1f}\n",
                restkv::num_threads(), memory);
-    fmt::print("{:>6} {:>19} {:>19} {:>19}\n", "type", "packed", "packed, AVX2", "ggml's dot");
+    fmt::print("{:>6} {:>19} {:>19} {:>19} {:>19}\n", "type", "packed", "packed, AVX2",
+               "AVX2, no VNNI", "ggml's dot");
     for (const ggml_type type : types) one(type, memory);
     return 0;
   }

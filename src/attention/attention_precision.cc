@@ -32,7 +32,7 @@ AttentionPrecision find_attention_precision(std::string_view name) {
 
 bool supports(AttentionPrecision precision) {
   if (precision == AttentionPrecision::kF32) return true;
-  if (precision == AttentionPrecision::kInt8) return has_int8_dot();
+  if (precision == AttentionPrecision::kInt8) return has_int8_pairs();
 #if HWY_ARCH_X86
   // Kernels exist for AVX-512 (see base/bf16-inl.h), which tests can switch off.
   return runs_avx512() && __builtin_cpu_supports("avx512bf16") != 0;
@@ -47,7 +47,7 @@ void require_support(AttentionPrecision precision) {
               fmt::format("attention precision {} needs a processor with {}, which this one lacks; "
                           "use f32 or auto",
                           attention_precision_name(precision),
-                          precision == AttentionPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
+                          precision == AttentionPrecision::kBf16 ? "AVX512-BF16" : "AVX2"));
 }
 
 }  // namespace restkv

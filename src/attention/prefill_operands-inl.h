@@ -14,6 +14,7 @@
 #include "base/bf16-inl.h"
 #include "base/gemm-inl.h"
 #include "base/int8_dot-inl.h"
+#include "base/int8_dot.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
 #include "restkv/aligned.h"
@@ -191,8 +192,10 @@ class Bf16Operands {
 #endif
 
 #if RESTKV_INT8_DOT
-/// The same in 8 bits with exact sums of products. There is one scale for each kGroup channels of a
-/// query or key, each channel of a tile's values, and each row of weights of a tile.
+/// The same in 8 bits with exact sums of products; kDot: by VPDPBUSD, otherwise by pairs of bytes.
+/// There is one scale for each kGroup channels of a query or key, each channel of a tile's values,
+/// and each row of weights of a tile.
+template <bool kDot>
 class Int8Operands {
  public:
   /// Weights are rounded to 8 bits.
@@ -275,11 +278,11 @@ class Int8Operands {
     for (size_t g = first / group_, begin = first; g < groups_; begin = ++g * group_) {
       const Int8Factors f = Factors(other, row, g, begin);
       if (kAccumulate || begin != first) {
-        Int8StripProduct<OffsetSide::kB, true, kTileRows>(f, kTilePositions, logits,
-                                                          kTilePositions);
+        Int8StripProduct<OffsetSide::kB, kDot, true, kTileRows>(f, kTilePositions, logits,
+                                                                kTilePositions);
       } else {
-        Int8StripProduct<OffsetSide::kB, false, kTileRows>(f, kTilePositions, logits,
-                                                           kTilePositions);
+        Int8StripProduct<OffsetSide::kB, kDot, false, kTileRows>(f, kTilePositions, logits,
+                                                                 kTilePositions);
       }
     }
   }
@@ -289,10 +292,11 @@ class Int8Operands {
                                       const float* HWY_RESTRICT point,
                                       float* HWY_RESTRICT squares) const {
     const Int8Factors f = Factors(other, row, 0, first);
-    constexpr size_t kWidth = kTileVectors * hn::MaxLanes(Int8SumTag());
+    constexpr size_t kVectors = kInt8TileVectors<kDot>;
+    constexpr size_t kWidth = kVectors * hn::MaxLanes(Int8SumTag());
     static_assert(kTilePositions % kWidth == 0);
     for (size_t p = 0; p < kTilePositions; p += kWidth) {
-      AddInt8TileSquares<kTileRows, kTileVectors>(f, p, point, squares);
+      AddInt8TileSquares<kDot, kTileRows, kVectors>(f, p, point, squares);
     }
   }
   /// Weights beyond `depth` must be 0, since values are multiplied in fours.
@@ -310,7 +314,8 @@ class Int8Operands {
                         .b = values_.data(),
                         .b_stride = padded_value_dim_ * 4,
                         .b_scales = value_scales_.data()};
-    Int8StripProduct<OffsetSide::kA, true, kTileRows>(f, padded_value_dim_, out, padded_value_dim_);
+    Int8StripProduct<OffsetSide::kA, kDot, true, kTileRows>(f, padded_value_dim_, out,
+                                                            padded_value_dim_);
   }
 
  private:
@@ -369,7 +374,7 @@ class Int8Operands {
     const Int8SumTag di;
     const hn::Full128<float> d4;
     constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
-    constexpr float kLargest = 255.0F;
+    constexpr float kLargest = kDot ? 255.0F : 127.0F;  // so that sums of pairs fit 16 bits
     float inverses[kTileRows];
     static_assert(kTileRows >= 4 && kTileRows <= 8);  // two fours, which may overlap
     for (const size_t first : {size_t{0}, kTileRows - 4}) {
@@ -424,7 +429,10 @@ HWY_INLINE void WithOperands(AttentionPrecision precision, const Run& run) {
   if (precision == AttentionPrecision::kBf16) return run(static_cast<Bf16Operands*>(nullptr));
 #endif
 #if RESTKV_INT8_DOT
-  if (precision == AttentionPrecision::kInt8) return run(static_cast<Int8Operands*>(nullptr));
+  if (precision == AttentionPrecision::kInt8) {
+    if (has_int8_dot()) return run(static_cast<Int8Operands<true>*>(nullptr));
+    return run(static_cast<Int8Operands<false>*>(nullptr));
+  }
 #endif
   (void)precision;
   run(static_cast<F32Operands*>(nullptr));

@@ -5,6 +5,9 @@
 // to a number of 32 bits. Signed quants become unsigned by adding kByteOffset, which adds
 // kByteOffset times the sum of the other side to the result. Sums therefore start at minus that
 // product.
+//
+// Processors without VNNI add two such products in 16 bits (VPMADDUBSW). The sum saturates, so no
+// two products may exceed them together.
 
 #if defined(RESTKV_BASE_INT8_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef RESTKV_BASE_INT8_DOT_INL_H_
@@ -273,6 +276,59 @@ HWY_INLINE RawInt8Sums AddInt8Dot(RawInt8Sums sums, RawInt8Sums a, RawInt8Sums b
   return sums;
 }
 
+/// Sums in 16 bits of two neighbouring products of unsigned bytes of a with signed ones of b.
+HWY_INLINE RawInt8Sums MultiplyPairs(RawInt8Sums a, RawInt8Sums b) {
+#if HWY_TARGET == HWY_AVX2
+  return _mm256_maddubs_epi16(a, b);
+#else
+  return _mm512_maddubs_epi16(a, b);
+#endif
+}
+
+/// sums + pairs in 16 bits. GCC 12 would add up many pairs at the end, for which it needs more
+/// registers than there are; it does not look into inline assembly.
+HWY_INLINE RawInt8Sums AddPairs(RawInt8Sums sums, RawInt8Sums pairs) {
+#if HWY_TARGET == HWY_AVX2
+  __asm__("vpaddw %1, %0, %0" : "+x"(sums) : "x"(pairs));
+#else
+  __asm__("vpaddw %1, %0, %0" : "+v"(sums) : "v"(pairs));
+#endif
+  return sums;
+}
+
+/// The same in 32 bits.
+HWY_INLINE RawInt8Sums AddSums(RawInt8Sums sums, RawInt8Sums pairs) {
+#if HWY_TARGET == HWY_AVX2
+  __asm__("vpaddd %1, %0, %0" : "+x"(sums) : "x"(pairs));
+#else
+  __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(pairs));
+#endif
+  return sums;
+}
+
+/// Sums in 32 bits of two neighbouring numbers of 16 bits.
+HWY_INLINE RawInt8Sums SumPairs(RawInt8Sums pairs) {
+#if HWY_TARGET == HWY_AVX2
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+  return _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#endif
+}
+
+/// `AddInt8Dot` without VNNI: two products must fit 16 bits together.
+HWY_INLINE RawInt8Sums AddDotByPairs(RawInt8Sums sums, RawInt8Sums a, RawInt8Sums b) {
+  return hn::Add(Int8Sums{sums}, Int8Sums{SumPairs(MultiplyPairs(a, b))}).raw;
+}
+
+/// a with the signs of b; no byte of a is -128. Where b is 0 the result is anything.
+HWY_INLINE RawInt8Sums SignedBy(RawInt8Sums a, RawInt8Sums b) {
+#if HWY_TARGET == HWY_AVX2
+  return _mm256_sign_epi8(a, b);
+#else
+  return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a);
+#endif
+}
+
 /// The side of a product whose quants are offset.
 enum class OffsetSide { kA, kB };
 
@@ -291,27 +347,40 @@ struct Int8Factors {
   const float* b_scales;  ///< One for each column.
 };
 
-/// Sums of products of kRows rows with kVectors vectors of columns, in registers.
-template <OffsetSide kOffset, size_t kRows, size_t kVectors>
+/// Vectors of columns of a tile. Products of pairs need registers for the magnitudes of columns.
+template <bool kDot>
+inline constexpr size_t kInt8TileVectors = kDot ? kTileVectors : kTileVectors / 2;
+
+/// Sums of products of kRows rows with kVectors vectors of columns, in registers; kDot: by
+/// VPDPBUSD. Without it quants are at most 127 and none is -128; if B is offset, its signs are
+/// moved to A.
+template <OffsetSide kOffset, bool kDot, size_t kRows, size_t kVectors>
 HWY_INLINE void Int8TileSums(const Int8Factors& f, size_t column,
                              RawInt8Sums (&sum)[kRows][kVectors]) {
   const Int8SumTag di;
+  const hn::Repartition<int8_t, Int8SumTag> d8;
   constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
 #pragma GCC unroll 8
   for (size_t i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
-      sum[i][j] = kOffset == OffsetSide::kB ? hn::Set(di, f.a_sums[i * f.scale_stride]).raw
-                                            : hn::Zero(di).raw;
+      sum[i][j] = kDot && kOffset == OffsetSide::kB ? hn::Set(di, f.a_sums[i * f.scale_stride]).raw
+                                                    : hn::Zero(di).raw;
     }
   }
   const uint8_t* HWY_RESTRICT a = f.a;
   const uint8_t* HWY_RESTRICT b = f.b + column * 4;
   for (size_t k = 0; k < f.fours; ++k, a += 4, b += f.b_stride) {
     RawInt8Sums columns[kVectors];
+    [[maybe_unused]] RawInt8Sums magnitudes[kVectors];
 #pragma GCC unroll 8
     for (size_t j = 0; j < kVectors; ++j) {
-      columns[j] = hn::LoadU(di, reinterpret_cast<const int32_t*>(b + j * kLanes * 4)).raw;
+      auto bytes = hn::LoadU(d8, reinterpret_cast<const int8_t*>(b + j * kLanes * 4));
+      if constexpr (!kDot && kOffset == OffsetSide::kB) {
+        bytes = hn::Xor(bytes, hn::Set(d8, static_cast<int8_t>(kByteOffset)));
+        magnitudes[j] = hn::Abs(bytes).raw;
+      }
+      columns[j] = bytes.raw;
     }
 #pragma GCC unroll 8
     for (size_t i = 0; i < kRows; ++i) {
@@ -320,21 +389,27 @@ HWY_INLINE void Int8TileSums(const Int8Factors& f, size_t column,
       const RawInt8Sums row = hn::Set(di, four).raw;
 #pragma GCC unroll 8
       for (size_t j = 0; j < kVectors; ++j) {
-        sum[i][j] = kOffset == OffsetSide::kA ? AddInt8Dot(sum[i][j], row, columns[j])
-                                              : AddInt8Dot(sum[i][j], columns[j], row);
+        if constexpr (kDot) {
+          sum[i][j] = kOffset == OffsetSide::kA ? AddInt8Dot(sum[i][j], row, columns[j])
+                                                : AddInt8Dot(sum[i][j], columns[j], row);
+        } else if constexpr (kOffset == OffsetSide::kA) {
+          sum[i][j] = AddDotByPairs(sum[i][j], row, columns[j]);
+        } else {
+          sum[i][j] = AddDotByPairs(sum[i][j], magnitudes[j], SignedBy(row, columns[j]));
+        }
       }
     }
   }
 }
 
 /// kRows x kVectors vectors of C = A * B (+ C), sums in registers.
-template <OffsetSide kOffset, bool kAccumulate, size_t kRows, size_t kVectors>
+template <OffsetSide kOffset, bool kDot, bool kAccumulate, size_t kRows, size_t kVectors>
 HWY_INLINE void Int8TileProduct(const Int8Factors& f, size_t column, float* HWY_RESTRICT c,
                                 size_t c_stride) {
   const hn::RebindToFloat<Int8SumTag> d;
   constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
   RawInt8Sums sum[kRows][kVectors];
-  Int8TileSums<kOffset>(f, column, sum);
+  Int8TileSums<kOffset, kDot>(f, column, sum);
   hn::Vec<decltype(d)> b_scales[kVectors];
 #pragma GCC unroll 8
   for (size_t j = 0; j < kVectors; ++j)
@@ -356,13 +431,13 @@ HWY_INLINE void Int8TileProduct(const Int8Factors& f, size_t column, float* HWY_
 
 /// squares[column] += sum over kRows rows of (A * B - point[row])^2, without storing A * B; B is
 /// offset.
-template <size_t kRows, size_t kVectors>
+template <bool kDot, size_t kRows, size_t kVectors>
 HWY_INLINE void AddInt8TileSquares(const Int8Factors& f, size_t column,
                                    const float* HWY_RESTRICT point, float* HWY_RESTRICT squares) {
   const hn::RebindToFloat<Int8SumTag> d;
   constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
   RawInt8Sums sum[kRows][kVectors];
-  Int8TileSums<OffsetSide::kB>(f, column, sum);
+  Int8TileSums<OffsetSide::kB, kDot>(f, column, sum);
   hn::Vec<decltype(d)> b_scales[kVectors];
   hn::Vec<decltype(d)> square[kVectors];
 #pragma GCC unroll 8
@@ -388,16 +463,19 @@ HWY_INLINE void AddInt8TileSquares(const Int8Factors& f, size_t column,
 }
 
 /// kRows rows of C = A * B (+ C); `columns` is a multiple of the vector length.
-template <OffsetSide kOffset, bool kAccumulate, size_t kRows>
+template <OffsetSide kOffset, bool kDot, bool kAccumulate, size_t kRows>
 inline HWY_NOINLINE void Int8StripProduct(const Int8Factors& f, size_t columns,
                                           float* HWY_RESTRICT c, size_t c_stride) {
   constexpr size_t kLanes = hn::MaxLanes(Int8SumTag());
+  constexpr size_t kVectors = kInt8TileVectors<kDot>;
   size_t j = 0;
-  for (; j + kTileVectors * kLanes <= columns; j += kTileVectors * kLanes) {
-    Int8TileProduct<kOffset, kAccumulate, kRows, kTileVectors>(f, j, c + j, c_stride);
+  for (; j + kVectors * kLanes <= columns; j += kVectors * kLanes) {
+    Int8TileProduct<kOffset, kDot, kAccumulate, kRows, kVectors>(f, j, c + j, c_stride);
   }
-  for (; j < columns; j += kLanes) {
-    Int8TileProduct<kOffset, kAccumulate, kRows, 1>(f, j, c + j, c_stride);
+  if constexpr (kVectors > 1) {
+    for (; j < columns; j += kLanes) {
+      Int8TileProduct<kOffset, kDot, kAccumulate, kRows, 1>(f, j, c + j, c_stride);
+    }
   }
 }
 

@@ -1,5 +1,7 @@
 #include "base/int8_dot.h"
 
+#include <atomic>
+
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86
@@ -34,12 +36,27 @@ bool HasInt8Dot() {
 #endif
 }
 
+bool HasInt8Pairs() {
+  return HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL;
+}
+
 }  // namespace restkv::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace restkv {
+namespace {
+std::atomic<bool> dot_disabled{false};
+}
+
 HWY_EXPORT(HasInt8Dot);
-bool has_int8_dot() { return HWY_DYNAMIC_DISPATCH(HasInt8Dot)(); }
+HWY_EXPORT(HasInt8Pairs);
+
+bool has_int8_dot() {
+  return !dot_disabled.load(std::memory_order_relaxed) && HWY_DYNAMIC_DISPATCH(HasInt8Dot)();
+}
+bool has_int8_pairs() { return HWY_DYNAMIC_DISPATCH(HasInt8Pairs)(); }
+void disable_int8_dot_for_test(bool disabled) { dot_disabled = disabled; }
+
 }  // namespace restkv
 #endif  // HWY_ONCE

@@ -8,11 +8,11 @@
 namespace restkv::cli {
 
 inline constexpr const char* kLinearHelp =
-    "precision in which prompts are multiplied with weights; auto: bf16 with AMX, int8 with VNNI, "
+    "precision in which prompts are multiplied with weights; auto: bf16 with AMX, int8 with AVX2, "
     "otherwise f32";
 
 inline constexpr const char* kAttentionHelp =
-    "precision in which prompts attend; auto: int8 with VNNI, otherwise f32";
+    "precision in which prompts attend; auto: int8 with AVX2, otherwise f32";
 
 /// `--rope-scaling`, `--rope-scale`, `--linear` and `--attention`: how far a model's positions
 /// reach, and how exactly it computes prompts.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/int8_dot.h"
 #include "base/threads.h"
 #include "linear/quantized_rows.h"
 #include "linear/tiles.h"
@@ -51,11 +52,11 @@ void PackPanel(const int8_t* HWY_RESTRICT quants, size_t bytes, uint8_t* HWY_RES
 }
 
 /// y [min(kRows, rows of x), kPanel] (+)= x times a range of blocks of a panel.
-template <size_t kRows = kTileRows>
+template <bool kDot, size_t kRows = kTileRows>
 HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool accumulate,
                               const Matrix<float>& y) {
   if constexpr (kRows > 1) {
-    if (in.rows < kRows) return MultiplyStrip<kRows - 1>(in, w, accumulate, y);
+    if (in.rows < kRows) return MultiplyStrip<kDot, kRows - 1>(in, w, accumulate, y);
   }
   constexpr size_t kBlock = Int8Weight::kBlock;
   constexpr size_t kPanel = Int8Weight::kPanel;
@@ -71,14 +72,14 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool acc
                 .b = w.quants,
                 .b_stride = kPanel * 4,
                 .b_scales = w.scales};
-  Int8StripProduct<OffsetSide::kB, false, kRows>(f, kPanel, sums, kPanel);
+  Int8StripProduct<OffsetSide::kB, kDot, false, kRows>(f, kPanel, sums, kPanel);
   for (size_t b = 1; b < w.blocks; ++b) {
     f.a += kBlock;
     ++f.a_scales;
     ++f.a_sums;
     f.b += kBlock * kPanel;
     f.b_scales += kPanel;
-    Int8StripProduct<OffsetSide::kB, true, kRows>(f, kPanel, sums, kPanel);
+    Int8StripProduct<OffsetSide::kB, kDot, true, kRows>(f, kPanel, sums, kPanel);
   }
   const hn::ScalableTag<float> d;
   for (size_t i = 0; i < kRows; ++i) {
@@ -92,7 +93,8 @@ HWY_INLINE void MultiplyStrip(const Int8Inputs& in, const Int8Panel& w, bool acc
 
 /// y [x.rows, kPanel] = x times a whole panel. Ranges of blocks that fit the first-level cache are
 /// multiplied with all rows in turn.
-void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>& y) {
+template <bool kDot>
+void MultiplyPanelBy(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>& y) {
   constexpr size_t kBlocks = 12;
   constexpr size_t kBlock = Int8Weight::kBlock;
   constexpr size_t kPanel = Int8Weight::kPanel;
@@ -101,15 +103,23 @@ void MultiplyPanel(const Int8Inputs& x, const Int8Panel& w, const Matrix<float>&
                          std::min(kBlocks, w.blocks - b)};
     for (size_t i = 0; i < x.rows; i += kTileRows) {
       const size_t rows = std::min(kTileRows, x.rows - i);
-      MultiplyStrip(x.slice(i, rows, b), part, b > 0, y.slice(i, rows));
+      MultiplyStrip<kDot>(x.slice(i, rows, b), part, b > 0, y.slice(i, rows));
     }
+  }
+}
+
+void MultiplyPanel(bool dot, const Int8Inputs& x, const Int8Panel& w, const Matrix<float>& y) {
+  if (dot) {
+    MultiplyPanelBy<true>(x, w, y);
+  } else {
+    MultiplyPanelBy<false>(x, w, y);
   }
 }
 
 #else
 void RoundWeights(const float*, size_t, int8_t*, float*) {}
 void PackPanel(const int8_t*, size_t, uint8_t*) {}
-void MultiplyPanel(const Int8Inputs&, const Int8Panel&, const Matrix<float>&) {}
+void MultiplyPanel(bool, const Int8Inputs&, const Int8Panel&, const Matrix<float>&) {}
 #endif
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -153,6 +163,7 @@ void Int8Weight::convert(size_t rows, size_t cols, FunctionRef<void(size_t r, fl
 void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) const {
   thread_local QuantizedRows rounded;  // reused between calls
   rounded.round(x);
+  const bool dot = has_int8_dot();
   const Int8Inputs inputs{rounded.view(), x.rows};  // tasks would see their own thread_locals
 
   // Columns are counted from the first panel; those of y begin at `skipped`.
@@ -171,12 +182,12 @@ void Int8Weight::multiply(Matrix<const float> x, Matrix<float> y, size_t first) 
           float* target = y.row(row) + begin - skipped;
           if (end - begin == kPanel) {
             HWY_DYNAMIC_DISPATCH(MultiplyPanel)
-            (inputs.slice(row, rows, 0), weights, {target, rows, kPanel, y.stride});
+            (dot, inputs.slice(row, rows, 0), weights, {target, rows, kPanel, y.stride});
             continue;
           }
           broken.resize(rows * kPanel);
           HWY_DYNAMIC_DISPATCH(MultiplyPanel)
-          (inputs.slice(row, rows, 0), weights, {broken.data(), rows, kPanel});
+          (dot, inputs.slice(row, rows, 0), weights, {broken.data(), rows, kPanel});
           for (size_t i = 0; i < rows; ++i) {
             std::copy_n(&broken[i * kPanel + begin - c], end - begin, target + i * y.stride);
           }

@@ -13,7 +13,7 @@ namespace restkv {
 /// A weight matrix in 8 bits, for products with many rows. kBlock neighbours of a row are quants of
 /// -127 to 127 times a scale that fits the largest of them. Rows of x are rounded in the same way.
 /// Sums within a block are exact; blocks are added in float32. Weights of GGUF types of up to 6
-/// bits lose almost nothing; x is rounded as in ggml's products. Needs `has_int8_dot`.
+/// bits lose almost nothing; x is rounded as in ggml's products. Needs `has_int8_pairs`.
 class Int8Weight {
  public:
   /// Numbers that share a scale, in weights and in x.

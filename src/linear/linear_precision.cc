@@ -43,7 +43,7 @@ bool supports(LinearPrecision precision) {
     case LinearPrecision::kBf16:
       return uses_isa(dnnl_cpu_isa_avx512_core_bf16);
     case LinearPrecision::kInt8:
-      return has_int8_dot();
+      return has_int8_pairs();
     case LinearPrecision::kF32:
       break;
   }
@@ -57,7 +57,7 @@ void require_support(LinearPrecision precision) {
       fmt::format("linear precision {} needs a processor with {}, which this one lacks; use f32 "
                   "or auto",
                   linear_precision_name(precision),
-                  precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "VNNI"));
+                  precision == LinearPrecision::kBf16 ? "AVX512-BF16" : "AVX2"));
 }
 
 }  // namespace restkv

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "base/int8_dot.h"
@@ -15,19 +14,12 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "base/int8_dot-inl.h"
 #include "hwy/highway.h"
+#include "linear/packed_sums-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 #if RESTKV_INT8_DOT
-/// Rows of x that are multiplied with a panel at a time, limited by registers for sums.
-#if HWY_TARGET == HWY_AVX2
-constexpr size_t kTogether = 1;
-#else
-constexpr size_t kTogether = 4;
-#endif
-
-constexpr size_t kPanelVectors = PackedWeight::kPanel / hn::MaxLanes(Int8SumTag());
 using FloatTag = hn::RebindToFloat<Int8SumTag>;
 using PanelFloats = hn::Vec<FloatTag>[kPanelVectors];
 
@@ -50,110 +42,9 @@ HWY_INLINE void LoadPanelBytes(const uint8_t* from, PanelFloats& out) {
   }
 }
 
-/// Four bytes of x, broadcast to all lanes.
-HWY_INLINE RawInt8Sums FourOfRow(const int8_t* x) {
-  int32_t four;
-  std::memcpy(&four, x, sizeof(four));
-  return hn::Set(Int8SumTag(), four).raw;
-}
-
-/// Dot products of a panel's block with blocks of x, in two sums. For 4, 5 and 6 bits they belong
-/// to the two halves of the block; with 4 bits the second is 16 times too large. For 8 bits they
-/// alternate between fours of bytes, because one sum would wait for itself.
-template <size_t kRows>
-struct BlockSums {
-  RawInt8Sums low[kRows][kPanelVectors];
-  RawInt8Sums high[kRows][kPanelVectors];
-
-  /// Starts with minus the contribution of the quants' offset.
-  template <PackedFormat kFormat>
-  HWY_INLINE void Begin(const QuantizedRows::View& x, size_t b) {
-    const Int8SumTag di;
-    constexpr int kShare = kFormat.offset() == 0 ? 1 : kByteOffset / kFormat.offset();
-#pragma GCC unroll 4
-    for (size_t i = 0; i < kRows; ++i) {
-      auto first = hn::Zero(di);
-      auto second = hn::Zero(di);
-      if constexpr (kFormat.offset() != 0) {
-        const size_t at = i * x.blocks + b;
-        if constexpr (kFormat.bits == 6) {
-          first = hn::Set(di, x.first_sums[at] / kShare);
-          second = hn::Set(di, (x.sums[at] - x.first_sums[at]) / kShare);
-        } else {
-          first = hn::Set(di, x.sums[at] / kShare);
-        }
-      }
-#pragma GCC unroll 2
-      for (size_t j = 0; j < kPanelVectors; ++j) {
-        low[i][j] = first.raw;
-        high[i][j] = second.raw;
-      }
-    }
-  }
-
-  /// Adds the products of each row's fours of bytes from the k-th four on.
-  template <PackedFormat kFormat, size_t k = 0>
-  HWY_INLINE void Add(const uint8_t* HWY_RESTRICT quants, const QuantizedRows::View& x, size_t b) {
-    const Int8SumTag di;
-    constexpr size_t kBlock = QuantizedRows::kBlock;
-    constexpr size_t kFour = PackedWeight::kPanel * 4;
-#pragma GCC unroll 2
-    for (size_t j = 0; j < kPanelVectors; ++j) {
-      const auto load = [&](size_t four) HWY_ATTR {
-        const uint8_t* at = quants + four * kFour + j * hn::Lanes(di) * 4;
-        return hn::Load(di, reinterpret_cast<const int32_t*>(at));
-      };
-      const auto quant = load(k);
-      if constexpr (kFormat.bits == 8) {
-#pragma GCC unroll 4
-        for (size_t i = 0; i < kRows; ++i) {
-          auto& sum = k % 2 == 0 ? low[i][j] : high[i][j];
-          sum =
-              AddInt8Dot(sum, quant.raw, FourOfRow(x.quants + (i * x.blocks + b) * kBlock + 4 * k));
-        }
-      } else {
-        const auto lower_half = hn::Set(di, 0x0F0F0F0F);
-        const auto upper_half = hn::Set(di, static_cast<int32_t>(0xF0F0F0F0U));
-        auto first = hn::And(quant, lower_half);
-        auto second = hn::And(quant, upper_half);
-        if constexpr (kFormat.bits == 5) {
-          const auto bit = hn::Set(di, 0x10101010);
-          const auto upper = load(4);
-          first = hn::Or(first, hn::And(hn::ShiftLeft<4 - k>(upper), bit));
-          second = hn::Or(hn::And(hn::ShiftRight<4>(quant), lower_half),
-                          hn::And(hn::ShiftRight<k>(upper), bit));
-        } else if constexpr (kFormat.bits == 6) {
-          const auto bits = hn::Set(di, 0x30303030);
-          first = hn::Or(first, hn::And(ToBit4<k>(load(4)), bits));
-          second = hn::Or(hn::And(hn::ShiftRight<4>(quant), lower_half),
-                          hn::And(ToBit4<k>(load(5)), bits));
-        }
-#pragma GCC unroll 4
-        for (size_t i = 0; i < kRows; ++i) {
-          const int8_t* four = x.quants + (i * x.blocks + b) * kBlock + 4 * k;
-          low[i][j] = AddInt8Dot(low[i][j], first.raw, FourOfRow(four));
-          high[i][j] = AddInt8Dot(high[i][j], second.raw, FourOfRow(four + kBlock / 2));
-        }
-      }
-    }
-    if constexpr (k + 1 < (kFormat.bits == 8 ? 8 : 4)) Add<kFormat, k + 1>(quants, x, b);
-  }
-
- private:
-  /// Moves bits from 2 k on to 4 on.
-  template <size_t k>
-  static HWY_INLINE Int8Sums ToBit4(Int8Sums v) {
-    if constexpr (k <= 2) {
-      return hn::ShiftLeft<4 - 2 * k>(v);
-    } else {
-      return hn::ShiftRight<2 * k - 4>(v);
-    }
-  }
-};
-
 /// y [kRows, kPanel] = rounded rows times a panel.
-template <PackedFormat kFormat, size_t kRows>
-HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& x,
+template <PackedFormat kFormat, template <PackedFormat, size_t> class Sums, size_t kRows>
+HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View x,
                               float* HWY_RESTRICT y, size_t y_stride) {
   const FloatTag d;
   const uint8_t* header = panel;
@@ -182,9 +73,8 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
       LoadPanelBytes<Byte>(header + kFormat.scale_bytes() / 2, block_others);
       header += kFormat.scale_bytes();
     }
-    BlockSums<kRows> sums;
-    sums.template Begin<kFormat>(x, b);
-    sums.template Add<kFormat>(quants, x, b);
+    Sums<kFormat, kRows> sums;
+    sums.Multiply(quants, x, b);
     quants += kFormat.quant_bytes();
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRows; ++i) {
@@ -193,15 +83,12 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
       const auto x_sum = hn::Set(d, static_cast<float>(x.sums[at]) * (-1.0F / kByteOffset));
 #pragma GCC unroll 2
       for (size_t j = 0; j < kPanelVectors; ++j) {
-        const Int8Sums low{sums.low[i][j]};
-        const Int8Sums high{sums.high[i][j]};
         hn::Vec<FloatTag> product;
         if constexpr (kFormat.bits == 6) {
-          product = hn::MulAdd(hn::ConvertTo(d, low), block_scales[j],
-                               hn::Mul(hn::ConvertTo(d, high), block_others[j]));
+          product = hn::MulAdd(hn::ConvertTo(d, sums.First(i, j)), block_scales[j],
+                               hn::Mul(hn::ConvertTo(d, sums.Second(i, j)), block_others[j]));
         } else {
-          product =
-              hn::ConvertTo(d, hn::Add(low, kFormat.bits == 4 ? hn::ShiftRight<4>(high) : high));
+          product = hn::ConvertTo(d, sums.Sum(i, j));
           if constexpr (kFormat.scales == 2) product = hn::Mul(product, block_scales[j]);
         }
         product = hn::Mul(product, scales[j]);
@@ -224,44 +111,48 @@ HWY_INLINE void MultiplyPanel(const uint8_t* HWY_RESTRICT panel, const Quantized
 }
 
 /// Multiplies the first rows of x, up to kRows of them, with the panel. Returns their number.
-template <PackedFormat kFormat, size_t kRows = kTogether>
+template <PackedFormat kFormat, template <PackedFormat, size_t> class Sums, size_t kRows>
 HWY_INLINE size_t MultiplySome(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& x,
                                size_t rows, float* HWY_RESTRICT y, size_t y_stride) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return MultiplySome<kFormat, kRows - 1>(panel, x, rows, y, y_stride);
+    if (rows < kRows) return MultiplySome<kFormat, Sums, kRows - 1>(panel, x, rows, y, y_stride);
   }
-  MultiplyPanel<kFormat, kRows>(panel, x, y, y_stride);
+  MultiplyPanel<kFormat, Sums, kRows>(panel, x, y, y_stride);
   return kRows;
 }
 
 /// y [y.rows, y.cols] = rounded rows from `first` on, times panels.
-template <PackedFormat kFormat>
+template <PackedFormat kFormat, template <PackedFormat, size_t> class Sums>
 void MultiplyPanels(const uint8_t* HWY_RESTRICT panel, const QuantizedRows::View& first,
                     const Matrix<float>& y) {
   constexpr size_t kPanel = PackedWeight::kPanel;
+  constexpr size_t kTogether = Sums<kFormat, 1>::kTogether;
   for (size_t c = 0; c < y.cols; c += kPanel, panel += kFormat.panel_bytes(first.blocks)) {
     const size_t columns = std::min(kPanel, y.cols - c);
+    HWY_ALIGN float whole[kTogether * kPanel];  // where y gets a part of the panel
     for (size_t i = 0, done; i < y.rows; i += done) {
-      const QuantizedRows::View x = first.from(i);
-      if (columns == kPanel) {
-        done = MultiplySome<kFormat>(panel, x, y.rows - i, y.row(i) + c, y.stride);
-        continue;
-      }
-      HWY_ALIGN float whole[kTogether * kPanel];
-      done = MultiplySome<kFormat>(panel, x, y.rows - i, whole, kPanel);
+      float* const to = columns == kPanel ? y.row(i) + c : whole;
+      const size_t stride = columns == kPanel ? y.stride : kPanel;
+      done = MultiplySome<kFormat, Sums, kTogether>(panel, first.from(i), y.rows - i, to, stride);
+      if (columns == kPanel) continue;
       for (size_t r = 0; r < done; ++r) std::copy_n(whole + r * kPanel, columns, y.row(i + r) + c);
     }
   }
 }
 
-void Multiply(ggml_type type, const uint8_t* panels, const QuantizedRows::View& x,
+void Multiply(ggml_type type, bool dot, const uint8_t* panels, const QuantizedRows::View& x,
               const Matrix<float>& y) {
-  with_packed_format(
-      type, [&]<PackedFormat kFormat>() HWY_ATTR { MultiplyPanels<kFormat>(panels, x, y); });
+  with_packed_format(type, [&]<PackedFormat kFormat>() HWY_ATTR {
+    if (dot) {
+      MultiplyPanels<kFormat, DotSums>(panels, x, y);
+    } else {
+      MultiplyPanels<kFormat, PairSums>(panels, x, y);
+    }
+  });
 }
 
 #else
-void Multiply(ggml_type, const uint8_t*, const QuantizedRows::View&, const Matrix<float>&) {}
+void Multiply(ggml_type, bool, const uint8_t*, const QuantizedRows::View&, const Matrix<float>&) {}
 #endif
 
 }  // namespace restkv::HWY_NAMESPACE
@@ -273,7 +164,7 @@ namespace restkv {
 HWY_EXPORT(Multiply);
 
 bool PackedWeight::supports(ggml_type type) {
-  return with_packed_format(type, []<PackedFormat>() {}) && has_int8_dot();
+  return with_packed_format(type, []<PackedFormat>() {}) && has_int8_pairs();
 }
 
 PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
@@ -309,7 +200,7 @@ bool PackedWeight::needs_first_sums() const {
 void PackedWeight::multiply(const QuantizedRows& x, size_t begin, size_t end,
                             Matrix<float> y) const {
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (type_, panels_.data() + begin / kPanel * panel_bytes_, x.view(),
+  (type_, has_int8_dot(), panels_.data() + begin / kPanel * panel_bytes_, x.view(),
    {y.data, y.rows, end - begin, y.stride});
 }
 

@@ -16,7 +16,8 @@ class PackedWeight {
  public:
   static constexpr size_t kPanel = PackedFormat::kRows;
 
-  /// Whether weights of a type can be packed and this processor multiplies bytes.
+  /// Whether weights of a type can be packed and this processor multiplies bytes
+  /// (`has_int8_pairs`).
   static bool supports(ggml_type type);
 
   explicit PackedWeight(const Weight& weight);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "base/int8_dot.h"
 #include "linear/onednn_task.h"
 #include "linear/tiles.h"
 #include "restkv/error.h"
@@ -51,11 +52,16 @@ void PromptWeight::convert(const Linear& linear, LinearPrecision precision) {
   precision_ = precision;
   rows_ = linear.rows();
   cols_ = linear.cols();
+  stored_ = nullptr;
   switch (precision) {
     case LinearPrecision::kF32:
       floats_ = linear.dequantize(storage_);
       break;
     case LinearPrecision::kInt8:
+      if (!has_int8_dot() && linear.can_be_packed()) {
+        stored_ = &linear;
+        return;
+      }
       bytes_.convert(rows_, cols_, [&](size_t r, float* row) { linear.unpack(r, row); });
       break;
     default:
@@ -75,6 +81,10 @@ void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first
     multiply_dense(x, floats_.slice(first, y.cols), y);
     return;
   }
+  if (stored_ != nullptr) {
+    multiply_stored(x, y, first);
+    return;
+  }
   if (precision_ == LinearPrecision::kInt8) {
     bytes_.multiply(x, y, first);
     return;
@@ -87,6 +97,17 @@ void PromptWeight::multiply(Matrix<const float> x, Matrix<float> y, size_t first
     multiply_halves(&halves[row * cols_], rows, &halves_[(first + column) * cols_], columns, cols_,
                     {y.row(row) + column, rows, columns, y.stride});
   });
+}
+
+void PromptWeight::multiply_stored(Matrix<const float> x, Matrix<float> y, size_t first) const {
+  if (y.cols == rows_) {
+    stored_->multiply_stored(x, y, StoredProduct::kFastestRounded);
+    return;
+  }
+  thread_local AlignedVector<float> all;  // reused between calls
+  all.resize(x.rows * rows_);
+  stored_->multiply_stored(x, {all.data(), x.rows, rows_}, StoredProduct::kFastestRounded);
+  for (size_t i = 0; i < x.rows; ++i) std::copy_n(&all[i * rows_ + first], y.cols, y.row(i));
 }
 
 }  // namespace restkv

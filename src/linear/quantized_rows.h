@@ -10,7 +10,7 @@ namespace restkv {
 
 /// Rows of x in 8 bits: kBlock neighbours of a row are quants of -127 to 127 times a scale that
 /// fits the largest of them. A row's last block is padded with zeros. The scale of a block with
-/// infinity or NaN is NaN. Needs `has_int8_dot`.
+/// infinity or NaN is NaN. Needs `has_int8_pairs`.
 class QuantizedRows {
  public:
   static constexpr size_t kBlock = 32;

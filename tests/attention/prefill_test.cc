@@ -95,6 +95,11 @@ void compare(const Expected& expected, const std::vector<float>& actual, const s
   EXPECT_LE(worst, 1.0) << what << ": row " << worst_row << " is wrong by that many tolerances";
 }
 
+/// The instruction sets that may have a precision.
+std::vector<int64_t> targets(AttentionPrecision precision) {
+  return precision == AttentionPrecision::kInt8 ? testing::byte_targets() : testing::simd_targets();
+}
+
 /// Compares with float64 on every instruction set, in every precision that it has.
 void check(Prompt p, AttentionOptions options = {}, const std::vector<size_t>& blocks = {512}) {
   if (p.storage.empty()) p.fill_randomly();
@@ -102,7 +107,7 @@ void check(Prompt p, AttentionOptions options = {}, const std::vector<size_t>& b
     options.precision = precision;
     const Expected expected =
         testing::causal_attention(p.queries(), p.keys(), p.values(), 0, options);
-    for (const int64_t target : testing::simd_targets()) {
+    for (const int64_t target : targets(precision)) {
       const testing::ForcedSimdTarget forced(target);
       if (!supports(precision)) continue;
       compare(expected, run(p, options, blocks),
@@ -219,7 +224,7 @@ TEST(PrefillAttention, RoundingsMostlyCancel) {
     p.fill_randomly();
     const Expected expected = testing::causal_attention(p.queries(), p.keys(), p.values(), 0, {});
     for (const auto precision : testing::kAttentionPrecisions) {
-      for (const int64_t target : testing::simd_targets()) {
+      for (const int64_t target : targets(precision)) {
         const testing::ForcedSimdTarget forced(target);
         if (!supports(precision)) continue;
         const auto actual = run(p, {.precision = precision}, {512});

@@ -22,7 +22,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
   const bool halves = options.precision == AttentionPrecision::kBf16;
   const double unit = halves ? 0x1p-9 : 0x1p-24;  // rounding error of a factor
   const bool bytes = options.precision == AttentionPrecision::kInt8;
-  const double weight_error = bytes    ? 64 * 0.5 / 255 + 0.5 / 127 + 1e-4
+  const double weight_error = bytes    ? 64 * 0.5 / 127 + 0.5 / 127 + 1e-4
                               : halves ? 0x1p-8
                                        : 5e-7;  // of weights, values and sums
   const double query_error = bytes ? 0.5001 / 127 * largest_of(query, visible_keys.cols) : 0;

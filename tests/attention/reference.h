@@ -30,8 +30,8 @@ struct Expected {
 /// adds c times the error of tanh; weights and sums add 5e-7 max |v|. Kernels that are right use up
 /// about a third of it. With bfloat16 factors 2^-9 and 2^-8 take the places of 2^-24 and 5e-7. In 8
 /// bits each factor of a logit is off by up to half a step of 1/127 of its row's largest, a value
-/// by as much of its channel's, and each of 64 weights by half a step of 1/255 of the largest of
-/// them.
+/// by as much of its channel's, and each of 64 weights by half a step of 1/127 (with VNNI 1/255) of
+/// the largest of them.
 void expect_attention(const float* query, Matrix<const float> visible_keys,
                       Matrix<const float> visible_values, const AttentionOptions& options,
                       Expected& expected);

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -35,22 +36,43 @@ std::vector<float> normal_floats(size_t count, uint32_t seed) {
   return x;
 }
 
-class PromptWeightTest : public ::testing::TestWithParam<LinearPrecision> {
+struct Case {
+  LinearPrecision precision;
+  int64_t target = 0;  ///< 0: any.
+  bool packed = false;
+};
+
+/// Every precision, 8 bits on every instruction set and with weights that can all be packed, too.
+std::vector<Case> cases() {
+  std::vector<Case> all{{LinearPrecision::kF32}, {LinearPrecision::kBf16}};
+  for (const int64_t target : testing::byte_targets()) {
+    for (const bool packed : {false, true}) all.push_back({LinearPrecision::kInt8, target, packed});
+  }
+  return all;
+}
+
+class PromptWeightTest : public ::testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() { ggml_cpu_init(); }
   void SetUp() override {
-    if (!supports(GetParam())) GTEST_SKIP() << "not on this processor";
+    if (GetParam().target != 0) forced_.emplace(GetParam().target);
+    if (!supports(precision())) GTEST_SKIP() << "not on this processor";
     const auto source = normal_floats(kRows * kCols, 1);
     bytes_.resize(kRows * ggml_row_size(GGML_TYPE_Q4_1, kCols));
     ggml_quantize_chunk(GGML_TYPE_Q4_1, source.data(), bytes_.data(), 0, kRows, kCols, nullptr);
     weight_ = {bytes_.data(), GGML_TYPE_Q4_1, kRows, kCols};
-    // Two parts of different types.
-    linear_ = Linear({weight_, {source_.data(), GGML_TYPE_F32, 17, kCols}});
+    // Two parts of different types; float32 is not packed.
+    const Weight other{source_.data(), GGML_TYPE_F32, 17, kCols};
+    linear_ = Linear({weight_, GetParam().packed ? weight_ : other});
   }
+  static LinearPrecision precision() { return GetParam().precision; }
   std::vector<float> source_ = normal_floats(17 * kCols, 2);
   AlignedVector<char> bytes_;
   Weight weight_;
   Linear linear_;
+
+ private:
+  std::optional<testing::ForcedSimdTarget> forced_;
 };
 
 /// How far each rounding may take a product, from what is rounded: half a unit in the last place of
@@ -66,7 +88,7 @@ double half_step(LinearPrecision precision, const float* row, size_t i) {
 
 TEST_P(PromptWeightTest, ANarrowerResultGetsSomeOutputs) {
   PromptWeight weight;
-  weight.convert(linear_, GetParam());
+  weight.convert(linear_, precision());
   const auto x = normal_floats(kInputs * kCols, 4);
   const Matrix<const float> inputs(x.data(), kInputs, kCols);
   const size_t rows = linear_.rows();
@@ -85,7 +107,7 @@ TEST_P(PromptWeightTest, ANarrowerResultGetsSomeOutputs) {
 
 TEST_P(PromptWeightTest, StaysWithinItsRounding) {
   PromptWeight weight;
-  weight.convert(linear_, GetParam());
+  weight.convert(linear_, precision());
   const auto x = normal_floats(kInputs * (kCols + 3), 3);
   const Matrix<const float> inputs(x.data(), kInputs, kCols, kCols + 3);
   const size_t stride = linear_.rows() + 5;
@@ -108,8 +130,8 @@ TEST_P(PromptWeightTest, StaysWithinItsRounding) {
       for (size_t c = 0; c < kCols; ++c) {
         const double a = inputs.row(i)[c];
         const double b = w.row(r)[c];
-        const double a_error = half_step(GetParam(), inputs.row(i), c);
-        const double b_error = half_step(GetParam(), w.row(r), c);
+        const double a_error = half_step(precision(), inputs.row(i), c);
+        const double b_error = half_step(precision(), w.row(r), c);
         sum += a * b;
         bound += std::abs(a) * b_error + std::abs(b) * a_error + a_error * b_error +
                  1e-6 * std::abs(a * b);
@@ -120,9 +142,9 @@ TEST_P(PromptWeightTest, StaysWithinItsRounding) {
     }
   }
   // Errors point in all directions: together they are far smaller.
-  const double largest = GetParam() == LinearPrecision::kF32    ? 1e-6
-                         : GetParam() == LinearPrecision::kBf16 ? 0.004
-                                                                : 0.01;
+  const double largest = precision() == LinearPrecision::kF32    ? 1e-6
+                         : precision() == LinearPrecision::kBf16 ? 0.004
+                                                                 : 0.01;
   EXPECT_LE(std::sqrt(error / norm), largest);
 }
 
@@ -133,7 +155,7 @@ TEST_P(PromptWeightTest, ResultsDoNotDependOnThreads) {
   std::vector<float> expected;
   for (const int threads : {1, 2, 3}) {
     set_num_threads(threads);
-    weight.convert(linear_, GetParam());
+    weight.convert(linear_, precision());
     std::vector<float> y(kInputs * linear_.rows());
     weight.multiply({x.data(), kInputs, kCols}, {y.data(), kInputs, linear_.rows()});
     if (expected.empty()) expected = y;
@@ -144,7 +166,7 @@ TEST_P(PromptWeightTest, ResultsDoNotDependOnThreads) {
 
 TEST_P(PromptWeightTest, PassesOnWhatIsNoNumber) {
   PromptWeight weight;
-  weight.convert(linear_, GetParam());
+  weight.convert(linear_, precision());
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     auto x = normal_floats(3 * kCols, 5);
@@ -161,11 +183,12 @@ TEST_P(PromptWeightTest, PassesOnWhatIsNoNumber) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, PromptWeightTest,
-                         ::testing::Values(LinearPrecision::kF32, LinearPrecision::kBf16,
-                                           LinearPrecision::kInt8),
+INSTANTIATE_TEST_SUITE_P(Precisions, PromptWeightTest, ::testing::ValuesIn(cases()),
                          [](const auto& test) {
-                           return std::string(linear_precision_name(test.param));
+                           const Case& c = test.param;
+                           std::string name(linear_precision_name(c.precision));
+                           if (c.target != 0) name += "_" + testing::simd_target_name(c.target);
+                           return c.packed ? name + "_packed" : name;
                          });
 
 /// The row in blocks of whole numbers of a step that fits the block's largest, as numbers.
@@ -187,9 +210,8 @@ std::vector<double> rounded(const float* row, size_t n) {
 /// same numbers must agree to float32, whatever the sizes. One block is all zeros, one number the
 /// largest there is by far.
 TEST(Int8Weights, MultiplyWhatIsRoundedOnEveryInstructionSet) {
-  for (const int64_t target : testing::simd_targets()) {
+  for (const int64_t target : testing::byte_targets()) {
     const testing::ForcedSimdTarget forced(target);
-    if (!has_int8_dot()) continue;
     SCOPED_TRACE(testing::simd_target_name(target));
     for (const auto& [n, rows, cols] : {std::array<size_t, 3>{1, 1, 1},
                                         {5, 31, 33},
@@ -224,7 +246,7 @@ TEST(Int8Weights, MultiplyWhatIsRoundedOnEveryInstructionSet) {
 }
 
 TEST(Int8Weights, AllOfTheOutputsOfOneRowOfWeightsShowWhatIsNoNumber) {
-  if (!has_int8_dot()) GTEST_SKIP() << "not on this processor";
+  if (!has_int8_pairs()) GTEST_SKIP() << "not on this processor";
   auto w = normal_floats(40 * 64, 8);
   w[35 * 64 + 3] = std::numeric_limits<float>::quiet_NaN();
   Int8Weight weight;
