@@ -320,16 +320,15 @@ class Runner {
                                 "share of; give a number of tokens",
                                 cell.budget.text()));
       }
-      MultiTurnResult turns = converse(
-          model_, tokenizer_, answerer_, sample,
-          {.compression = cell.options,
-           .kv_type = options_.kv_type,
-           .repeat = repeat_for(sample),
-           .sparse = options_.sparse},
-          prompt, [&](double part) {
-            show((static_cast<double>(i) + part) / cells, result);
-            return !interrupted();
-          });
+      MultiTurnResult turns = converse(model_, tokenizer_, answerer_, sample,
+                                       {.compression = cell.options,
+                                        .kv_type = options_.kv_type,
+                                        .repeat = repeat_for(sample),
+                                        .sparse = options_.sparse},
+                                       prompt, [&](double part) {
+                                         show((static_cast<double>(i) + part) / cells, result);
+                                         return !interrupted();
+                                       });
       result.prompt_tokens = turns.read_tokens;
       result.prefill_seconds += turns.prefill_seconds;
       add_cell(task, sample, cell, std::move(turns.timed),

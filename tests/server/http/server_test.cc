@@ -280,7 +280,7 @@ TEST(HttpServer, RequestsHaveIds) {
   const std::string made = id_for("");
   EXPECT_THAT(made, ::testing::MatchesRegex("req-[0-9a-f]{32}"));
   EXPECT_NE(id_for(""), made);
-  for (const std::string bad :
+  for (const std::string& bad :
        {std::string("a b"), std::string("a/b"), std::string(129, 'a'), std::string()}) {
     EXPECT_THAT(id_for("X-Request-Id: " + bad + "\r\n"), StartsWith("req-")) << bad;
   }
@@ -320,7 +320,7 @@ TEST(HttpServer, LogsWithoutSecrets) {
   const Json line = parse_json(json_line(entries[0]));
   EXPECT_EQ(line["path"].text(), "/hello");
   EXPECT_EQ(line["status"].get<int>(), 200);
-  EXPECT_EQ(text_line({.peer = "p", .method = "GET", .path = "/a\xE2\x80\xAE", .status = 404}),
+  EXPECT_EQ(text_line({.peer = "p", .method = "GET", .path = "/a\xE2\x80\xAE", .id = {}, .status = 404}),
             "p \"GET /a?\" 404 0 0.000s");
 }
 
