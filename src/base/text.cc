@@ -24,7 +24,7 @@ struct Kind {
   std::string_view remedy;
 };
 constexpr std::array kKinds{
-    Kind{"rkv-snap"sv, "a saved session", "go on with it: restkv run --load-cache FILE"},
+    Kind{"rkv-snap"sv, "a saved session", "go on with it by loading it as a cache"},
     Kind{"GGUF"sv, "a GGUF model", "run it: restkv run -m FILE"},
     Kind{"%PDF-"sv, "a PDF document", "extract its text: pdftotext FILE"},
     Kind{"PK\x03\x04"sv, "a zip archive (perhaps .docx, .odt or .epub)",

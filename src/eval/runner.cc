@@ -217,7 +217,7 @@ class Runner {
   static void require_question(const Sample& sample, const PromptTokens& prompt) {
     const char* reason = nullptr;
     if (sample.mode == SampleMode::kChoose) {
-      reason = "its choices have no question of their own; --choices held-back is the nearest";
+      reason = "its choices have no question of their own; holding the last token back is the nearest";
     } else if (sample.mode == SampleMode::kContinue) {
       reason = "a text that is continued has no question";
     } else if (sample.context_end == 0) {
@@ -227,10 +227,10 @@ class Runner {
     } else if (prompt.context == 0 || prompt.context >= prompt.tokens.size()) {
       reason =
           "the prompt was cut, and nothing is left of its context or of its question; use "
-          "shorter prompts or a longer --max-prompt";
+          "shorter prompts or a higher limit of them";
     }
     if (reason != nullptr) {
-      throw Error(ErrorCode::kInput, fmt::format("--question after: {}", reason));
+      throw Error(ErrorCode::kInput, fmt::format("the question cannot come later: {}", reason));
     }
   }
 
