@@ -209,7 +209,14 @@ class Runner {
     if (std::ranges::none_of(options_.cells, repeats)) return std::nullopt;
     const bool chat = options_.prompt.chat && !sample.always_raw;
     // Token ids may have a template around them.
-    if (chat || !sample.tokens.empty()) return repeat_prompt(tokenizer_);
+    if (chat || !sample.tokens.empty()) {
+      RepeatPrompt repeat = repeat_prompt(tokenizer_);
+      if (sample.context_begin > 0) {
+        repeat.prefix.assign(sample.tokens.begin(),
+                             sample.tokens.begin() + static_cast<ptrdiff_t>(sample.context_begin));
+      }
+      return repeat;
+    }
     return Conversation::plain_text(tokenizer_, false).repeat_prompt();
   }
 

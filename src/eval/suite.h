@@ -47,6 +47,9 @@ struct Sample {
   /// Bytes of `prompt`, or number of `tokens`, before the question; 0: it is not known where that
   /// begins.
   size_t context_end = 0;
+  /// Number of first `tokens` that a template has put there: methods that let the model repeat the
+  /// context leave them out. 0: as far as they are those of the model's own template.
+  size_t context_begin = 0;
   bool always_raw = false;  ///< Never in a chat template (few-shot and code tasks).
   bool add_special = true;  ///< Adds begin-of-text if the model uses it.
   /// The text may contain a chat template: its control tokens survive a cut of its middle.

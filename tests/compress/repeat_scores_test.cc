@@ -170,7 +170,9 @@ TEST_P(RepeatScoresTest, PeaksOfReconstructionErrors) {
       std::vector<float> peaks = nothing();
       add_peak_errors(block.view, {}, {peaks.data(), 6, kContext});
       const bool exact = precision == AttentionPrecision::kF32;
-      expect_peaks(peaks, block, expected, exact ? 2e-4 : 0.15, exact ? 1e-6 : 0.01);
+      // Rounding grows where o is close to v, as the squares of both are subtracted.
+      const double relative = exact ? 2e-4 : precision == AttentionPrecision::kInt8 ? 0.3 : 0.15;
+      expect_peaks(peaks, block, expected, relative, exact ? 1e-6 : 0.01);
     }
   }
 }

@@ -48,19 +48,25 @@ void check(const CompressionOptions& options, const Method& method) {
 /// The budgets of the layers so far, which share out that of all layers.
 std::vector<std::vector<size_t>> cascade(std::span<const LayerCandidates> so_far, size_t all_layers,
                                          const CompressionOptions&) {
+  // A layer that is kept whole has no share, and takes none of the others'.
   std::vector<double> preferences;
-  size_t share = 0;  // of an average layer; a layer that is kept whole has none
+  size_t share = 0;
   for (const LayerCandidates& layer : so_far) {
+    if (layer.share == 0) continue;
     preferences.push_back(layer.preference);
     share = std::max(share, layer.share);
   }
+  const size_t cut_layers = all_layers - (so_far.size() - preferences.size());
   size_t past = 0;  // candidates of a layer that has not been cut yet: the last one
   for (const auto& head : so_far.back().scores) past = std::max(past, head.size());
-  const std::vector<size_t> budgets = cake_budgets(preferences, share * all_layers, past);
+  std::vector<size_t> budgets;
+  if (!preferences.empty()) budgets = cake_budgets(preferences, share * cut_layers, past);
   std::vector<std::vector<size_t>> counts;
-  for (size_t l = 0; l < so_far.size(); ++l) {
+  auto budget = budgets.begin();
+  for (const LayerCandidates& layer : so_far) {
     auto& of_layer = counts.emplace_back();
-    for (const auto& head : so_far[l].scores) of_layer.push_back(std::min(budgets[l], head.size()));
+    const size_t most = layer.share == 0 ? 0 : *budget++;
+    for (const auto& head : layer.scores) of_layer.push_back(std::min(most, head.size()));
   }
   return counts;
 }

@@ -360,7 +360,7 @@ class Restarting(unittest.TestCase):
             if document is None:
                 document = server.json("POST", "/v1/documents", {"text": "harbour " * 200, "name": "harbour"})
                 turn = server.json("POST", "/v1/chat/completions", question)["choices"][0]["message"]
-            self.assertEqual(server.json("GET", "/v1/documents")["data"], [document])
+            self.assertEqual(server.documents(), [document])
             more = {**question, "messages": question["messages"] + [turn, {"role": "user", "content": "More?"}]}
             answer = server.json("POST", "/v1/chat/completions", more)
             self.assertGreater(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 50)

@@ -50,7 +50,7 @@ class KillTest(unittest.TestCase):
             # Too little memory for all chats: they are written while others run.
             server = Server("--cache-dir", str(scratch() / "cache"), "--memory", "90MiB", "--no-log",
                             model=first_layers())
-            found = {d["id"]: d["status"] for d in server.json("GET", "/v1/documents")["data"]}
+            found = {d["id"]: d["status"] for d in server.documents()}
             lost = [d for d in self.answered.union(documents) if found.get(d) != "ready"]
             self.assertEqual(lost, [], "documents are lost")
             for document in found:

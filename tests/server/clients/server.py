@@ -129,6 +129,16 @@ class Server:
         assert status == 200, text
         return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.M)}
 
+    def documents(self, seconds=60):
+        """All documents, when none is being read: those of an earlier server come from the disk one by one."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            documents = self.json("GET", "/v1/documents")["data"]
+            if all(document["status"] in ("ready", "failed") for document in documents):
+                return documents
+            time.sleep(0.05)
+        raise AssertionError(f"still reading after {seconds} s: {documents}")
+
     def wait_until_idle(self, seconds=60):
         """Until no request waits and nobody is being answered."""
         names = ("restkv_requests_waiting", "restkv_prompts_reading", "restkv_answers_writing")

@@ -257,7 +257,7 @@ TEST_F(SchedulerTest, RefusesWhatCannotBe) {
   EXPECT_NE(refusal([](Request& r) { r.document = "doc-7"; }).find("doc-7"), std::string::npos);
   EXPECT_NE(refusal([](Request& r) { r.session = session("snapkv", 3); }).find("budget"),
             std::string::npos);
-  EXPECT_NE(refusal([](Request& r) { r.generation.sampling.top_p = 7; }).find("top-p"),
+  EXPECT_NE(refusal([](Request& r) { r.generation.sampling.top_p = 7; }).find("top_p"),
             std::string::npos);
   EXPECT_NE(refusal([](Request& r) {
               r.generation.on_text = [](std::string_view) { return true; };

@@ -111,6 +111,21 @@ size_t context_end(const Json& record, const Sample& sample) {
   return is_text ? character_starts(sample.prompt)[end] : end;
 }
 
+size_t context_begin(const Json& record, const Sample& sample) {
+  const size_t begin = count_field(record, "context_begin");
+  if (sample.tokens.empty()) {
+    throw Error(ErrorCode::kInput,
+                "field 'context_begin' belongs to 'token_ids'; a text has no template in front");
+  }
+  const size_t end = sample.context_end > 0 ? sample.context_end : sample.tokens.size();
+  if (begin >= end) {
+    throw Error(ErrorCode::kInput, fmt::format("field 'context_begin' is {}, but the context ends "
+                                               "at token {}",
+                                               begin, end));
+  }
+  return begin;
+}
+
 Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
   Sample sample;
   if (has(record, "id")) {
@@ -130,6 +145,7 @@ Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
     sample.tokens = tokens_field(record, "token_ids", tokenizer);
   }
   if (has(record, "context_end")) sample.context_end = context_end(record, sample);
+  if (has(record, "context_begin")) sample.context_begin = context_begin(record, sample);
   if (has(record, "length")) sample.length = count_field(record, "length");
   if (has(record, "depth")) {
     const Json& depth = field(record, "depth");
