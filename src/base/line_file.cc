@@ -63,13 +63,12 @@ void LineFile::remove_torn_line() {
   content_.resize(size);
 }
 
-void LineFile::append(std::string_view text) {
-  std::string line(text);
-  line += '\n';
+void LineFile::append(std::string_view line) {
+  const std::string whole = std::string(line) + '\n';
   const off_t before = ::lseek(file_.get(), 0, SEEK_END);
   int error = before < 0 ? errno : 0;
-  for (size_t done = 0; error == 0 && done < line.size();) {
-    const ssize_t written = ::write(file_.get(), line.data() + done, line.size() - done);
+  for (size_t done = 0; error == 0 && done < whole.size();) {
+    const ssize_t written = ::write(file_.get(), whole.data() + done, whole.size() - done);
     if (written >= 0) {
       done += static_cast<size_t>(written);
     } else if (errno != EINTR) {
@@ -86,7 +85,7 @@ void LineFile::append(std::string_view text) {
                           path_, reason(error),
                           restored ? "the lines before are complete"
                                    : "its last line is incomplete and will be ignored",
-                          line.size()));
+                          whole.size()));
 }
 
 }  // namespace restkv

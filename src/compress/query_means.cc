@@ -99,7 +99,7 @@ std::shared_ptr<const QueryMeans> read_query_means(const std::string& path) {
   std::error_code gone;
   const auto changed = std::filesystem::last_write_time(path, gone);
   const uintmax_t bytes = gone ? 0 : std::filesystem::file_size(path, gone);
-  const std::lock_guard lock(mutex);
+  const std::scoped_lock lock(mutex);
   if (last.means == nullptr || gone || last.path != path || last.changed != changed ||
       last.bytes != bytes) {
     last = {path, changed, bytes, std::make_shared<const QueryMeans>(read(path))};

@@ -61,7 +61,7 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
       listed(missing, &TaskInfo::source));
 }
 
-std::string describe_unused_budgets(std::set<Budget> budgets, size_t longest_prompt) {
+std::string describe_unused_budgets(const std::set<Budget>& budgets, size_t longest_prompt) {
   std::vector<std::string> unused;
   for (const Budget& budget : budgets) {
     if (budget != Budget() && static_cast<size_t>(budget.of(longest_prompt)) >= longest_prompt) {

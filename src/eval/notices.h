@@ -32,6 +32,6 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
 
 /// "nothing was evicted at budget 64: ..." for budgets (0: the full cache) that no prompt exceeded:
 /// their columns compare the full cache with itself. Empty if there are none.
-std::string describe_unused_budgets(std::set<Budget> budgets, size_t longest_prompt);
+std::string describe_unused_budgets(const std::set<Budget>& budgets, size_t longest_prompt);
 
 }  // namespace restkv::eval

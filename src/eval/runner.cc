@@ -224,7 +224,8 @@ class Runner {
   static void require_question(const Sample& sample, const PromptTokens& prompt) {
     const char* reason = nullptr;
     if (sample.mode == SampleMode::kChoose) {
-      reason = "its choices have no question of their own; holding the last token back is the nearest";
+      reason =
+          "its choices have no question of their own; holding the last token back is the nearest";
     } else if (sample.mode == SampleMode::kContinue) {
       reason = "a text that is continued has no question";
     } else if (sample.context_end == 0) {

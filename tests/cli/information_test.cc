@@ -55,11 +55,13 @@ TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   EXPECT_EQ(none.out, "");
   EXPECT_THAT(
       none.err,
-      HasSubstr("commands are run, ask, chat, serve, inspect, methods, demo, eval, report, bench\n"));
+      HasSubstr(
+          "commands are run, ask, chat, serve, inspect, methods, demo, eval, report, bench\n"));
   const Outcome unknown = restkv_process({"frobnicate"});
   EXPECT_EQ(unknown.exit_code, 2);
-  EXPECT_THAT(unknown.err, HasSubstr("frobnicate; commands are run, ask, chat, serve, inspect, methods, "
-                                     "demo, eval, report, bench\n"));
+  EXPECT_THAT(unknown.err,
+              HasSubstr("frobnicate; commands are run, ask, chat, serve, inspect, methods, "
+                        "demo, eval, report, bench\n"));
 }
 
 TEST(CliUsage, NamesUnknownAndMissingOptions) {

@@ -66,6 +66,7 @@ class AllocationTest : public ::testing::Test {
           options.budget = budget;
           options.profile = profile;
           testing::set_if_own(options, "lag", 8);  // the prompts here are short
+          testing::set_if_own(options, "recent", 0);
           // Whole chunks need not add up to the budget.
           if (method.name == "chunkkv") options.own["chunk_length"] = 1;
           options.statistics = statistics();

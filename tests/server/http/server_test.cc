@@ -320,8 +320,9 @@ TEST(HttpServer, LogsWithoutSecrets) {
   const Json line = parse_json(json_line(entries[0]));
   EXPECT_EQ(line["path"].text(), "/hello");
   EXPECT_EQ(line["status"].get<int>(), 200);
-  EXPECT_EQ(text_line({.peer = "p", .method = "GET", .path = "/a\xE2\x80\xAE", .id = {}, .status = 404}),
-            "p \"GET /a?\" 404 0 0.000s");
+  EXPECT_EQ(
+      text_line({.peer = "p", .method = "GET", .path = "/a\xE2\x80\xAE", .id = {}, .status = 404}),
+      "p \"GET /a?\" 404 0 0.000s");
 }
 
 }  // namespace
