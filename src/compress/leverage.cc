@@ -64,7 +64,7 @@ std::vector<float> leverage_scores(Matrix<const float> rows, Matrix<const float>
   for (size_t i = 0; i < rows.rows; ++i) {
     double square = 0.0;
     for (size_t a = 0; a < s; ++a) {
-      double rest = double{x[i * s + a]};
+      auto rest = double{x[i * s + a]};
       for (size_t b = 0; b < a; ++b) rest -= r[b * s + a] * y[b];
       const double pivot = r[a * s + a];
       y[a] = pivot > 0.0 ? rest / pivot : 0.0;
