@@ -49,7 +49,7 @@ AnswerFile::AnswerFile(const std::string& path, const std::string& settings)
   file_.remove_torn_line();
 }
 
-void AnswerFile::append(Json answer) {
+void AnswerFile::append(const Json& answer) {
   Json line = Json::object({{"run", run_}});
   for (const auto& [name, value] : answer.items()) line[name] = value;
   file_.append(line.dump());

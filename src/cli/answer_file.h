@@ -20,7 +20,7 @@ class AnswerFile {
   [[nodiscard]] const std::set<std::string>& done() const { return done_; }
   /// Adds an object with the field `id`. Returns when it is on the disk. Throws as
   /// `LineFile::append` does.
-  void append(Json answer);
+  void append(const Json& answer);
 
  private:
   LineFile file_;
