@@ -31,6 +31,16 @@ class Joined {
     }
     add(document.text, name);
   }
+  /// `piped` stands where "-" does.
+  void add_files(const std::vector<std::string>& files, const std::string& piped) {
+    for (const std::string& file : files) {
+      if (file == kStandardInput) {
+        add_file(piped, std::string(kStandardInputName));
+      } else {
+        add_file(read_file(file), file);
+      }
+    }
+  }
   void add(std::string_view text, std::string_view source) {
     if (text.empty()) {
       throw Error(ErrorCode::kInvalidArgument,
@@ -54,12 +64,9 @@ std::string read_documents(const std::vector<std::string>& files) {
   if (std::ranges::count(files, kStandardInput) > 1) {
     throw Error(ErrorCode::kInvalidArgument, "- is given twice; standard input has one end");
   }
+  const bool named = std::ranges::find(files, kStandardInput) != files.end();
   Joined joined;
-  for (const std::string& file : files) {
-    const bool is_input = file == kStandardInput;
-    joined.add(is_input ? read_to_end(STDIN_FILENO, kStandardInputName) : read_file(file),
-               is_input ? "standard input" : file);
-  }
+  joined.add_files(files, named ? read_to_end(STDIN_FILENO, kStandardInputName) : "");
   return joined.take();
 }
 
@@ -93,13 +100,7 @@ std::string PromptSources::read() const {
                     piped.size()));
   }
   Joined joined;
-  for (const std::string& file : files_) {
-    if (file == kStandardInput) {
-      joined.add_file(piped, std::string(kStandardInputName));
-    } else {
-      joined.add_file(read_file(file), file);
-    }
-  }
+  joined.add_files(files_, piped);
   if (unasked || !others) joined.add_file(piped, std::string(kStandardInputName));
   if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
   return joined.take();

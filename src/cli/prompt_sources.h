@@ -7,8 +7,8 @@
 
 namespace restkv::cli {
 
-/// The texts of files, an empty line between them; a single one byte for byte. "-" is standard
-/// input. Throws `Error` if one cannot be read or is empty.
+/// The texts of files as `PromptSources::read` has them. "-" is standard input. Throws `Error` if
+/// one cannot be read or is empty.
 std::string read_documents(const std::vector<std::string>& files);
 
 /// `-p` and `-f`: where a prompt comes from.

@@ -164,6 +164,18 @@ TEST_F(CliAsk, RefusesWhatItCannotAnswer) {
   }
 }
 
+TEST_F(CliAsk, ReadsFilesAsRunDoes) {
+  const std::string page =
+      write("page.html", "<html><body><h1>Boats</h1><p>Two.</p></body></html>");
+  const Outcome outcome = ask({page, "-q", "How many?"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("page.html is an HTML page"));
+  const std::string binary = write("photo.txt", std::string("\x89PNG\r\n\x1a\n\0\xFF", 10));
+  const Outcome refused = ask({binary, "-q", "How many?"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("photo.txt"));
+}
+
 TEST_F(CliAsk, TakesAShareOfTheDocument) {
   const Outcome outcome = restkv_process(
       {"ask", "-m", tiny_, "-t", "1", "-n", "2", document_, "-q", "One?", "--budget", "50%"});
