@@ -179,16 +179,21 @@ std::vector<Question> questions_of(const AskFlags& flags) {
 /// All that an answer depends on but its question.
 std::string settings_of(const AskFlags& flags, const Model& model, const SessionOptions& session,
                         const SamplingOptions& sampling, std::string_view document) {
-  std::string text = fmt::format("{:x} {} {} {} {} {} {} {}", model_fingerprint(model),
-                                 session.compression.method, session.compression.budget,
-                                 kv_type_name(session.kv_type), describe_sparse(session.sparse),
-                                 session.chunk, session.interval, flags.max_tokens);
+  const ModelOptions rope = flags.session.model();
+  std::string text = fmt::format(
+      "{:x} {} {} {} {} {} {} {} {} {} {} {} {} {}", model_fingerprint(model),
+      linear_precision_name(model.linear_precision()),
+      attention_precision_name(model.attention_precision()), rope.rope_scaling, rope.rope_factor,
+      session.compression.method, session.compression.budget, kv_type_name(session.kv_type),
+      describe_sparse(session.sparse), session.chunk, session.interval, session.decode_budget,
+      session.compact_positions, flags.max_tokens);
   for (const std::string_view name : find_method(session.compression.method).options) {
     text += fmt::format(" {}={}", name, find_compression_option(name).get(session.compression));
   }
-  text += fmt::format(" {} {} {} {} {} {}\n{}\n{}", sampling.temperature, sampling.top_k,
-                      sampling.top_p, sampling.min_p, sampling.repeat_penalty, sampling.seed,
-                      flags.system, document);
+  text += fmt::format(" {} {} {} {} {} {} {} {} {}\n{}\n{}", sampling.temperature, sampling.top_k,
+                      sampling.top_p, sampling.min_p, sampling.repeat_last_n,
+                      sampling.repeat_penalty, sampling.presence_penalty,
+                      sampling.frequency_penalty, sampling.seed, flags.system, document);
   return text;
 }
 
