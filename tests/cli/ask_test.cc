@@ -124,10 +124,14 @@ TEST_F(CliAsk, RefusesAnswersOfOtherSettings) {
   const std::string output = folder_.file("a.jsonl");
   EXPECT_EQ(ask({document_, "-q", "One?", "-o", output}).exit_code, 0);
   const std::string other = write("other.txt", "Something else altogether.");
-  for (const std::vector<std::string>& more : {std::vector<std::string>{other},
-                                               {document_, "--method", "snapkv"},
-                                               {document_, "--temp", "0.5"},
-                                               {document_, "--system", "Be brief."}}) {
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{other},
+        {document_, "--method", "snapkv"},
+        {document_, "--temp", "0.5"},
+        {document_, "--system", "Be brief."},
+        {document_, "--positions", "compact"},
+        {document_, "--rope-scaling", "linear", "--rope-scale", "2"},
+        {document_, "--repeat-penalty", "1.5"}}) {
     std::vector<std::string> list = more;
     list.insert(list.end(), {"-q", "One?", "-o", output});
     const Outcome outcome = ask(list);
