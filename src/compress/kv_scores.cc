@@ -61,6 +61,16 @@ std::vector<int32_t> stream(Matrix<const float> keys, Matrix<const float> values
 
 }  // namespace
 
+void raise_sinks(LayerScores& scores, size_t sinks) {
+  float largest = 0.0F;
+  for (size_t h = 0; h < scores.heads; ++h) {
+    for (const float x : scores.rows().row_span(h).subspan(sinks)) largest = std::max(largest, x);
+  }
+  for (size_t h = 0; h < scores.heads; ++h) {
+    std::fill_n(scores.rows().row(h), sinks, largest + 1.0F);
+  }
+}
+
 LayerScores score_keys_and_values(const LayerObservation& layer, const CompressionOptions& options,
                                   HeadScorer score) {
   return score_kv_heads(layer, options, layer.keys.rows, [&](size_t kv_head, std::span<float> row) {

@@ -14,6 +14,9 @@ LayerScores score_kv_heads(const LayerObservation& layer, const CompressionOptio
                            size_t candidates,
                            FunctionRef<void(size_t kv_head, std::span<float> row)> score);
 
+/// Lets the first `sinks` positions win against every other position of every head.
+void raise_sinks(LayerScores& scores, size_t sinks);
+
 /// Fills scores [rows] of one head from its keys and values alone.
 using HeadScorer = FunctionRef<void(Matrix<const float> keys, Matrix<const float> values,
                                     std::span<float> scores)>;

@@ -81,15 +81,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   LayerScores scores = score_kv_heads(
       layer, options, layer.keys.rows,
       [&](size_t kv_head, std::span<float> row) { score_head(layer, options, kv_head, row); });
-  // Sinks win against every other position of every head.
-  const size_t sinks = sinks_of(layer, options);
-  float largest = 0.0F;
-  for (size_t h = 0; h < scores.heads; ++h) {
-    for (const float x : scores.rows().row_span(h).subspan(sinks)) largest = std::max(largest, x);
-  }
-  for (size_t h = 0; h < scores.heads; ++h) {
-    std::fill_n(scores.rows().row(h), sinks, largest + 1.0F);
-  }
+  raise_sinks(scores, sinks_of(layer, options));
   return scores;
 }
 

@@ -182,14 +182,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
         }
         reduce_group({of_group.data(), group, end, n}, options.group_reduce, row);
       });
-  // Sinks win against every other position of every head.
-  float largest = 0.0F;
-  for (size_t h = 0; h < scores.heads; ++h) {
-    for (const float x : scores.rows().row_span(h).subspan(sinks)) largest = std::max(largest, x);
-  }
-  for (size_t h = 0; h < scores.heads; ++h) {
-    std::fill_n(scores.rows().row(h), sinks, largest + 1.0F);
-  }
+  raise_sinks(scores, sinks);
   return scores;
 }
 
