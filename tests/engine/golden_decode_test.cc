@@ -21,7 +21,7 @@
 #include "restkv/session.h"
 #include "restkv/stages.h"
 #include "support/golden.h"
-#include "support/llama_checkpoint.h"
+#include "support/golden_model.h"
 #include "support/statistics.h"
 #include "support/tiny_model.h"
 
@@ -256,34 +256,30 @@ void follow_in_session(const GoldenCase& golden, const Model& model,
 TEST(GoldenDecodeTest, CutsWhileAnAnswerIsWrittenEqualTheReference) {
   testing::GoldenTally tally;
   testing::TemporaryFolder folder;
-  std::optional<Model> model;
+  std::optional<testing::GoldenModel> reference;
   for (GoldenCase& golden : testing::golden_cases()) {
     if (!golden.decodes()) continue;
     SCOPED_TRACE(golden.name());
     golden.load();
-    if (!model) {
-      const std::string gguf = folder.file("golden.gguf");
-      testing::write_checkpoint_as_gguf(golden.input("config.json"), golden.input(".safetensors"),
-                                        gguf);
-      model.emplace(gguf);
-    }
+    if (!reference) reference.emplace(golden);
+    const Model& model = **reference;
     if (golden.family() == "rkv") {
       const CompressionOptions options = rkv_options(golden.params());
-      follow(golden, *model, options, [&](Sequence& sequence) {
-        for (size_t layer = 0; layer < model->config().layers; ++layer) {
-          cut_in_score_order(model->config(), sequence, layer, options);
+      follow(golden, model, options, [&](Sequence& sequence) {
+        for (size_t layer = 0; layer < model.config().layers; ++layer) {
+          cut_in_score_order(model.config(), sequence, layer, options);
         }
       });
       // The cache of a session is in the order of positions, so later cuts differ.
-      follow_in_session(golden, *model, options, 1);
+      follow_in_session(golden, model, options, 1);
     } else {
       ASSERT_EQ(golden.family(), "triattention");
       const CompressionOptions options =
           triattention_options(golden, folder.file("statistics.json"));
       const bool alike = golden.params().at("mode") == "per_head";
-      follow(golden, *model, options,
-             [&](Sequence& sequence) { cut_by_statistics(*model, sequence, options, alike); });
-      if (!alike) follow_in_session(golden, *model, options, golden.ints("cut_steps").size());
+      follow(golden, model, options,
+             [&](Sequence& sequence) { cut_by_statistics(model, sequence, options, alike); });
+      if (!alike) follow_in_session(golden, model, options, golden.ints("cut_steps").size());
     }
     tally.compared(golden.method());
   }

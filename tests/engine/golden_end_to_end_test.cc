@@ -13,30 +13,15 @@
 
 #include "restkv/engine.h"
 #include "support/golden.h"
+#include "support/golden_model.h"
 #include "support/golden_options.h"
-#include "support/llama_checkpoint.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
 namespace {
 
 using testing::GoldenCase;
-
-/// The reference's model as a GGUF file.
-class GoldenModel {
- public:
-  explicit GoldenModel(const GoldenCase& golden) {
-    const std::string gguf = folder_.file("golden.gguf");
-    testing::write_checkpoint_as_gguf(golden.input("config.json"), golden.input(".safetensors"),
-                                      gguf);
-    model_.emplace(gguf);
-  }
-  [[nodiscard]] const Model& operator*() const { return *model_; }
-
- private:
-  testing::TemporaryFolder folder_;
-  std::optional<Model> model_;
-};
+using testing::GoldenModel;
 
 TEST(GoldenEndToEndTest, LogitsTokensAndKeptPositionsEqualTheReference) {
   testing::GoldenTally tally;

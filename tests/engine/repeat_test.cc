@@ -21,7 +21,7 @@
 #include "restkv/session.h"
 #include "restkv/stages.h"
 #include "support/golden.h"
-#include "support/llama_checkpoint.h"
+#include "support/golden_model.h"
 #include "support/refusal.h"
 #include "support/tiny_model.h"
 
@@ -29,6 +29,7 @@ namespace restkv {
 namespace {
 
 using testing::GoldenCase;
+using testing::GoldenModel;
 using ::testing::HasSubstr;
 using testing::refusal_if_any;
 
@@ -126,22 +127,6 @@ std::vector<LayerScores> scores_of(const Model& model, const CompressionOptions&
   Prefill(model, workspace, tokens, sink, dense).run({});
   return std::move(sink.scores);
 }
-
-/// The reference's model as a GGUF file.
-class GoldenModel {
- public:
-  explicit GoldenModel(const GoldenCase& golden) {
-    const std::string gguf = folder_.file("golden.gguf");
-    testing::write_checkpoint_as_gguf(golden.input("config.json"), golden.input(".safetensors"),
-                                      gguf);
-    model_.emplace(gguf);
-  }
-  [[nodiscard]] const Model& operator*() const { return *model_; }
-
- private:
-  testing::TemporaryFolder folder_;
-  std::optional<Model> model_;
-};
 
 void expect_scores(const GoldenCase& golden, const std::vector<LayerScores>& ours, size_t sinks) {
   const auto& shape = golden.shape("scores");
