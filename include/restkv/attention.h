@@ -18,6 +18,10 @@ struct AttentionOptions {
   size_t sliding_window = 0;  ///< Position i sees j iff i - W < j <= i; 0: all earlier positions.
   bool causal = true;         ///< false: every row sees every key, and there is no sliding window.
   AttentionPrecision precision = AttentionPrecision::kF32;  ///< Read by `prefill_attention` only.
+  /// Of a block that is computed in parts: the end of the keys that all parts have. In 8 bits, keys
+  /// are rounded together with their neighbours, seen or not. 0: the last query's own key ends
+  /// them. Read by `prefill_attention` only.
+  size_t keys_end = 0;
 };
 
 /// Rows and columns of a tile of `TileMask`.
@@ -41,6 +45,8 @@ using TileMask = Heads<const uint8_t>;
 /// given, receives the logarithm of each row's softmax denominator: log(sum over j of exp(z_j)) of
 /// the logits z. With a `mask`, softmax and denominator cover the keys of kept tiles only. A mask
 /// that keeps all tiles changes no bit of the result. A mask needs `causal`.
+///
+/// A block may be computed in parts of any rows: with the same `keys_end` no bit is different.
 ///
 /// Throws `Error`: kInvalidArgument if shapes do not fit, kUnsupported if the processor has no
 /// instructions for the precision.

@@ -47,6 +47,12 @@ struct SessionOptions {
 /// valid during the call.
 using PromptLogits = std::function<void(size_t first, Matrix<const float> logits)>;
 
+/// How far a prompt goes in one step. The results are the same.
+enum class Stride {
+  kBlock,  ///< Up to 512 tokens through one layer: the fastest.
+  kPart,   ///< One of the parts of that, a fifth or less: others wait for milliseconds only.
+};
+
 /// A conversation or a long document over one compressed cache. Prompts and single tokens are
 /// appended, and the cache is compressed after each prompt that exceeds the budget.
 ///
@@ -169,9 +175,10 @@ class Session::Prompt {
   Prompt(Prompt&&) noexcept;
   Prompt& operator=(Prompt&&) noexcept;
 
-  /// Sends up to 512 tokens through one layer, or hands out logits of `kLogitsRows`. False: the
-  /// prompt is complete. Throws `Error` as `append` does; the prompt cannot go on after that.
-  bool step();
+  /// Sends tokens through one layer as far as `stride` says, or hands out logits of `kLogitsRows`.
+  /// False: the prompt is complete. Throws `Error` as `append` does; the prompt cannot go on after
+  /// that.
+  bool step(Stride stride = Stride::kBlock);
   /// Share of the work done, 0 to 1.
   [[nodiscard]] double done() const;
 

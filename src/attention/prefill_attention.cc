@@ -117,6 +117,12 @@ void MakeSpans(size_t group, size_t kv_head, size_t begin, size_t end, bool mask
   }
 }
 
+/// End of the keys that are there, for queries that see those up to `seen`.
+size_t KeysEnd(const AttentionOptions& options, const Heads<const float>& keys, size_t seen) {
+  if (!options.causal) return keys.rows;
+  return options.keys_end > 0 ? options.keys_end : seen;
+}
+
 HWY_INLINE void FetchRow(const float* row, size_t n) {
   for (size_t c = 0; c < n; c += 16) hwy::Prefetch(row + c);
 }
@@ -167,7 +173,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   const size_t key_end = options.causal ? first + end : keys.rows;
   // Tiles of keys are packed up to the end of the block of queries, not of this tile: in 8 bits the
   // result depends on all keys packed together, and it must not depend on the split of queries.
-  const size_t packed_end = options.causal ? first + queries.rows : keys.rows;
+  const size_t packed_end = KeysEnd(options, keys, first + queries.rows);
   const auto kept = [&](const Span& span, size_t k0) {
     if (mask.data == nullptr) return true;
     if (k0 + kTilePositions > first + span.begin) return k0 < first + span.begin + span.rows;
@@ -320,18 +326,21 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
                        Heads<const float> values, size_t first, const AttentionOptions& options,
                        Heads<float> out, Matrix<float> lse, const TileMask& mask) {
   if (queries.rows == 0) return;
-  const size_t keys_seen = options.causal ? first + queries.rows : std::max<size_t>(1, keys.rows);
-  if (keys.heads == 0 || queries.heads % keys.heads != 0 || values.heads != keys.heads ||
-      queries.dim != keys.dim || out.heads != queries.heads || out.rows != queries.rows ||
-      out.dim != values.dim || values.rows < keys_seen || keys.rows < keys_seen ||
+  const size_t keys_seen = options.causal ? std::max(first + queries.rows, options.keys_end)
+                                          : std::max<size_t>(1, keys.rows);
+  if ((options.keys_end > 0 && options.keys_end < first + queries.rows) || keys.heads == 0 ||
+      queries.heads % keys.heads != 0 || values.heads != keys.heads || queries.dim != keys.dim ||
+      out.heads != queries.heads || out.rows != queries.rows || out.dim != values.dim ||
+      values.rows < keys_seen || keys.rows < keys_seen ||
       (lse.data != nullptr && (lse.rows != queries.heads || lse.cols != queries.rows))) {
     throw Error(
         ErrorCode::kInvalidArgument,
-        fmt::format("prefill_attention: shapes do not fit: queries [{}, {}, {}] at position {}, "
-                    "keys [{}, {}, {}], values [{}, {}, {}], out [{}, {}, {}], lse [{}, {}]",
-                    queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
-                    keys.dim, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
-                    lse.rows, lse.cols));
+        fmt::format(
+            "prefill_attention: shapes do not fit: queries [{}, {}, {}] at position {}, "
+            "keys [{}, {}, {}] up to {}, values [{}, {}, {}], out [{}, {}, {}], lse [{}, {}]",
+            queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows, keys.dim,
+            options.keys_end, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
+            lse.rows, lse.cols));
   }
   require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);

@@ -8,6 +8,17 @@
 
 namespace restkv {
 
+namespace {
+
+/// Changes the size and forgets the contents. The old memory is freed before there is new memory:
+/// these are the largest arrays of a prompt.
+void make_room(AlignedVector<float>& numbers, size_t size) {
+  if (size > numbers.capacity()) numbers = AlignedVector<float>();
+  numbers.resize(size);
+}
+
+}  // namespace
+
 void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t layer, size_t n,
                     size_t position, size_t guests) {
   const size_t cached_heads = cache != nullptr ? cache->heads(layer).size() : 0;
@@ -21,8 +32,8 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
   for (size_t h = 0; h < heads_; ++h) prefix_ = std::max(prefix_, count(h));
   rows_ = owned_ = prefix_ + n;
   room_ = owned_ + guests;
-  keys_.resize(heads_ * room_ * key_dim_);
-  values_.resize(heads_ * room_ * value_dim_);
+  make_room(keys_, heads_ * room_ * key_dim_);
+  make_room(values_, heads_ * room_ * value_dim_);
 
   parts_.clear();
   positions_.resize(heads_);
@@ -60,10 +71,11 @@ void LayerKv::copy(Heads<const float> block, size_t first, Heads<float> to) cons
   });
 }
 
-void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
+void LayerKv::attend(Heads<const float> queries, size_t first, size_t end, AttentionOptions options,
                      Heads<float> out, Matrix<float> lse) {
   const size_t group = queries.heads / heads_;
   for (const Part& part : parts_) {
+    options.keys_end = prefix_ - part.padding + end;
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
     prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),

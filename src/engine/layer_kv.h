@@ -72,9 +72,10 @@ class LayerKv {
   /// The same with keys only.
   void store_keys(Heads<const float> keys, size_t first) { copy(keys, first, this->keys()); }
 
-  /// Attention of the last rows of a stored block: row i of queries and out [query_heads, m, d] is
-  /// new token `first + i`. `lse` [query_heads, m] as in `prefill_attention`.
-  void attend(Heads<const float> queries, size_t first, const AttentionOptions& options,
+  /// Attention of rows of a stored block that ends before new token `end`: row i of queries and out
+  /// [query_heads, m, d] is new token `first + i`. `lse` [query_heads, m] as in
+  /// `prefill_attention`.
+  void attend(Heads<const float> queries, size_t first, size_t end, AttentionOptions options,
               Heads<float> out, Matrix<float> lse);
 
   /// Frees the memory.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/checks.h"
+#include "model/feed_forward.h"
 #include "model/layer_pass.h"
 #include "restkv/error.h"
 
@@ -13,6 +14,8 @@ namespace {
 /// Prompt tokens per block: enough rows for matrix products at full speed, few enough for
 /// activations to stay in or near the cache.
 constexpr size_t kBlockTokens = 512;
+/// Products of attention in a part of a step, about ten milliseconds.
+constexpr size_t kPartProducts = 1UL << 30U;
 
 /// Position of the first of n new tokens. Throws if they do not fit the context.
 size_t begin_of(const ModelConfig& config, const KvCache* cache, size_t n) {
@@ -76,21 +79,46 @@ double Prefill::done() const {
   return (static_cast<double>(layer_) + of_layer) / static_cast<double>(model_.config().layers);
 }
 
-bool Prefill::step() {
-  if (layer_ == model_.config().layers) return false;
-  if (first_ == 0) begin_layer();
-  if (first_ < tokens_) {
-    run_block();
-  } else {
-    run_fed_block();
-  }
-  if (!layer_done()) return true;
-  memory_.kv.dismiss_guests();
-  with_model_path(model_, [&] { sink_.take(layer_, memory_.kv, observer_); });
-  first_ = feed_ = fed_ = 0;
-  if (++layer_ < model_.config().layers) return true;
+bool Prefill::step(Stride stride) {
+  const size_t layers = model_.config().layers;
+  if (layer_ == layers) return false;
+  do {
+    run_part(stride);
+  } while (stride == Stride::kBlock && part_ != Part::kProject && part_ != Part::kBeginLayer);
+  if (layer_ < layers) return true;
   sink_.finish();
   return false;
+}
+
+void Prefill::run_part(Stride stride) {
+  switch (part_) {
+    case Part::kBeginLayer:
+      begin_layer();
+      part_ = Part::kProject;
+      if (stride == Stride::kPart) return;
+      [[fallthrough]];
+    case Part::kProject:
+      project_block();
+      part_ = Part::kAttend;
+      return;
+    case Part::kAttend:
+      if (attend_some(stride)) return;
+      observe_block();
+      part_ = Part::kFeedForward;
+      return;
+    case Part::kFeedForward:
+      if (block_.outputs > 0) {
+        feed_forward(pass(),
+                     travelling(block_.first + block_.rows - block_.outputs, block_.outputs));
+      }
+      leave_block();
+      part_ = layer_done() ? Part::kEndLayer : Part::kProject;
+      return;
+    case Part::kEndLayer:
+      end_layer();
+      part_ = Part::kBeginLayer;
+      return;
+  }
 }
 
 void Prefill::run(const ProgressCallback& progress) {
@@ -102,10 +130,6 @@ void Prefill::run(const ProgressCallback& progress) {
   }
 }
 
-Matrix<const float> Prefill::attention_inputs(size_t rows) const {
-  return {workspace_->activations.normed.data(), rows, model_.config().width};
-}
-
 LayerPass Prefill::pass() {
   return {.model = model_,
           .layer = layer_,
@@ -114,7 +138,7 @@ LayerPass Prefill::pass() {
                         ? StoredProduct::kFastestRounded
                         : StoredProduct::kFastest,
           .rope = workspace_->rope_of(model_.config().windows[layer_]),
-          .activations = workspace_->activations};
+          .activations = memory_.activations};
 }
 
 void Prefill::begin_layer() {
@@ -155,57 +179,99 @@ void Prefill::look_ahead() {
       layer_queries(pass, positions.subspan(first, rows), hidden().slice(first, rows)), memory_.kv);
 }
 
-void Prefill::run_block() {
-  LayerKv& kv = memory_.kv;
-  const size_t first = first_;
-  const size_t rows = std::min(kBlockTokens, tokens_ - first);
-  const size_t end = first + rows;
-  const size_t width = model_.config().width;
-  run_layer(
-      pass(), std::span(positions_).subspan(first, rows),
-      std::min(rows, end + outputs_ > tokens_ ? end + outputs_ - tokens_ : 0),
-      {memory_.hidden.data() + first * width, rows, width},
-      [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
-        kv.store(k, v, first);
-        const size_t skipped = q.rows - out.rows;
-        Matrix<float> lse = observed_ ? observer_.lse(out.rows, end) : Matrix<float>();
-        if (is_sparse_) lse = sparse_.begin_block(q, kv, first, lse);
-        kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
-                  attention_options(model_, layer_), out, lse);
-        if (is_sparse_) sparse_.end_block(q, kv, first, lse);
-        if (observed_) observer_.add(q, out, kv, first, attention_inputs(rows), layer_);
-      });
-  first_ = end;
+void Prefill::end_layer() {
+  memory_.kv.dismiss_guests();
+  with_model_path(model_, [&] { sink_.take(layer_, memory_.kv, observer_); });
+  first_ = feed_ = fed_ = 0;
+  ++layer_;
 }
 
-void Prefill::run_fed_block() {
-  LayerKv& kv = memory_.kv;
-  kv.admit_guests();
-  // A sparse pattern holds for the prompt's own tokens.
-  for (LayerKv::Part& part : kv.parts()) part.mask = {};
-  const RepeatFeed& feed = feeds_[feed_];
-  const size_t first = fed_first_;
-  const size_t rows = std::min(kBlockTokens, feed.tokens.size() - first);
-  const size_t width = model_.config().width;
+Prefill::Block Prefill::next_block() const {
+  if (own_tokens()) {
+    const size_t rows = std::min(kBlockTokens, tokens_ - first_);
+    const size_t end = first_ + rows;
+    return {.first = first_,
+            .rows = rows,
+            .outputs = std::min(rows, end + outputs_ > tokens_ ? end + outputs_ - tokens_ : 0),
+            .position = first_};
+  }
+  const size_t rows = std::min(kBlockTokens, feeds_[feed_].tokens.size() - fed_first_);
   // Guests stand behind the prompt's tokens in the layer, each feed in the place of the one before.
-  run_layer(
-      pass(), std::span(positions_).subspan(tokens_ + first, rows),
-      layer_ < last_observed_ || observer_.needs_fed_outputs() ? rows : 0,
-      {memory_.hidden.data() + (tokens_ + fed_) * width, rows, width},
-      [&](Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> out) {
-        kv.store(k, v, tokens_ + first);
-        if (out.rows > 0) {
-          kv.attend(q, tokens_ + first, attention_options(model_, layer_), out,
-                    observed_ ? observer_.fed_lse(rows) : Matrix<float>());
-        }
-        if (observed_) {
-          observer_.add_fed(q, out, attention_inputs(rows), kv, layer_, first + rows, feed.begin,
-                            feed.end);
-        }
-      });
-  fed_ += rows;
-  fed_first_ += rows;
-  if (fed_first_ < feed.tokens.size()) return;
+  return {.first = tokens_ + fed_,
+          .rows = rows,
+          .outputs = layer_ < last_observed_ || observer_.needs_fed_outputs() ? rows : 0,
+          .position = tokens_ + fed_first_};
+}
+
+void Prefill::project_block() {
+  LayerKv& kv = memory_.kv;
+  block_ = next_block();
+  Block& b = block_;
+  if (!own_tokens()) {
+    kv.admit_guests();
+    // A sparse pattern holds for the prompt's own tokens.
+    for (LayerKv::Part& part : kv.parts()) part.mask = {};
+  }
+  const LayerPass pass = this->pass();
+  b.projections =
+      project(pass, std::span(positions_).subspan(b.position, b.rows), travelling(b.first, b.rows));
+  b.out = attention_outputs(pass, b.outputs);
+  kv.store(b.projections.keys, b.projections.values, b.position);
+  if (own_tokens()) {
+    if (observed_) b.lse = observer_.lse(b.outputs, b.position + b.rows);
+    if (is_sparse_) b.lse = sparse_.begin_block(b.projections.queries, kv, b.position, b.lse);
+  } else if (observed_ && b.outputs > 0) {
+    b.lse = observer_.fed_lse(b.rows);
+  }
+}
+
+bool Prefill::attend_some(Stride stride) {
+  Block& b = block_;
+  const ModelConfig& c = model_.config();
+  size_t rows = b.outputs - b.attended;
+  // A mask has rows for the whole block.
+  if (stride == Stride::kPart && !is_sparse_) {
+    const size_t row_products =
+        c.query_heads * (c.key_dim + c.value_dim) * (memory_.kv.prefix() + b.position + b.rows);
+    rows = std::min(rows, (kPartProducts / row_products / kMaskTile + 1) * kMaskTile);
+  }
+  const size_t skipped = b.rows - b.outputs + b.attended;
+  Matrix<float> lse = b.lse;
+  if (lse.data != nullptr) lse = {lse.data + b.attended, lse.rows, rows, lse.stride};
+  if (rows > 0) {
+    memory_.kv.attend(b.projections.queries.slice_rows(skipped, rows), b.position + skipped,
+                      b.position + b.rows, attention_options(model_, layer_),
+                      b.out.slice_rows(b.attended, rows), lse);
+  }
+  b.attended += rows;
+  return b.attended < b.outputs;
+}
+
+void Prefill::observe_block() {
+  Block& b = block_;
+  LayerKv& kv = memory_.kv;
+  const Heads<const float> queries = b.projections.queries;
+  const Matrix<const float> inputs(memory_.activations.normed.data(), b.rows,
+                                   model_.config().width);
+  if (own_tokens()) {
+    if (is_sparse_) sparse_.end_block(queries, kv, b.position, b.lse);
+    if (observed_) observer_.add(queries, b.out, kv, b.position, inputs, layer_);
+  } else if (observed_) {
+    const RepeatFeed& feed = feeds_[feed_];
+    observer_.add_fed(queries, b.out, inputs, kv, layer_, fed_first_ + b.rows, feed.begin,
+                      feed.end);
+  }
+  if (b.outputs > 0) add_attention(pass(), travelling(b.first + b.rows - b.outputs, b.outputs));
+}
+
+void Prefill::leave_block() {
+  if (own_tokens()) {
+    first_ += block_.rows;
+    return;
+  }
+  fed_ += block_.rows;
+  fed_first_ += block_.rows;
+  if (fed_first_ < feeds_[feed_].tokens.size()) return;
   fed_first_ = 0;
   ++feed_;
 }
@@ -214,13 +280,13 @@ void Prefill::last_logits(std::vector<float>& logits) {
   const ModelConfig& c = model_.config();
   logits.resize(c.vocabulary);
   unembed(model_, hidden().slice(tokens_ - 1, 1), StoredProduct::kRounded,
-          {logits.data(), 1, c.vocabulary}, workspace_->activations);
+          {logits.data(), 1, c.vocabulary}, memory_.activations);
   require_finite(model_, logits);
 }
 
 void Prefill::logits(size_t first, Matrix<float> logits) {
   unembed(model_, hidden().slice(first, logits.rows), StoredProduct::kFastest, logits,
-          workspace_->activations);
+          memory_.activations);
   require_finite(model_, {logits.data, logits.rows * logits.cols});
 }
 

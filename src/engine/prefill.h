@@ -13,6 +13,7 @@
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
 #include "restkv/repeat.h"
+#include "restkv/session.h"
 
 namespace restkv {
 
@@ -39,7 +40,7 @@ class LayerSink {
 };
 
 /// Computation of a prompt, layer after layer, so that keys and values of only one layer exist in
-/// full. It can pause after every block of tokens while the workspace serves other sequences.
+/// full. It can pause after every step while the workspace serves other sequences.
 ///
 /// The tokens of a repeat pass travel beside the prompt: when its own tokens have passed a layer,
 /// those of each feed follow. They attend to the layer's rows, which still are complete, and to
@@ -58,9 +59,8 @@ class Prefill {
   /// Continues in another workspace after a pause, in which the old one may have been lent. Null:
   /// the prompt does not go on, and its memory is freed with it.
   void work_in(Workspace* workspace);
-  /// Sends one block of tokens, of the prompt or of a feed, through one layer. Returns false after
-  /// the last step.
-  bool step();
+  /// Returns false after the last step.
+  bool step(Stride stride = Stride::kBlock);
   /// Share of the work done, 0 to 1.
   [[nodiscard]] double done() const;
   /// Runs all steps. Throws `Error` (kInterrupted) if `progress` returns false.
@@ -71,9 +71,30 @@ class Prefill {
   void logits(size_t first, Matrix<float> logits);
 
  private:
+  /// A block of tokens, of the prompt or of a feed, in the current layer.
+  struct Block {
+    size_t first = 0;  ///< Its first row of `hidden`.
+    size_t rows = 0;
+    size_t outputs = 0;   ///< The last rows, whose outputs are needed.
+    size_t position = 0;  ///< Row of the layer's keys, behind the prefix.
+    size_t attended = 0;  ///< Of the outputs, so far.
+    Projections projections = {};
+    Heads<float> out = {};  ///< Of the attention.
+    Matrix<float> lse = {};
+  };
+  /// What comes next.
+  enum class Part { kBeginLayer, kProject, kAttend, kFeedForward, kEndLayer };
+
+  void run_part(Stride stride);
   void begin_layer();
-  void run_block();
-  void run_fed_block();
+  void end_layer();
+  [[nodiscard]] Block next_block() const;
+  void project_block();
+  /// Returns false when all rows are attended.
+  bool attend_some(Stride stride);
+  void observe_block();
+  /// Goes on to the next block.
+  void leave_block();
   /// Whether feeds pass the current layer: beyond the last layer that is observed nobody watches.
   [[nodiscard]] bool feeds_pass() const { return layer_ <= last_observed_; }
   /// Whether all tokens have passed the current layer.
@@ -83,8 +104,12 @@ class Prefill {
   /// Passes the keys and last queries of a whole layer to a sparse pattern.
   void look_ahead();
   [[nodiscard]] LayerPass pass();
-  /// What the attention of the current block reads, [rows, C], while it is computed.
-  [[nodiscard]] Matrix<const float> attention_inputs(size_t rows) const;
+  [[nodiscard]] bool own_tokens() const { return first_ < tokens_; }
+  /// Rows [first, first + rows) of what travels through the layers.
+  [[nodiscard]] Matrix<float> travelling(size_t first, size_t rows) {
+    const size_t width = model_.config().width;
+    return {memory_.hidden.data() + first * width, rows, width};
+  }
   /// Hidden states after the layers so far, [n, C]; behind them are those of the feeds.
   [[nodiscard]] Matrix<const float> hidden() const {
     return {memory_.hidden.data(), tokens_, model_.config().width};
@@ -106,6 +131,8 @@ class Prefill {
   size_t fed_tokens_ = 0;     ///< Of all feeds.
   size_t last_observed_ = 0;  ///< The last layer without a sliding window.
 
+  Part part_ = Part::kBeginLayer;
+  Block block_;
   // The current layer and its state:
   size_t layer_ = 0;
   size_t first_ = 0;      ///< Token of the next block.

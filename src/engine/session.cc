@@ -129,7 +129,7 @@ struct Session::Prompt::Impl {
 
   [[nodiscard]] size_t in_chunk() const { return std::min(chunk, tokens.size() - read); }
 
-  bool step(Workspace& workspace) {
+  bool step(Workspace& workspace, Stride stride) {
     if (read == tokens.size()) return false;
     Sequence& sequence = session.sequence;
     if (!under_way) session.require_complete();
@@ -148,7 +148,7 @@ struct Session::Prompt::Impl {
     sink->work_in(workspace);
     prefill->work_in(&workspace);
     if (logits.empty()) {
-      if (prefill->step()) return true;
+      if (prefill->step(stride)) return true;
       prefill->last_logits(sequence.logits);
       if (hears_logits) {
         logits.resize(std::min(kLogitsRows, in_chunk()) * sequence.logits.size());
@@ -207,9 +207,9 @@ Session::Prompt::~Prompt() = default;
 Session::Prompt::Prompt(Prompt&&) noexcept = default;
 Session::Prompt& Session::Prompt::operator=(Prompt&&) noexcept = default;
 
-bool Session::Prompt::step() {
+bool Session::Prompt::step(Stride stride) {
   const Engine::Impl::Lease workspace(*impl_->session.engine);
-  return impl_->step(*workspace);
+  return impl_->step(*workspace, stride);
 }
 
 double Session::Prompt::done() const { return impl_->done(); }
@@ -235,7 +235,7 @@ std::span<const float> Session::append(std::span<const int32_t> tokens,
   const Prompt prompt = begin(tokens);
   const Engine::Impl::Lease workspace(*impl_->engine);
   for (bool more = true; more;) {
-    more = prompt.impl_->step(*workspace);
+    more = prompt.impl_->step(*workspace, Stride::kBlock);
     if (progress && !progress(prompt.done())) {
       throw Error(ErrorCode::kInterrupted, "interrupted while reading the prompt");
     }

@@ -21,6 +21,7 @@ struct PrefillMemory {
   PrefillWeights weights;       ///< Of the current layer.
   LayerKv kv;                   ///< Of the current layer.
   AlignedVector<float> hidden;  ///< [n, C]
+  Activations activations;      ///< Of the current block.
 };
 
 /// Working memory of an engine, shared by its sequences. Its contents are valid during one call.
@@ -38,10 +39,10 @@ struct Workspace {
 
   RopeTable rope;         // for `rope_of`
   RopeTable window_rope;  // for `rope_of`, of layers with a sliding window
-  Activations activations;
   PrefillMemory prefill;  ///< Moved to a running prompt; a second prompt allocates its own.
 
   // For decoded tokens:
+  Activations activations;
   AlignedVector<float> hidden;    // [rows, C]
   std::vector<size_t> positions;  // in the current layer, [rows]
   TokenObserver::Memory observed;

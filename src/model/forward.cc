@@ -17,9 +17,9 @@ Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim
 
 /// Heads [begin, begin + count) of queries and keys, which are consecutive in the output of the
 /// layer's first product.
-Heads<float> project(const LayerPass& pass, std::span<const size_t> positions,
-                     Matrix<const float> x, size_t begin, size_t count,
-                     std::span<const float> head_norm) {
+Heads<float> project_some(const LayerPass& pass, std::span<const size_t> positions,
+                          Matrix<const float> x, size_t begin, size_t count,
+                          std::span<const float> head_norm) {
   const ModelConfig& c = pass.config();
   const LayerWeights& w = pass.weights();
   const auto normed = room(pass.activations.normed, x.rows, c.width);
@@ -63,52 +63,66 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
   if (model.config().embedding_scale != 1) scale(x, model.config().embedding_scale);
 }
 
-void run_layer(const LayerPass& pass, std::span<const size_t> positions, size_t output_rows,
-               Matrix<float> x, Attend attend) {
+Projections project(const LayerPass& pass, std::span<const size_t> positions,
+                    Matrix<const float> x) {
   const ModelConfig& c = pass.config();
   const LayerWeights& w = pass.weights();
-  Activations& a = pass.activations;
-
-  const auto normed = room(a.normed, x.rows, c.width);
+  const auto normed = room(pass.activations.normed, x.rows, c.width);
   rms_norm(x, w.attention_norm, c.norm_epsilon, normed);
-  const auto qkv = room(a.qkv, x.rows, w.qkv.rows());
+  const auto qkv = room(pass.activations.qkv, x.rows, w.qkv.rows());
   pass.multiply(normed, &LayerWeights::qkv, &PrefillWeights::qkv, qkv);
-  const auto queries = as_heads(qkv, 0, c.query_heads, c.key_dim);
-  const auto keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim);
-  const auto values =
-      as_heads(qkv, (c.query_heads + c.kv_heads) * c.key_dim, c.kv_heads, c.value_dim);
+  const Projections to{
+      .queries = as_heads(qkv, 0, c.query_heads, c.key_dim),
+      .keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim),
+      .values = as_heads(qkv, (c.query_heads + c.kv_heads) * c.key_dim, c.kv_heads, c.value_dim),
+  };
   if (!w.query_norm.empty()) {
-    rms_norm_heads(queries, w.query_norm, c.norm_epsilon);
-    rms_norm_heads(keys, w.key_norm, c.norm_epsilon);
+    rms_norm_heads(to.queries, w.query_norm, c.norm_epsilon);
+    rms_norm_heads(to.keys, w.key_norm, c.norm_epsilon);
   }
-  pass.rope.rotate(queries, positions);
-  pass.rope.rotate(keys, positions);
+  pass.rope.rotate(to.queries, positions);
+  pass.rope.rotate(to.keys, positions);
+  return to;
+}
 
-  const auto attended = room(a.attended, output_rows, c.query_heads * c.value_dim);
-  attend(queries, keys, values, as_heads(attended, 0, c.query_heads, c.value_dim));
-  if (output_rows == 0) return;
+Heads<float> attention_outputs(const LayerPass& pass, size_t rows) {
+  const ModelConfig& c = pass.config();
+  return as_heads(room(pass.activations.attended, rows, c.query_heads * c.value_dim), 0,
+                  c.query_heads, c.value_dim);
+}
 
-  const auto out = x.slice(x.rows - output_rows, output_rows);
-  const auto projected = room(a.projected, output_rows, c.width);
+void add_attention(const LayerPass& pass, Matrix<float> x) {
+  const ModelConfig& c = pass.config();
+  const LayerWeights& w = pass.weights();
+  const auto attended = room(pass.activations.attended, x.rows, c.query_heads * c.value_dim);
+  const auto projected = room(pass.activations.projected, x.rows, c.width);
   pass.multiply(attended, &LayerWeights::output, &PrefillWeights::output, projected);
   pass.communicator.all_reduce(projected);
   if (!w.attention_post_norm.empty()) {
     rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
   }
-  add(out, projected);
+  add(x, projected);
+}
 
-  feed_forward(pass, out);
+void run_layer(const LayerPass& pass, std::span<const size_t> positions, size_t output_rows,
+               Matrix<float> x, Attend attend) {
+  const auto [queries, keys, values] = project(pass, positions, x);
+  attend(queries, keys, values, attention_outputs(pass, output_rows));
+  if (output_rows == 0) return;
+  const auto outputs = x.slice(x.rows - output_rows, output_rows);
+  add_attention(pass, outputs);
+  feed_forward(pass, outputs);
 }
 
 Heads<float> layer_queries(const LayerPass& pass, std::span<const size_t> positions,
                            Matrix<const float> x) {
-  return project(pass, positions, x, 0, pass.config().query_heads, pass.weights().query_norm);
+  return project_some(pass, positions, x, 0, pass.config().query_heads, pass.weights().query_norm);
 }
 
 Heads<float> layer_keys(const LayerPass& pass, std::span<const size_t> positions,
                         Matrix<const float> x) {
   const ModelConfig& c = pass.config();
-  return project(pass, positions, x, c.query_heads, c.kv_heads, pass.weights().key_norm);
+  return project_some(pass, positions, x, c.query_heads, c.kv_heads, pass.weights().key_norm);
 }
 
 void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Matrix<float> logits,

@@ -29,6 +29,22 @@ void embed(const Model& model, std::span<const int32_t> tokens, Matrix<float> x)
 void run_layer(const LayerPass& pass, std::span<const size_t> positions, size_t output_rows,
                Matrix<float> x, Attend attend);
 
+// The parts of a layer, for prompts that pause between them. What they return is in the pass's
+// activations.
+
+/// What attention reads of a block of rows: queries [H, rows, d], keys [G, rows, d] and values
+/// [G, rows, dv], rotated.
+struct Projections {
+  Heads<float> queries, keys, values;
+};
+/// Those of norm(x).
+Projections project(const LayerPass& pass, std::span<const size_t> positions,
+                    Matrix<const float> x);
+/// Room for the attention's outputs, [H, rows, dv].
+Heads<float> attention_outputs(const LayerPass& pass, size_t rows);
+/// x [rows, C] += output projection of the attention's outputs. feed_forward.h follows.
+void add_attention(const LayerPass& pass, Matrix<float> x);
+
 /// Rotated queries [H, rows, d] or keys [G, rows, d] of hidden rows x [rows, C], equal to those of
 /// `run_layer` with converted weights. For attention that needs them before its first block. Valid
 /// until the activations are used again.

@@ -60,8 +60,8 @@ std::string describe(const Prompt& p, const AttentionOptions& o) {
 
 /// Output [query_head][position][value_dim] of the prompt given in `blocks` (the last one repeated
 /// as often as needed). The output's rows have room between them, which must stay untouched.
-std::vector<float> run(Prompt& p, const AttentionOptions& options,
-                       const std::vector<size_t>& blocks) {
+std::vector<float> run(Prompt& p, AttentionOptions options, const std::vector<size_t>& blocks,
+                       size_t block_end = 0) {
   constexpr float kUntouched = -12345.0F;
   const size_t stride = p.value_dim + 3;
   std::vector<float> out(p.query_heads * p.n * stride, kUntouched);
@@ -69,6 +69,7 @@ std::vector<float> run(Prompt& p, const AttentionOptions& options,
   size_t next = 0;
   for (size_t first = 0; first < p.n;) {
     const size_t rows = std::min(blocks[std::min(next++, blocks.size() - 1)], p.n - first);
+    if (block_end > 0) options.keys_end = std::min((first / block_end + 1) * block_end, p.n);
     // Keys behind the block exist already in an engine's buffers, but must not be looked at.
     prefill_attention(p.queries().slice_rows(first, rows), p.keys(), p.values(), first, options,
                       view.slice_rows(first, rows));
@@ -239,6 +240,25 @@ TEST(PrefillAttention, RoundingsMostlyCancel) {
                                                                         : 1.5e-2;
         EXPECT_LE(std::sqrt(error / square), largest)
             << testing::simd_target_name(target) << ", " << attention_precision_name(precision);
+      }
+    }
+  }
+}
+
+TEST(PrefillAttention, PartsOfABlockChangeNoBit) {
+  for (const size_t window : {size_t{0}, size_t{100}}) {
+    for (const float query_factor : {1.0F, 20.0F}) {  // running maxima rise seldom and often
+      Prompt p{.query_heads = 6, .kv_heads = 2, .n = 700, .query_factor = query_factor};
+      p.fill_randomly();
+      for (const auto precision : testing::kAttentionPrecisions) {
+        const AttentionOptions options{.sliding_window = window, .precision = precision};
+        for (const int64_t target : targets(precision)) {
+          const testing::ForcedSimdTarget forced(target);
+          if (!supports(precision)) continue;
+          const std::vector<float> whole = run(p, options, {512});
+          EXPECT_EQ(whole, run(p, options, {64, 128, 64, 256, 188}, 512)) << describe(p, options);
+          EXPECT_EQ(whole, run(p, options, {1, 70, 441, 9, 179}, 512)) << describe(p, options);
+        }
       }
     }
   }

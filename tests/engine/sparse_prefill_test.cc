@@ -181,7 +181,7 @@ TEST_F(SparsePrefillTest, RecallIsTheAttentionInKeptTiles) {
   for (const auto& [first, rows] : {std::pair<size_t, size_t>{0, 192}, {192, kRows - 192}}) {
     const Heads<const float> block = queries.slice_rows(first, rows);
     const Matrix<float> lse = sparse.begin_block(block, kv, first, {});
-    kv.attend(block, first, {}, all_out.slice_rows(first, rows), lse);
+    kv.attend(block, first, first + rows, {}, all_out.slice_rows(first, rows), lse);
     sparse.end_block(block, kv, first, lse);
   }
 

@@ -179,7 +179,7 @@ class SequenceMember : public Member {
       const size_t count = std::min(chunk, tokens.size() - done);
       SequenceSink sink(model_, workspace_, sequence, count);
       Prefill prefill(model_, workspace_, tokens.subspan(done, count), sink, sparse_);
-      while (prefill.step()) between();
+      for (size_t i = 0; prefill.step(i % 2 == 0 ? Stride::kBlock : Stride::kPart); ++i) between();
       prefill.last_logits(sequence.logits);
       done += count;
     }

@@ -125,6 +125,15 @@ size_t reallocation_bytes(const ModelConfig& c, const SessionOptions& options, s
   return cache_heads(c, options) * (c.global_layers() * kept + rows) * row;
 }
 
+/// Numbers that a token has on its way through a layer.
+size_t activations(const ModelConfig& c) {
+  return 2 * c.width + (c.query_heads + c.kv_heads) * (c.key_dim + c.value_dim) + 2 * c.ffn_width;
+}
+/// Of a block of a prompt of n tokens, which keeps them while it pauses.
+size_t block_bytes(const ModelConfig& c, size_t n) {
+  return std::min(n, kBlock) * activations(c) * kFloat;
+}
+
 size_t prompt_bytes(const Model& model, const SessionOptions& options,
                     const PlannedTokens& tokens) {
   if (tokens.prompt == 0) return 0;
@@ -144,6 +153,7 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
            ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
   if (added >= model.weights().prefill_gemm_min_rows) bytes += converted_bytes(model);
   bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows);
+  bytes += block_bytes(c, repeat_chunk(compression) > 0 ? kBlock : added);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;
@@ -169,15 +179,13 @@ Footprint footprint(const Model& model, const SessionOptions& options,
 
 size_t engine_footprint(const Model& model) {
   const ModelConfig& c = model.config();
-  const size_t activations =
-      2 * c.width + (c.query_heads + c.kv_heads) * (c.key_dim + c.value_dim) + 2 * c.ffn_width;
   // Angles of all positions; scores of prompts that are not long; the layer that was converted
   // last.
-  return (kBlock * activations + Engine::kMaxBatch * (c.vocabulary + c.width) +
+  return (Engine::kMaxBatch * (activations(c) + c.vocabulary + c.width) +
           c.context_length * (c.rope.dim + c.window_rope.dim) +
           4 * std::min(c.context_length, kKeptScores) * c.query_heads) *
              kFloat +
-         converted_bytes(model);
+         block_bytes(c, kBlock) + converted_bytes(model);
 }
 
 }  // namespace restkv::server

@@ -11,11 +11,18 @@ class TimeShare {
   /// What prompts are to get, above 0 and below 1.
   explicit TimeShare(double prompts) : prompts_(prompts) {}
 
-  [[nodiscard]] bool prompt_is_next() const { return owed_ <= 0; }
-  void prompt_took(double seconds) { add(seconds * (1 - prompts_), seconds); }
+  /// Waiting times vary least if a turn ends as near as possible to where it should: half of a
+  /// prompt's step before or after.
+  [[nodiscard]] bool prompt_is_next() const {
+    return owed_ + prompt_step_ * (1 - prompts_) / 2 <= 0;
+  }
+  void prompt_took(double seconds) {
+    prompt_step_ = seconds;
+    add(seconds * (1 - prompts_), seconds);
+  }
   void answers_took(double seconds) { add(-seconds * prompts_, seconds); }
   /// Only one kind is there: nobody saves anything up for later.
-  void forget() { owed_ = longest_ = 0; }
+  void forget() { owed_ = longest_ = prompt_step_ = 0; }
 
  private:
   void add(double owed, double seconds) {
@@ -24,8 +31,9 @@ class TimeShare {
   }
 
   double prompts_;
-  double owed_ = 0;     ///< Seconds x share that answers are behind.
-  double longest_ = 0;  ///< Step; no debt is larger.
+  double owed_ = 0;         ///< Seconds x share that answers are behind.
+  double longest_ = 0;      ///< Step; no debt is larger.
+  double prompt_step_ = 0;  ///< The last one; the next is expected to be like it.
 };
 
 }  // namespace restkv::server

@@ -419,7 +419,7 @@ void Worker::step_prompt(Job& job) {
   try {
     bool more = false;
     if (job.prompt) {
-      more = job.prompt->step();
+      more = job.prompt->step(batch_.empty() ? Stride::kBlock : Stride::kPart);
     } else if (job.usage.cached_tokens < job.tokens.size()) {
       // Alone it would be multiplied otherwise, and an answer would depend on where a prompt was
       // cut.

@@ -147,16 +147,16 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
   EXPECT_GE(static_cast<double>(in_use - without),
             0.4 * static_cast<double>(engine_footprint(*model_)));
   for (const Case& each : cases()) {
-    // It takes what the engine keeps for one prompt: the next one is on its own.
-    Session paused(engine, {});
-    Session::Prompt taken = paused.begin(text(100));
-    (void)taken.step();
     std::optional<Session> session(std::in_place, engine, each.session);
     size_t held = 0;
     if (each.before > 0) {
       (void)session->append(text(each.before));
       held = each.session.compression.method == "full" ? each.before : 512;
     }
+    // It takes what the engine keeps for one prompt: the next one is on its own.
+    Session paused(engine, {});
+    Session::Prompt taken = paused.begin(text(100));
+    (void)taken.step();
     const size_t before = in_use - (each.before > 0 ? session->allocated_bytes() : 0);
     const Footprint estimate = footprint(*model_, each.session,
                                          {.before = each.before,

@@ -39,6 +39,8 @@ TEST(TimeShareTest, ForgetsWhatOneHadAlone) {
   for (size_t i = 0; i < 100; ++i) share.prompt_took(1);
   share.answers_took(1);
   share.answers_took(1);
+  EXPECT_FALSE(share.prompt_is_next()) << "half of the next step would be too much";
+  share.answers_took(1);
   EXPECT_TRUE(share.prompt_is_next()) << "no debt is larger than a step";
   for (size_t i = 0; i < 100; ++i) share.answers_took(1);
   share.forget();
