@@ -419,6 +419,9 @@ bool watches_outputs(const CompressionOptions& options);
 /// Tokens that the method's repeat pass repeats at a time, its own option "repeat_chunk"; 0: it
 /// needs no repeat pass.
 size_t repeat_chunk(const CompressionOptions& options);
+/// Whether these tokens see only the chunk and the first tokens of the prompt, its own option
+/// "repeat_sees".
+bool repeats_narrowly(const CompressionOptions& options);
 /// Whether layers are cut again after later ones (`Allocation::reallocate`).
 bool reallocates(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.

@@ -26,13 +26,17 @@ inline constexpr size_t kRepeatOverlap = 8;
 struct RepeatFeed {
   std::vector<int32_t> tokens;
   size_t begin = 0, end = 0;  ///< The chunk among the prompt's tokens.
+  /// Of the prompt they see the chunk and the first tokens, in whole tiles of `kMaskTile`: a
+  /// fraction of the attention. false: all of it.
+  bool narrow = false;
 };
 
 /// Splits a text every `chunk` tokens (above 0), after the prefix if it `begins` a sequence. Fed
 /// are `first`, `answer`, chunk; then `later`, the last `kRepeatOverlap` tokens of the chunk
 /// before, `answer`, chunk.
 std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chunk,
-                                     const RepeatPrompt& prompt, bool begins = true);
+                                     const RepeatPrompt& prompt, bool begins = true,
+                                     bool narrow = false);
 
 /// The most tokens that a feed of a prompt of n tokens can have.
 size_t longest_feed(size_t n, size_t chunk, const RepeatPrompt& prompt);

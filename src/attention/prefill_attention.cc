@@ -261,7 +261,8 @@ void SortByWork(const TileMask& mask, size_t group, size_t positions, size_t til
                 std::vector<size_t>& order) {
   std::vector<size_t> work(order.size(), 0);
   for (size_t head = 0; head < mask.heads; ++head) {
-    for (size_t block = 0; block < mask.rows; ++block) {
+    // A mask may have more rows than the queries.
+    for (size_t block = 0; block < mask.rows && block * kMaskTile / positions < tiles; ++block) {
       const uint8_t* row = mask.row(head, block);
       const auto kept = mask.dim - static_cast<size_t>(std::count(row, row + mask.dim, 0));
       work[head / group * tiles + block * kMaskTile / positions] += kept;

@@ -45,6 +45,8 @@ size_t observe_window(const CompressionOptions& options);
 void check_pooling(const CompressionOptions& options);
 /// Tokens that methods with a repeat pass repeat at a time, an option of each of them.
 inline constexpr std::string_view kRepeatChunk = "repeat_chunk";
+/// What these tokens see of the prompt, the same: all or chunk.
+inline constexpr std::string_view kRepeatSees = "repeat_sees";
 
 /// Number of cache heads of a layer: its KV heads, or its query heads with `per_query_head`.
 size_t cache_heads(const LayerObservation& layer, const CompressionOptions& options);

@@ -39,6 +39,7 @@ struct PeakTask {
   float scale, softcap;
   AttentionPrecision precision;
   std::span<const float> factors;  ///< [m], or empty.
+  Matrix<const float> lse;         ///< [query_heads, m] of all columns, or empty.
   Matrix<float> peaks;             ///< [query_heads, rows of the range]
 };
 
@@ -109,52 +110,60 @@ bool PeakAttentionIn(const PeakTask& t) {
     });
   };
 
-  // The largest logit of every query in every tile, and the sum of weights relative to it.
-  std::vector<float> tops(kv_heads * tiles.size() * rows, kHiddenLogit);
-  std::vector<float> sums(kv_heads * tiles.size() * rows);
   std::atomic<bool> finite = true;
-  for_each_tile([&](const Operands& keys, size_t kv_head, size_t number) HWY_ATTR {
-    HWY_ALIGN float logits[kTileRows * kTilePositions];
-    const ColumnTile& tile = tiles[number];
-    const size_t at = (kv_head * tiles.size() + number) * rows;
-    for (size_t row = 0; row < rows; row += kTileRows) {
-      const size_t first = row % padded;
-      const size_t end = HWY_MIN(first + kTileRows, queries);
-      if (tile.Visible(end - 1, queries) == 0) continue;
-      if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, logits)) finite = false;
-      for (size_t r = first; r < end; ++r) {
-        const size_t visible = tile.Visible(r, queries);
-        if (visible == 0) continue;
-        TopAndSum<Operands::kExpDegree>(logits + (r - first) * kTilePositions, visible,
-                                        tops[at + row + r - first], sums[at + row + r - first]);
-      }
-    }
-  });
-  if (!finite) return false;
-
   // What is subtracted from a logit for the logarithm of its weight, times the query's factor. The
   // rows between heads belong to no query and never have the largest weight.
   AlignedVector<float> offsets(kv_heads * rows);
   std::fill(offsets.begin(), offsets.end(), -kHiddenLogit);
-  parallel_for(kv_heads * group, [&](size_t head, size_t) {
-    for (size_t r = 0; r < queries; ++r) {
-      const size_t row = head % group * padded + r;
-      const auto at = [&](size_t number) {
-        return (head / group * tiles.size() + number) * rows + row;
-      };
-      float top = tops[at(0)];
-      for (size_t number = 1; number < tiles.size(); ++number) top = HWY_MAX(top, tops[at(number)]);
-      double total = 0;
-      for (size_t number = 0; number < tiles.size(); ++number) {
-        if (sums[at(number)] > 0) {
-          total += double{sums[at(number)]} * std::exp2(double{tops[at(number)]} - double{top});
+  const auto set_offset = [&](size_t head, size_t r, double log_sum) {
+    if (!t.factors.empty()) log_sum -= std::log2(double{t.factors[r]});
+    offsets[head / group * rows + head % group * padded + r] = static_cast<float>(log_sum);
+  };
+  if (t.lse.data != nullptr) {
+    for (size_t head = 0; head < kv_heads * group; ++head) {
+      for (size_t r = 0; r < queries; ++r) set_offset(head, r, double{t.lse.row(head)[r]} * kLog2E);
+    }
+  } else {
+    // The largest logit of every query in every tile, and the sum of weights relative to it.
+    std::vector<float> tops(kv_heads * tiles.size() * rows, kHiddenLogit);
+    std::vector<float> sums(kv_heads * tiles.size() * rows);
+    for_each_tile([&](const Operands& keys, size_t kv_head, size_t number) HWY_ATTR {
+      HWY_ALIGN float logits[kTileRows * kTilePositions];
+      const ColumnTile& tile = tiles[number];
+      const size_t at = (kv_head * tiles.size() + number) * rows;
+      for (size_t row = 0; row < rows; row += kTileRows) {
+        const size_t first = row % padded;
+        const size_t end = HWY_MIN(first + kTileRows, queries);
+        if (tile.Visible(end - 1, queries) == 0) continue;
+        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, logits)) finite = false;
+        for (size_t r = first; r < end; ++r) {
+          const size_t visible = tile.Visible(r, queries);
+          if (visible == 0) continue;
+          TopAndSum<Operands::kExpDegree>(logits + (r - first) * kTilePositions, visible,
+                                          tops[at + row + r - first], sums[at + row + r - first]);
         }
       }
-      double offset = double{top} + std::log2(total);
-      if (!t.factors.empty()) offset -= std::log2(double{t.factors[r]});
-      offsets[head / group * rows + row] = static_cast<float>(offset);
-    }
-  });
+    });
+    if (!finite) return false;
+    parallel_for(kv_heads * group, [&](size_t head, size_t) {
+      for (size_t r = 0; r < queries; ++r) {
+        const auto at = [&](size_t number) {
+          return (head / group * tiles.size() + number) * rows + head % group * padded + r;
+        };
+        float top = tops[at(0)];
+        for (size_t number = 1; number < tiles.size(); ++number) {
+          top = HWY_MAX(top, tops[at(number)]);
+        }
+        double total = 0;
+        for (size_t number = 0; number < tiles.size(); ++number) {
+          if (sums[at(number)] > 0) {
+            total += double{sums[at(number)]} * std::exp2(double{tops[at(number)]} - double{top});
+          }
+        }
+        set_offset(head, r, double{top} + std::log2(total));
+      }
+    });
+  }
 
   for_each_tile([&](const Operands& keys, size_t kv_head, size_t number) HWY_ATTR {
     const PeakTag d;
@@ -165,7 +174,7 @@ bool PeakAttentionIn(const PeakTask& t) {
     for (size_t g = 0; g < group; ++g) {
       std::fill(peaks, peaks + kTilePositions, kHiddenLogit);
       for (size_t row = g * padded; row < (g + 1) * padded; row += kTileRows) {
-        FiniteLogits(keys, packed[kv_head], row, t.softcap, logits);
+        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, logits)) finite = false;
         const float* offset = &offsets[kv_head * rows + row];
         for (size_t j = 0; j < kTilePositions; j += kPeakLanes) {
           auto peak = hn::Load(d, peaks + j);
@@ -183,7 +192,7 @@ bool PeakAttentionIn(const PeakTask& t) {
       }
     }
   });
-  return true;
+  return finite;
 }
 
 bool PeakAttention(const PeakTask& task) {
@@ -215,6 +224,7 @@ void add_peak_attention(const BlockObservation& block, size_t sinks, std::span<c
       .softcap = block.softcap,
       .precision = block.precision,
       .factors = factors,
+      .lse = block.lse,
       .peaks = {peaks.data + block.begin, peaks.rows, range, peaks.stride},
   };
   if (HWY_DYNAMIC_DISPATCH(PeakAttention)(task)) return;

@@ -218,6 +218,12 @@ size_t repeat_chunk(const CompressionOptions& options) {
   return static_cast<size_t>(own_whole(options, kRepeatChunk));
 }
 
+bool repeats_narrowly(const CompressionOptions& options) {
+  return watched_tokens(options) == WatchedTokens::kRepeat &&
+         find_own_option(find_method(options.method), kRepeatSees) != nullptr &&
+         own_word(options, kRepeatSees) == 1;
+}
+
 bool reallocates(const CompressionOptions& options) {
   return find_method(options.method).allocates &&
          find_allocation(options.allocation).reallocate != nullptr;

@@ -44,9 +44,12 @@ void fill_gaps(const CompressionOptions& options, std::span<float> scores) {
 }  // namespace
 
 std::vector<OwnOption> repeat_options() {
-  return {{kRepeatChunk, "N", "tokens that are repeated at a time", 2048},
-          {"keep_prefix", "true|false",
-           "keep what the chat template puts before the prompt, which is not repeated", true}};
+  return {
+      {kRepeatChunk, "N", "tokens that are repeated at a time", 2048},
+      {kRepeatSees, "all|chunk",
+       "what these tokens attend to: the whole prompt, or its first tokens and the chunk", "all"},
+      {"keep_prefix", "true|false",
+       "keep what the chat template puts before the prompt, which is not repeated", true}};
 }
 
 void check_repeat(const CompressionOptions& options) {

@@ -46,7 +46,7 @@ class RequestSink : public LayerSink {
   }
 
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk_, *repeat_);
+    return repeat_feeds(tokens, repeat_chunk_, *repeat_, true, repeats_narrowly_);
   }
 
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
@@ -76,8 +76,15 @@ class RequestSink : public LayerSink {
   /// One pass serves all requests.
   void require_same_chunk(const CompressionOptions& options) {
     const size_t chunk = repeat_chunk(options);
-    if (chunk == 0 || chunk == repeat_chunk_) return;
-    if (repeat_chunk_ > 0) {
+    if (chunk == 0) return;
+    const bool narrow = repeats_narrowly(options);
+    if (repeat_chunk_ > 0 && narrow != repeats_narrowly_) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "requests of one prompt differ in what repeated tokens see; give them the same "
+                  "repeat_sees");
+    }
+    repeats_narrowly_ = narrow;
+    if (repeat_chunk_ > 0 && chunk != repeat_chunk_) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("requests of one prompt repeat {} and {} tokens at a time; give them "
                               "the same repeat_chunk",
@@ -124,8 +131,9 @@ class RequestSink : public LayerSink {
   AlignedVector<float> merged_;
   size_t tokens_;
   const std::optional<RepeatPrompt>& repeat_;
-  size_t repeat_chunk_ = 0;      ///< Of the requests that need a repeat pass.
-  std::vector<LayerCuts> cuts_;  ///< One per request.
+  size_t repeat_chunk_ = 0;        ///< Of the requests that need a repeat pass.
+  bool repeats_narrowly_ = false;  ///< The same.
+  std::vector<LayerCuts> cuts_;    ///< One per request.
 };
 
 /// Keeps all tokens behind those of a cache.

@@ -276,7 +276,7 @@ std::vector<RepeatFeed> SequenceSink::feeds(std::span<const int32_t> tokens) con
   const SessionOptions& options = sequence_.options;
   // `begin_sequence` requires the words.
   return repeat_feeds(tokens, repeat_chunk(options.compression), *options.repeat,
-                      sequence_.tokens == 0);
+                      sequence_.tokens == 0, repeats_narrowly(options.compression));
 }
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {

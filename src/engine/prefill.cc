@@ -211,6 +211,7 @@ void Prefill::project_block() {
     kv.admit_guests();
     // A sparse pattern holds for the prompt's own tokens.
     for (LayerKv::Part& part : kv.parts()) part.mask = {};
+    if (feeds_[feed_].narrow && observed_) hide_context(feeds_[feed_]);
   }
   const LayerPass pass = this->pass();
   b.projections =
@@ -225,12 +226,33 @@ void Prefill::project_block() {
   }
 }
 
+void Prefill::hide_context(const RepeatFeed& feed) {
+  LayerKv& kv = memory_.kv;
+  const size_t group = model_.config().query_heads / kv.heads();
+  const size_t all_tiles = (kv.rows() + kMaskTile - 1) / kMaskTile;
+  context_marks_.assign(kv.parts().size() * all_tiles, 0);
+  uint8_t* marks = context_marks_.data();
+  for (LayerKv::Part& part : kv.parts()) {
+    const size_t prefix = kv.prefix() - part.padding;
+    const size_t tiles = (kv.rows() - part.padding + kMaskTile - 1) / kMaskTile;
+    const auto show = [&](size_t begin, size_t end) {
+      std::fill(marks + begin / kMaskTile, marks + (end + kMaskTile - 1) / kMaskTile, uint8_t{1});
+    };
+    show(0, 1);
+    show(prefix + feed.begin, prefix + feed.end);
+    show(prefix + tokens_, kv.rows() - part.padding);
+    // One row of tiles for all heads and all rows.
+    part.mask = {marks, part.heads * group, (block_.rows + kMaskTile - 1) / kMaskTile, tiles, 0, 0};
+    marks += all_tiles;
+  }
+}
+
 bool Prefill::attend_some(Stride stride) {
   Block& b = block_;
   const ModelConfig& c = model_.config();
   size_t rows = b.outputs - b.attended;
-  // A mask has rows for the whole block.
-  if (stride == Stride::kPart && !is_sparse_) {
+  // A mask is one of the whole block.
+  if (stride == Stride::kPart && memory_.kv.parts()[0].mask.data == nullptr) {
     const size_t row_products =
         c.query_heads * (c.key_dim + c.value_dim) * (memory_.kv.prefix() + b.position + b.rows);
     rows = std::min(rows, (kPartProducts / row_products / kMaskTile + 1) * kMaskTile);

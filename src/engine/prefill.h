@@ -90,6 +90,8 @@ class Prefill {
   void end_layer();
   [[nodiscard]] Block next_block() const;
   void project_block();
+  /// Masks what the tokens of a narrow feed do not see.
+  void hide_context(const RepeatFeed& feed);
   /// Returns false when all rows are attended.
   bool attend_some(Stride stride);
   void observe_block();
@@ -127,6 +129,7 @@ class Prefill {
   std::vector<size_t> positions_;
   LayerObserver observer_;
   std::vector<RepeatFeed> feeds_;
+  std::vector<uint8_t> context_marks_;
   size_t longest_feed_ = 0;
   size_t fed_tokens_ = 0;     ///< Of all feeds.
   size_t last_observed_ = 0;  ///< The last layer without a sliding window.

@@ -12,7 +12,7 @@ void append(std::vector<int32_t>& to, std::span<const int32_t> tokens) {
 }  // namespace
 
 std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chunk,
-                                     const RepeatPrompt& prompt, bool begins) {
+                                     const RepeatPrompt& prompt, bool begins, bool narrow) {
   const auto text = begins ? std::ranges::mismatch(tokens, prompt.prefix).in1 : tokens.begin();
   std::vector<RepeatFeed> feeds;
   for (auto begin = static_cast<size_t>(text - tokens.begin()); begin < tokens.size();
@@ -20,6 +20,7 @@ std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chu
     RepeatFeed& feed = feeds.emplace_back();
     feed.begin = begin;
     feed.end = std::min(tokens.size(), begin + chunk);
+    feed.narrow = narrow;
     if (feeds.size() == 1) {
       append(feed.tokens, prompt.first);
     } else {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -101,7 +102,7 @@ class ScoreSink : public LayerSink {
     return {&options_};
   }
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), prompt_);
+    return repeat_feeds(tokens, repeat_chunk(options_), prompt_, true, repeats_narrowly(options_));
   }
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
     if (model_.config().windows[layer] > 0) return;
@@ -241,12 +242,53 @@ class RecordingSink : public LayerSink {
   CompressionOptions all_queries_ = default_options("h2o");
 };
 
+/// A cache with some rows of the layers without a window; the others as they are.
+KvCache some_rows(const ModelConfig& c, const KvCache& cache, const std::vector<int32_t>& rows) {
+  KvCache some(c.layers, c.kv_heads, c.key_dim, c.value_dim, KvType::kF32);
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    const size_t n = cache.positions(layer, 0).size();
+    std::vector<float> keys(c.kv_heads * n * c.key_dim);
+    std::vector<float> values(c.kv_heads * n * c.value_dim);
+    std::vector<std::vector<int32_t>> positions;
+    std::vector<int32_t> all(n);
+    std::iota(all.begin(), all.end(), 0);
+    for (size_t h = 0; h < c.kv_heads; ++h) {
+      cache.read(layer, h, {&keys[h * n * c.key_dim], n, c.key_dim},
+                 {&values[h * n * c.value_dim], n, c.value_dim});
+      const auto of_head = cache.positions(layer, h);
+      positions.emplace_back(of_head.begin(), of_head.end());
+    }
+    const bool window = c.windows[layer] > 0;
+    some.gather(layer, {keys.data(), c.kv_heads, n, c.key_dim},
+                {values.data(), c.kv_heads, n, c.value_dim},
+                {.keep = std::vector(c.kv_heads, window ? all : rows)}, positions);
+    if (window) some.limit(layer, c.windows[layer]);
+  }
+  some.next_position = cache.next_position;
+  return some;
+}
+
+/// What a narrow feed sees of n tokens: tiles of the first token, of the chunk, and the last one if
+/// it is not full.
+std::vector<int32_t> rows_in_sight(const RepeatFeed& feed, size_t n) {
+  std::vector<int32_t> rows;
+  for (size_t i = 0; i < n; ++i) {
+    const size_t tile = i / kMaskTile;
+    if (tile == 0 || (tile >= feed.begin / kMaskTile && tile <= (feed.end - 1) / kMaskTile) ||
+        tile == n / kMaskTile) {
+      rows.push_back(static_cast<int32_t>(i));
+    }
+  }
+  return rows;
+}
+
 /// KVzip's scores as the paper has them: every feed goes through the whole model on the full cache,
 /// and each layer's attention is computed in float64. [layer][KV head][position]; -1: not repeated.
+/// With `narrow`, the cache holds only what the feed sees, and all of it takes part.
 std::vector<std::vector<std::vector<double>>> slow_scores(const Model& model,
                                                           std::span<const int32_t> tokens,
                                                           const RepeatPrompt& prompt, size_t chunk,
-                                                          size_t sinks) {
+                                                          size_t sinks, bool narrow) {
   const ModelConfig& c = model.config();
   Engine engine(model);
   CacheRequest full = request_for(default_options("full"), KvType::kF32);
@@ -257,7 +299,11 @@ std::vector<std::vector<std::vector<double>>> slow_scores(const Model& model,
   for (const RepeatFeed& feed : repeat_feeds(tokens, chunk, prompt)) {
     Workspace workspace(model);
     SparsePrefill dense(c);
-    RecordingSink sink(full.cache);
+    std::vector<int32_t> rows(n);
+    std::iota(rows.begin(), rows.end(), 0);
+    if (narrow) rows = rows_in_sight(feed, n);
+    const KvCache seen = some_rows(c, full.cache, rows);
+    RecordingSink sink(seen);
     Prefill(model, workspace, feed.tokens, sink, dense).run({});
     const size_t m = feed.tokens.size();
     const size_t group = c.query_heads / c.kv_heads;
@@ -267,18 +313,23 @@ std::vector<std::vector<std::vector<double>>> slow_scores(const Model& model,
         for (size_t t = 0; t < m; ++t) {
           const float* q = &sink.queries[layer][(h * m + t) * c.key_dim];
           const auto weight = [&](size_t row) {
-            const float* k = &sink.keys[layer][(h / group * (n + m) + row) * c.key_dim];
+            const float* k = &sink.keys[layer][(h / group * (rows.size() + m) + row) * c.key_dim];
             double dot = 0;
             for (size_t i = 0; i < c.key_dim; ++i) dot += double{q[i]} * double{k[i]};
             return std::exp(dot * double{c.attention_scale});
           };
           double sum = 0;
-          for (size_t j = 0; j < std::min(sinks, feed.begin); ++j) sum += weight(j);
-          for (size_t j = feed.begin; j < feed.end; ++j) sum += weight(j);
-          for (size_t j = 0; j <= t; ++j) sum += weight(n + j);
-          for (size_t j = feed.begin; j < feed.end; ++j) {
+          const auto repeated = [&](size_t j) { return j >= feed.begin && j < feed.end; };
+          for (size_t i = 0; i < rows.size(); ++i) {
+            const auto j = static_cast<size_t>(rows[i]);
+            if (narrow || j < std::min(sinks, feed.begin) || repeated(j)) sum += weight(i);
+          }
+          for (size_t j = 0; j <= t; ++j) sum += weight(rows.size() + j);
+          for (size_t i = 0; i < rows.size(); ++i) {
+            const auto j = static_cast<size_t>(rows[i]);
+            if (!repeated(j)) continue;
             double& score = scores[layer][h / group][j];
-            score = std::max(score, weight(j) / sum);
+            score = std::max(score, weight(i) / sum);
           }
         }
       }
@@ -320,18 +371,21 @@ class RandomRepeatTest : public ::testing::Test {
 
 TEST_F(RandomRepeatTest, ScoresEqualThoseOfAFullCache) {
   const std::vector<int32_t> tokens = text(1300, 4);  // several blocks, and feeds of several blocks
-  for (const int chunk : {600, 97}) {
-    const CompressionOptions kvzip = options("kvzip", 200, chunk);
+  for (const auto& [chunk, narrow] :
+       {std::pair(600, false), {97, false}, {600, true}, {97, true}}) {
+    CompressionOptions kvzip = options("kvzip", 200, chunk);
+    kvzip.own["repeat_sees"] = std::string(narrow ? "chunk" : "all");
     const RepeatPrompt prompt = some_prompt(6, 4);
     const auto ours = scores_of(*model_, kvzip, tokens, prompt);
-    const auto slow = slow_scores(*model_, tokens, prompt, static_cast<size_t>(chunk), 4);
+    const auto slow = slow_scores(*model_, tokens, prompt, static_cast<size_t>(chunk), 4, narrow);
     size_t layer = 0;
     for (size_t l = 0; l < model_->config().layers; ++l) {
       if (model_->config().windows[l] > 0) continue;
       for (size_t h = 0; h < ours[layer].heads; ++h) {
         for (size_t n = 6; n < tokens.size(); ++n) {
           ASSERT_NEAR(ours[layer].rows().row(h)[n], slow[l][h][n], 2e-4 * slow[l][h][n] + 1e-7)
-              << "chunk " << chunk << ", layer " << l << ", head " << h << ", position " << n;
+              << "chunk " << chunk << (narrow ? " alone" : "") << ", layer " << l << ", head " << h
+              << ", position " << n;
         }
       }
       ++layer;

@@ -50,6 +50,8 @@ Method kvzip_method() {
   method.defaults.ada_normalize = false;
   method.check = check_repeat;
   method.watched_tokens = [](const CompressionOptions&) { return WatchedTokens::kRepeat; };
+  // Tokens that see nothing but these columns have their denominators from the attention.
+  method.watches_outputs = repeats_narrowly;
   method.watch = watch;
   method.score = score;
   return method;

@@ -35,12 +35,13 @@ Method restkv_repeat_method() {
   method.summary =
       "change of the layer's output without a token, while the model repeats the prompt";
   method.paper = "restkv: the indicator of ReST-KV with the queries of KVzip";
-  method.options = {"sinks", "group_reduce", "per_query_head"};
+  method.options = {"sinks", "pooling", "kernel", "group_reduce", "per_query_head"};
   method.own_options = repeat_options();
   method.own_options.push_back({"relative", "none|input", "what errors are divided by", "input"});
   method.defaults.method = method.name;
   method.defaults.group_reduce = GroupReduce::kMax;
   method.defaults.allocation = "global";
+  method.defaults.pooling = Pooling::kNone;
   method.defaults.ada_floor = 0;
   method.defaults.ada_normalize = false;
   method.check = check_repeat;
