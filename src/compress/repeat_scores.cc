@@ -24,6 +24,22 @@ float recent_score(size_t row) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(kRecent) + static_cast<uint32_t>(row));
 }
 
+/// Smooths the scores of tokens that were repeated.
+void smooth_repeated(const CompressionOptions& options, std::span<float> scores) {
+  if (options.pooling == Pooling::kNone) return;
+  const auto has_score = [](float x) { return x >= 0.0F; };
+  const auto first = std::ranges::find_if(scores, has_score);
+  const auto end = std::find_if_not(first, scores.end(), has_score);
+  const std::span<float> repeated(first, end);
+  if (repeated.empty()) return;
+  const std::vector<float> raw(repeated.begin(), repeated.end());
+  if (options.kernel == kAutoKernel) {
+    smooth_two_scales(raw, options.pooling, {.kernel = kNeighbourhood}, raw.size(), repeated);
+  } else {
+    smooth(raw, options.pooling, {.kernel = options.kernel}, repeated);
+  }
+}
+
 /// Gives tokens without a score one.
 void fill_gaps(const CompressionOptions& options, std::span<float> scores) {
   const auto has_score = [](float x) { return x >= 0.0F && x < recent_score(0); };
@@ -54,6 +70,13 @@ std::vector<OwnOption> repeat_options() {
 
 void check_repeat(const CompressionOptions& options) {
   check_protected(options, "sinks", options.sinks);
+  check_pooling(options);
+  if (options.pooling == Pooling::kAdaptive) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("pooling is adaptive, which follows an observation window, but method "
+                            "{} has none; use none, average or max",
+                            options.method));
+  }
   constexpr int kLeast = 8;  // shorter ones would be fewer than the words around them
   if (const int chunk = own_whole(options, kRepeatChunk); chunk < kLeast) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -80,6 +103,7 @@ LayerScores repeat_scores(const LayerObservation& layer, const CompressionOption
     for (size_t g = 0; g < group; ++g) {
       std::ranges::copy(layer.watched.row_span(head * group + g), rows.row(g));
       weigh(head * group + g, rows.row_span(g));
+      smooth_repeated(options, rows.row_span(g));
     }
     const auto row = scores.rows().row_span(head);
     reduce_group(rows, reduce, row);

@@ -226,7 +226,7 @@ class Runner {
     if (sample.mode == SampleMode::kChoose) {
       reason =
           "its choices have no question of their own; holding the last token back is the nearest";
-    } else if (sample.mode == SampleMode::kContinue) {
+    } else if (sample.mode == SampleMode::kContinue && sample.context_end == 0) {
       reason = "a text that is continued has no question";
     } else if (sample.context_end == 0) {
       reason =

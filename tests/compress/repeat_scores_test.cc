@@ -103,8 +103,11 @@ class RepeatScoresTest : public ::testing::TestWithParam<int64_t> {
 };
 
 TEST_P(RepeatScoresTest, PeaksOfAttentionOverSinksChunkAndFedTokens) {
-  for (const float softcap : {0.0F, 3.0F}) {
+  // The last two: all that the feed has seen takes part, as its attention knows.
+  for (const auto& [softcap, narrow] :
+       {std::pair(0.0F, false), {3.0F, false}, {0.0F, true}, {3.0F, true}}) {
     Block block(softcap);
+    if (!narrow) block.view.lse = {};
     std::vector<float> factors(kRows);
     for (size_t t = 0; t < kRows; ++t) factors[t] = 0.3F + static_cast<float>(t % 7);
     std::vector<std::vector<double>> expected(6, std::vector<double>(131, 0.0));
@@ -112,7 +115,7 @@ TEST_P(RepeatScoresTest, PeaksOfAttentionOverSinksChunkAndFedTokens) {
       for (size_t t = 0; t < kRows; ++t) {
         double sum = 0;
         for (size_t row = 0; row < block.seen(t); ++row) {
-          const bool takes_part = row < 4 || (row >= 60 && row < 191) || row >= kContext;
+          const bool takes_part = narrow || row < 4 || (row >= 60 && row < 191) || row >= kContext;
           if (takes_part) sum += std::exp(block.logit(h, t, row));
         }
         for (size_t j = 0; j < 131; ++j) {
@@ -224,6 +227,47 @@ TEST(RepeatScores, WithoutANumberSinksPrefixAndAnswersStay) {
   layer.watched = {};
   EXPECT_THAT(refusal_if_any([&] { score_tokens(layer, options); }),
               HasSubstr("watched as [4, 12]"));
+}
+
+TEST(RepeatScores, AreSmoothedAmongRepeatedTokens) {
+  const RandomLayer random(4, 2, 60, 8, 1, 64, 1);
+  LayerObservation layer = random.view;
+  std::vector<float> numbers(4 * 60, kNothing);
+  for (size_t h = 0; h < 4; ++h) {
+    for (size_t n = 5; n < 50; ++n)
+      numbers[h * 60 + n] = static_cast<float>((n * n * (h + 3)) % 41);
+  }
+  layer.watched = {numbers.data(), 4, 60};
+  for (const char* method : {"kvzip", "restkv-repeat"}) {
+    CompressionOptions options = default_options(method);
+    options.pooling = Pooling::kAverage;
+    for (const int kernel : {3, kAutoKernel}) {
+      options.kernel = kernel;
+      const auto scores = score_tokens(layer, options);
+      for (size_t head = 0; head < 2; ++head) {
+        std::vector<float> expected(45, 0.0F);
+        for (size_t g = 0; g < 2; ++g) {
+          std::vector<float> row(45);
+          const std::span<const float> raw(&numbers[(head * 2 + g) * 60 + 5], 45);
+          if (kernel == kAutoKernel) {
+            smooth_two_scales(raw, options.pooling, {.kernel = kNeighbourhood}, 45, row);
+          } else {
+            smooth(raw, options.pooling, {.kernel = kernel}, row);
+          }
+          for (size_t n = 0; n < 45; ++n) expected[n] = std::max(expected[n], row[n]);
+        }
+        const auto ours = scores.rows().row_span(head);
+        EXPECT_TRUE(std::ranges::equal(ours.subspan(5, 45), expected)) << method << kernel;
+        EXPECT_GT(ours[4], 1e20F) << "the prefix stays";
+        EXPECT_GT(ours[50], 1e20F) << "what was not repeated stays";
+      }
+    }
+    options.pooling = Pooling::kAdaptive;
+    EXPECT_THAT(refusal_if_any([&] { validate(options); }), HasSubstr("pooling is adaptive"));
+    options.pooling = Pooling::kMax;
+    options.kernel = 4;
+    EXPECT_THAT(refusal_if_any([&] { validate(options); }), HasSubstr("kernel is 4"));
+  }
 }
 
 }  // namespace

@@ -42,10 +42,11 @@ Method kvzip_method() {
   method.summary = "attention that the prompt gets while the model repeats it";
   method.paper =
       "KVzip: Query-Agnostic KV Cache Compression with Context Reconstruction, arXiv 2505.23416";
-  method.options = {"sinks", "per_query_head"};
+  method.options = {"sinks", "pooling", "kernel", "per_query_head"};
   method.own_options = repeat_options();
   method.defaults.method = method.name;
   method.defaults.allocation = "global";
+  method.defaults.pooling = Pooling::kNone;
   method.defaults.ada_floor = 0;
   method.defaults.ada_normalize = false;
   method.check = check_repeat;

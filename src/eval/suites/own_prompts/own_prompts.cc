@@ -51,6 +51,13 @@ LongBenchMetric longbench_metric(std::string_view metric) {
 
 /// Throws `Error` (kInput) if the metric could not judge any text by this reference.
 void require_judgeable(std::string_view metric, const Json& reference) {
+  if (const Json* turns = reference.find("turns"); turns != nullptr) {
+    for (Json turn : *turns) {
+      if (has(reference, "all_classes")) turn["all_classes"] = reference["all_classes"];
+      require_judgeable(metric, turn);
+    }
+    return;
+  }
   const std::vector<std::string> answers = filled_texts_field(reference, "answers");
   if (is_string_match(metric)) return;
   require_judgeable(longbench_metric(metric), answers,
@@ -66,6 +73,19 @@ double judge(std::string_view metric, const Json& reference, std::string_view te
                                .metric = longbench_metric(metric),
                                .first_line_only = false};
   return longbench_score(rules, text, answers, filled_texts_if_any(reference, "all_classes"));
+}
+
+/// Of a conversation: the mean over its turns.
+double judge(std::string_view metric, const Sample& sample, const Answer& answer) {
+  const Json& reference = sample.reference;
+  if (sample.turns.empty()) return judge(metric, reference, answer.text);
+  double sum = 0;
+  for (size_t i = 0; i < sample.turns.size(); ++i) {
+    Json turn = reference["turns"].at(i);
+    if (has(reference, "all_classes")) turn["all_classes"] = reference["all_classes"];
+    sum += judge(metric, turn, answer.turn_texts.at(i));
+  }
+  return sum / static_cast<double>(sample.turns.size());
 }
 
 std::vector<int32_t> tokens_field(const Json& record, std::string_view name,
@@ -97,6 +117,11 @@ std::vector<size_t> character_starts(std::string_view text) {
   return starts;
 }
 
+Json answers_of(const Json& record) {
+  const Json& answers = field(record, "answers");
+  return answers.is_string() ? Json::array({answers}) : answers;
+}
+
 /// Where the question begins: in characters of 'text', which become bytes, or in 'token_ids'.
 size_t context_end(const Json& record, const Sample& sample) {
   const size_t end = count_field(record, "context_end");
@@ -124,6 +149,22 @@ size_t context_begin(const Json& record, const Sample& sample) {
                                                begin, end));
   }
   return begin;
+}
+
+/// A conversation about the text: it is read and compressed before the first question.
+void add_turns(const Json& record, Sample& sample) {
+  for (const char* name : {"answers", "token_ids", "context_end", "context_begin"}) {
+    if (!has(record, name)) continue;
+    throw Error(ErrorCode::kInput,
+                fmt::format("field '{}' has no effect beside 'turns'; keep one of them", name));
+  }
+  sample.reference["turns"] = Json::array();
+  for (const Json& each : list_field(record, "turns")) {
+    sample.turns.push_back({.prompt = text_field(each, "question")});
+    if (sample.turns.back().prompt.empty()) throw Error(ErrorCode::kInput, "a question is empty");
+    sample.reference["turns"].push_back({{"answers", answers_of(each)}});
+  }
+  if (sample.turns.empty()) throw Error(ErrorCode::kInput, "field 'turns' is empty");
 }
 
 Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
@@ -157,7 +198,8 @@ Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
     sample.depth = value;
   }
   if (has(record, "continuation_ids")) {
-    for (const char* name : {"answers", "metric", "all_classes", "max_new_tokens", "stop"}) {
+    for (const char* name :
+         {"answers", "turns", "metric", "all_classes", "max_new_tokens", "stop"}) {
       if (!has(record, name)) continue;
       throw Error(
           ErrorCode::kInput,
@@ -182,8 +224,11 @@ Sample make_sample(const Json& record, const Tokenizer* tokenizer) {
       throw Error(ErrorCode::kInput, "field 'stop' holds an empty text, which ends every answer");
     }
   }
-  const Json& answers = field(record, "answers");
-  sample.reference["answers"] = answers.is_string() ? Json::array({answers}) : answers;
+  if (has(record, "turns")) {
+    add_turns(record, sample);
+  } else {
+    sample.reference["answers"] = answers_of(record);
+  }
   if (has(record, "all_classes")) sample.reference["all_classes"] = record["all_classes"];
   return sample;
 }
@@ -211,7 +256,7 @@ RecordTask task_of(const Json& record, const Tokenizer* tokenizer) {
   } else {
     require_judgeable(task.info.metric, make_sample(record, tokenizer).reference);
     task.score = [metric = task.info.metric](const Sample& sample, const Answer& answer) {
-      return Scores{{metric, judge(metric, sample.reference, answer.text)}};
+      return Scores{{metric, judge(metric, sample, answer)}};
     };
   }
   return task;
