@@ -129,11 +129,8 @@ class Asker {
     options.max_tokens = question.max_tokens.value_or(flags_.max_tokens);
     options.sampling = sampling_;
     Session session = document_.fork();
-    const CompressionOptions& compression = session.options().compression;
     // What the document keeps is decided: question and answer come on top of it.
-    if (compression.method != "full") {
-      session.set_budget(compression.budget + static_cast<int>(tokens.size() + options.max_tokens));
-    }
+    session.reserve(tokens.size() + options.max_tokens);
     session.append(tokens);
     const auto place =
         asked_.emplace(member, Asked{std::move(session), Generation(tokenizer_, options)}).first;

@@ -94,8 +94,8 @@ CompressionOptions parse_method(std::string_view text) {
   for (const auto& [option, value] : parse_option_text(text).options) {
     if (option != kBudget) continue;
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("\"{}\" gives a budget, which all methods here have from --budget or "
-                            "--budgets; leave it out",
+                fmt::format("\"{}\" gives a budget, which has a flag of its own; leave it out of the "
+                            "method",
                             text));
   }
   return say_notices(parse_compression(text, flag_name));

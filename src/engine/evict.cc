@@ -146,6 +146,7 @@ void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t 
   cache.next_position += added;
   sequence.cached_tokens += added;
   if (!evicted) return;
+  sequence.reserved = 0;
   for (size_t layer = 0; layer < cache.layers(); ++layer) cache.close(layer);
   size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
   for (size_t layer = 0; layer < cache.layers(); ++layer) {

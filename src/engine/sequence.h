@@ -20,6 +20,8 @@ struct Sequence {
   size_t tokens = 0;          ///< Tokens read so far.
   /// Cached tokens per head of a layer of average budget.
   size_t cached_tokens = 0;
+  /// No cut is due before more than so many are `filled`: see `Session::reserve`.
+  size_t reserved = 0;
   double compress_seconds = 0;  ///< Total of scoring, selection and gathering.
 
   /// Whether the cache is ever cut.
@@ -29,9 +31,9 @@ struct Sequence {
   [[nodiscard]] size_t filled() const {
     return options.compact_positions ? cache.next_position : cached_tokens;
   }
-  /// Whether the cache exceeds `budget` after `added` more tokens.
+  /// Whether the cache exceeds `budget`, and what is reserved, after `added` more tokens.
   [[nodiscard]] bool passes(int budget, size_t added) const {
-    return evicts() && filled() + added > static_cast<size_t>(budget);
+    return evicts() && filled() + added > std::max(static_cast<size_t>(budget), reserved);
   }
   /// Tokens that evictions leave during decoding.
   [[nodiscard]] int decode_budget() const {
@@ -41,7 +43,8 @@ struct Sequence {
   [[nodiscard]] size_t eviction_due_at() const {
     const auto budget = static_cast<size_t>(decode_budget());
     const size_t most = Session::kUnlimited;
-    return options.interval == 0 ? most : budget + std::min(options.interval, most - budget);
+    if (options.interval == 0) return most;
+    return std::max(budget + std::min(options.interval, most - budget), reserved + 1);
   }
 };
 

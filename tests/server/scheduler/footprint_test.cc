@@ -65,6 +65,7 @@ struct Case {
   size_t written = 0;
   size_t before = 0;  ///< Read by an earlier prompt.
   std::optional<size_t> scored = {};
+  bool reserved = false;
 };
 
 std::vector<Case> cases() {
@@ -94,6 +95,12 @@ std::vector<Case> cases() {
   add("snapkv", 1024, 2000, 80).session.compression.per_query_head = true;
   add("restkv", 512, 1000, 50).before = 1500;
   add("full", 512, 1000, 50).before = 1500;
+  {
+    Case& reserved = add("restkv", 512, 1000, 200);
+    reserved.before = 1500;
+    reserved.session.interval = 16;
+    reserved.reserved = true;
+  }
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("flexprefill");
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("xattention");
   add("restkv", 512, 2000, 10).scored = 20;
@@ -157,12 +164,14 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
       (void)session->append(text(each.before));
       held = each.session.compression.method == "full" ? each.before : 512;
     }
+    if (each.reserved) session->reserve(each.prompt + each.written);
     const size_t before = in_use - (each.before > 0 ? session->allocated_bytes() : 0);
     const Footprint estimate = footprint(*model_, each.session,
                                          {.before = each.before,
                                           .held = held,
                                           .prompt = each.prompt,
                                           .written = each.written,
+                                          .reserved = each.reserved,
                                           .scored = each.scored});
     peak = in_use.load();
     std::vector<TokenLogprob> scores(each.scored ? each.prompt : 0);
