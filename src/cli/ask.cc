@@ -26,6 +26,7 @@
 #include "cli/session_flags.h"
 #include "cli/signals.h"
 #include "cli/turn.h"
+#include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
 #include "generate/batch.h"
 #include "generate/document_prompt.h"
@@ -47,7 +48,7 @@ struct AskFlags {
   size_t parallel = 8;
   int threads = 0;
   SamplingFlags sampling{SamplingOptions{.temperature = 0}};
-  SessionFlags session{0, "keydiff", true};
+  SessionFlags session{0, "keydiff", BudgetForm::kAny};
 };
 
 /// What the run did, for the table at its end.

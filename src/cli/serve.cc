@@ -57,7 +57,7 @@ struct ServeFlags {
   std::string log_format = "text";
   bool no_log = false;
   std::string document_method = "keydiff", document_budget;
-  SessionFlags session{kServeInterval};
+  SessionFlags session{kServeInterval, "restkv", BudgetForm::kNumber};
   SamplingFlags sampling{SamplingOptions{.temperature = 0.8F}};
   const Option* seed = nullptr;
 };
@@ -114,9 +114,13 @@ server::AskedSession document_session(const ServeFlags& flags, const SessionOpti
   }
   if (budget.share > 0) {
     session.share = budget;
-  } else {
-    compression.budget = budget.tokens;
+    return session;
   }
+  set_budget(compression, budget, 0);
+  if (flags.max_budget > 0 && budget.tolerance > 0 && budget.tokens == 0) {
+    compression.budget = flags.max_budget;
+  }
+  validate(compression);
   return session;
 }
 
@@ -295,8 +299,9 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
              "how documents are compressed, before any question is known",
              "METHOD[:option=value...]");
   parser.add("--document-budget", flags->document_budget,
-             "tokens that documents keep per KV head, or a share of them (default: --budget)",
-             "N|P%");
+             "tokens that documents keep per KV head, a share of them, or as many as each layer "
+             "chooses (default: --budget)",
+             "N|P%|auto[:E]");
   parser.add("--grace", flags->grace, "time for running answers to end after Ctrl-C", "TIME");
   flags->session.declare(parser);
   flags->sampling.declare(parser);

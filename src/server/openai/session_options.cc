@@ -57,8 +57,9 @@ void parse_method(const FieldReader& fields, const std::string& text, AskedSessi
   }
 }
 
-/// A number of tokens, or "25%".
-void parse_budget_field(const FieldReader& fields, const Json& value, AskedSession& asked) {
+/// A number of tokens, "25%", or "auto": up to `most` tokens.
+void parse_budget_field(const FieldReader& fields, const Json& value, int most,
+                        AskedSession& asked) {
   Budget budget;
   if (value.is_string()) {
     const std::string text = *fields.text("budget", kMostTextBytes);
@@ -70,6 +71,9 @@ void parse_budget_field(const FieldReader& fields, const Json& value, AskedSessi
   CompressionOptions& options = asked.options.compression;
   if (budget.share > 0) {
     asked.share = budget;
+  } else if (budget.tolerance > 0) {
+    set_budget(options, budget, 0);
+    if (budget.tokens == 0) options.budget = most;
   } else {
     options.budget = budget.tokens;
   }
@@ -99,7 +103,7 @@ AskedSession parse_session_options(const FieldReader& restkv, const AskedSession
   }
   if (const Json* budget = restkv.find("budget")) {
     if (is_full) restkv.refuse("budget", "none: the method 'full' keeps everything");
-    parse_budget_field(restkv, *budget, asked);
+    parse_budget_field(restkv, *budget, limits.max_budget, asked);
   }
   if (const auto budget = restkv.whole("decode_budget", 0, kMost)) {
     options.decode_budget = static_cast<int>(*budget);

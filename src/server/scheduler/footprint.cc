@@ -149,6 +149,12 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (cuts) bytes += 4 * rows * c.query_heads * kFloat;
+  // Rows that a head might keep, and W_O.
+  if (cuts && chooses_budget(compression)) {
+    bytes += (cache_heads(c, options) * rows * (c.key_dim + c.value_dim) +
+              c.width * c.query_heads * c.value_dim) *
+             kFloat;
+  }
   // Keys are multiplied with the moments.
   if (needs_query_statistics(compression)) bytes += rows * c.kv_heads * c.key_dim * kFloat;
   if (tokens.scored) {

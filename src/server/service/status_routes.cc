@@ -8,6 +8,7 @@
 #include "restkv/compress.h"
 #include "server/http/http_error.h"
 #include "server/openai/listings.h"
+#include "server/service/document_cards.h"
 #include "server/service/metrics.h"
 #include "server/service/routes.h"
 
@@ -57,7 +58,7 @@ void props(Service& service, const HttpRequest&, Responder responder) {
   const auto options = [](const AskedSession& s) {
     const CompressionOptions& compression = s.options.compression;
     return Json::object({{"method", compression.method},
-                         {"budget", s.share ? Json(s.share->text()) : Json(compression.budget)}});
+                         {"budget", s.share ? Json(s.share->text()) : budget_json(compression)}});
   };
   Json restkv = options(session);
   Json kinds = Json::array();

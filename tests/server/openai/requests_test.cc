@@ -101,6 +101,12 @@ TEST(ChatRequest, TakesShares) {
   EXPECT_EQ(budget(R"({"budget": "50%"})", 100'000), 2048);
   EXPECT_EQ(budget(R"({"method": "snapkv:window=32", "budget": "1%"})", 100), 33);
 
+  // Layers may choose, too.
+  const ChatRequest chosen = chat(R"(, "restkv": {"method": "snapkv", "budget": "auto:0.1"})");
+  const CompressionOptions options = session_for(*chosen.answer.session, 1000, limits).compression;
+  EXPECT_EQ(options.tolerance, 0.1);
+  EXPECT_EQ(options.budget, 2048);
+
   RequestLimits shares = limits;
   shares.session.share = Budget{.share = 0.5};
   const auto by_default = [&](const std::string& restkv, size_t tokens) {
@@ -245,6 +251,11 @@ TEST(ChatRequest, RefusesByName) {
        {R"(, "restkv": {"budget": "120%"})", "restkv.budget: the budget is \"120%\"; expected"},
        {R"(, "restkv": {"budget": "half"})", "restkv.budget: the budget is \"half\"; expected"},
        {R"(, "restkv": {"budget": [1]})", "restkv.budget:"},
+       {R"(, "restkv": {"budget": "auto:1"})", "restkv.budget: the budget is \"auto:1\"; expected"},
+       {R"(, "restkv": {"budget": "auto:0.1:4096"})",
+        "restkv.budget: 'restkv.budget' is 4096; this server"},
+       {R"(, "restkv": {"method": "keydiff", "budget": "auto"})",
+        "restkv.budget: method keydiff has no observation window"},
        {R"(, "restkv": {"method": "full", "budget": "25%"})", "restkv.budget:"},
        {R"(, "restkv": {"decode_budget": 99999, "interval": 8})", "restkv.decode_budget:"},
        {R"(, "restkv": {"decode_budget": 100})", "restkv.decode_budget:"},
