@@ -182,7 +182,7 @@ size_t total(const Selection& selection) {
 
 // The slow way: every budget is tried, with the same scores.
 TEST(ChosenBudgetTest, IsTheSmallestWithinTheTolerance) {
-  size_t falling = 0;
+  size_t plain = 0;
   for (const char* method : {"restkv", "snapkv", "random"}) {
     for (const char* allocation : {"uniform", "ada"}) {
       for (const uint32_t seed : {1, 2, 3}) {
@@ -190,33 +190,35 @@ TEST(ChosenBudgetTest, IsTheSmallestWithinTheTolerance) {
         options.allocation = allocation;
         options.ada_normalize = false;
         SCOPED_TRACE(std::string(method) + ", " + allocation);
-        const Layer layer(4, 2, 100, seed, 3.0F);
+        const Layer layer(4, 2, 60, seed, 3.0F);
         const Selection found = select_tokens(layer.view, options);
 
         const LayerScores scores = score_tokens(layer.view, options);
         std::vector<double> errors;  // by budget, from window + 1 on
         std::vector<Selection> selections;
-        for (int budget = kWindow + 1; budget <= 100; ++budget) {
+        for (int budget = kWindow + 1; budget <= 60; ++budget) {
           CompressionOptions fixed = options;
           fixed.budget = budget;
           const auto counts = allocate_budget(layer.view, scores, fixed);
-          selections.push_back(select_best(scores, counts, 100));
+          selections.push_back(select_best(scores, counts, 60));
           errors.push_back(slow_error({layer.view}, selections.back()));
         }
         const auto at = std::ranges::find(selections, found.keep, &Selection::keep);
         ASSERT_NE(at, selections.end()) << "it is not what a number would keep";
         const auto i = static_cast<size_t>(at - selections.begin());
         EXPECT_LE(errors[i], options.tolerance * (1 + 1e-4));
-        if (i > 0) EXPECT_GT(errors[i - 1], options.tolerance * (1 - 1e-4));
-        if (!std::ranges::is_sorted(errors, std::greater<>())) continue;
-        ++falling;
-        const auto smallest =
-            std::ranges::find_if(errors, [&](double error) { return error <= options.tolerance; });
-        EXPECT_EQ(i, static_cast<size_t>(smallest - errors.begin()));
+        if (i > 0) {
+          EXPECT_GT(errors[i - 1], options.tolerance * (1 - 1e-4));
+        }
+        // Where more tokens never lead out of the tolerance again, it is the smallest of all.
+        const auto too_large = [&](double error) { return error > options.tolerance; };
+        if (!std::ranges::is_partitioned(errors, too_large)) continue;
+        ++plain;
+        EXPECT_EQ(i, static_cast<size_t>(std::ranges::count_if(errors, too_large)));
       }
     }
   }
-  RecordProperty("falling", static_cast<int>(falling));
+  EXPECT_GT(plain, 9U) << "of 18";
 }
 
 TEST(ChosenBudgetTest, FallsWithTheTolerance) {
