@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "restkv/attention.h"
+#include "restkv/budget.h"
 #include "restkv/precision.h"
 #include "restkv/query_statistics.h"
 #include "restkv/selection.h"
@@ -59,6 +60,10 @@ struct CompressionOptions {
   std::string method = "restkv";
   std::string allocation = "uniform";  ///< Distribution of the budget over layers and heads.
   int budget = 1024;                   ///< Tokens kept per KV head, observation window included.
+  /// Above 0: the budget chooses itself. Every layer keeps the fewest tokens per head, at most
+  /// `budget`, for which what its attention says to the queries of the window changes by no more
+  /// than this share: see docs/methods.md.
+  double tolerance = 0;
   int window = 32;  ///< Observation window: the last prompt tokens, always kept. If odd, its
                     ///< older half (adaptive window) is the shorter one.
   int sinks = 4;    ///< streaming-llm: first tokens that are always kept.
@@ -178,7 +183,8 @@ struct LayerObservation {
   /// values.
   Heads<const float> outputs = {};
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
-  /// W_O as in OutputFactor's constructor; needed by `critical` only, whose norm is not Euclidean.
+  /// W_O as in OutputFactor's constructor; needed by `critical`, whose norm is not Euclidean, and
+  /// by `tolerance`, which is about all heads of the layer together.
   Matrix<const float> output_weights = {};
   /// Attention that each position received from all prompt queries, [query_heads, n]: see
   /// `attention_sums`.
@@ -203,6 +209,9 @@ struct LayerObservation {
   /// Number of tokens that a layer of average budget selects from. Earlier selections may have left
   /// layers with different numbers, and allocations over layers need a common one. 0: `keys.rows`.
   size_t tokens = 0;
+  /// Tokens per head that the last selection has left in this layer, on average: a budget that
+  /// chooses itself does not fall below it. 0: there was none.
+  size_t settled = 0;
   /// First query head of `queries` where an observation covers a part of a layer's heads. `output`
   /// and `query_statistics` always cover the whole layer.
   size_t first_query_head = 0;
@@ -341,6 +350,7 @@ struct Allocation {
   std::string_view summary;
   std::string_view paper;                 ///< Title and identifier of the source; may be empty.
   std::vector<std::string_view> options;  ///< Names of the options it reads, besides budget.
+  bool over_layers = false;               ///< Layers get different shares of the budget.
   /// Throws on options it cannot use or a method it does not suit; may be null.
   void (*check)(const CompressionOptions&, const Method&) = nullptr;
   /// The same for a model of this shape; may be null.
@@ -422,6 +432,15 @@ size_t repeat_chunk(const CompressionOptions& options);
 /// Whether these tokens see only the chunk and the first tokens of the prompt, its own option
 /// "repeat_sees".
 bool repeats_narrowly(const CompressionOptions& options);
+/// Whether every layer's budget chooses itself (`CompressionOptions::tolerance`).
+bool chooses_budget(const CompressionOptions& options);
+/// The options' budget, with their tolerance.
+Budget budget_of(const CompressionOptions& options);
+/// Sets both for a prompt of n tokens; a budget without a tolerance leaves that of the options.
+void set_budget(CompressionOptions& options, const Budget& budget, size_t n);
+/// Whether so many tokens per head are kept without a look at them: no more than the budget or, if
+/// it chooses itself, than the least that it can be.
+bool keeps_whole(const CompressionOptions& options, size_t tokens);
 /// Whether layers are cut again after later ones (`Allocation::reallocate`).
 bool reallocates(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.
@@ -435,12 +454,12 @@ std::vector<size_t> rotation_offsets(const CompressionOptions& options);
 /// Whether some layers are kept whole, beyond the budget.
 bool keeps_layers(const CompressionOptions& options);
 
-/// Selects the positions that each cache head keeps. With n <= budget everything is kept. A token
+/// Selects the positions that each cache head keeps; all of them if `keeps_whole` says so. A token
 /// with an attention weight of 1 gets a large but finite score: the reconstruction error divides by
 /// 1 - a, which is at least 2^-24.
 /// Throws `Error`: kInvalidArgument on options that `validate` refuses or shapes that do not fit,
 /// and for one of several layers under an allocation over all of them; kInput on NaN or infinity
-/// among queries, keys or values (not checked if n <= budget or the method never reads them).
+/// among queries, keys or values (not checked if all are kept or the method never reads them).
 Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
                         SelectionTrace* trace = nullptr);
 

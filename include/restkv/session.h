@@ -115,6 +115,12 @@ class Session {
   /// nothing if the method cannot use it with this model, or keeps everything.
   void set_budget(int budget);
 
+  /// The next `tokens` come on top of what the cache holds, whatever the budget: no cut is due
+  /// before they are there. The first cut after them, or `compress`, ends this; another call
+  /// replaces it, and it is not part of a snapshot. For questions about a text whose compression
+  /// is to stay as it is.
+  void reserve(size_t tokens);
+
   /// Sets the sparse pattern of the next prompts. Throws `Error` (kInvalidArgument) and changes
   /// nothing on options that cannot be used.
   void set_sparse(const SparseOptions& options);

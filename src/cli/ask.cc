@@ -26,6 +26,7 @@
 #include "cli/session_flags.h"
 #include "cli/signals.h"
 #include "cli/turn.h"
+#include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
 #include "generate/batch.h"
 #include "generate/document_prompt.h"
@@ -47,7 +48,7 @@ struct AskFlags {
   size_t parallel = 8;
   int threads = 0;
   SamplingFlags sampling{SamplingOptions{.temperature = 0}};
-  SessionFlags session{0, "keydiff", true};
+  SessionFlags session{0, "keydiff", BudgetForm::kAny};
 };
 
 /// What the run did, for the table at its end.
@@ -129,11 +130,8 @@ class Asker {
     options.max_tokens = question.max_tokens.value_or(flags_.max_tokens);
     options.sampling = sampling_;
     Session session = document_.fork();
-    const CompressionOptions& compression = session.options().compression;
     // What the document keeps is decided: question and answer come on top of it.
-    if (compression.method != "full") {
-      session.set_budget(compression.budget + static_cast<int>(tokens.size() + options.max_tokens));
-    }
+    session.reserve(tokens.size() + options.max_tokens);
     session.append(tokens);
     const auto place =
         asked_.emplace(member, Asked{std::move(session), Generation(tokenizer_, options)}).first;

@@ -16,9 +16,11 @@
 #include "cli/line_reader.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
+#include "cli/run_stats.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/turn.h"
+#include "engine/kept_tokens.h"
 #include "restkv/conversation.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
@@ -218,7 +220,7 @@ class Chat {
     }
     session_.set_budget(tokens);
     session_.compress();
-    say(fmt::format("budget {}", tokens));
+    say(fmt::format("budget {}", budget_of(session_.options().compression).text()));
   }
 
   void load(const std::string& path) {
@@ -236,7 +238,7 @@ class Chat {
     tell_what_snapshots_lack(sampling_);
     say(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
                     watch.seconds(), session_.tokens(), session_.options().compression.method,
-                    session_.options().compression.budget));
+                    budget_of(session_.options().compression).text()));
   }
 
   void stats() const {
@@ -248,13 +250,16 @@ class Chat {
     };
     row("method", options.method == "full"
                       ? options.method
-                      : fmt::format("{} (budget {})", options.method, options.budget));
+                      : fmt::format("{} (budget {})", options.method, budget_of(options).text()));
     row("turns", fmt::format("{}", turns_));
     row("tokens in all", fmt::format("{}", session_.tokens()));
     row("cache",
         fmt::format("{:.0f} tokens per head, {} of {} ({})", tokens_held(cache, model_.config()),
                     bytes(cache.kept_bytes()), bytes(model_.config().kv_bytes(session_.tokens())),
                     kv_type_name(session_.options().kv_type)));
+    if (chooses_budget(options)) {
+      row("tokens per KV head", kept_text(kept_of_layers(cache, model_.config())));
+    }
     row("compression", fmt::format("{:.3f} s", session_.compress_seconds()));
     row("peak resident memory", bytes(peak_resident_bytes()));
   }

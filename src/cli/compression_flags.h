@@ -13,13 +13,35 @@
 
 namespace restkv::cli {
 
+/// What `--budget` may be besides a number.
+enum class BudgetForm {
+  kNumber,  ///< Nothing.
+  kChosen,  ///< "auto": every layer chooses.
+  kAny,     ///< That, or a share of a prompt.
+};
+
+/// `--tolerance` and `--max-budget`, which say more of `--budget auto`.
+class ChosenBudgetFlags {
+ public:
+  void declare(ArgumentParser& parser);
+  /// What `parse_budget` makes of the text, with these. Throws `Error` (kInvalidArgument) also for
+  /// what the text says already.
+  [[nodiscard]] Budget parse(std::string_view text) const;
+  /// Throws `Error` (kInvalidArgument) if one was given, since no budget is "auto".
+  void refuse() const;
+
+ private:
+  std::string tolerance_;
+  int max_budget_ = 0;
+};
+
 /// `--method`, `--preset` and one flag per compression option (`--drift-scale` for `drift_scale`).
 /// What is not given has the value of the preset.
 class CompressionFlags {
  public:
-  /// `method`: the default of `--method`. `shares`: whether `--budget` may be a share of a prompt.
-  explicit CompressionFlags(std::string method = "restkv", bool shares = false)
-      : method_(std::move(method)), shares_(shares) {}
+  /// `method`: the default of `--method`.
+  explicit CompressionFlags(std::string method = "restkv", BudgetForm form = BudgetForm::kChosen)
+      : method_(std::move(method)), form_(form) {}
   void declare(ArgumentParser& parser);
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
@@ -29,12 +51,15 @@ class CompressionFlags {
   /// `--budget`, if it was given as a share: `resolve` leaves it out, since it does not know the
   /// prompt.
   [[nodiscard]] std::optional<Budget> share() const;
+  /// Whether `--budget` is "auto".
+  [[nodiscard]] bool chooses() const;
   /// Flags that name a file to be read, and the files.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const;
 
  private:
   std::string method_;
-  bool shares_;
+  BudgetForm form_;
+  ChosenBudgetFlags chosen_;
   std::map<std::string, std::string> values_;  // option name -> text from the command line
 };
 

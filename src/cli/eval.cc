@@ -42,6 +42,7 @@ struct EvalFlags {
   std::string suite, model, data, output, profile;
   std::vector<std::string> methods{"snapkv", "restkv"};
   std::vector<std::string> budgets{"128", "512"};
+  ChosenBudgetFlags chosen;
   bool no_full = false;
   std::vector<std::string> tasks;
   std::vector<size_t> lengths;
@@ -69,6 +70,11 @@ struct EvalFlags {
 /// One cell for the full cache, then every method at every budget.
 std::vector<eval::Cell> grid(const EvalFlags& flags) {
   if (flags.budgets != EvalFlags{}.budgets) require_use_for_budget(flags.methods);
+  std::vector<Budget> budgets;
+  for (const std::string& text : flags.budgets) budgets.push_back(flags.chosen.parse(text));
+  if (std::ranges::none_of(budgets, [](const Budget& b) { return b.tolerance > 0; })) {
+    flags.chosen.refuse();
+  }
   std::vector<eval::Cell> cells;
   if (!flags.no_full) {
     cells.push_back(
@@ -80,13 +86,12 @@ std::vector<eval::Cell> grid(const EvalFlags& flags) {
       if (!flags.no_full) continue;  // it is there already
       throw Error(ErrorCode::kInvalidArgument, "--method full contradicts --no-full");
     }
-    for (const std::string& text : flags.budgets) {
-      const Budget budget = parse_budget(text);
+    for (const Budget& budget : budgets) {
       eval::Cell cell{.name = fmt::format("{}@{}", method, budget.text()),
                       .method = method,
                       .budget = budget,
                       .options = options};
-      if (budget.share == 0) cell.options.budget = budget.tokens;
+      if (budget.share == 0) set_budget(cell.options, budget, 0);
       validate(cell.options);
       cells.push_back(std::move(cell));
     }
@@ -408,7 +413,10 @@ std::function<int()> declare_eval(ArgumentParser& parser) {
   parser.add("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
              "NAME,...");
   parser.add("--budget", flags->budgets,
-             "tokens kept per layer and KV head, or shares of what is compressed", "N|P%,...");
+             "tokens kept per layer and KV head, shares of what is compressed, or what layers "
+             "choose within a tolerance",
+             "N|P%|auto[:E],...");
+  flags->chosen.declare(parser);
   parser
       .add("--question", flags->question,
            "after: compress the context before the question is seen, then read the question",

@@ -17,6 +17,7 @@
 #include "cli/session_flags.h"
 #include "cli/signals.h"
 #include "cli/turn.h"
+#include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
 #include "restkv/conversation.h"
 #include "restkv/engine.h"
@@ -37,7 +38,7 @@ struct RunFlags {
   size_t max_tokens = 256;
   int threads = 0;
   SamplingFlags sampling;
-  SessionFlags session{0, "restkv", true};
+  SessionFlags session{0, "restkv", BudgetForm::kAny};
   bool stats = false;
   std::string stats_json;
 };
@@ -142,7 +143,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   }
   const CompressionOptions& compression = session.options().compression;
   stats.method = compression.method;
-  stats.budget = compression.method == "full" ? 0 : compression.budget;
+  if (compression.method != "full") stats.budget = budget_of(compression);
   stats.kv_type = kv_type_name(session.options().kv_type);
   stats.sparse_options = session.options().sparse;
 
@@ -153,8 +154,8 @@ void run_model(const RunFlags& flags, RunStats& stats) {
     session = Session(engine, session.options());
   }
   if (const auto share = flags.session.share()) {
-    stats.budget = share->of(turn.tokens.size());
-    session.set_budget(stats.budget);
+    stats.budget = {.tokens = share->of(turn.tokens.size())};
+    session.set_budget(stats.budget.tokens);
   }
   stats.cached_tokens = session.tokens();
   stats.prompt_tokens = turn.tokens.size();
@@ -167,6 +168,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.compress_seconds = session.compress_seconds() - compressed_before;
   stats.sparse = session.sparse_report();
   stats.kv_bytes_kept = session.cache().kept_bytes();
+  stats.kept_of_layers = kept_of_layers(session.cache(), model.config());
   // A loaded cache has the budget that it was made with.
   if (options && !flags.session.budget_given()) tell_what_was_dropped(session, model.config());
 
@@ -229,6 +231,7 @@ std::function<int()> declare_run(ArgumentParser& parser) {
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
       "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 512 --stats\n"
       "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 25%\n"
+      "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget auto --tolerance 0.05\n"
       "  cat report.txt | restkv run -m model.gguf -p 'Summarise it.' --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
       "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"

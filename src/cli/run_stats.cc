@@ -1,6 +1,7 @@
 #include "cli/run_stats.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <string_view>
@@ -60,13 +61,26 @@ Json sparse_json(const SparseOptions& options, const SparseReport& sparse) {
 
 }  // namespace
 
+std::string kept_text(const std::vector<std::optional<double>>& layers) {
+  double sum = 0;
+  std::vector<std::string> each;
+  for (const std::optional<double>& kept : layers) {
+    if (!kept) continue;
+    sum += *kept;
+    each.push_back(fmt::format("{:.0f}", *kept));
+  }
+  if (each.empty()) return "none (all layers keep their window)";
+  return fmt::format("{:.0f}; layer by layer {}", sum / static_cast<double>(each.size()),
+                     fmt::join(each, " "));
+}
+
 std::string RunStats::text() const {
   std::string text;
   const auto row = [&](std::string_view name, const std::string& value) {
     text += fmt::format("{:<22} {}\n", name, value);
   };
   const auto bytes = [](size_t count) { return human_bytes(static_cast<double>(count)); };
-  row("method", method == "full" ? method : fmt::format("{} (budget {})", method, budget));
+  row("method", method == "full" ? method : fmt::format("{} (budget {})", method, budget.text()));
   if (window_layers > 0) {
     row("sliding windows", fmt::format("{} of {} layers keep theirs; the budget is for the others",
                                        window_layers, layers));
@@ -97,6 +111,7 @@ std::string RunStats::text() const {
         fmt::format(
             "{} in {} of {} in f16 ({:.1f}%)", bytes(kv_bytes_kept), kv_type, bytes(kv_bytes_full),
             100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)));
+    if (budget.tolerance > 0) row("tokens per KV head", kept_text(kept_of_layers));
   }
   row("peak resident memory", bytes(peak_resident_bytes()));
   if (interrupted) text += "interrupted; figures up to there\n";
@@ -105,8 +120,13 @@ std::string RunStats::text() const {
 }
 
 std::string RunStats::json() const {
+  Json kept = Json::array();
+  for (const std::optional<double>& layer : kept_of_layers) {
+    kept.push_back(layer ? Json(*layer) : Json(nullptr));
+  }
   return Json{{"method", method},
-              {"budget", budget},
+              {"budget", budget.tolerance > 0 ? Json(budget.text()) : Json(budget.tokens)},
+              {"kept_of_layers", kept},
               {"kv_type", kv_type},
               {"layers", layers},
               {"window_layers", window_layers},

@@ -3,16 +3,24 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
+#include "restkv/budget.h"
 #include "restkv/sparse.h"
 
 namespace restkv::cli {
 
+/// "312; layer by layer 288 336": the mean, then each layer that has a number.
+std::string kept_text(const std::vector<std::optional<double>>& layers);
+
 /// What a run cost; filled as the run goes on, so that an interrupted one can tell too.
 struct RunStats {
   std::string method;
-  int budget = 0;  // 0: all is kept
+  Budget budget;  // 0: all is kept
+  /// Tokens per KV head of each layer when the prompt has been read; of layers with a sliding
+  /// window none.
+  std::vector<std::optional<double>> kept_of_layers;
   std::string kv_type;
   size_t layers = 0;
   size_t window_layers = 0;  // whose cache is their sliding window, whatever the budget

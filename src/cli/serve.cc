@@ -20,6 +20,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/signals.h"
+#include "restkv/budget.h"
 #include "restkv/error.h"
 #include "restkv/threads.h"
 #include "server/http/http_server.h"
@@ -55,8 +56,8 @@ struct ServeFlags {
   size_t connections = 1000;
   std::string log_format = "text";
   bool no_log = false;
-  std::string document_method = "keydiff";
-  SessionFlags session{kServeInterval};
+  std::string document_method = "keydiff", document_budget;
+  SessionFlags session{kServeInterval, "restkv", BudgetForm::kNumber};
   SamplingFlags sampling{SamplingOptions{.temperature = 0.8F}};
   const Option* seed = nullptr;
 };
@@ -94,6 +95,35 @@ void allow_files(size_t connections) {
   }
 }
 
+/// How documents are compressed: as everything else, but for method and budget.
+server::AskedSession document_session(const ServeFlags& flags, const SessionOptions& others) {
+  server::AskedSession session{others};
+  CompressionOptions& compression = session.options.compression;
+  compression = parse_method(flags.document_method);
+  compression.budget = others.compression.budget;
+  if (flags.document_budget.empty()) return session;
+  if (compression.method == "full") {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--document-budget has no effect on method full, which keeps everything");
+  }
+  Budget budget;
+  try {
+    budget = parse_budget(flags.document_budget);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("--document-budget: {}", error.what()));
+  }
+  if (budget.share > 0) {
+    session.share = budget;
+    return session;
+  }
+  set_budget(compression, budget, 0);
+  if (flags.max_budget > 0 && budget.tolerance > 0 && budget.tokens == 0) {
+    compression.budget = flags.max_budget;
+  }
+  validate(compression);
+  return session;
+}
+
 ServiceOptions service_options(const ServeFlags& flags) {
   ServiceOptions options;
   options.model_path = flags.model;
@@ -114,11 +144,7 @@ ServiceOptions service_options(const ServeFlags& flags) {
   scheduler.cache_size = parse_byte_count(flags.cache_size, "--cache-size");
   scheduler.error_log = [](std::string_view message) { say(message); };
 
-  options.document_session = scheduler.session;
-  options.document_session.compression = parse_method(flags.document_method);
-  if (flags.document_method.find("budget=") == std::string::npos) {
-    options.document_session.compression.budget = scheduler.session.compression.budget;
-  }
+  options.document_session = document_session(flags, scheduler.session);
 
   server::RequestLimits& limits = options.limits;
   limits.sampling = flags.sampling.resolve();
@@ -133,6 +159,13 @@ ServiceOptions service_options(const ServeFlags& flags) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("--budget {} is above --max-budget {}",
                             scheduler.session.compression.budget, flags.max_budget));
+  }
+  const CompressionOptions& of_documents = options.document_session.options.compression;
+  if (flags.max_budget > 0 && !options.document_session.share &&
+      of_documents.budget > flags.max_budget) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("--document-budget {} is above --max-budget {}", of_documents.budget,
+                            flags.max_budget));
   }
   return options;
 }
@@ -265,6 +298,10 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
   parser.add("--document-method", flags->document_method,
              "how documents are compressed, before any question is known",
              "METHOD[:option=value...]");
+  parser.add("--document-budget", flags->document_budget,
+             "tokens that documents keep per KV head, a share of them, or as many as each layer "
+             "chooses (default: --budget)",
+             "N|P%|auto[:E]");
   parser.add("--grace", flags->grace, "time for running answers to end after Ctrl-C", "TIME");
   flags->session.declare(parser);
   flags->sampling.declare(parser);

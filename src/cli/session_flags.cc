@@ -90,6 +90,11 @@ void SessionFlags::check_for_loading() const {
                     "of tokens",
                     budget->text()));
   }
+  if (compression_.chooses()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "--budget is auto, but a loaded cache has been cut already, as it was made to be; "
+                "give a number of tokens");
+  }
   for (const Option* option : saved_) {
     if (!option->given() || option->name() == "--budget") continue;
     throw Error(

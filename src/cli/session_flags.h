@@ -17,10 +17,10 @@ namespace restkv::cli {
 /// reach, and how exactly prompts are computed.
 class SessionFlags {
  public:
-  /// `interval`: the default of `--decode-interval`. `method`, `shares`: as `CompressionFlags`.
+  /// `interval`: the default of `--decode-interval`. `method`, `form`: as `CompressionFlags`.
   explicit SessionFlags(size_t interval = 0, const std::string& method = "restkv",
-                        bool shares = false)
-      : compression_(method, shares), interval_(interval) {}
+                        BudgetForm form = BudgetForm::kChosen)
+      : compression_(method, form), interval_(interval) {}
   void declare(ArgumentParser& parser);
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
@@ -29,7 +29,9 @@ class SessionFlags {
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const {
     return compression_.files();
   }
-  [[nodiscard]] bool budget_given() const { return compression_.budget() || share(); }
+  [[nodiscard]] bool budget_given() const {
+    return compression_.budget() || share() || compression_.chooses();
+  }
   [[nodiscard]] std::optional<Budget> share() const { return compression_.share(); }
   /// A session from a file has options of its own: only the budget and the sparse pattern may be
   /// others. Throws `Error` (kInvalidArgument) if anything else was given; before a file is read.

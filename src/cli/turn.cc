@@ -116,17 +116,6 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "stop";
 }
 
-double tokens_held(const KvCache& cache, const ModelConfig& config) {
-  size_t rows = 0;
-  size_t heads = 0;
-  for (size_t layer = 0; layer < cache.layers(); ++layer) {
-    if (config.windows[layer] > 0) continue;
-    for (const CachedHead& head : cache.heads(layer)) rows += head.count;
-    heads += cache.heads(layer).size();
-  }
-  return heads > 0 ? static_cast<double>(rows) / static_cast<double>(heads) : 0;
-}
-
 Session load_session(const Engine& engine, const std::string& path, Conversation& conversation) {
   std::string said;
   Session session = Session::load(engine, path, &said);

@@ -39,9 +39,6 @@ GenerationResult answer(Session& session, Conversation& conversation, const Toke
 /// finished), "length" (`max_tokens`), or "interrupted" (Ctrl-C).
 std::string_view finish_reason_name(FinishReason reason);
 
-/// Tokens per cache head, on average over the layers that are compressed; 0 if there are none.
-double tokens_held(const KvCache& cache, const ModelConfig& config);
-
 /// The session in a snapshot and the conversation that was saved with it. Throws `Error` as
 /// `Session::load` does.
 Session load_session(const Engine& engine, const std::string& path, Conversation& conversation);

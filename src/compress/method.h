@@ -54,6 +54,9 @@ size_t cache_heads(const LayerObservation& layer, const CompressionOptions& opti
 /// Number of tokens before the protected last `window` of a layer; 0 in a layer that holds no more.
 size_t before_window(const LayerObservation& layer, const CompressionOptions& options);
 
+/// The least that a budget that chooses itself can be: the observation window and one token.
+size_t least_chosen(const CompressionOptions& options);
+
 /// Number of protected tokens of a longer layer: the window of methods that have one.
 size_t protected_tokens(const CompressionOptions& options);
 

@@ -117,6 +117,9 @@ consteval CompressionOption option(std::string_view name, std::string_view value
 
 constexpr std::array kShared{
     option<&Options::budget>("budget", "N", "tokens kept per KV head, observation window included"),
+    option<&Options::tolerance>("tolerance", "X",
+                                "a layer keeps the fewest tokens that change its output by no more "
+                                "than this share; 0: the budget"),
     option<&Options::window>("window", "N", "observation window: last tokens, always kept"),
     option<&Options::sinks>("sinks", "N", "first tokens, always kept"),
     option<&Options::pooling>("pooling", "none|average|max|adaptive",

@@ -12,6 +12,7 @@
 #include "compress/critical.h"
 #include "compress/merging.h"
 #include "compress/method.h"
+#include "compress/output_error.h"
 #include "compress/own_options.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
@@ -32,7 +33,8 @@ Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
 }
 
 /// Adds the method's own options to the shared ones it lists, and the options of allocation and
-/// those of `critical` and `merge`, which all allocating methods read.
+/// those of `critical` and `merge`, which all allocating methods read, and `tolerance`, which those
+/// with an observation window read.
 void complete_options(Method& method) {
   std::vector<std::string_view>& options = method.options;
   for (const OwnOption& own : method.own_options) options.push_back(own.name);
@@ -44,6 +46,9 @@ void complete_options(Method& method) {
         options.push_back(option);
       }
     }
+  }
+  if (std::find(options.begin(), options.end(), "window") != options.end()) {
+    options.emplace_back("tolerance");
   }
   options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon", "merge",
                                  "merge_threshold", "merge_fraction"});
@@ -166,6 +171,7 @@ void validate(const CompressionOptions& options) {
     if (!std::isfinite(value))
       refuse(fmt::format("{} is {}; expected a number", option.name, value));
   }
+  if (options.tolerance != 0.0) check_tolerance(options);
   if (!method.allocates) return;
   if (allocation.check != nullptr) allocation.check(options, method);
   if (options.critical) check_critical(options, method);
@@ -187,7 +193,7 @@ bool needs_output_factor(const CompressionOptions& options) {
 }
 
 bool needs_output_weights(const CompressionOptions& options) {
-  return options.critical && find_method(options.method).allocates;
+  return (options.critical && find_method(options.method).allocates) || chooses_budget(options);
 }
 
 size_t observed_outputs(const CompressionOptions& options) {
@@ -195,7 +201,8 @@ size_t observed_outputs(const CompressionOptions& options) {
 }
 
 size_t observed_queries(const CompressionOptions& options) {
-  const size_t of_method = answer_of(&Method::observed_queries, options);
+  size_t of_method = answer_of(&Method::observed_queries, options);
+  if (chooses_budget(options)) of_method = std::max(of_method, observe_window(options));
   if (!find_method(options.method).allocates) return of_method;
   const auto of_allocation = find_allocation(options.allocation).observed_queries;
   return of_allocation != nullptr ? std::max(of_method, of_allocation(options)) : of_method;
@@ -228,6 +235,16 @@ bool reallocates(const CompressionOptions& options) {
   return find_method(options.method).allocates &&
          find_allocation(options.allocation).reallocate != nullptr;
 }
+
+bool chooses_budget(const CompressionOptions& options) { return options.tolerance != 0.0; }
+
+bool keeps_whole(const CompressionOptions& options, size_t tokens) {
+  auto most = static_cast<size_t>(std::max(options.budget, 0));
+  if (chooses_budget(options)) most = std::min(most, least_chosen(options));
+  return tokens <= most;
+}
+
+size_t least_chosen(const CompressionOptions& options) { return observe_window(options) + 1; }
 
 bool needs_query_statistics(const CompressionOptions& options) {
   return find_method(options.method).future_positions != nullptr;

@@ -13,6 +13,7 @@
 #include "compress/finite.h"
 #include "compress/layer_scores.h"
 #include "compress/method.h"
+#include "compress/output_error.h"
 #include "compress/top_positions.h"
 #include "restkv/compress.h"
 #include "restkv/error.h"
@@ -87,11 +88,11 @@ void check_queries(const LayerObservation& layer, const CompressionOptions& opti
 void check_observation(const LayerObservation& layer, const CompressionOptions& options) {
   if (needs_output_weights(options) &&
       layer.output_weights.cols != layer.queries.heads * layer.values.dim) {
-    refuse(
-        fmt::format("critical needs W_O: pass LayerObservation::output_weights as [width, {}], "
-                    "not [{}, {}]",
-                    layer.queries.heads * layer.values.dim, layer.output_weights.rows,
-                    layer.output_weights.cols));
+    refuse(fmt::format(
+        "critical and tolerance need W_O: pass LayerObservation::output_weights as [width, {}], "
+        "not [{}, {}]",
+        layer.queries.heads * layer.values.dim, layer.output_weights.rows,
+        layer.output_weights.cols));
   }
   const size_t length = layer.keys.rows;
   if (needs_attention_sums(options) &&
@@ -291,46 +292,12 @@ Selection select_best(const LayerScores& scores, std::span<const size_t> counts,
   return selection;
 }
 
-Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
-                        SelectionTrace* trace) {
-  validate(options);
-  check_cache(layer, options);
-  if (trace != nullptr) *trace = {};
-  // A budget of exactly n keeps everything, too; scores are then computed only for a trace.
-  const auto budget = static_cast<size_t>(std::max(options.budget, 0));
-  const size_t length = layer.keys.rows;
-  if (length < budget || (length == budget && trace == nullptr)) return keep_all(layer, options);
+namespace {
 
-  LayerScores scores = score(layer, options, trace);
-  if (scores.candidates == 0) return keep_all(layer, options);
-  const std::vector<size_t> counts = allocate_budget(layer, scores, options);
-  if (options.critical) {
-    apply_critical(layer, counts, options, scores);
-    check_scores(layer, scores, options);
-  }
-  if (trace != nullptr) {
-    for (size_t h = 0; h < scores.heads; ++h) {
-      const auto row = scores.rows().row_span(h);
-      trace->scores.emplace_back(row.begin(), row.end());
-    }
-  }
-  return select_best(scores, counts, length);
-}
-
-std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
-                                     const CompressionOptions& options) {
-  validate(options);
-  std::vector<LayerScores> scores;
-  for (const LayerObservation& head : heads) {
-    check_cache(head, options);
-    scores.push_back(score(head, options, nullptr));
-  }
-  return scores;
-}
-
-Selection select_ragged(std::span<const LayerObservation> heads,
+/// The best of each head by the scores of a layer's parts, under the options' allocation and
+/// budget. `critical` weighs the scores, in place.
+Selection select_scored(std::span<const LayerObservation> heads, std::span<LayerScores> scores,
                         const CompressionOptions& options) {
-  std::vector<LayerScores> scores = score_parts(heads, options);
   size_t cache_heads_of_layer = 0;
   size_t candidates = 0;
   for (const LayerScores& part : scores) {
@@ -346,6 +313,7 @@ Selection select_ragged(std::span<const LayerObservation> heads,
       const auto row = part.rows().row_span(i);
       const auto out = all.rows().row_span(h);
       const auto real = std::copy_backward(row.begin(), row.end(), out.end());
+      if (real == out.begin()) continue;
       std::fill(out.begin(), real, row.empty() ? 0.0F : *std::min_element(row.begin(), row.end()));
     }
   }
@@ -370,6 +338,78 @@ Selection select_ragged(std::span<const LayerObservation> heads,
     h += scores[p].heads;
   }
   return selection;
+}
+
+/// The fewest tokens per head, at least what is settled and at most the budget, for which the error
+/// of the layer stays within the tolerance. The error falls with the budget but for small steps, so
+/// that halving the range finds a budget at which it passes the tolerance.
+int chosen_budget(std::span<const LayerObservation> heads, std::span<const LayerScores> scores,
+                  const CompressionOptions& options) {
+  size_t enough = 0;
+  for (const LayerObservation& part : heads) enough = std::max(enough, part.keys.rows);
+  enough = std::min(enough, static_cast<size_t>(options.budget));
+  const size_t least = std::max(least_chosen(options), heads.front().settled);
+  size_t too_few = std::min(least, enough) - 1;
+  if (enough - too_few == 1) return static_cast<int>(enough);
+  const OutputError error(heads, observe_window(options));
+  CompressionOptions tried = options;
+  while (enough - too_few > 1) {
+    const size_t middle = (enough + too_few) / 2;
+    tried.budget = static_cast<int>(middle);
+    std::vector<LayerScores> copy(scores.begin(), scores.end());
+    const bool is_enough = error.of(select_scored(heads, copy, tried)) <= options.tolerance;
+    (is_enough ? enough : too_few) = middle;
+  }
+  return static_cast<int>(enough);
+}
+
+Selection select_chosen(std::span<const LayerObservation> heads, std::span<LayerScores> scores,
+                        CompressionOptions options) {
+  if (chooses_budget(options)) options.budget = chosen_budget(heads, scores, options);
+  return select_scored(heads, scores, options);
+}
+
+}  // namespace
+
+Selection select_tokens(const LayerObservation& layer, const CompressionOptions& options,
+                        SelectionTrace* trace) {
+  validate(options);
+  check_cache(layer, options);
+  if (trace != nullptr) *trace = {};
+  // A budget of exactly n keeps everything, too; scores are then computed only for a trace.
+  const size_t length = layer.keys.rows;
+  const auto is_budget = [&] { return length == static_cast<size_t>(std::max(options.budget, 0)); };
+  if (keeps_whole(options, length) && (trace == nullptr || !is_budget())) {
+    return keep_all(layer, options);
+  }
+
+  LayerScores scores = score(layer, options, trace);
+  if (scores.candidates == 0) return keep_all(layer, options);
+  Selection selection = select_chosen({&layer, 1}, {&scores, 1}, options);
+  if (trace != nullptr) {
+    for (size_t h = 0; h < scores.heads; ++h) {
+      const auto row = scores.rows().row_span(h);
+      trace->scores.emplace_back(row.begin(), row.end());
+    }
+  }
+  return selection;
+}
+
+std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
+                                     const CompressionOptions& options) {
+  validate(options);
+  std::vector<LayerScores> scores;
+  for (const LayerObservation& head : heads) {
+    check_cache(head, options);
+    scores.push_back(score(head, options, nullptr));
+  }
+  return scores;
+}
+
+Selection select_ragged(std::span<const LayerObservation> heads,
+                        const CompressionOptions& options) {
+  std::vector<LayerScores> scores = score_parts(heads, options);
+  return select_chosen(heads, scores, options);
 }
 
 }  // namespace restkv

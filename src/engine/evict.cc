@@ -92,6 +92,15 @@ void cut_again(Sequence& sequence, size_t layer, const Selection& rows) {
   cache.keep(layer, rows);
 }
 
+/// `LayerObservation::settled` of a layer that holds `added` tokens which are not counted yet.
+size_t settled(const Sequence& sequence, size_t added, LayerKv& kv) {
+  if (sequence.cut_at == 0) return 0;
+  size_t rows = 0;
+  for (const LayerKv::Part& part : kv.parts()) rows += part.heads * (kv.rows() - part.padding);
+  const size_t average = (rows + kv.heads() - 1) / kv.heads();
+  return average - std::min(average, sequence.fresh() + added);
+}
+
 /// Selects the rows of `kv` that are kept.
 Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t layer,
                  size_t added, LayerKv& kv, LayerObserver& observer) {
@@ -101,6 +110,7 @@ Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t
   whole.unrotated_keys = observer.unrotated_keys(0, kv);
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
+  whole.settled = settled(sequence, added, kv);
   whole.state = &sequence.layers[layer].method_state;
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
@@ -146,6 +156,8 @@ void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t 
   cache.next_position += added;
   sequence.cached_tokens += added;
   if (!evicted) return;
+  sequence.reserved = 0;
+  sequence.cut_at = sequence.tokens + added;
   for (size_t layer = 0; layer < cache.layers(); ++layer) cache.close(layer);
   size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
@@ -193,11 +205,12 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   }
   require_repeat_prompt(options, sequence.options.repeat);
   if (sequence.options.compact_positions &&
-      (options.allocation != "uniform" || options.per_query_head || keeps_layers(options))) {
+      (options.allocation != "uniform" || options.per_query_head || keeps_layers(options) ||
+       chooses_budget(options))) {
     throw Error(ErrorCode::kInvalidArgument,
                 "compact positions need the same number of tokens in all layers and heads: use "
-                "the allocation uniform, one selection per KV head, and keep no layer whole "
-                "(skip_layers 0)");
+                "the allocation uniform, one selection per KV head, keep no layer whole "
+                "(skip_layers 0), and let no layer choose its budget (tolerance 0)");
   }
   CompressionOptions decoding = options;
   decoding.budget = sequence.decode_budget();

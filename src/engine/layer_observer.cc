@@ -24,8 +24,8 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     for (const size_t offset : rotation_offsets(options)) {
       rotations_[i].push_back(rope.at(position + n + offset));
     }
-    // A prompt within the budget is kept whole and not scored.
-    if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
+    // What is kept whole is not scored.
+    if (!remember && keeps_whole(options, n)) continue;
     const size_t observed = observed_queries(options);
     observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
     observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
@@ -273,7 +273,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
     result.future_rotation = &query_statistics_[m].rotation;
   }
   // No need to factorise W_O for a prompt that is kept whole.
-  if (!remember_ && n_ <= static_cast<size_t>(std::max(options.budget, 0))) return result;
+  if (!remember_ && keeps_whole(options, n_)) return result;
   if (needs_output_factor(options)) result.output = &model_.output_factor(layer);
   if (needs_output_weights(options)) {
     result.output_weights = model_.weights().layers[layer].output.dequantize(output_weights_);

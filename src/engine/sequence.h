@@ -20,6 +20,9 @@ struct Sequence {
   size_t tokens = 0;          ///< Tokens read so far.
   /// Cached tokens per head of a layer of average budget.
   size_t cached_tokens = 0;
+  /// No cut is due before more than so many are `filled`: see `Session::reserve`.
+  size_t reserved = 0;
+  size_t cut_at = 0;  ///< Tokens that had been read when the cache was last cut; 0: never.
   double compress_seconds = 0;  ///< Total of scoring, selection and gathering.
 
   /// Whether the cache is ever cut.
@@ -29,9 +32,19 @@ struct Sequence {
   [[nodiscard]] size_t filled() const {
     return options.compact_positions ? cache.next_position : cached_tokens;
   }
-  /// Whether the cache exceeds `budget` after `added` more tokens.
+  /// Tokens read since the last cut.
+  [[nodiscard]] size_t fresh() const { return tokens - cut_at; }
+  /// The number that a budget, `budget` or one that chooses itself up to it, allows until the next
+  /// cut. The latter is what the last cut has left.
+  [[nodiscard]] size_t allowed(int budget) const {
+    const auto most = static_cast<size_t>(budget);
+    if (!chooses_budget(options.compression)) return most;
+    const size_t least = static_cast<size_t>(options.compression.window) + 1;
+    return std::min(most, std::max(least, filled() - std::min(filled(), fresh())));
+  }
+  /// Whether the cache exceeds that, and what is reserved, after `added` more tokens.
   [[nodiscard]] bool passes(int budget, size_t added) const {
-    return evicts() && filled() + added > static_cast<size_t>(budget);
+    return evicts() && filled() + added > std::max(allowed(budget), reserved);
   }
   /// Tokens that evictions leave during decoding.
   [[nodiscard]] int decode_budget() const {
@@ -39,9 +52,10 @@ struct Sequence {
   }
   /// Value of `filled` at which a single token triggers an eviction to the decode budget.
   [[nodiscard]] size_t eviction_due_at() const {
-    const auto budget = static_cast<size_t>(decode_budget());
+    const size_t budget = allowed(decode_budget());
     const size_t most = Session::kUnlimited;
-    return options.interval == 0 ? most : budget + std::min(options.interval, most - budget);
+    if (options.interval == 0) return most;
+    return std::max(budget + std::min(options.interval, most - budget), reserved + 1);
   }
 };
 

@@ -51,8 +51,9 @@ struct Session::Impl {
         if (renumbers() && position >= sequence.eviction_due_at()) {
           position = static_cast<size_t>(sequence.decode_budget());
         }
-      } else if (renumbers()) {
-        position = std::min(position, static_cast<size_t>(sequence.options.compression.budget));
+      } else if (const auto budget = static_cast<size_t>(sequence.options.compression.budget);
+                 renumbers() && position > std::max(budget, sequence.reserved)) {
+        position = budget;
       }
     }
     return position;
@@ -66,7 +67,8 @@ struct Session::Impl {
     const size_t next = sequence.cache.next_position;
     size_t end = next + tokens;
     if (renumbers()) {
-      const auto budget = static_cast<size_t>(options.compression.budget);
+      const size_t budget =
+          std::max(static_cast<size_t>(options.compression.budget), sequence.reserved);
       end = std::min(end, std::max(next, budget) + chunk(tokens));
     }
     check_repeat_length(model.config(), end, longest_feed(tokens, repeated, *options.repeat));
@@ -288,6 +290,7 @@ void Session::compress() {
   Sequence& sequence = impl_->sequence;
   impl_->require_complete();
   if (sequence.tokens == 0) return;
+  sequence.reserved = 0;
   const Engine::Impl::Lease workspace(*impl_->engine);
   evict(impl_->model, *workspace, sequence, sequence.options.compression.budget);
 }
@@ -305,6 +308,12 @@ void Session::set_budget(int budget) {
   validate(changed, impl_->model.config().cache_shape());
   require_repeat_prompt(changed, impl_->sequence.options.repeat);
   impl_->sequence.options.compression = std::move(changed);
+}
+
+void Session::reserve(size_t tokens) {
+  impl_->require_complete();
+  Sequence& sequence = impl_->sequence;
+  sequence.reserved = sequence.filled() + std::min(tokens, kUnlimited - 1 - sequence.filled());
 }
 
 void Session::set_sparse(const SparseOptions& options) {

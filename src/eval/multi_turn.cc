@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/stopwatch.h"
+#include "engine/kept_tokens.h"
 #include "restkv/error.h"
 
 namespace restkv::eval {
@@ -127,6 +128,7 @@ MultiTurnResult converse(const Model& model, const Tokenizer& tokenizer, const A
     read();
     result.timed.answer.turn_tokens.push_back(cached_tokens(state.session.cache()));
     result.kv_bytes = state.session.cache().kept_bytes();
+    result.kept = tokens_held(state.session.cache(), model.config());
 
     // With a forced answer, the model's own answer is generated on a copy.
     std::optional<Session> side;

@@ -17,6 +17,7 @@ struct MultiTurnResult {
   TimedAnswer timed;
   size_t read_tokens = 0;  ///< Tokens appended to the cache, the model's answers included.
   size_t kv_bytes = 0;     ///< Of the cache after the last turn's prompt.
+  double kept = 0;         ///< Its tokens per KV head: `tokens_held`.
   double prefill_seconds = 0;
   double compress_seconds = 0;
 };

@@ -64,6 +64,7 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
 std::string describe_unused_budgets(const std::set<Budget>& budgets, size_t longest_prompt) {
   std::vector<std::string> unused;
   for (const Budget& budget : budgets) {
+    if (budget.tolerance > 0) continue;  // how much it keeps is its own choice
     if (budget != Budget() && static_cast<size_t>(budget.of(longest_prompt)) >= longest_prompt) {
       unused.push_back(budget.text());
     }

@@ -119,6 +119,7 @@ CellResult cell_from(const Json& json) {
   }
   cell.answer = answer_from(object_field(json, "answer"));
   cell.kv_bytes = count_field(json, "kv_bytes");
+  if (json.contains("kept")) cell.kept = number_field(json, "kept");
   cell.compress_seconds = number_field(json, "compress_seconds");
   cell.decode_seconds = number_field(json, "decode_seconds");
   cell.decode_steps = count_field(json, "decode_steps");
@@ -238,13 +239,15 @@ Json to_json(const SampleResult& result) {
   for (const CellResult& cell : result.cells) {
     Json scores = Json::object();
     for (const auto& [name, value] : cell.scores) scores[name] = value;
-    cells.push_back({{"cell", cell.cell},
-                     {"scores", std::move(scores)},
-                     {"answer", answer_json(cell.answer)},
-                     {"kv_bytes", cell.kv_bytes},
-                     {"compress_seconds", cell.compress_seconds},
-                     {"decode_seconds", cell.decode_seconds},
-                     {"decode_steps", cell.decode_steps}});
+    Json json = {{"cell", cell.cell},
+                 {"scores", std::move(scores)},
+                 {"answer", answer_json(cell.answer)},
+                 {"kv_bytes", cell.kv_bytes},
+                 {"compress_seconds", cell.compress_seconds},
+                 {"decode_seconds", cell.decode_seconds},
+                 {"decode_steps", cell.decode_steps}};
+    if (cell.kept) json["kept"] = *cell.kept;
+    cells.push_back(std::move(json));
   }
   return line;
 }
@@ -311,7 +314,8 @@ ResultsFile::ResultsFile(const fs::path& path) : file_(path.string()) {
 void ResultsFile::append(const SampleResult& result) { file_.append(to_line(result)); }
 
 Json budget_json(const Budget& budget) {
-  return budget.share > 0 ? Json(budget.text()) : Json(budget.tokens);
+  const bool number = budget.share == 0 && budget.tolerance == 0;
+  return number ? Json(budget.tokens) : Json(budget.text());
 }
 
 Budget budget_from_json(const Json& json) {
@@ -326,7 +330,8 @@ Budget budget_from_json(const Json& json) {
   if (!usable) {
     throw Error(
         ErrorCode::kInput,
-        fmt::format("field 'budget' is {}; expected a number or a share as \"25%\"", json.dump()));
+        fmt::format("field 'budget' is {}; expected a number, a share as \"25%\", or \"auto\"",
+                    json.dump()));
   }
   return budget;
 }

@@ -18,7 +18,7 @@
 /// checksum (XXH3) of the text before it; lines of earlier versions have none.
 namespace restkv::eval {
 
-/// A number of tokens, 0 for all, or a text such as "25%".
+/// A number of tokens, 0 for all, or a text such as "25%" or "auto:0.05".
 Json budget_json(const Budget& budget);
 /// Throws `Error` (kInput) on anything else.
 Budget budget_from_json(const Json& json);
@@ -29,6 +29,9 @@ struct CellResult {
   Answer answer;
   Scores scores;
   size_t kv_bytes = 0;  ///< Cache after the prefill.
+  /// Its tokens per KV head, on average over the layers that are compressed; none in lines of
+  /// earlier versions.
+  std::optional<double> kept;
   double compress_seconds = 0;
   double decode_seconds = 0;
   size_t decode_steps = 0;

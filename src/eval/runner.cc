@@ -11,6 +11,7 @@
 #include "base/caught_error.h"
 #include "base/find_named.h"
 #include "base/stopwatch.h"
+#include "engine/kept_tokens.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
 #include "eval/results.h"
@@ -291,8 +292,9 @@ class Runner {
     std::vector<KvCache> caches;
     std::vector<CellCost> costs;
     for (CacheRequest& request : requests) {
-      costs.push_back(
-          {.kv_bytes = request.cache.kept_bytes(), .compress_seconds = request.compress_seconds});
+      costs.push_back({.kv_bytes = request.cache.kept_bytes(),
+                       .kept = tokens_held(request.cache, model_.config()),
+                       .compress_seconds = request.compress_seconds});
       caches.push_back(std::move(request.cache));
     }
     if (!question.empty()) {
@@ -340,12 +342,16 @@ class Runner {
       result.prompt_tokens = turns.read_tokens;
       result.prefill_seconds += turns.prefill_seconds;
       add_cell(task, sample, cell, std::move(turns.timed),
-               {.kv_bytes = turns.kv_bytes, .compress_seconds = turns.compress_seconds}, result);
+               {.kv_bytes = turns.kv_bytes,
+                .kept = turns.kept,
+                .compress_seconds = turns.compress_seconds},
+               result);
     }
   }
 
   struct CellCost {
     size_t kv_bytes = 0;
+    double kept = 0;
     double compress_seconds = 0;
   };
 
@@ -356,6 +362,7 @@ class Runner {
     to.scores = task.score(sample, timed.answer);
     to.answer = std::move(timed.answer);
     to.kv_bytes = cost.kv_bytes;
+    to.kept = cost.kept;
     to.compress_seconds = cost.compress_seconds;
     to.decode_seconds = timed.decode_seconds;
     to.decode_steps = timed.decode_steps;

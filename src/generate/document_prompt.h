@@ -2,12 +2,29 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "restkv/repeat.h"
 #include "restkv/tokenizer.h"
 
 namespace restkv {
+
+/// Stands for a document in a chat while the template is applied.
+inline constexpr std::string_view kDocumentMark =
+    "[restkv: the document stands here, 5d0e3b77a91c]";
+/// Between a document and what is said about it.
+inline constexpr std::string_view kBehindDocument = "\n\n";
+
+/// What stands before and behind the mark.
+struct DocumentFrame {
+  ChatText before, behind;
+};
+/// Throws `Error` (kUnsupported) if the template has left the mark out, or a part of it.
+DocumentFrame document_frame(const ChatText& chat);
+/// The tokens of a document and of what stands before it.
+std::vector<int32_t> document_tokens(const Tokenizer& tokenizer, const ChatText& before,
+                                     const std::string& text);
 
 /// A document at the beginning of a user's message, which is read before anything is asked about
 /// it, and the questions that may follow it.
@@ -26,8 +43,8 @@ class DocumentPrompt {
   [[nodiscard]] std::vector<int32_t> question(const std::string& text) const;
 
  private:
-  /// The chat with this behind the place of the document, and where that is.
-  [[nodiscard]] ChatText chat(const std::string& behind, size_t& place) const;
+  /// With this behind the document.
+  [[nodiscard]] DocumentFrame frame(const std::string& behind) const;
 
   const Tokenizer& tokenizer_;
   std::string system_;

@@ -156,6 +156,7 @@ Json report_json(std::span<const RunReport> reports) {
       columns.push_back({{"name", column.name},
                          {"method", column.method},
                          {"budget", budget_json(column.budget)},
+                         {"kept", column.kept ? Json(*column.kept) : Json(nullptr)},
                          {"kv_mib", column.kv_mib},
                          {"compress_seconds", column.compress_seconds},
                          {"decode_tokens_per_second", column.decode_tokens_per_second}});

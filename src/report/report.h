@@ -53,6 +53,7 @@ struct ReportColumn {
   std::string name, method;
   Budget budget;  ///< 0: the full cache.
   double kv_mib = 0;
+  std::optional<double> kept;  ///< Tokens per KV head; none of runs of earlier versions.
   double compress_seconds = 0;
   double decode_tokens_per_second = 0;
 };

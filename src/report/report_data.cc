@@ -149,6 +149,7 @@ class Summary {
     }
     std::vector<double> steps(report_.columns.size());
     std::vector<double> seconds(report_.columns.size());
+    std::vector<std::vector<double>> kept(report_.columns.size());
     size_t answered = 0;
     for (const SampleResult& result : run_.results) {
       if (!result.cells.empty()) ++answered;
@@ -156,6 +157,7 @@ class Summary {
         const size_t c = column_of(cell.cell);
         report_.columns[c].kv_mib += static_cast<double>(cell.kv_bytes) / (1024.0 * 1024.0);
         report_.columns[c].compress_seconds += cell.compress_seconds;
+        if (cell.kept) kept[c].push_back(*cell.kept);
         steps[c] += static_cast<double>(cell.decode_steps);
         seconds[c] += cell.decode_seconds;
       }
@@ -163,6 +165,7 @@ class Summary {
     for (size_t c = 0; c < report_.columns.size(); ++c) {
       const auto count = static_cast<double>(std::max<size_t>(answered, 1));
       report_.columns[c].kv_mib /= count;
+      if (!kept[c].empty()) report_.columns[c].kept = mean(kept[c]);
       report_.columns[c].compress_seconds /= count;
       report_.columns[c].decode_tokens_per_second = seconds[c] > 0 ? steps[c] / seconds[c] : 0;
     }

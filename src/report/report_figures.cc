@@ -74,7 +74,8 @@ std::string by_budget_svg(const RunReport& report) {
 
 /// "64 tokens", "25%"
 std::string kept_text(const Budget& budget) {
-  return budget.share > 0 ? budget.text() : budget.text() + " tokens";
+  const bool number = budget.share == 0 && budget.tolerance == 0;
+  return number ? budget.text() + " tokens" : budget.text();
 }
 
 std::string by_length_svg(const RunReport& report, const Budget& budget) {
@@ -174,6 +175,7 @@ std::vector<Picture> pictures(const RunReport& report, const std::string& prefix
     for (const Budget& budget : budgets) {
       std::string name = budget.text();
       if (name.ends_with('%')) name.replace(name.size() - 1, 1, "-percent");
+      std::ranges::replace(name, ':', '-');
       add(fmt::format("length-{}", name),
           fmt::format("Mean score by prompt length, {} kept.", kept_text(budget)),
           by_length_svg(report, budget));

@@ -240,15 +240,17 @@ Table cost_table(const RunReport& report) {
       .title = "Cost",
       .note = fmt::format(
           "Means of a sample. One prefill of {:.2f} s served all methods and budgets, which "
-          "then decoded together: tokens/s is what all of them shared.",
+          "then decoded together: tokens/s is what all of them shared. \"kept\" are tokens per "
+          "KV head.",
           report.prefill_seconds),
       .labels = 2,
-      .header = {"budget", "method", "cache MiB", "compress s", "decode tokens/s"},
+      .header = {"budget", "method", "kept", "cache MiB", "compress s", "decode tokens/s"},
       .rows = {}};
   for (const size_t c : by_budget(report)) {
     const ReportColumn& column = report.columns[c];
     table.rows.push_back({{budget_name(column.budget)},
                           {column.method},
+                          {column.kept ? fmt::format("{:.0f}", *column.kept) : "-"},
                           {fmt::format("{:.2f}", column.kv_mib)},
                           {fmt::format("{:.3f}", column.compress_seconds)},
                           {fmt::format("{:.1f}", column.decode_tokens_per_second)}});

@@ -89,6 +89,22 @@ TEST_F(CliAsk, AnswersDoNotDependOnWhatIsAskedWithThem) {
   EXPECT_EQ(answers(alone), answers(all));
 }
 
+TEST_F(CliAsk, LayersChooseWhatTheyKeepOfADocument) {
+  const auto kept = [&](const std::string& tolerance) {
+    const Outcome outcome =
+        restkv_process({"ask", "-m", tiny_, "-t", "1", "-n", "8", document_, "-q", "One?",
+                        "--method", "snapkv", "--budget", "auto", "--tolerance", tolerance});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    const size_t end = outcome.err.find(" kept per KV head");
+    return end == std::string::npos
+               ? 0
+               : std::stoi(outcome.err.substr(outcome.err.rfind(' ', end - 1) + 1));
+  };
+  const int few = kept("0.9");
+  EXPECT_GE(few, 33);
+  EXPECT_GT(kept("0.01"), few);
+}
+
 TEST_F(CliAsk, PrintsAnswersInTheOrderOfTheQuestions) {
   const Outcome outcome = ask({document_, "-q", "One?", "-q", "Two?", "-q", "Three?"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

@@ -65,6 +65,29 @@ TEST_F(CliChat, TenTurnsCostTheirOwnTokensAndKeepTheBudget) {
   EXPECT_EQ(turns.back().held, 64U);
 }
 
+TEST_F(CliChat, LayersChooseWhatTheyKeep) {
+  const std::string file = folder_.file("chat.rkv");
+  const auto chatting = [&](const std::string& input, const std::vector<std::string>& more) {
+    std::vector<std::string> list{"chat", "-m", tiny_, "-t", "1", "-n", "20"};
+    list.insert(list.end(), more.begin(), more.end());
+    return restkv_process(Spawn{.arguments = list, .input = input});
+  };
+  const std::vector<std::string> chosen{"--budget",          "auto", "--tolerance", "0.5",
+                                        "--decode-interval", "8"};
+  const Outcome whole = chatting("One.\nTwo.\n/stats\n/save " + file + "\nThree.\n", chosen);
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_THAT(whole.err, HasSubstr("restkv (budget auto:0.5)"));
+  EXPECT_THAT(whole.err, HasSubstr("; layer by layer "));
+  const auto turns = costs(whole.err);
+  ASSERT_EQ(turns.size(), 3U) << whole.err;
+  EXPECT_LE(turns[0].held, turns[2].held);
+  const Outcome later = chatting("Three.\n/budget 40\n/stats\n", {"--load", file});
+  ASSERT_EQ(later.exit_code, 0) << later.err;
+  EXPECT_TRUE(whole.out.ends_with(later.out)) << later.out << later.err;
+  EXPECT_THAT(later.err, HasSubstr("budget auto:0.5:40"));
+  EXPECT_THAT(later.err, HasSubstr("40 tokens per head"));
+}
+
 TEST_F(CliChat, GoesOnFromASnapshotAsWithout) {
   const std::string file = folder_.file("chat.rkv");
   const Outcome whole =

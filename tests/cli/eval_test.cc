@@ -374,6 +374,28 @@ TEST_F(CliEval, LengthsThatCannotBeAreSaid) {
               ::testing::ContainsRegex("Scores, 1000 tokens, cut to [0-9]+"));
 }
 
+TEST_F(CliEval, ResultsNameTheBudgetsThatWereChosen) {
+  const Outcome outcome = restkv_process(
+      {"eval", "prompts", "-m", model_, "--data", data_, "--method", "snapkv,restkv", "--budget",
+       "48,auto:0.9,auto", "--tolerance", "0.01", "-t", "1", "-o", run_, "--limit", "2"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const eval::SampleResult& result : eval::read_results(run_)) {
+    ASSERT_EQ(result.cells.size(), 7U);
+    EXPECT_EQ(result.cells[0].kept, static_cast<double>(result.prompt_tokens));
+    EXPECT_EQ(result.cells[1].cell, "snapkv@48");
+    EXPECT_EQ(result.cells[1].kept, 48);
+    EXPECT_EQ(result.cells[2].cell, "snapkv@auto:0.9");
+    EXPECT_GE(result.cells[2].kept, 33);
+    EXPECT_EQ(result.cells[3].cell, "snapkv@auto:0.01");
+    EXPECT_GE(result.cells[3].kept, result.cells[2].kept);
+  }
+  EXPECT_EQ(restkv_process({"report", run_}).exit_code, 0);
+  EXPECT_THAT(text_of(run_ + "/report/report.md"), HasSubstr("| auto:0.01 | snapkv | "));
+  EXPECT_THAT(text_of(run_ + "/report/report.md"), HasSubstr("| budget | method | kept |"));
+  EXPECT_THAT(refusal(2, run_ + "2", {"--tolerance", "0.1"}),
+              HasSubstr("--tolerance has no effect without --budget auto"));
+}
+
 TEST_F(CliEval, BudgetsThatEvictNothingAreSaid) {
   run(run_, {"--limit", "1"});
   const Outcome outcome =

@@ -414,6 +414,70 @@ TEST_F(CliRun, StatisticsAreRight) {
   }
 }
 
+TEST_F(CliRun, BudgetsMayChooseThemselves) {
+  const std::vector<std::string> prompt{"-n", "40", "--raw", "-p", long_text(300)};
+  const auto stats = [&](std::vector<std::string> more) {
+    more.insert(more.end(), prompt.begin(), prompt.end());
+    return stats_of(more);
+  };
+  double before = 0;
+  for (const char* tolerance : {"0.9", "0.4", "0.001"}) {
+    const Json each = stats({"--budget", "auto", "--tolerance", tolerance, "--decode-interval", "8",
+                             "--kv-type", "q8"});
+    EXPECT_EQ(each.at("budget").text(), std::string("auto:") + tolerance);
+    ASSERT_EQ(each.at("kept_of_layers").size(), 2);
+    double kept = 0;
+    for (const Json& layer : each.at("kept_of_layers")) {
+      EXPECT_GE(layer.get<double>(), 33);
+      kept += layer.get<double>();
+    }
+    EXPECT_GE(kept, before) << tolerance;
+    before = kept;
+  }
+  EXPECT_EQ(stats({"--budget", "auto"}).at("budget").text(), "auto:0.05");
+  EXPECT_EQ(stats({"--method", "snapkv", "--allocation", "ada", "--budget", "auto:0.1"})
+                .at("budget")
+                .text(),
+            "auto:0.1");
+  const Json bounded = stats({"--budget", "auto", "--tolerance", "0.001", "--max-budget", "50"});
+  EXPECT_EQ(bounded.at("budget").text(), "auto:0.001:50");
+  for (const Json& layer : bounded.at("kept_of_layers")) EXPECT_EQ(layer.get<double>(), 50);
+
+  std::vector<std::string> list{"run", "-m", tiny_, "-t", "1", "--budget", "auto", "--stats"};
+  list.insert(list.end(), prompt.begin(), prompt.end());
+  const Outcome outcome = restkv_process(list);
+  EXPECT_THAT(outcome.err, HasSubstr("restkv (budget auto:0.05)"));
+  EXPECT_THAT(outcome.err, ::testing::ContainsRegex(
+                               "tokens per KV head     [0-9]+; layer by layer [0-9]+ [0-9]+"));
+}
+
+TEST_F(CliRun, BudgetsThatCannotChooseThemselvesAreRefused) {
+  const std::vector<std::pair<std::vector<std::string>, const char*>> cases{
+      {{"--budget", "auto", "--tolerance", "0"}, "--tolerance is \"0\"; expected a number above 0"},
+      {{"--budget", "auto", "--tolerance", "1"}, "--tolerance is \"1\"; expected a number above 0"},
+      {{"--budget", "auto", "--tolerance", "nan"}, "--tolerance is \"nan\"; expected a number"},
+      {{"--budget", "auto:2"}, "the budget is \"auto:2\"; expected auto"},
+      {{"--budget", "auto:0.1", "--tolerance", "0.2"}, "say the same thing"},
+      {{"--budget", "auto:0.1:50", "--max-budget", "60"}, "say the same thing"},
+      {{"--budget", "auto", "--max-budget", "20"}, "budget 20 leaves no room"},
+      {{"--budget", "auto", "--max-budget", "0"}, "--max-budget"},
+      {{"--tolerance", "0.1"}, "--tolerance has no effect without --budget auto"},
+      {{"--budget", "64", "--max-budget", "80"}, "--max-budget has no effect without"},
+      {{"--budget", "auto", "--method", "keydiff"}, "method keydiff has no observation window"},
+      {{"--budget", "auto", "--method", "kvzip"}, "method kvzip has no observation window"},
+      {{"--budget", "auto", "--method", "full"}, "--budget has no effect on method full"},
+      {{"--budget", "auto", "--allocation", "pyramid"}, "shares one budget out over the layers"},
+      {{"--budget", "auto", "--allocation", "global"}, "shares one budget out over the layers"},
+      {{"--budget", "auto", "--merge"}, "merge changes values"},
+      {{"--budget", "auto", "--positions", "compact"}, "let no layer choose its budget"},
+      {{"--budget", "auto", "--load-cache", "x"}, "--budget is auto, but a loaded cache"}};
+  for (const auto& [more, why] : cases) {
+    std::vector<std::string> list = more;
+    list.insert(list.end(), {"-p", "hi"});
+    EXPECT_THAT(refusal(2, list), HasSubstr(why));
+  }
+}
+
 TEST_F(CliRun, SlidingWindowsAreNotEvicted) {
   TinyModel model = find_preset("tiny-gemma3");
   model.tokenizer = test_model_path();

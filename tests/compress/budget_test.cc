@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
+#include "restkv/compress.h"
 #include "support/refusal.h"
 
 namespace restkv {
@@ -20,20 +22,44 @@ TEST(BudgetTest, IsANumberOrAShare) {
 }
 
 TEST(BudgetTest, WritesWhatItReads) {
-  for (const char* text : {"1", "512", "25%", "6.25%", "0.5%", "100%"}) {
+  for (const char* text :
+       {"1", "512", "25%", "6.25%", "0.5%", "100%", "auto:0.05", "auto:0.1:2048"}) {
     EXPECT_EQ(parse_budget(text).text(), text);
   }
 }
 
+TEST(BudgetTest, MayBeChosen) {
+  const Budget budget = parse_budget("auto");
+  EXPECT_EQ(budget, parse_budget("auto:0.05"));
+  EXPECT_EQ(budget.of(100), std::numeric_limits<int>::max()) << "nothing bounds it";
+  EXPECT_EQ(parse_budget("auto:0.1:2048").of(100), 2048);
+
+  CompressionOptions options = default_options("snapkv");
+  EXPECT_EQ(budget_of(options), parse_budget("1024"));
+  for (const char* text : {"auto:0.2", "auto:0.2:300"}) {
+    set_budget(options, parse_budget(text), 0);
+    EXPECT_TRUE(chooses_budget(options));
+    EXPECT_EQ(budget_of(options).text(), text);
+  }
+  set_budget(options, parse_budget("25%"), 1000);
+  EXPECT_EQ(budget_of(options).text(), "auto:0.2:250") << "a share bounds it, too";
+}
+
 TEST(BudgetTest, NumbersStandBeforeShares) {
+  EXPECT_LT(Budget(), parse_budget("auto"));
+  EXPECT_LT(parse_budget("auto:0.02"), parse_budget("auto:0.05"));
+  EXPECT_LT(parse_budget("auto"), parse_budget("64"));
   EXPECT_LT(parse_budget("64"), parse_budget("128"));
   EXPECT_LT(parse_budget("100000"), parse_budget("1%"));
   EXPECT_LT(parse_budget("6.25%"), parse_budget("50%"));
 }
 
 TEST(BudgetTest, RefusesAllElse) {
-  for (const char* text : {"", "%", "0", "-1", "0%", "101%", "-5%", "nan%", "1e3x", "12 %", "5%%",
-                           "1.5", "99999999999"}) {
+  for (const char* text :
+       {"",         "%",      "0",        "-1",      "0%",        "101%",        "-5%",
+        "nan%",     "1e3x",   "12 %",     "5%%",     "1.5",       "99999999999", "auto:",
+        "auto:0",   "auto:1", "auto:nan", "auto0.1", "auto:0.1:", "auto:0.1:0",  "auto:0.1:5%",
+        "automatic"}) {
     const std::string message =
         testing::refusal(ErrorCode::kInvalidArgument, [&] { parse_budget(text); });
     EXPECT_NE(message.find('"' + std::string(text) + '"'), std::string::npos) << message;

@@ -441,6 +441,42 @@ TEST_F(SessionTest, TokensOneByOneAreObservedLikeAPrompt) {
   }
 }
 
+TEST_F(SessionTest, WhatIsReservedComesOnTop) {
+  for (const char* method : {"keydiff", "snapkv", "full"}) {
+    SessionOptions options = session_options(method, 64);
+    options.interval = 8;
+    options.decode_budget = 40;
+    Session document(*model_, options);
+    document.append(tokens_of(200));
+    const bool cuts = options.compression.method != "full";
+    const size_t held = cuts ? 64 : 200;
+    const auto rows = [](const Session& session) { return session.cache().heads(0)[0].count; };
+    ASSERT_EQ(rows(document), held);
+    const auto positions = document.cache().positions(0, 0);
+    const std::vector<int32_t> of_document(positions.begin(), positions.end());
+
+    Session asked = document.fork();
+    asked.reserve(30 + 50);
+    asked.append(tokens_of(30, 2));
+    for (const int32_t token : tokens_of(50, 3)) asked.append(token);
+    ASSERT_EQ(rows(asked), held + 80);
+    EXPECT_TRUE(std::ranges::equal(asked.cache().positions(0, 0).first(held), of_document));
+    if (!cuts) continue;
+    // The next token is one too many, and the budget of single tokens holds again.
+    asked.append(1);
+    EXPECT_EQ(rows(asked), 40U);
+
+    Session cut = document.fork();
+    cut.reserve(100);
+    cut.append(tokens_of(30, 2));
+    EXPECT_EQ(rows(cut), 64U + 30);
+    cut.compress();
+    EXPECT_EQ(rows(cut), 64U);
+    cut.append(tokens_of(30, 2));
+    EXPECT_EQ(rows(cut), 64U);
+  }
+}
+
 // Only distances matter to rotary embeddings: where a contiguous stretch is kept, numbering it anew
 // changes nothing.
 TEST_F(SessionTest, CompactPositionsKeepDistances) {

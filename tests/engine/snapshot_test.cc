@@ -245,8 +245,10 @@ std::string changed(std::string file, size_t place, T number) {
 TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   const size_t layers = model_->config().layers;
   // Format 4 ends with what a repeat pass has left: of other methods, no words, and no numbers.
-  const auto before_4 = [&](std::string file, uint32_t version) {
-    file.erase(file.size() - 8 - (1 + 8 * layers), 1 + 8 * layers);
+  // Behind it format 5 has when the last cut was.
+  const auto before = [&](std::string file, uint32_t version) {
+    const size_t more = 8 + (version < 4 ? 1 + 8 * layers : 0);
+    file.erase(file.size() - 8 - more, more);
     file = changed<uint32_t>(file, 8, version);
     return changed<uint64_t>(file, 16, file.size());
   };
@@ -254,18 +256,18 @@ TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   Session now = session(options());
   now.save(path_);
   const std::string saved = read_file(path_);
-  for (const uint32_t version : {2, 3}) {
-    write_file_atomically(path_, before_4(saved, version));
-    Session before = Session::load(*model_, path_);
+  for (const uint32_t version : {2, 3, 4}) {
+    write_file_atomically(path_, before(saved, version));
+    Session loaded = Session::load(*model_, path_);
     Session expected = now.fork();
-    EXPECT_EQ(go_on(before), go_on(expected));
+    EXPECT_EQ(go_on(loaded), go_on(expected));
   }
 
   // LaCache remembers one number, which had no count before it. It looks at nothing else, so that
   // the state of each layer is three other counts, all 0, and these two.
   now = session(options("lacache"));
   now.save(path_);
-  std::string file = before_4(read_file(path_), 2);
+  std::string file = before(read_file(path_), 2);
   for (size_t layer = layers; layer-- > 0;) {
     const size_t state = file.size() - 8 - 8 * (layers - 1 - layer) * 4 - 5 * 8;
     uint64_t count = 0;
@@ -275,8 +277,8 @@ TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   }
   file = changed<uint32_t>(file, 8, 2);
   write_file_atomically(path_, changed<uint64_t>(file, 16, file.size()));
-  Session before = Session::load(*model_, path_);
-  EXPECT_EQ(go_on(before), go_on(now));
+  Session loaded = Session::load(*model_, path_);
+  EXPECT_EQ(go_on(loaded), go_on(now));
 }
 
 // Numbers that no session of the model can have, in files whose checksum is right.

@@ -76,6 +76,7 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   written.cells.resize(3);  // first: references would not outlive a later one
   CellResult& choices = written.cells[1];
   choices.cell = "snapkv@64";
+  choices.kept = 63.5;
   choices.scores = {{"acc", 1}};
   choices.answer.log_likelihoods = {-1.0 / 3, -std::numeric_limits<double>::infinity()};
   choices.answer.greedy = {1, 0};
@@ -104,6 +105,8 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   EXPECT_EQ(read.cells[0].answer.turn_tokens, written.cells[0].answer.turn_tokens);
   EXPECT_EQ(read.cells[0].scores, written.cells[0].scores);
   EXPECT_EQ(read.cells[0].kv_bytes, 4096U);
+  EXPECT_EQ(read.cells[0].kept, std::nullopt);
+  EXPECT_EQ(read.cells[1].kept, 63.5);
   EXPECT_EQ(read.cells[0].compress_seconds, 0.25);
   EXPECT_EQ(read.cells[0].decode_seconds, 0.5);
   EXPECT_EQ(read.cells[0].decode_steps, 7U);

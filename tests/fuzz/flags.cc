@@ -32,6 +32,8 @@ Texts split(std::string_view text) {
 const Texts& numbers(const Flag& flag) {
   static const std::map<std::string_view, Texts> kKnown{
       {"budget", {"33", "34", "36", "40", "48", "63", "64", "65", "100", "128", "200", "500"}},
+      {"tolerance", {"0.01", "0.1", "0.3", "0.9"}},
+      {"max-budget", {"33", "40", "64", "100", "500"}},
       {"decode-budget", {"0", "33", "40", "64", "100", "300"}},
       {"decode-interval", {"0", "1", "3", "16", "64"}},
       {"window", {"1", "2", "8", "16", "31", "32"}},
@@ -77,6 +79,7 @@ std::optional<std::string> companion(Random& random, std::string_view name) {
   if (name.starts_with("critical-")) return "--critical=true";
   if (name.starts_with("merge-")) return "--merge=true";
   if (name == "profile") return "--allocation=profile";
+  if (name == "tolerance" || name == "max-budget") return "--budget=auto";
   if (name == "chunk") return "--prefill=chunked";
   if (name == "decode-budget")
     return "--decode-interval=" + std::string(random.any(Texts{"1", "3", "16"}));
@@ -189,6 +192,8 @@ std::vector<std::string> session_words(Random& random, const std::vector<Flag>& 
   if (method.needs_statistics) words.push_back("--statistics=" + statistics_file(model));
   for (const Flag& flag : flags) {
     if (flag.name == "method" || flag.name == "preset") continue;
+    const bool chooses = std::ranges::find(method.options, "tolerance") != method.options.end();
+    if (flag.name == "max-budget" && !chooses) continue;
     const bool of_compression = std::ranges::any_of(
         compression_options(),
         [&](const CompressionOption& option) { return flag_name(option.name) == flag.name; });

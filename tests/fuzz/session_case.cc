@@ -383,6 +383,7 @@ class SessionKind : public Kind {
 
     Options roomy = options;
     roomy.session.compression.budget = 1 << 20;
+    roomy.session.compression.tolerance = 0;
     roomy.session.decode_budget = 0;
     const Transcript whole = play(setting, roomy, {.changing_budget = false});
     if (!whole.refused) {

@@ -118,6 +118,7 @@ Allocation ada_allocation() {
 Allocation ada_pyramid_allocation() {
   Allocation allocation = ada_allocation();
   allocation.name = "ada-pyramid";
+  allocation.over_layers = true;
   allocation.summary = "pyramid over the layers, ada over the heads of each";
   const Allocation pyramid = pyramid_allocation();
   allocation.options.insert(allocation.options.begin(), pyramid.options.begin(),

@@ -76,6 +76,7 @@ std::vector<std::vector<size_t>> cascade(std::span<const LayerCandidates> so_far
 Allocation cake_allocation() {
   Allocation allocation;
   allocation.name = "cake";
+  allocation.over_layers = true;
   allocation.summary = "layers whose attention is wide and changes from query to query get more";
   allocation.paper =
       "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences, arXiv 2503.12491";

@@ -68,6 +68,7 @@ std::vector<std::vector<size_t>> best_of_all(std::span<const LayerCandidates> so
 Allocation global_allocation() {
   Allocation allocation;
   allocation.name = "global";
+  allocation.over_layers = true;
   allocation.summary = "all heads of all layers compete for one budget with their scores";
   allocation.check = check;
   allocation.reallocate = best_of_all;

@@ -140,6 +140,7 @@ std::vector<size_t> allocate(const LayerObservation& layer, const LayerScores& s
 Allocation profile_allocation() {
   Allocation allocation;
   allocation.name = "profile";
+  allocation.over_layers = true;
   allocation.summary = "counts or shares of every layer and head from a JSON file";
   allocation.options = {"profile"};
   allocation.check = [](const CompressionOptions& options, const Method&) {

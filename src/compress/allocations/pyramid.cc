@@ -84,6 +84,7 @@ size_t pyramid_count(const LayerObservation& layer, const LayerScores& scores, s
 Allocation pyramid_allocation() {
   Allocation allocation;
   allocation.name = "pyramid";
+  allocation.over_layers = true;
   allocation.summary = "budgets fall linearly from the first layer to the last";
   allocation.paper =
       "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling, "

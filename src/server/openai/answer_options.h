@@ -25,8 +25,8 @@ struct AnswerOptions {
   bool has_max_tokens = false;
   /// Otherwise `generation.sampling.seed` is the operator's, to be drawn anew.
   bool has_seed = false;
-  std::optional<std::string> document;    ///< Id of one that has been read before.
-  std::optional<SessionOptions> session;  ///< Differs from the operator's.
+  std::optional<std::string> document;  ///< Id of one that has been read before.
+  std::optional<AskedSession> session;  ///< Differs from the operator's.
 };
 
 /// The fields that are the same in OpenAI's forms and in llama.cpp's, `max_tokens` and `logprobs`
@@ -45,7 +45,11 @@ uint32_t sampler_seed(int64_t seed);
 /// The object "restkv": method (with options, as on the command line), budget, decode_budget,
 /// interval, kv_type, sparse. `start`: what it changes. Throws `HttpError` (400), for unknown
 /// fields, too.
-SessionOptions parse_session_options(const FieldReader& restkv, const SessionOptions& start,
-                                     const RequestLimits& limits);
+AskedSession parse_session_options(const FieldReader& restkv, const AskedSession& start,
+                                   const RequestLimits& limits);
+/// The options for a prompt of so many tokens. A share is limited as numbers are, and leaves room
+/// for a token beside the observation window. Throws `HttpError` (400).
+SessionOptions session_for(const AskedSession& asked, size_t prompt_tokens,
+                           const RequestLimits& limits);
 
 }  // namespace restkv::server

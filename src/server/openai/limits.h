@@ -2,11 +2,20 @@
 
 #include <cstddef>
 #include <limits>
+#include <optional>
 
+#include "restkv/budget.h"
 #include "restkv/sampler.h"
 #include "restkv/session.h"
 
 namespace restkv::server {
+
+/// How a cache is to be made, before the length of its prompt is known.
+struct AskedSession {
+  SessionOptions options;
+  /// Of the prompt, in place of the options' budget.
+  std::optional<Budget> share = {};
+};
 
 /// What the operator and the model allow a request, and what it gets where it does not say.
 struct RequestLimits {
@@ -26,7 +35,7 @@ struct RequestLimits {
   /// A request may keep the whole cache.
   bool full_cache = true;
   SamplingOptions sampling{.temperature = 0.8F};
-  SessionOptions session;
+  AskedSession session;
 };
 
 }  // namespace restkv::server

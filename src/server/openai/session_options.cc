@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <utility>
 
 #include "base/option_text.h"
+#include "compress/method.h"
 #include "restkv/attention.h"
+#include "restkv/budget.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 #include "server/http/http_error.h"
@@ -19,7 +22,7 @@ constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 constexpr size_t kMostTextBytes = 512;
 
 /// `read`'s value; what the library refuses is an error of the field `name`.
-auto of_field(const FieldReader& fields, std::string_view name, auto&& read) {
+decltype(auto) of_field(const FieldReader& fields, std::string_view name, auto&& read) {
   try {
     return read();
   } catch (const Error& error) {
@@ -27,14 +30,18 @@ auto of_field(const FieldReader& fields, std::string_view name, auto&& read) {
   }
 }
 
-CompressionOptions parse_method(const FieldReader& fields, const std::string& text, int budget) {
-  CompressionOptions options = of_field(fields, "method", [&] {
+void parse_method(const FieldReader& fields, const std::string& text, AskedSession& asked) {
+  CompressionOptions& options = asked.options.compression;
+  of_field(fields, "method", [&] {
     CompressionOptions given = parse_compression(text).options;
     const auto options_of_text = parse_option_text(text).options;
-    const bool has_budget = std::ranges::any_of(
-        options_of_text, [](const auto& option) { return option.first == "budget"; });
-    if (!has_budget) given.budget = budget;
-    return given;
+    if (std::ranges::any_of(options_of_text,
+                            [](const auto& option) { return option.first == "budget"; })) {
+      asked.share.reset();
+    } else {
+      given.budget = options.budget;
+    }
+    options = std::move(given);
   });
   // A file's name must not come from outside.
   if (!options.profile.empty() || options.allocation == "profile") {
@@ -48,13 +55,34 @@ CompressionOptions parse_method(const FieldReader& fields, const std::string& te
                              "name; choose another method",
                              options.method));
   }
-  return options;
+}
+
+/// A number of tokens, "25%", or "auto": up to `most` tokens.
+void parse_budget_field(const FieldReader& fields, const Json& value, int most,
+                        AskedSession& asked) {
+  Budget budget;
+  if (value.is_string()) {
+    const std::string text = *fields.text("budget", kMostTextBytes);
+    budget = of_field(fields, "budget", [&] { return parse_budget(text); });
+  } else {
+    budget.tokens = static_cast<int>(*fields.whole("budget", 1, kMost));
+  }
+  asked.share.reset();
+  CompressionOptions& options = asked.options.compression;
+  if (budget.share > 0) {
+    asked.share = budget;
+  } else if (budget.tolerance > 0) {
+    set_budget(options, budget, 0);
+    if (budget.tokens == 0) options.budget = most;
+  } else {
+    options.budget = budget.tokens;
+  }
 }
 
 }  // namespace
 
-SessionOptions parse_session_options(const FieldReader& restkv, const SessionOptions& start,
-                                     const RequestLimits& limits) {
+AskedSession parse_session_options(const FieldReader& restkv, const AskedSession& start,
+                                   const RequestLimits& limits) {
   constexpr std::array<std::string_view, 6> kKnown{"method",   "budget",  "decode_budget",
                                                    "interval", "kv_type", "sparse"};
   for (const auto& [name, value] : restkv.object_fields()) {
@@ -62,9 +90,10 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
     refuse_field(restkv.path(name), fmt::format("'{}' is not known; expected {}", restkv.path(name),
                                                 fmt::join(kKnown, ", ")));
   }
-  SessionOptions options = start;
+  AskedSession asked = start;
+  SessionOptions& options = asked.options;
   if (const auto method = restkv.text("method", kMostTextBytes)) {
-    options.compression = parse_method(restkv, *method, start.compression.budget);
+    parse_method(restkv, *method, asked);
   }
   const bool is_full = options.compression.method == "full";
   if (is_full && !limits.full_cache) {
@@ -72,9 +101,9 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
                  "the method 'full' keeps the whole cache, which this server does not allow; "
                  "choose another method");
   }
-  if (const auto budget = restkv.whole("budget", 1, kMost)) {
+  if (const Json* budget = restkv.find("budget")) {
     if (is_full) restkv.refuse("budget", "none: the method 'full' keeps everything");
-    options.compression.budget = static_cast<int>(*budget);
+    parse_budget_field(restkv, *budget, limits.max_budget, asked);
   }
   if (const auto budget = restkv.whole("decode_budget", 0, kMost)) {
     options.decode_budget = static_cast<int>(*budget);
@@ -92,7 +121,13 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
     refuse_field(restkv.path(name), fmt::format("'{}' is {}; this server allows up to {}",
                                                 restkv.path(name), budget, limits.max_budget));
   };
-  check("budget", options.compression.budget);
+  // Nothing can be said of a share yet.
+  const int budget = options.compression.budget;
+  if (asked.share) {
+    options.compression.budget = static_cast<int>(kMost);
+  } else {
+    check("budget", budget);
+  }
   check("decode_budget", options.decode_budget);
   if (const auto type = restkv.text("kv_type", kMostTextBytes)) {
     options.kv_type = of_field(restkv, "kv_type", [&] { return find_kv_type(*type); });
@@ -104,10 +139,24 @@ SessionOptions parse_session_options(const FieldReader& restkv, const SessionOpt
       return given;
     });
   }
-  of_field(restkv, restkv.find("budget") != nullptr ? "budget" : "method", [&] {
-    validate(options.compression);
-    return 0;
-  });
+  of_field(restkv, restkv.find("budget") != nullptr ? "budget" : "method",
+           [&] { validate(options.compression); });
+  options.compression.budget = budget;
+  return asked;
+}
+
+SessionOptions session_for(const AskedSession& asked, size_t prompt_tokens,
+                           const RequestLimits& limits) {
+  SessionOptions options = asked.options;
+  CompressionOptions& compression = options.compression;
+  if (!asked.share || compression.method == "full") return options;
+  const auto least = static_cast<int>(protected_tokens(compression)) + 1;
+  compression.budget = std::min(std::max(asked.share->of(prompt_tokens), least), limits.max_budget);
+  try {
+    validate(compression);
+  } catch (const Error& error) {
+    throw http_error(error, "restkv.budget");
+  }
   return options;
 }
 

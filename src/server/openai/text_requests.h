@@ -36,7 +36,7 @@ Json detokenized_json(const std::string& text);
 struct DocumentRequest {
   std::string text;
   std::string name;  ///< For people.
-  std::optional<SessionOptions> session;
+  std::optional<AskedSession> session;
 };
 DocumentRequest parse_document_request(const Json& json, const RequestLimits& limits);
 

@@ -79,6 +79,7 @@ void check_request(const Engine& engine, const SchedulerOptions& options, const 
                                                           {.before = before,
                                                            .prompt = request.prompt.size(),
                                                            .written = written,
+                                                           .reserved = reserves(request, session),
                                                            .scored = request.prompt_logprobs})
                                                     .total(request.n);
   require(need <= memory_limit,

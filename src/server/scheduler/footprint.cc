@@ -25,7 +25,7 @@ bool evicts(const SessionOptions& options) { return options.compression.method !
 /// Rows that a head of average budget holds when a prompt has been read.
 size_t rows_after_prompt(const SessionOptions& options, const PlannedTokens& tokens) {
   const size_t all = tokens.held + tokens.prompt;
-  if (!evicts(options) || tokens.prompt == 0) return all;
+  if (!evicts(options) || tokens.prompt == 0 || tokens.reserved) return all;
   return std::min(all, static_cast<size_t>(options.compression.budget));
 }
 
@@ -35,7 +35,7 @@ size_t most_rows(const SessionOptions& options, const PlannedTokens& tokens) {
   if (!evicts(options) || keeps_layers(options.compression)) return all;
   const size_t read = rows_after_prompt(options, tokens);
   size_t end = read + tokens.written;
-  if (options.interval > 0) {
+  if (options.interval > 0 && !tokens.reserved) {
     const auto budget = static_cast<size_t>(
         options.decode_budget != 0 ? options.decode_budget : options.compression.budget);
     end = std::min(end, std::max(read, budget + options.interval) + 1);
@@ -139,13 +139,15 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   if (tokens.prompt == 0) return 0;
   const ModelConfig& c = model.config();
   const CompressionOptions& compression = options.compression;
+  const bool cuts = evicts(options) && !tokens.reserved;
   const size_t all = tokens.held + tokens.prompt;
   const size_t added = options.chunk > 0 ? std::min(options.chunk, tokens.prompt) : tokens.prompt;
   // Before the last chunk.
   const size_t prefix =
-      evicts(options) && !keeps_layers(compression)
+      cuts && !keeps_layers(compression)
           ? std::min(all - added, std::max(tokens.held, static_cast<size_t>(compression.budget)))
-          : tokens.before + tokens.prompt - added;
+      : tokens.reserved ? all - added
+                        : tokens.before + tokens.prompt - added;
   const size_t rows = prefix + added;
 
   size_t bytes = added * (c.width * kFloat + sizeof(size_t));
@@ -156,7 +158,13 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   bytes += block_bytes(c, repeat_chunk(compression) > 0 ? kBlock : added);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
-  if (evicts(options)) bytes += 4 * rows * c.query_heads * kFloat;
+  if (cuts) bytes += 4 * rows * c.query_heads * kFloat;
+  // Rows that a head might keep, and W_O.
+  if (cuts && chooses_budget(compression)) {
+    bytes += (cache_heads(c, options) * rows * (c.key_dim + c.value_dim) +
+              c.width * c.query_heads * c.value_dim) *
+             kFloat;
+  }
   // Keys are multiplied with the moments.
   if (needs_query_statistics(compression)) bytes += rows * c.kv_heads * c.key_dim * kFloat;
   if (tokens.scored) {

@@ -15,6 +15,8 @@ struct PlannedTokens {
   size_t held = 0;     ///< Of these, per KV head in its cache, in the fullest head.
   size_t prompt = 0;   ///< To be read.
   size_t written = 0;  ///< To be decoded then.
+  /// No cut comes between: prompt and answer are `Session::reserve`d.
+  bool reserved = false;
   /// Each token of the prompt gets its log-probability, with so many others beside it.
   std::optional<size_t> scored = {};
 };

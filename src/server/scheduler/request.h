@@ -102,6 +102,12 @@ struct Request {
   std::shared_ptr<Listener> listener;  ///< Null: nobody listens.
 };
 
+/// Whether prompt and answer of a request with these options come on top of what its document
+/// keeps (`Session::reserve`). With compact positions cuts are what makes room in the context.
+inline bool reserves(const Request& request, const SessionOptions& session) {
+  return request.document.has_value() && !session.compact_positions;
+}
+
 /// Too many requests wait: the same one may be accepted later.
 class Busy : public Error {
  public:

@@ -346,6 +346,7 @@ Worker::Begun Worker::begin(Job& job) {
                  .held = is_part ? cached : most_kept(model_.config(), base.cache()),
                  .prompt = rest.size(),
                  .written = job.reads_document() ? 0 : written,
+                 .reserved = reserves(request, job.options),
                  .scored = request.prompt_logprobs});
   bool takes_source = false;
   if (!make_room(need.total(request.n), kept, takes_source)) {
@@ -364,6 +365,7 @@ Worker::Begun Worker::begin(Job& job) {
   job.memory = {memory_, need.total(request.n)};
   job.sequence_bytes = need.sequence;
   job.session = std::move(session);
+  job.session->reserve(reserves(request, job.options) ? rest.size() + written : 0);
   job.compressed_before = job.session->compress_seconds();
   // A single token goes the way of all single tokens: see `step_prompt`.
   if (rest.size() > 1 || (rest.size() == 1 && cached == 0)) {

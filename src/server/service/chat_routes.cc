@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "generate/document_prompt.h"
 #include "generate/grammar.h"
 #include "server/openai/anthropic_form.h"
 #include "server/openai/anthropic_request.h"
@@ -39,8 +40,7 @@ TokenizedChat tokenized(const Service& service, const Chat& chat, const AnswerOp
     return {std::move(prompt), std::move(tokens)};
   }
   ChatPrompt prompt = format.render(chat_behind_document(chat));
-  const ChatText rest = text_behind_document(prompt.text);
-  std::vector<int32_t> tokens = service.tokenizer.encode(rest, false);
+  std::vector<int32_t> tokens = service.tokenizer.encode(document_frame(prompt.text).behind, false);
   return {std::move(prompt), std::move(tokens)};
 }
 

@@ -1,6 +1,6 @@
 #include "server/service/document_cards.h"
 
-#include "restkv/compress.h"
+#include "restkv/budget.h"
 
 namespace restkv::server {
 namespace {
@@ -33,6 +33,11 @@ std::string DocumentCard::label() const {
   return Json::object({{"name", name}, {"kind", kind}, {"created", created}}).dump();
 }
 
+Json budget_json(const CompressionOptions& options) {
+  const Budget budget = budget_of(options);
+  return budget.tolerance > 0 ? Json(budget.text()) : Json(budget.tokens);
+}
+
 Json document_json(const DocumentInfo& info) {
   const DocumentCard card = card_of(info);
   const CompressionOptions& compression = info.session.compression;
@@ -49,7 +54,8 @@ Json document_json(const DocumentInfo& info) {
        {"kv_bytes", info.kv_bytes},
        {"full_kv_bytes", info.full_kv_bytes},
        {"saved", info.saved},
-       {"restkv", Json::object({{"method", compression.method}, {"budget", compression.budget}})},
+       {"restkv",
+        Json::object({{"method", compression.method}, {"budget", budget_json(compression)}})},
        {"error", info.error.empty() ? Json() : Json::object({{"message", info.error}})}});
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "restkv/compress.h"
 #include "server/scheduler/status.h"
 
 namespace restkv::server {
@@ -19,6 +20,8 @@ struct DocumentCard {
   [[nodiscard]] std::string label() const;
 };
 
+/// A number of tokens, or "auto:0.05".
+Json budget_json(const CompressionOptions& options);
 /// {"id", "object": "document", "name", "status", "progress", "tokens", ...}
 Json document_json(const DocumentInfo& info);
 

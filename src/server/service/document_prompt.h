@@ -15,11 +15,9 @@ namespace restkv::server {
 std::vector<int32_t> document_tokens(const std::string& text, const Tokenizer& tokenizer,
                                      const ChatFormat* chat);
 
-/// The chat with a mark in place of the document. A system message and descriptions of tools, which
-/// would stand before the document, become the beginning of the question. Throws `HttpError` (400)
-/// if there is no message of a user to put it in.
+/// The chat with `kDocumentMark` in place of the document. A system message and descriptions of
+/// tools, which would stand before the document, become the beginning of the question. Throws
+/// `HttpError` (400) if there is no message of a user to put it in.
 Chat chat_behind_document(Chat chat);
-/// What comes behind the mark.
-ChatText text_behind_document(const ChatText& rendered);
 
 }  // namespace restkv::server

@@ -119,8 +119,9 @@ void upload(Service& service, const HttpRequest& http, Responder responder) {
                           .created = unix_seconds()};
   const bool waits = wait == nullptr || *wait == "true";
   const auto listener = waits ? std::make_shared<UploadListener>(service, responder) : nullptr;
-  const DocumentId id = service.scheduler.add_document(
-      std::move(tokens), request.session.value_or(limits.session), listener, card.label());
+  const SessionOptions session = session_for(*read_alone.session, tokens.size(), limits);
+  const DocumentId id =
+      service.scheduler.add_document(std::move(tokens), session, listener, card.label());
   if (!waits) {
     responder.send_json(202, document_json(require_document(service, id)).dump());
     return;

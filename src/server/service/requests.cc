@@ -14,7 +14,7 @@ namespace {
 /// `how_many`: "12" or "at least 12".
 void require_room(const Service& service, size_t tokens, const std::string& how_many,
                   const AnswerOptions& answer, const char* param) {
-  if (service.session_of(answer.session).compact_positions) return;
+  if (service.session_of(answer.session).options.compact_positions) return;
   size_t before = 0;
   if (answer.document) {
     if (const auto info = service.scheduler.document(*answer.document)) before = info->tokens;
@@ -52,8 +52,10 @@ Request request_of(const Service& service, const AnswerOptions& answer,
         {.param = "document", .code = "document_not_found"});
   }
   Request request;
+  if (answer.session) {
+    request.session = session_for(*answer.session, tokens.size(), service.options.limits);
+  }
   request.prompt = std::move(tokens);
-  request.session = answer.session;
   request.document = answer.document;
   request.generation = answer.generation;
   if (!answer.has_seed && !service.options.fixed_seed) {

@@ -16,7 +16,7 @@ ServiceOptions filled_in(ServiceOptions options) {
   if (options.alias.empty()) {
     options.alias = std::filesystem::path(options.model_path).stem().string();
   }
-  options.limits.session = options.scheduler.session;
+  options.limits.session = {options.scheduler.session};
   return options;
 }
 
@@ -76,8 +76,8 @@ const ChatFormat& Service::chat() const {
   return *chat_;
 }
 
-SessionOptions Service::session_of(const std::optional<SessionOptions>& asked) const {
-  return asked.value_or(options.scheduler.session);
+const AskedSession& Service::session_of(const std::optional<AskedSession>& asked) const {
+  return asked ? *asked : options.limits.session;
 }
 
 }  // namespace restkv::server

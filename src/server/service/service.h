@@ -28,7 +28,7 @@ struct ServiceOptions {
   ModelOptions model;
   SchedulerOptions scheduler;
   /// How a document is compressed unless its upload says otherwise: no question is known yet.
-  SessionOptions document_session;
+  AskedSession document_session;
   bool fixed_seed = false;  ///< Answers without a seed of their own take that of the limits.
   RequestLimits limits;     ///< `vocabulary`, `context` and `session` are filled in.
   std::string version;
@@ -47,7 +47,8 @@ class Service {
   /// Throws `HttpError` (400) if the file has no chat template.
   [[nodiscard]] const ChatFormat& chat() const;
   [[nodiscard]] const ChatFormat* chat_or_null() const { return chat_ ? &*chat_ : nullptr; }
-  [[nodiscard]] SessionOptions session_of(const std::optional<SessionOptions>& asked) const;
+  /// How the cache of a request is to be made that asks for this, or for nothing.
+  [[nodiscard]] const AskedSession& session_of(const std::optional<AskedSession>& asked) const;
 
   ServiceOptions options;
   Model model;

@@ -8,6 +8,7 @@
 #include "restkv/compress.h"
 #include "server/http/http_error.h"
 #include "server/openai/listings.h"
+#include "server/service/document_cards.h"
 #include "server/service/metrics.h"
 #include "server/service/routes.h"
 
@@ -50,12 +51,14 @@ void slots(Service& service, const HttpRequest&, Responder responder) {
 void props(Service& service, const HttpRequest&, Responder responder) {
   Json json = props_json(service.properties);
   const ModelConfig& config = service.model.config();
-  const SessionOptions& session = service.options.scheduler.session;
-  const SessionOptions& of_documents = service.options.document_session;
+  const AskedSession& session = service.options.limits.session;
+  const AskedSession& of_documents = service.options.document_session;
   Json methods = Json::array();
   for (const Method& method : restkv::methods()) methods.push_back(method.name);
-  const auto options = [](const SessionOptions& s) {
-    return Json::object({{"method", s.compression.method}, {"budget", s.compression.budget}});
+  const auto options = [](const AskedSession& s) {
+    const CompressionOptions& compression = s.options.compression;
+    return Json::object({{"method", compression.method},
+                         {"budget", s.share ? Json(s.share->text()) : budget_json(compression)}});
   };
   Json restkv = options(session);
   Json kinds = Json::array();

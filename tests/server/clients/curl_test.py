@@ -385,7 +385,9 @@ class Starting(unittest.TestCase):
 
     def test_refused_options(self):
         for arguments in (["--cors", "example.org"], ["--log-format", "xml"], ["--port", "70000"],
-                          ["--budget", "64", "--max-budget", "32"], ["--no-full", "--method", "full"]):
+                          ["--budget", "64", "--max-budget", "32"], ["--no-full", "--method", "full"],
+                          ["--document-budget", "0%"], ["--document-budget", "2048", "--max-budget", "1024"],
+                          ["--document-budget", "25%", "--document-method", "full"]):
             with self.subTest(arguments):
                 run = subprocess.run([PROGRAM, "serve", "-m", first_layers(), *arguments],
                                      capture_output=True, text=True, timeout=60)

@@ -90,7 +90,7 @@ TEST(AnthropicRequest, ReadsEveryField) {
   EXPECT_EQ(answer.generation.sampling.top_p, 0.25F);
   EXPECT_EQ(answer.generation.sampling.top_k, 7);
   EXPECT_THAT(answer.generation.stop, ElementsAre("x", "y"));
-  EXPECT_EQ(answer.session->compression.budget, 64);
+  EXPECT_EQ(answer.session->options.compression.budget, 64);
   const Chat& chat = result.chat;
   ASSERT_EQ(chat.tools.size(), 1U) << "only one may be called";
   EXPECT_EQ(chat.tools[0].name, "g");

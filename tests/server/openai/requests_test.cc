@@ -78,13 +78,47 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(answer.generation.logprobs, 4U);
   EXPECT_THAT(answer.generation.logit_bias, ElementsAre(std::pair(7, -100.0F), std::pair(8, 2.5F)));
   ASSERT_TRUE(answer.session.has_value());
-  EXPECT_EQ(answer.session->compression.method, "snapkv");
-  EXPECT_EQ(answer.session->compression.kernel, 21);
-  EXPECT_EQ(answer.session->compression.budget, 256);
-  EXPECT_EQ(answer.session->decode_budget, 128);
-  EXPECT_EQ(answer.session->interval, 64U);
-  EXPECT_EQ(answer.session->kv_type, KvType::kQ8);
-  EXPECT_EQ(answer.session->sparse.pattern, "flexprefill");
+  EXPECT_EQ(answer.session->options.compression.method, "snapkv");
+  EXPECT_EQ(answer.session->options.compression.kernel, 21);
+  EXPECT_EQ(answer.session->options.compression.budget, 256);
+  EXPECT_EQ(answer.session->options.decode_budget, 128);
+  EXPECT_EQ(answer.session->options.interval, 64U);
+  EXPECT_EQ(answer.session->options.kv_type, KvType::kQ8);
+  EXPECT_EQ(answer.session->options.sparse.pattern, "flexprefill");
+}
+
+TEST(ChatRequest, TakesShares) {
+  const RequestLimits limits = small_limits();
+  const auto budget = [&](const std::string& restkv, size_t tokens) {
+    const ChatRequest request = chat(", \"restkv\": " + restkv);
+    return session_for(*request.answer.session, tokens, limits).compression.budget;
+  };
+  EXPECT_EQ(budget(R"({"budget": "25%"})", 1000), 250);
+  EXPECT_EQ(budget(R"({"budget": "100%"})", 1000), 1000);
+  EXPECT_EQ(budget(R"({"budget": "256"})", 1000), 256);
+  EXPECT_EQ(budget(R"({"method": "snapkv:budget=100", "budget": "25%"})", 1000), 250);
+  // Within what the operator allows and the method needs.
+  EXPECT_EQ(budget(R"({"budget": "50%"})", 100'000), 2048);
+  EXPECT_EQ(budget(R"({"method": "snapkv:window=32", "budget": "1%"})", 100), 33);
+
+  // Layers may choose, too.
+  const ChatRequest chosen = chat(R"(, "restkv": {"method": "snapkv", "budget": "auto:0.1"})");
+  const CompressionOptions options = session_for(*chosen.answer.session, 1000, limits).compression;
+  EXPECT_EQ(options.tolerance, 0.1);
+  EXPECT_EQ(options.budget, 2048);
+
+  RequestLimits shares = limits;
+  shares.session.share = Budget{.share = 0.5};
+  const auto by_default = [&](const std::string& restkv, size_t tokens) {
+    const Json json = parse_json(restkv);
+    const AskedSession asked = parse_session_options(FieldReader(json), shares.session, shares);
+    return session_for(asked, tokens, shares).compression;
+  };
+  EXPECT_EQ(by_default("{}", 500).budget, 250);
+  EXPECT_EQ(by_default(R"({"budget": 64})", 500).budget, 64);
+  EXPECT_EQ(by_default(R"({"method": "snapkv"})", 500).budget, 250);
+  EXPECT_EQ(by_default(R"({"method": "snapkv:budget=80"})", 500).budget, 80);
+  EXPECT_EQ(by_default(R"({"method": "full"})", 500).method, "full");
 }
 
 TEST(ChatRequest, ReadsToolsAndWhatTheySaid) {
@@ -212,6 +246,17 @@ TEST(ChatRequest, RefusesByName) {
         "restkv.method: the method 'triattention' reads a file"},
        {R"(, "restkv": {"budget": 0})", "restkv.budget:"},
        {R"(, "restkv": {"budget": 2049})", "restkv.budget: 'restkv.budget' is 2049; this server"},
+       {R"(, "restkv": {"budget": "3000"})", "restkv.budget: 'restkv.budget' is 3000; this server"},
+       {R"(, "restkv": {"budget": "0%"})", "restkv.budget: the budget is \"0%\"; expected"},
+       {R"(, "restkv": {"budget": "120%"})", "restkv.budget: the budget is \"120%\"; expected"},
+       {R"(, "restkv": {"budget": "half"})", "restkv.budget: the budget is \"half\"; expected"},
+       {R"(, "restkv": {"budget": [1]})", "restkv.budget:"},
+       {R"(, "restkv": {"budget": "auto:1"})", "restkv.budget: the budget is \"auto:1\"; expected"},
+       {R"(, "restkv": {"budget": "auto:0.1:4096"})",
+        "restkv.budget: 'restkv.budget' is 4096; this server"},
+       {R"(, "restkv": {"method": "keydiff", "budget": "auto"})",
+        "restkv.budget: method keydiff has no observation window"},
+       {R"(, "restkv": {"method": "full", "budget": "25%"})", "restkv.budget:"},
        {R"(, "restkv": {"decode_budget": 99999, "interval": 8})", "restkv.decode_budget:"},
        {R"(, "restkv": {"decode_budget": 100})", "restkv.decode_budget:"},
        {R"(, "restkv": {"method": "full", "budget": 5})", "restkv.budget:"},

@@ -83,7 +83,7 @@ TEST(ResponsesRequest, ReadsEveryField) {
   EXPECT_EQ(answer.generation.sampling.temperature, 0.5F);
   EXPECT_EQ(answer.generation.sampling.seed, 3U);
   EXPECT_EQ(answer.generation.logprobs, 2U);
-  EXPECT_EQ(answer.session->compression.budget, 64);
+  EXPECT_EQ(answer.session->options.compression.budget, 64);
   const Chat& chat = result.request.chat;
   ASSERT_EQ(chat.tools.size(), 1U);
   EXPECT_EQ(chat.tools[0].name, "f");

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "restkv/engine.h"
+#include "server/scheduler/footprint.h"
 #include "server/scheduler/scheduler_test.h"
 
 namespace restkv::server::testing {
@@ -9,11 +10,12 @@ namespace {
 
 class DocumentsTest : public SchedulerTest {
  protected:
-  /// An answer after a document in the library alone.
+  /// An answer after a document in the library alone, on top of what the document keeps.
   static std::vector<int32_t> after(const std::vector<int32_t>& document,
                                     const SessionOptions& options, const Request& asked) {
     Session session(Engine(model()), options);
     (void)session.append(document);
+    session.reserve(asked.prompt.size() + asked.generation.max_tokens);
     if (!asked.prompt.empty()) (void)session.append(asked.prompt);
     return generate(
                [&](int32_t token) {
@@ -54,6 +56,9 @@ TEST_F(DocumentsTest, AreReadOnceAndNeverChange) {
     EXPECT_EQ(heard.tokens, after(document, options, requests[i])) << i;
     EXPECT_EQ(heard.usage->cached_tokens, 400U);
     EXPECT_EQ(heard.usage->prompt_tokens, 400 + requests[i].prompt.size());
+    // The last token of an answer is not appended.
+    EXPECT_EQ(heard.usage->kept, 100 + requests[i].prompt.size() + heard.tokens.size() - 1);
+    EXPECT_EQ(heard.usage->dropped, 300U);
   }
   reading->wait();
   EXPECT_TRUE(reading->answers().empty());
@@ -90,6 +95,62 @@ TEST_F(DocumentsTest, ConversationsAboutThemGoOn) {
   const Sent second = send(scheduler, asked);
   second.recorder->wait();
   EXPECT_EQ(second.recorder->answer().usage->cached_tokens, 300U + 20 + 9);
+  EXPECT_EQ(second.recorder->answer().usage->kept, 80U + 20 + 9 + 1 + 20 + 9);
+}
+
+TEST_F(DocumentsTest, KeepWhatTheyHoldBesideAnyQuestion) {
+  Scheduler scheduler(model(), tokenizer(), {});
+  SessionOptions options = session("snapkv", 80);
+  options.interval = 4;
+  options.decode_budget = 40;
+  const DocumentId id = scheduler.add_document(text(300, 2), options);
+  Request asked = request(text(200, 4), 60);
+  asked.document = id;
+  const Sent sent = send(scheduler, asked);
+  sent.recorder->wait();
+  EXPECT_EQ(sent.recorder->answer().usage->kept, 80U + 200 + 59);
+  // The same tokens without the document are a prompt like any other: cut, and cut again.
+  Request plain = request(text(300, 2), 60);
+  plain.prompt.insert(plain.prompt.end(), asked.prompt.begin(), asked.prompt.end());
+  plain.prompt.insert(plain.prompt.end(), sent.recorder->answer().tokens.begin(),
+                      sent.recorder->answer().tokens.end());
+  plain.session = options;
+  const Sent later = send(scheduler, plain);
+  later.recorder->wait();
+  EXPECT_GT(later.recorder->answer().usage->cached_tokens, 300U + 200);
+  EXPECT_LE(later.recorder->answer().usage->kept, 40U + 4);
+}
+
+TEST_F(DocumentsTest, WithCompactPositionsTheBudgetHoldsForAll) {
+  Scheduler scheduler(model(), tokenizer(), {});
+  SessionOptions options = session("snapkv", 80);
+  options.compact_positions = true;
+  options.interval = 4;
+  const DocumentId id = scheduler.add_document(text(300, 2), options);
+  Request asked = request(text(200, 4), 60);
+  asked.document = id;
+  const Sent sent = send(scheduler, asked);
+  sent.recorder->wait();
+  ASSERT_TRUE(sent.recorder->answer().result) << sent.recorder->answer().error->what();
+  EXPECT_LE(sent.recorder->answer().usage->kept, 80U + 4);
+}
+
+TEST_F(DocumentsTest, QuestionsThatNeverFitBesideThemAreRefused) {
+  SessionOptions options = session("snapkv", 80);
+  options.interval = 4;
+  Request asked = request(text(1000, 4), 500);
+  const PlannedTokens planned{.before = 300, .prompt = 1000, .written = 500};
+  SchedulerOptions small;
+  // Enough if question and answer were cut.
+  small.memory_limit = engine_footprint(model()) + footprint(model(), options, planned).total(1);
+  Scheduler scheduler(model(), tokenizer(), small);
+  asked.document = scheduler.add_document(text(300, 2), options);
+  EXPECT_THROW((void)scheduler.submit(asked), Error);
+  asked.prompt.resize(100);
+  asked.generation.max_tokens = 10;
+  const Sent sent = send(scheduler, asked);
+  sent.recorder->wait();
+  EXPECT_TRUE(sent.recorder->answer().result) << sent.recorder->answer().error->what();
 }
 
 TEST_F(DocumentsTest, OtherOptionsAreRefused) {

@@ -65,6 +65,7 @@ struct Case {
   size_t written = 0;
   size_t before = 0;  ///< Read by an earlier prompt.
   std::optional<size_t> scored = {};
+  bool reserved = false;
 };
 
 std::vector<Case> cases() {
@@ -94,6 +95,12 @@ std::vector<Case> cases() {
   add("snapkv", 1024, 2000, 80).session.compression.per_query_head = true;
   add("restkv", 512, 1000, 50).before = 1500;
   add("full", 512, 1000, 50).before = 1500;
+  {
+    Case& reserved = add("restkv", 512, 1000, 200);
+    reserved.before = 1500;
+    reserved.session.interval = 16;
+    reserved.reserved = true;
+  }
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("flexprefill");
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("xattention");
   add("restkv", 512, 2000, 10).scored = 20;
@@ -153,6 +160,7 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
       (void)session->append(text(each.before));
       held = each.session.compression.method == "full" ? each.before : 512;
     }
+    if (each.reserved) session->reserve(each.prompt + each.written);
     // It takes what the engine keeps for one prompt: the next one is on its own.
     Session paused(engine, {});
     Session::Prompt taken = paused.begin(text(100));
@@ -163,6 +171,7 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
                                           .held = held,
                                           .prompt = each.prompt,
                                           .written = each.written,
+                                          .reserved = each.reserved,
                                           .scored = each.scored});
     peak = in_use.load();
     std::vector<TokenLogprob> scores(each.scored ? each.prompt : 0);

@@ -25,7 +25,7 @@ std::string story(size_t numbers) {
 
 ServiceOptions small_budget() {
   ServiceOptions options;
-  options.document_session.compression = parse_compression("keydiff:budget=64").options;
+  options.document_session.options.compression = parse_compression("keydiff:budget=64").options;
   options.scheduler.session.compression = parse_compression("snapkv:budget=128").options;
   return options;
 }
@@ -63,6 +63,52 @@ TEST(DocumentRoutes, AreReadOnceAndAskedOften) {
   EXPECT_EQ(removed.status, 200) << removed.body;
   (void)served.get_json("/v1/documents/" + id, 404);
   (void)served.post_json("/v1/chat/completions", question, 404);
+}
+
+TEST(DocumentRoutes, KeepAShare) {
+  ServiceOptions options = small_budget();
+  options.document_session.share = Budget{.share = 0.25};
+  options.limits.max_budget = 100;
+  const ServedModel served(options);
+  EXPECT_EQ(served.get_json("/props")["restkv"]["documents"]["budget"].text(), "25%");
+  const auto read = [&](const Json& more) {
+    Json body = Json::object({{"text", story(100)}});
+    if (more.size() > 0) body["restkv"] = more;
+    return served.post_json("/v1/documents", body);
+  };
+  const Json quarter = read(Json::object());
+  const auto tokens = quarter["tokens"].get<size_t>();
+  EXPECT_EQ(quarter["restkv"]["budget"].get<size_t>(), std::min<size_t>(tokens / 4, 100));
+  EXPECT_EQ(quarter["kept"].get<size_t>(), std::min<size_t>(tokens / 4, 100));
+  const Json tenth = read(Json::object({{"budget", "10%"}}));
+  EXPECT_EQ(tenth["kept"].get<size_t>(), tokens / 10);
+  EXPECT_EQ(read(Json::object({{"budget", "90%"}}))["kept"].get<size_t>(), 100U);
+  EXPECT_EQ(read(Json::object({{"budget", 70}}))["kept"].get<size_t>(), 70U);
+  const Json refused = served.post_json(
+      "/v1/documents", Json::object({{"text", "x"}, {"restkv", Json::object({{"budget", "0%"}})}}),
+      400);
+  EXPECT_EQ(refused["error"]["param"].text(), "restkv.budget");
+  // Of a prompt as of a document.
+  const Json answer = served.post_json(
+      "/v1/completions",
+      Json::object({{"prompt", story(100)},
+                    {"max_tokens", 1},
+                    {"restkv", Json::object({{"method", "keydiff"}, {"budget", "10%"}})}}));
+  EXPECT_EQ(answer["restkv"]["kept"].get<size_t>(),
+            answer["usage"]["prompt_tokens"].get<size_t>() / 10);
+}
+
+TEST(DocumentRoutes, QuestionsComeOnTop) {
+  const ServedModel served(small_budget());
+  const Json document = served.post_json("/v1/documents", Json::object({{"text", story(200)}}));
+  const Json answer =
+      served.post_json("/v1/completions", Json::object({{"document", document["id"]},
+                                                        {"prompt", story(100)},
+                                                        {"max_tokens", 8},
+                                                        {"min_tokens", 8}}));
+  const auto tokens = answer["usage"]["prompt_tokens"].get<size_t>();
+  EXPECT_EQ(answer["restkv"]["kept"].get<size_t>(),
+            64 + tokens - document["tokens"].get<size_t>() + 7);
 }
 
 TEST(DocumentRoutes, AFileOfAForm) {
