@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,7 @@ std::vector<Method>& method_table() {
              compactor_method(),
              kvzip_method(),
              kvzip_plus_method(),
+             kvzap_method(),
              restkv_repeat_method(),
              knorm_method(),
              random_method(),
@@ -241,6 +243,14 @@ std::vector<size_t> rotation_offsets(const CompressionOptions& options) {
 
 bool keeps_layers(const CompressionOptions& options) {
   return answer_of(&Method::keeps_layers, options);
+}
+
+std::optional<double> least_score(const CompressionOptions& options) {
+  return answer_of(&Method::least_score, options);
+}
+
+bool keeps_whole(const CompressionOptions& options, size_t tokens) {
+  return tokens <= static_cast<size_t>(std::max(options.budget, 0)) && !least_score(options);
 }
 
 size_t observe_window(const CompressionOptions& options) {

@@ -93,7 +93,7 @@ class RequestSink : public LayerSink {
     observation.unrotated_keys = observer.unrotated_keys(i, kv);
     observation.precision = model_.attention_precision();
     CacheRequest& request = requests_[i];
-    if (!cuts_[i].come_again() || tokens_ <= static_cast<size_t>(request.options.budget)) {
+    if (!cuts_[i].come_again() || keeps_whole(request.options, tokens_)) {
       return select_tokens(observation, request.options);
     }
     return cuts_[i].choose(layer, {&observation, 1}, [&](size_t earlier, const Selection& rows) {

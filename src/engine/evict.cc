@@ -193,11 +193,12 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   }
   require_repeat_prompt(options, sequence.options.repeat);
   if (sequence.options.compact_positions &&
-      (options.allocation != "uniform" || options.per_query_head || keeps_layers(options))) {
+      (options.allocation != "uniform" || options.per_query_head || keeps_layers(options) ||
+       least_score(options))) {
     throw Error(ErrorCode::kInvalidArgument,
                 "compact positions need the same number of tokens in all layers and heads: use "
-                "the allocation uniform, one selection per KV head, and keep no layer whole "
-                "(skip_layers 0)");
+                "the allocation uniform, one selection per KV head, keep no layer whole "
+                "(skip_layers 0), and drop none by its score alone (threshold none)");
   }
   CompressionOptions decoding = options;
   decoding.budget = sequence.decode_budget();
@@ -258,7 +259,7 @@ void evict(const Model& model, Workspace& workspace, Sequence& sequence, int bud
 }
 
 void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) {
-  if (sequence.filled() < sequence.eviction_due_at()) return;
+  if (!sequence.eviction_due()) return;
   evict(model, workspace, sequence, sequence.decode_budget());
 }
 

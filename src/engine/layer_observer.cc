@@ -24,15 +24,15 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     for (const size_t offset : rotation_offsets(options)) {
       rotations_[i].push_back(rope.at(position + n + offset));
     }
-    // A prompt within the budget is kept whole and not scored.
-    if (!remember && n <= static_cast<size_t>(std::max(options.budget, 0))) continue;
+    // What is kept whole is not scored.
+    if (!remember && keeps_whole(options, n)) continue;
     const size_t observed = observed_queries(options);
     observed_ = std::max(observed_, remember ? observed : std::min(n, observed));
     observed_outputs_ = std::max(observed_outputs_, std::min(n, observed_outputs(options)));
     sums_ = sums_ || needs_attention_sums(options);
     all_rows_ = all_rows_ || sums_;
     if (const WatchedTokens tokens = watched_tokens(options); tokens != WatchedTokens::kNone) {
-      watches_.push_back({i, tokens});
+      watches_.push_back({i, tokens == WatchedTokens::kAll ? WatchedTokens::kContext : tokens});
       const bool outputs = watches_outputs(options);
       fed_outputs_ = fed_outputs_ || (outputs && tokens == WatchedTokens::kRepeat);
       all_rows_ = all_rows_ || (outputs && tokens == WatchedTokens::kContext);
@@ -193,6 +193,7 @@ void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, La
       own.precision = model_.attention_precision();
       own.first_query_head = head;
       if (needs_output_factor(options)) own.output = &model_.output_factor(block.layer);
+      own.layer = c.global_layers_before(block.layer);
       const Matrix<float> to(watched.row(head) + part.padding, heads, rows_ - part.padding,
                              watched.stride);
       with_model_path(model_, [&] { find_method(options.method).watch(own, options, to); });
@@ -259,8 +260,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
   // Allocations distribute the budget over layers without a sliding window.
-  result.layer = static_cast<size_t>(
-      std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
+  result.layer = c.global_layers_before(layer);
   result.layers = c.global_layers();
   result.rotations = rotations_[i];
   if (sums_) result.attention_sums = memory_->sums.all();
@@ -273,7 +273,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
     result.future_rotation = &query_statistics_[m].rotation;
   }
   // No need to factorise W_O for a prompt that is kept whole.
-  if (!remember_ && n_ <= static_cast<size_t>(std::max(options.budget, 0))) return result;
+  if (!remember_ && keeps_whole(options, n_)) return result;
   if (needs_output_factor(options)) result.output = &model_.output_factor(layer);
   if (needs_output_weights(options)) {
     result.output_weights = model_.weights().layers[layer].output.dequantize(output_weights_);

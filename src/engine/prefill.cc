@@ -173,7 +173,10 @@ void Prefill::run_block() {
         kv.attend(q.slice_rows(skipped, out.rows), first + skipped,
                   attention_options(model_, layer_), out, lse);
         if (is_sparse_) sparse_.end_block(q, kv, first, lse);
-        if (observed_) observer_.add(q, out, kv, first, attention_inputs(rows), layer_);
+        if (observed_) {
+          observer_.add(q, out, kv, first, attention_inputs(rows), layer_);
+          sink_.see(layer_, first, q, attention_inputs(rows));
+        }
       });
   first_ = end;
 }

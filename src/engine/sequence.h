@@ -29,9 +29,10 @@ struct Sequence {
   [[nodiscard]] size_t filled() const {
     return options.compact_positions ? cache.next_position : cached_tokens;
   }
-  /// Whether the cache exceeds `budget` after `added` more tokens.
+  /// Whether something of the cache may have to go after `added` more tokens.
   [[nodiscard]] bool passes(int budget, size_t added) const {
-    return evicts() && filled() + added > static_cast<size_t>(budget);
+    return evicts() && (filled() + added > static_cast<size_t>(budget) ||
+                        least_score(options.compression).has_value());
   }
   /// Tokens that evictions leave during decoding.
   [[nodiscard]] int decode_budget() const {
@@ -42,6 +43,13 @@ struct Sequence {
     const auto budget = static_cast<size_t>(decode_budget());
     const size_t most = Session::kUnlimited;
     return options.interval == 0 ? most : budget + std::min(options.interval, most - budget);
+  }
+  /// Whether a single token has made an eviction due. Where scores alone decide what goes, the
+  /// budget may never be reached: every `interval` tokens are looked at.
+  [[nodiscard]] bool eviction_due() const {
+    return filled() >= eviction_due_at() ||
+           (options.interval > 0 && tokens % options.interval == 0 &&
+            least_score(options.compression).has_value());
   }
 };
 
