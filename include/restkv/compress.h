@@ -86,7 +86,7 @@ struct CompressionOptions {
   double cake_tau1 = 1.0;     ///< cake: the entropy of attention counts to the power of 1 / tau1.
   double cake_tau2 = 1.0;     ///< cake: its variance counts to the power of 1 / tau2.
   std::string profile;        ///< Path of the profile that the allocation `profile` reads.
-  std::string statistics;     ///< Path of a model's query statistics, which `triattention` reads.
+  std::string statistics;     ///< Path of what `restkv calibrate` has learned about a model.
 
   bool critical = false;           ///< CriticalKV's second stage: weigh scores by ||W_h v||_1.
   double critical_ratio = 0.5;     ///< Share of a head's budget that the plain scores decide.
@@ -135,8 +135,10 @@ using MethodState = std::vector<uint64_t>;
 enum class WatchedTokens {
   kNone,
   kContext,  ///< Those of the prompt itself.
-  kRepeat,   ///< Those of a repeat pass, in which the prompt is fed again behind itself: see
-             ///< repeat.h. The method must declare the option "repeat_chunk".
+  kAll,     ///< The same, and tokens that are decoded after it, one at a time. Of these a block has
+            ///< queries and inputs, no keys and values, and one column of numbers, its own.
+  kRepeat,  ///< Those of a repeat pass, in which the prompt is fed again behind itself: see
+            ///< repeat.h. The method must declare the option "repeat_chunk".
 };
 
 /// A block of watched tokens in one layer. Holds views only.
@@ -263,6 +265,8 @@ struct CacheShape {
   size_t window_layers = 0;  ///< Layers that keep their sliding window, independent of the budget.
   size_t kv_heads = 1;
   size_t query_heads = 1;
+  size_t width = 0;    ///< Channels of what a layer's attention reads; 0: unknown.
+  uint64_t model = 0;  ///< `ModelConfig::fingerprint`; 0: unknown.
 };
 
 /// All queries of the prompt.
@@ -271,7 +275,8 @@ inline constexpr size_t kAllQueries = static_cast<size_t>(-1);
 /// An option that a method declares for itself. A name must have one meaning in all methods.
 struct OwnOption {
   std::string_view name;
-  std::string_view values;  ///< "N", "X", "true|false", or the words it takes: "key|value|mean".
+  /// "N", "X", "true|false", or the words it takes: "key|value|mean". "X|none": a number or a word.
+  std::string_view values;
   std::string_view help;
   OptionValue initial;  ///< The default; its type is the type of the option.
 };
@@ -303,8 +308,11 @@ struct Method {
   /// Distances o of positions n + o whose rotary embedding it reads
   /// (`LayerObservation::rotations`); null means none.
   std::vector<size_t> (*rotation_offsets)(const CompressionOptions&) = nullptr;
-  /// Whether it reads a file of query statistics, without which it is refused.
+  /// Whether it reads a calibration file (the option `statistics`), without which it is refused.
   bool needs_statistics = false;
+  /// The least score that keeps a candidate: with one, those below are dropped even if the budget
+  /// has room, and a prompt within the budget is cut, too. Null means never.
+  std::optional<double> (*least_score)(const CompressionOptions&) = nullptr;
   /// Number of last queries it reads; null means none.
   size_t (*observed_queries)(const CompressionOptions&) = nullptr;
   /// Number of last attention outputs it reads, at most as many as queries; null means none.
@@ -411,6 +419,8 @@ int own_whole(const CompressionOptions& options, std::string_view option);
 double own_real(const CompressionOptions& options, std::string_view option);
 /// Index of the word: "mean" is 2 of "key|value|mean".
 size_t own_word(const CompressionOptions& options, std::string_view option);
+/// The number of an option "X|none"; empty for the word.
+std::optional<double> own_real_if_any(const CompressionOptions& options, std::string_view option);
 
 /// Whether the method reads W_O, so that the caller must provide `LayerObservation::output`.
 bool needs_output_factor(const CompressionOptions& options);
@@ -439,7 +449,7 @@ Budget budget_of(const CompressionOptions& options);
 /// Sets both for a prompt of n tokens; a budget without a tolerance leaves that of the options.
 void set_budget(CompressionOptions& options, const Budget& budget, size_t n);
 /// Whether so many tokens per head are kept without a look at them: no more than the budget or, if
-/// it chooses itself, than the least that it can be.
+/// it chooses itself, than the least that it can be. Never with a `least_score`.
 bool keeps_whole(const CompressionOptions& options, size_t tokens);
 /// Whether layers are cut again after later ones (`Allocation::reallocate`).
 bool reallocates(const CompressionOptions& options);
@@ -453,6 +463,8 @@ bool needs_unrotated_keys(const CompressionOptions& options);
 std::vector<size_t> rotation_offsets(const CompressionOptions& options);
 /// Whether some layers are kept whole, beyond the budget.
 bool keeps_layers(const CompressionOptions& options);
+/// The least score that keeps a candidate, if the method has one: see `Method::least_score`.
+std::optional<double> least_score(const CompressionOptions& options);
 
 /// Selects the positions that each cache head keeps; all of them if `keeps_whole` says so. A token
 /// with an attention weight of 1 gets a large but finite score: the reconstruction error divides by

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -51,10 +52,15 @@ struct ModelConfig {
   std::vector<size_t> windows;  ///< [layers]: positions a layer sees; 0: all before it.
   size_t file_bytes = 0;
   std::string weight_types;  ///< For instance "Q4_1, F32".
+  /// Tells models apart whose sessions and calibrations cannot be exchanged: a hash of the
+  /// description and of parts of the file, the same for any copy of it.
+  uint64_t fingerprint = 0;
 
   /// Number of layers that see the whole context and whose cache is compressed. The others keep
   /// their sliding window only.
   [[nodiscard]] size_t global_layers() const;
+  /// Number of these before `layer`.
+  [[nodiscard]] size_t global_layers_before(size_t layer) const;
   /// Shape of the model for `validate`.
   [[nodiscard]] CacheShape cache_shape() const;
   /// Bytes of keys and values in half precision over all layers, after `tokens` tokens of which
@@ -88,6 +94,8 @@ class Model {
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::string& path() const;
+  /// Its sizes and rotary embedding in words, for messages.
+  [[nodiscard]] std::string description() const;
   [[nodiscard]] LinearPrecision linear_precision() const;
   [[nodiscard]] AttentionPrecision attention_precision() const;
   [[nodiscard]] const ModelWeights& weights() const { return *weights_; }

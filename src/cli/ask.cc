@@ -179,7 +179,7 @@ std::string settings_of(const AskFlags& flags, const Model& model, const Session
                         const SamplingOptions& sampling, std::string_view document) {
   const ModelOptions rope = flags.session.model();
   std::string text = fmt::format(
-      "{:x} {} {} {} {} {} {} {} {} {} {} {} {} {}", model_fingerprint(model),
+      "{:x} {} {} {} {} {} {} {} {} {} {} {} {} {}", model.config().fingerprint,
       linear_precision_name(model.linear_precision()),
       attention_precision_name(model.attention_precision()), rope.rope_scaling, rope.rope_factor,
       session.compression.method, session.compression.budget, kv_type_name(session.kv_type),

@@ -29,5 +29,6 @@ std::function<int()> declare_demo(ArgumentParser& parser);
 std::function<int()> declare_eval(ArgumentParser& parser);
 std::function<int()> declare_report(ArgumentParser& parser);
 std::function<int()> declare_bench(ArgumentParser& parser);
+std::function<int()> declare_calibrate(ArgumentParser& parser);
 
 }  // namespace restkv::cli

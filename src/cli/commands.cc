@@ -21,6 +21,8 @@ std::span<const Command> commands() {
               declare_demo},
       Command{"eval", "Run a benchmark suite with every method at every budget", declare_eval},
       Command{"report", "Tables and pictures of what evaluations have shown", declare_report},
+      Command{"calibrate", "Learn from texts what the methods kvzap and triattention need",
+              declare_calibrate},
       Command{"bench", "Measure speed and memory, beside the machine's limits", declare_bench},
   };
   return kCommands;

@@ -36,7 +36,7 @@ std::vector<Selection> LayerCascade::add(std::span<const LayerObservation> heads
     parallel_for(keep.size(), [&](size_t h, size_t thread) {
       std::vector<float>& row = candidates_[l].scores[h];
       const size_t before = row.size();
-      const auto best = top[thread].find(row, std::min(counts[l][h], before));
+      const auto best = top[thread].find(row, std::min(counts[l][h], eligible(row, options_)));
       keep[h].assign(best.begin(), best.end());
       for (size_t i = 0; i < best.size(); ++i) row[i] = row[static_cast<size_t>(best[i])];
       row.resize(best.size());

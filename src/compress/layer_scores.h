@@ -17,4 +17,7 @@ std::vector<LayerScores> score_parts(std::span<const LayerObservation> heads,
 /// `protected_tokens` of its longest head.
 size_t budget_share(size_t tokens, size_t protected_tokens, const CompressionOptions& options);
 
+/// How many of a head's candidates may be kept at most: all, or those that reach `least_score`.
+size_t eligible(std::span<const float> scores, const CompressionOptions& options);
+
 }  // namespace restkv

@@ -33,6 +33,7 @@ Method leverage_method();
 Method compactor_method();
 Method kvzip_method();
 Method kvzip_plus_method();
+Method kvzap_method();
 Method restkv_repeat_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).

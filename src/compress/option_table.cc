@@ -153,7 +153,7 @@ constexpr std::array kShared{
     option<&Options::cake_tau2>("cake_tau2", "X", "variance counts to the power of 1 / X"),
     option<&Options::profile>("profile", "FILE", "JSON file with counts or shares of every head"),
     option<&Options::statistics>("statistics", "FILE",
-                                 "JSON file with statistics of the model's queries"),
+                                 "what restkv calibrate has learned about the model"),
     option<&Options::critical>("critical", "true|false",
                                "second stage: weigh scores by the norm of the projected values"),
     option<&Options::critical_ratio>("critical_ratio", "X",

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "base/parse_number.h"
@@ -37,10 +38,14 @@ std::string one_of(std::string_view words) {
   return list;
 }
 
+/// A number, or the word "none" for its absence.
+bool is_number_or_word(const OwnOption& option) { return option.values == "X|none"; }
+
 std::string expected_by(const OwnOption& option) {
   if (std::holds_alternative<bool>(option.initial)) return "true or false";
   if (std::holds_alternative<int>(option.initial)) return number_wanted<int>();
   if (std::holds_alternative<double>(option.initial)) return number_wanted<double>();
+  if (is_number_or_word(option)) return number_wanted<double>() + ", or none";
   return one_of(option.values);
 }
 
@@ -54,8 +59,13 @@ bool suits(const OwnOption& option, const OptionValue& value) {
     if (const double* x = std::get_if<double>(&value)) return std::isfinite(*x);
     return std::holds_alternative<int>(value);
   }
-  if (value.index() != option.initial.index()) return false;
   const std::string* word = std::get_if<std::string>(&value);
+  if (is_number_or_word(option)) {
+    if (word != nullptr) return *word == "none";
+    const double* x = std::get_if<double>(&value);
+    return x != nullptr ? std::isfinite(*x) : std::holds_alternative<int>(value);
+  }
+  if (value.index() != option.initial.index()) return false;
   return word == nullptr || place_of(*word, option.values) != std::string_view::npos;
 }
 
@@ -99,8 +109,12 @@ OptionValue parse(const OwnOption& option, std::string_view text) {
     good = parse_number(text, *whole);
   } else if (double* real = std::get_if<double>(&value)) {
     good = parse_number(text, *real);
+  } else if (double number = 0; is_number_or_word(option) && parse_number(text, number)) {
+    good = true;
+    value = number;
   } else {
-    good = place_of(text, option.values) != std::string_view::npos;
+    good = is_number_or_word(option) ? text == "none"
+                                     : place_of(text, option.values) != std::string_view::npos;
     value = std::string(text);
   }
   if (!good) refuse(option.name, text, expected_by(option));
@@ -188,6 +202,13 @@ int own_whole(const CompressionOptions& options, std::string_view option) {
 
 double own_real(const CompressionOptions& options, std::string_view option) {
   const Given value = given(options, option);
+  if (const int* whole = std::get_if<int>(&value.value)) return *whole;
+  return read<double>(value);
+}
+
+std::optional<double> own_real_if_any(const CompressionOptions& options, std::string_view option) {
+  const Given value = given(options, option);
+  if (std::holds_alternative<std::string>(value.value)) return std::nullopt;
   if (const int* whole = std::get_if<int>(&value.value)) return *whole;
   return read<double>(value);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,7 @@ std::vector<Method>& method_table() {
              compactor_method(),
              kvzip_method(),
              kvzip_plus_method(),
+             kvzap_method(),
              restkv_repeat_method(),
              knorm_method(),
              random_method(),
@@ -241,7 +243,7 @@ bool chooses_budget(const CompressionOptions& options) { return options.toleranc
 bool keeps_whole(const CompressionOptions& options, size_t tokens) {
   auto most = static_cast<size_t>(std::max(options.budget, 0));
   if (chooses_budget(options)) most = std::min(most, least_chosen(options));
-  return tokens <= most;
+  return tokens <= most && !least_score(options);
 }
 
 size_t least_chosen(const CompressionOptions& options) { return observe_window(options) + 1; }
@@ -264,6 +266,10 @@ std::vector<size_t> rotation_offsets(const CompressionOptions& options) {
 
 bool keeps_layers(const CompressionOptions& options) {
   return answer_of(&Method::keeps_layers, options);
+}
+
+std::optional<double> least_score(const CompressionOptions& options) {
+  return answer_of(&Method::least_score, options);
 }
 
 size_t observe_window(const CompressionOptions& options) {

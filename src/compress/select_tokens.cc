@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -209,6 +210,13 @@ size_t budget_share(size_t tokens, size_t protected_tokens, const CompressionOpt
   return most - std::min(most, protected_tokens);
 }
 
+size_t eligible(std::span<const float> scores, const CompressionOptions& options) {
+  const std::optional<double> least = least_score(options);
+  if (!least) return scores.size();
+  return static_cast<size_t>(
+      std::ranges::count_if(scores, [&](float score) { return double{score} >= *least; }));
+}
+
 std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerScores& scores,
                                     const CompressionOptions& options) {
   if (scores.candidates == 0) return std::vector<size_t>(scores.heads, 0);
@@ -232,7 +240,9 @@ std::vector<size_t> allocate_budget(const LayerObservation& layer, const LayerSc
   } else {
     counts = allocation.allocate(layer, scores, share, options);
   }
-  for (size_t& count : counts) count = std::min(count, scores.candidates);
+  for (size_t h = 0; h < counts.size(); ++h) {
+    counts[h] = std::min(counts[h], eligible(scores.rows().row_span(h), options));
+  }
   return counts;
 }
 

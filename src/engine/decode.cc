@@ -66,6 +66,12 @@ Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
         });
         // A layer with a sliding window holds the rows of its window only: no mask is needed.
         const auto heads = cache.heads(layer);
+        if (observer != nullptr) {
+          with_model_path(model, [&] {
+            observer->watch(layer, heads, q.slice_rows(r, 1),
+                            {w.activations.normed.data() + r * c.width, 1, c.width});
+          });
+        }
         const Matrix<float> weights =
             observer != nullptr ? observer->weights(layer, heads) : Matrix<float>();
         decode_attention(across_heads(q, r), heads,

@@ -206,11 +206,12 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   require_repeat_prompt(options, sequence.options.repeat);
   if (sequence.options.compact_positions &&
       (options.allocation != "uniform" || options.per_query_head || keeps_layers(options) ||
-       chooses_budget(options))) {
+       chooses_budget(options) || least_score(options))) {
     throw Error(ErrorCode::kInvalidArgument,
                 "compact positions need the same number of tokens in all layers and heads: use "
                 "the allocation uniform, one selection per KV head, keep no layer whole "
-                "(skip_layers 0), and let no layer choose its budget (tolerance 0)");
+                "(skip_layers 0), let no layer choose its budget (tolerance 0), and drop none by "
+                "its score alone (threshold none)");
   }
   CompressionOptions decoding = options;
   decoding.budget = sequence.decode_budget();
@@ -271,7 +272,7 @@ void evict(const Model& model, Workspace& workspace, Sequence& sequence, int bud
 }
 
 void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence) {
-  if (sequence.filled() < sequence.eviction_due_at()) return;
+  if (!sequence.eviction_due()) return;
   evict(model, workspace, sequence, sequence.decode_budget());
 }
 

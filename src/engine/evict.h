@@ -18,7 +18,7 @@ void begin_sequence(const Model& model, Sequence& sequence);
 
 /// Cuts a sequence's cache to `budget` tokens per head of an average layer if it holds more.
 void evict(const Model& model, Workspace& workspace, Sequence& sequence, int budget);
-/// Cuts the cache to the decode budget if a single token has filled it to `eviction_due_at`.
+/// Cuts the cache to the decode budget if a single token has made that due (`eviction_due`).
 void evict_if_due(const Model& model, Workspace& workspace, Sequence& sequence);
 
 /// With compact positions: renumbers the rows of layers with a sliding window whose positions would

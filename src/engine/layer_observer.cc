@@ -32,7 +32,7 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
     sums_ = sums_ || needs_attention_sums(options);
     all_rows_ = all_rows_ || sums_;
     if (const WatchedTokens tokens = watched_tokens(options); tokens != WatchedTokens::kNone) {
-      watches_.push_back({i, tokens});
+      watches_.push_back({i, tokens == WatchedTokens::kAll ? WatchedTokens::kContext : tokens});
       const bool outputs = watches_outputs(options);
       fed_outputs_ = fed_outputs_ || (outputs && tokens == WatchedTokens::kRepeat);
       all_rows_ = all_rows_ || (outputs && tokens == WatchedTokens::kContext);
@@ -193,6 +193,7 @@ void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, La
       own.precision = model_.attention_precision();
       own.first_query_head = head;
       if (needs_output_factor(options)) own.output = &model_.output_factor(block.layer);
+      own.layer = c.global_layers_before(block.layer);
       const Matrix<float> to(watched.row(head) + part.padding, heads, rows_ - part.padding,
                              watched.stride);
       with_model_path(model_, [&] { find_method(options.method).watch(own, options, to); });
@@ -259,8 +260,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
   // Allocations distribute the budget over layers without a sliding window.
-  result.layer = static_cast<size_t>(
-      std::count(c.windows.begin(), c.windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
+  result.layer = c.global_layers_before(layer);
   result.layers = c.global_layers();
   result.rotations = rotations_[i];
   if (sums_) result.attention_sums = memory_->sums.all();

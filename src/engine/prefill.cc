@@ -277,7 +277,10 @@ void Prefill::observe_block() {
                                    model_.config().width);
   if (own_tokens()) {
     if (is_sparse_) sparse_.end_block(queries, kv, b.position, b.lse);
-    if (observed_) observer_.add(queries, b.out, kv, b.position, inputs, layer_);
+    if (observed_) {
+      observer_.add(queries, b.out, kv, b.position, inputs, layer_);
+      sink_.see(layer_, b.position, queries, inputs);
+    }
   } else if (observed_) {
     const RepeatFeed& feed = feeds_[feed_];
     observer_.add_fed(queries, b.out, inputs, kv, layer_, fed_first_ + b.rows, feed.begin,

@@ -32,6 +32,11 @@ class LayerSink {
   [[nodiscard]] virtual std::vector<RepeatFeed> feeds(std::span<const int32_t> /*tokens*/) const {
     return {};
   }
+  /// Called for each block of the prompt's tokens in a layer without a sliding window: their
+  /// queries [query_heads, m, d] after rotary embedding, and what the attention reads, [m, C]. The
+  /// first is token `first` of the prompt.
+  virtual void see(size_t /*layer*/, size_t /*first*/, Heads<const float> /*queries*/,
+                   Matrix<const float> /*inputs*/) {}
   /// Called when all tokens have passed a layer; `kv` has its keys and values. `observer` has
   /// observed the layer if it has no sliding window.
   virtual void take(size_t /*layer*/, LayerKv& /*kv*/, LayerObserver& /*observer*/) {}

@@ -42,9 +42,11 @@ struct Sequence {
     const size_t least = static_cast<size_t>(options.compression.window) + 1;
     return std::min(most, std::max(least, filled() - std::min(filled(), fresh())));
   }
-  /// Whether the cache exceeds that, and what is reserved, after `added` more tokens.
+  /// Whether something of the cache may have to go after `added` more tokens: it exceeds that, and
+  /// what is reserved, or scores alone decide.
   [[nodiscard]] bool passes(int budget, size_t added) const {
-    return evicts() && filled() + added > std::max(allowed(budget), reserved);
+    return evicts() && (filled() + added > std::max(allowed(budget), reserved) ||
+                        least_score(options.compression).has_value());
   }
   /// Tokens that evictions leave during decoding.
   [[nodiscard]] int decode_budget() const {
@@ -56,6 +58,13 @@ struct Sequence {
     const size_t most = Session::kUnlimited;
     if (options.interval == 0) return most;
     return std::max(budget + std::min(options.interval, most - budget), reserved + 1);
+  }
+  /// Whether a single token has made an eviction due. Where scores alone decide what goes, the
+  /// budget may never be reached: every `interval` tokens are looked at.
+  [[nodiscard]] bool eviction_due() const {
+    return filled() >= eviction_due_at() ||
+           (options.interval > 0 && tokens % options.interval == 0 &&
+            least_score(options.compression).has_value());
   }
 };
 

@@ -12,7 +12,6 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "model/weights.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -27,20 +26,6 @@ constexpr uint32_t kVersion = 5;
 constexpr uint32_t kOldestVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
-
-/// Description of the model and of the options that keys and values depend on.
-std::string describe(const Model& model) {
-  const ModelConfig& c = model.config();
-  const auto rope = [](const RopeConfig& r) {
-    return fmt::format("RoPE {} x {} {} {}", r.base, r.factor,
-                       r.scaling == RopeConfig::Scaling::kYarn ? "yarn" : "linear", r.magnitude);
-  };
-  return fmt::format(
-      "{} \"{}\", {} layers, {} query heads, {} KV heads of {} and {}, {} tokens, "
-      "{}, {}, {} bytes",
-      c.architecture, c.name, c.layers, c.query_heads, c.kv_heads, c.key_dim, c.value_dim,
-      c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
-}
 
 class Hash {
  public:
@@ -117,7 +102,7 @@ std::optional<RepeatPrompt> read_repeat(ByteReader& in) {
 
 void write_body(const Model& model, const Sequence& sequence, std::string_view note,
                 ByteWriter& out) {
-  out.text(describe(model));
+  out.text(model.description());
   out.text(note);
   write_options(sequence.options, out);
   out.number<uint64_t>(sequence.tokens);
@@ -213,7 +198,7 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
 struct Header {
   uint32_t version = 0;
   uint32_t reserved = 0;
-  uint64_t made_for = 0;  ///< `model_fingerprint`.
+  uint64_t made_for = 0;  ///< `ModelConfig::fingerprint`.
   std::string_view body;
 };
 
@@ -252,8 +237,8 @@ Header read_header(const std::string& path, std::string_view bytes) {
 
 void require_same_model(const Model& model, const std::string& path, const Header& header,
                         const std::string& description) {
-  if (header.made_for == model_fingerprint(model)) return;
-  const std::string here = describe(model);
+  if (header.made_for == model.config().fingerprint) return;
+  const std::string here = model.description();
   throw Error(ErrorCode::kInput,
               fmt::format("{}: belongs to another model: it was made with {}; {} is {}", path,
                           description, model.path(),
@@ -261,23 +246,6 @@ void require_same_model(const Model& model, const std::string& path, const Heade
 }
 
 }  // namespace
-
-/// Hash of the description and of 64 blocks spread evenly over the model's file, first and last
-/// included. Fine-tunings of a model differ in some blocks, and large files need not be read whole.
-uint64_t model_fingerprint(const Model& model) {
-  constexpr size_t kBlocks = 64;
-  constexpr size_t kBlockBytes = 1UL << 14U;
-  const std::string_view file = model.weights().file.bytes();
-  const std::string text = describe(model);
-  uint64_t hash = XXH3_64bits(text.data(), text.size());
-  for (size_t i = 0; i < kBlocks; ++i) {
-    const size_t last = file.size() - std::min(file.size(), kBlockBytes);
-    const std::string_view block = file.substr(last / (kBlocks - 1) * i, kBlockBytes);
-    hash = XXH3_64bits_withSeed(block.data(), block.size(), hash);
-  }
-  const std::string_view end = file.substr(file.size() - std::min(file.size(), kBlockBytes));
-  return XXH3_64bits_withSeed(end.data(), end.size(), hash);
-}
 
 void require_replaceable_by_snapshot(const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");
@@ -309,7 +277,7 @@ void save_snapshot(const Model& model, const Sequence& sequence, std::string_vie
   out.number(kVersion);
   out.number<uint32_t>(0);
   out.number(bytes);
-  out.number(model_fingerprint(model));
+  out.number(model.config().fingerprint);
   write_body(model, sequence, note, out);
   out.number(hash.value());
   file.commit();

@@ -20,9 +20,6 @@ struct SnapshotHead {
   SessionOptions options;  ///< Without the sparse pattern and the words of the repeat pass.
 };
 
-/// Tells models apart whose sessions cannot be exchanged.
-uint64_t model_fingerprint(const Model& model);
-
 /// See `Session::save`. The file, little-endian:
 ///
 ///     magic "rkv-snap" | version u32 | 0 u32 | file bytes u64 | model fingerprint u64

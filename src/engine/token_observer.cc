@@ -1,10 +1,21 @@
 #include "engine/token_observer.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/threads.h"
 
 namespace restkv {
+
+namespace {
+
+size_t longest(std::span<const CachedHead> heads) {
+  size_t rows = 0;
+  for (const CachedHead& head : heads) rows = std::max(rows, head.count);
+  return rows;
+}
+
+}  // namespace
 
 Heads<const float> unrotated(Heads<const float> queries, RopeTable& rope, size_t position,
                              AlignedVector<float>& memory) {
@@ -30,6 +41,7 @@ TokenObserver::TokenObserver(const Model& model, const CompressionOptions& optio
       sums_(needs_attention_sums(options)),
       query_statistics_(needs_query_statistics(options) &&
                         position >= static_cast<size_t>(options.sinks)),
+      watched_for_(watched_tokens(options) == WatchedTokens::kAll ? &options : nullptr),
       memory_(memory) {}
 
 void TokenObserver::add_query(size_t layer, Heads<const float> query) {
@@ -46,10 +58,29 @@ void TokenObserver::add_query(size_t layer, Heads<const float> query) {
   }
 }
 
+void TokenObserver::watch(size_t layer, std::span<const CachedHead> heads, Heads<const float> query,
+                          Matrix<const float> inputs) {
+  if (watched_for_ == nullptr || config_.windows[layer] > 0) return;
+  std::vector<RowValues>& watched = layers_[layer].watched;
+  if (watched.empty()) watched.push_back(nothing_watched());
+  watched[0].resize(config_.query_heads, longest(heads));
+  const Matrix<float> numbers = watched[0].all();
+  find_method(watched_for_->method)
+      .watch({.queries = query,
+              .inputs = inputs,
+              .own_keys = {nullptr, heads.size(), 0, config_.key_dim},
+              .own_values = {nullptr, heads.size(), 0, config_.value_dim},
+              .keys = {nullptr, heads.size(), 0, config_.key_dim},
+              .values = {nullptr, heads.size(), 0, config_.value_dim},
+              .begin = 0,
+              .end = 1,
+              .layer = config_.global_layers_before(layer)},
+             *watched_for_, {numbers.data + numbers.cols - 1, numbers.rows, 1, numbers.stride});
+}
+
 Matrix<float> TokenObserver::weights(size_t layer, std::span<const CachedHead> heads) {
   if (!sums_ || config_.windows[layer] > 0) return {};
-  size_t rows = 0;
-  for (const CachedHead& head : heads) rows = std::max(rows, head.count);
+  const size_t rows = longest(heads);
   memory_.weights.resize(config_.query_heads * rows);
   return {memory_.weights.data(), config_.query_heads, rows};
 }

@@ -35,6 +35,10 @@ class TokenObserver {
   void add_query(size_t layer, Heads<const float> query);
   /// Destination of the weights of `decode_attention` over these heads; empty if not needed.
   Matrix<float> weights(size_t layer, std::span<const CachedHead> heads);
+  /// Shows the token to a method that watches all tokens, when it is in the cache with these
+  /// `heads`: its queries [query_heads, 1, d] and what the layer's attention reads, [1, C].
+  void watch(size_t layer, std::span<const CachedHead> heads, Heads<const float> query,
+             Matrix<const float> inputs);
   /// Adds the weights.
   void add_weights(size_t layer, std::span<const CachedHead> heads, Matrix<const float> weights);
 
@@ -46,6 +50,7 @@ class TokenObserver {
   size_t observed_;
   bool sums_;
   bool query_statistics_;
+  const CompressionOptions* watched_for_;  ///< Null: the method watches no decoded tokens.
   Memory& memory_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "attention/attention_precision.h"
 #include "linear/linear_precision.h"
+#include "model/fingerprint.h"
 #include "model/model_config.h"
 #include "model/weight_reader.h"
 #include "model/weights.h"
@@ -78,11 +79,18 @@ size_t ModelConfig::global_layers() const {
   return static_cast<size_t>(std::count(windows.begin(), windows.end(), 0UL));
 }
 
+size_t ModelConfig::global_layers_before(size_t layer) const {
+  return static_cast<size_t>(
+      std::count(windows.begin(), windows.begin() + static_cast<std::ptrdiff_t>(layer), 0UL));
+}
+
 CacheShape ModelConfig::cache_shape() const {
   return {.layers = global_layers(),
           .window_layers = layers - global_layers(),
           .kv_heads = kv_heads,
-          .query_heads = query_heads};
+          .query_heads = query_heads,
+          .width = width,
+          .model = fingerprint};
 }
 
 size_t ModelConfig::kv_bytes(size_t tokens, size_t kept) const {
@@ -120,11 +128,25 @@ Model::Model(const std::string& path, const ModelOptions& options)
       std::all_of(w.layers.begin(), w.layers.end(), can_be_packed)) {
     w.prefill_gemm_min_rows = kInt8GemmMinRows;
   }
+  config_.fingerprint = fingerprint(description(), file.bytes());
 }
 
 Model::~Model() = default;
 
 const std::string& Model::path() const { return weights_->file.path(); }
+
+std::string Model::description() const {
+  const ModelConfig& c = config_;
+  const auto rope = [](const RopeConfig& r) {
+    return fmt::format("RoPE {} x {} {} {}", r.base, r.factor,
+                       r.scaling == RopeConfig::Scaling::kYarn ? "yarn" : "linear", r.magnitude);
+  };
+  return fmt::format(
+      "{} \"{}\", {} layers, {} query heads, {} KV heads of {} and {}, {} tokens, "
+      "{}, {}, {} bytes",
+      c.architecture, c.name, c.layers, c.query_heads, c.kv_heads, c.key_dim, c.value_dim,
+      c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
+}
 
 LinearPrecision Model::linear_precision() const { return weights_->linear; }
 

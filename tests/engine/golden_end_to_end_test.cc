@@ -29,6 +29,9 @@ TEST(GoldenEndToEndTest, LogitsTokensAndKeptPositionsEqualTheReference) {
   for (GoldenCase& golden : testing::golden_cases()) {
     if (!golden.runs_model() || golden.decodes()) continue;
     if (golden.family().starts_with("kvzip")) continue;  // repeat_test.cc
+    if (golden.family() == "kvzap" || golden.name().starts_with("triattention.calibrate.")) {
+      continue;  // calibrate_test
+    }
     if (golden.family() != "e2e") {
       tally.left_out(golden, "no end-to-end test of " + golden.family());
       continue;

@@ -55,7 +55,8 @@ class SessionTest : public ::testing::Test {
     tiny_.write(folder_.file("tiny.gguf"));
     model_.emplace(folder_.file("tiny.gguf"));
     const ModelConfig& c = model_->config();
-    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2, c.kv_heads, c.width)
+        .write(statistics_);
   }
 
   /// The options of any method.

@@ -45,7 +45,8 @@ class StreamTest : public ::testing::Test {
     some_have_windows_.emplace(write(tiny));
     std::ofstream(profile_) << R"({"shares": [3, 1, 1]})";
     const ModelConfig& c = all_see_everything_->config();
-    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2).write(statistics_);
+    testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2, c.kv_heads, c.width)
+        .write(statistics_);
   }
   ~StreamTest() override { set_num_threads(threads_); }
 

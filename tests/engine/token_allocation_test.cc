@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "restkv/engine.h"
 #include "restkv/session.h"
 #include "support/allocations.h"
+#include "support/statistics.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -110,15 +112,21 @@ TEST_F(TokenAllocationTest, DecodingTogetherOnlyGrowsTheCaches) {
 }
 
 TEST_F(TokenAllocationTest, AppendingToASessionOnlyGrowsItsCache) {
-  // What they observe of a token differs: queries, attention, moments of the queries. H2O's sums
-  // grow by half and the weights it adds to them to the double, while 72 rows become 252.
+  // What they observe of a token differs: queries, attention, moments of the queries, what layers
+  // read. H2O's sums grow by half and the weights it adds to them to the double, while 72 rows
+  // become 252; so do kvzap's scores.
   const std::vector<std::pair<const char*, size_t>> methods = {
-      {"restkv", 0}, {"h2o", 4 + 2}, {"expected-attention", 0}};
+      {"restkv", 0}, {"h2o", 4 + 2}, {"expected-attention", 0}, {"kvzap", 4 + 2}};
+  const ModelConfig& c = model_->config();
+  const std::string statistics = folder_.file("statistics.json");
+  testing::StatisticsFile::of(c.layers, c.query_heads, c.rope.dim / 2, c.kv_heads, c.width)
+      .write(statistics);
   for (const auto& [method, others] : methods) {
     SCOPED_TRACE(method);
     SessionOptions options;
     options.compression = default_options(method);
     options.compression.budget = 64;
+    options.compression.statistics = statistics;
     Session session(*model_, options);
     (void)session.append(prompt());
     const std::vector<int32_t> token{7};

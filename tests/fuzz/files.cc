@@ -132,10 +132,12 @@ std::string statistics_file(const std::string& model) {
   make_model_file(model);
   const ModelConfig shape = Model(model).config();
   const size_t pairs = shape.rope.dim / 2;
-  std::string name =
-      fmt::format("statistics-{}-{}-{}.json", shape.global_layers(), shape.query_heads, pairs);
+  std::string name = fmt::format("statistics-{}-{}-{}-{}-{}.json", shape.global_layers(),
+                                 shape.query_heads, pairs, shape.kv_heads, shape.width);
   if (!std::filesystem::exists(name)) {
-    testing::StatisticsFile::of(shape.global_layers(), shape.query_heads, pairs).write(name);
+    testing::StatisticsFile::of(shape.global_layers(), shape.query_heads, pairs, shape.kv_heads,
+                                shape.width)
+        .write(name);
   }
   return name;
 }

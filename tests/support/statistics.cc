@@ -3,39 +3,52 @@
 #include <cmath>
 #include <fstream>
 
-#include "base/json.h"
+#include "compress/calibration.h"
 
 namespace restkv::testing {
 
-StatisticsFile StatisticsFile::of(size_t layers, size_t heads, size_t pairs) {
+namespace {
+
+/// Numbers from -1 to 1 without a pattern.
+float unit(size_t i, size_t step) { return static_cast<float>(i * step % 1009) / 504.5F - 1.0F; }
+
+}  // namespace
+
+StatisticsFile StatisticsFile::of(size_t layers, size_t heads, size_t pairs, size_t kv_heads,
+                                  size_t width) {
   StatisticsFile file{.layers = layers, .heads = heads, .pairs = pairs};
   for (size_t i = 0; i < layers * heads * pairs; ++i) {
-    const auto unit = [&](size_t step) {
-      return static_cast<float>(i * step % 1009) / 504.5F - 1.0F;
-    };
-    file.real.push_back(unit(7919));
-    file.imaginary.push_back(unit(104729));
-    file.magnitude.push_back(std::hypot(file.real[i], file.imaginary[i]) + 1.0F + unit(1299709));
+    file.real.push_back(unit(i, 7919));
+    file.imaginary.push_back(unit(i, 104729));
+    file.magnitude.push_back(std::hypot(file.real[i], file.imaginary[i]) + 1.0F + unit(i, 1299709));
   }
+  file.kv_heads = kv_heads;
+  file.width = width;
   return file;
 }
 
 void StatisticsFile::write(const std::string& path) const {
-  Json all = Json::array();
+  Calibration calibration;
   for (size_t l = 0; l < layers; ++l) {
-    Json layer = Json::array();
+    auto& of_layer = calibration.queries.emplace_back();
     for (size_t h = 0; h < heads; ++h) {
       const auto numbers = [&](const std::vector<float>& from) {
         const auto first = from.begin() + static_cast<ptrdiff_t>((l * heads + h) * pairs);
-        return Json(std::vector<double>(first, first + static_cast<ptrdiff_t>(pairs)));
+        return std::vector<float>(first, first + static_cast<ptrdiff_t>(pairs));
       };
-      layer.push_back(Json::object({{"real", numbers(real)},
-                                    {"imaginary", numbers(imaginary)},
-                                    {"magnitude", numbers(magnitude)}}));
+      of_layer.push_back({numbers(real), numbers(imaginary), numbers(magnitude)});
     }
-    all.push_back(std::move(layer));
+    if (width == 0) continue;
+    ScoreMap& map = calibration.scores.emplace_back();
+    map.width = width;
+    for (size_t h = 0; h < kv_heads; ++h) {
+      for (size_t c = 0; c < width; ++c) {
+        map.weights.push_back(unit((l * kv_heads + h) * width + c + 1, 15485863));
+      }
+      map.bias.push_back(-6.0F + static_cast<float>(h));
+    }
   }
-  std::ofstream(path) << Json::object({{"layers", std::move(all)}}).dump();
+  std::ofstream(path) << calibration_text(calibration);
 }
 
 std::vector<MeanRotation> rotations_of(size_t pairs, double base,

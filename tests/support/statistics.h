@@ -8,16 +8,19 @@
 
 namespace restkv::testing {
 
-/// Writes a file of query statistics, which `triattention` reads. The numbers are
-/// [layers, heads, pairs].
+/// Writes what `restkv calibrate` writes: for `triattention` [layers, heads, pairs], and with a
+/// width for `kvzap` the maps of [layers, KV heads, width].
 struct StatisticsFile {
   size_t layers = 0;
   size_t heads = 0;
   size_t pairs = 0;
   std::vector<float> real = {}, imaginary = {}, magnitude = {};
+  size_t kv_heads = 0;
+  size_t width = 0;
 
   /// Numbers without a pattern.
-  static StatisticsFile of(size_t layers, size_t heads, size_t pairs);
+  static StatisticsFile of(size_t layers, size_t heads, size_t pairs, size_t kv_heads = 1,
+                           size_t width = 1);
   void write(const std::string& path) const;
 };
 

@@ -6,10 +6,10 @@
 #include <memory>
 #include <vector>
 
+#include "compress/calibration.h"
 #include "compress/finite.h"
 #include "compress/kv_scores.h"
 #include "compress/method.h"
-#include "compress/query_means.h"
 #include "compress/row_products.h"
 #include "restkv/error.h"
 #include "restkv/stages.h"
@@ -19,6 +19,18 @@ namespace {
 
 /// Limit of `offset_max`: positions are counted in 31 bits.
 constexpr int kFarthest = 1 << 24;
+
+/// The file that the option names. Throws if it has no queries.
+std::shared_ptr<const Calibration> means_of(const CompressionOptions& options) {
+  auto calibration = read_calibration(options.statistics);
+  if (calibration->queries.empty()) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("statistics {}: they have no \"layers\", the queries of every layer; "
+                            "make them with restkv calibrate",
+                            options.statistics));
+  }
+  return calibration;
+}
 
 void check(const CompressionOptions& options) {
   for (const int count : {options.window, options.sinks}) {
@@ -35,23 +47,17 @@ void check(const CompressionOptions& options) {
                             "value)",
                             farthest, kFarthest));
   }
-  (void)read_query_means(options.statistics);
+  (void)means_of(options);
 }
 
 void check_shape(const CompressionOptions& options, const CacheShape& shape) {
-  const auto means = read_query_means(options.statistics);
-  const auto refuse = [&](const std::string& reason) {
-    throw Error(ErrorCode::kInput, fmt::format("statistics {}: {}; make them with this model",
-                                               options.statistics, reason));
-  };
-  if (means->layers.size() != shape.layers) {
-    refuse(
-        fmt::format("they have {} layers, but {}", means->layers.size(), describe_layers(shape)));
-  }
+  const auto means = means_of(options);
+  require_own_calibration(*means, options.statistics, means->queries.size(), shape);
   for (size_t l = 0; l < shape.layers; ++l) {
-    if (means->layers[l].size() != shape.query_heads) {
-      refuse(fmt::format("layer {} has {} heads, but the model has {} query heads", l,
-                         means->layers[l].size(), shape.query_heads));
+    if (means->queries[l].size() != shape.query_heads) {
+      refuse_calibration(options.statistics,
+                         fmt::format("layer {} has {} heads, but the model has {} query heads", l,
+                                     means->queries[l].size(), shape.query_heads));
     }
   }
 }
@@ -65,19 +71,19 @@ std::vector<size_t> offsets(const CompressionOptions& options) {
 }
 
 /// The means of a layer's query heads. Throws if they are not for this layer.
-std::span<const QueryMeans::Head> heads_of(const LayerObservation& layer, const QueryMeans& means,
-                                           const CompressionOptions& options) {
+std::span<const QueryMeans> heads_of(const LayerObservation& layer, const Calibration& means,
+                                     const CompressionOptions& options) {
   const size_t pairs = layer.rotations.front().cosine.size();
   const size_t first = layer.first_query_head;
-  const bool there = layer.layer < means.layers.size() &&
-                     means.layers[layer.layer].size() >= first + layer.queries.heads;
-  if (!there || means.layers[layer.layer][first].real.size() != pairs) {
+  const bool there = layer.layer < means.queries.size() &&
+                     means.queries[layer.layer].size() >= first + layer.queries.heads;
+  if (!there || means.queries[layer.layer][first].real.size() != pairs) {
     throw Error(ErrorCode::kInput,
                 fmt::format("statistics {} do not fit layer {} with {} query heads and {} rotated "
                             "pairs; make them with this model",
                             options.statistics, layer.layer, first + layer.queries.heads, pairs));
   }
-  return std::span(means.layers[layer.layer]).subspan(first, layer.queries.heads);
+  return std::span(means.queries[layer.layer]).subspan(first, layer.queries.heads);
 }
 
 /// |k_f| of every key and rotated pair: [n, pairs].
@@ -96,8 +102,7 @@ std::vector<float> pair_magnitudes(Matrix<const float> keys, const MeanRotation&
 }
 
 /// A head's mean query, rotated to a position to come.
-std::vector<float> rotated_mean(const QueryMeans::Head& head, const MeanRotation& rotation,
-                                size_t dim) {
+std::vector<float> rotated_mean(const QueryMeans& head, const MeanRotation& rotation, size_t dim) {
   const size_t pairs = rotation.cosine.size();
   std::vector<float> query(dim, 0.0F);
   for (size_t f = 0; f < pairs; ++f) {
@@ -111,8 +116,8 @@ std::vector<float> rotated_mean(const QueryMeans::Head& head, const MeanRotation
 /// Scores of one query head, [n]: the product of a key with the mean query at the positions to
 /// come, its mean or maximum over them, and the product of magnitudes that the mean does not show.
 void score_head(const LayerObservation& layer, const CompressionOptions& options,
-                const QueryMeans::Head& head, Matrix<const float> keys,
-                Matrix<const float> magnitudes, std::span<float> scores) {
+                const QueryMeans& head, Matrix<const float> keys, Matrix<const float> magnitudes,
+                std::span<float> scores) {
   const bool largest = own_word(options, "over_offsets") == 1;
   std::vector<float> mean(keys.cols, 0.0F), products(keys.rows);
   if (largest) std::fill(scores.begin(), scores.end(), std::numeric_limits<float>::lowest());
@@ -160,7 +165,7 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
   const size_t end = before_window(layer, options);
   const size_t sinks = std::min(end, static_cast<size_t>(options.sinks));
   const size_t group = layer.queries.heads / layer.keys.heads;
-  const auto means = read_query_means(options.statistics);
+  const auto means = means_of(options);
   const auto heads = heads_of(layer, *means, options);
   if (trace != nullptr) trace->raw.resize(layer.queries.heads);
   LayerScores scores =

@@ -18,7 +18,7 @@ namespace restkv::server {
 
 /// A document, or a sequence that has read certain tokens with certain options.
 struct CacheFileName {
-  uint64_t model = 0;    ///< `model_fingerprint`.
+  uint64_t model = 0;    ///< `ModelConfig::fingerprint`.
   DocumentId document;   ///< Empty: a sequence, which the following describe.
   uint64_t key = 0;      ///< Hash of its `session_key`.
   size_t tokens = 0;     ///< How many it has read.

@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "base/system.h"
-#include "engine/snapshot.h"
 #include "restkv/error.h"
 #include "restkv/sparse.h"
 #include "server/scheduler/job.h"
@@ -77,7 +76,7 @@ bool is_unfinished_file(std::string_view name) {
 }  // namespace
 
 DiskCache::DiskCache(const Engine& engine, Options options, std::function<void()> wake)
-    : engine_(engine), options_(std::move(options)), model_(model_fingerprint(engine.model())) {
+    : engine_(engine), options_(std::move(options)), model_(engine.model().config().fingerprint) {
   lock_folder();
   look_around();
   thread_ = std::make_unique<DiskThread>(std::move(wake));

@@ -107,7 +107,7 @@ class DiskCache {
 
   const Engine& engine_;
   Options options_;
-  uint64_t model_;  ///< `model_fingerprint`.
+  uint64_t model_;  ///< `ModelConfig::fingerprint`.
   Descriptor lock_;
   Entries entries_;
   std::map<DocumentId, DocumentInfo> documents_found_;

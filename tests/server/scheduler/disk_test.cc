@@ -17,7 +17,6 @@
 #include <sstream>
 #include <thread>
 
-#include "engine/snapshot.h"
 #include "restkv/engine.h"
 #include "server/scheduler/cache_file.h"
 #include "server/scheduler/scheduler_test.h"
@@ -347,7 +346,7 @@ TEST_F(DiskTest, FilesThatCannotBeTrustedAreSkipped) {
   }
   const auto path_of = [&](size_t i) {
     CacheFileName name;
-    name.model = model_fingerprint(model());
+    name.model = model().config().fingerprint;
     name.key = hash_of(session_key(options_of_session()));
     name.tokens = 90 + 11;
     name.content = PrefixHashes(more[i].prompt).of(name.tokens);
