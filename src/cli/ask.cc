@@ -48,7 +48,7 @@ struct AskFlags {
   size_t parallel = 8;
   int threads = 0;
   SamplingFlags sampling{SamplingOptions{.temperature = 0}};
-  SessionFlags session{0, "keydiff", BudgetForm::kAny};
+  SessionFlags session{0, "kvzip", BudgetForm::kAny};
 };
 
 /// What the run did, for the table at its end.

@@ -56,7 +56,7 @@ struct ServeFlags {
   size_t connections = 1000;
   std::string log_format = "text";
   bool no_log = false;
-  std::string document_method = "keydiff", document_budget;
+  std::string document_method = "kvzip", document_budget;
   SessionFlags session{kServeInterval, "restkv", BudgetForm::kNumber};
   SamplingFlags sampling{SamplingOptions{.temperature = 0.8F}};
   const Option* seed = nullptr;

@@ -61,11 +61,17 @@ void fill_gaps(const CompressionOptions& options, std::span<float> scores) {
 
 std::vector<OwnOption> repeat_options() {
   return {
-      {kRepeatChunk, "N", "tokens that are repeated at a time", 2048},
+      {kRepeatChunk, "N", "tokens that are repeated at a time", 512},
       {kRepeatSees, "all|chunk",
-       "what these tokens attend to: the whole prompt, or its first tokens and the chunk", "all"},
+       "what these tokens attend to: the whole prompt, or its first tokens and the chunk", "chunk"},
       {"keep_prefix", "true|false",
        "keep what the chat template puts before the prompt, which is not repeated", true}};
+}
+
+CompressionOptions with_authors_repeat(CompressionOptions options) {
+  options.own[std::string(kRepeatChunk)] = 2048;
+  options.own[std::string(kRepeatSees)] = std::string("all");
+  return options;
 }
 
 void check_repeat(const CompressionOptions& options) {

@@ -13,6 +13,9 @@ namespace restkv {
 /// Their options: "repeat_chunk" and "keep_prefix".
 std::vector<OwnOption> repeat_options();
 
+/// With the repeat pass of KVzip's authors: chunks of 2048 tokens, which see the whole prompt.
+CompressionOptions with_authors_repeat(CompressionOptions options);
+
 /// Throws `Error` (kInvalidArgument) unless sinks, repeat_chunk and allocation can be used.
 void check_repeat(const CompressionOptions& options);
 

@@ -163,6 +163,7 @@ TEST(RepeatPassTest, ScoresAndKeptPositionsEqualTheReference) {
     options = default_options(params.at("plus").get<bool>() ? "kvzip-plus" : "kvzip");
     options.sinks = params.at("n_sink").get<int>();
     options.own["repeat_chunk"] = params.at("chunk_size").get<int>();
+    options.own["repeat_sees"] = std::string("all");
     options.own["keep_prefix"] = false;  // the reference gives it no scores
     if (params.at("layerwise").get<bool>()) options.allocation = "ada";
     const size_t kept = golden.ints("keep_flat").size();

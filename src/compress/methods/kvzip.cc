@@ -49,6 +49,7 @@ Method kvzip_method() {
   method.defaults.pooling = Pooling::kNone;
   method.defaults.ada_floor = 0;
   method.defaults.ada_normalize = false;
+  method.paper_defaults = with_authors_repeat(method.defaults);
   method.check = check_repeat;
   method.watched_tokens = [](const CompressionOptions&) { return WatchedTokens::kRepeat; };
   // Tokens that see nothing but these columns have their denominators from the attention.
@@ -63,7 +64,7 @@ Method kvzip_plus_method() {
   method.name = kPlus;
   method.summary = "the same, weighed by how much the value changes the layer's output";
   method.paper = "KVzipPress (kvzip_plus_normalization) of NVIDIA kvpress; KVzap, arXiv 2601.07891";
-  method.defaults.method = method.name;
+  method.defaults.method = method.paper_defaults->method = method.name;
   method.needs_output = [](const CompressionOptions&) { return true; };
   return method;
 }
