@@ -18,6 +18,9 @@ struct AttentionOptions {
   size_t sliding_window = 0;  ///< Position i sees j iff i - W < j <= i; 0: all earlier positions.
   bool causal = true;         ///< false: every row sees every key, and there is no sliding window.
   AttentionPrecision precision = AttentionPrecision::kF32;  ///< Read by `prefill_attention` only.
+  /// Added to the logits of a key, after the soft cap: [kv_heads, >= keys seen]. Empty: nothing.
+  /// `decode_attention` reads those of `CachedHead` instead.
+  Matrix<const float> bias = {};
 };
 
 /// Rows and columns of a tile of `TileMask`.
@@ -81,6 +84,9 @@ struct CachedHead {
   size_t count = 0;
   size_t first = 0;  ///< Stored rows before them that a sliding window hides; below 32.
   KvType type = KvType::kF16;
+  /// Added to the logits of each stored row, hidden ones included, after the soft cap: [first +
+  /// count]. Null: nothing.
+  const float* bias = nullptr;
 };
 
 /// Attention of one new token over a ragged cache: every cache head has its own number of rows.

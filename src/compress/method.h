@@ -34,6 +34,7 @@ Method compactor_method();
 Method kvzip_method();
 Method kvzip_plus_method();
 Method restkv_repeat_method();
+Method attention_matching_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 

@@ -13,6 +13,7 @@
 #include "compress/merging.h"
 #include "compress/method.h"
 #include "compress/own_options.h"
+#include "compress/refit.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -32,7 +33,7 @@ Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
 }
 
 /// Adds the method's own options to the shared ones it lists, and the options of allocation and
-/// those of `critical` and `merge`, which all allocating methods read.
+/// those of `critical`, `merge` and `refit`, which all allocating methods read.
 void complete_options(Method& method) {
   std::vector<std::string_view>& options = method.options;
   for (const OwnOption& own : method.own_options) options.push_back(own.name);
@@ -45,8 +46,9 @@ void complete_options(Method& method) {
       }
     }
   }
-  options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon", "merge",
-                                 "merge_threshold", "merge_fraction"});
+  options.insert(options.end(),
+                 {"critical", "critical_ratio", "critical_epsilon", "merge", "merge_threshold",
+                  "merge_fraction", "refit", "refit_queries", "refit_ridge"});
 }
 
 /// Reserved at once, so that references to rows stay valid.
@@ -79,6 +81,7 @@ std::vector<Method>& method_table() {
              kvzip_method(),
              kvzip_plus_method(),
              restkv_repeat_method(),
+             attention_matching_method(),
              knorm_method(),
              random_method(),
              full_method(),
@@ -170,6 +173,7 @@ void validate(const CompressionOptions& options) {
   if (allocation.check != nullptr) allocation.check(options, method);
   if (options.critical) check_critical(options, method);
   if (options.merge) check_merging(options);
+  if (refits(options)) check_refit(options);
 }
 
 void validate(const CompressionOptions& options, const CacheShape& shape) {
@@ -198,7 +202,9 @@ size_t observed_queries(const CompressionOptions& options) {
   const size_t of_method = answer_of(&Method::observed_queries, options);
   if (!find_method(options.method).allocates) return of_method;
   const auto of_allocation = find_allocation(options.allocation).observed_queries;
-  return of_allocation != nullptr ? std::max(of_method, of_allocation(options)) : of_method;
+  const size_t of_refit = options.refit == Refit::kWindow ? observe_window(options) : 0;
+  return std::max(
+      {of_method, of_refit, of_allocation != nullptr ? of_allocation(options) : size_t{0}});
 }
 
 bool needs_attention_sums(const CompressionOptions& options) {
@@ -214,8 +220,21 @@ bool watches_outputs(const CompressionOptions& options) {
 }
 
 size_t repeat_chunk(const CompressionOptions& options) {
-  if (watched_tokens(options) != WatchedTokens::kRepeat) return 0;
-  return static_cast<size_t>(own_whole(options, kRepeatChunk));
+  if (watched_tokens(options) == WatchedTokens::kRepeat) {
+    return static_cast<size_t>(own_whole(options, kRepeatChunk));
+  }
+  constexpr size_t kUsualChunk = 2048;
+  return repeat_queries(options) > 0 ? kUsualChunk : 0;
+}
+
+bool refits(const CompressionOptions& options) {
+  return options.refit != Refit::kNone && find_method(options.method).allocates;
+}
+
+size_t repeat_queries(const CompressionOptions& options) {
+  return refits(options) && options.refit == Refit::kRepeat
+             ? static_cast<size_t>(options.refit_queries)
+             : 0;
 }
 
 bool reallocates(const CompressionOptions& options) {

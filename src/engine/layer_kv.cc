@@ -24,6 +24,10 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
   keys_.resize(heads_ * room_ * key_dim_);
   values_.resize(heads_ * room_ * value_dim_);
 
+  bias_.clear();
+  for (size_t h = 0; h < cached_heads && bias_.empty(); ++h) {
+    if (!cache->bias(layer, h).empty()) bias_.assign(heads_ * room_, 0.0F);
+  }
   parts_.clear();
   positions_.resize(heads_);
   for (size_t h = 0; h < heads_; ++h) {
@@ -36,6 +40,7 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
     if (count(h) == 0) continue;
     std::ranges::copy(cache->positions(layer, h),
                       positions_[h].begin() + static_cast<ptrdiff_t>(padding));
+    if (!bias_.empty()) std::ranges::copy(cache->bias(layer, h), bias().row(h) + padding);
   }
   parallel_for(prefix_ > 0 ? heads_ : 0, [&](size_t h, size_t) {
     const size_t padding = prefix_ - count(h);
@@ -66,8 +71,10 @@ void LayerKv::attend(Heads<const float> queries, size_t first, const AttentionOp
   for (const Part& part : parts_) {
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
+    AttentionOptions biased = options;
+    biased.bias = visible_bias(part);
     prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),
-                      visible(part, values()), prefix_ - part.padding + first, options,
+                      visible(part, values()), prefix_ - part.padding + first, biased,
                       out.slice_heads(begin, count),
                       lse.data != nullptr ? lse.slice(begin, count) : lse, part.mask);
   }
@@ -77,6 +84,7 @@ void LayerKv::release() {
   // `= {}` would keep it.
   keys_ = AlignedVector<float>();
   values_ = AlignedVector<float>();
+  bias_ = std::vector<float>();
 }
 
 }  // namespace restkv

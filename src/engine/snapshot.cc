@@ -23,7 +23,7 @@ namespace restkv {
 namespace {
 
 constexpr std::string_view kMagic = "rkv-snap";
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 constexpr uint32_t kOldestVersion = 2;
 constexpr size_t kHeaderBytes = 32;
 constexpr size_t kChecksumBytes = sizeof(uint64_t);
@@ -129,6 +129,8 @@ void write_body(const Model& model, const Sequence& sequence, std::string_view n
   // Since format 4:
   write_repeat(sequence.options.repeat, out);
   for (const LayerState& layer : sequence.layers) layer.save_watched(out);
+  // Since format 5:
+  sequence.cache.save_biases(out);
 }
 
 size_t longest_head(const KvCache& cache, size_t layer) {
@@ -200,6 +202,7 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
       sequence.layers[layer].load_watched(in, c, longest_head(cache, layer));
     }
   }
+  if (version >= 5) cache.load_biases(in);
   in.expect(in.at_end(), "it has bytes after its end");
   return snapshot;
 }

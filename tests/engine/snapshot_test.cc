@@ -244,8 +244,16 @@ std::string changed(std::string file, size_t place, T number) {
 
 TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   const size_t layers = model_->config().layers;
+  // Format 5 ends with biases: none of each head.
+  const size_t heads = layers * model_->config().kv_heads;
+  const auto before_5 = [&](std::string file) {
+    file.erase(file.size() - 8 - 8 * heads, 8 * heads);
+    file = changed<uint32_t>(file, 8, 4);
+    return changed<uint64_t>(file, 16, file.size());
+  };
   // Format 4 ends with what a repeat pass has left: of other methods, no words, and no numbers.
   const auto before_4 = [&](std::string file, uint32_t version) {
+    file = before_5(std::move(file));
     file.erase(file.size() - 8 - (1 + 8 * layers), 1 + 8 * layers);
     file = changed<uint32_t>(file, 8, version);
     return changed<uint64_t>(file, 16, file.size());
@@ -254,8 +262,8 @@ TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   Session now = session(options());
   now.save(path_);
   const std::string saved = read_file(path_);
-  for (const uint32_t version : {2, 3}) {
-    write_file_atomically(path_, before_4(saved, version));
+  for (const uint32_t version : {2, 3, 4}) {
+    write_file_atomically(path_, version == 4 ? before_5(saved) : before_4(saved, version));
     Session before = Session::load(*model_, path_);
     Session expected = now.fork();
     EXPECT_EQ(go_on(before), go_on(expected));
