@@ -22,6 +22,9 @@ struct AttentionOptions {
   /// are rounded together with their neighbours, seen or not. 0: the last query's own key ends
   /// them. Read by `prefill_attention` only.
   size_t keys_end = 0;
+  /// Added to the logits of a key, after the soft cap: [kv_heads, >= keys seen]. Empty: nothing.
+  /// `decode_attention` reads those of `CachedHead` instead.
+  Matrix<const float> bias = {};
 };
 
 /// Rows and columns of a tile of `TileMask`.
@@ -87,6 +90,9 @@ struct CachedHead {
   size_t count = 0;
   size_t first = 0;  ///< Stored rows before them that a sliding window hides; below 32.
   KvType type = KvType::kF16;
+  /// Added to the logits of each stored row, hidden ones included, after the soft cap: [first +
+  /// count]. Null: nothing.
+  const float* bias = nullptr;
 };
 
 /// Attention of one new token over a ragged cache: every cache head has its own number of rows.

@@ -46,6 +46,14 @@ enum class AdaVariant {
   kKvpress,   ///< NVIDIA kvpress: the best positions of each head are taken first.
 };
 
+/// Queries for which kept tokens are made to stand for the evicted ones: see `refit_rows` in
+/// stages.h.
+enum class Refit {
+  kNone,    ///< Kept tokens stay as they are.
+  kWindow,  ///< Those of the last `window` tokens of the prompt.
+  kRepeat,  ///< Those of a repeat pass (repeat.h), which any method can have for this.
+};
+
 /// Pooling at two scales instead of one width: see `smooth_two_scales` in stages.h.
 inline constexpr int kAutoKernel = -1;
 
@@ -95,6 +103,10 @@ struct CompressionOptions {
   bool merge = false;          ///< Fold the values of evicted tokens into kept ones.
   double merge_threshold = 0;  ///< Least cosine of two keys whose values are merged.
   double merge_fraction = 1;   ///< Share of evicted tokens that are merged, the most similar ones.
+
+  Refit refit = Refit::kNone;  ///< Refit kept tokens after each cut that has such queries.
+  int refit_queries = 256;     ///< repeat: queries per query head, spread over the repeat pass.
+  double refit_ridge = 1e-3;   ///< Weight of the tokens as they are: see `refit_rows`.
 
   /// Values of the method's own options (`Method::own_options`) that differ from its defaults:
   /// own["alpha"] = 0.5.
@@ -153,6 +165,8 @@ struct BlockObservation {
   /// Of the context, [kv_heads, n, d]: all tokens that every row sees (repeat pass), or all up to
   /// the end of the block.
   Heads<const float> keys, values;
+  /// Biases of these rows, as in `LayerObservation`.
+  Matrix<const float> bias = {};
   /// As in `LayerObservation`, of the attention to all that the rows see: [query_heads, m] and
   /// [query_heads, m, d]. Given if `Method::watches_outputs`.
   Matrix<const float> lse = {};
@@ -175,6 +189,8 @@ struct LayerObservation {
   Heads<const float> queries;
   Heads<const float> keys;    ///< [kv_heads, n, d], after rotary embedding.
   Heads<const float> values;  ///< [kv_heads, n, d].
+  /// Added to the logits of the rows, [kv_heads, n]: those of rows that were refitted. Empty: 0.
+  Matrix<const float> bias = {};
   /// The keys before rotary embedding, [kv_heads, n, d].
   Heads<const float> unrotated_keys = {};
   /// Logarithms of the softmax denominators of `queries`, [query_heads, rows], from
@@ -184,6 +200,9 @@ struct LayerObservation {
   /// with `observed_outputs` rows. Empty: the method computes them in one more pass over the
   /// values.
   Heads<const float> outputs = {};
+  /// Queries of the repeat pass, spread evenly over it: [query_heads, rows, d]. They see all rows.
+  /// Only `refit_targets` reads them.
+  Heads<const float> repeat_queries = {};
   const OutputFactor* output = nullptr;  ///< Needed by methods with `use_wo`.
   /// W_O as in OutputFactor's constructor; needed by `critical`, whose norm is not Euclidean, and
   /// by `tolerance`, which is about all heads of the layer together.
@@ -301,7 +320,7 @@ struct Method {
   /// The authors' values, if they differ from the defaults.
   std::optional<CompressionOptions> paper_defaults;
   ScoreKind score_kind = ScoreKind::kMass;
-  bool allocates = true;  ///< Reads the options of allocation, `critical` and `merge`, too.
+  bool allocates = true;  ///< Reads the options of allocation, `critical`, `merge`, `refit`, too.
   /// Number of future positions that `future_rotation` is averaged over; null: the method needs no
   /// `query_statistics`.
   size_t (*future_positions)(const CompressionOptions&) = nullptr;
@@ -426,7 +445,7 @@ std::optional<double> own_real_if_any(const CompressionOptions& options, std::st
 bool needs_output_factor(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::output_weights`.
 bool needs_output_weights(const CompressionOptions& options);
-/// Number of last query rows that the method reads: 0 if none, `kAllQueries` if all.
+/// Number of last query rows that the method and `refit` read: 0 if none, `kAllQueries` if all.
 size_t observed_queries(const CompressionOptions& options);
 /// Number of last attention outputs that the method reads.
 size_t observed_outputs(const CompressionOptions& options);
@@ -436,8 +455,8 @@ bool needs_attention_sums(const CompressionOptions& options);
 WatchedTokens watched_tokens(const CompressionOptions& options);
 /// Whether the caller must provide `BlockObservation::lse` and `outputs`.
 bool watches_outputs(const CompressionOptions& options);
-/// Tokens that the method's repeat pass repeats at a time, its own option "repeat_chunk"; 0: it
-/// needs no repeat pass.
+/// Tokens that the repeat pass repeats at a time: the method's own option "repeat_chunk", or 512
+/// if only `refit` needs the pass; 0: nobody needs one.
 size_t repeat_chunk(const CompressionOptions& options);
 /// Whether these tokens see only the chunk and the first tokens of the prompt, its own option
 /// "repeat_sees".
@@ -451,6 +470,11 @@ void set_budget(CompressionOptions& options, const Budget& budget, size_t n);
 /// Whether so many tokens per head are kept without a look at them: no more than the budget or, if
 /// it chooses itself, than the least that it can be. Never with a `least_score`.
 bool keeps_whole(const CompressionOptions& options, size_t tokens);
+/// Whether the caller must refit what is kept: `refit_targets` and `refit_rows` (stages.h).
+bool refits(const CompressionOptions& options);
+/// Queries of the repeat pass per query head that `LayerObservation::repeat_queries` needs; 0:
+/// none.
+size_t repeat_queries(const CompressionOptions& options);
 /// Whether layers are cut again after later ones (`Allocation::reallocate`).
 bool reallocates(const CompressionOptions& options);
 /// Whether the caller must provide `LayerObservation::query_statistics` and `future_rotation`.

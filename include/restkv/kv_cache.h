@@ -19,8 +19,9 @@ class ByteWriter;
 /// The ragged compressed cache. Every cache head of every layer keeps its own number of tokens,
 /// with rotated keys and original positions.
 ///
-/// A cache head is a KV head, or a query head if the selection was made per query head. `KvType` is
-/// the storage type of rows. Quantised caches quantise the oldest 32 residual rows whenever there
+/// A cache head is a KV head, or a query head if the selection was made per query head. Rows that
+/// were refitted have a bias, which attention adds to their logits. `KvType` is the storage type of
+/// rows. Quantised caches quantise the oldest 32 residual rows whenever there
 /// are 64 in half precision, so that gathering rows and appending them one by one give the same.
 class KvCache {
  public:
@@ -42,17 +43,22 @@ class KvCache {
   /// (65,504), in which all types but `kF32` keep rows or scales; the layer is then unusable.
   ///
   /// Keys and values may also come as [cache_heads, n, dim]. `positions`, one list of n per head of
-  /// the keys, gives the original position of each row; without it, row i has position i.
+  /// the keys, gives the original position of each row; without it, row i has position i. `bias`
+  /// [heads of the keys, n] gives the biases; empty: the rows have none.
   ///
   /// `open`: more rows will be dropped. Until `close` the layer holds its rows one by one, in the
   /// precision of residual rows, and has no `heads`.
   void gather(size_t layer, Heads<const float> keys, Heads<const float> values,
               const Selection& selection, std::span<const std::vector<int32_t>> positions = {},
-              bool open = false);
+              bool open = false, Matrix<const float> bias = {});
   /// Drops rows of an open layer: each head keeps the selected of the rows that it holds, in their
   /// order, and the memory of the others is freed. Throws `Error` (kInvalidArgument) if the layer
   /// is not open or the selection does not fit its heads.
   void keep(size_t layer, const Selection& rows);
+  /// Replaces the values [rows, value_dim] of a head of an open layer and sets the biases of its
+  /// rows. Throws `Error`: kInvalidArgument (the layer is not open or the shapes do not fit the
+  /// head), kInput (as `gather`).
+  void refit(size_t layer, size_t head, Matrix<const float> values, std::span<const float> bias);
   /// Stores the rows of an open layer as `gather` stores those that stay.
   void close(size_t layer);
 
@@ -71,8 +77,9 @@ class KvCache {
   /// holds fewer rows, or has dropped its first ones.
   [[nodiscard]] KvCache first_rows(size_t rows) const;
 
-  /// All rows of a cache head as floats: keys [rows, key_dim], values [rows, value_dim].
-  /// Throws `Error` (kInvalidArgument) if there is no such head or the shapes do not fit it.
+  /// All rows of a cache head, also of an open layer, as floats: keys [rows, key_dim], values
+  /// [rows, value_dim]. Throws `Error` (kInvalidArgument) if there is no such head or the shapes do
+  /// not fit it.
   void read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> values) const;
 
   /// Rows of a layer for `decode_attention`; valid until the layer changes.
@@ -84,19 +91,27 @@ class KvCache {
     const Head& h = layers_[layer].heads[head];
     return std::span(h.positions).subspan(h.first);
   }
+  /// Biases of the rows of one cache head; empty if no row of it has ever had one.
+  [[nodiscard]] std::span<const float> bias(size_t layer, size_t head) const {
+    const Head& h = layers_[layer].heads[head];
+    return std::span(h.bias).subspan(h.bias.empty() ? 0 : h.first);
+  }
   [[nodiscard]] size_t layers() const { return layers_.size(); }
 
-  /// For snapshots: all rows as they are stored. `load` replaces the rows of a cache of the same
-  /// shape and type. It throws `Error` (kInput) on bytes that no such cache can have written.
+  /// For snapshots: all rows as they are stored, without and then with their biases. `load`
+  /// replaces the rows of a cache of the same shape and type. It throws `Error` (kInput) on bytes
+  /// that no such cache can have written.
   void save(ByteWriter& out) const;
   void load(ByteReader& in);
+  void save_biases(ByteWriter& out) const;
+  void load_biases(ByteReader& in);
 
   /// Position of the next token; the engine keeps it equal to the number of tokens seen, and
   /// `first_rows` sets it to `rows`.
   size_t next_position = 0;
 
   /// Bytes of the kept rows over all layers and heads: tokens x (key_dim + value_dim) x element
-  /// size, and scales and mins of quantised rows.
+  /// size, scales and mins of quantised rows, and biases.
   [[nodiscard]] size_t kept_bytes() const;
   /// Bytes of allocated memory, spare capacity and positions included.
   [[nodiscard]] size_t allocated_bytes() const;
@@ -105,6 +120,7 @@ class KvCache {
   struct Head {
     AlignedVector<std::byte> data;  // as `KvLayout` says
     std::vector<int32_t> positions;
+    std::vector<float> bias;  // one per position, or none
     size_t first = 0;  // rows before this one are hidden; 32 hidden rows are dropped as a block
 
     [[nodiscard]] size_t rows() const { return positions.size() - first; }

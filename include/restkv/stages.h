@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -11,7 +12,8 @@
 /// The stages of a selection, for engines and experiments that inspect or replace single ones.
 /// `select_tokens` is
 ///   score_tokens (observe -> score -> smooth -> reduce) -> allocate_budget -> select_best,
-/// then `merge_evicted` may change values, and `KvCache::gather` copies the selected rows.
+/// then `merge_evicted` may change values, `KvCache::gather` copies the selected rows, and what
+/// `refit_rows` makes of them may replace them (`KvCache::refit`).
 /// examples/evict_tensors.cpp uses them all.
 namespace restkv {
 
@@ -164,5 +166,52 @@ class LayerCascade {
 /// list per head. Throws `Error` (kInvalidArgument) on shapes and options that do not fit.
 void merge_evicted(Heads<const float> keys, Heads<float> values, const Selection& selection,
                    const CompressionOptions& options);
+
+// --- Refit ---
+
+/// What kept rows shall stand for: the attention of reference queries to all rows of a layer.
+struct RefitTargets {
+  size_t query_heads = 0;
+  size_t count = 0;  ///< Reference queries per query head; 0: there are none.
+  size_t dim = 0, value_dim = 0;
+  AlignedVector<float> queries;  ///< [query_heads, count, d], after rotary embedding.
+  AlignedVector<float> lse;      ///< [query_heads, count]: logarithms of the softmax denominators.
+  AlignedVector<float> outputs;  ///< [query_heads, count, dv]
+  /// A query sees rows up to its position, [count]; empty: all rows.
+  std::vector<int32_t> positions;
+  float scale = 0.0F;  ///< As in `LayerObservation`.
+  float softcap = 0.0F;
+};
+
+/// The targets of a layer before it is cut. The reference queries are, as the option `refit` says,
+/// the last `window` of `LayerObservation::queries`, which must be those of the layer's last rows,
+/// or all of `LayerObservation::repeat_queries`. Row i of the layer counts as position i. Throws
+/// `Error`: kInvalidArgument (shapes), kInput (NaN or infinity).
+RefitTargets refit_targets(const LayerObservation& layer, const CompressionOptions& options);
+
+/// The rows that a cache head keeps.
+struct KeptRows {
+  Matrix<const float> keys;            ///< [t, d], after rotary embedding.
+  Matrix<const float> values;          ///< [t, dv]
+  std::span<const int32_t> positions;  ///< [t], ascending.
+  std::span<const float> bias = {};    ///< [t]; empty: 0.
+};
+
+struct RefittedRows {
+  std::vector<float> values;  ///< [t, dv]
+  std::vector<float> bias;    ///< [t]
+  /// Sums over the reference queries: of the squared lengths of the targets' outputs, and of those
+  /// of the differences that the rows' outputs make to them, as they were and now.
+  double squared_outputs = 0.0, squared_error_before = 0.0, squared_error = 0.0;
+};
+
+/// Lets the kept rows of a cache head stand for all rows (Attention Matching, arXiv 2602.16284),
+/// whose query heads are [first, first + heads). Keys stay. Biases within 3 of 0 make the sums of
+/// exponentials those of all rows, then values make the outputs those of all rows, both by least
+/// squares over the reference queries. `refit_ridge` times the largest squared singular value pulls
+/// towards the rows as they are, so that what no query asks for stays. The error of the outputs
+/// never becomes larger. Throws `Error` (kInvalidArgument) on shapes that do not fit.
+RefittedRows refit_rows(const RefitTargets& targets, size_t first, size_t heads,
+                        const KeptRows& rows, const CompressionOptions& options);
 
 }  // namespace restkv

@@ -12,6 +12,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/attention_sums.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "attention/bias-inl.h"
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
@@ -27,6 +28,8 @@ struct KeyTile {
   size_t begin = 0;                ///< Position of the first key.
   AlignedVector<float> keys = {};  ///< [d, kTilePositions], multiplied by the softmax scale.
   AlignedVector<float> logits = AlignedVector<float>(kTileRows * kTilePositions);
+  AlignedVector<float> bias = AlignedVector<float>(kTilePositions);
+  bool biased = false;
 };
 
 /// Adds the weights of kRows queries, rows i, i + 1, ... of one head, to sums [kTilePositions].
@@ -41,6 +44,7 @@ HWY_INLINE void AddStrip(const Heads<const float>& queries, size_t first,
                              queries.row_stride, tile.keys.data(), kTilePositions, logits,
                              kTilePositions);
   if (options.softcap > 0) SoftCap(options.softcap, logits, kRows * kTilePositions);
+  if (tile.biased) AddBias(tile.bias.data(), logits, kRows);
   const size_t window = options.sliding_window;
   const bool masked = options.causal && (first + i + 1 < tile.begin + kTilePositions ||
                                          (window > 0 && first + i + kRows > tile.begin + window));
@@ -118,6 +122,7 @@ void AttentionSums(const Heads<const float>& queries, const Heads<const float>& 
     TransposePadded(keys.row(kv_head, tile.begin), count, keys.dim, keys.row_stride,
                     tile.keys.data(), kTilePositions, kTilePositions);
     for (float& x : tile.keys) x *= key_scale;
+    tile.biased = TileBias(options.bias, kv_head, tile.begin, count, tile.bias.data());
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       AddTile(queries, first, options, lse.row(head), head, tile.begin + count, mask, tile,
               sums.row(head));
@@ -147,6 +152,7 @@ void attention_sums(Heads<const float> queries, Heads<const float> keys, size_t 
                             queries.heads, queries.rows, queries.dim, first, keys.heads, keys.rows,
                             keys.dim, lse.rows, lse.cols, sums.rows, sums.cols));
   }
+  check_bias("attention_sums", options, keys.heads, seen);
   check_mask("attention_sums", mask, queries.heads, queries.rows, first, options);
   const float scale = softmax_scale(options.scale, keys.dim);
   HWY_DYNAMIC_DISPATCH(AttentionSums)

@@ -63,6 +63,7 @@ struct Problem {
 /// The visible rows [begin, end) of a block. The first of them is row `row` of the head.
 struct VisibleRows {
   size_t begin, end, row;
+  const float* bias;  // [kBlockRows] or null
 };
 
 /// Memory of one thread.
@@ -301,10 +302,12 @@ HWY_INLINE void AddBlock(const float* HWY_RESTRICT weights, const std::byte* val
 }
 
 /// Turns the logits of a block into weights. Earlier sums are rescaled where the maximum rises.
-/// Rows outside [begin, end) get weight 0. `kept`, if not null, receives the scaled logits.
-HWY_INLINE void SoftmaxBlock(float* HWY_RESTRICT logits, size_t begin, size_t end,
+/// Rows that are not visible get weight 0. `kept`, if not null, receives the scaled logits.
+HWY_INLINE void SoftmaxBlock(float* HWY_RESTRICT logits, const VisibleRows& rows,
                              const Problem& problem, float& maximum, float* HWY_RESTRICT sum,
                              float* HWY_RESTRICT out, float* HWY_RESTRICT kept) {
+  const size_t begin = rows.begin;
+  const size_t end = rows.end;
   const VectorTag d;
   constexpr size_t kLanes = hn::MaxLanes(VectorTag());
   constexpr size_t kVectors = kBlockRows / kLanes;
@@ -322,6 +325,7 @@ HWY_INLINE void SoftmaxBlock(float* HWY_RESTRICT logits, size_t begin, size_t en
       const auto cap = hn::Set(d, problem.softcap);
       z[j] = hn::Mul(cap, Tanh(d, hn::Mul(z[j], hn::Set(d, 1.0F / problem.softcap))));
     }
+    if (rows.bias != nullptr) z[j] = hn::Add(z[j], hn::LoadU(d, rows.bias + j * kLanes));
     if (kept != nullptr) hn::StoreU(z[j], d, kept + j * kLanes);
     if (masked) z[j] = hn::IfThenElse(visible(j), z[j], hn::Set(d, kNoLogit));
     top = hn::Max(top, z[j]);
@@ -355,8 +359,8 @@ void AttendHeads(const Problem& problem, const KvLayout& layout, const Part& par
                              weights.data());
   float* out = part.out + h * layout.value_dim;
   for (size_t i = 0; i < kGroup; ++i) {
-    SoftmaxBlock(weights.data() + i * kBlockRows, visible.begin, visible.end, problem,
-                 part.maximum[h + i], part.sum + (h + i) * kSumLanes, out + i * layout.value_dim,
+    SoftmaxBlock(weights.data() + i * kBlockRows, visible, problem, part.maximum[h + i],
+                 part.sum + (h + i) * kSumLanes, out + i * layout.value_dim,
                  keep ? logits.data() : nullptr);
     if (!keep) continue;
     std::copy(logits.data() + visible.begin, logits.data() + visible.end,
@@ -434,8 +438,14 @@ void AttendPart(const Problem& problem, const CachedHead& head, const Part& part
   }();
   for (size_t g = part.begin; g < part.end; ++g) {
     const size_t begin = g == 0 ? head.first : 0;
-    const VisibleRows visible{begin, std::min(kBlockRows, rows - g * kBlockRows),
-                              g * kBlockRows + begin - head.first};
+    VisibleRows visible{begin, std::min(kBlockRows, rows - g * kBlockRows),
+                        g * kBlockRows + begin - head.first, nullptr};
+    std::array<float, kBlockRows> bias;
+    if (head.bias != nullptr) {  // the last block may have fewer rows
+      bias.fill(0.0F);
+      std::copy_n(head.bias + g * kBlockRows, visible.end, bias.begin());
+      visible.bias = bias.data();
+    }
     const std::byte* block = head.data + layout.block_offset(g, rows);
     if (g < packed) {
       attend_packed(problem, layout, part, block, visible, memory);

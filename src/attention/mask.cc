@@ -21,4 +21,13 @@ void check_mask(std::string_view function, const TileMask& mask, size_t heads, s
                           tiles(rows), tiles(first + rows)));
 }
 
+void check_bias(std::string_view function, const AttentionOptions& options, size_t heads,
+                size_t keys) {
+  const Matrix<const float>& bias = options.bias;
+  if (bias.data == nullptr || (bias.rows == heads && bias.cols >= keys)) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{}: biases are [{}, {}], but there are {} KV heads and {} keys",
+                          function, bias.rows, bias.cols, heads, keys));
+}
+
 }  // namespace restkv

@@ -12,4 +12,9 @@ namespace restkv {
 void check_mask(std::string_view function, const TileMask& mask, size_t heads, size_t rows,
                 size_t first, const AttentionOptions& options);
 
+/// Throws `Error` (kInvalidArgument), naming `function`, unless the options have no biases or those
+/// of `keys` keys of `heads` KV heads.
+void check_bias(std::string_view function, const AttentionOptions& options, size_t heads,
+                size_t keys);
+
 }  // namespace restkv

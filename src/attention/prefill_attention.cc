@@ -17,6 +17,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/prefill_attention.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "attention/bias-inl.h"
 #include "attention/prefill_operands-inl.h"
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
@@ -46,6 +47,7 @@ template <class Operands>
 struct PrefillScratch {
   Operands operands;
   AlignedVector<float> out, logits, maximum, sum;
+  AlignedVector<float> bias;  // of a tile of keys
   std::vector<size_t> positions;
   std::vector<Span> spans;
 
@@ -53,6 +55,7 @@ struct PrefillScratch {
     positions.resize(rows);
     out.resize(rows * padded_value_dim);
     logits.resize(kTileRows * kTilePositions);
+    bias.resize(kTilePositions);
     maximum.resize(rows);
     sum.resize(rows * lanes);
   }
@@ -191,6 +194,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
     const size_t tile_keys = std::min(kTilePositions, packed_end - k0);
     operands.SetKeys(keys.row(kv_head, k0), tile_keys, keys.row_stride);
     operands.SetValues(values.row(kv_head, k0), tile_keys, values.row_stride);
+    const bool biased = TileBias(options.bias, kv_head, k0, tile_keys, scratch.bias.data());
     size_t fetched = next;
     for (size_t s = 0; s < spans.size(); ++s) {
       if (!kept(spans[s], k0)) continue;
@@ -214,6 +218,7 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
         float* logits = scratch.logits.data();
         operands.template Logits<false>(operands, base + i, logits);
         if (options.softcap > 0) SoftCap(options.softcap, logits, kTileRows * kTilePositions);
+        if (biased) AddBias(scratch.bias.data(), logits, kTileRows);
         const bool masked = k0 + kTilePositions > strip_position + 1 ||
                             (window > 0 && last_position >= k0 + window);
         for (size_t r = 0; r < kTileRows; ++r) {
@@ -343,6 +348,7 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
             options.keys_end, values.heads, values.rows, values.dim, out.heads, out.rows, out.dim,
             lse.rows, lse.cols));
   }
+  check_bias("prefill_attention", options, keys.heads, keys_seen);
   require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
   const float scale = softmax_scale(options.scale, keys.dim);

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 
+#include "attention/bias-inl.h"
 #include "base/gemm-inl.h"
 #include "base/math-inl.h"
 #include "hwy/highway.h"
@@ -18,10 +19,11 @@ HWY_BEFORE_NAMESPACE();
 namespace restkv::HWY_NAMESPACE {
 
 /// Products of kTileRows packed queries from `row` on with a tile of keys, [kTileRows,
-/// kTilePositions]; soft-capped ones are in units of log2. Returns whether they are all finite.
+/// kTilePositions]; soft-capped ones are in units of log2. `bias`: of the keys, as `TileBias` gives
+/// it, or null. Returns whether the products are all finite.
 template <class Operands>
 HWY_INLINE bool FiniteLogits(const Operands& tile, const Operands& queries, size_t row,
-                             float softcap, float* HWY_RESTRICT logits) {
+                             float softcap, const float* bias, float* HWY_RESTRICT logits) {
   const hn::CappedTag<float, 16> d;
   constexpr size_t kLanes = hn::MaxLanes(hn::CappedTag<float, 16>());
   tile.template Logits<false>(queries, row, logits);
@@ -30,6 +32,7 @@ HWY_INLINE bool FiniteLogits(const Operands& tile, const Operands& queries, size
     poison = hn::MulAdd(hn::Load(d, logits + i), hn::Zero(d), poison);
   }
   if (softcap > 0) SoftCap(softcap, logits, kTileRows * kTilePositions);
+  if (bias != nullptr) AddBias(bias, logits, kTileRows);
   return hn::AllTrue(d, hn::Eq(poison, hn::Zero(d)));
 }
 

@@ -35,6 +35,7 @@ Method kvzip_method();
 Method kvzip_plus_method();
 Method kvzap_method();
 Method restkv_repeat_method();
+Method attention_matching_method();
 
 // Checks shared by the methods; each throws `Error` (kInvalidArgument).
 

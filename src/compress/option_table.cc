@@ -30,6 +30,10 @@ struct Words<PyramidVariant> {
   static constexpr std::array kList{"balanced", "authors", "restkv", "kvpress"};
 };
 template <>
+struct Words<Refit> {
+  static constexpr std::array kList{"none", "window", "repeat"};
+};
+template <>
 struct Words<AdaVariant> {
   static constexpr std::array kList{"balanced", "authors", "kvpress"};
 };
@@ -166,6 +170,11 @@ constexpr std::array kShared{
                                       "least cosine of two keys whose values are merged"),
     option<&Options::merge_fraction>("merge_fraction", "X",
                                      "share of evicted tokens that are merged"),
+    option<&Options::refit>("refit", "none|window|repeat",
+                            "queries for which kept tokens are made to stand for evicted ones"),
+    option<&Options::refit_queries>("refit_queries", "N",
+                                    "queries per head of the repeat pass that are refitted for"),
+    option<&Options::refit_ridge>("refit_ridge", "X", "weight of the tokens as they are"),
 };
 
 bool allocates_pyramid(const Options& o) {
@@ -196,6 +205,10 @@ constexpr std::array kConditions{
     OptionCondition{"critical_epsilon", "critical", [](const Options& o) { return o.critical; }},
     OptionCondition{"merge_threshold", "merge", [](const Options& o) { return o.merge; }},
     OptionCondition{"merge_fraction", "merge", [](const Options& o) { return o.merge; }},
+    OptionCondition{"refit_queries", "refit",
+                    [](const Options& o) { return o.refit == Refit::kRepeat; }},
+    OptionCondition{"refit_ridge", "refit",
+                    [](const Options& o) { return o.refit != Refit::kNone; }},
 };
 
 /// Reserved at once, so that references to rows stay valid.

@@ -29,8 +29,9 @@ namespace restkv {
 /// Keys that take part in the softmax.
 struct KeyColumns {
   Heads<const float> keys;
-  bool causal = false;  ///< Query r sees all but the last `queries.rows` - 1 - r.
-  bool peaks = false;   ///< Whether their largest weights are wanted.
+  Matrix<const float> bias = {};  ///< [kv_heads, rows] or empty.
+  bool causal = false;            ///< Query r sees all but the last `queries.rows` - 1 - r.
+  bool peaks = false;             ///< Whether their largest weights are wanted.
 };
 
 struct PeakTask {
@@ -96,7 +97,7 @@ bool PeakAttentionIn(const PeakTask& t) {
     }
   });
 
-  // Calls body(operands, kv_head, tile number) for every tile of every head.
+  // Calls body(operands, biases, kv_head, tile number) for every tile of every head.
   const std::vector<ColumnTile> tiles = ColumnTiles(t);
   std::vector<Operands> operands(static_cast<size_t>(num_threads()));
   const auto for_each_tile = [&](const auto& body) {
@@ -106,7 +107,9 @@ bool PeakAttentionIn(const PeakTask& t) {
       const Heads<const float>& keys = tile.columns->keys;
       operands[thread].ResizeKeys(dim);
       operands[thread].SetKeys(keys.row(kv_head, tile.begin), tile.count, keys.row_stride);
-      body(operands[thread], kv_head, task % tiles.size());
+      HWY_ALIGN float biases[kTilePositions];
+      const bool biased = TileBias(tile.columns->bias, kv_head, tile.begin, tile.count, biases);
+      body(operands[thread], biased ? biases : nullptr, kv_head, task % tiles.size());
     });
   };
 
@@ -127,7 +130,7 @@ bool PeakAttentionIn(const PeakTask& t) {
     // The largest logit of every query in every tile, and the sum of weights relative to it.
     std::vector<float> tops(kv_heads * tiles.size() * rows, kHiddenLogit);
     std::vector<float> sums(kv_heads * tiles.size() * rows);
-    for_each_tile([&](const Operands& keys, size_t kv_head, size_t number) HWY_ATTR {
+    for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head, size_t number) HWY_ATTR {
       HWY_ALIGN float logits[kTileRows * kTilePositions];
       const ColumnTile& tile = tiles[number];
       const size_t at = (kv_head * tiles.size() + number) * rows;
@@ -135,7 +138,7 @@ bool PeakAttentionIn(const PeakTask& t) {
         const size_t first = row % padded;
         const size_t end = HWY_MIN(first + kTileRows, queries);
         if (tile.Visible(end - 1, queries) == 0) continue;
-        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, logits)) finite = false;
+        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, bias, logits)) finite = false;
         for (size_t r = first; r < end; ++r) {
           const size_t visible = tile.Visible(r, queries);
           if (visible == 0) continue;
@@ -165,7 +168,7 @@ bool PeakAttentionIn(const PeakTask& t) {
     });
   }
 
-  for_each_tile([&](const Operands& keys, size_t kv_head, size_t number) HWY_ATTR {
+  for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head, size_t number) HWY_ATTR {
     const PeakTag d;
     const ColumnTile& tile = tiles[number];
     if (!tile.columns->peaks) return;
@@ -174,7 +177,7 @@ bool PeakAttentionIn(const PeakTask& t) {
     for (size_t g = 0; g < group; ++g) {
       std::fill(peaks, peaks + kTilePositions, kHiddenLogit);
       for (size_t row = g * padded; row < (g + 1) * padded; row += kTileRows) {
-        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, logits)) finite = false;
+        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, bias, logits)) finite = false;
         const float* offset = &offsets[kv_head * rows + row];
         for (size_t j = 0; j < kTilePositions; j += kPeakLanes) {
           auto peak = hn::Load(d, peaks + j);
@@ -215,11 +218,19 @@ void add_peak_attention(const BlockObservation& block, size_t sinks, std::span<c
                         Matrix<float> peaks) {
   require_support(block.precision);
   const size_t range = block.end - block.begin;
+  const auto bias_from = [&](size_t row) {
+    Matrix<const float> bias = block.bias;
+    if (bias.data != nullptr) bias.data += row;
+    return bias;
+  };
   const PeakTask task{
       .queries = block.queries,
-      .columns = {{{block.keys.slice_rows(0, std::min(sinks, block.begin)), false, false},
-                   {block.keys.slice_rows(block.begin, range), false, true},
-                   {block.own_keys, true, false}}},
+      .columns = {{{.keys = block.keys.slice_rows(0, std::min(sinks, block.begin)),
+                    .bias = bias_from(0)},
+                   {.keys = block.keys.slice_rows(block.begin, range),
+                    .bias = bias_from(block.begin),
+                    .peaks = true},
+                   {.keys = block.own_keys, .causal = true}}},
       .scale = softmax_scale(block.scale, block.keys.dim),
       .softcap = block.softcap,
       .precision = block.precision,

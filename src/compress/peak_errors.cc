@@ -35,6 +35,7 @@ struct PeakErrorTask {
   Matrix<const float> squares;        ///< [query_heads, m]: ||R o||^2
   Matrix<const float> lse;            ///< [query_heads, m]
   Heads<const float> keys, values;    ///< Of the range.
+  Matrix<const float> bias;           ///< [kv_heads, range] or empty.
   Matrix<const float> value_squares;  ///< [query_heads, range]: ||R v||^2
   float scale, softcap;
   AttentionPrecision precision;
@@ -136,13 +137,15 @@ bool PeakErrorsIn(const PeakErrorTask& t) {
     HWY_ALIGN float products[kTileRows * kTilePositions];
     HWY_ALIGN float peaks[kTilePositions];
     HWY_ALIGN float value_squares[kTilePositions] = {};
+    HWY_ALIGN float biases[kTilePositions];
+    const float* bias = TileBias(t.bias, kv_head, begin, count, biases) ? biases : nullptr;
     for (size_t g = 0; g < group; ++g) {
       const size_t h = kv_head * group + g;
       std::copy_n(t.value_squares.row(h) + begin, count, value_squares);
       std::fill(peaks, peaks + kTilePositions, 0.0F);
       for (size_t row = g * padded; row < (g + 1) * padded; row += kTileRows) {
-        if (!FiniteLogits(k, packed_queries[kv_head], row, t.softcap, logits)) finite = false;
-        if (!FiniteLogits(v, packed_outputs[kv_head], row, 0.0F, products)) finite = false;
+        if (!FiniteLogits(k, packed_queries[kv_head], row, t.softcap, bias, logits)) finite = false;
+        if (!FiniteLogits(v, packed_outputs[kv_head], row, 0.0F, nullptr, products)) finite = false;
         const size_t at = kv_head * rows + row;
         RaisePeaks<Operands::kExpDegree>({&lse[at], &squares[at], &factors[at]}, logits, products,
                                          value_squares, peaks);
@@ -215,6 +218,8 @@ void add_peak_errors(const BlockObservation& block, std::span<const float> facto
     }
     projected_squares(values.head(h / group), r, {&value_squares[h * range], range});
   });
+  Matrix<const float> bias = block.bias;
+  if (bias.data != nullptr) bias.data += block.begin;
   const PeakErrorTask task{
       .queries = block.queries,
       .outputs = {turned.data(), heads, m, dim},
@@ -222,6 +227,7 @@ void add_peak_errors(const BlockObservation& block, std::span<const float> facto
       .lse = block.lse,
       .keys = block.keys.slice_rows(block.begin, range),
       .values = values,
+      .bias = bias,
       .value_squares = {value_squares.data(), heads, range},
       .scale = softmax_scale(block.scale, block.keys.dim),
       .softcap = block.softcap,

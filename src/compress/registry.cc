@@ -15,6 +15,7 @@
 #include "compress/method.h"
 #include "compress/output_error.h"
 #include "compress/own_options.h"
+#include "compress/refit.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 
@@ -34,8 +35,8 @@ Answer answer_of(Answer (*Method::*question)(const CompressionOptions&),
 }
 
 /// Adds the method's own options to the shared ones it lists, and the options of allocation and
-/// those of `critical` and `merge`, which all allocating methods read, and `tolerance`, which those
-/// with an observation window read.
+/// those of `critical`, `merge` and `refit`, which all allocating methods read, and `tolerance`,
+/// which those with an observation window read.
 void complete_options(Method& method) {
   std::vector<std::string_view>& options = method.options;
   for (const OwnOption& own : method.own_options) options.push_back(own.name);
@@ -51,8 +52,9 @@ void complete_options(Method& method) {
   if (std::find(options.begin(), options.end(), "window") != options.end()) {
     options.emplace_back("tolerance");
   }
-  options.insert(options.end(), {"critical", "critical_ratio", "critical_epsilon", "merge",
-                                 "merge_threshold", "merge_fraction"});
+  options.insert(options.end(),
+                 {"critical", "critical_ratio", "critical_epsilon", "merge", "merge_threshold",
+                  "merge_fraction", "refit", "refit_queries", "refit_ridge"});
 }
 
 /// Reserved at once, so that references to rows stay valid.
@@ -86,6 +88,7 @@ std::vector<Method>& method_table() {
              kvzip_plus_method(),
              kvzap_method(),
              restkv_repeat_method(),
+             attention_matching_method(),
              knorm_method(),
              random_method(),
              full_method(),
@@ -178,6 +181,7 @@ void validate(const CompressionOptions& options) {
   if (allocation.check != nullptr) allocation.check(options, method);
   if (options.critical) check_critical(options, method);
   if (options.merge) check_merging(options);
+  if (refits(options)) check_refit(options);
 }
 
 void validate(const CompressionOptions& options, const CacheShape& shape) {
@@ -207,7 +211,9 @@ size_t observed_queries(const CompressionOptions& options) {
   if (chooses_budget(options)) of_method = std::max(of_method, observe_window(options));
   if (!find_method(options.method).allocates) return of_method;
   const auto of_allocation = find_allocation(options.allocation).observed_queries;
-  return of_allocation != nullptr ? std::max(of_method, of_allocation(options)) : of_method;
+  const size_t of_refit = options.refit == Refit::kWindow ? observe_window(options) : 0;
+  return std::max(
+      {of_method, of_refit, of_allocation != nullptr ? of_allocation(options) : size_t{0}});
 }
 
 bool needs_attention_sums(const CompressionOptions& options) {
@@ -223,14 +229,28 @@ bool watches_outputs(const CompressionOptions& options) {
 }
 
 size_t repeat_chunk(const CompressionOptions& options) {
-  if (watched_tokens(options) != WatchedTokens::kRepeat) return 0;
-  return static_cast<size_t>(own_whole(options, kRepeatChunk));
+  if (watched_tokens(options) == WatchedTokens::kRepeat) {
+    return static_cast<size_t>(own_whole(options, kRepeatChunk));
+  }
+  constexpr size_t kUsualChunk = 512;
+  return repeat_queries(options) > 0 ? kUsualChunk : 0;
+}
+
+bool refits(const CompressionOptions& options) {
+  return options.refit != Refit::kNone && find_method(options.method).allocates;
+}
+
+size_t repeat_queries(const CompressionOptions& options) {
+  return refits(options) && options.refit == Refit::kRepeat
+             ? static_cast<size_t>(options.refit_queries)
+             : 0;
 }
 
 bool repeats_narrowly(const CompressionOptions& options) {
-  return watched_tokens(options) == WatchedTokens::kRepeat &&
-         find_own_option(find_method(options.method), kRepeatSees) != nullptr &&
-         own_word(options, kRepeatSees) == 1;
+  if (find_own_option(find_method(options.method), kRepeatSees) != nullptr) {
+    return own_word(options, kRepeatSees) == 1;
+  }
+  return watched_tokens(options) != WatchedTokens::kRepeat && repeat_queries(options) > 0;
 }
 
 bool reallocates(const CompressionOptions& options) {

@@ -31,6 +31,7 @@ namespace restkv {
 struct WindowTask {
   Heads<const float> queries;  ///< [query_heads, window, d]
   Heads<const float> keys;     ///< [kv_heads, n, d]
+  Matrix<const float> bias;    ///< [kv_heads, n] or empty.
   Matrix<const float> lse;
   float scale, softcap;
   AttentionPrecision precision;
@@ -101,11 +102,13 @@ bool WindowLse(const WindowTask& t, const std::vector<Operands>& queries, Matrix
   std::vector<float> sums(t.keys.heads * tiles * rows);
   std::atomic<bool> finite = true;
   ForEachKeyTile<Operands>(
-      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t) HWY_ATTR {
+      t.keys, [&](const Operands& tile, size_t kv_head, size_t begin, size_t positions) HWY_ATTR {
         HWY_ALIGN float logits[kTileRows * kTilePositions];
+        HWY_ALIGN float biases[kTilePositions];
+        const float* bias = TileBias(t.bias, kv_head, begin, positions, biases) ? biases : nullptr;
         const size_t at = (kv_head * tiles + begin / kTilePositions) * rows;
         for (size_t row = 0; row < rows; row += kTileRows) {
-          if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, logits)) finite = false;
+          if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, bias, logits)) finite = false;
           for (size_t i = row; i < HWY_MIN(row + kTileRows, rows); ++i) {
             const size_t visible = VisibleOfTile(begin, past, i % window);
             if (visible == 0) continue;
@@ -211,13 +214,15 @@ bool AttendWindowIn(const WindowTask& t) {
   ForEachKeyTile<Operands>(t.keys, [&](const Operands& tile, size_t kv_head, size_t begin,
                                        size_t positions) HWY_ATTR {
     HWY_ALIGN float weights[kTileRows * kTilePositions];
+    HWY_ALIGN float biases[kTilePositions];
+    const float* bias = TileBias(t.bias, kv_head, begin, positions, biases) ? biases : nullptr;
     thread_local AlignedVector<float> sums;  // reused between calls
     const size_t room = t.combinations.size() * kTilePositions;
     sums.assign(group * room, 0.0F);
     for (size_t row = 0; row < rows; row += kTileRows) {
       prefetch_rows(t.keys, kv_head, begin + kTilePositions, kTilePositions, row / kTileRows,
                     strips);
-      if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, weights)) finite = false;
+      if (!FiniteLogits(tile, queries[kv_head], row, t.softcap, bias, weights)) finite = false;
       const size_t end = HWY_MIN(row + kTileRows, rows);
       for (size_t i = row, next; i < end; i = next) {  // rows of one query head
         const size_t g = i / window;
@@ -308,6 +313,7 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
       .queries =
           layer.queries.slice_heads(first * group, heads * group).slice_rows(skipped, window),
       .keys = layer.keys.slice_heads(first, heads),
+      .bias = layer.bias.data != nullptr ? layer.bias.slice(first, heads) : layer.bias,
       .lse = {},
       .scale = softmax_scale(layer.scale, layer.keys.dim),
       .softcap = layer.softcap,

@@ -40,10 +40,12 @@ void require_repeat_prompt(const CompressionOptions& options,
                            const std::optional<RepeatPrompt>& prompt) {
   if (repeat_chunk(options) == 0) return;
   if (!prompt) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("method {} lets the model repeat the prompt and needs the words that "
-                            "ask for it: give a RepeatPrompt (Conversation::repeat_prompt)",
-                            options.method));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} lets the model repeat the prompt and needs the words that ask for "
+                    "it: give a RepeatPrompt (Conversation::repeat_prompt)",
+                    watched_tokens(options) == WatchedTokens::kRepeat ? "method " + options.method
+                                                                      : "refit"));
   }
   if (prompt->prefix.size() >= static_cast<size_t>(options.budget)) {
     throw Error(ErrorCode::kInvalidArgument,

@@ -28,11 +28,13 @@ class RequestSink : public LayerSink {
       : model_(model), requests_(requests), tokens_(tokens), repeat_(repeat) {
     const ModelConfig& c = model.config();
     cuts_.reserve(requests.size());
+    refits_.reserve(requests.size());
     for (CacheRequest& request : requests) {
       validate(request.options, c.cache_shape());
       require_repeat_prompt(request.options, repeat);
       require_same_chunk(request.options);
       cuts_.emplace_back(request.options);
+      refits_.emplace_back(request.options, cuts_.back().come_again());
       request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
       request.compress_seconds = 0;
       request.selections.clear();
@@ -54,20 +56,32 @@ class RequestSink : public LayerSink {
     for (size_t i = 0; i < requests_.size(); ++i) {
       CacheRequest& request = requests_[i];
       const Stopwatch watch;
-      Selection selection =
-          window > 0 ? last_rows(kv.heads(), kv.rows(), window) : choose(i, layer, kv, observer);
-      const bool merges = window == 0 && request.options.merge;
-      request.cache.gather(layer, kv.keys(), merges ? merged(kv, selection, request) : kv.values(),
-                           selection, {}, window == 0 && cuts_[i].come_again());
-      if (window > 0) request.cache.limit(layer, window);
+      if (window > 0) {
+        keep_window(request, layer, kv, window);
+        request.compress_seconds += watch.seconds();
+        continue;
+      }
+      const LayerObservation observation = observe(i, layer, kv, observer);
+      Selection selection = choose(i, layer, observation);
+      request.cache.gather(layer, kv.keys(),
+                           request.options.merge ? merged(kv, selection, request) : kv.values(),
+                           selection, {}, cuts_[i].come_again() || refits_[i].needed());
+      if (refits_[i].needed()) {
+        refits_[i].take(request.cache, layer, selection.keep.size(), kv, {&observation, 1},
+                        tokens_);
+      }
       if (request.keep_selections) request.selections.push_back(std::move(selection));
       request.compress_seconds += watch.seconds();
     }
   }
 
   void finish() override {
-    for (CacheRequest& request : requests_) {
+    for (size_t i = 0; i < requests_.size(); ++i) {
+      CacheRequest& request = requests_[i];
       request.cache.next_position = tokens_;
+      const Stopwatch watch;
+      refits_[i].finish(request.cache);
+      request.compress_seconds += watch.seconds();
       for (size_t layer = 0; layer < request.cache.layers(); ++layer) request.cache.close(layer);
     }
   }
@@ -93,12 +107,23 @@ class RequestSink : public LayerSink {
     repeat_chunk_ = chunk;
   }
 
-  Selection choose(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) {
+  static void keep_window(CacheRequest& request, size_t layer, LayerKv& kv, size_t window) {
+    Selection selection = last_rows(kv.heads(), kv.rows(), window);
+    request.cache.gather(layer, kv.keys(), kv.values(), selection);
+    request.cache.limit(layer, window);
+    if (request.keep_selections) request.selections.push_back(std::move(selection));
+  }
+
+  LayerObservation observe(size_t i, size_t layer, LayerKv& kv, LayerObserver& observer) {
     LayerObservation observation = observer.observation(i, layer);
     observation.keys = kv.keys();
     observation.values = kv.values();
     observation.unrotated_keys = observer.unrotated_keys(i, kv);
     observation.precision = model_.attention_precision();
+    return observation;
+  }
+
+  Selection choose(size_t i, size_t layer, const LayerObservation& observation) {
     CacheRequest& request = requests_[i];
     if (!cuts_[i].come_again() || keeps_whole(request.options, tokens_)) {
       return select_tokens(observation, request.options);
@@ -134,6 +159,7 @@ class RequestSink : public LayerSink {
   size_t repeat_chunk_ = 0;        ///< Of the requests that need a repeat pass.
   bool repeats_narrowly_ = false;  ///< The same.
   std::vector<LayerCuts> cuts_;    ///< One per request.
+  std::vector<LayerRefits> refits_;  ///< One per request.
 };
 
 /// Keeps all tokens behind those of a cache.

@@ -20,11 +20,16 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   const size_t heads = part.heads * group;
   result.keys = layer.keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   result.values = layer.values.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
+  if (layer.bias.data != nullptr) {
+    const auto bias = layer.bias.slice(part.head, part.heads);
+    result.bias = {bias.data + part.padding, part.heads, rows, bias.stride};
+  }
   if (layer.unrotated_keys.data != nullptr) {
     result.unrotated_keys =
         layer.unrotated_keys.slice_heads(part.head, part.heads).slice_rows(part.padding, rows);
   }
   result.queries = layer.queries.slice_heads(first, heads);
+  result.repeat_queries = layer.repeat_queries.slice_heads(first, heads);
   result.lse = {};  // they cover padding, too
   result.outputs = {};
   result.first_query_head = first;
@@ -101,12 +106,13 @@ size_t settled(const Sequence& sequence, size_t added, LayerKv& kv) {
   return average - std::min(average, sequence.fresh() + added);
 }
 
-/// Selects the rows of `kv` that are kept.
-Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t layer,
-                 size_t added, LayerKv& kv, LayerObserver& observer) {
+/// Observations of the parts of a layer.
+std::vector<LayerObservation> observe(const Model& model, Sequence& sequence, size_t layer,
+                                      size_t added, LayerKv& kv, LayerObserver& observer) {
   LayerObservation whole = observer.observation(0, layer);
   whole.keys = kv.keys();
   whole.values = kv.values();
+  whole.bias = kv.bias();
   whole.unrotated_keys = observer.unrotated_keys(0, kv);
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
@@ -114,6 +120,12 @@ Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t
   whole.state = &sequence.layers[layer].method_state;
   std::vector<LayerObservation> parts;
   for (const LayerKv::Part& part : kv.parts()) parts.push_back(part_of(whole, part));
+  return parts;
+}
+
+/// Selects the rows of `kv` that are kept.
+Selection choose(Sequence& sequence, LayerCuts& cuts, size_t layer, LayerKv& kv,
+                 std::span<const LayerObservation> parts) {
   Selection kept = cuts.choose(layer, parts, [&](size_t earlier, const Selection& rows) {
     cut_again(sequence, earlier, rows);
   });
@@ -132,25 +144,28 @@ Selection choose(const Model& model, Sequence& sequence, LayerCuts& cuts, size_t
 /// Stores the kept rows of a layer in the sequence's cache: all of them, or those that `options`
 /// select if `added` new tokens exceed their budget.
 void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
-                const CompressionOptions& options, LayerCuts& cuts, size_t layer, size_t added,
-                LayerKv& kv, LayerObserver& observer) {
+                const CompressionOptions& options, LayerCuts& cuts, LayerRefits& refits,
+                size_t layer, size_t added, LayerKv& kv, LayerObserver& observer) {
   const ModelConfig& c = model.config();
   KvCache& cache = sequence.cache;
   if (c.windows[layer] > 0 || !sequence.passes(options.budget, added)) {
     keep_whole_layer(c, cache, layer, kv);
     return;
   }
-  const Selection kept = choose(model, sequence, cuts, layer, added, kv, observer);
+  const std::vector<LayerObservation> parts = observe(model, sequence, layer, added, kv, observer);
+  const Selection kept = choose(sequence, cuts, layer, kv, parts);
+  const size_t next = cache.next_position + added;
   cache.gather(layer, kv.keys(), kv.values(), kept,
-               sequence.options.compact_positions
-                   ? compact(workspace.rope_of(0), cache.next_position + added, kv, kept,
-                             static_cast<size_t>(options.budget))
-                   : kv.positions(),
-               cuts.come_again());
+               sequence.options.compact_positions ? compact(workspace.rope_of(0), next, kv, kept,
+                                                            static_cast<size_t>(options.budget))
+                                                  : kv.positions(),
+               cuts.come_again() || refits.needed(), kv.bias());
+  if (refits.needed()) refits.take(cache, layer, kept.keep.size(), kv, parts, next);
 }
 
 /// Updates counts and positions after all layers.
-void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t added) {
+void finish_layers(const ModelConfig& c, Sequence& sequence, LayerRefits& refits, int budget,
+                   size_t added) {
   const bool evicted = sequence.passes(budget, added);
   KvCache& cache = sequence.cache;
   cache.next_position += added;
@@ -158,6 +173,7 @@ void finish_layers(const ModelConfig& c, Sequence& sequence, int budget, size_t 
   if (!evicted) return;
   sequence.reserved = 0;
   sequence.cut_at = sequence.tokens + added;
+  refits.finish(cache);
   for (size_t layer = 0; layer < cache.layers(); ++layer) cache.close(layer);
   size_t longest = 0;  // less than the budget where a method has cut deeper, as lacache does
   for (size_t layer = 0; layer < cache.layers(); ++layer) {
@@ -213,6 +229,11 @@ void begin_sequence(const Model& model, Sequence& sequence) {
                 "(skip_layers 0), let no layer choose its budget (tolerance 0), and drop none by "
                 "its score alone (threshold none)");
   }
+  if (sequence.options.compact_positions && refits(options)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "refit lets kept tokens stand for others at their distances, which compact "
+                "positions change; use one of both");
+  }
   CompressionOptions decoding = options;
   decoding.budget = sequence.decode_budget();
   try {
@@ -259,15 +280,16 @@ void evict(const Model& model, Workspace& workspace, Sequence& sequence, int bud
   LayerObserver observer(model, {&options}, 0, workspace.rope_of(0), position, true);
   LayerKv& kv = workspace.evicted;
   LayerCuts cuts(options);
+  LayerRefits refits(options, cuts.come_again());
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (c.windows[layer] > 0) continue;
     kv.begin(c, &sequence.cache, layer, 0, position);
     observer.begin_layer(kv.rows(), kv.prefix(), &sequence.layers[layer]);
     with_model_path(model, [&] {
-      keep_layer(model, workspace, sequence, options, cuts, layer, 0, kv, observer);
+      keep_layer(model, workspace, sequence, options, cuts, refits, layer, 0, kv, observer);
     });
   }
-  finish_layers(c, sequence, budget, 0);
+  finish_layers(c, sequence, refits, budget, 0);
   sequence.compress_seconds += watch.seconds();
 }
 
@@ -282,7 +304,8 @@ SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& s
       workspace_(&workspace),
       sequence_(sequence),
       added_(added),
-      cuts_(sequence.options.compression) {
+      cuts_(sequence.options.compression),
+      refits_(sequence.options.compression, cuts_.come_again()) {
   renumber_windows(model, workspace, sequence, added);
 }
 
@@ -297,13 +320,15 @@ std::vector<RepeatFeed> SequenceSink::feeds(std::span<const int32_t> tokens) con
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {
   const Stopwatch watch;
-  keep_layer(model_, *workspace_, sequence_, sequence_.options.compression, cuts_, layer, added_,
-             kv, observer);
+  keep_layer(model_, *workspace_, sequence_, sequence_.options.compression, cuts_, refits_, layer,
+             added_, kv, observer);
   sequence_.compress_seconds += watch.seconds();
 }
 
 void SequenceSink::finish() {
-  finish_layers(model_.config(), sequence_, sequence_.options.compression.budget, added_);
+  const Stopwatch watch;
+  finish_layers(model_.config(), sequence_, refits_, sequence_.options.compression.budget, added_);
+  sequence_.compress_seconds += watch.seconds();
   sequence_.tokens += added_;
 }
 

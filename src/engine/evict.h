@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/layer_cuts.h"
+#include "engine/layer_refits.h"
 #include "engine/prefill.h"
 #include "engine/sequence.h"
 #include "engine/workspace.h"
@@ -55,6 +56,7 @@ class SequenceSink : public LayerSink {
   Sequence& sequence_;
   size_t added_;
   LayerCuts cuts_;
+  LayerRefits refits_;
 };
 
 }  // namespace restkv

@@ -35,6 +35,10 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
   make_room(keys_, heads_ * room_ * key_dim_);
   make_room(values_, heads_ * room_ * value_dim_);
 
+  bias_.clear();
+  for (size_t h = 0; h < cached_heads && bias_.empty(); ++h) {
+    if (!cache->bias(layer, h).empty()) bias_.assign(heads_ * room_, 0.0F);
+  }
   parts_.clear();
   positions_.resize(heads_);
   for (size_t h = 0; h < heads_; ++h) {
@@ -47,6 +51,7 @@ void LayerKv::begin(const ModelConfig& config, const KvCache* cache, size_t laye
     if (count(h) == 0) continue;
     std::ranges::copy(cache->positions(layer, h),
                       positions_[h].begin() + static_cast<ptrdiff_t>(padding));
+    if (!bias_.empty()) std::ranges::copy(cache->bias(layer, h), bias().row(h) + padding);
   }
   parallel_for(prefix_ > 0 ? heads_ : 0, [&](size_t h, size_t) {
     const size_t padding = prefix_ - count(h);
@@ -78,8 +83,10 @@ void LayerKv::attend(Heads<const float> queries, size_t first, size_t end, Atten
     options.keys_end = prefix_ - part.padding + end;
     const size_t begin = part.head * group;
     const size_t count = part.heads * group;
+    AttentionOptions biased = options;
+    biased.bias = visible_bias(part);
     prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),
-                      visible(part, values()), prefix_ - part.padding + first, options,
+                      visible(part, values()), prefix_ - part.padding + first, biased,
                       out.slice_heads(begin, count),
                       lse.data != nullptr ? lse.slice(begin, count) : lse, part.mask);
   }
@@ -89,6 +96,7 @@ void LayerKv::release() {
   // `= {}` would keep it.
   keys_ = AlignedVector<float>();
   values_ = AlignedVector<float>();
+  bias_ = std::vector<float>();
 }
 
 }  // namespace restkv

@@ -57,6 +57,16 @@ class LayerKv {
   [[nodiscard]] Heads<float> values() {
     return {values_.data(), heads_, rows_, value_dim_, room_ * value_dim_, value_dim_};
   }
+  /// Biases of the rows, [heads, rows]; empty if no row has one.
+  [[nodiscard]] Matrix<float> bias() {
+    if (bias_.empty()) return {};
+    return {bias_.data(), heads_, rows_, room_};
+  }
+  /// Those of a part, without padding.
+  [[nodiscard]] Matrix<const float> visible_bias(const Part& part) {
+    if (bias_.empty()) return {};
+    return {bias().row(part.head) + part.padding, part.heads, rows_ - part.padding, room_};
+  }
   /// One head of `x` [heads, rows, d] for each KV head. Cache heads per query head hold the same
   /// new tokens for all query heads of a KV head.
   [[nodiscard]] static Heads<const float> per_kv_head(Heads<const float> x, size_t kv_heads) {
@@ -88,6 +98,7 @@ class LayerKv {
   size_t heads_ = 0, rows_ = 0, owned_ = 0, prefix_ = 0, key_dim_ = 0, value_dim_ = 0;
   size_t room_ = 0;  ///< Rows that memory is divided into.
   AlignedVector<float> keys_, values_;
+  std::vector<float> bias_;  ///< [heads, room], or empty.
   std::vector<std::vector<int32_t>> positions_;
   std::vector<Part> parts_;
 };

@@ -37,6 +37,9 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
       fed_outputs_ = fed_outputs_ || (outputs && tokens == WatchedTokens::kRepeat);
       all_rows_ = all_rows_ || (outputs && tokens == WatchedTokens::kContext);
     }
+    if (const size_t wanted = restkv::repeat_queries(options); wanted > 0) {
+      repeat_queries_.push_back({.request = i, .wanted = wanted});
+    }
     if (needs_query_statistics(options)) {
       query_statistics_.push_back({i, static_cast<size_t>(options.sinks),
                                    rope.mean(position + n, future_positions(options))});
@@ -65,6 +68,14 @@ void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) 
 
   m.watched.resize(watches_.size(), nothing_watched());
   for (RowValues& watched : m.watched) watched.resize(c.query_heads, rows);
+
+  fed_so_far_ = 0;
+  for (RepeatQueries& queries : repeat_queries_) {
+    const size_t count = std::min(queries.wanted, fed_tokens_);
+    queries.memory.resize(c.query_heads * count * c.key_dim);
+    queries.rows = {queries.memory.data(), c.query_heads, count, c.key_dim};
+    queries.count = 0;
+  }
 
   if (!sums_) return;
   m.sums.resize(c.query_heads, memory != nullptr ? prefix : 0);
@@ -114,7 +125,9 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
       attention_sums(queries.slice_heads(part.head * group, heads),
                      kv.keys().slice_heads(part.head, part.heads).slice_rows(part.padding, visible),
                      prefix_ - part.padding + first,
-                     {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                     {.scale = c.attention_scale,
+                      .softcap = c.attention_softcap,
+                      .bias = kv.visible_bias(part)},
                      denominators.slice(part.head * group, heads),
                      {rows.data + part.padding, heads, visible, rows.stride}, part.mask);
     }
@@ -141,6 +154,16 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
 void LayerObserver::add_fed(Heads<const float> queries, Heads<const float> outputs,
                             Matrix<const float> inputs, LayerKv& kv, size_t layer, size_t fed,
                             size_t begin, size_t end) {
+  for (RepeatQueries& some : repeat_queries_) {
+    for (; some.count < some.rows.rows; ++some.count) {
+      const size_t token = fed_token(some, some.count);
+      if (token >= fed_so_far_ + queries.rows) break;
+      for (size_t h = 0; h < queries.heads; ++h) {
+        std::copy_n(queries.row(h, token - fed_so_far_), queries.dim, some.rows.row(h, some.count));
+      }
+    }
+  }
+  fed_so_far_ += queries.rows;
   show(WatchedTokens::kRepeat,
        {.queries = queries,
         .inputs = inputs,
@@ -186,6 +209,7 @@ void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, La
       own.own_values = of_part(block.own_values, 0);
       own.keys = of_part(block.keys, part.padding);
       own.values = of_part(block.values, part.padding);
+      own.bias = kv.visible_bias(part);
       own.begin -= part.padding;
       own.end -= part.padding;
       own.scale = c.attention_scale;
@@ -263,6 +287,9 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   result.layer = c.global_layers_before(layer);
   result.layers = c.global_layers();
   result.rotations = rotations_[i];
+  for (const RepeatQueries& queries : repeat_queries_) {
+    if (queries.request == i) result.repeat_queries = queries.rows.slice_rows(0, queries.count);
+  }
   if (sums_) result.attention_sums = memory_->sums.all();
   for (size_t w = 0; w < watches_.size(); ++w) {
     if (watches_[w].request == i) result.watched = memory_->watched[w].all();

@@ -45,8 +45,11 @@ class LayerObserver {
   void add(Heads<const float> queries, Heads<const float> outputs, LayerKv& kv, size_t first,
            Matrix<const float> inputs, size_t layer);
 
-  /// Whether a request needs a repeat pass.
-  [[nodiscard]] bool watches_repeat() const { return watches(WatchedTokens::kRepeat); }
+  /// Whether a request needs a repeat pass, and how many tokens are fed in it.
+  [[nodiscard]] bool needs_repeat() const {
+    return watches(WatchedTokens::kRepeat) || !repeat_queries_.empty();
+  }
+  void expect_fed(size_t tokens) { fed_tokens_ = tokens; }
   /// Whether the outputs of fed tokens are needed, and the destination of their LSE.
   [[nodiscard]] bool needs_fed_outputs() const { return fed_outputs_; }
   Matrix<float> fed_lse(size_t rows);
@@ -88,12 +91,25 @@ class LayerObserver {
     MeanRotation rotation;
   };
 
+  /// Queries of the repeat pass that a request needs, spread evenly over it.
+  struct RepeatQueries {
+    size_t request;
+    size_t wanted;
+    AlignedVector<float> memory = {};
+    Heads<float> rows = {};
+    size_t count = 0;  ///< So far.
+  };
+
   struct Watch {
     size_t request;
     WatchedTokens tokens;
   };
 
   [[nodiscard]] bool watches(WatchedTokens tokens) const;
+  /// Fed token of row i of some repeat queries.
+  [[nodiscard]] size_t fed_token(const RepeatQueries& queries, size_t i) const {
+    return (2 * i + 1) * fed_tokens_ / (2 * queries.rows.rows);
+  }
   /// Shows a block to the methods that watch such tokens, for each part of the heads. Its rows,
   /// and those of its keys, begin with the padding.
   void show(WatchedTokens tokens, const BlockObservation& block, LayerKv& kv);
@@ -123,6 +139,9 @@ class LayerObserver {
   std::vector<ObservedQueries> query_statistics_;
   std::vector<std::vector<MeanRotation>> rotations_;  ///< Of positions to come, for each request.
   std::vector<Watch> watches_;
+  std::vector<RepeatQueries> repeat_queries_;
+  size_t fed_tokens_ = 0;  ///< Of all feeds.
+  size_t fed_so_far_ = 0;  ///< In this layer.
   bool fed_outputs_ = false;
   AlignedVector<float> output_weights_;
 };

@@ -40,11 +40,12 @@ Prefill::Prefill(const Model& model, Workspace& workspace, std::span<const int32
       observer_(model, sink.observed_for(), tokens.size(), workspace.rope_of(0), begin_,
                 sink.cache() != nullptr) {
   const ModelConfig& c = model.config();
-  if (observer_.watches_repeat() && c.global_layers() > 0) feeds_ = sink.feeds(tokens);
+  if (observer_.needs_repeat() && c.global_layers() > 0) feeds_ = sink.feeds(tokens);
   for (const RepeatFeed& feed : feeds_) {
     longest_feed_ = std::max(longest_feed_, feed.tokens.size());
     fed_tokens_ += feed.tokens.size();
   }
+  observer_.expect_fed(fed_tokens_);
   check_repeat_length(c, begin_ + tokens_, longest_feed_);
   for (size_t layer = 0; layer < c.layers; ++layer) {
     if (c.windows[layer] == 0) last_observed_ = layer;

@@ -28,7 +28,7 @@ class LayerSink {
   [[nodiscard]] virtual const KvCache* cache() const { return nullptr; }
   /// State of a layer's earlier tokens, to be updated by the prompt; null: none.
   [[nodiscard]] virtual LayerState* state(size_t /*layer*/) { return nullptr; }
-  /// Chunks of the prompt that are repeated; asked for if a method watches the repeat pass.
+  /// Chunks of the prompt that are repeated; asked for if a request needs a repeat pass.
   [[nodiscard]] virtual std::vector<RepeatFeed> feeds(std::span<const int32_t> /*tokens*/) const {
     return {};
   }

@@ -333,7 +333,8 @@ size_t Session::reusable_tokens(size_t common, size_t total) const {
   const Sequence& sequence = impl_->sequence;
   const CompressionOptions& compression = sequence.options.compression;
   if (sequence.options.sparse.pattern != "dense" || needs_attention_sums(compression) ||
-      needs_query_statistics(compression) || watched_tokens(compression) != WatchedTokens::kNone) {
+      needs_query_statistics(compression) || repeat_chunk(compression) > 0 ||
+      watched_tokens(compression) != WatchedTokens::kNone) {
     return 0;
   }
   for (size_t layer = 0; layer < sequence.cache.layers(); ++layer) {

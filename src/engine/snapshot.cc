@@ -116,6 +116,7 @@ void write_body(const Model& model, const Sequence& sequence, std::string_view n
   for (const LayerState& layer : sequence.layers) layer.save_watched(out);
   // Since format 5:
   out.number<uint64_t>(sequence.cut_at);
+  sequence.cache.save_biases(out);
 }
 
 size_t longest_head(const KvCache& cache, size_t layer) {
@@ -191,6 +192,7 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
     sequence.cut_at = in.number<uint64_t>();
     in.expect(sequence.cut_at <= sequence.tokens, "its last cut is still to come");
   }
+  if (version >= 5) cache.load_biases(in);
   in.expect(in.at_end(), "it has bytes after its end");
   return snapshot;
 }

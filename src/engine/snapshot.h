@@ -24,7 +24,7 @@ struct SnapshotHead {
 ///
 ///     magic "rkv-snap" | version u32 | 0 u32 | file bytes u64 | model fingerprint u64
 ///     body: description of the model, note, options, counts, logits, cache, memory of each layer,
-///           words of the repeat pass, watched numbers of each layer
+///           words of the repeat pass, watched numbers of each layer, biases of rows
 ///     XXH3 (64 bits) of all bytes before it
 void save_snapshot(const Model& model, const Sequence& sequence, std::string_view note,
                    const std::string& path);

@@ -29,7 +29,7 @@ bool SparsePrefill::begin_layer(size_t layer, const AttentionOptions& attention,
                                 size_t dense_rows, LayerKv& kv) {
   // Methods that observe every query have no window to keep dense.
   const size_t window = std::max(kMaskTile, dense_rows < n ? dense_rows : 0);
-  if (pattern_ == nullptr || n <= window + kMaskTile) return false;
+  if (pattern_ == nullptr || n <= window + kMaskTile || kv.bias().data != nullptr) return false;
   search_ = Stopwatch();
   layer_ = layer;
   attention_ = attention;

@@ -28,7 +28,8 @@ class SparsePrefill {
   [[nodiscard]] const SparseReport& report() const { return report_; }
 
   /// Starts a layer of n new tokens, the last `dense_rows` of which must stay dense. Returns false
-  /// if the whole layer stays dense; the functions below must then not be called for it.
+  /// if the whole layer stays dense, as one with biases does, of which patterns know nothing; the
+  /// functions below must then not be called for it.
   bool begin_layer(size_t layer, const AttentionOptions& attention, size_t n, size_t dense_rows,
                    LayerKv& kv);
   /// Whether `look_ahead` must be called before the first block.

@@ -82,6 +82,7 @@ KvCache::KvCache(const KvCache& other)
 
 void KvCache::reserve(Head& head, size_t rows) const {
   head.positions.reserve(rows);
+  if (!head.bias.empty()) head.bias.reserve(rows);
   head.data.reserve(layout().max_bytes(rows));
 }
 
@@ -95,6 +96,7 @@ bool KvCache::append_row(Head& head, const float* key, const float* value, int32
   head.data.resize(used + layout.row_bytes());
   const bool finite = pack_row(layout, key, value, head.data.data() + used);
   head.positions.push_back(position);
+  if (!head.bias.empty()) head.bias.push_back(0.0F);
   if (layout.packed_blocks(rows + 1) > layout.packed_blocks(rows)) pack_oldest_rows(head);
   return finite;
 }
@@ -113,7 +115,7 @@ void KvCache::pack_oldest_rows(Head& head) const {
 
 void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> values,
                      const Selection& selection, std::span<const std::vector<int32_t>> positions,
-                     bool open) {
+                     bool open, Matrix<const float> bias) {
   const size_t cache_heads = selection.keep.size();
   Layer& target = find_layer(layer);
   if ((keys.heads != kv_heads_ && keys.heads != cache_heads) || values.heads != keys.heads ||
@@ -124,6 +126,11 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
                             "values [{}, {}, {}] (the cache was made for {} KV heads of {} and {})",
                             cache_heads, keys.heads, keys.rows, keys.dim, values.heads, values.rows,
                             values.dim, kv_heads_, key_dim_, value_dim_));
+  }
+  if (bias.data != nullptr && (bias.rows != keys.heads || bias.cols != keys.rows)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("gather: biases are [{}, {}], but keys [{}, {}, {}]", bias.rows,
+                            bias.cols, keys.heads, keys.rows, keys.dim));
   }
   for (size_t h = 0; h < cache_heads; ++h) {
     for (const int32_t position : selection.keep[h]) {
@@ -150,6 +157,7 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
       head.data.resize(layout.bytes(rows));
     }
     head.positions.resize(rows);
+    if (bias.data != nullptr) head.bias.resize(rows);
     for (size_t row = 0; row < rows; row += kBlockRows) blocks.emplace_back(h, row);
   }
   parallel_for(cache_heads, [&](size_t h, size_t) {
@@ -171,6 +179,7 @@ void KvCache::gather(size_t layer, Heads<const float> keys, Heads<const float> v
       key_rows[i] = keys.row(h / repeat, row);
       value_rows[i] = values.row(h / repeat, row);
       head.positions[begin + i] = positions.empty() ? keep[begin + i] : positions[h / repeat][row];
+      if (bias.data != nullptr) head.bias[begin + i] = bias.row(h / repeat)[row];
     }
     std::byte* to = head.data.data() +
                     (open ? begin * layout.row_bytes() : layout.block_offset(block, keep.size()));
@@ -219,13 +228,40 @@ void KvCache::keep(size_t layer, const Selection& rows) {
     Head to;
     to.data.resize(keep.size() * row_bytes);
     to.positions.resize(keep.size());
+    if (!from.bias.empty()) to.bias.resize(keep.size());
     for (size_t i = 0; i < keep.size(); ++i) {
       const auto row = static_cast<size_t>(keep[i]);
       std::memcpy(to.data.data() + i * row_bytes, from.data.data() + row * row_bytes, row_bytes);
       to.positions[i] = from.positions[row];
+      if (!from.bias.empty()) to.bias[i] = from.bias[row];
     }
     target.heads[h] = std::move(to);
   });
+}
+
+void KvCache::refit(size_t layer, size_t head, Matrix<const float> values,
+                    std::span<const float> bias) {
+  Layer& target = find_layer(layer);
+  if (!target.open || head >= target.heads.size() ||
+      values.rows != target.heads[head].positions.size() || values.cols != value_dim_ ||
+      bias.size() != values.rows) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("refit: values [{}, {}] and {} biases do not fit head {} of layer {}, "
+                            "which is {}",
+                            values.rows, values.cols, bias.size(), head, layer,
+                            target.open ? "open" : "closed"));
+  }
+  const KvLayout layout = this->layout();
+  Head& to = target.heads[head];
+  AlignedVector<float> key(key_dim_), old_value(value_dim_);
+  for (size_t row = 0; row < values.rows; ++row) {
+    std::byte* data = to.data.data() + row * layout.row_bytes();
+    unpack_rows(layout, data, {key.data(), 1, key_dim_}, {old_value.data(), 1, value_dim_});
+    if (!pack_row(layout, key.data(), values.row(row), data)) {
+      refuse_overflow(layer, head, key, values.row_span(row));
+    }
+  }
+  to.bias.assign(bias.begin(), bias.end());
 }
 
 void KvCache::close(size_t layer) {
@@ -312,6 +348,9 @@ KvCache::Head KvCache::first_rows(const Head& head, size_t rows) const {
   Head copy;
   copy.positions.assign(head.positions.begin(),
                         head.positions.begin() + static_cast<ptrdiff_t>(rows));
+  if (!head.bias.empty()) {
+    copy.bias.assign(head.bias.begin(), head.bias.begin() + static_cast<ptrdiff_t>(rows));
+  }
   copy.data.resize(layout.bytes(rows));
   const size_t blocks = layout.packed_blocks(rows);
   std::copy_n(head.data.data(), blocks * layout.block_bytes(), copy.data.data());
@@ -342,6 +381,7 @@ void KvCache::drop_row(Head& head) const {
   const size_t bytes = packed ? layout.block_bytes() : kBlockRows * layout.row_bytes();
   head.data.erase(head.data.begin(), head.data.begin() + static_cast<ptrdiff_t>(bytes));
   head.positions.erase(head.positions.begin(), head.positions.begin() + kBlockRows);
+  if (!head.bias.empty()) head.bias.erase(head.bias.begin(), head.bias.begin() + kBlockRows);
   head.first = 0;
 }
 
@@ -355,6 +395,10 @@ void KvCache::read(size_t layer, size_t head, Matrix<float> keys, Matrix<float> 
   }
   const KvLayout layout = this->layout();
   const Head& from = layers_[layer].heads[head];
+  if (layers_[layer].open) {
+    unpack_rows(layout, from.data.data(), keys, values);
+    return;
+  }
   const size_t rows = from.positions.size();
   const size_t blocks = layout.packed_blocks(rows);
   AlignedVector<float> some_keys(kBlockRows * key_dim_), some_values(kBlockRows * value_dim_);
@@ -421,6 +465,25 @@ void KvCache::load(ByteReader& in) {
   }
 }
 
+void KvCache::save_biases(ByteWriter& out) const {
+  for (const Layer& layer : layers_) {
+    for (const Head& head : layer.heads) out.array(std::span(head.bias));
+  }
+}
+
+void KvCache::load_biases(ByteReader& in) {
+  for (Layer& layer : layers_) {
+    for (Head& head : layer.heads) {
+      in.array(head.bias);
+      in.expect(head.bias.empty() || head.bias.size() == head.positions.size(),
+                "the biases of a head do not fit its rows");
+      in.expect(std::ranges::all_of(head.bias, [](float x) { return std::isfinite(x); }),
+                "a bias is not finite");
+    }
+    refresh_views(layer);
+  }
+}
+
 KvCache::Layer& KvCache::find_layer(size_t layer) {
   if (layer >= layers_.size()) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -433,8 +496,11 @@ void KvCache::refresh_views(Layer& layer) const {
   layer.views.clear();
   if (layer.open) return;
   for (const Head& head : layer.heads) {
-    layer.views.push_back(
-        {.data = head.data.data(), .count = head.rows(), .first = head.first, .type = type_});
+    layer.views.push_back({.data = head.data.data(),
+                           .count = head.rows(),
+                           .first = head.first,
+                           .type = type_,
+                           .bias = head.bias.empty() ? nullptr : head.bias.data()});
   }
 }
 
@@ -448,6 +514,7 @@ size_t KvCache::kept_bytes() const {
       const bool packed = !layer.open && layout.packed_blocks(head.positions.size()) > 0;
       const size_t row_bytes = packed ? layout.block_bytes() / kBlockRows : layout.row_bytes();
       bytes += head.data.size() - head.first * row_bytes;
+      if (!head.bias.empty()) bytes += head.rows() * sizeof(float);
     }
   }
   return bytes;
@@ -457,7 +524,8 @@ size_t KvCache::allocated_bytes() const {
   size_t bytes = 0;
   for (const Layer& layer : layers_) {
     for (const Head& head : layer.heads) {
-      bytes += head.data.capacity() + head.positions.capacity() * sizeof(int32_t);
+      bytes += head.data.capacity() + head.positions.capacity() * sizeof(int32_t) +
+               head.bias.capacity() * sizeof(float);
     }
   }
   return bytes;

@@ -57,6 +57,7 @@ Result reference(const Prompt& p, const AttentionOptions& options) {
         }
         z *= options.scale > 0 ? double{options.scale} : 1 / std::sqrt(double(p.dim));
         if (options.softcap > 0) z = options.softcap * std::tanh(z / options.softcap);
+        if (options.bias.data != nullptr) z += options.bias.row(h * p.groups / p.heads)[j];
         logits[j] = z;
         sum += std::exp(z);
       }
@@ -115,6 +116,21 @@ TEST(AttentionSums, OptionsOfTheLogits) {
   for (const size_t window : {1, 10, 64, 70, 150, 1000}) {
     check({2, 1, 200, 32}, {.sliding_window = window}, 48);
   }
+}
+
+TEST(AttentionSums, BiasesOfTheLogits) {
+  std::mt19937 rng(3);
+  std::normal_distribution<float> normal(0, 2);
+  std::vector<float> biases(2 * 200);
+  for (float& x : biases) x = normal(rng);
+  const Matrix<const float> bias(biases.data(), 2, 200);
+  check({4, 2, 200, 32}, {.bias = bias}, 64);
+  check({4, 2, 131, 32}, {.softcap = 2.0F, .causal = false, .bias = bias}, 512);
+  const Prompt p(4, 2, 10, 32);
+  std::vector<float> numbers(40);
+  const Matrix<float> fits(numbers.data(), 4, 10);
+  EXPECT_THROW(attention_sums(p.queries(), p.keys(), 0, {.bias = bias.slice(0, 1)}, fits, fits),
+               Error);
 }
 
 TEST(AttentionSums, WithoutCausalityEveryRowSeesEveryKey) {

@@ -24,7 +24,8 @@ constexpr std::array kTypes = {KvType::kF16, KvType::kF32, KvType::kQ8, KvType::
 /// A ragged cache of random rows and the queries of one token.
 struct Token {
   Token(const std::vector<size_t>& counts, size_t group, size_t dim, size_t value_dim,
-        float query_factor = 1, float row_factor = 1, KvType type = KvType::kF16)
+        float query_factor = 1, float row_factor = 1, KvType type = KvType::kF16,
+        float bias_factor = 0)
       : group_(group),
         dim_(dim),
         value_dim_(value_dim),
@@ -40,8 +41,12 @@ struct Token {
       all.keep.emplace_back(count);
       std::iota(all.keep.back().begin(), all.keep.back().end(), 0);
     }
+    std::vector<float> biases(bias_factor > 0 ? counts.size() * most : 0);
+    for (float& x : biases) x = bias_factor * normal(rng);
     cache_.gather(0, {keys.data(), counts.size(), most, dim},
-                  {values.data(), counts.size(), most, value_dim}, all);
+                  {values.data(), counts.size(), most, value_dim}, all, {}, false,
+                  bias_factor > 0 ? Matrix<const float>(biases.data(), counts.size(), most)
+                                  : Matrix<const float>());
     queries_.resize(counts.size() * group * dim);
     for (auto& q : queries_) q = normal(rng) * query_factor;
   }
@@ -82,8 +87,9 @@ struct Token {
   }
 
   /// Those weights in float64: attention over values that are the rows of an identity matrix.
-  [[nodiscard]] Expected expect_weights(const AttentionOptions& options, size_t r) const {
+  [[nodiscard]] Expected expect_weights(AttentionOptions options, size_t r) const {
     const size_t h = r / group_;
+    options.bias = bias(h);
     const size_t count = cache_.heads(0)[h].count;
     std::vector<float> keys(count * dim_), values(count * value_dim_), identity(count * count);
     cache_.read(0, h, {keys.data(), count, dim_}, {values.data(), count, value_dim_});
@@ -95,9 +101,10 @@ struct Token {
   }
 
   /// In float64, on what the cache holds.
-  [[nodiscard]] Expected expect(const AttentionOptions& options) const {
+  [[nodiscard]] Expected expect(AttentionOptions options) const {
     Expected expected;
     for (size_t h = 0; h < cache_.heads(0).size(); ++h) {
+      options.bias = bias(h);
       const size_t count = cache_.heads(0)[h].count;
       std::vector<float> keys(count * dim_), values(count * value_dim_);
       const Matrix<float> key_rows(keys.data(), count, dim_);
@@ -112,6 +119,11 @@ struct Token {
   }
 
  private:
+  [[nodiscard]] Matrix<const float> bias(size_t h) const {
+    const std::span<const float> biases = cache_.bias(0, h);
+    return biases.empty() ? Matrix<const float>() : Matrix(biases.data(), 1, biases.size());
+  }
+
   size_t group_, dim_, value_dim_;
   KvCache cache_;
   std::vector<float> queries_;
@@ -178,6 +190,27 @@ TEST(DecodeAttention, SoftcapAndScale) {
   check({{100, 3}, 3, 40, 40}, {.sliding_window = 2}, "a window, which is not read");
 }
 
+TEST(DecodeAttention, BiasesAreAddedToLogits) {
+  for (const KvType type : kTypes) {
+    const std::string name(kv_type_name(type));
+    for (const size_t group : {1, 3, 6}) {
+      const Token token(kRagged, group, 40, 24, 1, 1, type, 2);
+      compare(token, {}, name + ", biases", 4.0);
+      compare(token, {.softcap = 5}, name + ", biases behind a soft cap", 4.0);
+    }
+    Token token({40, 100}, 2, 32, 24, 1, 1, type, 2);
+    const std::vector<float> row(2 * 32, 0.3F);
+    token.cache().limit(0, 100);
+    for (size_t i = 0; i < 70;
+         ++i) {  // rows without biases follow; the longer head hides its first
+      token.cache().append(0, {row.data(), 2, 32}, {row.data(), 2, 24},
+                           static_cast<int32_t>(100 + i));
+      if (i % 9 == 0) compare(token, {}, name + ", further rows", 4.0);
+    }
+    EXPECT_EQ(token.cache().bias(0, 0).back(), 0.0F);
+  }
+}
+
 TEST(DecodeAttention, LongHeadsAreSplit) {
   // The second threshold: more than 256 parts of 8 groups.
   check({{66000, 700}, 2, 16, 16}, {}, "66000 rows");
@@ -232,7 +265,7 @@ TEST(DecodeAttention, HiddenRowsHaveNoWeight) {
 TEST(DecodeAttention, HandsOutItsWeights) {
   const std::vector<size_t> counts = {1, 31, 32, 33, 97, 300};
   for (const KvType type : kTypes) {
-    Token token(counts, 3, 40, 24, 2, 1, type);
+    Token token(counts, 3, 40, 24, 2, 1, type, type == KvType::kF16 ? 1.5F : 0.0F);
     token.cache().limit(0, 300);
     const std::vector<float> row(counts.size() * 40, 0.3F);
     for (size_t i = 0; i < 10; ++i) {  // the longest head hides its first rows

@@ -124,6 +124,28 @@ TEST(PrefillAttention, HeadSizes) {
   }
 }
 
+TEST(PrefillAttention, BiasesAreAddedToLogits) {
+  for (const size_t n : {5, 64, 65, 200}) {
+    std::mt19937 rng(static_cast<uint32_t>(n));
+    std::normal_distribution<float> normal(0, 2);
+    std::vector<float> biases(2 * (n + 3));
+    for (float& x : biases) x = normal(rng);
+    const Matrix<const float> bias(biases.data(), 2, n, n + 3);
+    check({.query_heads = 6, .kv_heads = 2, .n = n}, {.bias = bias}, {50, 7});
+    check({.query_heads = 4, .kv_heads = 2, .n = n, .query_factor = 5},
+          {.softcap = 10, .bias = bias});
+    check({.query_heads = 4, .kv_heads = 2, .n = n}, {.sliding_window = 40, .bias = bias});
+  }
+}
+
+TEST(PrefillAttention, RefusesBiasesThatDoNotFit) {
+  Prompt p{.query_heads = 2, .kv_heads = 2, .n = 10};
+  p.fill_randomly();
+  const std::vector<float> biases(20);
+  EXPECT_THROW(run(p, {.bias = {biases.data(), 1, 10}}, {10}), Error);
+  EXPECT_THROW(run(p, {.bias = {biases.data(), 2, 9}}, {10}), Error);
+}
+
 TEST(PrefillAttention, ValuesOfAnotherSizeThanKeys) {
   check({.dim = 192, .value_dim = 128});
   check({.dim = 32, .value_dim = 40});

@@ -46,6 +46,7 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
                   query_error * (std::abs(visible_keys.row(j)[c]) + key_error);
     }
     weights[j] = cap > 0 ? cap * std::tanh(scale * sum / cap) : scale * sum;
+    if (options.bias.data != nullptr) weights[j] += double{options.bias.row(0)[j]};
     logit_error = std::max(logit_error, scale * (unit * magnitude + rounding));
   }
   if (cap > 0) logit_error = std::min(logit_error, 2 * cap) + 3e-7 * cap;
@@ -80,8 +81,13 @@ Expected causal_attention(Heads<const float> queries, Heads<const float> keys,
       const size_t end = first + i + 1;
       const size_t window = options.sliding_window;
       const size_t begin = window > 0 && end > window ? end - window : 0;
+      AttentionOptions of_head = options;
+      if (options.bias.data != nullptr) {
+        of_head.bias = options.bias.slice(h / group, 1);
+        of_head.bias.data += begin;
+      }
       expect_attention(queries.row(h, i), keys.head(h / group).slice(begin, end - begin),
-                       values.head(h / group).slice(begin, end - begin), options, expected);
+                       values.head(h / group).slice(begin, end - begin), of_head, expected);
     }
   }
   return expected;

@@ -22,7 +22,8 @@ struct Expected {
   [[nodiscard]] const double* row(size_t r) const { return values.data() + r * cols; }
 };
 
-/// Attention of one query over `visible` rows, in float64 and in the order of the formula.
+/// Attention of one query over `visible` rows, in float64 and in the order of the formula. The
+/// first row of `options.bias`, if given, has the biases of the rows.
 ///
 /// Appends a row to `expected`. Its tolerance: roundings rarely agree, so a float32 logit
 /// sum_c q_c k_c is off by less than 2^-24 sum_c |q_c k_c|; a logit off by e changes its weight by

@@ -16,6 +16,8 @@ void run_dropkv(testing::GoldenCase& golden);
 void run_rkv(testing::GoldenCase& golden);
 void run_leverage(testing::GoldenCase& golden);
 void run_merging(testing::GoldenCase& golden);
+void run_attention_matching(testing::GoldenCase& golden);
+void run_refit(testing::GoldenCase& golden);
 void run_triattention(testing::GoldenCase& golden);
 
 }  // namespace restkv

@@ -317,10 +317,20 @@ using Comparison = void (*)(GoldenCase&);
 /// What compares the case; null: nothing here.
 Comparison run_of(const GoldenCase& golden) {
   static const std::map<std::string, Comparison> kRuns = {
-      {"h2o", run_h2o},           {"tova", run_tova},       {"lacache", run_lacache},
-      {"cake", run_cake},         {"chunkkv", run_chunkkv}, {"finch", run_finch},
-      {"dropkv", run_dropkv},     {"rkv", run_rkv},         {"compactor", run_compactor},
-      {"leverage", run_leverage}, {"merging", run_merging}, {"triattention", run_triattention}};
+      {"h2o", run_h2o},
+      {"tova", run_tova},
+      {"lacache", run_lacache},
+      {"cake", run_cake},
+      {"chunkkv", run_chunkkv},
+      {"finch", run_finch},
+      {"dropkv", run_dropkv},
+      {"rkv", run_rkv},
+      {"compactor", run_compactor},
+      {"leverage", run_leverage},
+      {"merging", run_merging},
+      {"triattention", run_triattention},
+      {"refit", run_refit},
+      {"attention_matching", run_attention_matching}};
   if (golden.family() == "kvpress" && golden.params().contains("press")) {
     const Json* arguments = nullptr;
     int block_size = 0;

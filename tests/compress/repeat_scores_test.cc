@@ -32,10 +32,19 @@ constexpr size_t kFed = 90;   // 20 of them before the block
 constexpr size_t kRows = 70;  // of the block
 constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
 
-/// A block of a feed behind a context, and its attention.
+/// A block of a feed behind a context, and its attention. With a soft cap, rows of the context have
+/// biases.
 struct Block {
   explicit Block(float softcap)
-      : layer(6, 2, kContext + kFed, 24, kRows, 40, 3), lse(6 * kRows), outputs(6 * kRows * 24) {
+      : layer(6, 2, kContext + kFed, 24, kRows, 40, 3),
+        lse(6 * kRows),
+        outputs(6 * kRows * 24),
+        biases(2 * (kContext + kFed), 0.0F) {
+    const Matrix<float> bias(biases.data(), 2, kContext + kFed);
+    for (size_t j = 0; j < kContext; ++j) {
+      bias.row(0)[j] = 0.2F * static_cast<float>(j % 11) - 1.0F;
+      bias.row(1)[j] = 1.0F - 0.3F * static_cast<float>(j % 7);
+    }
     view = {.queries = layer.view.queries,
             .own_keys = layer.view.keys.slice_rows(kContext, kFed),
             .own_values = layer.view.values.slice_rows(kContext, kFed),
@@ -47,9 +56,10 @@ struct Block {
             .end = 191,
             .softcap = softcap,
             .output = &layer.factor};
+    if (softcap > 0) view.bias = bias;
     const Heads<float> out(outputs.data(), 6, kRows, 24);
     prefill_attention(view.queries, layer.view.keys, layer.view.values, kContext + kFed - kRows,
-                      {.softcap = softcap}, out, {lse.data(), 6, kRows});
+                      {.softcap = softcap, .bias = view.bias}, out, {lse.data(), 6, kRows});
   }
 
   /// Logit of a query and a row of the context or, behind it, of the fed tokens.
@@ -59,13 +69,15 @@ struct Block {
       z += double{view.queries.row(h, t)[c]} * double{layer.view.keys.row(h / 3, row)[c]};
     }
     z /= std::sqrt(24.0);
-    return view.softcap > 0 ? view.softcap * std::tanh(z / view.softcap) : z;
+    if (view.softcap == 0) return z;
+    return view.softcap * std::tanh(z / view.softcap) +
+           double{biases[h / 3 * (kContext + kFed) + row]};
   }
   /// Rows that query t sees.
   [[nodiscard]] size_t seen(size_t t) const { return kContext + kFed - kRows + t + 1; }
 
   RandomLayer layer;
-  std::vector<float> lse, outputs;
+  std::vector<float> lse, outputs, biases;
   BlockObservation view;
 };
 

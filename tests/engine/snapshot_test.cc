@@ -244,10 +244,11 @@ std::string changed(std::string file, size_t place, T number) {
 
 TEST_F(SnapshotTest, ReadsTheFormatsBefore) {
   const size_t layers = model_->config().layers;
+  const size_t heads = layers * model_->config().kv_heads;
   // Format 4 ends with what a repeat pass has left: of other methods, no words, and no numbers.
-  // Behind it format 5 has when the last cut was.
+  // Behind it format 5 has when the last cut was, and biases: none of each head.
   const auto before = [&](std::string file, uint32_t version) {
-    const size_t more = 8 + (version < 4 ? 1 + 8 * layers : 0);
+    const size_t more = 8 + 8 * heads + (version < 4 ? 1 + 8 * layers : 0);
     file.erase(file.size() - 8 - more, more);
     file = changed<uint32_t>(file, 8, version);
     return changed<uint64_t>(file, 16, file.size());

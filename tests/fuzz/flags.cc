@@ -78,6 +78,8 @@ std::optional<std::string> companion(Random& random, std::string_view name) {
   if (name.starts_with("ada-")) return random.any(kAdas);
   if (name.starts_with("critical-")) return "--critical=true";
   if (name.starts_with("merge-")) return "--merge=true";
+  if (name == "refit-queries") return "--refit=repeat";
+  if (name == "refit-ridge") return "--refit=" + std::string(random.any(Texts{"window", "repeat"}));
   if (name == "profile") return "--allocation=profile";
   if (name == "tolerance" || name == "max-budget") return "--budget=auto";
   if (name == "chunk") return "--prefill=chunked";

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "restkv/error.h"
 #include "support/refusal.h"
 
@@ -211,6 +212,122 @@ TEST_P(KvCacheTest, HoldsLittleMoreThanWhatItKeeps) {
     ASSERT_LE(static_cast<double>(small.allocated_bytes()),
               1.05 * static_cast<double>(small.kept_bytes()) + spare);
   }
+}
+
+/// The biases of a head, and what a snapshot of the cache makes of them.
+std::vector<float> biases_of(const KvCache& cache, size_t head, KvType type) {
+  std::string bytes;
+  ByteWriter out([&](std::string_view part) { bytes += part; });
+  cache.save(out);
+  cache.save_biases(out);
+  KvCache loaded(1, 2, kKeyDim, kValueDim, type);
+  ByteReader in("a file", bytes);
+  loaded.load(in);
+  loaded.load_biases(in);
+  EXPECT_TRUE(in.at_end());
+  const auto biases = cache.bias(0, head);
+  EXPECT_TRUE(std::ranges::equal(loaded.bias(0, head), biases));
+  const float* view = cache.heads(0)[head].bias;
+  EXPECT_EQ(view == nullptr, biases.empty());
+  EXPECT_EQ(loaded.heads(0)[head].bias == nullptr, biases.empty());
+  return {biases.begin(), biases.end()};
+}
+
+TEST_P(KvCacheTest, BiasesStayWithTheirRows) {
+  const RandomHeads keys(2, 60, kKeyDim, 20);
+  const RandomHeads values(2, 60, kValueDim, 21);
+  std::vector<float> numbers(2 * 70);
+  std::iota(numbers.begin(), numbers.end(), 1.0F);
+  const Matrix<const float> bias(numbers.data(), 2, 60, 70);  // row r of head h: 70 h + r + 1
+  KvCache cache(1, 2, kKeyDim, kValueDim, type_);
+  cache.gather(0, keys.view(), values.view(), {{{4, 9, 20}, {1, 59}}});
+  EXPECT_EQ(biases_of(cache, 1, type_), std::vector<float>());
+  const size_t plain = cache.kept_bytes();
+
+  cache.gather(0, keys.view(), values.view(), {{{4, 9, 20}, {1, 59}}}, {}, true, bias);
+  cache.keep(0, {{{0, 2}, {0, 1}}});
+  cache.close(0);
+  EXPECT_EQ(biases_of(cache, 0, type_), (std::vector<float>{5, 21}));
+  EXPECT_EQ(biases_of(cache, 1, type_), (std::vector<float>{72, 130}));
+  EXPECT_EQ(cache.kept_bytes(), plain / 5 * 4 + 4 * sizeof(float));
+
+  const KvCache copy = cache;
+  cache.append(0, keys.token(7), values.token(7), 60);
+  EXPECT_EQ(biases_of(cache, 0, type_), (std::vector<float>{5, 21, 0}));
+  EXPECT_EQ(biases_of(cache.first_rows(1), 0, type_), std::vector<float>{5});
+  EXPECT_EQ(biases_of(copy, 0, type_), (std::vector<float>{5, 21}));
+
+  // A window hides its oldest rows and drops 32 of them at once.
+  cache.limit(0, 3);
+  for (int32_t i = 61; i < 110; ++i) {
+    cache.append(0, keys.token(7), values.token(7), i);
+    const std::vector<float> expected =
+        i == 61 ? std::vector<float>{21, 0, 0} : std::vector<float>{0, 0, 0};
+    ASSERT_EQ(biases_of(cache, 0, type_), expected) << i;
+  }
+  // A selection per query head has the biases of its KV head.
+  cache.gather(0, keys.view(), values.view(), {{{1}, {2}, {3}, {4}}}, {}, false, bias);
+  EXPECT_EQ(cache.bias(0, 3)[0], 75);
+}
+
+TEST_P(KvCacheTest, OpenLayersTakeNewValues) {
+  const RandomHeads keys(2, 60, kKeyDim, 22);
+  const RandomHeads values(2, 60, kValueDim, 23);
+  const RandomHeads fresh(1, 3, kValueDim, 24);
+  KvCache cache(1, 2, kKeyDim, kValueDim, type_);
+  cache.gather(0, keys.view(), values.view(), {{{4, 9, 20}, {1, 59}}}, {}, true);
+  const std::vector<float> biases{1, 2, 3};
+  cache.refit(0, 0, fresh.view().head(0), biases);
+  cache.close(0);
+  const Rows stored(cache, 0, 0, kKeyDim, kValueDim);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(stored.value(i), rounded(fresh.view().row(0, i), kValueDim, type_));
+  }
+  EXPECT_EQ(stored.key(1), rounded(keys.view().row(0, 9), kKeyDim, type_));
+  EXPECT_EQ(biases_of(cache, 0, type_), biases);
+  EXPECT_EQ(biases_of(cache, 1, type_), std::vector<float>());
+  const Rows others(cache, 0, 1, kKeyDim, kValueDim);
+  EXPECT_EQ(others.value(1), rounded(values.view().row(1, 59), kValueDim, type_));
+
+  const auto refit = [&](size_t head, const Heads<const float>& of, size_t count) {
+    return refusal(ErrorCode::kInvalidArgument,
+                   [&] { cache.refit(0, head, of.head(0), std::span(biases).first(count)); });
+  };
+  EXPECT_NE(refit(0, fresh.view(), 3).find("closed"), std::string::npos);
+  cache.gather(0, keys.view(), values.view(), {{{4, 9, 20}, {1, 59}}}, {}, true);
+  refit(2, fresh.view(), 3);
+  refit(1, fresh.view(), 3);
+  refit(0, fresh.view(), 2);
+  refit(0, RandomHeads(1, 3, kKeyDim, 25).view(), 3);
+}
+
+TEST_P(KvCacheTest, RefusesDamagedBiases) {
+  const RandomHeads keys(2, 9, kKeyDim, 26);
+  const RandomHeads values(2, 9, kValueDim, 27);
+  KvCache cache(1, 2, kKeyDim, kValueDim, type_);
+  cache.gather(0, keys.view(), values.view(), {{{4, 5}, {1}}});
+  const auto refused = [&](const std::vector<float>& biases) {
+    std::string bytes;
+    ByteWriter out([&](std::string_view part) { bytes += part; });
+    out.array(std::span(biases));
+    out.array(std::span<const float>());
+    ByteReader in("a file", bytes);
+    KvCache copy = cache;
+    return testing::refusal_if_any(ErrorCode::kInput, [&] { copy.load_biases(in); });
+  };
+  EXPECT_EQ(refused({}), "");
+  EXPECT_EQ(refused({1, 2}), "");
+  EXPECT_NE(refused({1}).find("do not fit"), std::string::npos);
+  EXPECT_NE(refused({1, std::numeric_limits<float>::quiet_NaN()}).find("not finite"),
+            std::string::npos);
+  std::vector<float> numbers(18);
+  EXPECT_NE(refusal(ErrorCode::kInvalidArgument,
+                    [&] {
+                      cache.gather(0, keys.view(), values.view(), {{{4, 5}, {1}}}, {}, false,
+                                   {numbers.data(), 2, 8});
+                    })
+                .find("biases are [2, 8]"),
+            std::string::npos);
 }
 
 TEST_P(KvCacheTest, RefusesWhatDoesNotFit) {

@@ -65,6 +65,9 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
       quadratic_forms(tail, {queries.covariance.data(), tail.cols, tail.cols}, spread);
       for (size_t j = 0; j < tail.rows; ++j) logits[j] += spread[j] * scale * scale / 2;
     }
+    if (layer.bias.data != nullptr) {
+      for (size_t j = 0; j < tail.rows; ++j) logits[j] += layer.bias.row(kv_head)[sinks + j];
+    }
     softmax(logits);
     for (size_t j = 0; j < tail.rows; ++j) out[j] += logits[j] / static_cast<float>(group);
   }

@@ -55,6 +55,9 @@ std::vector<float> window_attention(const LayerObservation& layer, size_t kv_hea
       z *= scale;
       if (layer.softcap > 0) z = layer.softcap * std::tanh(z / layer.softcap);
     }
+    if (layer.bias.data != nullptr) {
+      for (size_t j = 0; j < past; ++j) largest[j] += layer.bias.row(kv_head)[j];
+    }
     softmax(largest);
     for (size_t j = 0; j < past; ++j) mean[j] += largest[j] / static_cast<float>(window);
   }

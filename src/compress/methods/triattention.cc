@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "attention/softmax_scale.h"
 #include "compress/calibration.h"
 #include "compress/finite.h"
 #include "compress/kv_scores.h"
@@ -178,6 +179,10 @@ LayerScores score(const LayerObservation& layer, const CompressionOptions& optio
           const std::span<float> of_head(&of_group[g * n], n);
           score_head(layer, options, heads[kv_head * group + g], keys,
                      {magnitudes.data(), n, magnitudes.size() / n}, of_head);
+          if (layer.bias.data != nullptr) {  // scores are in units before the softmax scale
+            const float scale = softmax_scale(layer.scale, layer.keys.dim);
+            for (size_t j = 0; j < n; ++j) of_head[j] += layer.bias.row(kv_head)[j] / scale;
+          }
           if (trace != nullptr) {
             trace->raw[kv_head * group + g].assign(of_head.begin(), of_head.end());
           }

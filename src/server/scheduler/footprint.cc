@@ -10,6 +10,7 @@
 #include "restkv/kv_cache.h"
 #include "restkv/precision.h"
 #include "restkv/repeat.h"
+#include "restkv/threads.h"
 
 namespace restkv::server {
 namespace {
@@ -51,7 +52,8 @@ size_t cache_heads(const ModelConfig& c, const SessionOptions& options) {
 size_t head_bytes(const ModelConfig& c, const SessionOptions& options, size_t rows) {
   const KvLayout layout{options.kv_type, c.key_dim, c.value_dim};
   const size_t room = rows + std::max<size_t>(64, rows / 32);
-  return layout.max_bytes(room) + room * sizeof(int32_t);
+  return layout.max_bytes(room) +
+         room * (sizeof(int32_t) + (refits(options.compression) ? kFloat : 0));
 }
 
 /// What later compressions need to know of a layer.
@@ -101,14 +103,24 @@ size_t sequence_bytes(const ModelConfig& c, const SessionOptions& options,
   return bytes;
 }
 
+/// Tokens that a repeat pass feeds for a prompt of `added` tokens, and the most at a time.
+struct FedTokens {
+  size_t all = 0, longest = 0;
+};
+FedTokens fed_tokens(const SessionOptions& options, size_t added) {
+  const size_t chunk = repeat_chunk(options.compression);
+  if (chunk == 0 || !options.repeat) return {};
+  const size_t longest = longest_feed(added, chunk, *options.repeat);
+  const size_t feeds = (added + chunk - 1) / chunk;
+  return {added + feeds * (longest - std::min(added, chunk)), longest};
+}
+
 /// A repeat pass of `added` tokens: hidden states of what is fed, keys and values of the longest
 /// feed, and the logits that a block of it has had in every tile of keys.
 size_t repeat_bytes(const ModelConfig& c, const SessionOptions& options, size_t added) {
+  const auto [fed, longest] = fed_tokens(options, added);
+  if (fed == 0) return 0;
   const size_t chunk = repeat_chunk(options.compression);
-  if (chunk == 0 || !options.repeat) return 0;
-  const size_t longest = longest_feed(added, chunk, *options.repeat);
-  const size_t feeds = (added + chunk - 1) / chunk;
-  const size_t fed = added + feeds * (longest - std::min(added, chunk));
   const size_t keys = longest + std::min(added, chunk) + 2 * kMaskTile;
   return fed * (c.width * kFloat + sizeof(int32_t)) + longest * sizeof(size_t) +
          cache_heads(c, options) * longest * (c.key_dim + c.value_dim) * kFloat +
@@ -134,6 +146,25 @@ size_t block_bytes(const ModelConfig& c, size_t n) {
   return std::min(n, kBlock) * activations(c) * kFloat;
 }
 
+/// What kept rows shall stand for, in layers that are not final, and least squares of a head on
+/// each thread.
+size_t refit_bytes(const ModelConfig& c, const SessionOptions& options, size_t added, size_t rows) {
+  const CompressionOptions& compression = options.compression;
+  if (!evicts(options) || !refits(compression)) return 0;
+  const size_t repeated = std::min(repeat_queries(compression), fed_tokens(options, added).all);
+  const size_t count = repeated > 0 ? repeated : static_cast<size_t>(compression.window);
+  const size_t layers = reallocates(compression) ? c.global_layers() : 1;
+  const size_t targets = c.query_heads * count * (c.key_dim + c.value_dim + 1) * kFloat;
+  const size_t heads = cache_heads(c, options);
+  const size_t queries = c.query_heads / heads * count;
+  const size_t kept = layers > 1 ? rows : std::min(rows, static_cast<size_t>(compression.budget));
+  const size_t smaller = std::min(queries, kept);
+  const size_t fit =
+      5 * queries * kept + 3 * smaller * smaller + 4 * (queries + kept) * (c.key_dim + c.value_dim);
+  return layers * targets + c.query_heads * repeated * c.key_dim * kFloat +
+         std::min(heads, static_cast<size_t>(num_threads())) * fit * sizeof(double);
+}
+
 size_t prompt_bytes(const Model& model, const SessionOptions& options,
                     const PlannedTokens& tokens) {
   if (tokens.prompt == 0) return 0;
@@ -154,7 +185,8 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   bytes += (prefix > 0 ? cache_heads(c, options) : c.kv_heads) * rows *
            ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
   if (added >= model.weights().prefill_gemm_min_rows) bytes += converted_bytes(model);
-  bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows);
+  bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows) +
+           refit_bytes(c, options, added, rows);
   bytes += block_bytes(c, repeat_chunk(compression) > 0 ? kBlock : added);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;

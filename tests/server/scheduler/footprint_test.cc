@@ -93,6 +93,13 @@ std::vector<Case> cases() {
   add("snapkv", 1024, 2000, 80).session.compression.allocation = "ada";
   add("snapkv", 1024, 2000, 80).session.compression.allocation = "pyramid";
   add("snapkv", 1024, 2000, 80).session.compression.per_query_head = true;
+  add("snapkv", 512, 2000, 80).session.compression.refit = Refit::kWindow;
+  for (const char* allocation : {"uniform", "global"}) {
+    SessionOptions& session = add("snapkv", 256, 1000, 80).session;
+    session.compression.refit = Refit::kRepeat;
+    session.compression.allocation = allocation;
+    session.repeat.emplace();
+  }
   add("restkv", 512, 1000, 50).before = 1500;
   add("full", 512, 1000, 50).before = 1500;
   {
