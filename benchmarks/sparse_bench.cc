@@ -88,7 +88,7 @@ void sparse(benchmark::State& state, const char* pattern, const char* precision)
     }
     each_block([&](Heads<const float> block, size_t first, Heads<float> to) {
       const auto lse = prefill.begin_block(block, kv, first, {});
-      kv.attend(block, first, options, to, lse);
+      kv.attend(block, first, first + block.rows, options, to, lse);
       prefill.end_block(block, kv, first, lse);
     });
   };
@@ -102,7 +102,7 @@ void sparse(benchmark::State& state, const char* pattern, const char* precision)
     kv.store(keys, {v.data(), config.kv_heads, n, dim}, 0);
     dense = std::min(dense, seconds([&] {
                        each_block([&](Heads<const float> block, size_t first, Heads<float> to) {
-                         kv.attend(block, first, options, to, {});
+                         kv.attend(block, first, first + block.rows, options, to, {});
                        });
                      }));
     prefill.set(restkv::parse_sparse(pattern));
