@@ -235,10 +235,10 @@ std::function<int()> declare_calibrate(ArgumentParser& parser) {
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   flags->model_flags.declare(parser);
   parser.set_footer(
-      "The model reads each piece and repeats it. Once per model, this teaches the method kvzap "
+      "The model reads each piece and repeats it. This teaches the method kvzap, once per model, "
       "to\n"
       "predict how much a token will matter, and triattention where the model's queries point.\n"
-      "Texts like those to be compressed serve best; some 100,000 tokens are enough.\n"
+      "Give texts like those to be compressed, of at least ten tokens per channel of the model.\n"
       "Examples:\n"
       "  restkv calibrate -m model.gguf --text reports -o model.stats\n"
       "  restkv calibrate -m model.gguf --text book.txt --text manual.pdf -o model.stats\n"
