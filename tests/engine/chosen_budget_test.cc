@@ -69,7 +69,7 @@ TEST_F(ChosenBudgetTest, EveryLayerOfAPromptChoosesItsOwn) {
     request.options = options("snapkv", tolerance).compression;
     request.keep_selections = true;
   }
-  requests.push_back({.options = options("snapkv", 0.05, 100).compression});
+  requests.emplace_back().options = options("snapkv", 0.05, 100).compression;
   (void)engine.prefill(prompt, requests);
   for (size_t i = 0; i + 1 < tolerances.size(); ++i) {
     for (size_t layer = 0; layer < 3; ++layer) {
