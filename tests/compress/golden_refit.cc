@@ -108,8 +108,8 @@ void expect_near(const std::vector<float>& actual, const float* expected, double
 void expect_fit(const GoldenCase& golden, const std::vector<std::vector<int32_t>>& columns,
                 const std::vector<std::vector<int32_t>>& kept) {
   const LayerObservation layer = observe(golden);
-  // With fewer queries than rows and no ridge, large values cancel each other, and the authors'
-  // float32 results differ by that much from their own in float64.
+  // With fewer queries than rows large values cancel each other: `out` of the authors' float64
+  // results, rounded to float32, is off by 8.2e-5.
   const bool few = golden.params().contains("n_queries");
   for (size_t h = 0; h < layer.keys.heads; ++h) {
     const size_t r = layer.repeat_queries.rows;
@@ -154,7 +154,7 @@ void expect_fit(const GoldenCase& golden, const std::vector<std::vector<int32_t>
         for (size_t c = 0; c < dim; ++c) out[c] += e * fitted[j * dim + c];
       }
       for (size_t c = 0; c < dim; ++c) {
-        ASSERT_NEAR(out[c] / sum, golden.heads("out").row(h, i)[c], few ? 3e-5 : 1e-5)
+        ASSERT_NEAR(out[c] / sum, golden.heads("out").row(h, i)[c], few ? 1e-4 : 1e-5)
             << "out " << i;
       }
     }
