@@ -22,7 +22,7 @@ constexpr double kLeastWeight = 1e-12;
 
 /// exp(z_ij - offset_i) of every query with every row, 0 where it is not visible: [r, t].
 DoubleMatrix exponentials(const FitTargets& targets, const FitRows& rows,
-                          std::span<const float> offsets) {
+                          std::span<const double> offsets) {
   DoubleMatrix e = product(DoubleMatrix(targets.queries), transposed(DoubleMatrix(rows.keys)));
   const double scale = double{softmax_scale(targets.scale, rows.keys.cols)};
   const double cap = targets.softcap;
@@ -32,7 +32,7 @@ DoubleMatrix exponentials(const FitTargets& targets, const FitRows& rows,
     for (size_t j = 0; j < visible; ++j) {
       double z = row[j] * scale;
       if (cap > 0) z = cap * std::tanh(z / cap);
-      row[j] = std::exp(z - double{offsets[i]});
+      row[j] = std::exp(z - offsets[i]);
     }
     std::fill(row + visible, row + e.cols(), 0.0);
   }
@@ -165,8 +165,10 @@ struct Candidate {
   double squared_error = 0.0;
 };
 
+/// Values are fitted for biases as they are stored, in float32.
 Candidate fitted(const DoubleMatrix& e, std::vector<double> weights, const DoubleMatrix& before,
                  const DoubleMatrix& outputs, const FitSettings& settings) {
+  for (double& w : weights) w = std::exp(double{static_cast<float>(std::log(w))});
   const DoubleMatrix x = attention(e, weights);
   Candidate result{std::move(weights), before};
   if (settings.fit_values) result.values = fit_values(x, before, outputs, settings);
@@ -194,13 +196,13 @@ AlignedVector<float> packed(const Heads<const float>& from) {
 RefittedRows fit_rows(const FitTargets& targets, const FitRows& rows, const FitSettings& settings) {
   const size_t t = rows.keys.rows;
   const size_t r = targets.queries.rows;
-  const std::span<const float> offsets = settings.offsets.empty() ? targets.lse : settings.offsets;
+  const std::span<const double> offsets = settings.offsets.empty() ? targets.lse : settings.offsets;
   const DoubleMatrix e = exponentials(targets, rows, offsets);
   const DoubleMatrix outputs(targets.outputs);
   const DoubleMatrix before(rows.values);
   std::vector<double> old_weights(t, 1.0), mass(r);
   for (size_t j = 0; j < rows.bias.size(); ++j) old_weights[j] = std::exp(double{rows.bias[j]});
-  for (size_t i = 0; i < r; ++i) mass[i] = std::exp(double{targets.lse[i]} - double{offsets[i]});
+  for (size_t i = 0; i < r; ++i) mass[i] = std::exp(targets.lse[i] - offsets[i]);
 
   RefittedRows fit;
   fit.squared_outputs = square_norm(outputs);
@@ -273,19 +275,22 @@ RefitTargets refit_targets(const LayerObservation& layer, const CompressionOptio
   for (size_t i = 0; window && i < queries.rows; ++i) {
     targets.positions.push_back(static_cast<int32_t>(n - queries.rows + i));
   }
+  const size_t group = queries.heads / layer.keys.heads;
+  for (size_t h = 0; h < layer.keys.heads; ++h) {  // attention may hide what is not finite
+    const std::span<const float> own =
+        std::span(targets.queries).subspan(h * group * queries.rows * queries.dim);
+    if (all_finite(layer.keys.head(h)) && all_finite(layer.values.head(h)) &&
+        all_finite({own.data(), group * queries.rows, queries.dim})) {
+      continue;
+    }
+    throw_not_finite(layer, h, 1, window ? queries.rows : 0);
+  }
   // In float32: errors of 8 bits would be fitted, too.
   prefill_attention(
       queries, layer.keys, layer.values, window ? n - queries.rows : 0,
       {.scale = layer.scale, .softcap = layer.softcap, .causal = window, .bias = layer.bias},
       {targets.outputs.data(), queries.heads, queries.rows, layer.values.dim},
       {targets.lse.data(), queries.heads, queries.rows});
-  const size_t rows = queries.heads / layer.keys.heads * queries.rows;
-  for (size_t h = 0; h < layer.keys.heads; ++h) {
-    if (all_finite({&targets.outputs[h * rows * targets.value_dim], rows, targets.value_dim})) {
-      continue;
-    }
-    throw_not_finite(layer, h, 1, window ? queries.rows : 0);
-  }
   return targets;
 }
 
@@ -307,13 +312,15 @@ RefittedRows refit_rows(const RefitTargets& targets, size_t first, size_t heads,
   }
   const size_t r = heads * targets.count;
   const size_t at = first * targets.count;
+  const auto first_lse = targets.lse.begin() + static_cast<ptrdiff_t>(at);
+  const std::vector<double> lse(first_lse, first_lse + static_cast<ptrdiff_t>(r));
   std::vector<size_t> visible;
   for (size_t i = 0; i < r && !targets.positions.empty(); ++i) {
     const auto end = std::ranges::upper_bound(rows.positions, targets.positions[i % targets.count]);
     visible.push_back(static_cast<size_t>(end - rows.positions.begin()));
   }
   return fit_rows({.queries = {&targets.queries[at * targets.dim], r, targets.dim},
-                   .lse = std::span(targets.lse).subspan(at, r),
+                   .lse = lse,
                    .outputs = {&targets.outputs[at * targets.value_dim], r, targets.value_dim},
                    .scale = targets.scale,
                    .softcap = targets.softcap},

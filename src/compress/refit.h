@@ -16,7 +16,7 @@ void check_refit(const CompressionOptions& options);
 /// same scale, soft cap and biases.
 struct FitTargets {
   Matrix<const float> queries;  ///< [r, d], after rotary embedding.
-  std::span<const float> lse;   ///< [r]: logarithms of the softmax denominators.
+  std::span<const double> lse;  ///< [r]: logarithms of the softmax denominators.
   Matrix<const float> outputs;  ///< [r, dv]
   float scale = 0.0F;           ///< Of the softmax; 0 means 1/sqrt(d).
   float softcap = 0.0F;
@@ -45,7 +45,7 @@ struct FitSettings {
   /// from `start` [t]; empty: from ones.
   int steps = 2;
   std::span<const float> start = {};
-  std::span<const float> offsets = {};  ///< [r]; empty: lse, which weighs all queries alike.
+  std::span<const double> offsets = {};  ///< [r]; empty: lse, which weighs all queries alike.
   /// Ridges in units of the largest squared singular value of the system.
   double bias_ridge = 0.0;
   double value_ridge = 0.0;

@@ -186,9 +186,10 @@ TEST(RefitTest, ALargeRidgeLeavesRowsAsTheyAre) {
   for (size_t j = 0; j < 40; ++j) head.bias.push_back(0.01F * static_cast<float>(j));
   const CompressionOptions options = refitting(Refit::kWindow, 1e9);
   const RefitTargets targets = refit_targets(head.layer.view, options);
+  const std::vector<double> lse(targets.lse.begin(), targets.lse.end());
   const RefittedRows fit =
       fit_rows({.queries = {targets.queries.data(), kGroup * kWindow, kDim},
-                .lse = targets.lse,
+                .lse = lse,
                 .outputs = {targets.outputs.data(), kGroup * kWindow, kDim}},
                {.keys = head.rows().keys, .values = head.rows().values, .bias = head.bias},
                {.steps = 0, .bias_ridge = 1e9, .value_ridge = 1e9});
@@ -201,7 +202,8 @@ TEST(RefitTest, FindsTheValuesThatTheOutputsCameFrom) {
   const KeptHead head(7, 20);
   const size_t t = head.positions.size();
   const size_t r = kGroup * kWindow;
-  std::vector<float> queries(r * kDim), lse(r), outputs(r * kDim, 0.0F);
+  std::vector<float> queries(r * kDim), outputs(r * kDim, 0.0F);
+  std::vector<double> lse(r);
   std::mt19937 rng(3);
   std::normal_distribution<float> normal;
   for (float& x : queries) x = 3.0F * normal(rng);
@@ -218,7 +220,7 @@ TEST(RefitTest, FindsTheValuesThatTheOutputsCameFrom) {
       e[j] = std::exp(z / std::sqrt(double{kDim}));
       sum += e[j];
     }
-    lse[i] = static_cast<float>(std::log(sum));
+    lse[i] = std::log(sum);
     for (size_t c = 0; c < kDim; ++c) {
       double out = 0;
       for (size_t j = 0; j < t; ++j) out += e[j] / sum * wanted[j * kDim + c];
