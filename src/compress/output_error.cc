@@ -193,6 +193,11 @@ void check_tolerance(const CompressionOptions& options) {
                     "every layer chooses its own; choose the allocation uniform or ada",
                     options.allocation));
   }
+  if (options.refit != Refit::kNone) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "refit changes values after the error of a budget was measured; leave refit or the "
+                "tolerance out");
+  }
   if (options.merge) {
     refuse(
         "merge changes values after the error of a budget was measured; leave merge or the "

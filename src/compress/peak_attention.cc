@@ -130,7 +130,8 @@ bool PeakAttentionIn(const PeakTask& t) {
     // The largest logit of every query in every tile, and the sum of weights relative to it.
     std::vector<float> tops(kv_heads * tiles.size() * rows, kHiddenLogit);
     std::vector<float> sums(kv_heads * tiles.size() * rows);
-    for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head, size_t number) HWY_ATTR {
+    for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head,
+                      size_t number) HWY_ATTR {
       HWY_ALIGN float logits[kTileRows * kTilePositions];
       const ColumnTile& tile = tiles[number];
       const size_t at = (kv_head * tiles.size() + number) * rows;
@@ -168,33 +169,35 @@ bool PeakAttentionIn(const PeakTask& t) {
     });
   }
 
-  for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head, size_t number) HWY_ATTR {
-    const PeakTag d;
-    const ColumnTile& tile = tiles[number];
-    if (!tile.columns->peaks) return;
-    HWY_ALIGN float logits[kTileRows * kTilePositions];
-    HWY_ALIGN float peaks[kTilePositions];
-    for (size_t g = 0; g < group; ++g) {
-      std::fill(peaks, peaks + kTilePositions, kHiddenLogit);
-      for (size_t row = g * padded; row < (g + 1) * padded; row += kTileRows) {
-        if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, bias, logits)) finite = false;
-        const float* offset = &offsets[kv_head * rows + row];
-        for (size_t j = 0; j < kTilePositions; j += kPeakLanes) {
-          auto peak = hn::Load(d, peaks + j);
-          for (size_t i = 0; i < kTileRows; ++i) {
-            const auto logit = hn::Load(d, logits + i * kTilePositions + j);
-            peak = hn::Max(peak, hn::Sub(logit, hn::Set(d, offset[i])));
-          }
-          hn::Store(peak, d, peaks + j);
-        }
-      }
-      float* to = t.peaks.row(kv_head * group + g) + tile.begin;
-      for (size_t j = 0; j < tile.count; ++j) {
-        const float weight = std::exp2(peaks[j]);
-        to[j] = to[j] >= weight ? to[j] : weight;  // also if to[j] is NaN
-      }
-    }
-  });
+  for_each_tile([&](const Operands& keys, const float* bias, size_t kv_head, size_t number)
+                    HWY_ATTR {
+                      const PeakTag d;
+                      const ColumnTile& tile = tiles[number];
+                      if (!tile.columns->peaks) return;
+                      HWY_ALIGN float logits[kTileRows * kTilePositions];
+                      HWY_ALIGN float peaks[kTilePositions];
+                      for (size_t g = 0; g < group; ++g) {
+                        std::fill(peaks, peaks + kTilePositions, kHiddenLogit);
+                        for (size_t row = g * padded; row < (g + 1) * padded; row += kTileRows) {
+                          if (!FiniteLogits(keys, packed[kv_head], row, t.softcap, bias, logits))
+                            finite = false;
+                          const float* offset = &offsets[kv_head * rows + row];
+                          for (size_t j = 0; j < kTilePositions; j += kPeakLanes) {
+                            auto peak = hn::Load(d, peaks + j);
+                            for (size_t i = 0; i < kTileRows; ++i) {
+                              const auto logit = hn::Load(d, logits + i * kTilePositions + j);
+                              peak = hn::Max(peak, hn::Sub(logit, hn::Set(d, offset[i])));
+                            }
+                            hn::Store(peak, d, peaks + j);
+                          }
+                        }
+                        float* to = t.peaks.row(kv_head * group + g) + tile.begin;
+                        for (size_t j = 0; j < tile.count; ++j) {
+                          const float weight = std::exp2(peaks[j]);
+                          to[j] = to[j] >= weight ? to[j] : weight;  // also if to[j] is NaN
+                        }
+                      }
+                    });
   return finite;
 }
 

@@ -156,9 +156,9 @@ class RequestSink : public LayerSink {
   AlignedVector<float> merged_;
   size_t tokens_;
   const std::optional<RepeatPrompt>& repeat_;
-  size_t repeat_chunk_ = 0;        ///< Of the requests that need a repeat pass.
-  bool repeats_narrowly_ = false;  ///< The same.
-  std::vector<LayerCuts> cuts_;    ///< One per request.
+  size_t repeat_chunk_ = 0;          ///< Of the requests that need a repeat pass.
+  bool repeats_narrowly_ = false;    ///< The same.
+  std::vector<LayerCuts> cuts_;      ///< One per request.
   std::vector<LayerRefits> refits_;  ///< One per request.
 };
 

@@ -299,6 +299,9 @@ TEST(ChosenBudgetTest, RefusesWhatCannotBeMeasured) {
   CompressionOptions merging = chosen("snapkv", 0.1);
   merging.merge = true;
   EXPECT_THAT(why(merging), HasSubstr("merge changes values"));
+  CompressionOptions refitting = chosen("snapkv", 0.1);
+  refitting.refit = Refit::kWindow;
+  EXPECT_THAT(why(refitting), HasSubstr("refit changes values"));
   EXPECT_THAT(why(chosen("snapkv", 0.1, kWindow)), HasSubstr("leaves no room beside"));
 
   Layer layer(4, 2, 50, 1);

@@ -20,7 +20,8 @@ const kMethodNames = {
   'kvzip': ['KVzip', 'keeps what the model needs to say the text again'],
   'kvzip-plus': ['KVzip+', 'keeps what the model needs most to say the text again'],
   'kvzap': ['KVzap', 'keeps what the model will probably need to say the text again'],
-  'restkv-repeat': ['ReST-KV, repeating', 'keeps what changes the text least when it is said again'],
+  'restkv-repeat':
+      ['ReST-KV, repeating', 'keeps what changes the text least when it is said again'],
   'lagkv': ['LagKV', 'keeps what stands out from the words after it'],
   'cur': ['CurDKV', 'keeps a set that can rebuild the rest'],
   'knorm': ['K-norm', 'keeps keys with small norms'],

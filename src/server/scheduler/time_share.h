@@ -20,11 +20,18 @@ class TimeShare {
     prompt_step_ = seconds;
     add(seconds * (1 - prompts_), seconds);
   }
-  void answers_took(double seconds) { add(-seconds * prompts_, seconds); }
+  void answers_took(double seconds) {
+    answer_step_ += answer_step_ > 0 ? kNewest * (seconds - answer_step_) : seconds;
+    // A step that took unusually long must not make the next gap long, too.
+    add(-std::min(seconds, kUnusual * answer_step_) * prompts_, seconds);
+  }
   /// Only one kind is there: nobody saves anything up for later.
-  void forget() { owed_ = longest_ = prompt_step_ = 0; }
+  void forget() { owed_ = longest_ = prompt_step_ = answer_step_ = 0; }
 
  private:
+  static constexpr double kNewest = 0.1;
+  static constexpr double kUnusual = 1.25;
+
   void add(double owed, double seconds) {
     longest_ = std::max(longest_, seconds);
     owed_ = std::clamp(owed_ + owed, -longest_, longest_);
@@ -34,6 +41,7 @@ class TimeShare {
   double owed_ = 0;         ///< Seconds x share that answers are behind.
   double longest_ = 0;      ///< Step; no debt is larger.
   double prompt_step_ = 0;  ///< The last one; the next is expected to be like it.
+  double answer_step_ = 0;  ///< On average.
 };
 
 }  // namespace restkv::server
