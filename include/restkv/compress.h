@@ -180,6 +180,7 @@ struct BlockObservation {
   const OutputFactor* output = nullptr;
   size_t layer = 0;
   size_t first_query_head = 0;
+  size_t query_heads = 0;  ///< Of the whole layer; 0: those of `queries`.
 };
 
 /// Inputs of a method: one layer after prefill. Holds views only.

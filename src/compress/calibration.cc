@@ -128,7 +128,7 @@ uint64_t read_fingerprint(const Json& model, const Place& at) {
 Calibration read(const std::string& path) {
   const Json json = read_json(path);
   const Place whole{path, "it"};
-  if (!json.is_object()) whole.refuse("is no object with \"layers\" or \"kvzap\"");
+  if (!json.is_object()) whole.refuse(R"(is no object with "layers" or "kvzap")");
   for (const auto& [name, value] : json.items()) {
     if (std::ranges::find(kFields, name) == kFields.end()) {
       whole.refuse(
@@ -155,7 +155,7 @@ Calibration read(const std::string& path) {
   const Json* layers = list("layers");
   const Json* maps = list("kvzap");
   if (layers == nullptr && maps == nullptr) {
-    whole.refuse("has neither \"layers\", the queries of every layer, nor \"kvzap\"");
+    whole.refuse(R"(has neither "layers", the queries of every layer, nor "kvzap")");
   }
   for (size_t l = 0; layers != nullptr && l < layers->size(); ++l) {
     const Json& layer = layers->at(l);

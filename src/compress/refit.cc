@@ -19,12 +19,22 @@ namespace {
 
 /// Least weight of a row whose bias has no lower bound.
 constexpr double kLeastWeight = 1e-12;
+/// Fitted values may exceed those of the rows so many times.
+constexpr double kMostGrowth = 16;
+
+double largest(const DoubleMatrix& x) {
+  double most = 0;
+  for (size_t i = 0; i < x.rows(); ++i) {
+    for (size_t j = 0; j < x.cols(); ++j) most = std::max(most, std::abs(x.row(i)[j]));
+  }
+  return most;
+}
 
 /// exp(z_ij - offset_i) of every query with every row, 0 where it is not visible: [r, t].
 DoubleMatrix exponentials(const FitTargets& targets, const FitRows& rows,
                           std::span<const double> offsets) {
   DoubleMatrix e = product(DoubleMatrix(targets.queries), transposed(DoubleMatrix(rows.keys)));
-  const double scale = double{softmax_scale(targets.scale, rows.keys.cols)};
+  const auto scale = double{softmax_scale(targets.scale, rows.keys.cols)};
   const double cap = targets.softcap;
   for (size_t i = 0; i < e.rows(); ++i) {
     double* row = e.row(i);
@@ -218,6 +228,10 @@ RefittedRows fit_rows(const FitTargets& targets, const FitRows& rows, const FitS
   // Values alone never make the error larger, but biases may.
   if (settings.guarded && best.squared_error > fit.squared_error_before) {
     best = fitted(e, old_weights, before, outputs, settings);
+  }
+  // Least squares that hardly determine the values make huge ones, which no cache can hold.
+  if (settings.guarded && largest(best.values) > kMostGrowth * largest(before)) {
+    best = {.weights = old_weights, .values = before, .squared_error = fit.squared_error_before};
   }
   fit.squared_error = best.squared_error;
   for (const double w : best.weights) fit.bias.push_back(static_cast<float>(std::log(w)));

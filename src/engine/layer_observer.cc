@@ -216,6 +216,7 @@ void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, La
       own.softcap = c.attention_softcap;
       own.precision = model_.attention_precision();
       own.first_query_head = head;
+      own.query_heads = c.query_heads;
       if (needs_output_factor(options)) own.output = &model_.output_factor(block.layer);
       own.layer = c.global_layers_before(block.layer);
       const Matrix<float> to(watched.row(head) + part.padding, heads, rows_ - part.padding,

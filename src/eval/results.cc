@@ -330,7 +330,7 @@ Budget budget_from_json(const Json& json) {
   if (!usable) {
     throw Error(
         ErrorCode::kInput,
-        fmt::format("field 'budget' is {}; expected a number, a share as \"25%\", or \"auto\"",
+        fmt::format(R"(field 'budget' is {}; expected a number, a share as "25%", or "auto")",
                     json.dump()));
   }
   return budget;

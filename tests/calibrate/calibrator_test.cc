@@ -95,7 +95,7 @@ class CalibratorTest : public ::testing::Test {
 /// R^2 of what `kvzap` predicts for texts, for every layer and KV head, against kvzip-plus.
 std::vector<double> fit_of(const Model& model, const std::string& statistics,
                            const std::vector<std::vector<int32_t>>& texts) {
-  CompressionOptions target = default_options("kvzip-plus");
+  CompressionOptions target = paper_options("kvzip-plus");
   target.budget = 5;
   CompressionOptions predicted = default_options("kvzap");
   predicted.statistics = statistics;

@@ -375,9 +375,9 @@ TEST_F(CliEval, LengthsThatCannotBeAreSaid) {
 }
 
 TEST_F(CliEval, ResultsNameTheBudgetsThatWereChosen) {
-  const Outcome outcome = restkv_process(
-      {"eval", "prompts", "-m", model_, "--data", data_, "--method", "snapkv,restkv", "--budget",
-       "48,auto:0.9,auto", "--tolerance", "0.01", "-t", "1", "-o", run_, "--limit", "2"});
+  const Outcome outcome =
+      restkv_process({"eval", "prompts", "-m", model_, "--data", data_, "--method", "snapkv,restkv",
+                      "--budget", "48,auto:0.9,auto:0.01", "-t", "1", "-o", run_, "--limit", "2"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   for (const eval::SampleResult& result : eval::read_results(run_)) {
     ASSERT_EQ(result.cells.size(), 7U);

@@ -53,15 +53,13 @@ TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   const Outcome none = restkv_process(std::vector<std::string>{});
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_EQ(none.out, "");
-  EXPECT_THAT(
-      none.err,
-      HasSubstr(
-          "commands are run, ask, chat, serve, inspect, methods, demo, eval, report, bench\n"));
+  EXPECT_THAT(none.err, HasSubstr("commands are run, ask, chat, serve, inspect, methods, demo, "
+                                  "eval, report, calibrate, bench\n"));
   const Outcome unknown = restkv_process({"frobnicate"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err,
               HasSubstr("frobnicate; commands are run, ask, chat, serve, inspect, methods, "
-                        "demo, eval, report, bench\n"));
+                        "demo, eval, report, calibrate, bench\n"));
 }
 
 TEST(CliUsage, NamesUnknownAndMissingOptions) {

@@ -288,7 +288,7 @@ TEST(RefitTest, QueriesOfTheRepeatPassSeeAllRows) {
   EXPECT_TRUE(targets.positions.empty());
   layer.repeat_queries = {};
   EXPECT_EQ(refit_targets(layer, refitting(Refit::kRepeat)).count, 0U);
-  EXPECT_EQ(repeat_chunk(refitting(Refit::kRepeat)), 2048U);
+  EXPECT_EQ(repeat_chunk(refitting(Refit::kRepeat)), 512U);
   EXPECT_EQ(repeat_queries(refitting(Refit::kRepeat)), 256U);
   EXPECT_EQ(repeat_chunk(refitting(Refit::kWindow)), 0U);
   EXPECT_EQ(observed_queries(refitting(Refit::kWindow)), kWindow);

@@ -49,7 +49,7 @@ class WholeSink : public LayerSink {
     return {&options_};
   }
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), kPrompt);
+    return repeat_feeds(tokens, repeat_chunk(options_), kPrompt, true, repeats_narrowly(options_));
   }
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
     LayerObservation observation = observer.observation(0, layer);

@@ -60,19 +60,22 @@ void check_shape(const CompressionOptions& options, const CacheShape& shape) {
 void watch(const BlockObservation& block, const CompressionOptions& options,
            Matrix<float> watched) {
   const auto maps = maps_of(options);
-  const size_t heads = block.keys.heads;
-  const size_t group = block.queries.heads / heads;
-  const size_t first = block.first_query_head / group;
-  if (block.layer >= maps->scores.size() || maps->scores[block.layer].heads() < first + heads ||
+  const size_t query_heads = std::max(block.query_heads, block.queries.heads);
+  if (block.layer >= maps->scores.size() || query_heads % maps->scores[block.layer].heads() != 0 ||
       maps->scores[block.layer].width != block.inputs.cols) {
     refuse_calibration(options.statistics,
-                       fmt::format("they do not fit layer {} with {} KV heads that reads {} "
+                       fmt::format("they do not fit layer {} with {} query heads that reads {} "
                                    "channels",
-                                   block.layer, first + heads, block.inputs.cols));
+                                   block.layer, query_heads, block.inputs.cols));
   }
-  const Matrix<float> scores(watched.row(0) + block.begin, heads, block.inputs.rows,
-                             group * watched.stride);
-  maps->scores[block.layer].predict(block.inputs, first, scores);
+  // A cache head may be a KV head or, with `per_query_head`, one of its query heads.
+  const ScoreMap& map = maps->scores[block.layer];
+  const size_t group = query_heads / map.heads();
+  const size_t first = block.first_query_head / group;
+  const size_t heads = (block.first_query_head + block.queries.heads - 1) / group - first + 1;
+  std::vector<float> storage(heads * block.inputs.rows);
+  const Matrix<float> scores(storage.data(), heads, block.inputs.rows);
+  map.predict(block.inputs, first, scores);
   for (size_t h = 0; h < heads; ++h) {
     if (!all_finite(scores.slice(h, 1))) {  // NaN would stand for what nobody has watched
       throw Error(ErrorCode::kInput,
@@ -80,10 +83,11 @@ void watch(const BlockObservation& block, const CompressionOptions& options,
                               "{}; the model's file is probably damaged",
                               block.layer, block.begin));
     }
-    // The numbers of a row go with each query head of its KV head.
-    for (size_t g = 1; g < group; ++g) {
-      std::ranges::copy(scores.row_span(h), watched.row(h * group + g) + block.begin);
-    }
+  }
+  // The numbers of a row go with each query head of its KV head.
+  for (size_t h = 0; h < block.queries.heads; ++h) {
+    const size_t kv_head = (block.first_query_head + h) / group - first;
+    std::ranges::copy(scores.row_span(kv_head), watched.row(h) + block.begin);
   }
 }
 

@@ -66,6 +66,7 @@ struct Case {
   size_t before = 0;  ///< Read by an earlier prompt.
   std::optional<size_t> scored = {};
   bool reserved = false;
+  double least = 0.5;  ///< Part of the estimate that must be needed.
 };
 
 std::vector<Case> cases() {
@@ -95,7 +96,9 @@ std::vector<Case> cases() {
   add("snapkv", 1024, 2000, 80).session.compression.per_query_head = true;
   add("snapkv", 512, 2000, 80).session.compression.refit = Refit::kWindow;
   for (const char* allocation : {"uniform", "global"}) {
-    SessionOptions& session = add("snapkv", 256, 1000, 80).session;
+    Case& refitted = add("snapkv", 256, 1000, 80);
+    refitted.least = 0.25;  // threads seldom fit their largest heads at the same time
+    SessionOptions& session = refitted.session;
     session.compression.refit = Refit::kRepeat;
     session.compression.allocation = allocation;
     session.repeat.emplace();
@@ -209,7 +212,7 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
     EXPECT_LE(most, estimate.sequence) << each.name;
     EXPECT_LE(of_prompt, estimate.total(1)) << each.name;
     EXPECT_GE(static_cast<double>(most), 0.6 * static_cast<double>(estimate.sequence)) << each.name;
-    EXPECT_GE(static_cast<double>(of_prompt), 0.5 * static_cast<double>(estimate.total(1)))
+    EXPECT_GE(static_cast<double>(of_prompt), each.least * static_cast<double>(estimate.total(1)))
         << each.name;
   }
 }
