@@ -19,8 +19,8 @@ namespace {
 
 /// Least weight of a row whose bias has no lower bound.
 constexpr double kLeastWeight = 1e-12;
-/// Fitted values may exceed those of the rows so many times.
-constexpr double kMostGrowth = 16;
+/// What half precision can hold, with some room for rounding.
+constexpr double kLargestValue = 65000;
 
 double largest(const DoubleMatrix& x) {
   double most = 0;
@@ -229,8 +229,8 @@ RefittedRows fit_rows(const FitTargets& targets, const FitRows& rows, const FitS
   if (settings.guarded && best.squared_error > fit.squared_error_before) {
     best = fitted(e, old_weights, before, outputs, settings);
   }
-  // Least squares that hardly determine the values make huge ones, which no cache can hold.
-  if (settings.guarded && largest(best.values) > kMostGrowth * largest(before)) {
+  // Least squares that hardly determine the values make huge ones, which most caches cannot hold.
+  if (settings.guarded && largest(best.values) > kLargestValue) {
     best = {.weights = old_weights, .values = before, .squared_error = fit.squared_error_before};
   }
   fit.squared_error = best.squared_error;

@@ -144,8 +144,18 @@ TEST(RefitTest, TargetsAreTheAttentionOfTheWindow) {
   }
 }
 
+std::vector<float> packed_values(const KeptHead& head) {
+  const Matrix<const float> values = head.rows().values;
+  std::vector<float> packed;
+  for (size_t i = 0; i < values.rows; ++i) {
+    packed.insert(packed.end(), values.row(i), values.row(i) + values.cols);
+  }
+  return packed;
+}
+
 // With more queries than rows, with fewer, with and without a ridge, with and without biases.
 TEST(RefitTest, TheOutputErrorNeverRises) {
+  size_t fitted = 0;
   for (uint32_t seed = 1; seed <= 12; ++seed) {
     for (const size_t budget : {18, 30, 47, 60, 100}) {
       for (const double ridge : {0.0, 1e-6, 1e-3, 1.0}) {
@@ -174,11 +184,15 @@ TEST(RefitTest, TheOutputErrorNeverRises) {
         if (ridge == 0.0 && budget >= kGroup * kWindow) {
           EXPECT_LE(error, 1e-6 * fit.squared_outputs);
         } else if (ridge <= 1e-3) {
-          EXPECT_LT(error, 0.9 * error_before);
+          // With hardly a ridge, some would have values beyond half precision, and are left.
+          const bool left = ridge < 1e-3 && std::ranges::equal(fit.values, packed_values(head));
+          EXPECT_TRUE(left || error < 0.9 * error_before) << error;
+          fitted += left ? 0 : 1;
         }
       }
     }
   }
+  EXPECT_GT(fitted, 100U);
 }
 
 TEST(RefitTest, ALargeRidgeLeavesRowsAsTheyAre) {
