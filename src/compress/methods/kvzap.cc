@@ -73,7 +73,8 @@ void watch(const BlockObservation& block, const CompressionOptions& options,
   const size_t group = query_heads / map.heads();
   const size_t first = block.first_query_head / group;
   const size_t heads = (block.first_query_head + block.queries.heads - 1) / group - first + 1;
-  std::vector<float> storage(heads * block.inputs.rows);
+  thread_local std::vector<float> storage;  // for tokens that are decoded one by one
+  storage.resize(heads * block.inputs.rows);
   const Matrix<float> scores(storage.data(), heads, block.inputs.rows);
   map.predict(block.inputs, first, scores);
   for (size_t h = 0; h < heads; ++h) {
