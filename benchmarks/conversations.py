@@ -51,7 +51,7 @@ def conversation(number, arguments):
         "text": "Read this chronicle. I will ask you about it afterwards.\n\n" + " ".join(sentences) + "\n\n",
         "turns": [{"question": f"What is the special magic number for {key} mentioned in the chronicle? "
                                "Answer with the number only.", "answers": [value]} for key, value in facts],
-        "max_new_tokens": 16,
+        "max_new_tokens": 48,
     }
 
 
