@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "restkv/compress.h"
+
 /// The repeat pass: a prompt is fed once more behind itself, in chunks, and the attention of these
 /// tokens says what of the prompt the model needs to say it again (KVzip, arXiv 2505.23416).
 namespace restkv {
@@ -19,6 +21,18 @@ struct RepeatPrompt {
   std::vector<int32_t> prefix;
 };
 
+/// How a prompt is repeated.
+struct RepeatPass {
+  size_t chunk = 0;  ///< Tokens at a time; 0: not at all.
+  /// Of the prompt the fed tokens see their chunk and the first tokens, in whole tiles of
+  /// `kMaskTile`: a fraction of the attention. false: all of it.
+  bool narrow = false;
+  bool operator==(const RepeatPass&) const = default;
+};
+
+/// The pass that the options need: `repeat_chunk` and `repeats_narrowly`.
+RepeatPass repeat_pass(const CompressionOptions& options);
+
 /// Last tokens of a chunk that follow `RepeatPrompt::later`, as in both published programs.
 inline constexpr size_t kRepeatOverlap = 8;
 
@@ -26,17 +40,14 @@ inline constexpr size_t kRepeatOverlap = 8;
 struct RepeatFeed {
   std::vector<int32_t> tokens;
   size_t begin = 0, end = 0;  ///< The chunk among the prompt's tokens.
-  /// Of the prompt they see the chunk and the first tokens, in whole tiles of `kMaskTile`: a
-  /// fraction of the attention. false: all of it.
-  bool narrow = false;
+  bool narrow = false;        ///< As in `RepeatPass`.
 };
 
-/// Splits a text every `chunk` tokens (above 0), after the prefix if it `begins` a sequence. Fed
-/// are `first`, `answer`, chunk; then `later`, the last `kRepeatOverlap` tokens of the chunk
+/// Splits a text every `pass.chunk` tokens (above 0), after the prefix if it `begins` a sequence.
+/// Fed are `first`, `answer`, chunk; then `later`, the last `kRepeatOverlap` tokens of the chunk
 /// before, `answer`, chunk.
-std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chunk,
-                                     const RepeatPrompt& prompt, bool begins = true,
-                                     bool narrow = false);
+std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, const RepeatPass& pass,
+                                     const RepeatPrompt& prompt, bool begins = true);
 
 /// The most tokens that a feed of a prompt of n tokens can have.
 size_t longest_feed(size_t n, size_t chunk, const RepeatPrompt& prompt);

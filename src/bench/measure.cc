@@ -122,9 +122,8 @@ Measurement measure_restkv(const Job& job) {
     }
     m.prefill_flops = prefill_flops(model, job.prompt.size(), request.options, m.sparse_density);
     if (words) {
-      const size_t chunk = repeat_chunk(request.options);
-      m.prefill_flops +=
-          repeat_flops(model, job.prompt.size(), repeat_feeds(job.prompt, chunk, *words));
+      m.prefill_flops += repeat_flops(
+          model, job.prompt.size(), repeat_feeds(job.prompt, repeat_pass(request.options), *words));
     }
   }
   // The cache grows during decoding: uses the mean of its sizes before and after.

@@ -59,15 +59,18 @@ double repeat_flops(const Model& model, size_t tokens, std::span<const RepeatFee
     for (size_t l = 0; l <= last; ++l) {
       const LayerWeights& layer = model.weights().layers[l];
       total += flops(layer.qkv) * fed;
-      if (l < last) {
+      const bool narrow = feed.narrow && c.windows[l] == 0;
+      if (l < last || narrow) {
         total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) * fed;
         total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
-                 visible_pairs(tokens, tokens + feed.tokens.size(), c.windows[l]);
+                 (narrow ? fed * (static_cast<double>(kMaskTile) + repeated) + fed * (fed + 1) / 2
+                         : visible_pairs(tokens, tokens + feed.tokens.size(), c.windows[l]));
       }
       if (c.windows[l] > 0) continue;
-      // Denominators over the chunk and the fed tokens, then the weights of the chunk.
-      total +=
-          2.0 * static_cast<double>(c.query_heads * c.key_dim) * fed * (2 * repeated + fed / 2);
+      // Denominators over the chunk and the fed tokens, which a narrow feed has from its attention;
+      // then the weights of the chunk.
+      total += 2.0 * static_cast<double>(c.query_heads * c.key_dim) * fed *
+               (narrow ? repeated : 2 * repeated + fed / 2);
     }
   }
   return total;

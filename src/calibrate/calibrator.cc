@@ -79,7 +79,7 @@ class CalibrationSink : public LayerSink {
     return {&options_};
   }
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, tokens.size(), prompt_);
+    return repeat_feeds(tokens, {.chunk = tokens.size()}, prompt_);
   }
 
   void see(size_t layer, size_t first, Heads<const float> queries,

@@ -263,6 +263,12 @@ std::shared_ptr<const Calibration> read_calibration(const std::string& path) {
   return last.calibration;
 }
 
+void refuse_without(const std::string& path, std::string_view part) {
+  throw Error(
+      ErrorCode::kInput,
+      fmt::format("statistics {}: they have no {}; make them with restkv calibrate", path, part));
+}
+
 std::string calibration_text(const Calibration& calibration) {
   std::vector<JsonField> fields;
   if (calibration.model != 0) {

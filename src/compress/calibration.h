@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "restkv/compress.h"
@@ -45,10 +46,23 @@ struct Calibration {
   std::vector<ScoreMap> scores;
 };
 
+[[noreturn]] void refuse_without(const std::string& path, std::string_view part);
+
 /// Reads the file of the option `statistics`; docs/methods.md describes it. A file that has not
 /// changed is read once, and one that has gone stays known. Throws `Error`: kInvalidArgument
 /// without a path, kInput naming the file and what is wrong in it.
 std::shared_ptr<const Calibration> read_calibration(const std::string& path);
+
+/// The file of the option `statistics` if `part` of it is not empty; `what` names that part. Throws
+/// as `read_calibration` does, and `Error` (kInput) without the part.
+template <class Part>
+std::shared_ptr<const Calibration> require_calibration(const CompressionOptions& options,
+                                                       Part Calibration::*part,
+                                                       std::string_view what) {
+  auto calibration = read_calibration(options.statistics);
+  if (((*calibration).*part).empty()) refuse_without(options.statistics, what);
+  return calibration;
+}
 
 /// The content of such a file.
 std::string calibration_text(const Calibration& calibration);

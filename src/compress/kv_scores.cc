@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -123,6 +124,16 @@ void check_protected(const CompressionOptions& options, const char* what, int co
                     "the budget or lower {}",
                     options.budget, count, what, what));
   }
+}
+
+void check_window_and_sinks(const CompressionOptions& options) {
+  if (options.window < 0 || options.sinks < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("window is {} and sinks {}; they must be 0 or more", options.window,
+                            options.sinks));
+  }
+  const int room = std::numeric_limits<int>::max() - options.sinks;
+  check_protected(options, "window and sinks", std::min(options.window, room) + options.sinks);
 }
 
 }  // namespace restkv

@@ -37,5 +37,7 @@ void softmax(std::span<float> logits);
 
 /// Throws `Error` (kInvalidArgument) unless 0 <= protected tokens < budget; `what` names them.
 void check_protected(const CompressionOptions& options, const char* what, int count);
+/// The same of window and sinks together.
+void check_window_and_sinks(const CompressionOptions& options);
 
 }  // namespace restkv

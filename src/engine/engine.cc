@@ -32,7 +32,7 @@ class RequestSink : public LayerSink {
     for (CacheRequest& request : requests) {
       validate(request.options, c.cache_shape());
       require_repeat_prompt(request.options, repeat);
-      require_same_chunk(request.options);
+      require_same_pass(request.options);
       cuts_.emplace_back(request.options);
       refits_.emplace_back(request.options, cuts_.back().come_again());
       request.cache = KvCache(c.layers, c.kv_heads, c.key_dim, c.value_dim, request.kv_type);
@@ -48,7 +48,7 @@ class RequestSink : public LayerSink {
   }
 
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk_, *repeat_, true, repeats_narrowly_);
+    return repeat_feeds(tokens, repeat_pass_, *repeat_);
   }
 
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
@@ -88,23 +88,22 @@ class RequestSink : public LayerSink {
 
  private:
   /// One pass serves all requests.
-  void require_same_chunk(const CompressionOptions& options) {
-    const size_t chunk = repeat_chunk(options);
-    if (chunk == 0) return;
-    const bool narrow = repeats_narrowly(options);
-    if (repeat_chunk_ > 0 && narrow != repeats_narrowly_) {
+  void require_same_pass(const CompressionOptions& options) {
+    const RepeatPass pass = repeat_pass(options);
+    if (pass.chunk == 0 || pass == repeat_pass_) return;
+    if (repeat_pass_.chunk == 0) {
+      repeat_pass_ = pass;
+      return;
+    }
+    if (pass.narrow != repeat_pass_.narrow) {
       throw Error(ErrorCode::kInvalidArgument,
                   "requests of one prompt differ in what repeated tokens see; give them the same "
                   "repeat_sees");
     }
-    repeats_narrowly_ = narrow;
-    if (repeat_chunk_ > 0 && chunk != repeat_chunk_) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("requests of one prompt repeat {} and {} tokens at a time; give them "
-                              "the same repeat_chunk",
-                              repeat_chunk_, chunk));
-    }
-    repeat_chunk_ = chunk;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("requests of one prompt repeat {} and {} tokens at a time; give them "
+                            "the same repeat_chunk",
+                            repeat_pass_.chunk, pass.chunk));
   }
 
   static void keep_window(CacheRequest& request, size_t layer, LayerKv& kv, size_t window) {
@@ -156,8 +155,7 @@ class RequestSink : public LayerSink {
   AlignedVector<float> merged_;
   size_t tokens_;
   const std::optional<RepeatPrompt>& repeat_;
-  size_t repeat_chunk_ = 0;          ///< Of the requests that need a repeat pass.
-  bool repeats_narrowly_ = false;    ///< The same.
+  RepeatPass repeat_pass_;           ///< Of the requests that need one.
   std::vector<LayerCuts> cuts_;      ///< One per request.
   std::vector<LayerRefits> refits_;  ///< One per request.
 };

@@ -312,10 +312,10 @@ SequenceSink::SequenceSink(const Model& model, Workspace& workspace, Sequence& s
 std::vector<RepeatFeed> SequenceSink::feeds(std::span<const int32_t> tokens) const {
   const SessionOptions& options = sequence_.options;
   // Nothing of it is ever chosen: it stays as answers do.
-  if (sequence_.reserved >= sequence_.filled() + added_) return {};
+  if (sequence_.has_room_for(added_)) return {};
   // `begin_sequence` requires the words.
-  return repeat_feeds(tokens, repeat_chunk(options.compression), *options.repeat,
-                      sequence_.tokens == 0, repeats_narrowly(options.compression));
+  return repeat_feeds(tokens, repeat_pass(options.compression), *options.repeat,
+                      sequence_.tokens == 0);
 }
 
 void SequenceSink::take(size_t layer, LayerKv& kv, LayerObserver& observer) {

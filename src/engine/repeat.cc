@@ -11,8 +11,13 @@ void append(std::vector<int32_t>& to, std::span<const int32_t> tokens) {
 
 }  // namespace
 
-std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chunk,
-                                     const RepeatPrompt& prompt, bool begins, bool narrow) {
+RepeatPass repeat_pass(const CompressionOptions& options) {
+  return {.chunk = repeat_chunk(options), .narrow = repeats_narrowly(options)};
+}
+
+std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, const RepeatPass& pass,
+                                     const RepeatPrompt& prompt, bool begins) {
+  const size_t chunk = pass.chunk;
   const auto text = begins ? std::ranges::mismatch(tokens, prompt.prefix).in1 : tokens.begin();
   std::vector<RepeatFeed> feeds;
   for (auto begin = static_cast<size_t>(text - tokens.begin()); begin < tokens.size();
@@ -20,7 +25,7 @@ std::vector<RepeatFeed> repeat_feeds(std::span<const int32_t> tokens, size_t chu
     RepeatFeed& feed = feeds.emplace_back();
     feed.begin = begin;
     feed.end = std::min(tokens.size(), begin + chunk);
-    feed.narrow = narrow;
+    feed.narrow = pass.narrow;
     if (feeds.size() == 1) {
       append(feed.tokens, prompt.first);
     } else {

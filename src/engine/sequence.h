@@ -48,6 +48,8 @@ struct Sequence {
     return evicts() && (filled() + added > std::max(allowed(budget), reserved) ||
                         least_score(options.compression).has_value());
   }
+  /// Whether `added` more tokens are on top of the budget, so that nothing of them is ever chosen.
+  [[nodiscard]] bool has_room_for(size_t added) const { return filled() + added <= reserved; }
   /// Tokens that evictions leave during decoding.
   [[nodiscard]] int decode_budget() const {
     return options.decode_budget != 0 ? options.decode_budget : options.compression.budget;

@@ -63,7 +63,7 @@ struct Session::Impl {
   void check_repeat(size_t tokens) const {
     const SessionOptions& options = sequence.options;
     const size_t repeated = repeat_chunk(options.compression);
-    if (repeated == 0) return;
+    if (repeated == 0 || sequence.has_room_for(tokens)) return;
     const size_t next = sequence.cache.next_position;
     size_t end = next + tokens;
     if (renumbers()) {

@@ -191,8 +191,8 @@ Snapshot read_body(const Model& model, ByteReader& in, uint32_t version) {
   if (version >= 5) {
     sequence.cut_at = in.number<uint64_t>();
     in.expect(sequence.cut_at <= sequence.tokens, "its last cut is still to come");
+    cache.load_biases(in);
   }
-  if (version >= 5) cache.load_biases(in);
   in.expect(in.at_end(), "it has bytes after its end");
   return snapshot;
 }

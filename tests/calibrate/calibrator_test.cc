@@ -21,6 +21,7 @@
 #include "restkv/error.h"
 #include "restkv/stages.h"
 #include "support/refusal.h"
+#include "support/repeat_sinks.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -28,41 +29,10 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::refusal;
-
-std::vector<int32_t> text(size_t tokens, size_t seed) {
-  std::vector<int32_t> result(tokens);
-  for (size_t i = 0; i < tokens; ++i) {
-    result[i] = static_cast<int32_t>((i * i * 7 + i * 97 + seed * 31) % 256);
-  }
-  return result;
-}
+using testing::ScoreSink;
+using testing::text;
 
 const RepeatPrompt kPrompt{.first = {1, 2, 3}, .later = {4, 5}, .answer = {6}, .prefix = {7, 8, 9}};
-
-/// Scores of every layer of a prompt under a method: [layer].
-class ScoreSink : public LayerSink {
- public:
-  ScoreSink(const Model& model, CompressionOptions options)
-      : model_(model), options_(std::move(options)) {}
-  [[nodiscard]] std::vector<const CompressionOptions*> observed_for() const override {
-    return {&options_};
-  }
-  [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), kPrompt);
-  }
-  void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
-    if (model_.config().windows[layer] > 0) return;
-    LayerObservation observation = observer.observation(0, layer);
-    observation.keys = kv.keys();
-    observation.values = kv.values();
-    scores.push_back(score_tokens(observation, options_));
-  }
-  std::vector<LayerScores> scores;
-
- private:
-  const Model& model_;
-  CompressionOptions options_;
-};
 
 std::vector<LayerScores> scores_of(const Model& model, const CompressionOptions& options,
                                    std::span<const int32_t> tokens) {
@@ -70,7 +40,7 @@ std::vector<LayerScores> scores_of(const Model& model, const CompressionOptions&
   prompt.insert(prompt.end(), tokens.begin(), tokens.end());
   Workspace workspace(model);
   SparsePrefill dense(model.config());
-  ScoreSink sink(model, options);
+  ScoreSink sink(model, options, kPrompt);
   Prefill(model, workspace, prompt, sink, dense).run({});
   return std::move(sink.scores);
 }

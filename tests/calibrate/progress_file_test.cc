@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "restkv/error.h"
 #include "support/refusal.h"
+#include "support/repeat_sinks.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -19,14 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::refusal;
-
-std::vector<int32_t> text(size_t tokens, size_t seed) {
-  std::vector<int32_t> result(tokens);
-  for (size_t i = 0; i < tokens; ++i) {
-    result[i] = static_cast<int32_t>((i * i * 7 + i * 97 + seed * 31) % 256);
-  }
-  return result;
-}
+using testing::text;
 
 class ProgressFileTest : public ::testing::Test {
  protected:

@@ -15,6 +15,7 @@
 #include "restkv/session.h"
 #include "restkv/stages.h"
 #include "support/refusal.h"
+#include "support/repeat_sinks.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -22,14 +23,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::refusal_if_any;
-
-std::vector<int32_t> text(size_t tokens, size_t seed) {
-  std::vector<int32_t> result(tokens);
-  for (size_t i = 0; i < tokens; ++i) {
-    result[i] = static_cast<int32_t>((i * i * 7 + i * 97 + seed * 31) % 256);
-  }
-  return result;
-}
+using testing::text;
 
 CacheRequest request_for(const CompressionOptions& options, KvType type = KvType::kF16) {
   CacheRequest request;
@@ -49,7 +43,7 @@ class WholeSink : public LayerSink {
     return {&options_};
   }
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), kPrompt, true, repeats_narrowly(options_));
+    return repeat_feeds(tokens, repeat_pass(options_), kPrompt);
   }
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
     LayerObservation observation = observer.observation(0, layer);

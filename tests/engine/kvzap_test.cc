@@ -19,6 +19,7 @@
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/refusal.h"
+#include "support/repeat_sinks.h"
 #include "support/statistics.h"
 #include "support/tiny_model.h"
 
@@ -26,17 +27,10 @@ namespace restkv {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::text;
 
 constexpr size_t kPrompt = 90;
 constexpr size_t kAll = 150;
-
-std::vector<int32_t> text(size_t tokens, size_t seed) {
-  std::vector<int32_t> result(tokens);
-  for (size_t i = 0; i < tokens; ++i) {
-    result[i] = static_cast<int32_t>((i * i * 7 + i * 97 + seed * 31) % 256);
-  }
-  return result;
-}
 
 /// Keeps what the first layer reads, [tokens, C], which depends on the tokens alone.
 class FirstInputs : public LayerSink {

@@ -67,7 +67,7 @@ class SeeingSink : public LayerSink {
     return {&options_};
   }
   [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), words(), true, repeats_narrowly(options_));
+    return repeat_feeds(tokens, repeat_pass(options_), words());
   }
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
     if (model_.config().windows[layer] > 0) return;

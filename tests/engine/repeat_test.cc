@@ -24,6 +24,7 @@
 #include "support/golden.h"
 #include "support/golden_model.h"
 #include "support/refusal.h"
+#include "support/repeat_sinks.h"
 #include "support/tiny_model.h"
 
 namespace restkv {
@@ -33,6 +34,8 @@ using testing::GoldenCase;
 using testing::GoldenModel;
 using ::testing::HasSubstr;
 using testing::refusal_if_any;
+using testing::ScoreSink;
+using testing::text;
 
 bool belongs_to(const GoldenCase& golden, const std::string& kind) {
   const std::string family = golden.family();
@@ -52,7 +55,7 @@ RepeatPrompt golden_prompt(const GoldenCase& golden) {
 void expect_feeds(const GoldenCase& golden) {
   const RepeatPrompt prompt = golden_prompt(golden);
   const auto feeds =
-      repeat_feeds(golden.ints("ids"), golden.params().at("chunk_size").get<size_t>(), prompt);
+      repeat_feeds(golden.ints("ids"), {golden.params().at("chunk_size").get<size_t>()}, prompt);
   ASSERT_EQ(feeds.size(), golden.ints("fed_len").size());
   auto next = golden.ints("fed_flat").begin();
   for (size_t i = 0; i < feeds.size(); ++i) {
@@ -82,43 +85,15 @@ TEST(RepeatFeedsTest, EqualTheReferences) {
 TEST(RepeatFeedsTest, ThereAreNoneOfAPrefixAlone) {
   const std::vector<int32_t> tokens(20, 7);
   RepeatPrompt prompt{.first = {}, .later = {}, .answer = {}, .prefix = tokens};
-  EXPECT_TRUE(repeat_feeds(tokens, 8, prompt).empty());
-  EXPECT_EQ(repeat_feeds(tokens, 8, prompt, false).size(), 3U);
+  EXPECT_TRUE(repeat_feeds(tokens, {8}, prompt).empty());
+  EXPECT_EQ(repeat_feeds(tokens, {8}, prompt, false).size(), 3U);
   prompt.prefix.push_back(7);
-  EXPECT_TRUE(repeat_feeds(tokens, 8, prompt).empty());
+  EXPECT_TRUE(repeat_feeds(tokens, {8}, prompt).empty());
   prompt.prefix.resize(19);
-  EXPECT_EQ(repeat_feeds(tokens, 8, prompt).size(), 1U);
+  EXPECT_EQ(repeat_feeds(tokens, {8}, prompt).size(), 1U);
   prompt.prefix[4] = 8;
-  EXPECT_EQ(repeat_feeds(tokens, 8, prompt).at(0).begin, 4U);
+  EXPECT_EQ(repeat_feeds(tokens, {8}, prompt).at(0).begin, 4U);
 }
-
-/// Scores of every layer of a prompt without a window, [layer][cache head][position].
-class ScoreSink : public LayerSink {
- public:
-  ScoreSink(const Model& model, const CompressionOptions& options, RepeatPrompt prompt)
-      : model_(model), options_(options), prompt_(std::move(prompt)) {}
-
-  [[nodiscard]] std::vector<const CompressionOptions*> observed_for() const override {
-    return {&options_};
-  }
-  [[nodiscard]] std::vector<RepeatFeed> feeds(std::span<const int32_t> tokens) const override {
-    return repeat_feeds(tokens, repeat_chunk(options_), prompt_, true, repeats_narrowly(options_));
-  }
-  void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {
-    if (model_.config().windows[layer] > 0) return;
-    LayerObservation observation = observer.observation(0, layer);
-    observation.keys = kv.keys();
-    observation.values = kv.values();
-    scores.push_back(score_tokens(observation, options_));
-  }
-
-  std::vector<LayerScores> scores;
-
- private:
-  const Model& model_;
-  const CompressionOptions& options_;
-  RepeatPrompt prompt_;
-};
 
 std::vector<LayerScores> scores_of(const Model& model, const CompressionOptions& options,
                                    std::span<const int32_t> tokens, const RepeatPrompt& prompt) {
@@ -195,14 +170,6 @@ CacheRequest request_for(const CompressionOptions& options, KvType type = KvType
   request.options = options;
   request.kv_type = type;
   return request;
-}
-
-std::vector<int32_t> text(size_t tokens, size_t seed) {
-  std::vector<int32_t> result(tokens);
-  for (size_t i = 0; i < tokens; ++i) {
-    result[i] = static_cast<int32_t>((i * i * 7 + i * 97 + seed * 31) % 256);
-  }
-  return result;
 }
 
 /// For texts with the seed `seed`.
@@ -297,7 +264,7 @@ std::vector<std::vector<std::vector<double>>> slow_scores(const Model& model,
   const size_t n = tokens.size();
   std::vector<std::vector<std::vector<double>>> scores(
       c.layers, std::vector(c.kv_heads, std::vector<double>(n, -1.0)));
-  for (const RepeatFeed& feed : repeat_feeds(tokens, chunk, prompt)) {
+  for (const RepeatFeed& feed : repeat_feeds(tokens, {chunk}, prompt)) {
     Workspace workspace(model);
     SparsePrefill dense(c);
     std::vector<int32_t> rows(n);
@@ -506,6 +473,27 @@ TEST_F(RandomRepeatTest, LaterTurnsAreRepeatedAndAnswersStay) {
                                      loaded.cache().positions(layer, h)));
     }
   }
+}
+
+TEST_F(RandomRepeatTest, WhatIsReservedNeedsNoRoomToBeRepeated) {
+  Engine engine(*model_);
+  Session document(engine, session("kvzip", 100, 600, 6));
+  document.append(text(1300, 6));
+  const std::vector<int32_t> question = text(400, 7);
+  Session cut = document.fork();
+  EXPECT_THAT(refusal_if_any([&] { cut.append(question); }), HasSubstr("repeat a part"));
+  document.reserve(question.size());
+  document.append(question);
+  size_t rows = 0;
+  size_t heads = 0;
+  const ModelConfig& c = model_->config();
+  for (size_t layer = 0; layer < c.layers; ++layer) {
+    if (c.windows[layer] > 0) continue;
+    for (size_t h = 0; h < c.kv_heads; ++h, ++heads) {
+      rows += document.cache().positions(layer, h).size();
+    }
+  }
+  EXPECT_EQ(rows, heads * (100 + question.size()));
 }
 
 TEST_F(RandomRepeatTest, IsRefusedWhereItCannotWork) {

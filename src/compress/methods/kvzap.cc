@@ -19,25 +19,11 @@ constexpr float kSink = 1e33F;
 
 /// The file that the option names. Throws if it has no maps.
 std::shared_ptr<const Calibration> maps_of(const CompressionOptions& options) {
-  auto calibration = read_calibration(options.statistics);
-  if (calibration->scores.empty()) {
-    throw Error(ErrorCode::kInput,
-                fmt::format("statistics {}: they have no \"kvzap\", which predicts scores; make "
-                            "them with restkv calibrate",
-                            options.statistics));
-  }
-  return calibration;
+  return require_calibration(options, &Calibration::scores, R"("kvzap", which predicts scores)");
 }
 
 void check(const CompressionOptions& options) {
-  for (const int count : {options.window, options.sinks}) {
-    if (count < 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("window is {} and sinks {}; they must be 0 or more", options.window,
-                              options.sinks));
-    }
-  }
-  check_protected(options, "window and sinks", options.window + options.sinks);
+  check_window_and_sinks(options);
   (void)maps_of(options);
 }
 

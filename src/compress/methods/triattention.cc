@@ -23,25 +23,12 @@ constexpr int kFarthest = 1 << 24;
 
 /// The file that the option names. Throws if it has no queries.
 std::shared_ptr<const Calibration> means_of(const CompressionOptions& options) {
-  auto calibration = read_calibration(options.statistics);
-  if (calibration->queries.empty()) {
-    throw Error(ErrorCode::kInput,
-                fmt::format("statistics {}: they have no \"layers\", the queries of every layer; "
-                            "make them with restkv calibrate",
-                            options.statistics));
-  }
-  return calibration;
+  return require_calibration(options, &Calibration::queries,
+                             R"("layers", the queries of every layer)");
 }
 
 void check(const CompressionOptions& options) {
-  for (const int count : {options.window, options.sinks}) {
-    if (count < 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("window is {} and sinks {}; they must be 0 or more", options.window,
-                              options.sinks));
-    }
-  }
-  check_protected(options, "window and sinks", options.window + std::max(0, options.sinks));
+  check_window_and_sinks(options);
   if (const int farthest = own_whole(options, "offset_max"); farthest < 1 || farthest > kFarthest) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("offset_max is {}; expected 1 to {} positions (65536 is the authors' "
