@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "base/random.h"
 #include "base/threads.h"
@@ -19,59 +20,94 @@ namespace {
 /// Added to the diagonal, so that the inverse exists for fewer rows than columns, too.
 constexpr double kRidge = 0.01;
 
-/// Rows less their mean, times the sketch and 1/sqrt(columns): [n, columns].
-std::vector<float> project(Matrix<const float> rows, Matrix<const float> sketch) {
-  const size_t n = rows.rows;
-  const size_t columns = sketch.cols;
+/// Rows less their mean: [n, d].
+AlignedVector<float> centre(Matrix<const float> rows) {
   std::vector<double> mean(rows.cols, 0.0);
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0; i < rows.rows; ++i) {
     for (size_t c = 0; c < rows.cols; ++c) mean[c] += double{rows.row(i)[c]};
   }
-  for (double& x : mean) x /= static_cast<double>(n);
-  AlignedVector<float> centred(n * rows.cols);
-  for (size_t i = 0; i < n; ++i) {
+  for (double& x : mean) x /= static_cast<double>(rows.rows);
+  AlignedVector<float> centred(rows.rows * rows.cols);
+  for (size_t i = 0; i < rows.rows; ++i) {
     for (size_t c = 0; c < rows.cols; ++c) {
       centred[i * rows.cols + c] = static_cast<float>(double{rows.row(i)[c]} - mean[c]);
     }
   }
-  std::vector<float> direction(rows.cols), products(n), projected(n * columns);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(columns));
-  for (size_t s = 0; s < columns; ++s) {
-    for (size_t c = 0; c < rows.cols; ++c) direction[c] = sketch.row(c)[s] * scale;
-    dot_products({centred.data(), n, rows.cols}, direction, products);
-    for (size_t i = 0; i < n; ++i) projected[i * columns + s] = products[i];
+  return centred;
+}
+
+/// The sum of rows[i]^T rows[i] [d, d]. Few rows carry the smallest eigenvalues, which single precision would lose.
+std::vector<double> precise_gram(Matrix<const float> rows) {
+  constexpr size_t kTogether = 4;  // so that sums are read and written less often
+  const size_t d = rows.cols;
+  std::vector<double> gram(d * d, 0.0), block(kTogether * d, 0.0);
+  for (size_t begin = 0; begin < rows.rows; begin += kTogether) {
+    const size_t count = std::min(kTogether, rows.rows - begin);
+    std::fill(block.begin() + static_cast<ptrdiff_t>(count * d), block.end(), 0.0);
+    for (size_t i = 0; i < count; ++i) std::copy_n(rows.row(begin + i), d, &block[i * d]);
+    const double *x0 = block.data(), *x1 = x0 + d, *x2 = x1 + d, *x3 = x2 + d;
+    for (size_t a = 0; a < d; ++a) {
+      double* sums = &gram[a * d];
+      for (size_t b = a; b < d; ++b) {
+        sums[b] += (x0[a] * x0[b] + x1[a] * x1[b]) + (x2[a] * x2[b] + x3[a] * x3[b]);
+      }
+    }
   }
-  return projected;
+  for (size_t a = 0; a < d; ++a) {
+    for (size_t b = 0; b < a; ++b) gram[a * d + b] = gram[b * d + a];
+  }
+  return gram;
+}
+
+/// U [d, d] such that ||U y||^2 is the leverage of the centred row y whose Gram matrix is given:
+/// U^T U = S/sqrt(s) (S^T gram S / s + 0.01 I)^-1 S^T/sqrt(s).
+std::vector<float> leverage_factor(std::span<const double> gram, Matrix<const float> sketch) {
+  const size_t d = sketch.rows, s = sketch.cols;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(s));
+  std::vector<double> half(d * s, 0.0), r(s * s, 0.0);
+  for (size_t a = 0; a < d; ++a) {
+    for (size_t c = 0; c < d; ++c) {
+      const double x = gram[a * d + c] * scale;
+      for (size_t j = 0; j < s; ++j) half[a * s + j] += x * double{sketch.row(c)[j]};
+    }
+  }
+  for (size_t a = 0; a < d; ++a) {
+    for (size_t i = 0; i < s; ++i) {
+      const double x = double{sketch.row(a)[i]} * scale;
+      for (size_t j = i; j < s; ++j) r[i * s + j] += x * half[a * s + j];
+    }
+  }
+  for (size_t i = 0; i < s; ++i) r[i * s + i] += kRidge;
+  cholesky(r.data(), s, s);
+  // The rows of P, with P R = S/sqrt(s).
+  std::vector<double> p(d * s);
+  for (size_t a = 0; a < d; ++a) {
+    double* row = &p[a * s];
+    for (size_t j = 0; j < s; ++j) row[j] = double{sketch.row(a)[j]} * scale;
+    for (size_t i = 0; i < s; ++i) {
+      const double pivot = r[i * s + i];
+      row[i] = pivot > 0.0 ? row[i] / pivot : 0.0;
+      for (size_t j = i + 1; j < s; ++j) row[j] -= row[i] * r[i * s + j];
+    }
+  }
+  std::vector<double> form(d * d, 0.0);
+  for (size_t a = 0; a < d; ++a) {
+    for (size_t b = a; b < d; ++b) {
+      form[a * d + b] = std::inner_product(&p[a * s], &p[a * s] + s, &p[b * s], 0.0);
+    }
+  }
+  cholesky(form.data(), d, d);
+  return {form.begin(), form.end()};
 }
 
 }  // namespace
 
 std::vector<float> leverage_scores(Matrix<const float> rows, Matrix<const float> sketch) {
-  const size_t s = sketch.cols;
-  const std::vector<float> x = project(rows, sketch);
-  std::vector<double> r(s * s, 0.0);
-  for (size_t i = 0; i < rows.rows; ++i) {
-    const float* row = &x[i * s];
-    for (size_t a = 0; a < s; ++a) {
-      for (size_t b = a; b < s; ++b) r[a * s + b] += double{row[a]} * double{row[b]};
-    }
-  }
-  for (size_t a = 0; a < s; ++a) r[a * s + a] += kRidge;
-  cholesky(r.data(), s, s);
-  // x (R^T R)^-1 x^T = ||y||^2 with R^T y = x^T.
+  const AlignedVector<float> centred = centre(rows);
+  const Matrix<const float> y(centred.data(), rows.rows, rows.cols);
+  const std::vector<float> factor = leverage_factor(precise_gram(y), sketch);
   std::vector<float> scores(rows.rows);
-  std::vector<double> y(s);
-  for (size_t i = 0; i < rows.rows; ++i) {
-    double square = 0.0;
-    for (size_t a = 0; a < s; ++a) {
-      auto rest = double{x[i * s + a]};
-      for (size_t b = 0; b < a; ++b) rest -= r[b * s + a] * y[b];
-      const double pivot = r[a * s + a];
-      y[a] = pivot > 0.0 ? rest / pivot : 0.0;
-      square += y[a] * y[a];
-    }
-    scores[i] = static_cast<float>(square);
-  }
+  projected_squares(y, {factor.data(), rows.cols, rows.cols}, scores);
   return scores;
 }
 
