@@ -36,7 +36,8 @@ AlignedVector<float> centre(Matrix<const float> rows) {
   return centred;
 }
 
-/// The sum of rows[i]^T rows[i] [d, d]. Few rows carry the smallest eigenvalues, which single precision would lose.
+/// The sum of rows[i]^T rows[i] [d, d]. Few rows carry the smallest eigenvalues, which single
+/// precision would lose.
 std::vector<double> precise_gram(Matrix<const float> rows) {
   constexpr size_t kTogether = 4;  // so that sums are read and written less often
   const size_t d = rows.cols;

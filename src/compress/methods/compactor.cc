@@ -50,15 +50,15 @@ void check(const CompressionOptions& options) {
 
 /// Attention within one chunk, summed over its queries: sums [query_heads, rows]. A chunk shorter
 /// than `length` counts as filled up with tokens of zeros, as in the published code.
-void attend_chunk(Heads<const float> queries, Heads<const float> keys, Heads<const float> values,
-                  float softcap, size_t length, Matrix<float> sums) {
+void attend_chunk(Heads<const float> queries, Heads<const float> keys, float softcap, size_t length,
+                  Matrix<float> sums) {
   const size_t rows = keys.rows;
   const AttentionOptions options{.scale = 1.0F, .softcap = softcap, .causal = false};
-  AlignedVector<float> out(queries.heads * rows * values.dim);
   AlignedVector<float> lse(queries.heads * rows);
   const Matrix<float> denominators(lse.data(), queries.heads, rows);
-  prefill_attention(queries, keys, values, 0, options,
-                    {out.data(), queries.heads, rows, values.dim}, denominators);
+  // Nobody asks for outputs: values and outputs have no channels.
+  prefill_attention(queries, keys, {keys.data, keys.heads, rows, 0}, 0, options,
+                    {lse.data(), queries.heads, rows, 0}, denominators);
   const auto missing = static_cast<float>(length - rows);
   for (size_t h = 0; h < queries.heads; ++h) {
     std::fill_n(sums.row(h), rows, missing / static_cast<float>(length));
@@ -82,8 +82,8 @@ void watch(const BlockObservation& block, const CompressionOptions& options,
   for (; begin < end; begin += length) {
     const size_t rows = std::min(length, end - begin);
     attend_chunk(block.queries.slice_rows(begin - block.begin, rows),
-                 block.keys.slice_rows(begin, rows), block.values.slice_rows(begin, rows),
-                 block.softcap, length, {watched.data + begin, watched.rows, rows, watched.stride});
+                 block.keys.slice_rows(begin, rows), block.softcap, length,
+                 {watched.data + begin, watched.rows, rows, watched.stride});
     for (size_t h = 0; h < watched.rows; ++h) {  // NaN would stand for what nobody has watched
       if (!all_finite({watched.row(h) + begin, 1, rows})) throw_not_finite(block);
     }
