@@ -11,6 +11,7 @@
 #include "server/openai/text_requests.h"
 #include "server/service/document_cards.h"
 #include "server/service/document_prompt.h"
+#include "server/service/refusals.h"
 #include "server/service/requests.h"
 #include "server/service/routes.h"
 
@@ -67,7 +68,7 @@ class UploadListener : public Listener {
   }
   void failed(size_t, const Error& error) override {
     const std::scoped_lock lock(mutex_);
-    error_ = http_error(error);
+    error_ = refusal_of(std::make_exception_ptr(error), service_.options.error_log);
   }
   void closed() override {
     const std::scoped_lock lock(mutex_);

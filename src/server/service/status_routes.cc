@@ -39,6 +39,8 @@ void slots(Service& service, const HttpRequest&, Responder responder) {
     const size_t read = std::min(slot.tokens, slot.prompt_tokens);
     list.push_back({.id = list.size(),
                     .state = state_word(slot.state),
+                    .is_processing = slot.state == SlotInfo::State::kReading ||
+                                     slot.state == SlotInfo::State::kWriting,
                     .prompt_tokens = slot.prompt_tokens,
                     .read_tokens = read,
                     .written_tokens = slot.tokens - read,

@@ -25,6 +25,20 @@ TEST(StatusRoutes, TellWhatThereIs) {
   EXPECT_EQ(served.get_json("/tokenizer_info")["eos_token"].text(), "<|im_end|>");
 }
 
+TEST(StatusRoutes, SlotsThatOnlyKeepSomethingAreNotBusy) {
+  const ServedModel served;
+  (void)served.post_json("/v1/documents", Json::object({{"text", "A short text."}}));
+  (void)served.post_json("/v1/completions", Json::object({{"prompt", "Once"}, {"max_tokens", 1}}));
+  // It is as of a moment ago.
+  EXPECT_TRUE(soon([&] {
+    std::string states;
+    for (const Json& slot : served.get_json("/slots")) {
+      states += slot["state"].text() + (slot["is_processing"].get<bool>() ? "! " : " ");
+    }
+    return states == "kept document ";
+  }));
+}
+
 TEST(StatusRoutes, MetricsCount) {
   const ServedModel served;
   (void)served.post_json("/v1/completions",
