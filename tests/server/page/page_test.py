@@ -335,6 +335,19 @@ class Documents(PageTest):
             "the first reading is deleted",
         )
 
+    def test_documents_are_read_by_the_servers_own_method(self):
+        self.page.load()
+        self.upload()
+        own = self.props["restkv"]["documents"]
+        read = self.documents()[-1]["restkv"]
+        self.assertEqual(read["method"], own["method"])
+        if isinstance(own["budget"], int):
+            self.assertEqual(read["budget"], own["budget"])
+        self.page.click("Memory", "#document")
+        self.assertEqual(
+            self.page.run("return document.getElementById('method').value;"), own["method"]
+        )
+
     def test_everything_needs_no_budget(self):
         if "full" not in self.props["restkv"]["methods"]:
             self.skipTest("the server does not offer it")
