@@ -58,8 +58,8 @@ TEST(Sampler, EveryOtherSeedIsTheSameInEveryRun) {
 TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  for (const SamplingOptions& options :
-       {SamplingOptions{}, SamplingOptions{.repeat_penalty = 2}, SamplingOptions{.temperature = 1}}) {
+  for (const SamplingOptions& options : {SamplingOptions{}, SamplingOptions{.repeat_penalty = 2},
+                                         SamplingOptions{.temperature = 1}}) {
     Sampler sampler(options, kVocabulary);
     for (const float value : {kNan, -kNan, kInfinity}) {
       EXPECT_THROW((void)sampler.sample(std::vector<float>(kVocabulary, value)), Error);

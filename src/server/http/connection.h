@@ -115,9 +115,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Gate::Admitted admitted_;
   Clock::time_point began_;  // of the request
   Clock::time_point body_began_;
-  Clock::time_point last_moved_;    // bytes of input or output, or another phase
+  Clock::time_point last_moved_;     // bytes of input or output, or another phase
   std::shared_ptr<BodyShare> body_;  // of the request, until a handler has it
-  std::string method_, path_, id_;  // for the log
+  std::string method_, path_, id_;   // for the log
 
   std::shared_ptr<Exchange> exchange_;
   std::string output_;  // taken from it, partly sent

@@ -51,7 +51,7 @@ struct HttpRequest {
   Headers headers;
   std::string body;
   std::shared_ptr<const BodyShare> body_share = {};  ///< Counts the body; null where nobody does.
-  std::string peer;  ///< "127.0.0.1:51234", "[::1]:51234"
+  std::string peer;                                  ///< "127.0.0.1:51234", "[::1]:51234"
 
   /// The parameter `name`; empty if the pattern has none.
   [[nodiscard]] const std::string& parameter(std::string_view name) const;

@@ -95,10 +95,9 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
       0);
   slider.value = String(nearest);
   current.budget = steps[nearest];
-  const select =
-      el('select', {id: 'method'},
-         [kServersChoice, ...limits.methods].map(
-             (method) => el('option', {value: method}, methodName(method))));
+  const select = el('select', {id: 'method'}, [
+    kServersChoice, ...limits.methods
+  ].map((method) => el('option', {value: method}, methodName(method))));
   select.value = current.method;
   const shown = el('output', {class: 'budget-value', for: 'budget', 'aria-live': 'off'});
     const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});

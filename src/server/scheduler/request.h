@@ -91,9 +91,9 @@ struct Request {
   /// it, and no cut has an influence. A request with a document is refused.
   std::optional<size_t> prompt_logprobs;
 
-  /// Of every answer; answer i samples with `seed_of_answer`. `max_tokens` (and with it `min_tokens`) is
-  /// cut to what the model's context leaves; 0: only the prompt is read. `on_text` and `constraint`
-  /// must be empty: below is what stands for them.
+  /// Of every answer; answer i samples with `seed_of_answer`. `max_tokens` (and with it
+  /// `min_tokens`) is cut to what the model's context leaves; 0: only the prompt is read. `on_text`
+  /// and `constraint` must be empty: below is what stands for them.
   GenerationOptions generation;
   /// What each answer may say, made anew for each on the engine thread; empty: anything.
   std::function<std::unique_ptr<TokenConstraint>()> constraint;

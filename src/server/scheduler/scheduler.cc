@@ -190,8 +190,7 @@ DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
     std::vector<std::unique_ptr<Job>> jobs;
     jobs.push_back(impl_->checked(std::move(request), true));
     Job& job = *jobs.front();
-    DocumentInfo info{
-        .tokens = job.request.prompt.size(), .session = job.options, .label = label};
+    DocumentInfo info{.tokens = job.request.prompt.size(), .session = job.options, .label = label};
     const std::scoped_lock lock(impl_->inbox.mutex);
     DocumentId id = impl_->new_document();
     info.id = job.document = id;

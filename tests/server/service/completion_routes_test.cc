@@ -104,8 +104,8 @@ TEST_F(CompletionRoutes, TextsAndTokens) {
   for (size_t i = 0; i < tokens["tokens"].size(); ++i) {
     EXPECT_EQ(pieces["tokens"][i]["id"], tokens["tokens"][i]);
   }
-  const Json long_text = Json::object(
-      {{"content", std::string((size_t{1} << 20) + 1, '\n')}, {"with_pieces", true}});
+  const Json long_text =
+      Json::object({{"content", std::string((size_t{1} << 20) + 1, '\n')}, {"with_pieces", true}});
   (void)served_->post_json("/tokenize", long_text, 413);
 }
 
