@@ -190,11 +190,14 @@ DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
     std::vector<std::unique_ptr<Job>> jobs;
     jobs.push_back(impl_->checked(std::move(request), true));
     Job& job = *jobs.front();
-    DocumentInfo info{.tokens = job.request.prompt.size(), .session = job.options, .label = label};
+    job.label = label;
+    DocumentInfo info{.id = {},
+                      .tokens = job.request.prompt.size(),
+                      .session = job.options,
+                      .label = label};
     const std::scoped_lock lock(impl_->inbox.mutex);
     DocumentId id = impl_->new_document();
     info.id = job.document = id;
-    job.label = label;
     impl_->accept(std::move(jobs));
     impl_->inbox.documents[id] = std::move(info);
     return id;

@@ -78,14 +78,14 @@ class UploadListener : public Listener {
 
  private:
   void answer() {
-    if (error_) {
-      service_.scheduler.remove_document(id_);  // whose id nobody knows
-      return responder_.send_error(*error_);
+    const auto info = service_.scheduler.document(id_);
+    if (!info) {
+      return responder_.send_error(
+          HttpError(404, "the document was removed while it was being read"));
     }
-    if (const auto info = service_.scheduler.document(id_)) {
-      return responder_.send_json(200, document_json(*info).dump());
-    }
-    responder_.send_error(HttpError(404, "the document was removed while it was being read"));
+    if (!error_) return responder_.send_json(200, document_json(*info).dump());
+    service_.scheduler.remove_document(id_);  // whose id nobody knows
+    responder_.send_error(*error_);
   }
 
   Service& service_;
