@@ -297,6 +297,13 @@ TEST(Body, RefusesWhatIsNoJson) {
   }
 }
 
+TEST(LogitBias, HasNoMoreItemsThanThereAreTokens) {
+  std::string pairs = "[1,2]";
+  for (size_t i = 0; i < small_limits().vocabulary; ++i) pairs += ",[1,2]";
+  EXPECT_THAT(api_refusal([&] { (void)native(R"(, "logit_bias": [)" + pairs + "]"); }),
+              StartsWith("logit_bias:"));
+}
+
 TEST(Body, HasSoManyValuesAtMost) {
   const auto list = [](size_t zeros) {
     std::string text = R"({"a": [0)";

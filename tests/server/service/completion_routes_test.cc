@@ -109,6 +109,16 @@ TEST_F(CompletionRoutes, TextsAndTokens) {
   (void)served_->post_json("/tokenize", long_text, 413);
 }
 
+TEST_F(CompletionRoutes, LogprobsOfManyPromptsHaveALimit) {
+  Json prompts = Json::array();
+  for (size_t i = 0; i < 60; ++i) prompts.push_back(std::string(1000, '7'));
+  Json body = completion(prompts);
+  body["echo"] = true;
+  body["logprobs"] = 20;
+  body["max_tokens"] = 0;
+  EXPECT_EQ(served_->post_json("/v1/completions", body, 400)["error"]["param"].text(), "logprobs");
+}
+
 TEST_F(CompletionRoutes, MorePromptsThanTheQueueTakes) {
   ServiceOptions options;
   options.scheduler.max_queue = 4;
