@@ -260,6 +260,9 @@ TEST(ChatRequest, RefusesByName) {
        {R"(, "restkv": {"decode_budget": 99999, "interval": 8})", "restkv.decode_budget:"},
        {R"(, "restkv": {"decode_budget": 100})", "restkv.decode_budget:"},
        {R"(, "restkv": {"method": "full", "budget": 5})", "restkv.budget:"},
+       {R"(, "restkv": {"method": "full", "interval": 5})",
+        "restkv.interval: 'restkv.interval' is 5; expected 0"},
+       {R"(, "restkv": {"method": "full", "decode_budget": 5})", "restkv.decode_budget:"},
        {R"(, "restkv": {"kv_type": "q3"})", "restkv.kv_type:"},
        {R"(, "restkv": {"sparse": "none-such"})", "restkv.sparse:"}},
       chat);
