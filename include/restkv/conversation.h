@@ -37,7 +37,7 @@ class Conversation {
   };
   /// Adds a message of the user and returns the tokens to append to the cache before the model
   /// answers. Throws `Error`: kInvalidArgument if `text` holds a zero byte, and as
-  /// `Tokenizer::format_chat` and `Tokenizer::encode` do.
+  /// `Tokenizer::format_chat` and `Tokenizer::encode` do; the conversation is then as it was.
   [[nodiscard]] Turn ask(const std::string& text);
   /// Adds the model's answer to the last `ask`. `pending`: last tokens of the answer that were not
   /// appended to the cache. The next turn begins with them.

@@ -102,7 +102,7 @@ class Generation : public TokenSource {
   Generation& operator=(Generation&&) noexcept;
 
   /// See `TokenSource`. Throws `Error` (kInvalidArgument) if biases, `min_tokens` and the
-  /// constraint forbid all tokens, or `logits` are not one for each token of the tokenizer.
+  /// constraint forbid all tokens, or `logits` are not one number for each token of the tokenizer.
   std::optional<int32_t> next(std::span<const float> logits) override;
   /// The text so far; complete after the end.
   [[nodiscard]] const GenerationResult& result() const;

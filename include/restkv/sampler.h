@@ -25,7 +25,7 @@ struct SamplingOptions {
 /// seed 4294967295 is refused: libllama would draw a different seed in every run.
 void validate(const SamplingOptions& options);
 
-/// Picks the next token from logits, with libllama's sampler chain.
+/// Picks the next token with libllama's sampler chain. Throws `Error` for NaN and +infinity.
 class Sampler {
  public:
   /// Throws `Error` (kInvalidArgument) as `validate` does.

@@ -96,8 +96,8 @@ class Session {
   /// which `append` reads as a prompt. Throws `Error` as `append` does, and kInvalidArgument for
   /// sessions of different engines, more than `Engine::kMaxBatch` sessions, or a repeated one.
   ///
-  /// `failures`: empty, or a null pointer for each session. An error of one session alone (kInput)
-  /// goes there; that session cannot be used any more, and the others go on.
+  /// `failures`: empty, or a null pointer for each session; others are refused. An error of one
+  /// session alone (kInput) goes there; it cannot be used any more, and the others go on.
   static void append_together(std::span<Session* const> sessions, std::span<const int32_t> tokens,
                               std::span<std::exception_ptr> failures = {});
 

@@ -257,6 +257,13 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
                 fmt::format("{} places for the failures of {} sessions; give one for each, or none",
                             failures.size(), sessions.size()));
   }
+  for (size_t i = 0; i < failures.size(); ++i) {
+    if (failures[i] == nullptr) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the place for the failure of session {} holds one already; leave out "
+                            "sessions that have failed, and set the places of the others to null",
+                            i));
+  }
   std::vector<Sequence*> sequences;
   for (const Session* session : sessions) {
     Impl& impl = *session->impl_;

@@ -89,30 +89,33 @@ RepeatPrompt Conversation::repeat_prompt() const {
 }
 
 Conversation::Turn Conversation::ask(const std::string& text) {
-  if (plain_text_) {
-    Turn turn{.tokens = std::exchange(pending_, {})};
-    const std::vector<int32_t> tokens = tokenizer_->encode(text, read_.empty(), parse_special_);
+  Turn turn{.tokens = pending_};
+  const auto add = [&](const std::vector<int32_t>& tokens) {
     turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+  };
+  // Nothing changes before all that may fail is done: something else can be asked then.
+  if (plain_text_) {
+    add(tokenizer_->encode(text, read_.empty(), parse_special_));
     read_ += text;
+    pending_.clear();
     return turn;
   }
   const std::string answer =
       !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
   require_no_zero_byte(text, "the user's message");
-  messages_.push_back({"user", text});
-  ChatText whole = tokenizer_->format_chat(messages_, parse_special_);
+  std::vector<ChatMessage> messages = messages_;
+  messages.push_back({"user", text});
+  ChatText whole = tokenizer_->format_chat(messages, parse_special_);
   const auto added = continuation(whole.text, read_, answer);
-  Turn turn;
   turn.from_the_start = !added;
   if (!added || read_.empty()) {
     turn.tokens = tokenizer_->encode(whole, true);
   } else {
-    turn.tokens = std::exchange(pending_, {});
-    const std::vector<int32_t> tokens = tokenizer_->encode(whole.part(*added), false);
-    turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+    add(tokenizer_->encode(whole.part(*added), false));
   }
-  pending_.clear();
+  messages_ = std::move(messages);
   read_ = std::move(whole.text);
+  pending_.clear();
   return turn;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "model/ggml_log.h"
 #include "restkv/error.h"
@@ -22,6 +23,19 @@ void require(bool ok, const char* option, Number value, const char* range) {
 /// Bound of factors and differences of logits: larger ones could overflow sums of finite logits.
 bool is_moderate(float value) { return std::abs(value) <= 1e6F; }
 bool is_moderate_factor(float value) { return value >= 1e-6F && value <= 1e6F; }
+
+/// NaN is neither larger nor smaller than anything: the first token would win whatever it is.
+void require_numbers(std::span<const float> logits) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  int unusable = 0;  // of a form that compilers vectorise
+  for (const float logit : logits) unusable |= static_cast<int>(!(logit < kInfinity));
+  if (unusable == 0) return;
+  const auto first = std::ranges::find_if(logits, [](float x) { return !(x < kInfinity); });
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("the logit of token {} is {}; expected a number, or minus infinity for a "
+                          "token that is forbidden",
+                          first - logits.begin(), *first));
+}
 
 }  // namespace
 
@@ -84,6 +98,7 @@ void Sampler::remember(int32_t token) {
 }
 
 int32_t Sampler::pick(std::span<const float> logits) {
+  require_numbers(logits);
   if (impl_->takes_the_first) {
     return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
   }

@@ -20,6 +20,7 @@
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "support/own_options.h"
+#include "support/refusal.h"
 #include "support/sanitizers.h"
 #include "support/tiny_model.h"
 
@@ -447,6 +448,14 @@ TEST_F(SequencesTest, FailAlone) {
     expect_equal(alone[i], sessions[i]);
   }
   EXPECT_THROW(Session::append_together(all, tokens, std::span(failures).first(2)), Error);
+  // A failure of an earlier call would hide that of this one.
+  EXPECT_NE(testing::refusal(ErrorCode::kInvalidArgument,
+                             [&] { Session::append_together(all, tokens, failures); })
+                .find("session 2 holds one already"),
+            std::string::npos);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i != 2) expect_equal(alone[i], sessions[i]);
+  }
 }
 
 TEST_F(SequencesTest, OfOneEngineMayBeUsedFromSeveralThreads) {

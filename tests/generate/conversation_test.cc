@@ -109,6 +109,18 @@ TEST_F(ConversationTest, AZeroByteIsRefusedAndLeavesTheConversation) {
   EXPECT_FALSE(conversation.ask("two").from_the_start);
 }
 
+TEST_F(ConversationTest, IsAsItWasAfterAQuestionThatCannotBeEncoded) {
+  const std::string endless(size_t{5} << 20U, 'x');
+  const Conversation chat(tokenizer_);
+  for (Conversation conversation : {chat, Conversation::plain_text(tokenizer_, false)}) {
+    (void)conversation.ask("one");
+    conversation.answer("two", {5});
+    const std::string before = conversation.to_json();
+    EXPECT_THROW((void)conversation.ask(endless), Error);
+    EXPECT_EQ(conversation.to_json(), before);
+  }
+}
+
 TEST_F(ConversationTest, NothingPendingIsLeftWhenItBeginsAnew) {
   const Conversation chat(tokenizer_);
   for (Conversation conversation : {chat, Conversation::plain_text(tokenizer_, false)}) {

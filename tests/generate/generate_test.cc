@@ -265,6 +265,21 @@ TEST_F(GenerateTest, LogitsOfAnotherVocabularyAreRefused) {
   }
 }
 
+TEST_F(GenerateTest, LogitsThatAreNoNumbersAreRefusedWhateverIsAsked) {
+  learn("x");
+  const std::vector<float> none(tokenizer->vocabulary(), std::numeric_limits<float>::quiet_NaN());
+  GenerationOptions biased;
+  biased.logit_bias = {{1, 2.0F}};
+  GenerationOptions drawn;
+  drawn.sampling.temperature = 1;
+  for (const GenerationOptions& options : {GenerationOptions(), biased, drawn}) {
+    Generation generation(*tokenizer, options);
+    EXPECT_THAT(testing::refusal(ErrorCode::kInvalidArgument, [&] { (void)generation.next(none); }),
+                HasSubstr("is nan"));
+    EXPECT_TRUE(generation.result().tokens.empty());
+  }
+}
+
 TEST_F(GenerateTest, ContinuesASession) {
   testing::TemporaryFolder folder;
   testing::TinyModel tiny;

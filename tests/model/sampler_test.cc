@@ -55,6 +55,26 @@ TEST(Sampler, EveryOtherSeedIsTheSameInEveryRun) {
   }
 }
 
+TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const SamplingOptions& options : {SamplingOptions{}, SamplingOptions{.repeat_penalty = 2},
+                                         SamplingOptions{.temperature = 1}}) {
+    Sampler sampler(options, kVocabulary);
+    for (const float value : {kNan, -kNan, kInfinity}) {
+      EXPECT_THROW((void)sampler.sample(std::vector<float>(kVocabulary, value)), Error);
+      for (const size_t place : {size_t{0}, kVocabulary - 1}) {
+        std::vector<float> logits(kVocabulary, 1);
+        logits[place] = value;
+        EXPECT_THROW((void)sampler.pick(logits), Error) << place;
+      }
+    }
+    std::vector<float> logits(kVocabulary, -kInfinity);
+    logits[5] = -3;
+    EXPECT_EQ(sampler.sample(logits), 5);
+  }
+}
+
 TEST(Sampler, TheOutermostValuesStillPickATokenOfTheVocabulary) {
   for (const float extreme : {1e-6F, 1e6F}) {
     for (const float penalty : {-1e6F, 1e6F}) {

@@ -82,7 +82,7 @@ void Connection::close() {
   const auto self = shared_from_this();
   if (phase_ == Phase::kBody || phase_ == Phase::kAnswering) log(true);
   phase_ = Phase::kClosed;
-  network_.receiving -= std::exchange(body_bytes_, 0);
+  body_.reset();
   error_code ignored;
   (void)socket_.close(ignored);
   timer_.cancel();
@@ -163,6 +163,7 @@ void Connection::admit() {
   id_ = request_id_of(head.headers);
   admitted_ = network_.gate.admit(head);
   phase_ = Phase::kBody;
+  body_ = std::make_shared<BodyShare>(network_.bodies);
   body_began_ = last_moved_ = Clock::now();
   if (head.expects_continue && !reader_->done() && input_.empty()) {
     constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -173,12 +174,9 @@ void Connection::admit() {
 }
 
 void Connection::count_body() {
-  const size_t now = reader_->body().size();
-  network_.receiving += now - std::exchange(body_bytes_, now);
-  if (network_.receiving > network_.options.bodies_limit) {
-    throw HttpError(503, "too many requests are being received; try again in a moment",
-                    {.retry_after = 1});
-  }
+  if (body_->resize(reader_->body().size()) <= network_.options.bodies_limit) return;
+  throw HttpError(503, "too many large requests have come at once; try again in a moment",
+                  {.retry_after = 1});
 }
 
 void Connection::dispatch() {
@@ -190,6 +188,7 @@ void Connection::dispatch() {
                       .query = std::move(head.target.query),
                       .headers = {},
                       .body = std::move(reader_->body()),
+                      .body_share = std::move(body_),
                       .peer = peer_};
   begin_answer(head.keep_alive && !network_.stopping);
   request.headers = std::move(head.headers);
@@ -226,7 +225,7 @@ void Connection::refuse(const HttpError& error) {
 
 void Connection::begin_answer(bool keep_alive) {
   phase_ = Phase::kAnswering;
-  network_.receiving -= std::exchange(body_bytes_, 0);
+  body_.reset();
   const bool known = reader_ && reader_->has_head();
   Exchange::Form form{.http_1_0 = known && reader_->head().http_1_0,
                       .without_body = method_ == "HEAD",
@@ -364,7 +363,7 @@ Connection::Clock::time_point Connection::deadline() const {
     case Phase::kBody: {
       const auto rate = static_cast<double>(std::max<size_t>(options.body_rate, 1));
       const auto due = std::chrono::duration_cast<Clock::duration>(
-          std::chrono::duration<double>(static_cast<double>(body_bytes_) / rate));
+          std::chrono::duration<double>(static_cast<double>(body_->bytes()) / rate));
       return std::min(last_moved_, body_began_ + due) + options.body_timeout;
     }
     case Phase::kAnswering:

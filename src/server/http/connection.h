@@ -13,6 +13,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "server/http/body_share.h"
 #include "server/http/exchange.h"
 #include "server/http/gate.h"
 #include "server/http/http_server.h"
@@ -36,7 +37,8 @@ struct Network {
   const Gate gate;
   std::unordered_set<std::shared_ptr<Connection>> connections;
   std::atomic<size_t> open{0};  ///< Size of `connections`.
-  size_t receiving = 0;         ///< Bytes of bodies that are not complete.
+  /// Bytes of all bodies that are being received or worked on.
+  const BodyShare::Total bodies = std::make_shared<std::atomic<size_t>>(0);
   bool stopping = false;
   std::function<void()> on_closed;  ///< After a connection was removed.
   std::array<char, 64 * 1024>
@@ -113,9 +115,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Gate::Admitted admitted_;
   Clock::time_point began_;  // of the request
   Clock::time_point body_began_;
-  Clock::time_point last_moved_;    // bytes of input or output, or another phase
-  size_t body_bytes_ = 0;           // counted in `network_.receiving`
-  std::string method_, path_, id_;  // for the log
+  Clock::time_point last_moved_;     // bytes of input or output, or another phase
+  std::shared_ptr<BodyShare> body_;  // of the request, until a handler has it
+  std::string method_, path_, id_;   // for the log
 
   std::shared_ptr<Exchange> exchange_;
   std::string output_;  // taken from it, partly sent

@@ -19,7 +19,7 @@ struct ServerOptions {
   uint16_t port = 8080;  ///< 0: any that is free.
 
   size_t body_limit = size_t{64} << 20;  ///< Bytes of a request's body; beyond: 413.
-  /// Bytes of all bodies that are being received at a time; beyond: 503.
+  /// Bytes of all bodies that are being received, or whose requests live; beyond: 503.
   size_t bodies_limit = size_t{512} << 20;
   size_t header_limit = size_t{16} << 10;  ///< Bytes of a request's first line and header: 431.
   size_t connections = 1000;               ///< At a time; beyond: 503 with Retry-After.

@@ -2,10 +2,13 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "server/http/body_share.h"
 
 namespace restkv::server {
 
@@ -47,7 +50,8 @@ struct HttpRequest {
   Fields query;       ///< Decoded; "+" is a space.
   Headers headers;
   std::string body;
-  std::string peer;  ///< "127.0.0.1:51234", "[::1]:51234"
+  std::shared_ptr<const BodyShare> body_share = {};  ///< Counts the body; null where nobody does.
+  std::string peer;                                  ///< "127.0.0.1:51234", "[::1]:51234"
 
   /// The parameter `name`; empty if the pattern has none.
   [[nodiscard]] const std::string& parameter(std::string_view name) const;

@@ -74,6 +74,11 @@ class LogitBias {
       : path_(body.path("logit_bias")), limits_(limits), options_(options) {
     const Json* bias = body.find("logit_bias");
     if (bias == nullptr) return;
+    // All of them are added for every token that is written.
+    if (bias->size() > limits.vocabulary) {
+      refuse_field(path_, fmt::format("'{}' has {} items; the model has {} tokens", path_,
+                                      bias->size(), limits.vocabulary));
+    }
     if (bias->is_object()) {
       for (const auto& [name, value] : bias->items()) {
         int32_t token = -1;

@@ -27,9 +27,29 @@ std::optional<int64_t> whole_number(const Json& value) {
   return value.get<int64_t>();
 }
 
+/// What precedes values, outside of texts. JSON has at most one value more.
+size_t separators(std::string_view json) {
+  size_t count = 0;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (c == '"') {
+      for (++i; i < json.size() && json[i] != '"'; ++i) {
+        if (json[i] == '\\') ++i;
+      }
+    }
+    if (c == '[' || c == ',' || c == ':') ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 Json parse_body(std::string_view body) {
+  if (separators(body) > kMostJsonValues) {
+    throw HttpError(413, fmt::format("the body of the request has more than {} JSON values; send "
+                                     "it in parts",
+                                     kMostJsonValues));
+  }
   Json json;
   try {
     json = parse_json(body, "body");

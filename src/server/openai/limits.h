@@ -26,6 +26,7 @@ struct RequestLimits {
   size_t messages = 10'000;  ///< Of a chat.
   size_t tools = 128;
   size_t logprobs = 20;                                     ///< Likeliest tokens beside each token.
+  size_t echoed_logprobs = size_t{1} << 20U;                ///< Of all prompts of a completion.
   size_t grammar_bytes = 64 * 1024;                         ///< Of a grammar, or of a schema.
   size_t vocabulary = 0;                                    ///< Token ids are below it.
   size_t context = 0;                                       ///< Tokens of the model; for messages.

@@ -55,7 +55,7 @@ Json slots_json(std::span<const SlotState> slots) {
     for (const size_t tokens : slot.kept) kept.push_back(tokens);
     list.push_back(Json::object({{"id", slot.id},
                                  {"state", slot.state},
-                                 {"is_processing", slot.state != "kept"},
+                                 {"is_processing", slot.is_processing},
                                  {"n_prompt_tokens", slot.prompt_tokens},
                                  {"n_prompt_tokens_processed", slot.read_tokens},
                                  {"n_decoded", slot.written_tokens},

@@ -42,7 +42,8 @@ Json tokenizer_info_json(const ServerProperties& properties);
 
 struct SlotState {
   size_t id = 0;
-  std::string state;  ///< "reading", "writing" or "kept".
+  std::string state;           ///< "reading", "writing", "kept" or "document".
+  bool is_processing = false;  ///< Somebody works on it.
   size_t prompt_tokens = 0;
   size_t read_tokens = 0;  ///< Of the prompt.
   size_t written_tokens = 0;

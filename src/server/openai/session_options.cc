@@ -105,6 +105,11 @@ AskedSession parse_session_options(const FieldReader& restkv, const AskedSession
     if (is_full) restkv.refuse("budget", "none: the method 'full' keeps everything");
     parse_budget_field(restkv, *budget, limits.max_budget, asked);
   }
+  for (const char* name : {"decode_budget", "interval"}) {
+    if (is_full && restkv.whole(name, 0, kMost).value_or(0) > 0) {
+      restkv.refuse(name, "0: the method 'full' never cuts the cache");
+    }
+  }
   if (const auto budget = restkv.whole("decode_budget", 0, kMost)) {
     options.decode_budget = static_cast<int>(*budget);
   }

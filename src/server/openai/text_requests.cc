@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
+
 #include "server/openai/answer_options.h"
 #include "server/openai/field_reader.h"
 #include "server/openai/prompt.h"
@@ -29,20 +31,22 @@ std::vector<int32_t> parse_detokenize_request(const Json& json, const RequestLim
   return parse_token_ids(*body.list("tokens"), body.path("tokens"), limits);
 }
 
-Json tokens_json(const std::vector<int32_t>& tokens, const std::vector<std::string>* pieces,
-                 size_t context) {
-  Json list = Json::array();
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (pieces == nullptr) {
-      list.push_back(tokens[i]);
+std::string tokens_json(std::span<const int32_t> tokens,
+                        const std::function<std::string(int32_t)>& piece_of, size_t context) {
+  std::string json = R"({"tokens":[)";
+  for (const int32_t token : tokens) {
+    if (json.back() != '[') json += ',';
+    if (piece_of) {
+      const std::string piece = piece_of(token);
+      const Json shown = is_utf8(piece) ? Json(piece) : bytes_json(piece);
+      json += Json::object({{"id", token}, {"piece", shown}}).dump();
     } else {
-      const std::string& piece = pieces->at(i);
-      list.push_back(Json::object(
-          {{"id", tokens[i]}, {"piece", is_utf8(piece) ? Json(piece) : bytes_json(piece)}}));
+      fmt::format_to(std::back_inserter(json), "{}", token);
     }
   }
-  return Json::object(
-      {{"tokens", std::move(list)}, {"count", tokens.size()}, {"max_model_len", context}});
+  fmt::format_to(std::back_inserter(json), R"(],"count":{},"max_model_len":{}}})", tokens.size(),
+                 context);
+  return json;
 }
 
 Json detokenized_json(const std::string& text) {

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,10 +28,11 @@ TokenizeRequest parse_tokenize_request(const Json& json);
 /// `POST /detokenize`: the tokens.
 std::vector<int32_t> parse_detokenize_request(const Json& json, const RequestLimits& limits);
 
-/// {"tokens", "count", "max_model_len"}: what both kinds of clients look for. `pieces`: the bytes
-/// of each token; null: ids alone.
-Json tokens_json(const std::vector<int32_t>& tokens, const std::vector<std::string>* pieces,
-                 size_t context);
+/// {"tokens", "count", "max_model_len"} as text: what both kinds of clients look for. `piece_of`:
+/// the bytes of a token; empty: ids alone. There may be millions, so that values for all of them
+/// would take many times the memory of the text.
+std::string tokens_json(std::span<const int32_t> tokens,
+                        const std::function<std::string(int32_t)>& piece_of, size_t context);
 /// {"content", "prompt"}
 Json detokenized_json(const std::string& text);
 

@@ -65,12 +65,10 @@ class DocumentReader {
     conversation.updated = Date.now();
     this.changed(conversation);
     this.files.put(conversation.id, file, name);
-    const wish = choice.method === 'full' ? {method: 'full'} :
-                                            {method: choice.method, budget: choice.budget};
     await this.guard(conversation, document, controller, async () => {
       const answer = await this.patiently(
           conversation, controller.signal,
-          () => this.api.uploadDocument(file, name, wish, controller.signal));
+          () => this.api.uploadDocument(file, name, wishOf(choice), controller.signal));
       mergeDocument(document, answer);
       this.changed(conversation);
       if (replaced && replaced !== document.id) this.release(replaced, conversation);

@@ -7,7 +7,12 @@
 const kTokensPerPage = 650;
 const kBytesPerToken = 4.2;
 
+// A document is read before there is a question, a question without a document is read with it: the
+// server has a method for each.
+const kServersChoice = '';
+
 const kMethodNames = {
+  [kServersChoice]: ['The server\u2019s choice', 'one method for documents, another for questions'],
   'restkv': ['ReST-KV', 'keeps what changes the answers least when it is missing'],
   'snapkv': ['SnapKV', 'keeps what the end of the text pays attention to'],
   'streaming-llm': ['Beginning and end', 'keeps the first and the last words'],
@@ -61,6 +66,12 @@ function costOf(choice, tokens, bytesPerToken) {
   };
 }
 
+// A choice as requests have it.
+function wishOf({method, budget}) {
+  if (method === 'full') return {method};
+  return method === kServersChoice ? {budget} : {method, budget};
+}
+
 function sameChoice(a, b) {
   return a.method === b.method && (a.method === 'full' || a.budget === b.budget);
 }
@@ -84,9 +95,9 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
       0);
   slider.value = String(nearest);
   current.budget = steps[nearest];
-  const select =
-      el('select', {id: 'method'},
-         limits.methods.map((method) => el('option', {value: method}, methodName(method))));
+  const select = el('select', {id: 'method'}, [
+    kServersChoice, ...limits.methods
+  ].map((method) => el('option', {value: method}, methodName(method))));
   select.value = current.method;
   const shown = el('output', {class: 'budget-value', for: 'budget', 'aria-live': 'off'});
     const estimate = el('p', {class: 'estimate', id: 'budget-estimate'});

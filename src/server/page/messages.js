@@ -78,9 +78,7 @@ class Answerer {
     if (conversation.document)
       body.document = conversation.document.id;
     else
-      body.restkv = conversation.method === 'full' ?
-          {method: 'full'} :
-          {method: conversation.method, budget: conversation.budget};
+      body.restkv = wishOf(conversation);
     let saved = performance.now();
     let began = 0;
     const ondelta = (chunk) => {

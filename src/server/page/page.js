@@ -16,7 +16,7 @@ class Page {
   constructor() {
     this.limits = {
       methods: ['restkv'],
-      method: 'restkv',
+      method: 'restkv',  // of questions without a document
       budget: 1024,
       maxBudget: 4096,
       bytesPerToken: 0,
@@ -54,11 +54,11 @@ class Page {
       if (endInterrupted(conversation)) this.conversations.save(conversation);
     }
     const settings = {
-      method: this.limits.method,
+      method: kServersChoice,
       budget: this.limits.budget,
       ...this.conversations.settings()
     };
-    if (!this.limits.methods.includes(settings.method)) settings.method = this.limits.method;
+    if (!this.limits.methods.includes(settings.method)) settings.method = kServersChoice;
     settings.budget = Math.min(settings.budget, this.limits.maxBudget);
     this.settings = settings;
     this.buildParts();
@@ -81,7 +81,9 @@ class Page {
             [own.method ?? 'restkv'];
         this.limits.method = own.method ?? this.limits.methods[0];
         this.limits.maxBudget = own.max_budget ?? context ?? 4096;
-        this.limits.budget = Math.min(own.budget ?? 1024, this.limits.maxBudget);
+        // A share of each document, or what layers choose, has no place on a slider.
+        const budget = [own.documents?.budget, own.budget].find(Number.isFinite);
+        this.limits.budget = Math.min(budget ?? 1024, this.limits.maxBudget);
         this.limits.bytesPerToken = own.kv_bytes_per_token ?? 0;
         this.limits.readsPdf = own.documents?.kinds?.includes('pdf') ?? true;
         this.limits.model = props.model_alias || String(props.model_path ?? '').split('/').pop();
@@ -178,7 +180,7 @@ class Page {
           {
             kind: 'sequence',
             id: message.id,
-            method: this.current.document?.method ?? this.current.method,
+            method: this.current.document?.method ?? (this.current.method || this.limits.method),
             budget: this.current.document?.budget ?? this.current.budget
           },
           trigger),

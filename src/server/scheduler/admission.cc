@@ -31,7 +31,7 @@ void check_generation(const SchedulerOptions& options, const Request& request, s
                       request.document.value_or("")));
   for (size_t i = 0; i < request.n; ++i) {
     GenerationOptions of_answer = request.generation;
-    of_answer.sampling.seed += static_cast<uint32_t>(i);
+    of_answer.sampling.seed = seed_of_answer(of_answer.sampling.seed, i);
     validate(of_answer, vocabulary);
   }
 }

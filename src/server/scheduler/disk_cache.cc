@@ -401,7 +401,9 @@ void DiskCache::read_document(const DocumentId& id, MemoryAccount::Share memory,
 void DiskCache::write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence,
                                const Saved& then) {
   const CacheFileName name = document_name(id);
-  if (entries_.contains(name.text())) return;
+  if (const auto there = entries_.find(name.text()); there != entries_.end()) {
+    return then(there->second.usable);
+  }
   const size_t bytes = expected_bytes(*sequence);
   if (!enter(name, bytes, nanoseconds_since_1970())) {
     ++status_.dropped;

@@ -62,8 +62,8 @@ class DiskCache {
   }
   [[nodiscard]] size_t document_bytes(const DocumentId& id) const;
   void read_document(const DocumentId& id, MemoryAccount::Share memory, Then then);
-  /// Nothing if it is there already. `then`: called when it is on the disk, or never will be; not
-  /// before `collect` if it is to be written.
+  /// Writes nothing if it is there already, or on its way. `then`: called when it is on the disk,
+  /// or never will be; not before `collect` if it is to be written.
   using Saved = std::function<void(bool saved)>;
   void write_document(const DocumentId& id, std::shared_ptr<const KeptSequence> sequence,
                       const Saved& then);

@@ -130,7 +130,7 @@ size_t repeat_bytes(const ModelConfig& c, const SessionOptions& options, size_t 
 /// Layers that may be cut again until the last one is known: their scores, twice, and their rows
 /// before they are packed.
 size_t reallocation_bytes(const ModelConfig& c, const SessionOptions& options, size_t rows) {
-  if (!evicts(options) || !reallocates(options.compression)) return 0;
+  if (!reallocates(options.compression)) return 0;
   size_t row = 2 * kFloat;
   if (is_quantized(options.kv_type)) row += (c.key_dim + c.value_dim) * sizeof(uint16_t);
   const size_t kept = std::min(rows, static_cast<size_t>(options.compression.budget));
@@ -150,7 +150,7 @@ size_t block_bytes(const ModelConfig& c, size_t n) {
 /// each thread.
 size_t refit_bytes(const ModelConfig& c, const SessionOptions& options, size_t added, size_t rows) {
   const CompressionOptions& compression = options.compression;
-  if (!evicts(options) || !refits(compression)) return 0;
+  if (!refits(compression)) return 0;
   const size_t repeated = std::min(repeat_queries(compression), fed_tokens(options, added).all);
   const size_t count = repeated > 0 ? repeated : static_cast<size_t>(compression.window);
   const size_t layers = reallocates(compression) ? c.global_layers() : 1;
@@ -185,9 +185,12 @@ size_t prompt_bytes(const Model& model, const SessionOptions& options,
   bytes += (prefix > 0 ? cache_heads(c, options) : c.kv_heads) * rows *
            ((c.key_dim + c.value_dim) * kFloat + sizeof(int32_t));
   if (added >= model.weights().prefill_gemm_min_rows) bytes += converted_bytes(model);
-  bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows) +
-           refit_bytes(c, options, added, rows);
-  bytes += block_bytes(c, repeat_chunk(compression) > 0 ? kBlock : added);
+  // What nobody chooses from is neither repeated nor allocated nor refitted.
+  if (cuts) {
+    bytes += repeat_bytes(c, options, added) + reallocation_bytes(c, options, rows) +
+             refit_bytes(c, options, added, rows);
+  }
+  bytes += block_bytes(c, cuts && repeat_chunk(compression) > 0 ? kBlock : added);
   // The attention that is observed, and scores.
   bytes += state_bytes(c, compression, rows) + kBlock * c.query_heads * (c.key_dim + 1) * kFloat;
   if (cuts) bytes += 4 * rows * c.query_heads * kFloat;

@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "base/caught_error.h"
 #include "base/threads.h"
 #include "generate/logprobs.h"
 
@@ -15,18 +16,16 @@ Error as_error(const std::exception_ptr& thrown) {
   } catch (const Error& error) {
     return error;
   } catch (const std::bad_alloc&) {
-    return {ErrorCode::kIo, "the system has no memory left for this request"};
-  } catch (const std::exception& error) {
-    return {ErrorCode::kInvalidArgument, error.what()};
+    return {ErrorCode::kOutOfMemory, "the system has no memory left for this request"};
   } catch (...) {
-    return {ErrorCode::kInvalidArgument, "the request failed for an unknown reason"};
+    return caught_error();
   }
 }
 
 Answer::Answer(Job& job, size_t index, Session session, const Tokenizer& tokenizer)
     : job_(job), index_(index), session_(std::move(session)) {
   GenerationOptions options = job.request.generation;
-  options.sampling.seed += static_cast<uint32_t>(index);
+  options.sampling.seed = seed_of_answer(options.sampling.seed, index);
   options.on_text = [this](std::string_view text) { return hand_out(text); };
   if (job.request.constraint) constraint_ = job.request.constraint();
   options.constraint = constraint_.get();

@@ -66,7 +66,7 @@ class Answer : public TokenSource {
 /// A request from its acceptance to its end.
 class Job {
  public:
-  Job(RequestId number, Request asked) : id(number), request(std::move(asked)) {}
+  explicit Job(Request asked) : request(std::move(asked)) {}
 
   /// Calls the listener. What it throws cancels the request and is the last that it hears.
   template <class Call>
@@ -87,7 +87,7 @@ class Job {
   void fail(const Error& why);
   [[nodiscard]] bool reads_document() const { return !document.empty(); }
 
-  const RequestId id;
+  RequestId id = 0;  ///< Given when it is accepted.
   Request request;
   DocumentId document;  ///< That it is to become; empty: none.
   std::string label;    ///< Of this document.

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -90,9 +91,9 @@ struct Request {
   /// it, and no cut has an influence. A request with a document is refused.
   std::optional<size_t> prompt_logprobs;
 
-  /// Of every answer; answer i samples with seed + i. `max_tokens` (and with it `min_tokens`) is
-  /// cut to what the model's context leaves; 0: only the prompt is read. `on_text` and `constraint`
-  /// must be empty: below is what stands for them.
+  /// Of every answer; answer i samples with `seed_of_answer`. `max_tokens` (and with it
+  /// `min_tokens`) is cut to what the model's context leaves; 0: only the prompt is read. `on_text`
+  /// and `constraint` must be empty: below is what stands for them.
   GenerationOptions generation;
   /// What each answer may say, made anew for each on the engine thread; empty: anything.
   std::function<std::unique_ptr<TokenConstraint>()> constraint;
@@ -101,6 +102,11 @@ struct Request {
 
   std::shared_ptr<Listener> listener;  ///< Null: nobody listens.
 };
+
+/// The seed of answer i of a request: seed + i, without the one that samplers refuse.
+inline uint32_t seed_of_answer(uint32_t seed, size_t i) {
+  return static_cast<uint32_t>((uint64_t{seed} + i) % std::numeric_limits<uint32_t>::max());
+}
 
 /// Whether prompt and answer of a request with these options come on top of what its document
 /// keeps (`Session::reserve`). With compact positions cuts are what makes room in the context.

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include "restkv/conversation.h"
 #include "server/scheduler/admission.h"
 #include "server/scheduler/inbox.h"
+#include "server/scheduler/kept_sequences.h"
 #include "server/scheduler/session_key.h"
 #include "server/scheduler/worker.h"
 
@@ -36,13 +35,6 @@ struct Scheduler::Impl {
         memory_limit(given.memory_limit > 0 ? given.memory_limit : default_memory_limit(model)) {
     check_options(model, options);
     worker.emplace(model, tokenizer, options, memory_limit, std::move(threads), inbox);
-    // Names of documents that are there already are not given away again.
-    for (const auto& [id, info] : inbox.documents) {
-      uint64_t number = 0;
-      const std::string_view digits = std::string_view(id).substr(std::min<size_t>(4, id.size()));
-      (void)std::from_chars(digits.data(), digits.data() + digits.size(), number);
-      last_document = std::max(last_document, number);
-    }
     thread = std::thread([this] { worker->run(); });
   }
 
@@ -84,43 +76,51 @@ struct Scheduler::Impl {
     return {session, info.tokens};
   }
 
-  /// To the engine thread; `document`: what it is to become, or empty.
-  RequestId accept(Request request, const DocumentId& document, const std::string& label = {}) {
-    try {
-      const auto [session, before] = find_session(request);
-      check_request(probes, options, request, session, before, !document.empty(), memory_limit);
-      std::string key = session_key(session);
-      const std::scoped_lock lock(inbox.mutex);
-      if (inbox.stop_at) {
-        throw Error(ErrorCode::kInterrupted, "the server is shutting down");
-      }
-      if (inbox.waiting >= options.max_queue) {
-        const double seconds = std::clamp(inbox.seconds_per_begin, 1.0, 600.0);
-        throw Busy(fmt::format("{} requests are waiting already; try again in {:.0f} s",
-                               inbox.waiting, seconds),
-                   seconds);
-      }
-      auto job = std::make_unique<Job>(++last_id, std::move(request));
-      job->document = document;
-      job->label = label;
-      job->options = session;
-      job->key = std::move(key);
-      if (!document.empty()) {
-        inbox.documents[document] = {.id = document,
-                                     .tokens = job->request.prompt.size(),
-                                     .session = session,
-                                     .label = label};
-      }
+  /// A job without a number. `is_document`: it is to become one. Throws what `submit` refuses.
+  std::unique_ptr<Job> checked(Request request, bool is_document) {
+    auto [session, before] = find_session(request);
+    check_request(probes, options, request, session, before, is_document, memory_limit);
+    auto job = std::make_unique<Job>(std::move(request));
+    job->key = session_key(session);
+    job->options = std::move(session);
+    return job;
+  }
+
+  /// To the engine thread. Needs the inbox's mutex.
+  void accept(std::vector<std::unique_ptr<Job>> jobs) {
+    if (inbox.stop_at) throw Error(ErrorCode::kInterrupted, "the server is shutting down");
+    if (inbox.waiting >= options.max_queue) {
+      const double seconds = std::clamp(inbox.seconds_per_begin, 1.0, 600.0);
+      throw Busy(fmt::format("{} requests are waiting already; try again in {:.0f} s",
+                             inbox.waiting, seconds),
+                 seconds);
+    }
+    for (std::unique_ptr<Job>& job : jobs) {
+      job->id = ++last_id;
       ++inbox.waiting;
       ++inbox.accepted;
       inbox.submitted.push_back(std::move(job));
-      inbox.changed.notify_one();
-      return last_id;
+    }
+    inbox.changed.notify_one();
+  }
+
+  /// `work`'s result; `requests` are counted as refused if it throws.
+  auto counted(size_t requests, const auto& work) {
+    try {
+      return work();
     } catch (...) {
       const std::scoped_lock lock(inbox.mutex);
-      ++inbox.refused;
+      inbox.refused += requests;
       throw;
     }
+  }
+
+  /// A name that no document has had before, in this process or an earlier one: clients remember
+  /// names for long, and must not come to the document of somebody else with one. Later names are
+  /// greater. Needs the inbox's mutex.
+  DocumentId new_document() {
+    last_document = std::max(last_document + 1, nanoseconds_since_1970() / 1000);
+    return fmt::format("doc-{:013x}", last_document);
   }
 
   void ask(KeptQuestion question) {
@@ -140,8 +140,8 @@ struct Scheduler::Impl {
   const Engine probes;  ///< For sessions that only answer questions; computes nothing.
   const size_t memory_limit;
   Inbox inbox;
-  RequestId last_id = 0;       // needs the inbox's mutex
-  uint64_t last_document = 0;  // the same
+  RequestId last_id = 0;      // needs the inbox's mutex
+  int64_t last_document = 0;  ///< Microseconds since 1970; the same.
   std::optional<Worker> worker;
   std::thread thread;
   std::mutex ending;  ///< Held by the one who joins the thread.
@@ -153,7 +153,23 @@ Scheduler::Scheduler(const Model& model, const Tokenizer& tokenizer,
 
 Scheduler::~Scheduler() { shutdown(std::chrono::milliseconds(0)); }
 
-RequestId Scheduler::submit(Request request) { return impl_->accept(std::move(request), {}); }
+RequestId Scheduler::submit(Request request) {
+  std::vector<Request> one;
+  one.push_back(std::move(request));
+  return submit(std::move(one)).front();
+}
+
+std::vector<RequestId> Scheduler::submit(std::vector<Request> requests) {
+  return impl_->counted(requests.size(), [&] {
+    std::vector<std::unique_ptr<Job>> jobs;
+    for (Request& request : requests) jobs.push_back(impl_->checked(std::move(request), false));
+    std::vector<RequestId> ids(jobs.size());
+    const std::scoped_lock lock(impl_->inbox.mutex);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = impl_->last_id + 1 + i;
+    impl_->accept(std::move(jobs));
+    return ids;
+  });
+}
 
 void Scheduler::cancel(RequestId id) {
   const std::scoped_lock lock(impl_->inbox.mutex);
@@ -164,19 +180,28 @@ void Scheduler::cancel(RequestId id) {
 DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
                                    const std::optional<SessionOptions>& session,
                                    std::shared_ptr<Listener> listener, const std::string& label) {
-  DocumentId id;
-  {
-    const std::scoped_lock lock(impl_->inbox.mutex);
-    id = fmt::format("doc-{}", ++impl_->last_document);
-  }
   Request request;
   request.prompt = std::move(tokens);
   request.session = session;
   request.reuse = false;
   request.n = 0;
   request.listener = std::move(listener);
-  (void)impl_->accept(std::move(request), id, label);
-  return id;
+  return impl_->counted(1, [&] {
+    std::vector<std::unique_ptr<Job>> jobs;
+    jobs.push_back(impl_->checked(std::move(request), true));
+    Job& job = *jobs.front();
+    job.label = label;
+    DocumentInfo info{.id = {},
+                      .tokens = job.request.prompt.size(),
+                      .session = job.options,
+                      .label = label};
+    const std::scoped_lock lock(impl_->inbox.mutex);
+    DocumentId id = impl_->new_document();
+    info.id = job.document = id;
+    impl_->accept(std::move(jobs));
+    impl_->inbox.documents[id] = std::move(info);
+    return id;
+  });
 }
 
 std::vector<DocumentInfo> Scheduler::documents() const {

@@ -71,20 +71,24 @@ class Scheduler {
   /// and with `Error`: kInvalidArgument (what cannot be used, does not fit into the model's
   /// context, or never into memory, with both figures), kInterrupted (shutting down).
   RequestId submit(Request request);
+  /// The same for requests that belong together: all of them are accepted or none. They may be more
+  /// than the queue takes; then those of others are refused until enough of them have begun.
+  std::vector<RequestId> submit(std::vector<Request> requests);
   /// Ends what is left of a request before the next step: its unfinished answers fail with
   /// kInterrupted. Of a request that is over: nothing.
   void cancel(RequestId id);
 
   /// Reads a text that many requests will begin with. It is in the list at once, ready later, and
   /// stays until it is removed: documents are not dropped to make room. With `cache_dir` a later
-  /// scheduler has it again under its name; `closed` then comes when it has been written.
+  /// scheduler has it again under its name; `closed` then comes when it has been written. No later
+  /// document gets the name of a removed one; names are in the order of their documents.
   /// `listener` hears of it as of a request without answers; `failed` then names answer 0. `label`:
   /// text that is given back with the document. Refuses as `submit` does.
   DocumentId add_document(std::vector<int32_t> tokens,
                           const std::optional<SessionOptions>& session = {},
                           std::shared_ptr<Listener> listener = nullptr,
                           const std::string& label = {});
-  [[nodiscard]] std::vector<DocumentInfo> documents() const;
+  [[nodiscard]] std::vector<DocumentInfo> documents() const;  ///< In order of their names.
   [[nodiscard]] std::optional<DocumentInfo> document(const DocumentId& id) const;
   /// False: there is none of this name. Requests that have begun with it go on; those that wait
   /// for it fail.

@@ -21,6 +21,9 @@ constexpr double kProgressStep = 0.01;
 /// Weight of what was measured last.
 constexpr double kNewest = 0.3;
 
+/// Memory that a sequence of a file of so many bytes takes: heads have some room to grow.
+size_t loaded_bytes(size_t of_file) { return of_file + of_file / 8; }
+
 bool is_reading(const Job& job) { return job.session.has_value(); }
 
 std::unique_ptr<Job> take_out(std::vector<std::unique_ptr<Job>>& jobs, const Job& job) {
@@ -671,7 +674,7 @@ void Worker::save_document(const DocumentId& id, const std::shared_ptr<Listener>
 
 void Worker::load_document(const DocumentInfo& info) {
   const DocumentId& id = info.id;
-  const size_t bytes = disk_->document_bytes(id);
+  const size_t bytes = loaded_bytes(disk_->document_bytes(id));
   const bool fits = memory_.free() >= bytes;
   {
     const std::scoped_lock lock(inbox_.mutex);
@@ -711,8 +714,7 @@ std::optional<Worker::Begun> Worker::load_sequence(Job& job, size_t longer_than)
   if (job.asked_disk) return std::nullopt;
   const auto found = disk_->find(job.tokens, job.key, longer_than);
   if (!found) return std::nullopt;
-  // In memory heads have some room to grow.
-  const size_t bytes = found->bytes + found->bytes / 8;
+  const size_t bytes = loaded_bytes(found->bytes);
   if (!make_room(bytes)) {
     if (!active_.empty() || disk_is_busy()) return Begun::kNotNow;
     return std::nullopt;

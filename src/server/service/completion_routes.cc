@@ -1,4 +1,6 @@
 // Texts that go on behind prompts, in OpenAI's form and in llama.cpp's own.
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "generate/grammar.h"
@@ -35,6 +37,24 @@ std::vector<std::vector<int32_t>> tokens_of(const Service& service,
   return tokens;
 }
 
+/// What is said of the tokens of prompts is held until all are read, and takes some hundred times
+/// their memory.
+void require_few_logprobs(const CompletionRequest& request,
+                          const std::vector<std::vector<int32_t>>& prompts,
+                          const RequestLimits& limits) {
+  const std::optional<size_t> likeliest = request.answer.generation.logprobs;
+  if (!request.echo || !likeliest) return;
+  size_t tokens = 0;
+  for (const std::vector<int32_t>& prompt : prompts) tokens += prompt.size();
+  const size_t count = tokens * request.answer.n * (*likeliest + 1);
+  if (count <= limits.echoed_logprobs) return;
+  refuse_field("logprobs", fmt::format("{} tokens of prompts, in {} choices each, with {} others "
+                                       "beside them would be {} log-probabilities; the limit is "
+                                       "{}. Send fewer prompts at a time",
+                                       tokens, request.answer.n, *likeliest, count,
+                                       limits.echoed_logprobs));
+}
+
 void answer_completion(Service& service, const HttpRequest& http, Responder responder) {
   const CompletionRequest request =
       parse_completion_request(parse_body(http.body), service.options.limits);
@@ -43,6 +63,7 @@ void answer_completion(Service& service, const HttpRequest& http, Responder resp
   if (request.echo && request.answer.document) {
     refuse_field("echo", "'echo' cannot repeat a 'document'; leave one of them out");
   }
+  require_few_logprobs(request, tokens, service.options.limits);
   std::vector<Request> requests;
   for (const std::vector<int32_t>& prompt : tokens) {
     Request asked = request_of(service, request.answer, prompt);

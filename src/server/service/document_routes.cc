@@ -11,6 +11,7 @@
 #include "server/openai/text_requests.h"
 #include "server/service/document_cards.h"
 #include "server/service/document_prompt.h"
+#include "server/service/refusals.h"
 #include "server/service/requests.h"
 #include "server/service/routes.h"
 
@@ -67,7 +68,7 @@ class UploadListener : public Listener {
   }
   void failed(size_t, const Error& error) override {
     const std::scoped_lock lock(mutex_);
-    error_ = http_error(error);
+    error_ = refusal_of(std::make_exception_ptr(error), service_.options.error_log);
   }
   void closed() override {
     const std::scoped_lock lock(mutex_);
@@ -77,14 +78,14 @@ class UploadListener : public Listener {
 
  private:
   void answer() {
-    if (error_) {
-      service_.scheduler.remove_document(id_);  // whose id nobody knows
-      return responder_.send_error(*error_);
+    const auto info = service_.scheduler.document(id_);
+    if (!info) {
+      return responder_.send_error(
+          HttpError(404, "the document was removed while it was being read"));
     }
-    if (const auto info = service_.scheduler.document(id_)) {
-      return responder_.send_json(200, document_json(*info).dump());
-    }
-    responder_.send_error(HttpError(404, "the document was removed while it was being read"));
+    if (!error_) return responder_.send_json(200, document_json(*info).dump());
+    service_.scheduler.remove_document(id_);  // whose id nobody knows
+    responder_.send_error(*error_);
   }
 
   Service& service_;

@@ -49,35 +49,25 @@ RequestId Reply::submit(std::vector<Request> requests) {
   open_ = requests.size();
   size_t choice = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
-    Request& request = requests[i];
-    request.listener = std::make_shared<PromptListener>(shared_from_this(), i, choice);
-    choice += request.n;
-    try {
-      const RequestId id = scheduler_.submit(std::move(request));
-      const std::scoped_lock lock(ids_mutex_);
-      ids_.push_back(id);
-    } catch (...) {
-      bool begun = false;
-      {
-        const std::scoped_lock lock(mutex_);
-        open_ -= requests.size() - i;
-        begun = streaming_;  // an earlier prompt has begun to answer
-        if (!std::exchange(over_, true) && begun) {
-          responder_.write(writer_->fail(refusal_of(std::current_exception(), error_log_)));
-          responder_.end();
-        }
-      }
-      cancel_all();
-      if (!begun) throw;
-      return 0;
-    }
+    requests[i].listener = std::make_shared<PromptListener>(shared_from_this(), i, choice);
+    choice += requests[i].n;
   }
+  const std::vector<RequestId> ids = scheduler_.submit(std::move(requests));
+  {
+    const std::scoped_lock lock(ids_mutex_);
+    ids_ = ids;
+  }
+  bool over = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    over = over_;
+  }
+  if (over) cancel_all();  // one has failed before anybody knew how to cancel the others
   // The responder must not keep its own callback alive.
   responder_.on_gone([weak = weak_from_this()] {
     if (const auto reply = weak.lock()) reply->cancel_all();
   });
-  const std::scoped_lock lock(ids_mutex_);
-  return ids_.front();
+  return ids.front();
 }
 
 void Reply::cancel_all() {

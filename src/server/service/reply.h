@@ -21,8 +21,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
         bool stream, std::function<void(const std::string&)> error_log);
 
   /// Submits all. `n` of each is the number of its choices; the choices of later requests follow
-  /// those of earlier ones. Returns the id of the first. Throws what the scheduler refuses; then
-  /// nothing runs.
+  /// those of earlier ones. Returns the id of the first. Throws what the scheduler refuses, all or
+  /// nothing.
   RequestId submit(std::vector<Request> requests);
 
  private:

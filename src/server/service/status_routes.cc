@@ -39,6 +39,8 @@ void slots(Service& service, const HttpRequest&, Responder responder) {
     const size_t read = std::min(slot.tokens, slot.prompt_tokens);
     list.push_back({.id = list.size(),
                     .state = state_word(slot.state),
+                    .is_processing = slot.state == SlotInfo::State::kReading ||
+                                     slot.state == SlotInfo::State::kWriting,
                     .prompt_tokens = slot.prompt_tokens,
                     .read_tokens = read,
                     .written_tokens = slot.tokens - read,
@@ -54,7 +56,12 @@ void props(Service& service, const HttpRequest&, Responder responder) {
   const AskedSession& session = service.options.limits.session;
   const AskedSession& of_documents = service.options.document_session;
   Json methods = Json::array();
-  for (const Method& method : restkv::methods()) methods.push_back(method.name);
+  // Those that requests may name.
+  for (const Method& method : restkv::methods()) {
+    const bool refused =
+        method.needs_statistics || (method.name == "full" && !service.options.limits.full_cache);
+    if (!refused) methods.push_back(method.name);
+  }
   const auto options = [](const AskedSession& s) {
     const CompressionOptions& compression = s.options.compression;
     return Json::object({{"method", compression.method},

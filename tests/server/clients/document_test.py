@@ -39,7 +39,7 @@ class Examples(ServerTest):
         for path in re.findall(r'"(/[\w/{}.-]*)"', source):
             if path not in ("/", "/completions"):
                 self.assertRegex(text, re.escape(path.replace("{id...}", "{id}").replace("{id}", "ID"))
-                                 .replace("ID", r"(\{id\}|doc-1)"), f"{path} is not described")
+                                 .replace("ID", r"(\{id\}|\$ID)"), f"{path} is not described")
 
 
 if __name__ == "__main__":

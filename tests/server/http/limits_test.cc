@@ -97,6 +97,38 @@ TEST(Limits, BodiesInAllHaveALimit) {
   EXPECT_EQ(ask(server.port(), head + std::string(90'000, 'x')).status, 200);
 }
 
+TEST(Limits, ABodyCountsForAsLongAsItsRequestLives) {
+  ServerOptions options = test_options();
+  options.bodies_limit = 100'000;
+  std::mutex mutex;
+  std::vector<HttpRequest> kept;
+  std::vector<Responder> responders;
+  Router router = test_router();
+  router.add("POST", "/keep", [&](HttpRequest request, Responder responder) {
+    const std::scoped_lock lock(mutex);
+    kept.push_back(std::move(request));
+    responders.push_back(std::move(responder));
+  });
+  HttpServer server(options, std::move(router));
+  const std::string body(90'000, 'x');
+  Client first(server.port());
+  first.send(post("/keep", body));
+  ASSERT_TRUE(soon([&] {
+    const std::scoped_lock lock(mutex);
+    return kept.size() == 1;
+  }));
+  // It has been received, but nobody has looked at it yet.
+  EXPECT_EQ(ask(server.port(), post("/echo", body)).status, 503);
+  EXPECT_EQ(ask(server.port(), post("/echo", "small")).status, 200);
+  {
+    const std::scoped_lock lock(mutex);
+    kept.clear();
+  }
+  EXPECT_EQ(ask(server.port(), post("/echo", body)).status, 200);
+  responders.front().send(200, {}, "late");
+  EXPECT_EQ(first.receive().status, 200);
+}
+
 /// A stream without end to each client.
 class Fountain {
  public:

@@ -290,6 +290,7 @@ TEST(Listings, AreAsClientsExpectThem) {
             R"("n_vocab":100,"n_layer":2,"size":7}}]})");
   const SlotState slot{.id = 1,
                        .state = "writing",
+                       .is_processing = true,
                        .prompt_tokens = 9,
                        .read_tokens = 9,
                        .written_tokens = 2,

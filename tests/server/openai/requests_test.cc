@@ -260,6 +260,9 @@ TEST(ChatRequest, RefusesByName) {
        {R"(, "restkv": {"decode_budget": 99999, "interval": 8})", "restkv.decode_budget:"},
        {R"(, "restkv": {"decode_budget": 100})", "restkv.decode_budget:"},
        {R"(, "restkv": {"method": "full", "budget": 5})", "restkv.budget:"},
+       {R"(, "restkv": {"method": "full", "interval": 5})",
+        "restkv.interval: 'restkv.interval' is 5; expected 0"},
+       {R"(, "restkv": {"method": "full", "decode_budget": 5})", "restkv.decode_budget:"},
        {R"(, "restkv": {"kv_type": "q3"})", "restkv.kv_type:"},
        {R"(, "restkv": {"sparse": "none-such"})", "restkv.sparse:"}},
       chat);
@@ -295,6 +298,33 @@ TEST(Body, RefusesWhatIsNoJson) {
     EXPECT_THAT(api_refusal([&] { (void)parse_body(body); }),
                 StartsWith(": the body of the request is"));
   }
+}
+
+TEST(LogitBias, HasNoMoreItemsThanThereAreTokens) {
+  std::string pairs = "[1,2]";
+  for (size_t i = 0; i < small_limits().vocabulary; ++i) pairs += ",[1,2]";
+  EXPECT_THAT(api_refusal([&] { (void)native(R"(, "logit_bias": [)" + pairs + "]"); }),
+              StartsWith("logit_bias:"));
+}
+
+TEST(Body, HasSoManyValuesAtMost) {
+  const auto list = [](size_t zeros) {
+    std::string text = R"({"a": [0)";
+    text.reserve(2 * zeros + 20);
+    for (size_t i = 1; i < zeros; ++i) text += ",0";
+    return text + "]}";
+  };
+  EXPECT_EQ(parse_body(list(1000))["a"].size(), 1000U);
+  try {
+    (void)parse_body(list(kMostJsonValues));
+    ADD_FAILURE() << "it was parsed";
+  } catch (const HttpError& error) {
+    EXPECT_EQ(error.status(), 413);
+    EXPECT_THAT(error.what(), HasSubstr(std::to_string(kMostJsonValues)));
+  }
+  // What stands in texts is not counted.
+  const std::string commas(kMostJsonValues + 1, ',');
+  EXPECT_EQ(parse_body(R"({"a": "\")" + commas + R"("})")["a"].text().size(), commas.size() + 1);
 }
 
 TEST(CompletionRequest, ReadsEveryFormOfPrompt) {
@@ -377,12 +407,13 @@ TEST(TextRequests, SpeakBothDialects) {
   EXPECT_THAT(api_refusal([&] { (void)tokenize("{}"); }), StartsWith("prompt:"));
   EXPECT_THAT(parse_detokenize_request(parse_body(R"({"tokens": [1, 2]})"), small_limits()),
               ElementsAre(1, 2));
-  const std::vector<std::string> pieces{"a", "\xe2"};
-  EXPECT_EQ(tokens_json({5, 6}, &pieces, 9).dump(),
-            R"({"tokens":[{"id":5,"piece":"a"},{"id":6,"piece":[226]}],"count":2,)"
+  const std::vector<int32_t> tokens{5, 6};
+  const auto piece_of = [](int32_t token) { return std::string(token == 5 ? "\"" : "\xe2"); };
+  EXPECT_EQ(tokens_json(tokens, piece_of, 9),
+            R"({"tokens":[{"id":5,"piece":"\""},{"id":6,"piece":[226]}],"count":2,)"
             R"("max_model_len":9})");
-  EXPECT_EQ(tokens_json({5, 6}, nullptr, 9).dump(),
-            R"({"tokens":[5,6],"count":2,"max_model_len":9})");
+  EXPECT_EQ(tokens_json(tokens, {}, 9), R"({"tokens":[5,6],"count":2,"max_model_len":9})");
+  EXPECT_EQ(tokens_json({}, {}, 9), R"({"tokens":[],"count":0,"max_model_len":9})");
 }
 
 TEST(TextRequests, DocumentsHaveTextsAndNames) {

@@ -4,7 +4,7 @@ import json
 import time
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -193,8 +193,36 @@ class Browser:
         )
 
     def click(self, words, within="body"):
-        node = self.button(words, within)
-        ActionChains(self.driver).move_to_element(node).click().perform()
+        """Where the button is when it has stopped moving: panels slide, and texts that arrive push others away.
+        One that is made anew meanwhile is looked for again."""
+        for _ in range(50):
+            node = self.button(words, within)
+            try:
+                if self.rests(node):
+                    ActionChains(self.driver).move_to_element(node).click().perform()
+                    return
+            except (StaleElementReferenceException, JavascriptException):
+                continue
+        raise AssertionError(f"the button '{words}' in {within} does not stand still")
+
+    def rests(self, node):
+        """Whether it is in the same place for three pictures of the screen."""
+        return self.driver.execute_async_script(
+            """
+            const [node, done] = arguments;
+            const place = () => {
+              const box = node.getBoundingClientRect();
+              return node.isConnected ? `${box.x} ${box.y} ${box.width} ${box.height}` : null;
+            };
+            const before = place();
+            const look = (left) => requestAnimationFrame(() => {
+              if (place() !== before || before === null) done(false);
+              else if (left > 1) look(left - 1);
+              else done(true);
+            });
+            look(3);""",
+            node,
+        )
 
     def keys(self, *keys):
         ActionChains(self.driver).send_keys(*keys).perform()
@@ -204,7 +232,7 @@ class Browser:
             "const node = document.activeElement; return node.getAttribute('aria-label') || node.id || node.textContent;"
         )
 
-    def wait(self, condition, what, seconds=15.0):
+    def wait(self, condition, what, seconds=60.0):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:

@@ -24,7 +24,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LAYERS, HEADS, BYTES_PER_TOKEN = 30, 3, 23040
-METHODS = ["full", "restkv", "snapkv", "streaming-llm", "h2o", "expected-attention", "random"]
+METHODS = ["full", "restkv", "kvzip", "snapkv", "streaming-llm", "h2o", "expected-attention", "random"]
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "src/server/page"
 TOKEN = re.compile(r"\n+|\s?[^\W_]{1,7}|\s?[^\w\s]|\s|.", re.S)
 
@@ -109,7 +109,7 @@ class Document:
         self.id = f"doc-{number}"
         self.name = name
         self.text = text
-        self.method = options.get("method", "restkv")
+        self.method = options.get("method", "kvzip")
         self.budget = int(options.get("budget", 1024))
         self.tokens = tokens_of(text)
         self.began = time.monotonic() + min(0.4, seconds / 4)
@@ -282,7 +282,9 @@ class Handler(BaseHTTPRequestHandler):
                         "max_budget": 4096,
                         "methods": METHODS,
                         "documents": {
-                            "kinds": ["text", "html"] + ([] if self.state.arguments.no_pdf else ["pdf"])
+                            "method": "kvzip",
+                            "budget": 1024,
+                            "kinds": ["text", "html"] + ([] if self.state.arguments.no_pdf else ["pdf"]),
                         },
                         "kv_bytes_per_token": BYTES_PER_TOKEN,
                         "layers": LAYERS,

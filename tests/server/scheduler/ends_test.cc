@@ -116,6 +116,23 @@ TEST_F(EndsTest, AFullQueueSaysWhenToComeBack) {
     sent.recorder->wait();
     EXPECT_TRUE(sent.recorder->answer().result);
   }
+  // Those that belong together may be more than the queue takes, but not if it is full.
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<Request> together;
+  for (size_t seed = 5; seed < 15; ++seed) {
+    Request& one = together.emplace_back(request(text(30, seed), 5));
+    one.listener = recorders.emplace_back(std::make_shared<Recorder>());
+  }
+  std::vector<Request> one_is_wrong = together;
+  one_is_wrong.back().prompt.clear();
+  EXPECT_THROW((void)scheduler.submit(one_is_wrong), Error);
+  const std::vector<RequestId> ids = scheduler.submit(together);
+  ASSERT_EQ(ids.size(), together.size());
+  EXPECT_EQ(ids.back(), ids.front() + ids.size() - 1);
+  for (const auto& recorder : recorders) {
+    recorder->wait();
+    EXPECT_TRUE(recorder->answer().result);
+  }
   const Sent later = send(scheduler, request(text(30, 4), 5));
   later.recorder->wait();
   EXPECT_TRUE(later.recorder->answer().result);

@@ -111,6 +111,13 @@ std::vector<Case> cases() {
     reserved.session.interval = 16;
     reserved.reserved = true;
   }
+  {
+    Case& question = add("kvzip", 512, 1000, 200);
+    question.session.repeat.emplace();
+    question.before = 1500;
+    question.reserved = true;
+  }
+  add("kvzip", 512, 1000, 80).session.repeat.emplace();
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("flexprefill");
   add("restkv", 512, 2500, 50).session.sparse = parse_sparse("xattention");
   add("restkv", 512, 2000, 10).scored = 20;

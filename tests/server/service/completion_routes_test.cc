@@ -98,6 +98,36 @@ TEST_F(CompletionRoutes, TextsAndTokens) {
       "/tokenize", Json::object({{"content", "Grüße an alle"}, {"with_pieces", false}}));
   const Json text = served_->post_json("/detokenize", Json::object({{"tokens", tokens["tokens"]}}));
   EXPECT_EQ(text["content"].text(), "Grüße an alle");
+  const Json pieces = served_->post_json(
+      "/tokenize", Json::object({{"content", "Grüße an alle"}, {"with_pieces", true}}));
+  ASSERT_EQ(pieces["tokens"].size(), tokens["tokens"].size());
+  for (size_t i = 0; i < tokens["tokens"].size(); ++i) {
+    EXPECT_EQ(pieces["tokens"][i]["id"], tokens["tokens"][i]);
+  }
+  const Json long_text =
+      Json::object({{"content", std::string((size_t{1} << 20) + 1, '\n')}, {"with_pieces", true}});
+  (void)served_->post_json("/tokenize", long_text, 413);
+}
+
+TEST_F(CompletionRoutes, LogprobsOfManyPromptsHaveALimit) {
+  Json prompts = Json::array();
+  for (size_t i = 0; i < 60; ++i) prompts.push_back(std::string(1000, '7'));
+  Json body = completion(prompts);
+  body["echo"] = true;
+  body["logprobs"] = 20;
+  body["max_tokens"] = 0;
+  EXPECT_EQ(served_->post_json("/v1/completions", body, 400)["error"]["param"].text(), "logprobs");
+}
+
+TEST_F(CompletionRoutes, MorePromptsThanTheQueueTakes) {
+  ServiceOptions options;
+  options.scheduler.max_queue = 4;
+  const ServedModel served(options);
+  Json prompts = Json::array();
+  for (size_t i = 0; i < 40; ++i) prompts.push_back(std::to_string(i));
+  Json body = completion(prompts);
+  body["max_tokens"] = 1;
+  EXPECT_EQ(served.post_json("/v1/completions", body)["choices"].size(), 40);
 }
 
 }  // namespace

@@ -191,6 +191,27 @@ TEST(DocumentRoutes, WhatCannotBe) {
   EXPECT_EQ(refused["error"]["param"].text(), "messages");
 }
 
+TEST(DocumentRoutes, WhoUploadsIsToldThatTheDocumentWasRemovedMeanwhile) {
+  const ServedModel served(small_budget());
+  const std::string body = Json::object({{"text", story(450)}}).dump();
+  size_t told = 0;
+  for (size_t round = 0; round < 20 && told == 0; ++round) {
+    testing::Client client(served.port());
+    client.send(testing::post("/v1/documents", body));
+    Json list;
+    ASSERT_TRUE(soon([&] { return !(list = served.get_json("/v1/documents")["data"]).empty(); }));
+    (void)testing::ask(served.port(), "DELETE /v1/documents/" + list[0]["id"].text() +
+                                          " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const Answer answer = client.receive();
+    EXPECT_TRUE(answer.status == 200 || answer.status == 404) << answer.body;
+    if (answer.status == 404) {
+      ++told;
+      EXPECT_THAT(answer.body, HasSubstr("was removed"));
+    }
+  }
+  EXPECT_EQ(told, 1U) << "it was always too late";
+}
+
 TEST(DocumentRoutes, ToolsAreDescribedBehindTheDocument) {
   ServedModel served(small_budget());
   const Json document = served.post_json("/v1/documents", Json::object({{"text", story(20)}}));

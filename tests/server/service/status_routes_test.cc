@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "server/service/served_model.h"
@@ -20,9 +21,36 @@ TEST(StatusRoutes, TellWhatThereIs) {
   (void)served.get_json("/v1/models/other", 404);
   const Json props = served.get_json("/props");
   EXPECT_EQ(props["n_ctx"].get<int>(), 2048);
-  EXPECT_GT(props["restkv"]["methods"].size(), 10);
+  const Json& methods = props["restkv"]["methods"];
+  EXPECT_GT(methods.size(), 10);
+  EXPECT_EQ(std::ranges::count(methods, Json("full")), 1);
+  EXPECT_EQ(std::ranges::count(methods, Json("kvzap")), 0) << "it needs a file";
+  for (const Json& method : methods) {
+    (void)served.post_json("/v1/completions",
+                           Json::object({{"prompt", "Once"},
+                                         {"max_tokens", 1},
+                                         {"restkv", Json::object({{"method", method}})}}));
+  }
+  ServiceOptions cuts_all;
+  cuts_all.limits.full_cache = false;
+  const Json fewer = ServedModel(cuts_all).get_json("/props")["restkv"]["methods"];
+  EXPECT_EQ(std::ranges::count(fewer, Json("full")), 0);
   EXPECT_EQ(served.get_json("/slots").size(), 0);
   EXPECT_EQ(served.get_json("/tokenizer_info")["eos_token"].text(), "<|im_end|>");
+}
+
+TEST(StatusRoutes, SlotsThatOnlyKeepSomethingAreNotBusy) {
+  const ServedModel served;
+  (void)served.post_json("/v1/documents", Json::object({{"text", "A short text."}}));
+  (void)served.post_json("/v1/completions", Json::object({{"prompt", "Once"}, {"max_tokens", 1}}));
+  // It is as of a moment ago.
+  EXPECT_TRUE(soon([&] {
+    std::string states;
+    for (const Json& slot : served.get_json("/slots")) {
+      states += slot["state"].text() + (slot["is_processing"].get<bool>() ? "! " : " ");
+    }
+    return states == "kept document ";
+  }));
 }
 
 TEST(StatusRoutes, MetricsCount) {
