@@ -235,7 +235,7 @@ void draw_chart(Svg& svg, double y, const LineChart& chart) {
     const Series& series = chart.series[s];
     const double shift = step * (static_cast<double>(s) - (count - 1) / 2);
     const std::string colour = fmt::format("s{}", s % kColours);
-    const size_t dashes = (s + s / kColours) % kDashes;
+    const size_t dashes = (s % kColours + s / kColours) % kDashes;
     const std::string looks =
         fmt::format("curve {}{}", colour, dashes == 0 ? "" : fmt::format(" d{}", dashes));
     curve(series, shift, looks);

@@ -109,14 +109,14 @@ TEST(NeedleSummary, CountsSeveralPromptsOfOneDepthTogether) {
 
 TEST(NeedleTable, HasOneAlignedRowPerMethodAndBudget) {
   EXPECT_EQ(table(small_report()),
-            "method  kept per head       found  cache MiB  choosing s  decode tokens/s\n"
-            "full    all tokens            3/3      88.00       0.000             50.0\n"
+            "method  kept per head      found  cache MiB  choosing s  decode tokens/s\n"
+            "full    all tokens           3/3      88.00       0.000             50.0\n"
             "\n"
-            "snapkv  64 tokens (1.6%)      0/3       2.00       0.250            100.0\n"
-            "restkv  64 tokens (1.6%)     *2/3       2.00       0.250            100.0\n"
+            "snapkv  64 tokens (1.6%)     0/3       2.00       0.250            100.0\n"
+            "restkv  64 tokens (1.6%)    *2/3       2.00       0.250            100.0\n"
             "\n"
-            "snapkv  128 tokens (3.2%)     1/3       4.00       0.250            100.0\n"
-            "restkv  128 tokens (3.2%)    *3/3       4.00       0.250            100.0\n"
+            "snapkv  128 tokens (3.2%)    1/3       4.00       0.250            100.0\n"
+            "restkv  128 tokens (3.2%)   *3/3       4.00       0.250            100.0\n"
             "\n"
             "With the whole cache the model finds 3 of 3 needles.\n"
             "With 64 of 4,000 tokens kept (1.6%), restkv finds 2 of 3 needles; snapkv none.\n"
