@@ -1,5 +1,5 @@
 // Compares restkv, libllama and, if installed, OpenVINO GenAI on the same prompts: speed of prefill
-// and decoding, and peak memory of the process. docs/performance.md explains the method.
+// and decoding, and peak memory of the process. docs/performance-details.md explains the method.
 
 #include <fmt/format.h>
 

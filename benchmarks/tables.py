@@ -1,7 +1,8 @@
 """Tables from the JSON files that script/bench leaves.
 
-tables.py FOLDER           writes README.md and docs/performance.md, between <!-- bench:NAME --> and
-                           <!-- /bench:NAME -->; a table whose figures are missing stays as it is
+tables.py FOLDER           writes README.md, docs/performance.md and docs/performance-details.md, between
+                           <!-- bench:NAME --> and <!-- /bench:NAME -->; a table whose figures are
+                           missing stays as it is
 tables.py FOLDER --memory  prints the table of memory
 """
 
@@ -29,11 +30,11 @@ def best_llama(result, key, least=False):
     return min(figures) if least else max(figures)
 
 
-def ratio(ours, theirs, less_is_better=False):
+def ratio(ours, theirs, less_is_better=False, bold=True):
     """Bold where restkv is ahead."""
     value = ours / theirs
     text = f"{value:.1f}x" if value >= 1.95 else f"{value:.2f}x"
-    return f"**{text}**" if (value < 1) == less_is_better and value != 1 else text
+    return f"**{text}**" if bold and (value < 1) == less_is_better and value != 1 else text
 
 
 def table(heading, rows):
@@ -42,7 +43,8 @@ def table(heading, rows):
 
 
 def figures_table(report, title, key, columns):
-    """A row per prompt length. In brackets: ratios to the best of llama.cpp and to OpenVINO."""
+    """A row per prompt length. In brackets: ratios to the best of llama.cpp and to OpenVINO. Columns
+    are (heading, side, whether both sides do the same work)."""
     memory = key == "peak_resident_bytes"
     unit = MIB if memory else 1
     columns = [c for c in columns if all(c[1] in sides(r) for r in report["results"])]
@@ -54,22 +56,23 @@ def figures_table(report, title, key, columns):
         rivals = [best_llama(result, key, least=memory)]
         rivals += [by_name["openvino"][key]] if with_openvino else []
         row = [f"{result['prompt_tokens']} tokens"]
-        for _, side in columns:
+        for _, side, alike in columns:
             ours = by_name[side][key]
-            ratios = ", ".join(ratio(ours, theirs, memory) for theirs in rivals)
+            ratios = ", ".join(ratio(ours, theirs, memory, bold=alike) for theirs in rivals)
             row.append(f"{ours / unit:.0f} ({ratios})")
         rows.append(row + [f"{theirs / unit:.0f}" for theirs in rivals])
     return table(heading, rows)
 
 
 def reading_table(report):
-    columns = [("restkv", "restkv"), ("restkv, bf16", "restkv-bf16"),
-               ("restkv, int8", "restkv-int8"), ("restkv, sparse", "restkv-sparse")]
+    columns = [("restkv, int8", "restkv-int8", True), ("restkv, f32", "restkv", True),
+               ("restkv, bf16", "restkv-bf16", True), ("restkv, sparse", "restkv-sparse", False)]
     return figures_table(report, "reading the prompt, tokens/s", "prefill_tokens_per_second", columns)
 
 
 def prompts_table(report):
-    columns = [(f"restkv, budget {report['budget']}", "restkv"), ("restkv, full cache", "restkv-full")]
+    columns = [("restkv, full cache", "restkv-full", True),
+               (f"restkv, budget {report['budget']}", "restkv", False)]
     return "\n\n".join([
         reading_table(report),
         figures_table(report, "decoding, tokens/s", "decode_tokens_per_second", columns),
@@ -86,15 +89,48 @@ def long_table(report):
         rows.append(
             [
                 str(result["prompt_tokens"]),
-                f"{ours:.1f} ({ratio(ours, theirs)})",
                 f"{full:.1f} ({ratio(full, theirs)})",
                 f"{theirs:.2f}",
+                f"{ours:.1f} ({ratio(ours, theirs, bold=False)})",
                 f"{ours / full:.1f}x",
             ]
         )
-    budget = report["budget"]
-    heading = ["tokens before", f"decode tokens/s, budget {budget}", "full cache", "llama.cpp"]
-    return table(heading + [f"budget {budget} / own full cache"], rows)
+    heading = ["tokens before", "restkv, full cache: tokens/s", "llama.cpp, full cache"]
+    return table(heading + [f"restkv, budget {report['budget']}", "budget / own full cache"], rows)
+
+
+def summary_table(prompts, long):
+    """For README.md: what both sides do alike comes first; the small cache's column is another thing."""
+    last = prompts["results"][-1]
+    by_name, tokens = sides(last), last["prompt_tokens"]
+    openvino = by_name.get("openvino")
+    heading = ["", "restkv, the same work", f"restkv, {prompts['budget']:,} tokens kept", "llama.cpp"]
+    rows = []
+
+    def add(title, key, full, small, digits=0, unit=1):
+        memory = key == "peak_resident_bytes"
+        theirs = best_llama(last, key, least=memory)
+        rivals = [theirs] + ([openvino[key]] if openvino else [])
+        row = [title]
+        for side, bold in ((full, True), (small, False)):
+            ours = by_name[side][key]
+            ratios = ", ".join(ratio(ours, other, memory, bold) for other in rivals)
+            row.append(f"{ours / unit:.{digits}f} ({ratios})")
+        rows.append(row + [f"{other / unit:.{digits}f}" for other in rivals])
+
+    reading = "restkv-int8" if "restkv-int8" in by_name else "restkv"
+    add(f"reading {tokens:,} tokens, tokens/s", "prefill_tokens_per_second", reading, reading)
+    rows[-1][2] = "as much"
+    add(f"writing after {tokens:,} tokens, tokens/s", "decode_tokens_per_second", "restkv-full", "restkv")
+    add("peak memory of that, MiB", "peak_resident_bytes", "restkv-full", "restkv", unit=MIB)
+    if long is not None:
+        key, result = "decode_tokens_per_second", long["results"][-1]
+        full, ours = sides(result)["restkv-full"][key], sides(result)["restkv"][key]
+        theirs = best_llama(result, key)
+        rows.append([f"writing after {result['prompt_tokens']:,} tokens, tokens/s",
+                     f"{full:.1f} ({ratio(full, theirs)})", f"{ours:.0f} ({ratio(ours, theirs, bold=False)})",
+                     f"{theirs:.1f}"] + ["not measured"] * (openvino is not None))
+    return table(heading + ["OpenVINO"] * (openvino is not None), rows)
 
 
 def sparse_table(report, layers):
@@ -180,15 +216,16 @@ def main():
         print(memory or "no figures of memory")
         return
     root = pathlib.Path(__file__).resolve().parent.parent
-    readme, performance = root / "README.md", root / "docs" / "performance.md"
+    readme, users, details = (
+        root / name for name in ("README.md", "docs/performance.md", "docs/performance-details.md"))
     prompts, long = load(folder, "prompts"), load(folder, "long")
     if prompts is None and long is None and memory is None:
         sys.exit(f"{folder}: there are no figures; run script/bench first")
     if prompts is not None:
-        replace(readme, "prompts", prompts_table(prompts) + "\n\n" + machine_line(prompts))
+        replace(users, "prompts", prompts_table(prompts) + "\n\n" + machine_line(prompts))
+        replace(readme, "summary", summary_table(prompts, long) + "\n\n" + machine_line(prompts))
     if long is not None:
-        replace(readme, "long", long_table(long) + "\n\n" + machine_line(long))
-        replace(performance, "long", long_table(long) + "\n\n" + machine_line(long))
+        replace(users, "long", long_table(long) + "\n\n" + machine_line(long))
     pictures = [
         f"![{alt}](images/{name}.svg)"
         for name, alt in (("growth-prefill", "Prompts from 1K to 128K tokens"),
@@ -196,12 +233,12 @@ def main():
         if (folder / f"{name}.json").exists() and (root / "docs" / "images" / f"{name}.svg").exists()
     ]
     if pictures:
-        replace(performance, "growth", "\n\n".join(pictures))
+        replace(details, "growth", "\n\n".join(pictures))
     sparse, layers = load(folder, "sparse"), load(folder, "sparse-layers")
     if sparse is not None or layers is not None:
-        replace(performance, "sparse", sparse_table(sparse, layers))
+        replace(details, "sparse", sparse_table(sparse, layers))
     if memory is not None:
-        replace(performance, "memory", memory)
+        replace(details, "memory", memory)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // Many clients of one model: tokens per second and waiting times beside libllama, what a long
 // prompt does to answers that are being written, and what a cache saves that is already there.
-// docs/performance.md explains the method.
+// docs/performance-details.md explains the method.
 
 #include <fmt/format.h>
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -145,7 +146,9 @@ std::string svg(const Sweep& sweep, std::string_view subtitle) {
                                    : "prompt length in tokens";
 
   std::vector<eval::LineChart> charts;
-  const auto add = [&](const char* title, const char* key, double unit, bool logarithmic) {
+  // `figure` is that of one run; the curve is the best of all, the bars are the range of all.
+  const auto add = [&](const char* title, const char* key, double unit, bool logarithmic,
+                       const std::function<double(const Measurement&)>& figure) {
     eval::LineChart chart{.title = title,
                           .subtitle = logarithmic ? "logarithmic scale" : "",
                           .x_label = label,
@@ -160,27 +163,46 @@ std::string svg(const Sweep& sweep, std::string_view subtitle) {
       auto line = std::ranges::find(chart.series, name, &eval::Series::name);
       if (line == chart.series.end()) {
         const double none = std::numeric_limits<double>::quiet_NaN();
-        line = chart.series.insert(line, {name, std::vector(xs.size(), none)});
+        line = chart.series.insert(line, {name, std::vector(xs.size(), none),
+                                          std::vector<std::optional<eval::Whisker>>(xs.size())});
       }
       const size_t x = by_budget    ? static_cast<size_t>(r.point.compression.budget)
                        : by_threads ? static_cast<size_t>(r.point.threads)
                                     : r.point.tokens;
       const double value = figures_of(sweep, r).at(key).get<double>() / unit;
+      std::optional<eval::Whisker> range;
+      if (r.runs.size() > 1) {
+        range.emplace(eval::Whisker{value, value});
+        for (const Measurement& run : r.runs) {
+          range->low = std::min(range->low, figure(run) / unit);
+          range->high = std::max(range->high, figure(run) / unit);
+        }
+      }
       if (by_budget && r.point.full()) {
         std::ranges::fill(line->values, value);  // independent of the budget
+        std::ranges::fill(line->whiskers, range);
       } else {
-        line->values[static_cast<size_t>(std::ranges::lower_bound(xs, x) - xs.begin())] = value;
+        const auto at = static_cast<size_t>(std::ranges::lower_bound(xs, x) - xs.begin());
+        line->values[at] = value;
+        line->whiskers[at] = range;
       }
     }
     charts.push_back(std::move(chart));
   };
-  if (!sweep.plan.synthetic)
-    add("Time to the first token, seconds", "time_to_first_token_seconds", 1, true);
-  add("Decoded tokens per second", "decode_tokens_per_second", 1, false);
+  if (!sweep.plan.synthetic) {
+    add("Time to the first token, seconds", "time_to_first_token_seconds", 1, true,
+        [](const Measurement& run) { return run.prefill_seconds; });
+  }
+  add("Decoded tokens per second", "decode_tokens_per_second", 1, false,
+      [&](const Measurement& run) {
+        return static_cast<double>(sweep.plan.decode) / run.decode_seconds;
+      });
   if (sweep.plan.synthetic) {
-    add("Keys and values kept, MiB", "kv_bytes", kMiB, true);
+    add("Keys and values kept, MiB", "kv_bytes", kMiB, true,
+        [](const Measurement& run) { return static_cast<double>(run.kv_bytes); });
   } else {
-    add("Peak memory, MiB", "peak_resident_bytes", kMiB, false);
+    add("Peak memory, MiB", "peak_resident_bytes", kMiB, false,
+        [](const Measurement& run) { return static_cast<double>(run.peak_resident_bytes); });
   }
   return eval::line_charts("restkv bench", subtitle, charts);
 }

@@ -1,7 +1,10 @@
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <filesystem>
 #include <optional>
 #include <set>
@@ -41,7 +44,9 @@ struct DemoFlags {
   std::string essay;
   size_t tokens = 4000;
   size_t depths = 5;
-  std::vector<std::string> methods{"streaming-llm", "snapkv", "snapkv:kernel=21",
+  // Each indicator with its authors' smoothing and with restkv's, which decides more than the rest.
+  std::vector<std::string> methods{"streaming-llm",       "snapkv",
+                                   "snapkv:kernel=21",    "snapkv:kernel=auto",
                                    "restkv:preset=paper", "restkv"};
   std::vector<int> budgets{64, 128, 256, 512};
   uint64_t seed = 42;
@@ -55,15 +60,17 @@ struct MethodSpec {
 };
 
 /// What `--methods all` stands for: every method, and those that are an allocation over SnapKV's
-/// scores; SnapKV with kernel 21 too, which suits retrieval, and ReST-KV with its authors' values.
+/// scores; SnapKV with kernel 21 too, which suits retrieval, and with ReST-KV's smoothing, and
+/// ReST-KV with its authors' values.
 std::vector<std::string> all_methods() {
   std::vector<std::string> list;
   for (const Method& method : methods()) {
     if (method.name == "full" || method.needs_statistics) continue;
     list.emplace_back(method.name);
     if (method.name == "snapkv") {
-      list.insert(list.end(), {"snapkv:kernel=21", "snapkv:kernel=21:allocation=pyramid",
-                               "snapkv:kernel=21:allocation=ada"});
+      list.insert(list.end(),
+                  {"snapkv:kernel=21", "snapkv:kernel=auto", "snapkv:kernel=21:allocation=pyramid",
+                   "snapkv:kernel=21:allocation=ada"});
     } else if (method.name == "restkv") {
       list.insert(list.end(), {"restkv:preset=paper", "restkv:kernel=21",
                                "restkv:allocation=pyramid", "restkv:allocation=ada"});
@@ -129,6 +136,27 @@ EncodedNeedle encode_needle(const Tokenizer& tokenizer, const eval::NeedleReques
   return needle;
 }
 
+/// The same report again, on any machine: all that decides it, with the model's own file name.
+std::string command_of(const DemoFlags& flags, const std::string& model_file) {
+  const auto quoted = [](const std::string& word) {
+    constexpr std::string_view kPlain =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-=:,./+@%";
+    if (word.find_first_not_of(kPlain) == std::string::npos) return word;
+    std::string text = "'";
+    for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return text + "'";
+  };
+  std::string command =
+      fmt::format("restkv demo -m {} --tokens {} --depths {} --seed {} --haystack {}",
+                  quoted(model_file), flags.tokens, flags.depths, flags.seed, flags.haystack);
+  if (!flags.essay.empty()) {
+    command += " --essay " + quoted(std::filesystem::path(flags.essay).filename().string());
+  }
+  return command + fmt::format(" --methods {} --budgets {}",
+                               quoted(fmt::format("{}", fmt::join(flags.methods, ","))),
+                               fmt::join(flags.budgets, ","));
+}
+
 eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>& methods) {
   const Model model(flags.model);
   if (flags.tokens > model.config().context_length) {  // before the prompt is invented
@@ -143,8 +171,12 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>
 
   eval::NeedleReport report;
   // Files say more than their metadata, which often name a training run.
-  report.model = std::filesystem::canonical(flags.model).stem().string();
+  const std::filesystem::path file = std::filesystem::canonical(flags.model);
+  report.model = file.stem().string();
   report.machine = machine_description();
+  report.version = RESTKV_VERSION;
+  report.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
+  report.command = command_of(flags, file.filename().string());
   catch_interrupts();
   Progress progress(stderr, "demo");
   const auto share_of_prompt = [&](size_t prompt, double part) {
@@ -226,7 +258,12 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>
                           .prompt_tokens = needle.tokens.size(),
                           .needle_begin = needle.needle_begin,
                           .needle_end = needle.needle_end,
-                          .keep = {}};
+                          .keep = {},
+                          .needle_pieces = {},
+                          .answer = needle.prompt.answer};
+        for (size_t t = needle.needle_begin; t < needle.needle_end; ++t) {
+          map.needle_pieces.push_back(tokenizer.piece(needle.tokens[t]));
+        }
         for (Selection& layer : request.selections) map.keep.push_back(std::move(layer.keep));
         report.maps.push_back(std::move(map));
       }

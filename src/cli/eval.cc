@@ -26,6 +26,7 @@
 #include "eval/recipe.h"
 #include "eval/results.h"
 #include "eval/runner.h"
+#include "report/report.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -310,7 +311,9 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   eval::open_run(
       run.folder, settings,
       {{"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
-       {"machine", machine_description()}});
+       {"machine", machine_description()},
+       // A link's target: files of models are often linked under a short name.
+       {"model", fs::canonical(flags.model).filename().string()}});
   catch_interrupts();
   Progress progress(stderr, fmt::format("eval {}", flags.suite));
   const eval::RunHooks hooks{
@@ -344,12 +347,16 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   for (const eval::Cell& cell : run.cells) budgets.insert(cell.budget);
   const std::string unused = eval::describe_unused_budgets(budgets, count.longest_prompt);
   if (!unused.empty()) notice(unused);
+  const std::vector<fs::path> folders{run.folder};
+  for (const eval::Run& done : eval::load_runs(folders)) {
+    print(eval::terminal_table(eval::report_of(done)) + "\n");
+  }
   print(fmt::format(
       "{} sample{} in {}{}{}\n", count.samples, count.samples == 1 ? "" : "s", flags.output,
       count.before > 0 ? fmt::format(", {} of them from before", count.before) : "",
       count.failed > 0 ? fmt::format(", {} left out (see \"error\" in its lines)", count.failed)
                        : ""));
-  print(fmt::format("Report: restkv report {}\n", flags.output));
+  print(fmt::format("Pictures and all answers: restkv report {}\n", flags.output));
   return count.failed > 0 ? kFailure : kSuccess;
 }
 

@@ -73,7 +73,7 @@ int report(const ReportFlags& flags) {
   write("report.json", eval::report_json(reports).dump(2) + "\n");
   write("index.html", eval::page(reports, pictures));
   for (const eval::RunReport& each : reports) {
-    print(fmt::format("{}, {}\n\n{}\n", each.title(), each.model(), eval::terminal_table(each)));
+    print(eval::terminal_table(each) + "\n");
   }
   print(fmt::format("Report: {}\n", (output / "index.html").string()));
   int code = kSuccess;

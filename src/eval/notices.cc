@@ -61,13 +61,15 @@ std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo>
       listed(missing, &TaskInfo::source));
 }
 
+bool keeps_all(const Budget& budget, size_t prompt_tokens) {
+  if (budget == Budget() || budget.tolerance > 0) return false;  // how much it keeps is its choice
+  return static_cast<size_t>(budget.of(prompt_tokens)) >= prompt_tokens;
+}
+
 std::string describe_unused_budgets(const std::set<Budget>& budgets, size_t longest_prompt) {
   std::vector<std::string> unused;
   for (const Budget& budget : budgets) {
-    if (budget.tolerance > 0) continue;  // how much it keeps is its own choice
-    if (budget != Budget() && static_cast<size_t>(budget.of(longest_prompt)) >= longest_prompt) {
-      unused.push_back(budget.text());
-    }
+    if (keeps_all(budget, longest_prompt)) unused.push_back(budget.text());
   }
   if (unused.empty() || longest_prompt == 0) return "";
   return fmt::format("nothing was evicted at budget {}: the longest prompt has {} tokens",

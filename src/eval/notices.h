@@ -30,6 +30,9 @@ std::string describe_left_out(const Suite& suite, std::span<const TaskInfo> miss
 /// Message for a suite without a runnable task: its files and their sources.
 std::string describe_missing_files(const Suite& suite, std::span<const TaskInfo> missing);
 
+/// Whether a budget (not 0, which is the full cache) holds a whole prompt of so many tokens.
+bool keeps_all(const Budget& budget, size_t prompt_tokens);
+
 /// "nothing was evicted at budget 64: ..." for budgets (0: the full cache) that no prompt exceeded:
 /// their columns compare the full cache with itself. Empty if there are none.
 std::string describe_unused_budgets(const std::set<Budget>& budgets, size_t longest_prompt);

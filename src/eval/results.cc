@@ -229,6 +229,7 @@ Json to_json(const SampleResult& result) {
   if (result.length) line["length"] = *result.length;
   if (result.depth) line["depth"] = *result.depth;
   line["prompt_tokens"] = result.prompt_tokens;
+  if (!result.prompt_end.empty()) line["prompt_end"] = result.prompt_end;
   if (result.cut_from > 0) line["cut_from"] = result.cut_from;
   line["prefill_seconds"] = result.prefill_seconds;
   line["seconds"] = result.seconds;
@@ -268,6 +269,7 @@ SampleResult from_line(std::string_view text) {
   if (line.contains("length")) result.length = count_field(line, "length");
   if (line.contains("depth")) result.depth = number_field(line, "depth");
   result.prompt_tokens = count_field(line, "prompt_tokens");
+  if (line.contains("prompt_end")) result.prompt_end = text_field(line, "prompt_end");
   if (line.contains("cut_from")) result.cut_from = count_field(line, "cut_from");
   result.prefill_seconds = number_field(line, "prefill_seconds");
   result.seconds = number_field(line, "seconds");
@@ -276,10 +278,10 @@ SampleResult from_line(std::string_view text) {
   if (line.contains("reference")) result.reference = line.at("reference").sorted();
   for (const Json& cell : list_field(line, "cells")) result.cells.push_back(cell_from(cell));
   // A damaged name of the checksum field would make a line look like one without a checksum.
-  constexpr std::array kFields{"task",    "index",         "id",       "length",
-                               "depth",   "prompt_tokens", "cut_from", "prefill_seconds",
-                               "seconds", "peak_bytes",    "error",    "reference",
-                               "cells",   "checksum"};
+  constexpr std::array kFields{
+      "task",          "index",      "id",        "length",          "depth",
+      "prompt_tokens", "prompt_end", "cut_from",  "prefill_seconds", "seconds",
+      "peak_bytes",    "error",      "reference", "cells",           "checksum"};
   for (const auto& [name, value] : line.items()) {
     if (std::ranges::find(kFields, name) != kFields.end()) continue;
     throw Error(ErrorCode::kInput, fmt::format("there is no field '{}'", name));

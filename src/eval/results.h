@@ -45,6 +45,7 @@ struct SampleResult {
   std::optional<size_t> length;  ///< As in `Sample`.
   std::optional<double> depth;
   size_t prompt_tokens = 0;
+  std::string prompt_end;      ///< Last characters of the prompt; none in earlier versions.
   size_t cut_from = 0;         ///< Number of tokens before the middle was cut out; 0: not cut.
   double prefill_seconds = 0;  ///< Without compression.
   double seconds = 0;          ///< Total of the sample.

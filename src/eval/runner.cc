@@ -6,11 +6,13 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/caught_error.h"
 #include "base/find_named.h"
 #include "base/stopwatch.h"
+#include "base/text.h"
 #include "engine/kept_tokens.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
@@ -78,6 +80,24 @@ struct Item {
   const Task* task;
   size_t index;
 };
+
+/// The end of a prompt, for people who look at its answers.
+std::string prompt_end(const Tokenizer& tokenizer, const Sample& sample) {
+  constexpr size_t kBytes = 600;
+  constexpr size_t kTokens = 150;
+  std::string text;
+  if (!sample.turns.empty()) {
+    for (const Turn& turn : sample.turns) text += turn.prompt + '\n';
+  } else if (!sample.tokens.empty()) {
+    const auto tokens = std::span(sample.tokens);
+    text = tokenizer.decode(tokens.last(std::min(tokens.size(), kTokens)), true);
+  } else {
+    text = sample.prompt + sample.answer_prefix;
+  }
+  size_t begin = text.size() - std::min(text.size(), kBytes);
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80) ++begin;
+  return replace_invalid_utf8(std::string_view(text).substr(begin));
+}
 
 class Runner {
  public:
@@ -172,6 +192,7 @@ class Runner {
       result.length = sample.length;
       result.depth = sample.depth;
       result.reference = sample.reference;
+      result.prompt_end = prompt_end(tokenizer_, sample);
       if (sample.turns.empty()) {
         answer_cells(*item.task, sample, result);
       } else {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "report/chart_style.h"
+#include "report/heat_chart.h"
 #include "report/needle_report.h"
 #include "report/needle_summary.h"
 #include "report/percent.h"
@@ -115,8 +116,65 @@ double rows_height(const KeptMap& map) {
          static_cast<double>(map.keep.size()) * kLayerGap;
 }
 
+constexpr double kTokenHeight = 22;  // of the magnified needle
+constexpr double kTokenLine = 40;    // with the shares below the number's tokens
+constexpr double kTokenLeft = kMargin;
+
+/// Where the tokens of the magnified needle stand: x, line and width of each.
+struct TokenPlace {
+  double x = 0;
+  double line = 0;
+  double width = 0;
+};
+
+std::vector<TokenPlace> token_places(const KeptMap& map) {
+  std::vector<TokenPlace> places;
+  if (map.needle_pieces.size() != map.needle_end - map.needle_begin) return places;
+  double x = kTokenLeft;
+  double line = 0;
+  for (const std::string& piece : map.needle_pieces) {
+    const double width = std::max(30.0, 8 + 7.5 * static_cast<double>(piece.size()));
+    if (x > kTokenLeft && x + width > kWidth - kMargin) {
+      x = kTokenLeft;
+      ++line;
+    }
+    places.push_back({x, line, width});
+    x += width + 2;
+  }
+  return places;
+}
+
+double needle_height(const KeptMap& map) {
+  const auto places = token_places(map);
+  return places.empty() ? 0 : kTokenLine * (places.back().line + 1) + 26;
+}
+
+/// The needle, token by token, and what it says.
+void draw_needle(Svg& svg, const KeptMap& map, double top) {
+  const auto places = token_places(map);
+  if (places.empty()) return;
+  const MagnifiedNeedle needle = magnified(map);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto& [x, line, width] = places[i];
+    const double y = top + kTokenLine * line;
+    const std::string share = fmt::format("{:.0f}%", 100 * needle.share(i));
+    svg.rect(x, y, width, kTokenHeight, shade_class(needle.share(i)),
+             fmt::format("{}: kept by {} of {} heads", map.needle_pieces[i], needle.keeping[i],
+                         needle.heads));
+    svg.text(x + width / 2, y + 15, map.needle_pieces[i],
+             fmt::format("middle {}", text_class(needle.share(i))));
+    if (i < needle.answer_begin || i >= needle.answer_end) continue;
+    svg.text(x + width / 2, y + kTokenHeight + 12, share, "middle muted small");
+  }
+  svg.text(kMargin, top + kTokenLine * (places.back().line + 1) + 10, needle.text(), "");
+}
+
 constexpr double kMapHeader = 64;  // above the rows of a map: heading and the word "needle"
 constexpr double kMapFooter = 52;  // below: token axis and space
+
+double map_height(const KeptMap& map) {
+  return kMapHeader + needle_height(map) + rows_height(map) + kMapFooter;
+}
 
 std::string heading(const KeptMap& map) {
   size_t kept = 0;
@@ -145,11 +203,14 @@ void draw_map(Svg& svg, const KeptMap& map, double top) {
   const Bins bins(map.prompt_tokens);
   const double height = rows_height(map);
   const double row = row_height(map);
-  svg.text(kMargin, top + 16, fmt::format("{} · {} per head", map.method, budget_text(map.budget)),
-           "strong");
+  svg.text(
+      kMargin, top + 16,
+      fmt::format("{} · {} per head", map.method, budget_share_text(map.budget, map.prompt_tokens)),
+      "strong");
   svg.text(kMargin, top + 35, heading(map), "muted");
+  draw_needle(svg, map, top + 48);
 
-  top += kMapHeader;
+  top += kMapHeader + needle_height(map);
   svg.rect(kMapLeft, top, bins.width(), height, "map");
   const double needle = kMapLeft + bins.x(map.needle_begin);
   const double needle_width = std::max(2.0, kMapLeft + bins.x(map.needle_end) - needle);
@@ -202,10 +263,10 @@ void draw_map(Svg& svg, const KeptMap& map, double top) {
 std::string kept_map_svg(const NeedleReport& report) {
   constexpr double kFirstMap = 116;
   double height = kFirstMap;
-  std::string style = fmt::format("{}{}", kChartStyle, kStyle);
+  std::string style = fmt::format("{}{}{}", kChartStyle, kStyle, shade_style("fill", "fill"));
   for (const auto& map : report.maps) {
     check(map);
-    height += kMapHeader + rows_height(map) + kMapFooter;
+    height += map_height(map);
     style += fmt::format(".row{0:g}{{stroke-width:{0:g}}}", row_height(map));
   }
   Svg svg(kWidth, height, "Which prompt tokens each layer and head kept", style);
@@ -232,7 +293,7 @@ std::string kept_map_svg(const NeedleReport& report) {
   double top = kFirstMap;
   for (const auto& map : report.maps) {
     draw_map(svg, map, top);
-    top += kMapHeader + rows_height(map) + kMapFooter;
+    top += map_height(map);
   }
   return svg.str();
 }

@@ -34,13 +34,13 @@ std::string outputs_text(const NeedleReport& report, const NeedleRow& row, doubl
 
 }  // namespace
 
-std::string heatmap_svg(const NeedleReport& report) {
+HeatChart needle_chart(const NeedleReport& report) {
   const NeedleSummary summary = summarize(report);
   HeatChart chart{
       .title = "Does the answer survive? Needle in a haystack",
       .subtitle = fmt::format("{} · prompts of {} tokens · one panel per number of tokens kept per "
                               "layer and KV head",
-                              report.model, report.prompt_tokens),
+                              report.model, grouped(report.prompt_tokens)),
       .keys = {{square_of({1, 1}, ""), "number repeated correctly"},
                {square_of({0, 1}, ""), "not found"},
                {square_of({1, 2}, ""), "found in some prompts"}},
@@ -54,7 +54,7 @@ std::string heatmap_svg(const NeedleReport& report) {
   for (size_t r = 0; r < summary.rows.size(); ++r) {
     const NeedleRow& row = summary.rows[r];
     if (r == 0 || row.budget != summary.rows[r - 1].budget) {
-      chart.panels.push_back({budget_text(row.budget), {}});
+      chart.panels.push_back({budget_share_text(row.budget, report.prompt_tokens), {}});
     }
     HeatColumn column{.name = row.method, .sum = row.tally.text(), .squares = {}};
     for (size_t d = 0; d < summary.depths.size(); ++d) {
@@ -63,7 +63,9 @@ std::string heatmap_svg(const NeedleReport& report) {
     }
     chart.panels.back().columns.push_back(std::move(column));
   }
-  return heat_chart(chart);
+  return chart;
 }
+
+std::string heatmap_svg(const NeedleReport& report) { return heat_chart(needle_chart(report)); }
 
 }  // namespace restkv::eval

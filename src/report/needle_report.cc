@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/json.h"
+#include "base/printable.h"
 #include "report/needle_summary.h"
 #include "report/percent.h"
 
@@ -20,8 +21,20 @@ std::string budget_text(int budget) {
   return budget == 0 ? "all tokens" : fmt::format("{} tokens", budget);
 }
 
+std::string share_text(int budget, size_t prompt_tokens) {
+  const double share =
+      static_cast<double>(budget) / static_cast<double>(std::max<size_t>(prompt_tokens, 1));
+  return share < 1 ? fmt::format("{:.1f}%", 100 * share) : std::string("all");
+}
+
+std::string budget_share_text(int budget, size_t prompt_tokens) {
+  if (budget == 0) return budget_text(budget);
+  return fmt::format("{} ({})", budget_text(budget), share_text(budget, prompt_tokens));
+}
+
 NeedleSummary summarize(const NeedleReport& report) {
   NeedleSummary summary;
+  summary.prompt_tokens = report.prompt_tokens;
   auto& depths = summary.depths;
   for (const auto& cell : report.cells) depths.push_back(cell.depth);
   std::ranges::sort(depths);
@@ -50,14 +63,13 @@ NeedleSummary summarize(const NeedleReport& report) {
       ++tally->total;
     }
     row->kv_mib += cell.kv_mib;
-    row->prefill_seconds += cell.prefill_seconds;
+    summary.prefill_seconds += cell.prefill_seconds / static_cast<double>(report.cells.size());
     row->compress_seconds += cell.compress_seconds;
     row->decode_tokens_per_second += cell.decode_tokens_per_second;
   }
   for (auto& row : rows) {
     const auto prompts = static_cast<double>(row.tally.total);
     row.kv_mib /= prompts;
-    row.prefill_seconds /= prompts;
     row.compress_seconds /= prompts;
     row.decode_tokens_per_second /= prompts;
   }
@@ -68,21 +80,30 @@ NeedleSummary summarize(const NeedleReport& report) {
 }
 
 Table needle_table(const NeedleSummary& summary, bool with_depths) {
-  Table table{.title = {},
-              .note = {},
-              .labels = 1,
-              .header = {"method", "kept per head", "found", "KV MiB", "prefill s", "compress s",
-                         "decode tokens/s"},
-              .rows = {},
-              .grouped_by = 1};
+  Table table{
+      .title = "Found and cost by method and budget",
+      .note = {},
+      .labels = 2,
+      .header = {"method", "kept per head", "found", "cache MiB", "choosing s", "decode tokens/s"},
+      .rows = {},
+      .grouped_by = 1};
   if (with_depths) {
     for (const double depth : summary.depths) table.header.push_back(percent(depth));
   }
   for (const NeedleRow& row : summary.rows) {
+    size_t most = 0;
+    size_t least = row.tally.found;
+    for (const NeedleRow& other : summary.rows) {
+      if (other.budget != row.budget) continue;
+      most = std::max(most, other.tally.found);
+      least = std::min(least, other.tally.found);
+    }
     auto& cells = table.rows.emplace_back();
+    cells.push_back({row.method});
+    cells.push_back({budget_share_text(row.budget, summary.prompt_tokens)});
+    cells.push_back({row.tally.text(), row.tally.found == most && most > least});
     for (std::string text :
-         {row.method, budget_text(row.budget), row.tally.text(), fmt::format("{:.2f}", row.kv_mib),
-          fmt::format("{:.2f}", row.prefill_seconds), fmt::format("{:.3f}", row.compress_seconds),
+         {fmt::format("{:.2f}", row.kv_mib), fmt::format("{:.3f}", row.compress_seconds),
           fmt::format("{:.1f}", row.decode_tokens_per_second)}) {
       cells.push_back({std::move(text)});
     }
@@ -93,17 +114,29 @@ Table needle_table(const NeedleSummary& summary, bool with_depths) {
 }
 
 std::string table(const NeedleReport& report) {
-  return table_text(needle_table(summarize(report), false));
+  std::string text = table_text(needle_table(summarize(report), false)) + '\n';
+  for (const std::string& sentence : conclusion(report)) text += sentence + '\n';
+  return text;
 }
 
 std::string markdown(const NeedleReport& report) {
-  return fmt::format(
-             "# Needle in a haystack\n\nModel: {}  \nMachine: {}  \nPrompt: {} tokens\n\n"
-             "A seven-digit number hidden in a long text has to be repeated. ✓ = found at this "
-             "depth of the text (0% = start), ✗ = not found. Times and sizes are means over the "
-             "depths.\n\n",
-             markdown_text(report.model), markdown_text(report.machine), report.prompt_tokens) +
-         table_markdown(needle_table(summarize(report), true));
+  const NeedleSummary summary = summarize(report);
+  std::string text = "# Needle in a haystack\n\n";
+  for (const std::string& sentence : conclusion(report)) {
+    text += "- " + markdown_text(sentence) + "\n";
+  }
+  text += fmt::format(
+      "\nModel: {}  \nMachine: {}  \nPrompt: {} tokens, read in {:.2f} s  \nrestkv {}, {}\n\n",
+      markdown_text(report.model), markdown_text(report.machine), grouped(report.prompt_tokens),
+      summary.prefill_seconds, markdown_text(report.version), markdown_text(report.date));
+  if (!report.command.empty()) {
+    text += fmt::format("Again: `{}`\n\n", printable(report.command, "?"));
+  }
+  return text +
+         "A seven-digit number hidden in a long text has to be repeated. ✓ = found at this depth "
+         "of "
+         "the text (0% = start), ✗ = not found. Times and sizes are means over the depths.\n\n" +
+         table_markdown(needle_table(summary, true));
 }
 
 std::string json(const NeedleReport& report) {
@@ -127,10 +160,16 @@ std::string json(const NeedleReport& report) {
                     {"prompt_tokens", map.prompt_tokens},
                     {"needle_begin", map.needle_begin},
                     {"needle_end", map.needle_end},
+                    {"needle_pieces", map.needle_pieces},
+                    {"answer", map.answer},
                     {"keep", map.keep}});
   }
   const Json all = {{"model", report.model},
                     {"machine", report.machine},
+                    {"version", report.version},
+                    {"date", report.date},
+                    {"command", report.command},
+                    {"conclusion", conclusion(report)},
                     {"prompt_tokens", report.prompt_tokens},
                     {"cells", std::move(cells)},
                     {"maps", std::move(maps)},

@@ -29,6 +29,8 @@ struct KeptMap {
   size_t needle_begin = 0;  ///< The needle is the tokens [needle_begin, needle_end).
   size_t needle_end = 0;
   std::vector<std::vector<std::vector<int32_t>>> keep;  ///< [layer][cache head]: ascending.
+  std::vector<std::string> needle_pieces = {};  ///< Texts of the needle's tokens; may be empty.
+  std::string answer = {};                      ///< The number in them.
 };
 
 /// Contents of the report. Cells are grouped by budget in ascending order, with the full cache
@@ -37,6 +39,9 @@ struct KeptMap {
 struct NeedleReport {
   std::string model;
   std::string machine;  ///< CPU and number of threads.
+  std::string version;
+  std::string date;     ///< "2026-11-30"
+  std::string command;  ///< Does the same again.
   size_t prompt_tokens = 0;
   std::vector<NeedleCell> cells;
   std::vector<KeptMap> maps;
@@ -44,13 +49,18 @@ struct NeedleReport {
   std::string example_needle;  ///< Highlighted in `example_prompt`.
 };
 
+/// What came out, in sentences: found at the smallest and at the largest budget, and how much of it
+/// the smoothing of scores brings, if methods with and without it were run.
+std::vector<std::string> conclusion(const NeedleReport& report);
+
 /// Aligned plain text for a terminal: one row per method and budget.
 std::string table(const NeedleReport& report);
 
 /// Panels (one per budget) of depth x method that show whether the needle was found.
 std::string heatmap_svg(const NeedleReport& report);
 
-/// For each of `maps`, tokens (columns) kept by each layer and head (rows). Throws `Error`
+/// For each of `maps`, how many heads kept each token of the needle, and tokens (columns) kept by
+/// each layer and head (rows). Throws `Error`
 /// (kInvalidArgument) if a position or the needle is outside the prompt.
 std::string kept_map_svg(const NeedleReport& report);
 

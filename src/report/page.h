@@ -6,7 +6,7 @@
 /// Pages in HTML that load nothing.
 namespace restkv::eval {
 
-/// A whole page. `title` is plain text, `body` HTML.
+/// A whole page. `title` is plain text, `body` HTML, which becomes the page's main part.
 std::string html_page(std::string_view title, std::string_view body);
 
 /// A picture with plain text below it.

@@ -5,9 +5,7 @@
 #include <cmath>
 
 #include "base/printable.h"
-#include "report/page.h"
 #include "report/report_tables.h"
-#include "report/svg.h"
 
 namespace restkv::eval {
 namespace {
@@ -27,18 +25,27 @@ std::string heading(const RunReport& report) {
   return fmt::format("{}: {}", report.title(), report.model());
 }
 
-Json interval_json(const std::optional<Interval>& interval) {
-  if (!interval) return nullptr;
-  return {{"mean", interval->mean}, {"low", interval->low}, {"high", interval->high}};
+Json bounds_json(const std::optional<Bounds>& bounds) {
+  if (!bounds) return nullptr;
+  return {{"low", bounds->low}, {"high", bounds->high}};
+}
+
+Json difference_json(const std::optional<Difference>& difference) {
+  if (!difference) return nullptr;
+  const auto& bounds = difference->bounds;
+  return {{"mean", difference->mean},
+          {"low", bounds ? Json(bounds->low) : Json(nullptr)},
+          {"high", bounds ? Json(bounds->high) : Json(nullptr)}};
 }
 
 Json group_json(const RunReport& report, const ReportGroup& group) {
   Json means = Json::object();
   for (size_t c = 0; c < report.columns.size() && c < group.means.size(); ++c) {
     means[report.columns[c].name] = {{"figure", group.means[c].figure},
-                                     {"difference", interval_json(group.means[c].difference)}};
+                                     {"interval", bounds_json(group.means[c].bounds)},
+                                     {"difference", difference_json(group.means[c].difference)}};
   }
-  return {{"name", group.name}, {"means", std::move(means)}};
+  return {{"name", group.name}, {"samples", group.samples}, {"means", std::move(means)}};
 }
 
 /// A field of a CSV line (RFC 4180).
@@ -53,69 +60,42 @@ std::string csv_field(const std::string& field) {
 }  // namespace
 
 std::string terminal_table(const RunReport& report) {
-  std::string text;
+  std::string text = what_was_run(report) + "\n\n";
+  for (const std::string& sentence : verdict(report)) text += sentence + "\n";
   for (const Table& table : score_tables(report)) {
-    text += fmt::format("{}{} ({})\n\n{}", text.empty() ? "" : "\n", table.title, table.note,
-                        table_text(table));
+    text += fmt::format("\n{}\n{}\n\n{}", table.title, table.note, table_text(table));
   }
-  for (const std::string& warning : warnings(report)) text += "\n" + warning;
-  return text + "\n";
+  const auto list = warnings(report);
+  if (!list.empty()) text += '\n';
+  for (const std::string& warning : list) text += warning + "\n";
+  return text;
 }
 
 std::string markdown(std::span<const RunReport> reports,
                      std::span<const std::vector<Picture>> images) {
   std::string text = "# Benchmarks with a compressed KV cache\n";
-  if (const std::string missing = missing_suites(reports); !missing.empty()) {
-    text += fmt::format("\n{}\n", markdown_text(missing));
-  }
   for (size_t r = 0; r < reports.size(); ++r) {
-    text += fmt::format("\n## {}\n", markdown_text(heading(reports[r])));
-    if (!reports[r].question().empty()) {
-      text += fmt::format("\n{}\n", markdown_text(reports[r].question()));
+    const RunReport& report = reports[r];
+    text += fmt::format("\n## {}\n\n{}\n", markdown_text(heading(report)),
+                        markdown_text(what_was_run(report)));
+    if (!report.question().empty()) text += fmt::format("\n{}\n", markdown_text(report.question()));
+    for (const auto& list : {verdict(report), warnings(report)}) {
+      if (!list.empty()) text += '\n';
+      for (const std::string& sentence : list) text += "- " + markdown_text(sentence) + "\n";
     }
-    const auto list = warnings(reports[r]);
-    if (!list.empty()) text += '\n';
-    for (const std::string& warning : list) text += "- " + markdown_text(warning) + "\n";
     for (const Picture& image : images[r]) {
       text += fmt::format("\n![{}]({})\n", markdown_text(image.caption), image.file);
     }
-    for (const Table& table : all_tables(reports[r])) {
+    for (const Table& table : all_tables(report)) {
       text += fmt::format("\n### {}\n\n{}{}", markdown_text(table.title),
                           table.note.empty() ? "" : markdown_text(table.note) + "\n\n",
                           table_markdown(table));
     }
   }
-  return text;
-}
-
-std::string page(std::span<const RunReport> reports, std::span<const std::vector<Picture>> images) {
-  const std::string title = "Benchmarks with a compressed KV cache";
-  std::string text = fmt::format("<h1>{}</h1>\n", title);
   if (const std::string missing = missing_suites(reports); !missing.empty()) {
-    text += fmt::format("<p class=\"muted\">{}</p>\n", escape(missing));
+    text += fmt::format("\n{}\n", markdown_text(missing));
   }
-  for (size_t r = 0; r < reports.size(); ++r) {
-    text += fmt::format("<h2>{}</h2>\n", escape(heading(reports[r])));
-    if (!reports[r].question().empty()) {
-      text += fmt::format("<p>{}</p>\n", escape(reports[r].question()));
-    }
-    const auto list = warnings(reports[r]);
-    if (!list.empty()) {
-      text += "<ul>\n";
-      for (const auto& warning : list) text += fmt::format("<li>{}</li>\n", escape(warning));
-      text += "</ul>\n";
-    }
-    for (const Picture& image : images[r]) {
-      text += figure_html(image.svg, image.caption);
-    }
-    for (const Table& table : all_tables(reports[r])) {
-      text += fmt::format("<h3>{}</h3>\n", escape(table.title));
-      if (!table.note.empty())
-        text += fmt::format("<p class=\"muted\">{}</p>\n", escape(table.note));
-      text += table_html(table);
-    }
-  }
-  return html_page(title, text);
+  return text;
 }
 
 std::string csv(std::span<const RunReport> reports) {
@@ -131,6 +111,11 @@ std::string csv(std::span<const RunReport> reports) {
         for (size_t f = 0; f < cell.figures.size(); ++f) {
           const auto& [name, value] = cell.figures[f];
           const bool compared = f == 0 && cell.difference.has_value();
+          const auto end = [&](double Bounds::*side) {
+            return compared && cell.difference->bounds
+                       ? fmt::format("{}", *cell.difference->bounds.*side)
+                       : std::string();
+          };
           text +=
               fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv_field(benchmark),
                           csv_field(profile), csv_field(report.model()), csv_field(row.task),
@@ -139,7 +124,7 @@ std::string csv(std::span<const RunReport> reports) {
                           csv_field(report.columns[c].method), report.columns[c].budget.text(),
                           csv_field(name), std::isfinite(value) ? fmt::format("{}", value) : "",
                           compared ? fmt::format("{},{},{}", cell.difference->mean,
-                                                 cell.difference->low, cell.difference->high)
+                                                 end(&Bounds::low), end(&Bounds::high))
                                    : ",,");
         }
       }
@@ -168,7 +153,7 @@ Json report_json(std::span<const RunReport> reports) {
         Json figures = Json::object();
         for (const auto& [name, value] : row.cells[c].figures) figures[name] = value;
         cells[report.columns[c].name] = {{"figures", std::move(figures)},
-                                         {"difference", interval_json(row.cells[c].difference)}};
+                                         {"difference", difference_json(row.cells[c].difference)}};
       }
       rows.push_back({{"task", row.task},
                       {"category", row.category},

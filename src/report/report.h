@@ -29,10 +29,28 @@ struct Run {
 /// `read_results`.
 std::vector<Run> load_runs(std::span<const std::filesystem::path> folders);
 
+/// Intervals of fewer samples than this say little, so that there are none.
+inline constexpr size_t kFewestForIntervals = 10;
+
+/// Ends of a 95% bootstrap interval.
+struct Bounds {
+  double low = 0;
+  double high = 0;
+};
+
+/// Mean of paired differences.
+struct Difference {
+  double mean = 0;
+  std::optional<Bounds> bounds;  ///< None with fewer than `kFewestForIntervals` samples.
+
+  /// Whether the interval leaves zero out.
+  [[nodiscard]] bool clear() const { return bounds && (bounds->low > 0 || bounds->high < 0); }
+};
+
 /// One task, or the samples of one length of it, under one method and budget.
 struct ReportCell {
-  Scores figures;                      ///< Of the task; the first is its main metric.
-  std::optional<Interval> difference;  ///< Main metric minus that of the full cache.
+  Scores figures;                        ///< Of the task; the first is its main metric.
+  std::optional<Difference> difference;  ///< Main metric minus that of the full cache.
 };
 
 struct ReportRow {
@@ -61,12 +79,14 @@ struct ReportColumn {
 /// Means of rows under one column.
 struct ReportMean {
   double figure = 0;
-  std::optional<Interval> difference;
+  std::optional<Bounds> bounds;  ///< Of the figure.
+  std::optional<Difference> difference;
 };
 
 /// Rows that are averaged: all of one length, of one category, or all.
 struct ReportGroup {
   std::string name;
+  size_t samples = 0;
   std::vector<size_t> rows;
   std::vector<ReportMean> means;  ///< Like the columns.
 };
@@ -79,14 +99,43 @@ struct HeatMap {
   std::vector<std::vector<double>> figures;
 };
 
+/// The best method of a budget by the mean over all tasks, beside the next one.
+struct ReportLead {
+  Budget budget;
+  std::vector<size_t> best;      ///< Columns; several if they are equal.
+  std::optional<size_t> second;  ///< None if the budget has no other method.
+  Difference lead;               ///< Of the best over the second, above 0 also if lower is better.
+};
+
+/// What one method answered.
+struct ReportAnswer {
+  std::string text;
+  double score = 0;  ///< The main metric, as the suite gives it for a sample.
+};
+
+/// A sample with all answers, to be looked at.
+struct ReportSample {
+  std::string task, id;
+  size_t prompt_tokens = 0;
+  std::string prompt_end;  ///< Empty in results of earlier versions.
+  std::string reference;
+  bool lower_is_better = false;
+  std::vector<ReportAnswer> answers;  ///< Like `RunReport::columns`.
+
+  /// Whether the answers have different scores.
+  [[nodiscard]] bool differs() const;
+};
+
 struct RunReport {
   Json settings;
   Json circumstances;
   std::vector<ReportColumn> columns;
   std::vector<ReportRow> rows;
   std::vector<ReportGroup> lengths;     ///< One without a name if there are no lengths.
-  std::vector<ReportGroup> categories;  ///< Empty if there is one category only.
+  std::vector<ReportGroup> categories;  ///< Empty if they say no more than lengths or tasks.
   ReportGroup overall;                  ///< Mean over the lengths of the means over tasks.
+  std::vector<ReportLead> leads;        ///< By budget, the full cache left out.
+  std::vector<ReportSample> samples;    ///< Answered ones; first those whose answers differ.
   std::optional<HeatMap> heat_map;
   size_t expected = 0;  ///< Samples of the whole run.
   size_t finished = 0;
@@ -99,7 +148,10 @@ struct RunReport {
   [[nodiscard]] std::string title() const;
   /// The question of the run's recipe; empty without one.
   [[nodiscard]] std::string question() const;
+  /// Name of the model's file, that of a link's target.
   [[nodiscard]] std::string model() const;
+  /// Whether any row has too few samples for intervals.
+  [[nodiscard]] bool few_samples() const;
   /// Whether a smaller figure is better in all rows.
   [[nodiscard]] bool lower_is_better() const;
 };
@@ -117,13 +169,19 @@ struct Picture {
   std::string file;
   std::string caption;
   std::string svg;
+  std::string html = {};  ///< For pages, where a picture would be too wide for a phone.
 };
 
 /// Figures of the score by budget and, if there are several, by length and by length and depth.
 /// `prefix` is the beginning of the file names.
 std::vector<Picture> pictures(const RunReport& report, const std::string& prefix);
 
-/// Tables as text for a terminal: the main metric of every task, method and budget.
+/// What was run, in one sentence, and what came out, in one for each budget.
+std::string what_was_run(const RunReport& report);
+std::vector<std::string> verdict(const RunReport& report);
+
+/// What was run and what came out, and tables as text for a terminal: the main metric of every
+/// task, method and budget.
 std::string terminal_table(const RunReport& report);
 
 /// The report in Markdown; `images` are shown from their files.

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -79,7 +80,7 @@ void check_circumstances(const Json& circumstances) {
     throw Error(ErrorCode::kInput,
                 fmt::format("'circumstances' must be an object, not {}", shown(circumstances)));
   }
-  for (const char* name : {"machine", "started"}) {
+  for (const char* name : {"machine", "started", "model"}) {
     if (circumstances.contains(name)) text_field(circumstances, name);
   }
 }
@@ -91,6 +92,32 @@ std::vector<std::string> names_of(const Scores& scores) {
 }
 
 double main_figure(const Scores& scores) { return scores.empty() ? kNaN : scores.front().second; }
+
+/// "Paris; paris" for texts; other references as they are in the results.
+std::string reference_text(const Json& reference) {
+  if (reference.is_null()) return "";
+  if (reference.is_string()) return reference.text();
+  const bool texts = reference.is_array() && std::ranges::all_of(reference, &Json::is_string);
+  if (!texts) return reference.dump();
+  std::string list;
+  for (const Json& text : reference) list += (list.empty() ? "" : "; ") + text.text();
+  return list;
+}
+
+std::string answer_text(const Answer& answer) {
+  if (!answer.log_likelihoods.empty()) {
+    const auto best = std::ranges::max_element(answer.log_likelihoods);
+    return fmt::format("choice {} of {} (log-likelihoods {:.3g})",
+                       best - answer.log_likelihoods.begin() + 1, answer.log_likelihoods.size(),
+                       fmt::join(answer.log_likelihoods, ", "));
+  }
+  if (!answer.token_losses.empty()) {
+    return fmt::format("a loss of {:.3f} per token over {} tokens", mean(answer.token_losses),
+                       answer.token_losses.size());
+  }
+  if (answer.turn_texts.empty()) return answer.text;
+  return fmt::format("{}", fmt::join(answer.turn_texts, "\n---\n"));
+}
 
 /// The summary function of a suite, or a default for a suite that this program does not have.
 std::function<Scores(std::string_view, std::span<const Scores>)> summarizer(
@@ -126,7 +153,9 @@ class Summary {
     add_rows();
     add_totals();
     add_groups();
+    add_leads();
     add_heat_map();
+    add_samples();
   }
 
  private:
@@ -259,31 +288,44 @@ class Summary {
     for (size_t c = 0; c < row.cells.size() && full < row.cells.size(); ++c) {
       if (c == full) continue;
       row.cells[c].difference =
-          plain ? paired_bootstrap(means[c], means[full])
+          plain ? paired_difference(means[c], means[full])
                 : resampled_difference(task, samples.scores[c], samples.scores[full]);
     }
     if (!plain) means.clear();
     means_.push_back(std::move(means));
   }
 
-  [[nodiscard]] Interval resampled_difference(const std::string& task,
-                                              const std::vector<Scores>& scores,
-                                              const std::vector<Scores>& full) const {
+  static std::optional<Bounds> bounds_of(const Interval& interval) {
+    return Bounds{interval.low, interval.high};
+  }
+
+  static Difference paired_difference(std::span<const double> a, std::span<const double> b) {
+    if (a.size() < kFewestForIntervals) return {mean(a) - mean(b), std::nullopt};
+    const Interval interval = paired_bootstrap(a, b);
+    return {interval.mean, bounds_of(interval)};
+  }
+
+  [[nodiscard]] Difference resampled_difference(const std::string& task,
+                                                const std::vector<Scores>& scores,
+                                                const std::vector<Scores>& full) const {
     const auto figure = [&](const std::vector<Scores>& list) {
       return main_figure(summarize_(task, list));
     };
+    const double difference = figure(scores) - figure(full);
+    if (scores.size() < kFewestForIntervals) return {difference, std::nullopt};
     std::vector<Scores> a(scores.size());
     std::vector<Scores> b(scores.size());
-    return bootstrap(figure(scores) - figure(full),
-                     [&](Random& random) {
-                       for (size_t i = 0; i < a.size(); ++i) {
-                         const size_t drawn = random.below(a.size());
-                         a[i] = scores[drawn];
-                         b[i] = full[drawn];
-                       }
-                       return figure(a) - figure(b);
-                     },
-                     {.resamples = kSlowResamples});
+    const Interval interval = bootstrap(difference,
+                                        [&](Random& random) {
+                                          for (size_t i = 0; i < a.size(); ++i) {
+                                            const size_t drawn = random.below(a.size());
+                                            a[i] = scores[drawn];
+                                            b[i] = full[drawn];
+                                          }
+                                          return figure(a) - figure(b);
+                                        },
+                                        {.resamples = kSlowResamples});
+    return {difference, bounds_of(interval)};
   }
 
   /// Index of the full cache, or the number of columns if there is none.
@@ -314,41 +356,62 @@ class Summary {
     if (answered > 0) report_.prefill_seconds /= static_cast<double>(answered);
   }
 
+  using Strata = std::vector<std::vector<size_t>>;
+
+  /// Whether the figures of all rows are means of enough samples for intervals.
+  [[nodiscard]] bool has_intervals(const Strata& strata) const {
+    for (const auto& stratum : strata) {
+      for (const size_t row : stratum) {
+        if (means_[row].empty() || report_.rows[row].samples < kFewestForIntervals) return false;
+      }
+    }
+    return true;
+  }
+
+  /// Interval of the mean over rows of column `c`, minus that of column `from` if there is one.
+  /// Samples are drawn within their rows, so that every row keeps its weight.
+  [[nodiscard]] Bounds bounds(const Strata& strata, size_t c, std::optional<size_t> from) const {
+    const Interval interval = bootstrap(0,
+                                        [&](Random& random) {
+                                          return mean_over(strata, [&](size_t row) {
+                                            const std::vector<double>& a = means_[row][c];
+                                            double sum = 0;
+                                            for (size_t i = 0; i < a.size(); ++i) {
+                                              const size_t drawn = random.below(a.size());
+                                              sum +=
+                                                  a[drawn] - (from ? means_[row][*from][drawn] : 0);
+                                            }
+                                            return sum / static_cast<double>(a.size());
+                                          });
+                                        },
+                                        {.resamples = 2000});
+    return {interval.low, interval.high};
+  }
+
   /// Means over rows; `strata` groups them (RULER: the mean over lengths of means over tasks).
-  [[nodiscard]] ReportGroup group(std::string name,
-                                  const std::vector<std::vector<size_t>>& strata) const {
+  [[nodiscard]] ReportGroup group(std::string name, const Strata& strata) const {
     ReportGroup result;
     result.name = std::move(name);
-    bool plain = true;
     for (const auto& stratum : strata) {
       for (const size_t row : stratum) {
         result.rows.push_back(row);
-        plain = plain && !means_[row].empty();
+        result.samples += report_.rows[row].samples;
       }
     }
+    const bool intervals = has_intervals(strata);
     const size_t full = full_column();
     for (size_t c = 0; c < report_.columns.size(); ++c) {
       ReportMean& mean_of_column = result.means.emplace_back();
-      mean_of_column.figure = mean_over(
-          strata, [&](size_t row) { return main_figure(report_.rows[row].cells[c].figures); });
-      if (c == full || full >= report_.columns.size() || !plain) continue;
-      // Samples are drawn within their rows, so that every row keeps its weight.
-      mean_of_column.difference = bootstrap(
-          mean_over(strata,
-                    [&](size_t row) { return mean(means_[row][c]) - mean(means_[row][full]); }),
-          [&](Random& random) {
-            return mean_over(strata, [&](size_t row) {
-              const std::vector<double>& a = means_[row][c];
-              const std::vector<double>& b = means_[row][full];
-              double sum = 0;
-              for (size_t i = 0; i < a.size(); ++i) {
-                const size_t drawn = random.below(a.size());
-                sum += a[drawn] - b[drawn];
-              }
-              return sum / static_cast<double>(a.size());
-            });
-          },
-          {.resamples = 2000});
+      const auto figure = [&](size_t of) {
+        return mean_over(
+            strata, [&](size_t row) { return main_figure(report_.rows[row].cells[of].figures); });
+      };
+      mean_of_column.figure = figure(c);
+      if (intervals) mean_of_column.bounds = bounds(strata, c, std::nullopt);
+      if (c == full || full >= report_.columns.size() || result.rows.empty()) continue;
+      Difference& difference = mean_of_column.difference.emplace();
+      difference.mean = mean_of_column.figure - figure(full);
+      if (intervals) difference.bounds = bounds(strata, c, full);
     }
     return result;
   }
@@ -388,15 +451,48 @@ class Summary {
         category = by_category.insert(category, {row.category, {}});
       category->second.push_back(r);
     }
-    std::vector<std::vector<size_t>> strata;
     for (const auto& [length, rows] : by_length) {
       report_.lengths.push_back(group(name_of_length(length, rows), {rows}));
-      strata.push_back(rows);
+      strata_.push_back(rows);
     }
-    report_.overall = group("all", strata);
-    if (by_category.size() < 2) return;
+    report_.overall = group("all", strata_);
+    // A category of one task is that task.
+    const bool has_several = std::ranges::any_of(by_category, [&](const auto& category) {
+      return std::ranges::any_of(category.second, [&](size_t row) {
+        return report_.rows[row].task != report_.rows[category.second.front()].task;
+      });
+    });
+    if (by_category.size() < 2 || !has_several) return;
     for (const auto& [name, rows] : by_category) {
       report_.categories.push_back(group(name, {rows}));
+    }
+  }
+
+  void add_leads() {
+    std::map<Budget, std::vector<size_t>> by_budget;
+    for (size_t c = 0; c < report_.columns.size(); ++c) {
+      if (report_.columns[c].budget != Budget()) by_budget[report_.columns[c].budget].push_back(c);
+    }
+    const double sign = report_.lower_is_better() ? -1 : 1;
+    const auto figure = [&](size_t c) { return sign * report_.overall.means[c].figure; };
+    for (auto& [budget, columns] : by_budget) {
+      std::erase_if(columns, [&](size_t c) { return std::isnan(figure(c)); });
+      if (columns.empty()) continue;
+      std::ranges::stable_sort(columns, std::ranges::greater{}, figure);
+      ReportLead& lead = report_.leads.emplace_back();
+      lead.budget = budget;
+      for (const size_t c : columns) {
+        if (figure(c) == figure(columns.front())) {
+          lead.best.push_back(c);
+        } else if (!lead.second) {
+          lead.second = c;
+        }
+      }
+      if (!lead.second) continue;
+      lead.lead.mean = figure(lead.best.front()) - figure(*lead.second);
+      if (!has_intervals(strata_)) continue;
+      const Bounds way = bounds(strata_, lead.best.front(), *lead.second);
+      lead.lead.bounds = sign > 0 ? way : Bounds{-way.high, -way.low};
     }
   }
 
@@ -433,8 +529,31 @@ class Summary {
     }
   }
 
+  void add_samples() {
+    std::map<std::string_view, bool> lower_is_better;
+    for (const auto& task : run_.settings.at("tasks")) {
+      lower_is_better[task.at("name").text()] = task.at("lower_is_better").get<bool>();
+    }
+    for (const SampleResult& result : run_.results) {
+      if (!result.error.empty()) continue;
+      ReportSample& sample = report_.samples.emplace_back();
+      sample.task = result.task;
+      sample.id = result.id.empty() ? std::to_string(result.index) : result.id;
+      sample.prompt_tokens = result.prompt_tokens;
+      sample.prompt_end = result.prompt_end;
+      sample.reference = reference_text(result.reference);
+      sample.lower_is_better = lower_is_better[result.task];
+      sample.answers.resize(report_.columns.size());
+      for (const CellResult& cell : result.cells) {
+        sample.answers[column_of(cell.cell)] = {answer_text(cell.answer), main_figure(cell.scores)};
+      }
+    }
+    std::ranges::stable_partition(report_.samples, &ReportSample::differs);
+  }
+
   const Run& run_;
   RunReport& report_;
+  Strata strata_;  // rows by length
   std::function<Scores(std::string_view, std::span<const Scores>)> summarize_;
   std::vector<std::vector<std::vector<double>>> means_;  // [row][column][sample]
 };
@@ -494,7 +613,21 @@ std::string RunReport::question() const {
   return recipe == nullptr ? "" : recipe->at("question").get<std::string>();
 }
 
-std::string RunReport::model() const { return settings.at("model").at("file").get<std::string>(); }
+std::string RunReport::model() const {
+  return circumstances.value("model", settings.at("model").at("file").text());
+}
+
+bool RunReport::few_samples() const {
+  return std::ranges::any_of(rows,
+                             [](const auto& row) { return row.samples < kFewestForIntervals; });
+}
+
+bool ReportSample::differs() const {
+  return std::ranges::any_of(answers, [&](const ReportAnswer& answer) {
+    const double first = answers.front().score;
+    return answer.score != first && !(std::isnan(answer.score) && std::isnan(first));
+  });
+}
 
 bool RunReport::lower_is_better() const {
   return !rows.empty() && std::ranges::all_of(rows, &ReportRow::lower_is_better);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "report/line_chart.h"
 #include "report/percent.h"
 #include "report/report.h"
+#include "report/report_tables.h"
 
 namespace restkv::eval {
 namespace {
@@ -36,35 +38,62 @@ std::vector<std::string> methods_of(const RunReport& report) {
   return methods;
 }
 
-/// The mean of a group under a method at a budget; NaN if there is none.
-double figure_of(const RunReport& report, const ReportGroup& group, const std::string& method,
-                 const Budget& budget) {
+/// The mean of a group under a method at a budget, null if there is none.
+const ReportMean* mean_of(const RunReport& report, const ReportGroup& group,
+                          const std::string& method, const Budget& budget) {
   for (size_t c = 0; c < report.columns.size() && c < group.means.size(); ++c) {
     const ReportColumn& column = report.columns[c];
-    if (column.method == method && column.budget == budget) return group.means[c].figure;
+    if (column.method == method && column.budget == budget) return &group.means[c];
   }
-  return kNaN;
+  return nullptr;
 }
 
-std::string better(const RunReport& report) {
-  return report.lower_is_better() ? "lower is better" : "higher is better";
+double figure_of(const RunReport& report, const ReportGroup& group, const std::string& method,
+                 const Budget& budget) {
+  const ReportMean* mean = mean_of(report, group, method, budget);
+  return mean == nullptr ? kNaN : mean->figure;
 }
 
-std::string by_budget_svg(const RunReport& report) {
+void add_point(const ReportMean* mean, Series& series) {
+  series.values.push_back(mean == nullptr ? kNaN : mean->figure);
+  const bool known = mean != nullptr && mean->bounds;
+  series.whiskers.push_back(known ? std::optional(Whisker{mean->bounds->low, mean->bounds->high})
+                                  : std::nullopt);
+}
+
+/// What all charts of scores share. Scores of 0 to 100 have the same axis in every report.
+LineChart score_chart(const RunReport& report, std::string title, std::string x_label,
+                      const ReportGroup& group) {
   LineChart chart{
-      .title = fmt::format("{}: score by budget", report.title()),
-      .subtitle = fmt::format("{} · mean over tasks · {}", report.model(), better(report)),
-      .x_label = "tokens kept per layer and KV head",
+      .title = std::move(title),
+      .subtitle = fmt::format(
+          "{} · mean over tasks · n = {} · {}{}", report.model(), group.samples,
+          report.lower_is_better() ? "lower is better" : "higher is better",
+          std::ranges::any_of(group.means, [](const auto& mean) { return mean.bounds.has_value(); })
+              ? " · bars: 95% of the bootstrap"
+              : ""),
+      .x_label = std::move(x_label),
       .x = {},
       .series = {},
       .full = {}};
+  const bool scores =
+      !report.lower_is_better() && std::ranges::all_of(group.means, [](const auto& mean) {
+        return std::isnan(mean.figure) || (mean.figure >= 0 && mean.figure <= 100);
+      });
+  if (scores) chart.range = {0, 100};
+  return chart;
+}
+
+std::string by_budget_svg(const RunReport& report) {
+  LineChart chart = score_chart(report, fmt::format("{}: score by budget", report.title()),
+                                "tokens kept per layer and KV head", report.overall);
   const auto budgets = budgets_of(report);
   for (const Budget& budget : budgets) chart.x.push_back(budget.text());
   for (const std::string& method : methods_of(report)) {
     Series& series = chart.series.emplace_back();
     series.name = method;
     for (const Budget& budget : budgets) {
-      series.values.push_back(figure_of(report, report.overall, method, budget));
+      add_point(mean_of(report, report.overall, method, budget), series);
     }
   }
   const double full = figure_of(report, report.overall, "full", {});
@@ -72,43 +101,33 @@ std::string by_budget_svg(const RunReport& report) {
   return line_chart(chart);
 }
 
-/// "64 tokens", "25%"
-std::string kept_text(const Budget& budget) {
-  const bool number = budget.share == 0 && budget.tolerance == 0;
-  return number ? budget.text() + " tokens" : budget.text();
-}
-
 std::string by_length_svg(const RunReport& report, const Budget& budget) {
-  LineChart chart{
-      .title = fmt::format("{}: score by length, {} kept", report.title(), kept_text(budget)),
-      .subtitle = fmt::format("{} · mean over tasks · {}", report.model(), better(report)),
-      .x_label = "prompt length in tokens",
-      .x = {},
-      .series = {},
-      .full = {}};
-  const auto values = [&](const std::string& method, const Budget& kept) {
-    std::vector<double> list;
-    for (const ReportGroup& length : report.lengths) {
-      list.push_back(figure_of(report, length, method, kept));
-    }
-    return list;
-  };
+  LineChart chart = score_chart(
+      report, fmt::format("{}: score by length, {} kept", report.title(), kept_text(budget)),
+      "prompt length in tokens", report.overall);
   for (const ReportGroup& length : report.lengths) {
     const size_t number_end = length.name.find(' ');
     const bool cut = length.name.find("cut") != std::string::npos;
     chart.x.push_back(length.name.substr(0, number_end) + (cut ? " (cut)" : ""));
   }
   for (const std::string& method : methods_of(report)) {
-    chart.series.push_back({method, values(method, budget)});
+    Series& series = chart.series.emplace_back();
+    series.name = method;
+    for (const ReportGroup& length : report.lengths) {
+      add_point(mean_of(report, length, method, budget), series);
+    }
   }
-  const auto full = values("full", {});
+  std::vector<double> full;
+  for (const ReportGroup& length : report.lengths) {
+    full.push_back(figure_of(report, length, "full", {}));
+  }
   if (std::ranges::any_of(full, [](double v) { return !std::isnan(v); })) {
     chart.full = {"full cache", full};
   }
   return line_chart(chart);
 }
 
-std::string heat_map_svg(const RunReport& report) {
+HeatChart heat_map_chart(const RunReport& report) {
   const HeatMap& map = *report.heat_map;
   double most = 100;  // scores; the scale is then the same in every report
   for (const auto& figures : map.figures) {
@@ -155,7 +174,7 @@ std::string heat_map_svg(const RunReport& report) {
       }
     }
   }
-  return heat_chart(chart);
+  return chart;
 }
 
 }  // namespace
@@ -182,8 +201,13 @@ std::vector<Picture> pictures(const RunReport& report, const std::string& prefix
     }
   }
   if (report.heat_map) {
-    add("depth", "Score by prompt length and depth of the needle, for every method and budget.",
-        heat_map_svg(report));
+    HeatChart chart = heat_map_chart(report);
+    add("depth", "Score by prompt length and depth of the needle, for every method and budget",
+        heat_chart(chart));
+    chart.note =
+        "A table for each method and budget: rows are the depth of the needle in the text, "
+        "columns the prompt's length in tokens.";
+    list.back().html = heat_html(chart, prefix + "-depth");
   }
   return list;
 }

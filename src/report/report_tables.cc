@@ -17,14 +17,23 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::string figure_text(double figure) {
-  return std::isnan(figure) ? "-" : fmt::format("{:.2f}", figure);
+/// Behind the names of tasks that are parts of their data sets.
+constexpr std::string_view kSubset = "†";
+
+/// Scores are of 0 to 100; what is better if lower (a perplexity, a loss) differs in its decimals.
+int decimals(bool lower_is_better) { return lower_is_better ? 2 : 1; }
+
+std::string figure_text(double figure, bool lower_is_better) {
+  return std::isnan(figure) ? "-" : fmt::format("{:.{}f}", figure, decimals(lower_is_better));
 }
 
-std::string interval_text(const std::optional<Interval>& difference) {
+std::string difference_text(const std::optional<Difference>& difference, bool lower_is_better) {
   if (!difference) return "-";
-  return fmt::format("{:+.2f} ({:+.2f} to {:+.2f})", difference->mean, difference->low,
-                     difference->high);
+  const int digits = decimals(lower_is_better);
+  const std::string mean = fmt::format("{:+.{}f}", difference->mean, digits);
+  if (!difference->bounds) return mean;
+  return fmt::format("{} ({:+.{}f} to {:+.{}f})", mean, difference->bounds->low, digits,
+                     difference->bounds->high, digits);
 }
 
 std::string budget_name(const Budget& budget) { return budget == Budget() ? "all" : budget.text(); }
@@ -41,14 +50,16 @@ std::vector<size_t> by_budget(const RunReport& report) {
 struct Measured {
   std::string header;
   bool lower_is_better = false;
+  size_t samples = 0;
   std::vector<double> figures;
-  std::vector<std::optional<Interval>> differences;
+  std::vector<std::optional<Difference>> differences;
 };
 
 Measured measured(const RunReport& report, const ReportRow& row) {
   Measured result;
-  result.header = row.task + (row.subset ? "*" : "");
+  result.header = row.task + (row.subset ? std::string(kSubset) : "");
   result.lower_is_better = row.lower_is_better;
+  result.samples = row.samples;
   for (size_t c = 0; c < report.columns.size(); ++c) {
     const bool there = c < row.cells.size() && !row.cells[c].figures.empty();
     result.figures.push_back(there ? row.cells[c].figures.front().second : kNaN);
@@ -61,11 +72,20 @@ Measured measured(const RunReport& report, const ReportGroup& group, std::string
   Measured result;
   result.header = std::move(header);
   result.lower_is_better = report.lower_is_better();
+  result.samples = group.samples;
   for (const ReportMean& mean : group.means) {
     result.figures.push_back(mean.figure);
     result.differences.push_back(mean.difference);
   }
   return result;
+}
+
+/// The last row: how many samples the figures are from.
+void add_counts(const std::vector<Measured>& columns, Table& table) {
+  auto& row = table.rows.emplace_back();
+  row.push_back({"n"});
+  row.push_back({"samples"});
+  for (const Measured& column : columns) row.push_back({fmt::format("{}", column.samples)});
 }
 
 Table figure_table(const RunReport& report, std::string title,
@@ -86,9 +106,10 @@ Table figure_table(const RunReport& report, std::string title,
     row.push_back({budget_name(report.columns[c].budget)});
     row.push_back({report.columns[c].method});
     for (size_t m = 0; m < columns.size(); ++m) {
-      row.push_back({figure_text(columns[m].figures[c]), best[m][c]});
+      row.push_back({figure_text(columns[m].figures[c], columns[m].lower_is_better), best[m][c]});
     }
   }
+  add_counts(columns, table);
   return table;
 }
 
@@ -108,11 +129,11 @@ Table interval_table(const RunReport& report, std::string title,
     row.push_back({report.columns[c].method});
     for (const Measured& column : columns) {
       const auto& difference = column.differences[c];
-      // Marked if the interval excludes zero.
-      const bool clear = difference && (difference->low > 0 || difference->high < 0);
-      row.push_back({interval_text(difference), clear});
+      row.push_back(
+          {difference_text(difference, column.lower_is_better), difference && difference->clear()});
     }
   }
+  add_counts(columns, table);
   return table;
 }
 
@@ -176,13 +197,13 @@ Table settings_table(const RunReport& report) {
     if (!value.empty()) table.rows.push_back({{std::move(name)}, {std::move(value)}});
   };
   add("benchmark", text_of(s.at("benchmark")));
-  add("profile", text_of(s.at("profile")));
+  if (s.at("profile") != "default") add("profile", text_of(s.at("profile")));
   if (const Json* recipe = s.find("recipe")) {
     add("recipe", text_of(recipe->at("name")));
     add("source of the recipe", text_of(recipe->at("source")));
   }
   const auto& model = s.at("model");
-  add("model", fmt::format("{} ({}, {})", text_of(model.at("file")), text_of(model.at("name")),
+  add("model", fmt::format("{} ({}, {})", report.model(), text_of(model.at("name")),
                            text_of(model.at("weights"))));
   add("model SHA-256", text_of(model.at("sha256")));
   const auto max_prompt = s.at("max_prompt").get<size_t>();
@@ -216,9 +237,10 @@ Table settings_table(const RunReport& report) {
 std::vector<Table> score_tables(const RunReport& report) {
   std::vector<Table> result = tables(report, "Scores", figure_table);
   for (Table& table : result) {
-    table.note = fmt::format("{}, {} is better; the best method of a budget is marked.{}",
-                             metric_names(report), report.lower_is_better() ? "lower" : "higher",
-                             any_subset(report) ? " * = a subset of the published data set." : "");
+    table.note = fmt::format(
+        "{}, {} is better; the best method of a budget is marked.{}", metric_names(report),
+        report.lower_is_better() ? "lower" : "higher",
+        any_subset(report) ? fmt::format(" {} = a part of the published data set.", kSubset) : "");
   }
   return result;
 }
@@ -229,8 +251,10 @@ std::vector<Table> difference_tables(const RunReport& report) {
   if (report.columns.size() < 2) return {};
   std::vector<Table> result = tables(report, "Difference to the full cache", interval_table);
   for (Table& table : result) {
-    table.note =
-        "Paired, with 95% bootstrap intervals over samples; intervals without zero are marked.";
+    table.note = fmt::format(
+        "Paired over samples. Intervals hold 95% of the bootstrap's resamples; those without zero "
+        "are marked. Fewer than {} samples have none.",
+        kFewestForIntervals);
   }
   return result;
 }
@@ -309,9 +333,11 @@ std::vector<std::string> warnings(const RunReport& report) {
                                report.expected));
   }
   if (any_subset(report)) {
-    list.emplace_back(
-        "Tasks marked * are subsets: their figures must not be put beside published "
-        "figures of the whole data sets without that mark.");
+    list.push_back(
+        fmt::format("Tasks marked {} are subsets: their figures must not be put beside published "
+                    "figures of the "
+                    "whole data sets without that mark.",
+                    kSubset));
   }
   size_t cut = 0;
   for (const ReportRow& row : report.rows) cut += row.cut;

@@ -22,6 +22,8 @@ Table task_table(const RunReport& report);
 Table parameter_table(const RunReport& report);
 /// Warnings before the figures: subsets, failures, missing samples, cut prompts.
 std::vector<std::string> warnings(const RunReport& report);
+/// "64 tokens", "25%"
+std::string kept_text(const Budget& budget);
 /// Suites that none of the reports has run, in one sentence; empty if all were run.
 std::string missing_suites(std::span<const RunReport> reports);
 

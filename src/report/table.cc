@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "base/printable.h"
 #include "report/svg.h"
@@ -55,7 +56,8 @@ std::string table_markdown(const Table& table) {
   return text;
 }
 
-std::string table_text(const Table& table) {
+std::string table_text(const Table& table, size_t width) {
+  constexpr size_t kGap = 2;
   std::vector<size_t> widths;
   for (size_t i = 0; i < table.header.size(); ++i) {
     widths.push_back(width_of(table.header[i]));
@@ -63,27 +65,52 @@ std::string table_text(const Table& table) {
       widths[i] = std::max(widths[i], width_of(row[i].text) + (row[i].strong ? 1 : 0));
     }
   }
+  size_t names = 0;
+  for (size_t i = 0; i < std::min(table.labels, widths.size()); ++i) names += widths[i] + kGap;
   std::string text;
-  const auto add = [&](size_t i, const std::string& cell) {
-    const std::string padding(widths[i] - width_of(cell), ' ');
-    text += (i == 0 ? "" : "  ") + (i < table.labels ? cell + padding : padding + cell);
-  };
-  for (size_t i = 0; i < table.header.size(); ++i) add(i, table.header[i]);
-  text += '\n';
-  for (size_t r = 0; r < table.rows.size(); ++r) {
-    if (begins_group(table, r)) text += '\n';
-    for (size_t i = 0; i < table.header.size(); ++i) {
-      const TableCell& cell = table.rows[r][i];
-      add(i, cell.strong ? "*" + cell.text : cell.text);
+  // The names and the columns [first, last).
+  const auto add_block = [&](size_t first, size_t last) {
+    const auto add_line = [&](const std::function<std::string(size_t)>& cell) {
+      const size_t line = text.size();
+      for (size_t i = 0; i < last; ++i) {
+        if (i >= table.labels && i < first) continue;
+        const std::string content = cell(i);
+        const std::string padding(widths[i] - width_of(content), ' ');
+        text += text.size() == line ? "" : std::string(kGap, ' ');
+        text += i < table.labels ? content + padding : padding + content;
+      }
+      text.erase(text.find_last_not_of(' ') + 1);
+      text += '\n';
+    };
+    if (!text.empty()) text += '\n';
+    add_line([&](size_t i) { return table.header[i]; });
+    for (size_t r = 0; r < table.rows.size(); ++r) {
+      if (begins_group(table, r)) text += '\n';
+      add_line([&](size_t i) {
+        const TableCell& cell = table.rows[r][i];
+        return cell.strong ? "*" + cell.text : cell.text;
+      });
     }
-    text += '\n';
-  }
+  };
+  size_t first = table.labels;
+  do {
+    size_t last = first;
+    for (size_t used = names; last < widths.size(); ++last) {
+      used += widths[last] + kGap;
+      if (last > first && used > width + kGap) break;
+    }
+    add_block(first, last);
+    first = last;
+  } while (first < widths.size());
   return text;
 }
 
 std::string table_html(const Table& table) {
   constexpr size_t kLong = 60;
-  std::string text = "<div class=\"wide\"><table>\n<tr>";
+  std::string text = fmt::format(
+      "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\"><table>\n"
+      "<caption>{0}</caption>\n<thead><tr>",
+      escape(table.title));
   // Names are aligned to the left; long texts wrap instead of widening the table.
   const auto attributes = [&](size_t i, size_t length) {
     std::string classes = i < table.labels ? "name" : "";
@@ -91,20 +118,22 @@ std::string table_html(const Table& table) {
     return classes.empty() ? "" : fmt::format(" class=\"{}\"", classes);
   };
   for (size_t i = 0; i < table.header.size(); ++i) {
-    text += fmt::format("<th{}>{}</th>", attributes(i, 0), escape(table.header[i]));
+    text += fmt::format("<th scope=\"col\"{}>{}</th>", attributes(i, 0), escape(table.header[i]));
   }
-  text += "</tr>\n";
+  text += "</tr></thead>\n<tbody>\n";
   for (size_t r = 0; r < table.rows.size(); ++r) {
     text += begins_group(table, r) ? "<tr class=\"group\">" : "<tr>";
     for (size_t i = 0; i < table.rows[r].size(); ++i) {
       const TableCell& cell = table.rows[r][i];
       const std::string content = escape(cell.text);
-      text += fmt::format("<td{}>{}</td>", attributes(i, cell.text.size()),
-                          cell.strong ? "<strong>" + content + "</strong>" : content);
+      const bool heads = i < std::min<size_t>(table.labels, 2);
+      text += fmt::format(
+          "<{0}{1}>{2}</{3}>", heads ? "th scope=\"row\"" : "td", attributes(i, cell.text.size()),
+          cell.strong ? "<strong>" + content + "</strong>" : content, heads ? "th" : "td");
     }
     text += "</tr>\n";
   }
-  return text + "</table></div>\n";
+  return text + "</tbody></table></div>\n";
 }
 
 }  // namespace restkv::eval

@@ -25,9 +25,11 @@ struct Table {
   std::optional<size_t> grouped_by = std::nullopt;
 };
 
-/// Aligned columns for a terminal: names to the left, figures to the right.
-std::string table_text(const Table& table);
+/// Aligned columns for a terminal: names to the left, figures to the right, and `*` before what is
+/// strong. Columns beyond `width` characters go on below, behind the names again.
+std::string table_text(const Table& table, size_t width = 100);
 std::string table_markdown(const Table& table);
+/// The title is the caption for screen readers; names are headings of their rows.
 std::string table_html(const Table& table);
 
 /// `text` on one line with all possible Markdown markup escaped. Names come from files, and one

@@ -346,7 +346,10 @@ TEST_F(CliEval, NamesTheFilesThatAreMissing) {
   EXPECT_THAT(some.err, HasSubstr("restkv: 15 of 16 tasks are left out, their files are missing: "
                                   "narrativeqa, qasper, multifieldqa_en, 2wikimqa, "));
   EXPECT_THAT(some.err, HasSubstr("hotpotqa.jsonl:2: left out: field 'answers' is an empty list"));
-  EXPECT_THAT(some.out, StartsWith("1 sample in "));
+  EXPECT_THAT(some.out, HasSubstr("\n1 sample in "));
+  EXPECT_THAT(some.out, StartsWith("longbench, model.gguf: 1 task, 1 sample with prompts of up to"))
+      << "what was run comes first";
+  EXPECT_THAT(some.out, HasSubstr("Scores\n")) << "the table needs no second command";
   EXPECT_EQ(restkv_process({"report", run_}).exit_code, 0);
   EXPECT_THAT(text_of(run_ + "/report/report.md"),
               HasSubstr("Left out, since their files were missing: narrativeqa, qasper"));

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <regex>
+#include <set>
 #include <string>
 
 #include "report/markup.h"
@@ -60,7 +62,38 @@ TEST(HeatChart, NarrowSquaresHaveColoursAloneAndFewNames) {
   EXPECT_THAT(svg, HasSubstr(">77<"));
 }
 
-TEST(HeatChart, MayBeEmpty) { EXPECT_EQ(markup_error(heat_chart({})), ""); }
+TEST(HeatChart, LinesAreOfAboutTheSameLength) {
+  // Seven panels of 200 pixels fit four and three, not five and two.
+  const std::string svg = heat_chart(chart_of(7, 5, 40));
+  std::map<std::string, size_t> panels;
+  const std::regex name("<text x=\"[\\d.]+\" y=\"([\\d.]+)\" class=\"strong\">panel");
+  for (std::sregex_iterator it(svg.begin(), svg.end(), name), end; it != end; ++it) {
+    ++panels[(*it)[1]];
+  }
+  std::multiset<size_t> lengths;
+  for (const auto& [y, count] : panels) lengths.insert(count);
+  EXPECT_EQ(lengths, (std::multiset<size_t>{3, 4}));
+}
+
+TEST(HeatChart, TablesHaveARowForEachRowOrForEachWord) {
+  HeatChart chart = chart_of(1, 3, 36);
+  chart.panels[0].columns[0].squares[0].tooltip = "more <here>";
+  const std::string numbers = heat_html(chart, "x");
+  EXPECT_EQ(markup_error(numbers), "");
+  EXPECT_EQ(count(numbers, "<th scope=\"row\">"), 2U);
+  EXPECT_EQ(count(numbers, "<th scope=\"col\">"), 3U);
+  EXPECT_THAT(numbers, HasSubstr("popovertarget=\"x-1\""));
+  EXPECT_THAT(numbers, HasSubstr("id=\"x-1\">more &lt;here&gt;</div>"));
+  chart.turned = true;
+  const std::string words = heat_html(chart, "x");
+  EXPECT_EQ(count(words, "<th scope=\"row\">"), 3U);
+  EXPECT_EQ(count(words, "<th scope=\"col\">"), 2U);
+}
+
+TEST(HeatChart, MayBeEmpty) {
+  EXPECT_EQ(markup_error(heat_chart({})), "");
+  EXPECT_EQ(markup_error("<main>" + heat_html({}, "x") + "</main>"), "");
+}
 
 }  // namespace
 }  // namespace restkv::eval

@@ -42,7 +42,10 @@ NeedleReport small_report() {
   NeedleReport report;
   report.model = "tiny & <small>";
   report.machine = "a CPU, 2 threads";
-  report.prompt_tokens = 40;
+  report.version = "1.2.3";
+  report.date = "2026-11-30";
+  report.command = "restkv demo -m 'a b.gguf' --seed 42";
+  report.prompt_tokens = 4000;
   for (const double depth : {1.0, 0.0, 0.5}) {
     report.cells.push_back(cell("snapkv", 128, depth, depth == 1));
     report.cells.push_back(cell("restkv", 128, depth, true));
@@ -91,7 +94,7 @@ TEST(NeedleSummary, GroupsByBudgetAndKeepsTheOrderOfMethods) {
   EXPECT_EQ(summary.rows[2].by_depth[0].mark(), "✓");
   EXPECT_EQ(summary.rows[2].by_depth[1].mark(), "✗");
   EXPECT_DOUBLE_EQ(summary.rows[2].kv_mib, 2);
-  EXPECT_DOUBLE_EQ(summary.rows[2].prefill_seconds, 2.5);
+  EXPECT_DOUBLE_EQ(summary.prefill_seconds, 2.5);
 }
 
 TEST(NeedleSummary, CountsSeveralPromptsOfOneDepthTogether) {
@@ -106,21 +109,28 @@ TEST(NeedleSummary, CountsSeveralPromptsOfOneDepthTogether) {
 
 TEST(NeedleTable, HasOneAlignedRowPerMethodAndBudget) {
   EXPECT_EQ(table(small_report()),
-            "method  kept per head  found  KV MiB  prefill s  compress s  decode tokens/s\n"
-            "full       all tokens    3/3   88.00       2.50       0.000             50.0\n"
+            "method  kept per head      found  cache MiB  choosing s  decode tokens/s\n"
+            "full    all tokens           3/3      88.00       0.000             50.0\n"
             "\n"
-            "snapkv      64 tokens    0/3    2.00       2.50       0.250            100.0\n"
-            "restkv      64 tokens    2/3    2.00       2.50       0.250            100.0\n"
+            "snapkv  64 tokens (1.6%)     0/3       2.00       0.250            100.0\n"
+            "restkv  64 tokens (1.6%)    *2/3       2.00       0.250            100.0\n"
             "\n"
-            "snapkv     128 tokens    1/3    4.00       2.50       0.250            100.0\n"
-            "restkv     128 tokens    3/3    4.00       2.50       0.250            100.0\n");
+            "snapkv  128 tokens (3.2%)    1/3       4.00       0.250            100.0\n"
+            "restkv  128 tokens (3.2%)   *3/3       4.00       0.250            100.0\n"
+            "\n"
+            "With the whole cache the model finds 3 of 3 needles.\n"
+            "With 64 of 4,000 tokens kept (1.6%), restkv finds 2 of 3 needles; snapkv none.\n"
+            "With 128 of 4,000 tokens kept (3.2%), restkv finds 3 of 3 needles; snapkv 1.\n"
+            "3 prompts: a difference of one or two needles may be chance.\n");
 }
 
 TEST(NeedleMarkdown, HasOneColumnPerDepth) {
   const std::string text = markdown(small_report());
   EXPECT_THAT(text, HasSubstr("decode tokens/s | 0% | 50% | 100% |\n"));
-  EXPECT_THAT(text, HasSubstr("| restkv | 64 tokens | 2/3 | 2.00 | 2.50 | 0.250 | 100.0 | ✓ | ✗ | "
-                              "✓ |\n"));
+  EXPECT_THAT(text, HasSubstr("| restkv | 64 tokens (1.6%) | **2/3** | 2.00 | 0.250 | 100.0 | ✓ | "
+                              "✗ | ✓ |\n"));
+  EXPECT_THAT(text, HasSubstr("- With 64 of 4,000 tokens kept (1.6%), restkv finds 2 of 3"));
+  EXPECT_THAT(text, HasSubstr("Again: `restkv demo -m 'a b.gguf' --seed 42`"));
 }
 
 TEST(NeedleMarkdown, HostileTextAddsNoColumns) {
@@ -128,7 +138,7 @@ TEST(NeedleMarkdown, HostileTextAddsNoColumns) {
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with('|')) continue;
     const std::string bare = std::regex_replace(line, std::regex(R"(\\\|)"), "");
-    EXPECT_EQ(count(bare, "|"), 7u + 3u + 1u) << line;
+    EXPECT_EQ(count(bare, "|"), 6u + 3u + 1u) << line;
     EXPECT_EQ(count(line, "<script"), count(line, "\\<script")) << line;
   }
 }
@@ -137,7 +147,10 @@ TEST(NeedleJson, HoldsEverything) {
   const auto report = small_report();
   const auto parsed = parse_json(json(report));
   EXPECT_EQ(parsed["model"], report.model);
-  EXPECT_EQ(parsed["prompt_tokens"], 40);
+  EXPECT_EQ(parsed["prompt_tokens"], 4000);
+  EXPECT_EQ(parsed["version"], "1.2.3");
+  EXPECT_EQ(parsed["command"], report.command);
+  EXPECT_EQ(parsed["conclusion"].size(), 4U);
   ASSERT_EQ(parsed["cells"].size(), report.cells.size());
   EXPECT_EQ(parsed["cells"][0]["method"], "snapkv");
   EXPECT_EQ(parsed["cells"][0]["budget"], 128);
@@ -155,8 +168,9 @@ TEST(NeedleHeatmap, HasASignInEverySquare) {
   EXPECT_EQ(count(svg, "class=\"tick\""), 9u + 1u);
   EXPECT_EQ(count(svg, "class=\"cell h0\""), 6u + 1u);
   EXPECT_EQ(count(svg, "class=\"cross\""), 6u + 1u);
-  for (const auto* label : {">all tokens<", ">64 tokens<", ">128 tokens<", ">0% (start)<", ">50%<",
-                            ">100% (end)<", ">2/3<", "tiny &amp; &lt;small&gt;"}) {
+  for (const auto* label :
+       {">all tokens<", ">64 tokens (1.6%)<", ">128 tokens (3.2%)<", ">0% (start)<", ">50%<",
+        ">100% (end)<", ">2/3<", "tiny &amp; &lt;small&gt;"}) {
     EXPECT_THAT(svg, HasSubstr(label));
   }
   EXPECT_THAT(svg, HasSubstr("asked for 1234567, said:  nothing"));
@@ -216,7 +230,7 @@ TEST(KeptMap, DrawsEveryKeptTokenOfAShortPrompt) {
   EXPECT_THAT(svg, HasSubstr("<rect x=\"352\""));  // the needle begins at token 10
   EXPECT_THAT(svg, HasSubstr("width=\"104\""));    // and has four tokens
   EXPECT_THAT(svg, HasSubstr("keeps 3 of 40 tokens per head (7.5%), and 25% of the 4 needle"));
-  EXPECT_THAT(svg, HasSubstr("restkv · 64 tokens per head"));
+  EXPECT_THAT(svg, HasSubstr("restkv · 64 tokens (all) per head"));
 }
 
 TEST(KeptMap, ShadesBinsOfALongPromptByTheShareKept) {
@@ -262,18 +276,91 @@ TEST(KeptMap, RefusesPositionsOutsideThePrompt) {
 TEST(NeedlePage, IsWellFormedAndShowsEverything) {
   const std::string page = html(small_report());
   EXPECT_EQ(markup_error(page), "");
-  EXPECT_EQ(count(page, "<svg "), 2u);
+  EXPECT_EQ(count(page, "<svg "), 1u);
+  EXPECT_LT(page.find("restkv finds 2 of 3 needles"), page.find("<h2>")) << "it is said first";
+  EXPECT_THAT(page, HasSubstr("1.2.3"));
+  EXPECT_THAT(page, HasSubstr("2026-11-30"));
+  EXPECT_THAT(page, HasSubstr("restkv demo -m &#39;a b.gguf&#39; \\\n  --seed 42"));
+  EXPECT_THAT(page, HasSubstr("64 = 1.6%, 128 = 3.2%"));
+  for (const char* part : {"<main>", "<caption>", "scope=\"row\"", "scope=\"col\""}) {
+    EXPECT_THAT(page, HasSubstr(part));
+  }
   EXPECT_THAT(page, HasSubstr("<mark>The needle &amp; more.</mark> The rest."));
   EXPECT_THAT(page, HasSubstr("a CPU, 2 threads"));
-  EXPECT_THAT(page, HasSubstr("<td>128 tokens</td>"));
+  EXPECT_THAT(page, HasSubstr("128 tokens (3.2%)</th>"));
   EXPECT_THAT(page, HasSubstr("All 15 answers"));
   EXPECT_THAT(page, HasSubstr("prefers-color-scheme:dark"));
+}
+
+TEST(NeedlePage, AnswersCanBeReadWithoutAMouse) {
+  const std::string page = html(small_report());
+  // A button for every square, with an answer that it opens.
+  EXPECT_EQ(count(page, "<button type=\"button\" popovertarget=\"answer-"), 15u);
+  EXPECT_EQ(count(page, "<div popover=\"auto\" id=\"answer-"), 15u);
+  EXPECT_THAT(page, HasSubstr("aria-label=\"restkv, 64 tokens kept, depth 50%"));
+  EXPECT_EQ(count(page, ">✓</button>"), 9u);
+  EXPECT_EQ(count(page, ">✗</button>"), 6u);
+}
+
+TEST(NeedleConclusion, SaysHowMuchTheSmoothingBrings) {
+  NeedleReport report = small_report();
+  const auto add = [&](bool found) {
+    report.cells.push_back(cell("snapkv kernel=auto", 64, 0, found));
+    report.cells.push_back(cell("snapkv kernel=auto", 128, 0, found));
+  };
+  add(true);
+  EXPECT_THAT(
+      conclusion(report),
+      testing::Contains(HasSubstr(
+          "restkv finds 5 of 6, snapkv 1, and snapkv with restkv's smoothing (kernel=auto) 2. The "
+          "smoothing brings 1 of the difference of 4.")));
+  add(true);
+  add(true);
+  EXPECT_THAT(conclusion(report),
+              testing::Contains(HasSubstr("The smoothing brings all 4 of the difference.")));
+  report = small_report();
+  add(false);
+  EXPECT_THAT(conclusion(report), testing::Contains(testing::EndsWith("(kernel=auto) 0.")));
+}
+
+/// `small_report` with the texts of the needle's four tokens.
+NeedleReport with_pieces() {
+  NeedleReport report = small_report();
+  report.maps[0].needle_pieces = {" is", " 12", "34", "<."};
+  report.maps[0].answer = "1234";
+  return report;
+}
+
+TEST(MagnifiedNeedle, CountsTheHeadsOfEveryToken) {
+  NeedleReport report = with_pieces();
+  report.maps[0].keep[1][0] = {11, 12, 13};
+  const MagnifiedNeedle needle = magnified(report.maps[0]);
+  EXPECT_EQ(needle.heads, 3u);
+  EXPECT_THAT(needle.keeping, ElementsAre(1, 2, 2, 1));
+  EXPECT_EQ(needle.answer_begin, 1u);
+  EXPECT_EQ(needle.answer_end, 3u);
+  EXPECT_EQ(needle.whole, 1u);
+  EXPECT_EQ(needle.text(),
+            "Each token of the number is kept by 67% to 67% of the 3 heads, the whole number by 1 "
+            "head.");
+}
+
+TEST(MagnifiedNeedle, IsShownInThePageAndInThePicture) {
+  const NeedleReport report = with_pieces();
+  const std::string page = html(report);
+  EXPECT_EQ(markup_error(page), "");
+  EXPECT_THAT(page, HasSubstr("title=\"kept by 1 of 3 heads\"> 12<small>33%</small></span>"));
+  EXPECT_THAT(page, HasSubstr("&lt;.</span>"));
+  const std::string svg = kept_map_svg(report);
+  EXPECT_EQ(markup_error(svg), "");
+  EXPECT_THAT(svg, HasSubstr("the whole number by 0 heads"));
+  EXPECT_THAT(svg, HasSubstr("> 12</text>"));
 }
 
 TEST(NeedlePage, LoadsNothing) {
   const std::string page = html(small_report());
   for (const auto* loader :
-       {" src=", " href=", "url(", "@import", "<script", "<link", "<img", "https://"}) {
+       {" src=", " href=\"h", "url(", "@import", "<script", "<link", "<img", "https://"}) {
     EXPECT_THAT(page, Not(HasSubstr(loader)));
   }
   // The only address is the name of SVG's namespace.

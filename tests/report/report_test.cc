@@ -10,6 +10,7 @@
 #include <exception>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,11 +25,13 @@ namespace restkv::eval {
 namespace {
 
 using ::restkv::testing::TemporaryFolder;
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 using restkv::testing::refusal;
 
@@ -154,34 +157,152 @@ TEST(Report, MeansWeighTasksAlike) {
   const RunReport report = report_of(two_tasks());
   const double qa = 100 * 2.5 / 3;
   EXPECT_NEAR(report.overall.means[0].figure, (qa + 30) / 2, 1e-9);
-  ASSERT_EQ(report.categories.size(), 2U);
-  EXPECT_EQ(report.categories[1].name, "summaries");
-  EXPECT_NEAR(report.categories[1].means[2].figure, 25, 1e-9);
+  EXPECT_EQ(report.overall.samples, 5U);
   ASSERT_EQ(report.lengths.size(), 1U);
   EXPECT_EQ(report.lengths[0].name, "");
 }
 
+/// `two_tasks` often enough for intervals.
+Run many_samples() {
+  eval::Run run = two_tasks();
+  std::erase_if(run.results, [](const SampleResult& result) { return !result.error.empty(); });
+  const std::vector<SampleResult> once = run.results;
+  run.results.clear();
+  std::map<std::string, size_t> count;
+  for (int again = 0; again < 6; ++again) {
+    for (SampleResult result : once) {
+      result.index = count[result.task]++;
+      run.results.push_back(std::move(result));
+    }
+  }
+  for (size_t t = 0; t < 2; ++t) {
+    Json& task = run.settings["tasks"][t];
+    task["samples"] = count[task.at("name").text()];
+  }
+  return run;
+}
+
 TEST(Report, DifferencesArePaired) {
-  const RunReport report = report_of(two_tasks());
+  const RunReport report = report_of(many_samples());
   const ReportRow& qa = report.rows[0];
+  EXPECT_EQ(qa.samples, 18U);
   EXPECT_FALSE(qa.cells[0].difference) << "the full cache itself";
-  ASSERT_TRUE(qa.cells[2].difference);
+  ASSERT_TRUE(qa.cells[2].difference && qa.cells[2].difference->bounds);
   // Samples differ by -50, -50 and -25: any resample lies between.
   EXPECT_NEAR(qa.cells[2].difference->mean, -125.0 / 3, 1e-9);
-  EXPECT_EQ(qa.cells[2].difference->low, -50);
-  EXPECT_EQ(qa.cells[2].difference->high, -25);
+  EXPECT_GE(qa.cells[2].difference->bounds->low, -50);
+  EXPECT_LE(qa.cells[2].difference->bounds->high, -25);
+  EXPECT_LT(qa.cells[2].difference->bounds->low, qa.cells[2].difference->bounds->high);
+  EXPECT_TRUE(qa.cells[2].difference->clear());
   // Equal samples have no spread, however far apart they lie.
   const ReportRow& sum = report.rows[1];
-  EXPECT_EQ(sum.cells[1].difference->low, 0);
-  EXPECT_EQ(sum.cells[1].difference->high, 0);
+  ASSERT_TRUE(sum.cells[1].difference->bounds);
+  EXPECT_EQ(sum.cells[1].difference->bounds->low, 0);
+  EXPECT_EQ(sum.cells[1].difference->bounds->high, 0);
+  EXPECT_FALSE(sum.cells[1].difference->clear());
   // The mean of both tasks: between (-50 - 10) / 2 and (-25 + 0) / 2.
   const auto& overall = report.overall.means[2].difference;
-  ASSERT_TRUE(overall);
+  ASSERT_TRUE(overall && overall->bounds);
   EXPECT_NEAR(overall->mean, (-125.0 / 3 - 5) / 2, 1e-9);
-  EXPECT_GE(overall->low, -30);
-  EXPECT_LT(overall->low, overall->mean);
-  EXPECT_LE(overall->high, -12.5);
-  EXPECT_GT(overall->high, overall->mean);
+  EXPECT_GE(overall->bounds->low, -30);
+  EXPECT_LT(overall->bounds->low, overall->mean);
+  EXPECT_LE(overall->bounds->high, -12.5);
+  EXPECT_GT(overall->bounds->high, overall->mean);
+  // The figure's own interval.
+  const ReportMean& mean = report.overall.means[2];
+  ASSERT_TRUE(mean.bounds);
+  EXPECT_LT(mean.bounds->low, mean.figure);
+  EXPECT_GT(mean.bounds->high, mean.figure);
+}
+
+TEST(Report, FewSamplesHaveNoIntervalsAndNothingIsClear) {
+  const RunReport report = report_of(two_tasks());
+  EXPECT_TRUE(report.few_samples());
+  for (const ReportRow& row : report.rows) {
+    ASSERT_TRUE(row.cells[2].difference);
+    EXPECT_FALSE(row.cells[2].difference->bounds);
+    EXPECT_FALSE(row.cells[2].difference->clear());
+  }
+  EXPECT_FALSE(report.overall.means[2].bounds);
+  EXPECT_FALSE(report.overall.means[2].difference->bounds);
+  EXPECT_FALSE(report.leads.at(0).lead.bounds);
+  for (const Table& table : difference_tables(report)) {
+    for (const auto& row : table.rows) {
+      for (const TableCell& cell : row) EXPECT_FALSE(cell.strong) << cell.text;
+    }
+  }
+  EXPECT_THAT(verdict(report).back(), HasSubstr("fewer than 10 samples"));
+  EXPECT_FALSE(report_of(many_samples()).few_samples());
+}
+
+TEST(Report, TheVerdictNamesTheBestOfEachBudget) {
+  eval::Run run = many_samples();
+  const double restkv = (125.0 / 3 + 25) / 2;
+  const double snapkv = (50.0 / 3 + 30) / 2;
+  EXPECT_THAT(verdict(report_of(run)),
+              ElementsAre(AllOf(
+                  StartsWith(fmt::format("64 tokens kept: restkv is best with {:.1f}, {:.1f} ahead "
+                                         "of snapkv (95%: +",
+                                         restkv, restkv - snapkv)),
+                  HasSubstr("23.3 below the full cache (95%: -"))));
+  for (SampleResult& result : run.results) result.cells[1].scores = result.cells[2].scores;
+  EXPECT_THAT(verdict(report_of(run)),
+              ElementsAre(StartsWith("64 tokens kept: snapkv and restkv are equal with 33.3")));
+  for (SampleResult& result : run.results) result.prompt_tokens = 50;
+  EXPECT_THAT(verdict(report_of(run)), ElementsAre(HasSubstr("nothing was evicted")));
+  EXPECT_EQ(what_was_run(report_of(run)),
+            "handmade (profile official), m.gguf: 2 tasks, 30 samples with prompts of up to 50 "
+            "tokens; 2 methods with 64 kept per layer and KV head, beside the full cache.");
+}
+
+TEST(Report, LeadsOfWhatIsBetterIfLowerAreTurnedRound) {
+  eval::Run run = many_samples();
+  for (size_t t = 0; t < 2; ++t) run.settings["tasks"][t]["lower_is_better"] = true;
+  const ReportLead& lead = report_of(run).leads.at(0);
+  EXPECT_EQ(lead.best, std::vector<size_t>{1}) << "snapkv";
+  EXPECT_EQ(lead.second, 2U);
+  EXPECT_GT(lead.lead.mean, 0);
+  ASSERT_TRUE(lead.lead.bounds);
+  EXPECT_LT(lead.lead.bounds->low, lead.lead.mean);
+  EXPECT_GT(lead.lead.bounds->high, lead.lead.mean);
+}
+
+TEST(Report, SamplesShowWhatMethodsSaid) {
+  eval::Run run = two_tasks();
+  run.results[0].prompt_end = "Where was <Ada> born?";
+  run.results[0].reference = Json::array({"London", "in London"});
+  run.results[0].cells[0].answer.text = "In London.";
+  run.results[0].cells[1].answer.text = "I know & forget.";
+  run.results[4].cells[0].answer.log_likelihoods = {-3, -1, -2};
+  const RunReport report = report_of(run);
+  ASSERT_EQ(report.samples.size(), 5U) << "one failed";
+  EXPECT_EQ(report.samples[0].task, "qa");
+  EXPECT_EQ(report.samples.back().id, "sum-0") << "that all methods answer alike";
+  EXPECT_EQ(report.samples.back().answers[0].text, "choice 2 of 3 (log-likelihoods -3, -1, -2)");
+  const std::vector<RunReport> reports{report};
+  const std::string html = page(reports, std::vector<std::vector<Picture>>(1));
+  EXPECT_EQ(markup_error(html), "");
+  for (const char* part : {"Where was &lt;Ada&gt; born?", "London; in London",
+                           "✓ right<p>In London.</p>", "✗ wrong<p>I know &amp; forget.</p>",
+                           "◐ 0.50", "qa, qa-0: 1 of 3 right", "did not record prompts"}) {
+    EXPECT_THAT(html, HasSubstr(part));
+  }
+}
+
+TEST(Report, NamesTheModelByItsFile) {
+  eval::Run run = two_tasks();
+  run.settings["model"]["file"] = "model.gguf";
+  run.circumstances["model"] = "Small-1B.Q4_K.gguf";
+  EXPECT_EQ(report_of(run).model(), "Small-1B.Q4_K.gguf");
+  EXPECT_THAT(terminal_table(report_of(run)), StartsWith("handmade (profile official), Small-1B"));
+}
+
+TEST(Report, CategoriesOfOneTaskEachAreNotRepeated) {
+  eval::Run run = two_tasks();
+  EXPECT_THAT(report_of(run).categories, IsEmpty());
+  run.settings["tasks"].push_back(task("qa2", "single", 1));
+  run.results.push_back(sample("qa2", 0, {1, 1, 1}));
+  EXPECT_EQ(report_of(run).categories.size(), 2U);
 }
 
 TEST(Report, MarksTheBestOfABudget) {
@@ -242,14 +363,17 @@ TEST(Report, TablesSayWhatMustBeKnown) {
   const std::string text = markdown(reports, images);
   for (const char* part : {"## handmade (profile official): m.gguf",
                            "Not complete: 5 of 6 samples",
-                           "Tasks marked \\* are subsets",
+                           "Tasks marked † are subsets",
                            "too long",
                            "qa.jsonl:7: no answer",
                            "project-defined",
-                           "| budget | method | qa\\* | sum | mean |",
-                           "| all | full | 83.33 | 20.00 | 51.67 |",
-                           "| 64 | restkv | **41.67** | 20.00 | **30.83** |",
-                           "-41.67 (-50.00 to -25.00)",
+                           "| budget | method | qa† | sum | mean |",
+                           "| all | full | 83.3 | 20.0 | 51.7 |",
+                           "| 64 | restkv | **41.7** | 20.0 | **30.8** |",
+                           "| n | samples | 3 | 1 | 4 |",
+                           "| 64 | restkv | -41.7 | +0.0 | -20.8 |",
+                           "- 64 tokens kept: restkv is best with 30.8, 12.5 ahead of snapkv; the "
+                           "full cache has 51.7.",
                            "| model SHA-256 | 0123 |",
                            "| prompt limit | 300 tokens |",
                            "| chat template | yes |",
@@ -263,10 +387,15 @@ TEST(Report, TablesSayWhatMustBeKnown) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   const std::string html = page(reports, images);
-  EXPECT_THAT(html, HasSubstr("<strong>41.67</strong>"));
+  EXPECT_THAT(html, HasSubstr("<strong>41.7</strong>"));
   EXPECT_EQ(markup_error(html), "");
   EXPECT_THAT(html, Not(HasSubstr("src=")));
-  EXPECT_THAT(terminal_table(reports[0]), HasSubstr("*41.67"));
+  EXPECT_LT(html.find("restkv is best"), html.find("<svg")) << "what came out is said first";
+  for (const char* part : {"<main>", "<nav ", "href=\"#run-1-samples\"", "id=\"run-1-samples\"",
+                           "<caption>Scores</caption>", "<th scope=\"col\"", "<th scope=\"row\""}) {
+    EXPECT_THAT(html, HasSubstr(part));
+  }
+  EXPECT_THAT(terminal_table(reports[0]), HasSubstr("*41.7"));
 }
 
 /// All that a report consists of.
@@ -405,7 +534,19 @@ TEST(Report, CsvAndJsonHoldAllFigures) {
   EXPECT_EQ(std::ranges::count(lines, '\n'), 13);
   const Json json = report_json(reports);
   const Json& run = json.at("runs").at(0);
-  EXPECT_EQ(run.at("rows")[0].at("cells").at("restkv@64").at("difference").at("low"), -50);
+  const Json& difference = run.at("rows")[0].at("cells").at("restkv@64").at("difference");
+  EXPECT_NEAR(difference.at("mean").get<double>(), -125.0 / 3, 1e-9);
+  EXPECT_TRUE(difference.at("low").is_null()) << "three samples";
+  const std::vector<RunReport> many{report_of(many_samples())};
+  EXPECT_TRUE(report_json(many)
+                  .at("runs")
+                  .at(0)
+                  .at("rows")[0]
+                  .at("cells")
+                  .at("restkv@64")
+                  .at("difference")
+                  .at("low")
+                  .is_number());
   EXPECT_EQ(run.at("settings").at("model").at("sha256"), "0123");
   EXPECT_NEAR(run.at("overall").at("means").at("full").at("figure").get<double>(),
               (250.0 / 3 + 30) / 2, 1e-9);
@@ -424,6 +565,12 @@ TEST(Report, PicturesAreWellFormed) {
   EXPECT_THAT(heat, HasSubstr("restkv@64, 200 tokens, depth 50%: 100.0"));
   const std::string budget = pictures(report, "p")[0].svg;
   EXPECT_THAT(budget, HasSubstr("restkv, 64: 62.50"));
+  EXPECT_THAT(budget, HasSubstr(">100<")) << "the axis of scores, to whose end none comes";
+  EXPECT_THAT(budget, HasSubstr("n = 5"));
+  EXPECT_THAT(budget, Not(HasSubstr("class=\"bar"))) << "too few samples";
+  EXPECT_THAT(pictures(report_of(many_samples()), "p")[0].svg, HasSubstr("class=\"bar s1\""));
+  EXPECT_THAT(pictures(report, "p")[2].html, HasSubstr("<caption>restkv@64</caption>"));
+  EXPECT_EQ(markup_error(pictures(report, "p")[2].html), "");
   EXPECT_THAT(pictures(report_of(empty_run()), "p"), IsEmpty());
 }
 

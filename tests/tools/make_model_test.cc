@@ -18,6 +18,7 @@
 #include "make_model/first_layers.h"
 #include "make_model/presets.h"
 #include "restkv/error.h"
+#include "restkv/model.h"
 #include "restkv/tokenizer.h"
 #include "support/llama_reference.h"
 #include "support/tiny_model.h"
@@ -254,6 +255,7 @@ TEST(FirstLayers, AreThoseOfTheWholeModel) {
   expected.feed(tokens(8));
   EXPECT_EQ(std::vector<float>(part.logits(7).begin(), part.logits(7).end()),
             std::vector<float>(expected.logits(7).begin(), expected.logits(7).end()));
+  EXPECT_EQ(Model(folder.file("part.gguf")).config().name, model.name + ", 2 of 4 layers");
 }
 
 TEST(FirstLayers, SaysWhatCannotBe) {

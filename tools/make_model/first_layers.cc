@@ -22,6 +22,7 @@ using Gguf = std::unique_ptr<gguf_context, decltype(&gguf_free)>;
 using GgmlContext = std::unique_ptr<ggml_context, decltype(&ggml_free)>;
 
 constexpr const char* kArchitecture = "general.architecture";
+constexpr const char* kName = "general.name";
 
 [[noreturn]] void refuse(const std::string& source, const std::string& why) {
   throw Error(ErrorCode::kInput, fmt::format("cannot take layers from {}: {}", source, why));
@@ -78,6 +79,13 @@ void write_first_layers(const std::string& source, size_t layers, const std::str
   const Gguf part(gguf_init_empty(), gguf_free);
   gguf_set_kv(part.get(), gguf.get());
   gguf_set_val_u32(part.get(), count_key.c_str(), static_cast<uint32_t>(layers));
+  // Reports and pictures name models: figures of a part must not pass for those of the whole.
+  const int64_t key = gguf_find_key(gguf.get(), kName);
+  if (layers < all && key >= 0 && gguf_get_kv_type(gguf.get(), key) == GGUF_TYPE_STRING) {
+    const std::string text =
+        fmt::format("{}, {} of {} layers", gguf_get_val_str(gguf.get(), key), layers, all);
+    gguf_set_val_str(part.get(), kName, text.c_str());
+  }
   cut_arrays(part.get(), prefix, all, layers);
   std::vector<int64_t> kept;
   size_t bytes = 0;

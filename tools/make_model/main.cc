@@ -85,7 +85,13 @@ void make(const Flags& flags) {
   model.type = find_type(flags.type);
   model.tokenizer = flags.tokenizer;
   model.seed = flags.seed;
-  if (flags.layers != 0) model.layers = flags.layers;
+  if (flags.layers != 0) {
+    // Reports and pictures name models: figures of a part must not pass for those of the whole.
+    if (flags.layers != model.layers) {
+      model.name += fmt::format(", {} of {} layers", flags.layers, model.layers);
+    }
+    model.layers = flags.layers;
+  }
   if (flags.vocabulary != 0) model.vocabulary = flags.vocabulary;
 
   const RandomModel::Size size = model.size();
