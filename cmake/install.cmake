@@ -10,6 +10,26 @@ install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_
 cmake_path(GET llama_LIBRARY PARENT_PATH llama_library_dir)
 set_target_properties(restkv_cli PROPERTIES INSTALL_RPATH ${llama_library_dir})
 install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# Manual pages and completions are what the program says of itself.
+foreach(made "man:${CMAKE_INSTALL_MANDIR}/man1"
+             "bash:${CMAKE_INSTALL_DATADIR}/bash-completion/completions/restkv"
+             "zsh:${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_restkv"
+             "fish:${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/restkv.fish")
+  string(REPLACE ":" ";" made "${made}")
+  list(GET made 0 what)
+  list(GET made 1 where)
+  install(CODE "set(what \"${what}\")
+    set(where \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${where}\")
+    message(STATUS \"Installing: \${where}\")
+    if(what STREQUAL \"man\")
+      execute_process(COMMAND \"$<TARGET_FILE:restkv_cli>\" man \"\${where}\" COMMAND_ERROR_IS_FATAL ANY)
+    else()
+      get_filename_component(folder \"\${where}\" DIRECTORY)
+      file(MAKE_DIRECTORY \"\${folder}\")
+      execute_process(COMMAND \"$<TARGET_FILE:restkv_cli>\" completion \"\${what}\"
+        OUTPUT_FILE \"\${where}\" COMMAND_ERROR_IS_FATAL ANY)
+    endif()")
+endforeach()
 install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 

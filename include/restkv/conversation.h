@@ -39,18 +39,31 @@ class Conversation {
   /// answers. Throws `Error`: kInvalidArgument if `text` holds a zero byte, and as
   /// `Tokenizer::format_chat` and `Tokenizer::encode` do; the conversation is then as it was.
   [[nodiscard]] Turn ask(const std::string& text);
+  /// Begins a message of the user with a document and returns the tokens to append, so that it is
+  /// read, and compressed, before anything is asked about it: the next `ask` is the rest of the
+  /// message, behind an empty line, and so is another document. Throws as `ask` does, and `Error`:
+  /// kInvalidArgument (plain text, or an empty document), kUnsupported (the template does not
+  /// repeat a message as it is). White space around the document is left out.
+  [[nodiscard]] Turn read_document(const std::string& text);
   /// Adds the model's answer to the last `ask`. `pending`: last tokens of the answer that were not
   /// appended to the cache. The next turn begins with them.
   void answer(std::string text, std::vector<int32_t> pending);
+
+  /// The text in the cache, in the template's form, with what of it is still to be appended.
+  [[nodiscard]] const std::string& text() const { return read_; }
 
   /// For snapshots. `from_json` throws `Error` (kInput) on JSON that `to_json` cannot have written.
   [[nodiscard]] std::string to_json() const;
   void from_json(const std::string& json);
 
  private:
+  /// Content of the last message if it is the model's.
+  [[nodiscard]] std::string last_answer() const;
+
   const Tokenizer* tokenizer_;
   std::vector<ChatMessage> messages_;
-  std::string read_;  ///< The text in the cache, `pending_` included.
+  std::string read_;    ///< The text in the cache, `pending_` included.
+  std::string opened_;  ///< Documents that the next message of the user begins with.
   std::vector<int32_t> pending_;
   bool plain_text_ = false;
   bool parse_special_;

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/closest_name.h"
 #include "base/parse_number.h"
 #include "restkv/error.h"
 
@@ -21,6 +22,10 @@ template <class Value>
 constexpr bool kIsList = false;
 template <class Item>
 constexpr bool kIsList<std::vector<Item>> = true;
+
+std::vector<std::string_view> views(const std::vector<std::string>& texts) {
+  return {texts.begin(), texts.end()};
+}
 
 [[noreturn]] void refuse(const CLI::Option& option, const std::string& reason) {
   throw CLI::ValidationError(option.get_name(), reason);
@@ -91,13 +96,42 @@ Option& Option::default_text(const std::string& text) {
 }
 
 Option& Option::hidden() {
+  hidden_ = true;
   option_->group("");
+  return *this;
+}
+
+Option& Option::rare() {
+  rare_ = true;
+  return *this;
+}
+
+Option& Option::first_word(std::string name, std::function<bool(const std::string&)> is_value) {
+  first_word_ = std::move(name);
+  is_first_word_ = std::move(is_value);
   return *this;
 }
 
 std::string Option::name() const { return option_->get_name(); }
 
-bool Option::is_positional() const { return option_->get_positional(); }
+std::vector<std::string> Option::names() const {
+  std::vector<std::string> list;
+  for (const std::string& name : option_->get_snames()) list.push_back("-" + name);
+  for (const std::string& name : option_->get_lnames()) list.push_back("--" + name);
+  return list;
+}
+
+bool Option::is_positional() const { return option_->get_positional() && names().empty(); }
+
+std::string Option::position_name() const {
+  return option_->get_positional() ? option_->get_name(true) : first_word_;
+}
+
+std::string Option::help() const { return option_->get_description(); }
+
+std::string Option::default_value() const { return option_->get_default_str(); }
+
+bool Option::is_required() const { return option_->get_required(); }
 
 std::string Option::value_name() const { return option_->get_type_name(); }
 
@@ -268,10 +302,82 @@ void ArgumentParser::begin_group(const std::string& heading) {
 
 void ArgumentParser::set_footer(const std::string& text) { app_->footer(text); }
 
+ArgumentParser* ArgumentParser::find_command(std::string_view name) const {
+  const auto found = std::ranges::find_if(
+      commands_, [&](const auto& command) { return command->app_->get_name() == name; });
+  return found == commands_.end() ? nullptr : found->get();
+}
+
+std::vector<std::string> ArgumentParser::prepared(const std::vector<std::string>& words) {
+  if (words.empty() || rest_ != nullptr) return words;
+  ArgumentParser* const command = find_command(words.front());
+  if (command == nullptr) return commands_.empty() ? with_first_word_named(words) : words;
+  std::vector<std::string> all{words.begin() + 1, words.end()};
+  if (translate_) all = translate_(std::move(all), *command);
+  all = command->with_first_word_named(std::move(all));
+  all.insert(all.begin(), words.front());
+  return all;
+}
+
+std::vector<std::string> ArgumentParser::with_first_word_named(std::vector<std::string> words) {
+  const auto named = std::ranges::find_if(
+      options_, [](const auto& option) { return option->is_first_word_ != nullptr; });
+  if (named == options_.end()) return words;
+  for (size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+    const std::string& word = words[i];
+    if (word.size() < 2 || word[0] != '-') {
+      if ((*named)->is_first_word_(word)) words[i] = (*named)->name() + "=" + word;
+      return words;
+    }
+    const bool is_short = word[1] != '-';
+    const size_t end = is_short ? 2 : std::min(word.find('='), word.size());
+    const Option* option = find_typed(word.substr(0, end));
+    if (option == named->get()) return words;
+    const bool value_follows = option != nullptr && end == word.size() && option->takes_value() &&
+                               !option->may_lack_value();
+    if (value_follows) ++i;
+  }
+  return words;
+}
+
+bool ArgumentParser::has_rare() const {
+  return std::ranges::any_of(options_, [](const auto& option) { return option->rare_; });
+}
+
+void ArgumentParser::add_help_all() {
+  if (has_rare() && app_->get_help_all_ptr() == nullptr) {
+    app_->set_help_all_flag("--help-all", "Print all options and exit")->group("Options");
+  }
+  for (const auto& command : commands_) command->add_help_all();
+}
+
+std::string ArgumentParser::help_text(bool all) {
+  const std::vector<CLI::App*> chosen = app_->get_subcommands();
+  const ArgumentParser& shown = chosen.empty() ? *this : *find_command(chosen.front()->get_name());
+  if (all || !shown.has_rare()) return app_->help();
+  std::vector<std::pair<CLI::Option*, std::string>> groups;
+  for (const auto& option : shown.options_) {
+    if (!option->rare_ || option->hidden_) continue;
+    groups.emplace_back(option->option_, option->option_->get_group());
+    option->option_->group("");
+  }
+  std::string text = app_->help();
+  for (auto& [option, group] : groups) option->group(group);
+  return text + fmt::format("{} more options: {}{} --help-all\n", groups.size(), app_->get_name(),
+                            chosen.empty() ? "" : " " + chosen.front()->get_name());
+}
+
 std::optional<std::string> ArgumentParser::parse(const std::vector<std::string>& words) {
   refuse_empty(words);
+  add_help_all();
+  std::vector<std::string> all = prepared(words);
+  std::ranges::reverse(all);
   try {
-    app_->parse(std::vector<std::string>(words.rbegin(), words.rend()));
+    app_->parse(std::move(all));
+  } catch (const CLI::CallForHelp&) {
+    return help_text(false);
+  } catch (const CLI::CallForAllHelp&) {
+    return help_text(true);
   } catch (const CLI::ParseError& e) {
     std::ostringstream text;
     if (app_->exit(e, text, text) == 0) return text.str();
@@ -289,16 +395,41 @@ std::string ArgumentParser::usage_error(const CLI::ParseError& error) const {
     const std::vector<std::string> unknown = app_->remaining();
     return fmt::format("{}; commands are {}\n{} --help shows what they do.",
                        unknown.empty() ? "no command is given"
-                                       : "there is no command or option " + unknown.front(),
+                                       : "there is no command or option " + unknown.front() +
+                                             did_you_mean(unknown.front(), views(names)),
                        fmt::join(names, ", "), app_->get_name());
   }
   const CLI::App& read = chosen.empty() ? *app_ : *chosen.front();
-  const bool unexpected = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
-  return fmt::format(
-      "{}\n{}{} --help shows what is expected.",
-      unexpected ? fmt::format("unexpected: {}", fmt::join(read.remaining(), " ")) : error.what(),
-      app_->get_name(), chosen.empty() ? "" : " " + read.get_name());
+  const std::vector<std::string> unread = read.remaining();
+  // An option that is missing may be one with a typing error in its name.
+  const auto unknown =
+      std::ranges::find_if(unread, [](const std::string& word) { return word.starts_with('-'); });
+  const bool unexpected =
+      dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+      (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && unknown != unread.end());
+  std::string reason = error.what();
+  if (unexpected) {
+    reason = fmt::format("unexpected: {}", fmt::join(unread, " "));
+    if (unknown != unread.end()) {
+      const ArgumentParser& parser =
+          chosen.empty() ? *this : *find_command(chosen.front()->get_name());
+      std::vector<std::string> names{"--help"};
+      for (const auto& option : parser.options_) {
+        if (option->hidden_) continue;
+        for (std::string& name : option->names()) names.push_back(std::move(name));
+      }
+      reason += did_you_mean(unknown->substr(0, unknown->find('=')), views(names));
+    }
+  }
+  return fmt::format("{}\n{}{} --help shows what is expected.", reason, app_->get_name(),
+                     chosen.empty() ? "" : " " + read.get_name());
 }
+
+std::string ArgumentParser::name() const { return app_->get_name(); }
+
+std::string ArgumentParser::summary() const { return app_->get_description(); }
+
+std::string ArgumentParser::footer() const { return app_->get_footer(); }
 
 std::string ArgumentParser::command() const { return app_->get_subcommands().front()->get_name(); }
 
@@ -306,6 +437,14 @@ std::vector<const Option*> ArgumentParser::options() const {
   std::vector<const Option*> list;
   for (const auto& option : options_) list.push_back(option.get());
   return list;
+}
+
+Option* ArgumentParser::find_typed(std::string_view name) {
+  for (const auto& option : options_) {
+    const std::vector<std::string> names = option->names();
+    if (std::ranges::find(names, name) != names.end()) return option.get();
+  }
+  return nullptr;
 }
 
 Option* ArgumentParser::find(const std::string& name) {

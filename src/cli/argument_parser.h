@@ -35,16 +35,37 @@ class Option {
   Option& default_text(const std::string& text);
   /// Leaves the option out of the help.
   Option& hidden();
+  /// `--help` leaves the option out, `--help-all` shows it: what few people need.
+  Option& rare();
+  /// The option may stand without its name, as the first word that is no option and no value, if
+  /// `is_value` knows it by its looks. Then it comes before positional arguments. `name`: what it
+  /// is called there.
+  Option& first_word(std::string name, std::function<bool(const std::string& word)> is_value);
 
   /// "--model"; "suite" of a positional argument.
   [[nodiscard]] std::string name() const;
+  /// All of them, as they are typed: "-m", "--model". None of a positional argument.
+  [[nodiscard]] std::vector<std::string> names() const;
+  /// Whether it can stand without a name only.
   [[nodiscard]] bool is_positional() const;
+  /// What it is called where it stands without a name; empty if it cannot.
+  [[nodiscard]] std::string position_name() const;
+  [[nodiscard]] std::string help() const;
+  /// What the help shows as the value if none is given; may be empty.
+  [[nodiscard]] std::string default_value() const;
+  [[nodiscard]] bool is_required() const;
+  [[nodiscard]] bool is_hidden() const { return hidden_; }
+  [[nodiscard]] bool is_rare() const { return rare_; }
   /// What stands for the value in the help: "FILE".
   [[nodiscard]] std::string value_name() const;
   [[nodiscard]] std::string group() const;
   /// False for a flag.
   [[nodiscard]] bool takes_value() const;
   [[nodiscard]] bool takes_list() const;
+  /// Whether it may stand without the value that it takes (`implicit_value`).
+  [[nodiscard]] bool may_lack_value() const { return !implicit_value_.empty(); }
+  /// The texts that it takes, if `choices` says so.
+  [[nodiscard]] const std::vector<std::string>& texts() const { return choices_; }
   /// Whether it stands on the command line.
   [[nodiscard]] bool given() const;
   /// Gives an option that does not stand on the command line these values, as if it did. Throws
@@ -66,7 +87,17 @@ class Option {
   std::optional<Range> range_;
   std::vector<std::string> choices_;
   std::string implicit_value_;
+  bool hidden_ = false;
+  bool rare_ = false;
+  std::string first_word_;
+  std::function<bool(const std::string&)> is_first_word_;
 };
+
+/// What makes other words of a command line's: the words behind the name of a command, and which
+/// options it has.
+class ArgumentParser;
+using Translate = std::function<std::vector<std::string>(std::vector<std::string> words,
+                                                         ArgumentParser& command)>;
 
 /// The options and positional arguments of a program or of one of its commands: what the help says
 /// about them, and the variables that get their values. Numbers are what `parse_number` reads, an
@@ -78,9 +109,9 @@ class ArgumentParser {
   ArgumentParser(const ArgumentParser&) = delete;
   ArgumentParser& operator=(const ArgumentParser&) = delete;
 
-  /// Declares an option (`names` with dashes) or a positional argument, whose value goes to a
-  /// number, a text, or a list of them, separated by commas and none twice. The help shows what
-  /// `value` is before as its default.
+  /// Declares an option (`names` with dashes), a positional argument, or one that may stand as
+  /// either ("-m,--model,model"). Its value goes to a number, a text, or a list of them, separated
+  /// by commas and none twice. The help shows what `value` is before as its default.
   template <class Value>
   Option& add(std::string_view names, Value& value, std::string_view help,
               std::string_view value_name);
@@ -103,18 +134,32 @@ class ArgumentParser {
   void begin_group(const std::string& heading);
   /// What the help ends with.
   void set_footer(const std::string& text);
+  /// Words of other programs' command lines become those of this one before they are read.
+  void set_translation(Translate translate) { translate_ = std::move(translate); }
 
-  /// Reads a command line without the program's name. Returns the text that `--help` or `--version`
-  /// asks for, if one of them is given. Throws `Error` (kInvalidArgument) on what cannot be read,
-  /// naming it and the help that says what is expected.
+  /// Reads a command line without the program's name. Returns the text that `--help`, `--help-all`
+  /// or `--version` asks for, if one of them is given. Throws `Error` (kInvalidArgument) on what
+  /// cannot be read, naming it, what was probably meant, and the help that says what is expected.
   std::optional<std::string> parse(const std::vector<std::string>& words);
 
   /// Name of the command that was given.
   [[nodiscard]] std::string command() const;
-  /// All but `--help` and `--version`, in the order of their declarations.
+  /// All but `--help`, `--help-all` and `--version`, in the order of their declarations.
   [[nodiscard]] std::vector<const Option*> options() const;
   /// By name: "kv-type", "suite"; null if there is none.
   [[nodiscard]] Option* find(const std::string& name);
+  /// As it is typed: "-m", "--model"; null if there is none.
+  [[nodiscard]] Option* find_typed(std::string_view name);
+  [[nodiscard]] const std::vector<std::unique_ptr<ArgumentParser>>& commands() const {
+    return commands_;
+  }
+  /// The words, with the name of `Option::first_word` before the one that it knows.
+  [[nodiscard]] std::vector<std::string> with_first_word_named(std::vector<std::string> words);
+  [[nodiscard]] std::string name() const;
+  [[nodiscard]] std::string summary() const;
+  [[nodiscard]] std::string footer() const;
+  /// Whether some options are `rare`, so that `--help-all` shows more.
+  [[nodiscard]] bool has_rare() const;
 
  private:
   explicit ArgumentParser(std::shared_ptr<CLI::App> app);
@@ -122,11 +167,19 @@ class ArgumentParser {
   Option& declare(std::string_view names, std::string_view help, std::string_view value_name,
                   Read read);
   [[nodiscard]] std::string usage_error(const CLI::ParseError& error) const;
+  [[nodiscard]] ArgumentParser* find_command(std::string_view name) const;
+  /// The words as CLI11 is to read them.
+  [[nodiscard]] std::vector<std::string> prepared(const std::vector<std::string>& words);
+  /// Makes `--help-all` known where it shows more.
+  void add_help_all();
+  /// The help of the command that was given, or of the program.
+  [[nodiscard]] std::string help_text(bool all);
 
   std::shared_ptr<CLI::App> app_;
   std::vector<std::unique_ptr<Option>> options_;
   std::vector<std::unique_ptr<ArgumentParser>> commands_;
   std::vector<std::string>* rest_ = nullptr;
+  Translate translate_;
 };
 
 }  // namespace restkv::cli

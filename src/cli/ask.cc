@@ -18,6 +18,8 @@
 #include "cli/answer_file.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/folder_files.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
@@ -25,6 +27,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/signals.h"
+#include "cli/system_flags.h"
 #include "cli/turn.h"
 #include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
@@ -43,7 +46,9 @@ namespace {
 struct AskFlags {
   std::string model;
   std::vector<std::string> documents, asked;
-  std::string questions, output, system;
+  FolderFlags folders;
+  std::string questions, output;
+  SystemFlags system;
   size_t max_tokens = 256;
   size_t parallel = 8;
   int threads = 0;
@@ -176,7 +181,8 @@ std::vector<Question> questions_of(const AskFlags& flags) {
 
 /// All that an answer depends on but its question.
 std::string settings_of(const AskFlags& flags, const Model& model, const SessionOptions& session,
-                        const SamplingOptions& sampling, std::string_view document) {
+                        const SamplingOptions& sampling, std::string_view system,
+                        std::string_view document) {
   const ModelOptions rope = flags.session.model();
   std::string text = fmt::format(
       "{:x} {} {} {} {} {} {} {} {} {} {} {} {} {}", model.config().fingerprint,
@@ -191,7 +197,7 @@ std::string settings_of(const AskFlags& flags, const Model& model, const Session
   text += fmt::format(" {} {} {} {} {} {} {} {} {}\n{}\n{}", sampling.temperature, sampling.top_k,
                       sampling.top_p, sampling.min_p, sampling.repeat_last_n,
                       sampling.repeat_penalty, sampling.presence_penalty,
-                      sampling.frequency_penalty, sampling.seed, flags.system, document);
+                      sampling.frequency_penalty, sampling.seed, system, document);
   return text;
 }
 
@@ -204,22 +210,20 @@ int ask(const AskFlags& flags) {
   use_threads(flags.threads);
   CommandFiles files;
   files.reads("--model", flags.model);
-  for (const std::string& document : flags.documents) files.reads("DOCUMENT", document);
+  const std::vector<InputFile> documents = flags.folders.files(flags.documents);
+  for (const InputFile& document : documents) files.reads("DOCUMENT", document.path);
   files.reads("--questions", flags.questions);
   for (const auto& [flag, file] : flags.session.files()) files.reads(flag, file);
   refuse_standard_output("--output", flags.output);
   const SamplingOptions sampling = flags.sampling.resolve();
   SessionOptions options = flags.session.session();
   const std::vector<Question> questions = questions_of(flags);
-  const std::string text = read_documents(flags.documents);
+  const std::string text = read_documents(documents);
 
   const Model model(flags.model, flags.session.model());
   const Tokenizer tokenizer(flags.model);
-  if (!flags.system.empty() && !tokenizer.has_chat_template()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "--system needs a chat template, which this model does not have");
-  }
-  const DocumentPrompt prompt(tokenizer, to_utf8(flags.system, "--system"));
+  const std::string system = flags.system.message(tokenizer);
+  const DocumentPrompt prompt(tokenizer, system);
   const std::vector<int32_t> tokens = prompt.document(text);
   if (const auto share = flags.session.share()) {
     options.compression.budget = share->of(tokens.size());
@@ -229,7 +233,7 @@ int ask(const AskFlags& flags) {
 
   std::optional<AnswerFile> output;
   if (!flags.output.empty()) {
-    output.emplace(flags.output, settings_of(flags, model, options, sampling, text));
+    output.emplace(flags.output, settings_of(flags, model, options, sampling, system, text));
   }
   std::vector<Question> left;
   for (const Question& question : questions) {
@@ -292,7 +296,7 @@ int ask(const AskFlags& flags) {
 
 std::function<int()> declare_ask(ArgumentParser& parser) {
   auto flags = std::make_shared<AskFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model).required();
   parser
       .add_repeated("document", flags->documents,
                     "files that the questions are about, read once, one after the other", "DOC")
@@ -304,7 +308,8 @@ std::function<int()> declare_ask(ArgumentParser& parser) {
                       "TEXT");
   parser.add("-o,--output", flags->output,
              "write the answers as JSON Lines; goes on where an earlier start has stopped", "FILE");
-  parser.add("--system", flags->system, "system message of the chat template", "TEXT");
+  flags->folders.declare(parser);
+  flags->system.declare(parser);
   parser.add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer", "N")
       .range(1, 1 << 20);
   parser.add("--parallel", flags->parallel, "questions answered at the same time", "N")
@@ -318,7 +323,7 @@ std::function<int()> declare_ask(ArgumentParser& parser) {
       "Examples:\n"
       "  restkv ask -m model.gguf report.txt -q 'Who wrote it?' -q 'When?'\n"
       "  restkv ask -m model.gguf report.txt --questions questions.jsonl -o answers.jsonl\n"
-      "  restkv ask -m model.gguf a.txt b.txt --questions q.txt --budget 25%\n"
+      "  restkv ask -m model.gguf src --glob '*.py' --questions q.txt --budget 25%\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return ask(*flags); };
 }

@@ -26,6 +26,7 @@
 #include "cli/command.h"
 #include "cli/command_files.h"
 #include "cli/compression_flags.h"
+#include "cli/model_argument.h"
 #include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
@@ -254,7 +255,7 @@ int run_one_job() {
 
 std::function<int()> declare_bench(ArgumentParser& parser) {
   auto flags = std::make_shared<BenchFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE");
+  declare_model(parser, flags->model);
   parser.add("--lengths", flags->lengths, "prompt lengths in tokens", "N,...");
   parser.add("--method", flags->methods, "methods with options, for instance restkv:kernel=21",
              "NAME,...");

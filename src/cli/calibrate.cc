@@ -16,6 +16,7 @@
 #include "calibrate/progress_file.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/model_argument.h"
 #include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
@@ -214,7 +215,7 @@ int calibrate(const CalibrateFlags& flags) {
 
 std::function<int()> declare_calibrate(ArgumentParser& parser) {
   auto flags = std::make_shared<CalibrateFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model).required();
   parser
       .add_repeated("--text", flags->texts,
                     "a text, HTML or PDF file, or a folder of them; may be given several times",

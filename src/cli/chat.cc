@@ -1,24 +1,35 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "base/closest_name.h"
 #include "base/parse_number.h"
 #include "base/stopwatch.h"
 #include "base/system.h"
 #include "base/text.h"
+#include "cli/answer_flags.h"
 #include "cli/command.h"
-#include "cli/line_reader.h"
+#include "cli/folder_files.h"
+#include "cli/kept_view.h"
+#include "cli/message_reader.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
+#include "cli/prompt_sources.h"
 #include "cli/run_stats.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
+#include "cli/system_flags.h"
+#include "cli/text_editor.h"
 #include "cli/turn.h"
 #include "engine/kept_tokens.h"
 #include "restkv/conversation.h"
@@ -26,39 +37,89 @@
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
+#include "server/scheduler/slots.h"
 
 namespace restkv::cli {
 namespace {
 
+/// Questions about a document come when it has been compressed: this method asks what the model
+/// needs to say all of it again.
+constexpr const char* kDocumentMethod = "kvzip";
+
 constexpr std::string_view kHelp =
     "Type what you want to say, or\n"
+    "  /file FILE    read a document; what you say next is about it\n"
+    "  /retry        answer the last message once more, otherwise\n"
+    "  /edit [TEXT]  change the last message (in $EDITOR without a text) and answer it\n"
+    "  /kept         show the conversation with what is still remembered of it\n"
     "  /stats        what the cache holds and what the conversation cost\n"
     "  /budget N     keep N tokens per KV head from now on\n"
     "  /save FILE    save the conversation and its cache\n"
     "  /load FILE    go on with a saved one\n"
     "  /reset        forget everything but the system message\n"
     "  /quit         end (or Ctrl-D)\n"
-    "Ctrl-C stops an answer.";
+    "A message may have several lines: pasted, between two \"\"\", or with a backslash at the end\n"
+    "of each but the last. Ctrl-C stops an answer.";
+
+/// A command, and whether it takes something behind it.
+struct ChatCommand {
+  std::string_view name;
+  enum class Argument { kNone, kPerhaps, kOne } argument = Argument::kNone;
+  std::string_view argument_name = {};
+};
+constexpr std::array kCommands{
+    ChatCommand{"/help"},
+    ChatCommand{"/file", ChatCommand::Argument::kOne, "FILE"},
+    ChatCommand{"/retry"},
+    ChatCommand{"/edit", ChatCommand::Argument::kPerhaps, "TEXT"},
+    ChatCommand{"/kept"},
+    ChatCommand{"/stats"},
+    ChatCommand{"/budget", ChatCommand::Argument::kOne, "N"},
+    ChatCommand{"/save", ChatCommand::Argument::kOne, "FILE"},
+    ChatCommand{"/load", ChatCommand::Argument::kOne, "FILE"},
+    ChatCommand{"/reset"},
+    ChatCommand{"/quit"},
+};
 
 struct ChatFlags {
-  std::string model, system, load;
+  std::string model, load;
+  SystemFlags system;
+  std::vector<std::string> files;
+  FolderFlags folders;
   bool parse_special = false;
-  size_t max_tokens = 512;
   int threads = 0;
-  SamplingFlags sampling;
+  AnswerFlags answer;
+  SamplingFlags sampling{kChatSampling};
   SessionFlags session;
 };
 
+/// How a document is to be compressed; nothing if it is as everything else: a method was chosen, or
+/// the other options do not suit this one.
+std::optional<SessionOptions> document_options(const ChatFlags& flags) {
+  SessionFlags session = flags.session;
+  if (!session.prefer_method(kDocumentMethod)) return std::nullopt;
+  try {
+    return session.session();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+    return std::nullopt;
+  }
+}
+
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const SamplingOptions& sampling, const SessionOptions& session)
+  Chat(const ChatFlags& flags, const SamplingOptions& sampling, const SessionOptions& session,
+       std::optional<SessionOptions> of_documents)
       : flags_(flags),
         sampling_(sampling),
         model_(flags.model, flags.session.model()),
         engine_(model_),
         tokenizer_(flags.model),
-        conversation_(tokenizer_, to_utf8(flags.system, "--system"), flags.parse_special),
-        session_(engine_, with_repeat_prompt(session)) {
+        conversation_(tokenizer_,
+                      flags.load.empty() ? flags.system.message(tokenizer_) : std::string(),
+                      flags.parse_special),
+        session_(engine_, with_repeat_prompt(session)),
+        of_documents_(std::move(of_documents)) {
     if (!tokenizer_.has_chat_template()) {
       throw Error(ErrorCode::kUnsupported,
                   flags.model + ": has no chat template (a base model?); use restkv run --raw");
@@ -67,31 +128,39 @@ class Chat {
     if (flags.load.empty()) return;
     if (flags.parse_special) {
       throw Error(ErrorCode::kInvalidArgument,
-                  "--parse-special has no effect with --load, which goes on as it was begun");
+                  "--parse-special has no effect with --load-cache, which goes on as it was begun");
     }
-    if (!flags.system.empty()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "--system has no effect with --load: the conversation has begun already");
+    if (flags.system.given()) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("{} has no effect with --load-cache: the conversation has begun already",
+                      flags.system.name()));
     }
     load(flags.load);
     flags.session.change(session_);
   }
 
+  /// Reads the documents of the command line.
+  void begin(const std::vector<InputFile>& files) {
+    for (const InputFile& file : files) document(file);
+  }
+
   /// Returns whether nothing went wrong; at a terminal, whoever types has seen what did.
   bool run() {
     bool all_well = true;
-    LineReader lines;
-    if (lines.at_terminal()) say("/help lists what can be typed besides questions; Ctrl-D ends.");
+    if (messages_.at_terminal()) {
+      say("/help lists what can be typed besides questions; Ctrl-D ends.");
+    }
     while (!ended_) {
-      const std::optional<std::string> line = lines.next();
-      if (!line) break;
-      if (line->find_first_not_of(" \t") == std::string::npos) continue;
+      const std::optional<Message> message = messages_.next();
+      if (!message) break;
       try {
-        const std::string text = to_utf8(*line, fmt::format("line {}", lines.number()));
-        if (text.starts_with('/')) {
-          command(text);
+        if (!message->fault.empty()) throw Error(ErrorCode::kInput, message->fault);
+        if (trimmed(message->text).empty()) continue;
+        if (message->text.starts_with('/')) {
+          command(message->text);
         } else {
-          turn(text);
+          turn(message->text);
         }
       } catch (const OutputError&) {
         throw;  // nobody listens
@@ -103,10 +172,25 @@ class Chat {
         notice("out of memory; what was said before is kept: go on with less, or /save it");
       }
     }
-    return all_well || lines.at_terminal();
+    return all_well || messages_.at_terminal();
   }
 
  private:
+  /// What a conversation is, apart from what samples its answers.
+  struct State {
+    Session session;
+    Conversation conversation;
+    std::vector<int32_t> history;
+    size_t turns = 0;
+  };
+  [[nodiscard]] State state() const { return {session_.fork(), conversation_, history_, turns_}; }
+  void go_back_to(State before) {
+    session_ = std::move(before.session);
+    conversation_ = std::move(before.conversation);
+    history_ = std::move(before.history);
+    turns_ = before.turns;
+  }
+
   /// What a method needs that lets the model repeat what it reads.
   [[nodiscard]] SessionOptions with_repeat_prompt(SessionOptions options) const {
     if (repeat_chunk(options.compression) > 0 && tokenizer_.has_chat_template()) {
@@ -115,75 +199,220 @@ class Chat {
     return options;
   }
 
-  /// One question and its answer. What goes wrong leaves the conversation as it was before.
-  void turn(const std::string& text) {
-    Session session_before = session_.fork();
-    Conversation conversation_before = conversation_;
-    const auto undo = [&] {
-      session_ = std::move(session_before);
-      conversation_ = std::move(conversation_before);
-    };
+  /// Does something to the conversation. What goes wrong leaves it as it was before. Returns it as
+  /// it was before; nothing if the work was interrupted.
+  template <class Work>
+  std::optional<State> undoably(const Work& work) {
+    State before = state();
     try {
-      answer(text);
+      work();
     } catch (const Error& e) {
-      undo();
+      go_back_to(std::move(before));
       if (e.code() != ErrorCode::kInterrupted) throw;
       say("interrupted while reading: nothing was said");
+      return std::nullopt;
     } catch (const std::bad_alloc&) {
-      undo();
+      go_back_to(std::move(before));
       throw;
     }
+    return before;
+  }
+
+  /// One question and its answer; false: it was interrupted, and nothing was said.
+  bool turn(const std::string& text) {
+    std::optional<State> before = undoably([&] { answer(text); });
+    if (!before) return false;
+    last_ = std::move(before);
+    last_message_ = text;
+    return true;
+  }
+
+  /// Appends what a turn has to say, or the whole conversation again. Returns the seconds.
+  double read(const Conversation::Turn& turn, const char* title) {
+    if (turn.from_the_start && session_.tokens() > 0) {
+      say("(the chat template rewrites what was said: reading the whole conversation again)");
+      session_ = Session(engine_, session_.options());
+      history_.clear();
+    }
+    require_fit(session_, model_.config().context_length, turn.tokens.size(), 1);
+    const double seconds = read_tokens(session_, turn.tokens, title);
+    history_.insert(history_.end(), turn.tokens.begin(), turn.tokens.end());
+    return seconds;
   }
 
   void answer(const std::string& text) {
     const double compressed_before = session_.compress_seconds();
     require_room(session_, model_.config(), tokenizer_, text);
     const Conversation::Turn turn = conversation_.ask(text);
-    if (turn.from_the_start) {
-      say("(the chat template rewrites what was said: reading the whole conversation again)");
-      session_ = Session(engine_, session_.options());
-    }
+    const double read_seconds = read(turn, "reading");
     const size_t context = model_.config().context_length;
-    require_fit(session_, context, turn.tokens.size(), 1);
-    const size_t room = session_.room_after(turn.tokens.size()).value();
-    const double read_seconds = read_tokens(session_, turn.tokens, "reading");
-    const GenerationResult generation = cli::answer(session_, conversation_, tokenizer_, *sampler_,
-                                                    std::min(flags_.max_tokens, room));
-    if (room < flags_.max_tokens && generation.tokens.size() == room) {
+    const size_t room = session_.room_after(0).value_or(0);
+    const size_t most = std::min(flags_.answer.max_tokens(room), room);
+    const size_t begun = session_.tokens();
+    std::unique_ptr<TokenConstraint> constraint;
+    const Answered answered =
+        cli::answer(session_, model_.config(), conversation_, tokenizer_, *sampler_,
+                    flags_.answer.options(tokenizer_, most, constraint));
+    const GenerationResult& generation = answered.result;
+    const auto fed = static_cast<std::ptrdiff_t>(session_.tokens() - begun);
+    history_.insert(history_.end(), generation.tokens.begin(), generation.tokens.begin() + fed);
+    const bool stopped = generation.finish_reason == FinishReason::kLength;
+    if (stopped && most == room) {
       say(fmt::format("(the answer ends where the model's context of {} does)", context));
     }
     session_.compress();
     ++turns_;
-    say(
-        fmt::format("[turn {}: read {} tokens in {:.2f} s, wrote {} ({:.1f} tokens/s), "
-                    "compression {:.3f} s; cache {:.0f} tokens per head, {}{}]",
-                    turns_, turn.tokens.size(), read_seconds, generation.tokens.size(),
-                    generation.tokens_per_second(), session_.compress_seconds() - compressed_before,
-                    tokens_held(session_.cache(), model_.config()),
-                    human_bytes(static_cast<double>(session_.cache().kept_bytes())),
-                    generation.tokens.size() == flags_.max_tokens
-                        ? fmt::format("; stopped at --max-tokens {}", flags_.max_tokens)
-                        : ""));
+    say(Tone::kAside,
+        fmt::format(
+            "[turn {}: read {} tokens in {:.2f} s, wrote {} ({:.1f} tokens/s), "
+            "compression {:.3f} s; cache {:.0f} tokens per head, {}{}]",
+            turns_, turn.tokens.size(), read_seconds, generation.tokens.size(),
+            generation.tokens_per_second(), session_.compress_seconds() - compressed_before,
+            tokens_held(session_.cache(), model_.config()),
+            human_bytes(static_cast<double>(session_.cache().kept_bytes())),
+            stopped && most < room ? fmt::format("; stopped at --max-tokens {}", most) : ""));
+  }
+
+  /// Goes over to the method for documents, which what was said before is read again for.
+  void prepare_for_documents() {
+    if (!of_documents_) return;
+    SessionOptions options = with_repeat_prompt(*of_documents_);
+    options.compression.budget = session_.options().compression.budget;
+    Session session(engine_, options);
+    if (!history_.empty()) {
+      say(fmt::format("(reading the conversation again, by method {})",
+                      options.compression.method));
+      read_tokens(session, history_, "reading");
+    }
+    session_ = std::move(session);
+    of_documents_.reset();
+  }
+
+  void document(const InputFile& file) {
+    if (file.path == kStandardInput) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "a chat reads its messages from standard input; put the document into a file, or "
+                  "use restkv run -f -");
+    }
+    const std::optional<SessionOptions> of_documents = of_documents_;
+    const auto read_it = [&] {
+      const std::string text = read_documents({file});
+      prepare_for_documents();
+      require_room(session_, model_.config(), tokenizer_, text);
+      const Conversation::Turn turn = conversation_.read_document(text);
+      const double seconds = read(turn, fmt::format("reading {}", file.path).c_str());
+      say(fmt::format("{}: read {} tokens in {:.1f} s; {:.0f} of {} are kept per KV head ({})",
+                      file.path, turn.tokens.size(), seconds,
+                      tokens_held(session_.cache(), model_.config()), session_.tokens(),
+                      session_.options().compression.method));
+    };
+    try {
+      if (undoably(read_it)) {
+        last_.reset();
+      } else {
+        of_documents_ = of_documents;
+      }
+    } catch (...) {
+      of_documents_ = of_documents;
+      throw;
+    }
+  }
+
+  /// Answers a message in place of the last one.
+  void replace_last(const std::string& text) {
+    State now = state();
+    go_back_to(std::move(*last_));
+    const auto restore = [&] {
+      last_ = state();
+      go_back_to(std::move(now));
+    };
+    try {
+      if (!turn(text)) restore();
+    } catch (...) {
+      restore();
+      throw;
+    }
+  }
+
+  void require_last(std::string_view command) const {
+    if (last_) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} has no message to answer again; say something first", command));
+  }
+
+  void retry() {
+    require_last("/retry");
+    SamplingOptions otherwise = sampling_;
+    otherwise.seed = sampling_.seed % kMostSeed + ++retries_;
+    if (otherwise.temperature == 0) otherwise.temperature = kRetryTemperature;
+    sampler_.emplace(otherwise, model_.config().vocabulary);
+    replace_last(std::string(last_message_));
+    if (sampling_.temperature == 0) sampler_.emplace(sampling_, model_.config().vocabulary);
+  }
+
+  void edit(std::string text) {
+    require_last("/edit");
+    if (text.empty()) {
+      if (!messages_.at_terminal()) {
+        throw Error(ErrorCode::kInvalidArgument, "/edit needs a text here: /edit TEXT");
+      }
+      messages_.release_terminal();
+      text = to_utf8(edited(last_message_), "the message");
+      if (trimmed(text).empty()) {
+        say("the message is empty: nothing was changed");
+        return;
+      }
+      say("> " + text);
+    }
+    replace_last(text);
+  }
+
+  void kept() const {
+    if (history_.size() != session_.tokens()) {
+      throw Error(
+          ErrorCode::kUnsupported,
+          "/kept cannot show a loaded conversation, whose tokens are not those of its text");
+    }
+    const auto found = server::kept_tokens(model_.config(), session_, history_);
+    if (!found) {
+      throw Error(ErrorCode::kUnsupported,
+                  "/kept has nothing to show with --positions compact, which numbers kept tokens "
+                  "anew");
+    }
+    say_coloured(kept_view(*found, tokenizer_, shows_colours(STDERR_FILENO)));
   }
 
   void command(const std::string& line) {
-    const size_t space = line.find(' ');
-    const std::string name = line.substr(0, space);
-    const size_t begin = space == std::string::npos ? space : line.find_first_not_of(' ', space);
-    std::string argument = begin == std::string::npos ? "" : line.substr(begin);
-    argument.resize(argument.find_last_not_of(' ') + 1);
-    const bool takes_one = name == "/save" || name == "/load" || name == "/budget";
-    if (argument.empty() && takes_one) {
+    const size_t end = std::min(line.find_first_of(" \t"), line.size());
+    const std::string name = line.substr(0, end);
+    const std::string argument(trimmed(std::string_view(line).substr(end)));
+    const auto known = std::ranges::find(kCommands, name, &ChatCommand::name);
+    if (known == kCommands.end()) {
+      std::vector<std::string_view> names;
+      for (const ChatCommand& each : kCommands) names.push_back(each.name);
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{0} needs {1}: {0} {1}", name, name == "/budget" ? "N" : "FILE"));
+                  fmt::format("there is no command {}{}; /help lists them", name,
+                              did_you_mean(name, names)));
     }
-    if (!argument.empty() && !takes_one) {
+    if (argument.empty() && known->argument == ChatCommand::Argument::kOne) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{0} needs {1}: {0} {1}", name, known->argument_name));
+    }
+    if (!argument.empty() && known->argument == ChatCommand::Argument::kNone) {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("there is no command {} with {} behind it; /help lists them", name,
                               argument));
     }
     if (name == "/help") {
       say(kHelp);
+    } else if (name == "/file") {
+      document({.path = argument});
+    } else if (name == "/retry") {
+      retry();
+    } else if (name == "/edit") {
+      edit(argument);
+    } else if (name == "/kept") {
+      kept();
     } else if (name == "/quit") {
       ended_ = true;
     } else if (name == "/reset") {
@@ -196,11 +425,8 @@ class Chat {
       refuse_standard_output("/save", argument);
       session_.save(argument, conversation_.to_json());
       say(fmt::format("saved in {}", argument));
-    } else if (name == "/load") {
-      load(argument);
     } else {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("there is no command {}; /help lists them", name));
+      load(argument);
     }
   }
 
@@ -208,6 +434,8 @@ class Chat {
     session_ = Session(engine_, session_.options());
     conversation_ = conversation_.begun_anew();
     sampler_.emplace(sampling_, model_.config().vocabulary);
+    history_.clear();
+    last_.reset();
     turns_ = 0;
     say("everything is forgotten");
   }
@@ -220,6 +448,7 @@ class Chat {
     }
     session_.set_budget(tokens);
     session_.compress();
+    last_.reset();  // it would bring the old budget back
     say(fmt::format("budget {}", budget_of(session_.options().compression).text()));
   }
 
@@ -235,10 +464,22 @@ class Chat {
     session_ = std::move(session);
     conversation_ = std::move(conversation);
     sampler_.emplace(sampling_, model_.config().vocabulary);
-    tell_what_snapshots_lack(sampling_);
+    find_history();
+    of_documents_.reset();  // it keeps the method that it was begun with
+    last_.reset();
+    flags_.sampling.tell_what_snapshots_lack();
     say(fmt::format("loaded {} in {:.3f} s: {} tokens were read, method {} with budget {}", path,
                     watch.seconds(), session_.tokens(), session_.options().compression.method,
                     budget_of(session_.options().compression).text()));
+  }
+
+  /// Tokens of a loaded conversation's text. The model may have written others for the same text;
+  /// then they are unknown.
+  void find_history() {
+    history_ = tokenizer_.encode(conversation_.text(), true, true);
+    const size_t read = session_.tokens();
+    const bool fits = history_.size() >= read && history_.size() <= read + 1;
+    history_.resize(fits ? read : 0);
   }
 
   void stats() const {
@@ -264,6 +505,11 @@ class Chat {
     row("peak resident memory", bytes(peak_resident_bytes()));
   }
 
+  /// Seeds of `/retry` stay below the one that libllama takes for any.
+  static constexpr uint32_t kMostSeed = 1U << 30U;
+  /// Of answers that are wanted otherwise, where the most likely token always wins.
+  static constexpr float kRetryTemperature = 0.7F;
+
   const ChatFlags& flags_;
   SamplingOptions sampling_;
   Model model_;
@@ -271,40 +517,66 @@ class Chat {
   Tokenizer tokenizer_;
   Conversation conversation_;
   Session session_;
+  /// For the first document; nothing if the session needs no other method.
+  std::optional<SessionOptions> of_documents_;
   std::optional<Sampler> sampler_;
+  MessageReader messages_;
+  std::vector<int32_t> history_;  ///< The tokens that the session has read, if they are known.
+  std::optional<State> last_;     ///< Before the last message.
+  std::string last_message_;
+  uint32_t retries_ = 0;
   size_t turns_ = 0;
   bool ended_ = false;
 };
 
-int chat(const ChatFlags& flags) {
+int chat(ChatFlags& flags) {
   use_threads(flags.threads);
+  flags.answer.read();
+  if (flags.answer.limit() == 0) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "--max-tokens 0 would leave every message without an answer; give 1 or more, or -1");
+  }
+  const std::vector<InputFile> files = flags.folders.files(flags.files);
   const SamplingOptions sampling = flags.sampling.resolve();
   SessionOptions session;  // a loaded conversation has its own
+  std::optional<SessionOptions> of_documents;
   if (flags.load.empty()) {
     session = flags.session.session();
+    of_documents = document_options(flags);
   } else {
     flags.session.check_for_loading();
   }
-  return Chat(flags, sampling, session).run() ? kSuccess : kFailure;
+  Chat chat(flags, sampling, session, std::move(of_documents));
+  chat.begin(files);
+  return chat.run() ? kSuccess : kFailure;
 }
 
 }  // namespace
 
 std::function<int()> declare_chat(ArgumentParser& parser) {
   auto flags = std::make_shared<ChatFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
-  parser.add("--system", flags->system, "system message", "TEXT");
-  parser.add_flag("--parse-special", flags->parse_special,
-                  "control tokens typed into a message (<|im_end|>) are control tokens, not text");
-  parser.add("--load", flags->load, "go on with a conversation that /save wrote", "FILE");
-  parser.add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer", "N")
-      .range(1, 1 << 30);
+  declare_model(parser, flags->model).required();
+  parser.add_repeated("-f,--file", flags->files,
+                      "document to talk about, read at the beginning; may be given several times",
+                      "FILE");
+  flags->folders.declare(parser);
+  flags->system.declare(parser);
+  parser
+      .add_flag("--parse-special", flags->parse_special,
+                "control tokens typed into a message (<|im_end|>) are control tokens, not text")
+      .rare();
+  parser.add("--load-cache", flags->load,
+             "go on with a conversation that /save or run --save-cache wrote", "FILE");
+  flags->answer.declare(parser, false);
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   flags->session.declare(parser);
   flags->sampling.declare(parser);
   parser.set_footer(
+      "Documents (-f, /file) are compressed by the method kvzip unless --method says otherwise.\n"
       "Examples:\n"
-      "  restkv chat -m model.gguf --budget 512\n"
+      "  restkv chat -m model.gguf\n"
+      "  restkv chat -m model.gguf -f report.txt --budget 1024\n"
       "  printf 'My name is Ada.\\nWhat is my name?\\n' | restkv chat -m model.gguf\n"
       "/help, typed into the chat, lists its commands.\n"
       "Exit codes: 0 done, 1 a line that was piped in failed (or model, input or output), 2 wrong "

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <string_view>
 
@@ -19,6 +20,13 @@ struct Command {
 
 std::span<const Command> commands();
 
+inline constexpr const char* kProgram = "restkv";
+inline constexpr const char* kDescription =
+    "Long-context language models on CPUs with a small, fixed KV cache";
+
+/// Declares every command, and what the program itself knows. Returns what runs them, by name.
+std::map<std::string_view, std::function<int()>> declare_all(ArgumentParser& program);
+
 std::function<int()> declare_run(ArgumentParser& parser);
 std::function<int()> declare_ask(ArgumentParser& parser);
 std::function<int()> declare_chat(ArgumentParser& parser);
@@ -28,7 +36,10 @@ std::function<int()> declare_methods(ArgumentParser& parser);
 std::function<int()> declare_demo(ArgumentParser& parser);
 std::function<int()> declare_eval(ArgumentParser& parser);
 std::function<int()> declare_report(ArgumentParser& parser);
+std::function<int()> declare_batch(ArgumentParser& parser);
 std::function<int()> declare_bench(ArgumentParser& parser);
 std::function<int()> declare_calibrate(ArgumentParser& parser);
+std::function<int()> declare_completion(ArgumentParser& parser);
+std::function<int()> declare_man(ArgumentParser& parser);
 
 }  // namespace restkv::cli

@@ -8,6 +8,7 @@ std::span<const Command> commands() {
   static constexpr std::array kCommands{
       Command{"run", "Answer from a long prompt with a compressed KV cache", declare_run},
       Command{"ask", "Answer many questions about documents that are read once", declare_ask},
+      Command{"batch", "Answer a file of requests in OpenAI's batch format", declare_batch},
       Command{"chat", "Talk with a model whose memory of the conversation stays small",
               declare_chat},
       Command{"serve",
@@ -24,8 +25,26 @@ std::span<const Command> commands() {
       Command{"calibrate", "Learn from texts what the methods kvzap and triattention need",
               declare_calibrate},
       Command{"bench", "Measure speed and memory, beside the machine's limits", declare_bench},
+      Command{"completion", "Print what makes a shell complete commands, options and names",
+              declare_completion},
+      Command{"man", "Write the manual pages", declare_man},
   };
   return kCommands;
+}
+
+std::map<std::string_view, std::function<int()>> declare_all(ArgumentParser& program) {
+  program.add_version("restkv " RESTKV_VERSION);
+  program.set_footer(
+      "Examples:\n"
+      "  restkv run -m model.gguf -f document.txt -p 'What does it say about costs?'\n"
+      "  restkv chat -m model.gguf -f document.txt\n"
+      "  restkv ask -m model.gguf document.txt -q 'Who wrote it?' -q 'When?'\n"
+      "restkv COMMAND --help (or restkv help COMMAND) shows a command's options and examples.");
+  std::map<std::string_view, std::function<int()>> actions;
+  for (const Command& command : commands()) {
+    actions[command.name] = command.declare(program.add_command(command.name, command.summary));
+  }
+  return actions;
 }
 
 }  // namespace restkv::cli

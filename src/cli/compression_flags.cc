@@ -48,35 +48,46 @@ CompressionOptions say_notices(GivenCompression given) {
 
 void CompressionFlags::declare(ArgumentParser& parser) {
   parser.begin_group("Compression (restkv methods shows which method reads what)");
-  parser.add("--method", method_, "compression method", "NAME");
+  method_option_ = &parser.add("--method", method_, "compression method", "NAME");
   const auto store = [this](std::string_view name) {
     return [this, name = std::string(name)](const std::string& value) { values_[name] = value; };
   };
-  parser.add_callback(
-      fmt::format("--{}", kPreset), store(kPreset),
-      "what options are unless they are given: default, or paper (the method's authors' values)",
-      "default|paper");
+  parser
+      .add_callback(fmt::format("--{}", kPreset), store(kPreset),
+                    "what options are unless they are given: default, or paper (the method's "
+                    "authors' values)",
+                    "default|paper")
+      .rare();
   for (const CompressionOption& option : compression_options()) {
     if (option.name == kTolerance) continue;
     const bool budget = option.name == kBudget;
     Option& flag = parser.add_callback(flag_name(option.name), store(option.name), option.help,
                                        budget ? values_of_budget(form_) : option.values);
+    if (!budget) flag.rare();
     if (budget) flag.default_text(option.get({}));  // that of every method
     if (budget && form_ != BudgetForm::kNumber) chosen_.declare(parser);
     if (option.values == "true|false") flag.implicit_value("true");
   }
 }
 
+bool CompressionFlags::prefer_method(const std::string& method) {
+  if (method_option_->given()) return false;
+  method_ = method;
+  return true;
+}
+
 void ChosenBudgetFlags::declare(ArgumentParser& parser) {
   parser
       .add(flag_name(kTolerance), tolerance_,
            "--budget auto: how much a layer's attention output may change, relatively", "E")
-      .default_text(fmt::format("{}", kUsualTolerance));
+      .default_text(fmt::format("{}", kUsualTolerance))
+      .rare();
   parser
       .add("--max-budget", max_budget_, "--budget auto: most tokens that a layer keeps per KV head",
            "N")
       .range(1, std::numeric_limits<int>::max())
-      .default_text("all");
+      .default_text("all")
+      .rare();
 }
 
 Budget ChosenBudgetFlags::parse(std::string_view text) const {
@@ -176,7 +187,9 @@ CompressionOptions parse_method(std::string_view text) {
 }
 
 void require_use_for_budget(const std::vector<std::string>& methods) {
-  const auto is_full = [](std::string_view text) { return parse_option_text(text).name == "full"; };
+  const auto is_full = [](std::string_view text) {
+    return find_method(parse_option_text(text).name).name == "full";
+  };
   if (!std::ranges::all_of(methods, is_full)) return;
   throw Error(ErrorCode::kInvalidArgument,
               "--budget has no effect on method full, which keeps everything");

@@ -43,6 +43,8 @@ class CompressionFlags {
   explicit CompressionFlags(std::string method = "restkv", BudgetForm form = BudgetForm::kChosen)
       : method_(std::move(method)), form_(form) {}
   void declare(ArgumentParser& parser);
+  /// Makes another method the default of `--method`; false: one was given.
+  bool prefer_method(const std::string& method);
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
   [[nodiscard]] CompressionOptions resolve() const;
@@ -58,6 +60,7 @@ class CompressionFlags {
 
  private:
   std::string method_;
+  const Option* method_option_ = nullptr;
   BudgetForm form_;
   ChosenBudgetFlags chosen_;
   std::map<std::string, std::string> values_;  // option name -> text from the command line

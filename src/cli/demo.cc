@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/closest_name.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/stopwatch.h"
@@ -18,6 +19,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/signals.h"
@@ -85,7 +87,7 @@ std::vector<MethodSpec> method_specs(const DemoFlags& flags) {
     std::string label = text;  // "snapkv:kernel=21" reads "snapkv kernel=21"
     std::replace(label.begin(), label.end(), ':', ' ');
     if (std::ranges::find(list, label, &MethodSpec::label) != list.end()) return;  // also in "all"
-    if (label == "full") return;  // it is there anyway, once
+    if (same_name(label, "full")) return;  // it is there anyway, once
     list.push_back({label, parse_method(text)});
   };
   for (const std::string& text : flags.methods) {
@@ -316,7 +318,7 @@ int demo(const DemoFlags& flags) {
 
 std::function<int()> declare_demo(ArgumentParser& parser) {
   auto flags = std::make_shared<DemoFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model).required();
   parser.add("-o,--output", flags->output, "folder for the report", "DIR");
   parser.add("--haystack", flags->haystack, "noise, stories or essay", "KIND");
   parser.add("--essay", flags->essay, "text file for --haystack essay", "FILE");

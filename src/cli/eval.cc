@@ -17,6 +17,7 @@
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/model_argument.h"
 #include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
@@ -123,12 +124,34 @@ void set_shard(std::string_view text, eval::RunOptions& options) {
                           text));
 }
 
+/// "name   what it is", a line each.
+std::string name_line(std::string_view name, std::string_view what) {
+  return fmt::format("  {:<24} {}\n", name, what);
+}
+
 std::string recipe_list() {
   std::string text = "\nRecipes, ready runs (restkv eval --recipe NAME):\n";
-  for (const eval::Recipe& recipe : eval::recipes()) {
-    text += fmt::format("  {:<24} {}\n", recipe.name, recipe.title);
-  }
+  for (const eval::Recipe& recipe : eval::recipes()) text += name_line(recipe.name, recipe.title);
   return text;
+}
+
+/// "16 tasks, 2 without their files"
+std::string count_of(const std::vector<eval::TaskInfo>& tasks, const std::string& data) {
+  const auto missing = std::ranges::count_if(tasks, [&](const eval::TaskInfo& task) {
+    return !task.file.empty() && eval::state_of(task, data) != "found";
+  });
+  std::string text = fmt::format("{} task{}", tasks.size(), tasks.size() == 1 ? "" : "s");
+  if (!data.empty() && missing > 0) text += fmt::format(", {} without their files", missing);
+  return text;
+}
+
+std::string suite_list(const std::string& data) {
+  std::string text = "Suites (restkv eval SUITE; --list SUITE shows its tasks and files):\n";
+  for (const eval::Suite& suite : eval::suites()) {
+    text +=
+        name_line(suite.name, fmt::format("{} ({})", suite.summary, count_of(suite.tasks(), data)));
+  }
+  return text + recipe_list();
 }
 
 /// Suites without their files leave tasks out, or make texts of their own.
@@ -149,21 +172,21 @@ void check_data(const EvalFlags& flags, bool takes_file) {
 
 int list(const EvalFlags& flags) {
   check_data(flags, true);
-  std::string text;
-  for (const eval::Suite& suite : eval::suites()) {
-    if (!flags.suite.empty() && flags.suite != suite.name) continue;
-    text += fmt::format("{}{}: {}\n", text.empty() ? "" : "\n", suite.name, suite.summary);
-    for (const eval::TaskInfo& task : suite.tasks()) {
-      const std::string_view state = eval::state_of(task, flags.data);
-      text += fmt::format("  {:<24} {:<18} {:<22} {:<9} {}\n", task.name, task.category,
-                          task.metric, state, task.file);
-      if (!task.source.empty() && !task.file.empty() && state != "found") {
-        text += fmt::format("  {:<24} from {}\n", "", task.source);
-      }
-    }
+  if (flags.suite.empty()) {
+    print_page(suite_list(flags.data));
+    return kSuccess;
   }
-  if (text.empty()) eval::find_suite(flags.suite);  // throws, naming those that there are
-  if (flags.suite.empty()) text += recipe_list();
+  const eval::Suite& suite = eval::find_suite(flags.suite);
+  std::string text = fmt::format("{}: {}\n", suite.name, suite.summary);
+  std::string source;  // said once where neighbours share it
+  for (const eval::TaskInfo& task : suite.tasks()) {
+    const std::string_view state = eval::state_of(task, flags.data);
+    text += fmt::format("  {:<24} {:<18} {:<22} {:<9} {}\n", task.name, task.category, task.metric,
+                        state, task.file);
+    if (task.source.empty() || task.file.empty() || state == "found") continue;
+    if (task.source != source) text += fmt::format("  {:<24} from {}\n", "", task.source);
+    source = task.source;
+  }
   print(text);
   return kSuccess;
 }
@@ -391,15 +414,14 @@ int run_eval(EvalFlags& flags, ArgumentParser& parser) {
 
 std::function<int()> declare_eval(ArgumentParser& parser) {
   auto flags = std::make_shared<EvalFlags>();
-  parser.add_flag(
-      "--list", flags->list,
-      "show suites, their tasks and the files they need, and recipes; with --recipe: what "
-      "it holds");
+  parser.add_flag("--list", flags->list,
+                  "show suites and recipes; with a suite: its tasks and the files they need; with "
+                  "--recipe: what it holds");
   parser.add("--recipe", flags->recipe,
              "a ready run by name, or your own from a file; options given here win over its "
              "own",
              "NAME|FILE.json");
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE");
+  declare_model(parser, flags->model);
   parser.add("-o,--output", flags->output,
              "folder of the run; started again, a run goes on where it ended", "DIR");
   parser.add("--data", flags->data, "folder (or file) of the benchmark's data", "DIR");
@@ -468,7 +490,7 @@ std::function<int()> declare_eval(ArgumentParser& parser) {
   parser.add("--temperature", flags->temperature, "0: always the most likely token", "T");
   parser.set_footer(
       "Examples:\n"
-      "  restkv eval --list --data benchmarks\n"
+      "  restkv eval --list longbench --data benchmarks\n"
       "  restkv eval --recipe indicator -m model.gguf -o runs/indicator\n"
       "  restkv eval ruler -m model.gguf --lengths 4096 --limit 20 -o runs/ruler\n"
       "  restkv eval longbench -m model.gguf --data benchmarks --method snapkv,restkv:kernel=21 "

@@ -1,12 +1,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "base/json.h"
 #include "base/system.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/process.h"
+#include "engine/snapshot.h"
+#include "restkv/budget.h"
+#include "restkv/compression_options.h"
 #include "restkv/model.h"
 
 namespace restkv::cli {
@@ -46,14 +53,57 @@ std::string describe(const Model& model) {
   return text;
 }
 
+/// The beginning of a text on one line.
+std::string beginning(const std::string& text) {
+  constexpr size_t kMost = 60;
+  std::string line = text.substr(0, complete_utf8(std::string_view(text).substr(0, kMost)));
+  std::ranges::replace(line, '\n', ' ');
+  return line.size() < text.size() ? line + " ..." : line;
+}
+
+std::string describe_snapshot(const std::string& path) {
+  const SnapshotHead head = read_snapshot_head(path);
+  const CompressionOptions& compression = head.options.compression;
+  std::string text;
+  const auto row = [&](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<20} {}\n", name, value);
+  };
+  const auto bytes = static_cast<double>(std::filesystem::file_size(path));
+  row("file", fmt::format("{} ({}), a saved session", path, human_bytes(bytes)));
+  row("model", head.model);
+  row("method", compression.method == "full" ? compression.method
+                                             : fmt::format("{} (budget {})", compression.method,
+                                                           budget_of(compression).text()));
+  row("tokens", fmt::format("{} were read, {} per KV head are kept in {}", head.tokens, head.kept,
+                            kv_type_name(head.options.kv_type)));
+  const Json said = parse_json(head.note.empty() ? "{}" : head.note, path);
+  size_t questions = 0;
+  std::string last;
+  for (const Json& message : said.value("messages", Json::array())) {
+    if (message.value("role", "") != "user") continue;
+    ++questions;
+    last = message.value("content", "");
+  }
+  if (questions > 0) {
+    row("conversation", fmt::format("{} turn{}, the last: {}", questions, questions == 1 ? "" : "s",
+                                    beginning(last)));
+  }
+  return text +
+         "\nGo on: restkv run -m MODEL --load-cache FILE -p TEXT, or restkv chat "
+         "--load-cache FILE.\n";
+}
+
 }  // namespace
 
 std::function<int()> declare_inspect(ArgumentParser& parser) {
   auto path = std::make_shared<std::string>();
-  parser.add("model", *path, "GGUF model file", "FILE").required();
-  parser.set_footer("Example:\n  restkv inspect model.gguf");
+  parser.add("-m,--model,model", *path, "GGUF model file, or a saved session", "FILE").required();
+  parser.set_footer(
+      "Examples:\n"
+      "  restkv inspect model.gguf\n"
+      "  restkv inspect report.rkv   # what --save-cache wrote");
   return [path] {
-    print(describe(Model(*path)));
+    print(is_snapshot(*path) ? describe_snapshot(*path) : describe(Model(*path)));
     return kSuccess;
   };
 }

@@ -18,11 +18,15 @@ class LineReader {
 
   /// Whether a person types the lines at a terminal.
   [[nodiscard]] bool at_terminal() const { return editor_ != nullptr; }
-  /// The next line without its end; nothing at the end of the input. At a terminal Ctrl-C empties
-  /// the line and Ctrl-D ends the input. Ctrl-C while the line is answered shows as `interrupted`;
-  /// at a terminal it never ends the program (`hold_interrupts`), otherwise the second does, and so
-  /// does one while the line is waited for.
-  std::optional<std::string> next();
+  /// The next line without its end; nothing at the end of the input. At a terminal `prompt` invites
+  /// to type it, Ctrl-C empties the line and Ctrl-D ends the input; lines that are pasted together
+  /// come as one with line feeds in it, and show as "[pasted 5 lines]" while the line is edited.
+  /// Ctrl-C while the line is answered shows as `interrupted`; at a terminal it never ends the
+  /// program (`hold_interrupts`), otherwise the second does, and so does one while the line is
+  /// waited for.
+  std::optional<std::string> next(const char* prompt = "> ");
+  /// Gives the terminal back to how it was, for another program; `next` takes it again.
+  void release_terminal();
   [[nodiscard]] size_t number() const { return number_; }  ///< Of that line, from 1.
 
  private:

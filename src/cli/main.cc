@@ -2,30 +2,38 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/argument_parser.h"
 #include "cli/command.h"
+#include "cli/foreign_flags.h"
 #include "cli/process.h"
+#include "cli/settings_file.h"
 
 namespace restkv::cli {
 namespace {
 
+/// "help run" and "version", as other programs are asked.
+std::vector<std::string> usual_words(std::vector<std::string> words) {
+  if (words.empty()) return words;
+  if (words.front() == "version") words.front() = "--version";
+  if (words.front() != "help") return words;
+  words.erase(words.begin());
+  words.emplace_back("--help");
+  return words;
+}
+
 int run(int argc, char** argv) {
-  ArgumentParser parser("restkv",
-                        "Long-context language models on CPUs with a small, fixed KV cache");
-  parser.add_version("restkv " RESTKV_VERSION);
-  parser.set_footer(
-      "Examples:\n"
-      "  restkv run -m model.gguf -f document.txt --budget 512 --stats\n"
-      "  restkv inspect model.gguf\n"
-      "  restkv demo -m model.gguf -o report\n"
-      "restkv COMMAND --help shows a command's options and examples.");
-  std::map<std::string_view, std::function<int()>> actions;
-  for (const Command& command : commands()) {
-    actions[command.name] = command.declare(parser.add_command(command.name, command.summary));
-  }
-  if (const auto text = parser.parse({argv + 1, argv + argc})) {
-    print(*text);
+  ArgumentParser parser(kProgram, kDescription);
+  const std::map<std::string_view, std::function<int()>> actions = declare_all(parser);
+  const std::vector<Setting> settings = read_settings();
+  check_settings(settings, parser);
+  parser.set_translation([&](std::vector<std::string> words, ArgumentParser& command) {
+    words = translate_foreign_flags(std::move(words), command);
+    return with_settings(settings, command.with_first_word_named(std::move(words)), command);
+  });
+  if (const auto text = parser.parse(usual_words({argv + 1, argv + argc}))) {
+    print_page(*text);
     return kSuccess;
   }
   return actions.at(parser.command())();

@@ -7,10 +7,11 @@
 namespace restkv::cli {
 
 void ModelFlags::declare(ArgumentParser& parser) {
-  parser.add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn");
-  parser.add("--rope-scale", rope_scale_, "so many times", "X");
-  parser.add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto");
-  parser.add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto");
+  parser.add("--rope-scaling", rope_scaling_, "stretch the model's context", "linear|ntk|yarn")
+      .rare();
+  parser.add("--rope-scale", rope_scale_, "so many times", "X").rare();
+  parser.add("--linear", linear_, kLinearHelp, "f32|bf16|int8|auto").rare();
+  parser.add("--attention", attention_, kAttentionHelp, "f32|bf16|int8|auto").rare();
 }
 
 ModelOptions ModelFlags::resolve() const {

@@ -78,9 +78,42 @@ void print_answer(std::string_view text) {
   }
 }
 
+void print_page(std::string_view text) {
+  if (!shows_colours(STDOUT_FILENO)) return print(text);
+  const std::string page = printable(text);
+  std::string out;
+  for (std::string_view rest = page; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    const bool is_heading = line.ends_with(':') && !line.starts_with(' ');
+    out += is_heading ? coloured(Tone::kHeading, line) : std::string(line);
+    rest.remove_prefix(line.size());
+    if (rest.empty()) break;
+    out += '\n';
+    rest.remove_prefix(1);
+  }
+  print_bytes(out);
+}
+
 void say(std::string_view line) { write_all(STDERR_FILENO, printable(line) + '\n'); }
 
-void notice(std::string_view text) { say(fmt::format("restkv: {}", text)); }
+void say(Tone tone, std::string_view line) {
+  write_all(STDERR_FILENO, coloured_for(STDERR_FILENO, tone, printable(line)) + '\n');
+}
+
+void say_coloured(std::string_view text) { write_all(STDERR_FILENO, fmt::format("{}\n", text)); }
+
+namespace {
+
+/// "restkv: text", its beginning in the colours of `tone`.
+void say_behind(Tone tone, std::string_view name, std::string_view text) {
+  const std::string begin = fmt::format("{}:", name);
+  write_all(STDERR_FILENO,
+            fmt::format("{} {}\n", coloured_for(STDERR_FILENO, tone, begin), printable(text)));
+}
+
+}  // namespace
+
+void notice(std::string_view text) { say_behind(Tone::kNotice, "restkv", text); }
 
 int run_main(std::string_view name, const std::function<int()>& action) {
   // Should ggml abort the process, it would start a debugger to show where.
@@ -105,17 +138,22 @@ int run_main(std::string_view name, const std::function<int()>& action) {
   } catch (const std::exception& e) {
     message = fmt::format("unexpected error ({}); please report it with the command", e.what());
   }
-  say(fmt::format("{}: {}", name, message));
+  say_behind(Tone::kError, name, message);
   return code;
 }
 
 void use_threads(int threads) {
   const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  if (threads < 0 || threads > 4 * processors) {
+  if (threads < 0) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("--threads is {}; expected 1 to {} (this machine has {} processors), "
-                            "or 0 for one per processor that it may use",
-                            threads, 4 * processors, processors));
+                fmt::format("--threads is {}; expected 1 or more, or 0 for one per processor that "
+                            "it may use",
+                            threads));
+  }
+  if (threads > 4 * processors) {
+    notice(fmt::format("--threads {} is more than {} processors can use; taken as {}", threads,
+                       processors, usable_processors()));
+    threads = 0;
   }
   set_num_threads(threads == 0 ? usable_processors() : threads);
 }

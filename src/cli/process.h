@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/colours.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -29,10 +30,16 @@ class OutputError : public Error {
 
 /// Writes `printable` text to standard output. Throws `OutputError` if that fails.
 void print(std::string_view text);
-/// What a model says: the same at a terminal; byte for byte to a file or a pipe.
+/// A help text: `print`, with its headings in bold at a terminal that shows colours.
+void print_page(std::string_view text);
+/// What a model says: as `print` at a terminal; byte for byte to a file or a pipe.
 void print_answer(std::string_view text);
 /// Writes a `printable` line to standard error: everything but what was asked for.
 void say(std::string_view line);
+/// The same in the colours of its tone, at a terminal that shows them.
+void say(Tone tone, std::string_view line);
+/// Writes text to standard error that is printable and may have colours already.
+void say_coloured(std::string_view text);
 /// Says that something is not as one might think, but goes on.
 void notice(std::string_view text);
 
@@ -41,8 +48,8 @@ void notice(std::string_view text);
 /// do that the system ends with SIGPIPE: without a word.
 int run_main(std::string_view name, const std::function<int()>& action);
 
-/// Sets the number of threads: 0 means one per processor. Throws `Error` (kInvalidArgument) outside
-/// [0, 4 x processors].
+/// Sets the number of threads: 0 means one per processor; so does, with a notice, more than four
+/// per processor. Throws `Error` (kInvalidArgument) below 0.
 void use_threads(int threads);
 
 }  // namespace restkv::cli

@@ -21,23 +21,24 @@ namespace {
 /// Texts one after the other, an empty line between them whatever their own line ends.
 class Joined {
  public:
-  void add_file(std::string bytes, const std::string& name) {
+  void add_file(std::string bytes, const std::string& name, bool with_name = false) {
     const size_t size = bytes.size();
-    const document::Document document = document::read_document(std::move(bytes), {.name = name});
+    document::Document document = document::read_document(std::move(bytes), {.name = name});
     if (document.kind != document::Kind::kText) {
       notice(fmt::format("{} is {}: its text is the prompt, {} bytes of {}", name,
                          document.kind == document::Kind::kPdf ? "a PDF document" : "an HTML page",
                          document.text.size(), size));
     }
+    if (with_name && !document.text.empty()) document.text.insert(0, name + ":\n\n");
     add(document.text, name);
   }
   /// `piped` stands where "-" does.
-  void add_files(const std::vector<std::string>& files, const std::string& piped) {
-    for (const std::string& file : files) {
-      if (file == kStandardInput) {
+  void add_files(const std::vector<InputFile>& files, const std::string& piped) {
+    for (const InputFile& file : files) {
+      if (file.path == kStandardInput) {
         add_file(piped, std::string(kStandardInputName));
       } else {
-        add_file(read_file(file), file);
+        add_file(read_file(file.path), file.path, file.from_folder);
       }
     }
   }
@@ -60,29 +61,31 @@ class Joined {
 
 }  // namespace
 
-std::string read_documents(const std::vector<std::string>& files) {
-  if (std::ranges::count(files, kStandardInput) > 1) {
+std::string read_documents(const std::vector<InputFile>& files) {
+  if (std::ranges::count(files, kStandardInput, &InputFile::path) > 1) {
     throw Error(ErrorCode::kInvalidArgument, "- is given twice; standard input has one end");
   }
-  const bool named = std::ranges::find(files, kStandardInput) != files.end();
+  const bool named = std::ranges::find(files, kStandardInput, &InputFile::path) != files.end();
   Joined joined;
   joined.add_files(files, named ? read_to_end(STDIN_FILENO, kStandardInputName) : "");
   return joined.take();
 }
 
 void PromptSources::declare(ArgumentParser& parser) {
-  parser.add("-p,--prompt", text_, "the prompt; behind a document, the question", "TEXT");
+  parser.add("-p,--prompt,prompt", text_, "the prompt; behind a document, the question", "TEXT");
   parser.add_repeated(
       "-f,--file", files_,
       "file that holds the prompt or a part of it; may be given several times; - is "
       "standard input",
       "FILE");
+  folders_.declare(parser);
 }
 
 std::string PromptSources::read() const {
-  const bool named = std::ranges::find(files_, kStandardInput) != files_.end();
-  const bool others = !files_.empty() || !text_.empty();
-  if (std::ranges::count(files_, kStandardInput) > 1) {
+  const auto dashes = std::ranges::count(found_, kStandardInput, &InputFile::path);
+  const bool named = dashes > 0;
+  const bool others = !found_.empty() || !text_.empty();
+  if (dashes > 1) {
     throw Error(ErrorCode::kInvalidArgument, "-f - is given twice; standard input has one end");
   }
   if (!named && !others && isatty(STDIN_FILENO) != 0) {
@@ -100,7 +103,7 @@ std::string PromptSources::read() const {
                     piped.size()));
   }
   Joined joined;
-  joined.add_files(files_, piped);
+  joined.add_files(found_, piped);
   if (unasked || !others) joined.add_file(piped, std::string(kStandardInputName));
   if (!text_.empty()) joined.add(to_utf8(text_, "-p"), "-p");
   return joined.take();

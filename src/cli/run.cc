@@ -1,14 +1,17 @@
 #include <fmt/format.h>
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
 #include "base/stopwatch.h"
-#include "base/text.h"
+#include "cli/answer_flags.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
@@ -16,6 +19,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
 #include "cli/signals.h"
+#include "cli/system_flags.h"
 #include "cli/turn.h"
 #include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
@@ -24,34 +28,40 @@
 #include "restkv/error.h"
 #include "restkv/session.h"
 #include "restkv/tokenizer.h"
+#include "server/openai/token_logprobs.h"
 
 namespace restkv::cli {
 namespace {
 
+/// Of the likely tokens beside each token: chat interfaces give as many.
+constexpr double kMostLogprobs = 20;
+
 struct RunFlags {
   std::string model;
   PromptSources prompt;
-  std::string system;
+  SystemFlags system;
   bool raw = false;
   bool parse_special = false;
   std::string load_cache, save_cache;
-  size_t max_tokens = 256;
+  AnswerFlags answer;
+  size_t logprobs = 0;
   int threads = 0;
   SamplingFlags sampling;
   SessionFlags session{0, "restkv", BudgetForm::kAny};
   bool stats = false;
   std::string stats_json;
+  bool json = false;
 };
 
 /// A conversation of one turn, or a plain text where there is no template or none is wanted.
 Conversation new_conversation(const RunFlags& flags, const Tokenizer& tokenizer) {
-  if (!flags.raw && tokenizer.has_chat_template()) {
-    return Conversation(tokenizer, to_utf8(flags.system, "--system"), flags.parse_special);
-  }
-  if (!flags.system.empty()) {
+  if (flags.raw && flags.system.given()) {
     throw Error(ErrorCode::kInvalidArgument,
-                flags.raw ? "--system has no effect with --raw"
-                          : "--system needs a chat template, which this model does not have");
+                fmt::format("{} has no effect with --raw", flags.system.name()));
+  }
+  const std::string system = flags.raw ? "" : flags.system.message(tokenizer);
+  if (!flags.raw && tokenizer.has_chat_template()) {
+    return Conversation(tokenizer, system, flags.parse_special);
   }
   if (!flags.raw) {
     notice(fmt::format("{} has no chat template (a base model?); the prompt is fed as it is",
@@ -65,7 +75,13 @@ void check_flags(const RunFlags& flags) {
     throw Error(ErrorCode::kInvalidArgument, message);
   };
   refuse_standard_output("--save-cache", flags.save_cache);
-  if (flags.max_tokens == 0 && flags.save_cache.empty()) {
+  if (flags.json && flags.stats_json == kStandardOutput) {
+    refuse("--json and --stats-json - both write to standard output; leave one of them out");
+  }
+  if (flags.logprobs > 0 && !flags.json && flags.stats_json.empty()) {
+    refuse("--logprobs is shown by --json and --stats-json alone; add one of them");
+  }
+  if (flags.answer.limit() == 0 && flags.save_cache.empty()) {
     refuse("--max-tokens 0 only reads the prompt; keep what was read with --save-cache FILE");
   }
   if (flags.raw && flags.parse_special) {
@@ -76,8 +92,11 @@ void check_flags(const RunFlags& flags) {
     refuse("--parse-special has no effect with --load-cache, which goes on as it was begun");
   }
   if (flags.raw) refuse("--raw has no effect with --load-cache, which goes on as it was begun");
-  if (!flags.system.empty()) {
-    refuse("--system has no effect with --load-cache: the conversation has begun already");
+  if (flags.system.given()) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} has no effect with --load-cache: the conversation has begun already",
+                    flags.system.name()));
   }
 }
 
@@ -85,7 +104,8 @@ void check_files(const RunFlags& flags) {
   CommandFiles files;
   files.reads("--model", flags.model);
   for (const auto& [flag, file] : flags.session.files()) files.reads(flag, file);
-  for (const std::string& file : flags.prompt.files()) files.reads("--file", file);
+  for (const auto& [flag, file] : flags.answer.files()) files.reads(flag, file);
+  for (const InputFile& file : flags.prompt.files()) files.reads("--file", file.path);
   if (!flags.save_cache.empty()) {
     files.writes("--save-cache", flags.save_cache);
     require_replaceable_by_snapshot(flags.save_cache);
@@ -103,19 +123,31 @@ void tell_what_was_dropped(const Session& session, const ModelConfig& config) {
                      held, session.tokens()));
 }
 
-void run_model(const RunFlags& flags, RunStats& stats) {
+Json logprobs_json(const GenerationResult& result, const Tokenizer& tokenizer) {
+  std::vector<server::NamedLogprob> named;
+  for (const TokenLogprob& token : result.logprobs)
+    named.push_back(server::named(token, tokenizer));
+  return server::logprobs_content(named);
+}
+
+void run_model(RunFlags& flags, RunStats& stats) {
   check_flags(flags);
+  flags.prompt.find_files();
   check_files(flags);
+  flags.answer.read();
   const SamplingOptions sampling = flags.sampling.resolve();
+  stats.model = flags.model;
+  stats.sampling = sampling;
   std::optional<SessionOptions> options;  // of a loaded session: those it was made with
   if (flags.load_cache.empty()) {
     options = flags.session.session();
   } else {
     flags.session.check_for_loading();
   }
-  if (flags.session.measures_recall() && !flags.stats && flags.stats_json.empty()) {
+  if (flags.session.measures_recall() && !flags.stats && flags.stats_json.empty() && !flags.json) {
     throw Error(ErrorCode::kInvalidArgument,
-                "--sparse-recall is shown by --stats and --stats-json alone; add one of them");
+                "--sparse-recall is shown by --stats, --stats-json and --json alone; add one of "
+                "them");
   }
   const std::string prompt = flags.prompt.read();
 
@@ -125,6 +157,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   const Tokenizer tokenizer(flags.model);
   Sampler sampler(sampling, model.config().vocabulary);
   stats.load_seconds = loading.seconds();
+  stats.model_name = model.config().name;
   stats.layers = model.config().layers;
   stats.window_layers = stats.layers - model.config().global_layers();
 
@@ -139,7 +172,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   if (!options) {
     stats.cache_load_seconds = watch.seconds();
     flags.session.change(session);
-    tell_what_snapshots_lack(sampling);
+    flags.sampling.tell_what_snapshots_lack();
   }
   const CompressionOptions& compression = session.options().compression;
   stats.method = compression.method;
@@ -160,7 +193,13 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   stats.cached_tokens = session.tokens();
   stats.prompt_tokens = turn.tokens.size();
   stats.kv_bytes_full = model.config().kv_bytes(stats.cached_tokens + stats.prompt_tokens);
-  require_fit(session, model.config().context_length, turn.tokens.size(), flags.max_tokens);
+  const size_t context = model.config().context_length;
+  require_fit(session, context, turn.tokens.size(),
+              flags.answer.unlimited() ? 1 : flags.answer.max_tokens(0));
+  const size_t most = flags.answer.max_tokens(session.room_after(turn.tokens.size()).value_or(0));
+  std::unique_ptr<TokenConstraint> constraint;
+  GenerationOptions generation = flags.answer.options(tokenizer, most, constraint);
+  if (flags.logprobs > 0) generation.logprobs = flags.logprobs;
 
   catch_interrupts();
   const double compressed_before = session.compress_seconds();
@@ -172,14 +211,22 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   // A loaded cache has the budget that it was made with.
   if (options && !flags.session.budget_given()) tell_what_was_dropped(session, model.config());
 
-  const GenerationResult generation =
-      answer(session, conversation, tokenizer, sampler, flags.max_tokens);
-  stats.generated_tokens = generation.tokens.size();
-  stats.decode_tokens_per_second = generation.tokens_per_second();
-  if (flags.max_tokens > 0) stats.finish_reason = finish_reason_name(generation.finish_reason);
+  const Answered answered = answer(session, model.config(), conversation, tokenizer, sampler,
+                                   std::move(generation), !flags.json);
+  const GenerationResult& result = answered.result;
+  stats.generated_tokens = result.tokens.size();
+  stats.decode_tokens_per_second = result.tokens_per_second();
+  stats.answer = result.text;
+  stats.cuts = answered.cuts;
+  stats.kept_at_end = tokens_held(session.cache(), model.config());
+  stats.kv_bytes_at_end = session.cache().kept_bytes();
+  if (flags.logprobs > 0) stats.logprobs = logprobs_json(result, tokenizer);
+  if (most > 0) stats.finish_reason = finish_reason_name(result.finish_reason);
   if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
-  if (flags.max_tokens > 0 && generation.finish_reason == FinishReason::kLength) {
-    notice(fmt::format("stopped at --max-tokens {}", flags.max_tokens));
+  if (most > 0 && result.finish_reason == FinishReason::kLength) {
+    notice(flags.answer.unlimited()
+               ? fmt::format("stopped where the model's context of {} ends", context)
+               : fmt::format("stopped at --max-tokens {}", most));
   }
   release_interrupts();  // what is written may be a pipe, whose reader one would wait for
   if (flags.save_cache.empty()) return;
@@ -187,7 +234,7 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   session.save(flags.save_cache, conversation.to_json());
 }
 
-int run(const RunFlags& flags) {
+int run(RunFlags& flags) {
   use_threads(flags.threads);
   RunStats stats;
   std::optional<Error> interruption;
@@ -198,7 +245,8 @@ int run(const RunFlags& flags) {
     interruption = e;
     stats.interrupted = true;
   }
-  if (flags.stats || stats.interrupted) say("\n" + stats.text());
+  if (flags.stats) say("\n" + stats.text());
+  if (flags.json) print_answer(stats.json());
   if (!flags.stats_json.empty()) write_output(flags.stats_json, stats.json());
   if (interruption) throw *interruption;
   return kSuccess;
@@ -208,33 +256,42 @@ int run(const RunFlags& flags) {
 
 std::function<int()> declare_run(ArgumentParser& parser) {
   auto flags = std::make_shared<RunFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model).required();
   flags->prompt.declare(parser);
-  parser.add("--system", flags->system, "system message of the chat template", "TEXT");
+  flags->system.declare(parser);
   parser.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");
-  parser.add_flag("--parse-special", flags->parse_special,
-                  "control tokens written in the prompt (<|im_end|>) are control tokens, not text");
+  parser
+      .add_flag("--parse-special", flags->parse_special,
+                "control tokens written in the prompt (<|im_end|>) are control tokens, not text")
+      .rare();
   parser.add("--save-cache", flags->save_cache,
              "save the conversation with its cache, after the answer", "FILE");
   parser.add("--load-cache", flags->load_cache,
              "go on with a saved one: the prompt is its next turn", "FILE");
-  parser.add("-n,--max-tokens", flags->max_tokens, "most tokens to generate; 0: only read", "N")
-      .range(0, 1 << 30);
+  flags->answer.declare(parser, true);
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
   parser.add_flag("--stats", flags->stats, "print what the run cost, on standard error");
   parser.add("--stats-json", flags->stats_json,
-             "write the same as JSON; - is standard output, after the answer", "FILE");
+             "write the same as JSON, with the answer; - is standard output, after the answer",
+             "FILE");
+  parser.add_flag("--json", flags->json, "print that JSON instead of the answer's text");
+  parser
+      .add(
+          "--logprobs", flags->logprobs,
+          "with --json or --stats-json: the probability of every token, and of so many likely ones",
+          "N")
+      .range(0, kMostLogprobs)
+      .rare();
   flags->session.declare(parser);
   flags->sampling.declare(parser);
   parser.set_footer(
       "Examples:\n"
       "  restkv run -m model.gguf -p 'What is the capital of France?'\n"
       "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 512 --stats\n"
-      "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget 25%\n"
-      "  restkv run -m model.gguf -f report.txt -p 'Who wrote it?' --budget auto --tolerance 0.05\n"
+      "  restkv run -m model.gguf -f src --glob '*.py' -p 'Where are files opened?' --budget 25%\n"
       "  cat report.txt | restkv run -m model.gguf -p 'Summarise it.' --temp 0.7\n"
       "  restkv run -m model.gguf -f book.txt --prefill chunked --positions compact --budget 2048\n"
-      "  restkv run -m model.gguf -f book.txt --sparse xattention:threshold=0.95 --stats\n"
+      "  restkv run -m model.gguf -p 'A city and its country.' --json-schema schema.json\n"
       "  restkv run -m model.gguf -f report.txt -n 0 --save-cache report.rkv\n"
       "  restkv run -m model.gguf --load-cache report.rkv -p 'Who wrote it?'\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/system.h"
@@ -12,25 +13,19 @@
 namespace restkv::cli {
 namespace {
 
-/// A share of all tiles or attention, then of each layer, with that of its heads which have least
-/// and most.
-std::string per_layer(const SparseReport& sparse, double (SparseReport::Head::*share)() const) {
+/// A share of all tiles or attention, and those of the layers that have least and most of it.
+std::string share_text(const SparseReport& sparse, double (SparseReport::Head::*share)() const) {
   const auto percent = [&](const SparseReport::Head& counts) { return 100 * (counts.*share)(); };
   if (sparse.total().visible_tiles == 0) return "100.0% (no layer was sparse)";
-  std::string text =
-      fmt::format("{:.1f}%; layer: mean (head with least, most)", percent(sparse.total()));
+  std::vector<std::pair<double, size_t>> layers;  // those that did not stay dense
   for (size_t layer = 0; layer < sparse.layers; ++layer) {
-    if (sparse.layer(layer).visible_tiles == 0) continue;  // stayed dense
-    double least = 100;
-    double most = 0;
-    for (size_t h = 0; h < sparse.query_heads; ++h) {
-      least = std::min(least, percent(sparse.head(layer, h)));
-      most = std::max(most, percent(sparse.head(layer, h)));
+    if (sparse.layer(layer).visible_tiles > 0) {
+      layers.emplace_back(percent(sparse.layer(layer)), layer);
     }
-    text += fmt::format("\n{:<22} {:>3}: {:5.1f}% ({:.1f}, {:.1f})", "", layer,
-                        percent(sparse.layer(layer)), least, most);
   }
-  return text;
+  const auto [least, most] = std::ranges::minmax(layers);
+  return fmt::format("{:.1f}% (layer {}: {:.1f}%, layer {}: {:.1f}%)", percent(sparse.total()),
+                     least.second, least.first, most.second, most.first);
 }
 
 Json sparse_json(const SparseOptions& options, const SparseReport& sparse) {
@@ -99,9 +94,9 @@ std::string RunStats::text() const {
       row("sparse prefill", describe_sparse(sparse_options));
       row("  attention", fmt::format("{:.3f} s, and {:.3f} s to choose its tiles",
                                      sparse.attention_seconds, sparse.search_seconds));
-      row("  density", per_layer(sparse, &SparseReport::Head::density));
+      row("  density", share_text(sparse, &SparseReport::Head::density));
       if (sparse_options.measure_recall) {
-        row("  recall", per_layer(sparse, &SparseReport::Head::recall));
+        row("  recall", share_text(sparse, &SparseReport::Head::recall));
         row("  recall measured in", fmt::format("{:.3f} s", sparse.recall_seconds));
       }
     }
@@ -112,6 +107,13 @@ std::string RunStats::text() const {
             "{} in {} of {} in f16 ({:.1f}%)", bytes(kv_bytes_kept), kv_type, bytes(kv_bytes_full),
             100.0 * static_cast<double>(kv_bytes_kept) / static_cast<double>(kv_bytes_full)));
     if (budget.tolerance > 0) row("tokens per KV head", kept_text(kept_of_layers));
+    if (generated_tokens > 0) {
+      row("KV cache at the end",
+          fmt::format("{}, {:.0f} tokens per KV head{}", bytes(kv_bytes_at_end), kept_at_end,
+                      cuts > 0 ? fmt::format("; cut {} time{} while the answer was written", cuts,
+                                             cuts == 1 ? "" : "s")
+                               : ""));
+    }
   }
   row("peak resident memory", bytes(peak_resident_bytes()));
   if (interrupted) text += "interrupted; figures up to there\n";
@@ -124,7 +126,10 @@ std::string RunStats::json() const {
   for (const std::optional<double>& layer : kept_of_layers) {
     kept.push_back(layer ? Json(*layer) : Json(nullptr));
   }
-  return Json{{"method", method},
+  return Json{{"version", RESTKV_VERSION},
+              {"model", model},
+              {"model_name", model_name},
+              {"method", method},
               {"budget", budget.tolerance > 0 ? Json(budget.text()) : Json(budget.tokens)},
               {"kept_of_layers", kept},
               {"kv_type", kv_type},
@@ -140,9 +145,23 @@ std::string RunStats::json() const {
               {"sparse", sparse_json(sparse_options, sparse)},
               {"generated_tokens", generated_tokens},
               {"finish_reason", finish_reason ? Json(*finish_reason) : Json(nullptr)},
+              {"answer", answer},
+              {"logprobs", logprobs ? *logprobs : Json(nullptr)},
+              {"temperature", sampling.temperature},
+              {"top_k", sampling.top_k},
+              {"top_p", sampling.top_p},
+              {"min_p", sampling.min_p},
+              {"repeat_last_n", sampling.repeat_last_n},
+              {"repeat_penalty", sampling.repeat_penalty},
+              {"presence_penalty", sampling.presence_penalty},
+              {"frequency_penalty", sampling.frequency_penalty},
+              {"seed", sampling.seed},
               {"decode_tokens_per_second", decode_tokens_per_second},
               {"kv_bytes_full", kv_bytes_full},
               {"kv_bytes_kept", kv_bytes_kept},
+              {"kv_bytes_at_end", kv_bytes_at_end},
+              {"kept_at_end", kept_at_end},
+              {"cuts", cuts},
               {"peak_resident_bytes", peak_resident_bytes()},
               {"interrupted", interrupted}}
              .dump(2) +

@@ -7,6 +7,9 @@
 
 namespace restkv::cli {
 
+/// Small models repeat themselves in a conversation when the most likely token always wins.
+inline constexpr SamplingOptions kChatSampling{.temperature = 0.7F, .repeat_penalty = 1.1F};
+
 /// `--temp`, `--top-k`, ...: how the next token is picked.
 class SamplingFlags {
  public:
@@ -15,9 +18,13 @@ class SamplingFlags {
   /// Says on standard error which of the options that were given have no effect beside the others.
   /// Throws `Error` (kInvalidArgument) as `validate` does.
   [[nodiscard]] SamplingOptions resolve() const;
+  /// Says what of the options that were given a session from a file cannot go on with: what its
+  /// sampler knew.
+  void tell_what_snapshots_lack() const;
 
  private:
   SamplingOptions options_;
+  const Option* temperature_ = nullptr;
   std::vector<const Option*> of_random_choice_;  ///< Nothing is random at temperature 0.
   std::vector<const Option*> of_penalties_;
 };

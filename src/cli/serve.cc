@@ -16,6 +16,7 @@
 #include "cli/byte_count.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/model_argument.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
@@ -251,7 +252,7 @@ int serve(const ServeFlags& flags) {
 
 std::function<int()> declare_serve(ArgumentParser& parser) {
   auto flags = std::make_shared<ServeFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model).required();
   parser.add("--alias", flags->alias, "what clients call the model (default: the file's name)",
              "NAME");
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");
@@ -261,15 +262,20 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
   parser.add_repeated("--api-key", flags->api_keys, "key that clients must send; repeatable",
                       "KEY");
   parser.add("--api-key-file", flags->api_key_file, "file with one key on each line", "FILE");
-  parser.add_repeated("--cors", flags->cors,
-                      "web pages that may call, https://example.org, or *; repeatable", "ORIGIN");
-  parser.add_repeated("--host-name", flags->host_names,
-                      "name by which a proxy or a hosts file knows this server; repeatable",
-                      "NAME");
-  parser.add("--connections", flags->connections, "connections at a time", "N").range(1, 100'000);
-  parser.add("--max-body", flags->max_body, "largest body of a request", "BYTES");
-  parser.add("--log-format", flags->log_format, "form of the access log", "text|json");
-  parser.add_flag("--no-log", flags->no_log, "no access log");
+  parser
+      .add_repeated("--cors", flags->cors,
+                    "web pages that may call, https://example.org, or *; repeatable", "ORIGIN")
+      .rare();
+  parser
+      .add_repeated("--host-name", flags->host_names,
+                    "name by which a proxy or a hosts file knows this server; repeatable", "NAME")
+      .rare();
+  parser.add("--connections", flags->connections, "connections at a time", "N")
+      .range(1, 100'000)
+      .rare();
+  parser.add("--max-body", flags->max_body, "largest body of a request", "BYTES").rare();
+  parser.add("--log-format", flags->log_format, "form of the access log", "text|json").rare();
+  parser.add_flag("--no-log", flags->no_log, "no access log").rare();
   parser.begin_group("Sharing");
   parser.add("--memory", flags->memory,
              "memory for caches and prompts besides the model, as 8GiB (default: 70% of what is "
@@ -279,22 +285,26 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
              "folder for documents and for sequences that leave memory; they are found again after "
              "a restart",
              "DIR");
-  parser.add("--cache-size", flags->cache_size, "most bytes of the files in --cache-dir", "BYTES");
+  parser.add("--cache-size", flags->cache_size, "most bytes of the files in --cache-dir", "BYTES")
+      .rare();
   parser.add("--queue", flags->queue, "requests that may wait; the next one gets 503", "N")
-      .range(1, 1'000'000);
+      .range(1, 1'000'000)
+      .rare();
   parser.add("--parallel", flags->parallel, "answers that are written at the same time", "N")
       .range(1, 4096);
   parser
       .add("--prompt-share", flags->prompt_share,
            "share of the time for prompts while answers are written", "X")
-      .range(0.01, 0.99);
+      .range(0.01, 0.99)
+      .rare();
   parser
       .add("-n,--max-tokens", flags->max_tokens, "most tokens of an answer that asks for no limit",
            "N")
       .range(1, 1 << 30);
   parser.add("--max-budget", flags->max_budget, "largest budget that a request may ask for", "N")
-      .range(1, 1 << 30);
-  parser.add_flag("--no-full", flags->no_full, "refuse requests that keep the whole cache");
+      .range(1, 1 << 30)
+      .rare();
+  parser.add_flag("--no-full", flags->no_full, "refuse requests that keep the whole cache").rare();
   parser.add("--document-method", flags->document_method,
              "how documents are compressed, before any question is known",
              "METHOD[:option=value...]");
@@ -302,7 +312,8 @@ std::function<int()> declare_serve(ArgumentParser& parser) {
              "tokens that documents keep per KV head, a share of them, or as many as each layer "
              "chooses (default: --budget)",
              "N|P%|auto[:E]");
-  parser.add("--grace", flags->grace, "time for running answers to end after Ctrl-C", "TIME");
+  parser.add("--grace", flags->grace, "time for running answers to end after Ctrl-C", "TIME")
+      .rare();
   flags->session.declare(parser);
   flags->sampling.declare(parser);
   flags->seed = parser.find("seed");

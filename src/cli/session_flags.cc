@@ -15,25 +15,36 @@ void SessionFlags::declare(ArgumentParser& parser) {
   parser.add("--prefill", prefill_,
              "read prompts whole, or in chunks with the cache cut back after each",
              "whole|chunked");
-  chunk_option_ = &parser.add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
-  parser.add("--decode-interval", interval_,
-             "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow",
-             "N");
-  parser.add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N");
-  parser.add(
-      "--positions", positions_,
-      "compact: number kept tokens anew after each cut, so that a text may be longer than the "
-      "model's context",
-      "original|compact");
+  Option& chunk_option =
+      parser.add("--chunk", chunk_, "tokens per chunk of --prefill chunked", "N");
+  chunk_option.rare();
+  chunk_option_ = &chunk_option;
+  parser
+      .add("--decode-interval", interval_,
+           "while generating, cut the cache back whenever it holds N tokens more; 0: let it grow",
+           "N")
+      .rare();
+  parser.add("--decode-budget", decode_budget_, "tokens kept while generating; 0: the budget", "N")
+      .rare();
+  parser
+      .add("--positions", positions_,
+           "compact: number kept tokens anew after each cut, so that a text may be longer than the "
+           "model's context",
+           "original|compact")
+      .rare();
   const std::vector<const Option*> all = parser.options();
   saved_.assign(all.begin() + static_cast<std::ptrdiff_t>(others), all.end());
   model_.declare(parser);
-  parser.add(
-      "--sparse", sparse_,
-      "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
-      "PATTERN[:option=value...]");
-  parser.add_flag("--sparse-recall", sparse_recall_,
-                  "measure how much attention the kept tiles hold, for --stats");
+  parser
+      .add(
+          "--sparse", sparse_,
+          "leave out tiles of attention while prompts are read (restkv methods lists the patterns)",
+          "PATTERN[:option=value...]")
+      .rare();
+  parser
+      .add_flag("--sparse-recall", sparse_recall_,
+                "measure how much attention the kept tiles hold, for --stats")
+      .rare();
 }
 
 SparseOptions SessionFlags::sparse() const {

@@ -22,6 +22,8 @@ class SessionFlags {
                         BudgetForm form = BudgetForm::kChosen)
       : compression_(method, form), interval_(interval) {}
   void declare(ArgumentParser& parser);
+  /// As `CompressionFlags::prefer_method`.
+  bool prefer_method(const std::string& method) { return compression_.prefer_method(method); }
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
   [[nodiscard]] ModelOptions model() const { return model_.resolve(); }

@@ -10,6 +10,7 @@
 #include "base/stopwatch.h"
 #include "cli/process.h"
 #include "cli/signals.h"
+#include "engine/kept_tokens.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -78,30 +79,29 @@ double read_tokens(Session& session, std::span<const int32_t> tokens, const char
   return watch.seconds();
 }
 
-GenerationResult answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
-                        Sampler& sampler, size_t max_tokens) {
+Answered answer(Session& session, const ModelConfig& config, Conversation& conversation,
+                const Tokenizer& tokenizer, Sampler& sampler, GenerationOptions options,
+                bool prints) {
   const size_t read = session.tokens();
-  GenerationOptions options;
-  options.max_tokens = max_tokens;
-  options.on_text = [](std::string_view text) {
-    print_answer(text);
+  options.on_text = [prints](std::string_view text) {
+    if (prints) print_answer(text);
     return !interrupted();
   };
-  GenerationResult result = generate(session, tokenizer, options, &sampler);
-  if (max_tokens > 0 && !result.text.ends_with('\n')) print("\n");
+  Answered answered;
+  double held = tokens_held(session.cache(), config);
+  const auto decode = [&](int32_t token) {
+    const std::span<const float> logits = session.append(token);
+    const double now = tokens_held(session.cache(), config);
+    if (now < held) ++answered.cuts;
+    held = now;
+    return logits;
+  };
+  answered.result = generate(decode, session.logits(), tokenizer, options, &sampler);
+  const GenerationResult& result = answered.result;
+  if (prints && options.max_tokens > 0 && !result.text.ends_with('\n')) print("\n");
   const auto fed = static_cast<std::ptrdiff_t>(session.tokens() - read);
   conversation.answer(result.text, {result.tokens.begin() + fed, result.tokens.end()});
-  return result;
-}
-
-void tell_what_snapshots_lack(const SamplingOptions& sampling) {
-  const bool looks_back = sampling.repeat_last_n != 0 &&
-                          (sampling.repeat_penalty != 1 || sampling.presence_penalty != 0 ||
-                           sampling.frequency_penalty != 0);
-  if (looks_back) notice("penalties do not count what was said before the conversation was loaded");
-  if (sampling.temperature > 0) {
-    notice("random choices begin anew with --seed, not where the saved conversation left off");
-  }
+  return answered;
 }
 
 std::string_view finish_reason_name(FinishReason reason) {

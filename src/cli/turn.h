@@ -30,10 +30,16 @@ void require_fit(const Session& session, size_t context, size_t prompt_tokens,
 /// `title`, if that is more than a moment. Throws `Error` (kInterrupted) on Ctrl-C.
 double read_tokens(Session& session, std::span<const int32_t> tokens, const char* title);
 
-/// Prints the model's answer as it comes, ended by a line feed, and tells the conversation. Ctrl-C
-/// ends it early. A limit of 0 tokens means that no answer is wanted: nothing is printed.
-GenerationResult answer(Session& session, Conversation& conversation, const Tokenizer& tokenizer,
-                        Sampler& sampler, size_t max_tokens);
+struct Answered {
+  GenerationResult result;
+  size_t cuts = 0;  ///< Of the cache, while it was written.
+};
+/// Prints the model's answer as it comes, ended by a line feed, unless `prints` is false, and tells
+/// the conversation. Ctrl-C ends it early. A limit of 0 tokens means that no answer is wanted:
+/// nothing is printed.
+Answered answer(Session& session, const ModelConfig& config, Conversation& conversation,
+                const Tokenizer& tokenizer, Sampler& sampler, GenerationOptions options,
+                bool prints = true);
 
 /// Why an answer ended, in the words of chat programming interfaces: "stop" (the model had
 /// finished), "length" (`max_tokens`), or "interrupted" (Ctrl-C).
@@ -42,8 +48,5 @@ std::string_view finish_reason_name(FinishReason reason);
 /// The session in a snapshot and the conversation that was saved with it. Throws `Error` as
 /// `Session::load` does.
 Session load_session(const Engine& engine, const std::string& path, Conversation& conversation);
-
-/// Says what a session that was loaded cannot go on with: what its sampler knew.
-void tell_what_snapshots_lack(const SamplingOptions& sampling);
 
 }  // namespace restkv::cli

@@ -27,7 +27,7 @@ bool reads(const Method& method, std::string_view option) {
 GivenCompression with_options(std::string_view method, const OptionTexts& values,
                               OptionSpelling spell) {
   const Method& row = find_method(method);
-  const bool full = method == "full";
+  const bool full = row.name == "full";
   const auto preset = values.find("preset");
   GivenCompression given;
   given.options = preset_options(method, preset == values.end() ? "default" : preset->second);

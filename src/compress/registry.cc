@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/closest_name.h"
 #include "base/find_named.h"
 #include "compress/allocation.h"
 #include "compress/critical.h"
@@ -142,6 +143,10 @@ void register_method(Method method) {
 }
 
 const Method& find_method(std::string_view name) {
+  // "SnapKV", as papers write it.
+  const auto written = std::ranges::find_if(
+      methods(), [&](const Method& method) { return same_name(method.name, name); });
+  if (written != methods().end()) return *written;
   return find_named(methods(), &Method::name, name, "there is no method \"{}\"; known are {}");
 }
 

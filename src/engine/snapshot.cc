@@ -285,17 +285,33 @@ void save_snapshot(const Model& model, const Sequence& sequence, std::string_vie
   file.commit();
 }
 
-SnapshotHead read_snapshot_head(const Model& model, const std::string& path) {
+namespace {
+
+/// `model`: null for any.
+SnapshotHead read_head(const Model* model, const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");
   const MappedFile file(path, "snapshot");
   const Header header = read_header(path, file.bytes());
   ByteReader body(path, header.body);
-  require_same_model(model, path, header, body.text());
   SnapshotHead head;
+  head.model = body.text();
+  if (model != nullptr) require_same_model(*model, path, header, head.model);
   head.note = body.text();
   head.options = read_options(body);
+  head.tokens = body.number<uint64_t>();
+  head.kept = body.number<uint64_t>();
   return head;
 }
+
+}  // namespace
+
+bool is_snapshot(const std::string& path) { return first_bytes(path, kMagic.size()) == kMagic; }
+
+SnapshotHead read_snapshot_head(const Model& model, const std::string& path) {
+  return read_head(&model, path);
+}
+
+SnapshotHead read_snapshot_head(const std::string& path) { return read_head(nullptr, path); }
 
 Snapshot load_snapshot(const Model& model, const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");

@@ -16,9 +16,15 @@ struct Snapshot {
 
 /// What can be said of a snapshot by its beginning.
 struct SnapshotHead {
+  std::string model;  ///< `Model::description` of the model that it was made with.
   std::string note;
   SessionOptions options;  ///< Without the sparse pattern and the words of the repeat pass.
+  size_t tokens = 0;       ///< That were read.
+  size_t kept = 0;         ///< Cached tokens per head of a layer of average budget.
 };
+
+/// Whether a file begins as a snapshot does.
+bool is_snapshot(const std::string& path);
 
 /// See `Session::save`. The file, little-endian:
 ///
@@ -36,6 +42,8 @@ void require_replaceable_by_snapshot(const std::string& path);
 /// The beginning of a snapshot: version, size and model are checked, the checksum is not. Throws as
 /// `load_snapshot` does.
 SnapshotHead read_snapshot_head(const Model& model, const std::string& path);
+/// The same of any model's.
+SnapshotHead read_snapshot_head(const std::string& path);
 
 /// See `Session::load`. Size, checksum and model are checked before the body is read.
 Snapshot load_snapshot(const Model& model, const std::string& path);

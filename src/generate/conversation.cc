@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "generate/document_prompt.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -44,6 +45,7 @@ Conversation Conversation::begun_anew() const {
   const bool has_system = !messages_.empty() && messages_.front().role == "system";
   conversation.messages_.resize(has_system ? 1 : 0);
   conversation.read_.clear();
+  conversation.opened_.clear();
   conversation.pending_.clear();
   return conversation;
 }
@@ -100,11 +102,11 @@ Conversation::Turn Conversation::ask(const std::string& text) {
     pending_.clear();
     return turn;
   }
-  const std::string answer =
-      !messages_.empty() && messages_.back().role == "assistant" ? messages_.back().content : "";
+  const std::string answer = opened_.empty() ? last_answer() : std::string();
   require_no_zero_byte(text, "the user's message");
   std::vector<ChatMessage> messages = messages_;
-  messages.push_back({"user", text});
+  messages.push_back(
+      {"user", opened_.empty() ? text : fmt::format("{}{}{}", opened_, kBehindDocument, text)});
   ChatText whole = tokenizer_->format_chat(messages, parse_special_);
   const auto added = continuation(whole.text, read_, answer);
   turn.from_the_start = !added;
@@ -115,6 +117,48 @@ Conversation::Turn Conversation::ask(const std::string& text) {
   }
   messages_ = std::move(messages);
   read_ = std::move(whole.text);
+  opened_.clear();
+  pending_.clear();
+  return turn;
+}
+
+std::string Conversation::last_answer() const {
+  const bool has_one = !messages_.empty() && messages_.back().role == "assistant";
+  return has_one ? messages_.back().content : std::string();
+}
+
+Conversation::Turn Conversation::read_document(const std::string& text) {
+  if (plain_text_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "a text without turns has no message that a document could stand in");
+  }
+  require_no_zero_byte(text, "the document");
+  const std::string document(trimmed(text));
+  if (document.empty()) throw Error(ErrorCode::kInvalidArgument, "the document is empty");
+  Turn turn{.tokens = pending_};
+  const auto add = [&](const std::vector<int32_t>& tokens) {
+    turn.tokens.insert(turn.tokens.end(), tokens.begin(), tokens.end());
+  };
+  if (!opened_.empty()) {
+    const std::string more = std::string(kBehindDocument) + document;
+    add(tokenizer_->encode(more, false, false));
+    opened_ += more;
+    read_ += more;
+    return turn;
+  }
+  std::vector<ChatMessage> messages = messages_;
+  messages.push_back({"user", std::string(kDocumentMark)});
+  const ChatText before = document_frame(tokenizer_->format_chat(messages, parse_special_)).before;
+  const auto added = continuation(before.text, read_, last_answer());
+  turn.from_the_start = !added;
+  if (!added || read_.empty()) {
+    turn.tokens = tokenizer_->encode(before, true);
+  } else {
+    add(tokenizer_->encode(before.part(*added), false));
+  }
+  add(tokenizer_->encode(document, turn.tokens.empty(), false));
+  read_ = before.text + document;
+  opened_ = document;
   pending_.clear();
   return turn;
 }
@@ -134,13 +178,13 @@ std::string Conversation::to_json() const {
   for (const ChatMessage& m : messages_) {
     messages.push_back({{"role", m.role}, {"content", m.content}});
   }
-  // A truncated answer may end within a character.
-  return Json{{"plain_text", plain_text_},
-              {"parse_special", parse_special_},
-              {"messages", messages},
-              {"read", read_},
-              {"unread", pending_}}
-      .dump();
+  Json json{{"plain_text", plain_text_},
+            {"parse_special", parse_special_},
+            {"messages", messages},
+            {"read", read_},
+            {"unread", pending_}};
+  if (!opened_.empty()) json["opened"] = opened_;
+  return json.dump();  // a truncated answer may end within a character
 }
 
 void Conversation::from_json(const std::string& json) {
@@ -151,6 +195,10 @@ void Conversation::from_json(const std::string& json) {
       messages.push_back({text_field(m, "role"), text_field(m, "content")});
     }
     std::string read = text_field(object, "read");
+    std::string opened = object.contains("opened") ? text_field(object, "opened") : "";
+    if (!read.ends_with(opened)) {
+      throw Error(ErrorCode::kInput, "its document contradicts its text");
+    }
     const bool plain_text = bool_field(object, "plain_text");
     const bool parse_special = bool_field(object, "parse_special");
     std::vector<int32_t> pending;
@@ -160,12 +208,13 @@ void Conversation::from_json(const std::string& json) {
       }
       pending.push_back(token.get<int32_t>());
     }
-    if (!messages.empty() && messages.back().role == "assistant" &&
+    if (opened.empty() && !messages.empty() && messages.back().role == "assistant" &&
         !read.ends_with(messages.back().content)) {
       throw Error(ErrorCode::kInput, "its answers contradict its text");
     }
     messages_ = std::move(messages);
     read_ = std::move(read);
+    opened_ = std::move(opened);
     pending_ = std::move(pending);
     plain_text_ = plain_text;
     parse_special_ = parse_special;

@@ -62,6 +62,7 @@ std::string_view kv_type_name(KvType type) {
 }
 
 KvType find_kv_type(std::string_view name) {
+  if (name == "q8_0" || name == "q4_0") name.remove_suffix(2);  // llama.cpp's names
   return find_named(kTypes, &NamedType::name, name,
                     "there is no storage type \"{}\" for keys and values; choose one of {}")
       .type;

@@ -122,6 +122,105 @@ TEST(ArgumentParser, ChoosesACommand) {
   EXPECT_THAT(parser.parse({"run", "--help"}).value_or(""), HasSubstr("--tokens N=0"));
 }
 
+TEST(ArgumentParser, ShowsWhatFewPeopleNeedWhenAskedForAll) {
+  ArgumentParser parser("program");
+  ArgumentParser& run = parser.add_command("run", "Runs");
+  parser.add_command("walk", "Walks");
+  int tokens = 0;
+  double tau = 1;
+  int job = 0;
+  run.add("--tokens", tokens, "how many", "N");
+  run.begin_group("Others");
+  run.add("--tau", tau, "what", "X").rare();
+  run.add("--job", job, "internal", "N").hidden();
+  const std::string usual = parser.parse({"run", "--help"}).value_or("");
+  EXPECT_THAT(usual, HasSubstr("--tokens N=0"));
+  EXPECT_THAT(usual, Not(HasSubstr("--tau")));
+  EXPECT_THAT(usual, HasSubstr("1 more options: program run --help-all\n"));
+  const std::string all = parser.parse({"run", "--help-all"}).value_or("");
+  EXPECT_THAT(all, HasSubstr("Others:"));
+  EXPECT_THAT(all, HasSubstr("--tau X=1"));
+  EXPECT_THAT(all, Not(HasSubstr("--job")));
+  // The same once more, and with a rare option given.
+  EXPECT_EQ(parser.parse({"run", "--help"}).value_or(""), usual);
+  parser.parse({"run", "--tau", "2"});
+  EXPECT_EQ(tau, 2);
+  EXPECT_THAT(refusal(parser, {"walk", "--help-all"}), HasSubstr("unexpected: --help-all"));
+}
+
+TEST(ArgumentParser, GuessesWhatWasMeant) {
+  ArgumentParser parser("program");
+  ArgumentParser& run = parser.add_command("run", "Runs");
+  parser.add_command("walk", "Walks");
+  std::string model;
+  int job = 0;
+  run.add("-m,--model", model, "", "FILE").required();
+  run.add("--hidden", job, "", "N").hidden();
+  EXPECT_THAT(refusal(parser, {"rnu"}),
+              HasSubstr("there is no command or option rnu (did you mean run?); commands are"));
+  EXPECT_THAT(refusal(parser, {"run", "-m", "x", "--modle=y"}),
+              HasSubstr("unexpected: --modle=y (did you mean --model?)"));
+  // What is missing may be what is misspelt.
+  EXPECT_THAT(refusal(parser, {"run", "--modle=y"}), HasSubstr("(did you mean --model?)"));
+  EXPECT_THAT(refusal(parser, {"run"}), HasSubstr("--model is required"));
+  EXPECT_THAT(refusal(parser, {"run", "-m", "x", "--hiden"}), Not(HasSubstr("did you mean")));
+}
+
+TEST(ArgumentParser, KnowsAFirstWordByItsLooks) {
+  std::string model;
+  std::string prompt;
+  const auto parse = [&](const std::vector<std::string>& words) {
+    model.clear();
+    prompt.clear();
+    ArgumentParser parser("program");
+    const Option& option =
+        parser.add("-m,--model", model, "", "FILE")
+            .first_word("model", [](const std::string& word) { return word.ends_with(".gguf"); })
+            .required();
+    parser.add("-p,--prompt,prompt", prompt, "", "TEXT");
+    bool flag = false;
+    parser.add_flag("--flag", flag, "");
+    EXPECT_EQ(option.name(), "--model");
+    EXPECT_FALSE(option.is_positional());
+    EXPECT_EQ(option.position_name(), "model");
+    EXPECT_THAT(option.names(), ElementsAre("-m", "--model"));
+    return refusal(parser, words);
+  };
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"a.gguf", "b"},
+                                             {"--flag", "a.gguf", "b"},
+                                             {"-m", "a.gguf", "b"},
+                                             {"a.gguf", "-p", "b"},
+                                             {"-p", "b", "a.gguf"},
+                                             {"-pb", "a.gguf"},
+                                             {"--prompt=b", "a.gguf"},
+                                             {"b", "-m", "a.gguf"},
+                                             {"b", "--model=a.gguf"}}) {
+    EXPECT_EQ(parse(words), "not refused");
+    EXPECT_EQ(model, "a.gguf");
+    EXPECT_EQ(prompt, "b");
+  }
+  EXPECT_THAT(parse({"a.gguf", "b", "c"}), HasSubstr("unexpected: c"));
+  EXPECT_THAT(parse({"-m", "a", "-m", "b"}), HasSubstr("--model is given more than once"));
+  EXPECT_THAT(parse({"b"}), HasSubstr("--model is required"));
+  EXPECT_EQ(parse({"-m", "a", "b.gguf"}), "not refused");  // a prompt, since there is a model
+  EXPECT_EQ(prompt, "b.gguf");
+  EXPECT_THAT(parse({"-p", "a.gguf"}), HasSubstr("--model is required"));  // here it is a value
+}
+
+TEST(ArgumentParser, TakesWhatStandsWithAndWithoutItsName) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"a"}, {"-m", "a"}, {"--model=a"}}) {
+    std::string model;
+    ArgumentParser parser("program");
+    const Option& option = parser.add("-m,--model,model", model, "", "FILE").required();
+    EXPECT_FALSE(option.is_positional());
+    EXPECT_EQ(option.position_name(), "model");
+    EXPECT_EQ(refusal(parser, words), "not refused");
+    EXPECT_EQ(model, "a");
+  }
+}
+
 TEST(ArgumentParser, LeavesTheRestToOthers) {
   ArgumentParser parser("program");
   int jobs = 0;

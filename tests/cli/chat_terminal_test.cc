@@ -48,7 +48,8 @@ TEST(CliChatTerminal, EditsRecallsStopsAndEnds) {
 
   // At the prompt it empties the line; lines typed before can be recalled.
   terminal.type(std::string("/nonsense") + kCtrlC + "/budget 40\r");
-  EXPECT_THAT(terminal.wait_for("\nbudget 40"), Not(HasSubstr("there is no command")));
+  // (What switches pastes off stands between.)
+  EXPECT_THAT(terminal.wait_for("\x1b[?2004lbudget 40"), Not(HasSubstr("there is no command")));
   terminal.wait_for("> ");
   terminal.type(std::string(kUp) + kUp + kUp + "\r");
   terminal.wait_for("(budget 40)");
@@ -110,6 +111,48 @@ TEST(CliChatTerminal, CtrlCWhileACommandRunsLosesNothing) {
   terminal.wait_for("> ");
   terminal.type("Who are you?\r");  // the Ctrl-C of the command does not stop the next answer
   terminal.wait_for("[turn 2: read");
+  terminal.wait_for("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST(CliChatTerminal, LinesThatArePastedAreOneMessage) {
+  TemporaryFolder folder;
+  chat_model().write(folder.file("tiny.gguf"));
+  Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "-n", "4"});
+  terminal.wait_for("> ");
+  terminal.type("Explain \x1b[200~caf\u00E9 {\r\treturn;\r}\r\x1b[201~ please\r");
+  terminal.wait_for("[pasted 3 lines] please");
+  terminal.wait_for("[turn 1: read");
+  terminal.wait_for("> ");
+  terminal.type("\x1b[200~one line\x1b[201~ more\r");
+  terminal.wait_for("one line more");
+  terminal.wait_for("[turn 2: read");
+  terminal.wait_for("> ");
+  const std::string file = folder.file("chat.rkv");
+  terminal.type("/save " + file + "\r");
+  terminal.wait_for("saved in");
+  terminal.wait_for("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.wait(), 0);
+  const std::string saved = read_file(file);
+  EXPECT_THAT(saved, HasSubstr("Explain caf\u00E9 {\\n\\treturn;\\n} please"));
+  EXPECT_THAT(saved, HasSubstr("one line more"));
+}
+
+TEST(CliChatTerminal, TheLastMessageIsChangedInAnEditor) {
+  TemporaryFolder folder;
+  chat_model().write(folder.file("tiny.gguf"));
+  ASSERT_EQ(setenv("VISUAL", "sed -i s/rivers/mountains/", 1), 0);
+  Terminal terminal({"chat", "-m", folder.file("tiny.gguf"), "-t", "1", "-n", "4"});
+  unsetenv("VISUAL");
+  terminal.wait_for("> ");
+  terminal.type("Tell me about rivers.\r");
+  terminal.wait_for("[turn 1: read");
+  terminal.wait_for("> ");
+  terminal.type("/edit\r");
+  terminal.wait_for("> Tell me about mountains.");
+  terminal.wait_for("[turn 1: read");
   terminal.wait_for("> ");
   terminal.type(kCtrlD);
   EXPECT_EQ(terminal.wait(), 0);

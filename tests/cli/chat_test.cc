@@ -1,10 +1,16 @@
 // `restkv chat` over a pipe: turns, commands, snapshots and Ctrl-C.
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <regex>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "cli/cli_test.h"
 
 namespace restkv {
@@ -36,8 +42,12 @@ class CliChat : public ::testing::Test {
   }
   static void TearDownTestSuite() { suite_folder_.reset(); }
 
+  /// The most likely token always wins, unless the options say otherwise.
   static Outcome chat(const std::string& input, std::vector<std::string> more = {}) {
     more.insert(more.end(), {"-n", "20"});
+    for (const auto& [option, value] : {std::pair("--temp", "0"), {"--repeat-penalty", "1"}}) {
+      if (std::ranges::find(more, option) == more.end()) more.insert(more.end(), {option, value});
+    }
     return restkv_process(Spawn{.arguments = arguments(more), .input = input});
   }
   static std::vector<std::string> arguments(const std::vector<std::string>& more) {
@@ -68,7 +78,8 @@ TEST_F(CliChat, TenTurnsCostTheirOwnTokensAndKeepTheBudget) {
 TEST_F(CliChat, LayersChooseWhatTheyKeep) {
   const std::string file = folder_.file("chat.rkv");
   const auto chatting = [&](const std::string& input, const std::vector<std::string>& more) {
-    std::vector<std::string> list{"chat", "-m", tiny_, "-t", "1", "-n", "20"};
+    std::vector<std::string> list{
+        "chat", "-m", tiny_, "-t", "1", "-n", "20", "--temp", "0", "--repeat-penalty", "1"};
     list.insert(list.end(), more.begin(), more.end());
     return restkv_process(Spawn{.arguments = list, .input = input});
   };
@@ -156,6 +167,123 @@ TEST_F(CliChat, SaysWhatALoadedConversationLacks) {
   EXPECT_THAT(said({}), Not(HasSubstr("restkv: ")));
 }
 
+TEST_F(CliChat, MessagesMayHaveSeveralLines) {
+  const Outcome plain = chat("One.\n");
+  const auto same_as = [&](const std::string& input, const std::string& message) {
+    const std::string file = folder_.file("chat.rkv");
+    const Outcome outcome = chat(input + "/save " + file + "\n");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(costs(outcome.err).size(), 1U) << outcome.err;
+    std::ifstream saved(file, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(saved), {}};
+    EXPECT_THAT(bytes, HasSubstr(Json(message).dump())) << input;
+  };
+  same_as("\"\"\"One.\nTwo.\n\n/three\n\"\"\"\n", "One.\nTwo.\n\n/three");
+  same_as("\"\"\"\nOne.\nTwo.\"\"\"\n", "One.\nTwo.");
+  same_as("\"\"\"One.\"\"\"\n", "One.");
+  same_as("One.\\\nTwo.\\\nThree.\n", "One.\nTwo.\nThree.");
+  const Outcome open = chat("One.\n\"\"\"\nTwo.\n");
+  EXPECT_EQ(open.exit_code, 1);
+  EXPECT_THAT(open.err, HasSubstr("line 2: \"\"\" begins a message that nothing ends"));
+  EXPECT_EQ(open.out, plain.out);
+}
+
+TEST_F(CliChat, DocumentsAreReadBeforeTheQuestion) {
+  std::string report = "The report.";
+  for (int i = 0; i < 300; ++i) report += " Item " + std::to_string(i * i % 97) + ".";
+  const std::string file = folder_.file("report.txt");
+  std::ofstream(file) << report << "\n";
+  const Outcome at_once = chat("Which?\n/stats\n", {"-f", file});
+  ASSERT_EQ(at_once.exit_code, 0) << at_once.err;
+  EXPECT_THAT(at_once.err, HasSubstr(file + ": read 1"));
+  EXPECT_THAT(at_once.err, HasSubstr("64 of 1"));
+  EXPECT_THAT(at_once.err, HasSubstr("kvzip (budget 64)"));
+  EXPECT_LT(costs(at_once.err).at(0).read, 20U);
+  const Outcome later = chat("/file " + file + "\nWhich?\n");
+  EXPECT_EQ(later.out, at_once.out) << later.err;
+  // What was said before is read again by the method for documents.
+  const Outcome between = chat("Hello.\n/file " + file + "\nWhich?\n/stats\n");
+  ASSERT_EQ(between.exit_code, 0) << between.err;
+  EXPECT_THAT(between.err, HasSubstr("(reading the conversation again, by method kvzip)"));
+  EXPECT_THAT(between.err, HasSubstr("kvzip (budget 64)"));
+  EXPECT_EQ(costs(between.err).size(), 2U);
+  // A method that was asked for stays.
+  const Outcome asked = chat("/file " + file + "\nWhich?\n/stats\n", {"--method", "snapkv"});
+  EXPECT_THAT(asked.err, HasSubstr("snapkv (budget 64)"));
+  // Within the budget the document and the question are one message.
+  const std::string note = folder_.file("note.txt");
+  std::ofstream(note) << "The meeting is on Thursday.\n";
+  EXPECT_EQ(chat("/file " + note + "\nWhen?\n", {"--method", "full"}).out,
+            chat("The meeting is on Thursday.\\\n\\\nWhen?\n", {"--method", "full"}).out);
+
+  const Outcome absent = chat("/file /nowhere/at.all\nHello.\n");
+  EXPECT_EQ(absent.exit_code, 1);
+  EXPECT_THAT(absent.err, HasSubstr("/nowhere/at.all"));
+  EXPECT_EQ(absent.out, chat("Hello.\n").out);
+  EXPECT_EQ(chat("", {"-f", "-"}).exit_code, 2);
+}
+
+TEST_F(CliChat, ADocumentStaysOpenInASnapshot) {
+  const std::string note = folder_.file("note.txt");
+  const std::string saved = folder_.file("chat.rkv");
+  std::ofstream(note) << "The meeting is on Thursday.\n";
+  ASSERT_EQ(chat("/file " + note + "\n/save " + saved + "\n").exit_code, 0);
+  EXPECT_EQ(chat("When?\n", {"--load-cache", saved}).out, chat("/file " + note + "\nWhen?\n").out);
+}
+
+TEST_F(CliChat, AnswersTheLastMessageAgain) {
+  const Outcome plain = chat("One.\nTwo.\n");
+  const Outcome edited = chat("One.\nThree.\n/edit Two.\n/stats\n");
+  ASSERT_EQ(edited.exit_code, 0) << edited.err;
+  EXPECT_TRUE(edited.out.ends_with(plain.out.substr(plain.out.find('\n') + 1))) << edited.out;
+  EXPECT_THAT(edited.err, HasSubstr("turns                  2"));
+  const Outcome retried = chat("One.\n/retry\n/retry\n/stats\n", {"--temp", "5"});
+  ASSERT_EQ(retried.exit_code, 0) << retried.err;
+  EXPECT_EQ(costs(retried.err).size(), 3U);
+  EXPECT_THAT(retried.err, HasSubstr("turns                  1"));
+  EXPECT_NE(costs(retried.err).at(0).read, 0U);
+  std::istringstream lines(retried.out);
+  std::string first;
+  std::string second;
+  std::getline(lines, first);
+  std::getline(lines, second);
+  EXPECT_NE(first, second);
+  // The most likely answer is drawn otherwise, once.
+  const Outcome likely = chat("One.\n/retry\n/edit One.\n");
+  ASSERT_EQ(likely.exit_code, 0) << likely.err;
+  const std::string one = chat("One.\n").out;
+  EXPECT_TRUE(likely.out.starts_with(one)) << likely.out;
+  EXPECT_TRUE(likely.out.ends_with(one)) << likely.out;
+  EXPECT_NE(likely.out, one + one + one);
+  const Outcome refused = chat("/retry\n/edit x\nOne.\n/edit\n");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("/retry has no message to answer again"));
+  EXPECT_THAT(refused.err, HasSubstr("/edit has no message to answer again"));
+  EXPECT_THAT(refused.err, HasSubstr("/edit needs a text here"));
+}
+
+TEST_F(CliChat, ShowsWhatIsRemembered) {
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "word" + std::to_string(i % 7) + " ";
+  const Outcome whole = chat("Hello there.\n/kept\n", {"--no-system"});
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_THAT(whole.err, HasSubstr("tokens are kept per KV head. [...]: in hardly any of them"));
+  EXPECT_THAT(whole.err, HasSubstr("Hello there."));
+  EXPECT_THAT(whole.err, Not(HasSubstr("\x1b")));
+  const Outcome cut = chat(words + "\n/kept\n", {"--method", "streaming-llm"});
+  ASSERT_EQ(cut.exit_code, 0) << cut.err;
+  EXPECT_THAT(cut.err, HasSubstr("64 of "));
+  EXPECT_THAT(cut.err, HasSubstr("[...]"));
+  const Outcome renumbered =
+      chat(words + "\n/kept\n", {"--method", "streaming-llm", "--positions", "compact"});
+  EXPECT_EQ(renumbered.exit_code, 1);
+  EXPECT_THAT(renumbered.err, HasSubstr("/kept has nothing to show with --positions compact"));
+}
+
+TEST_F(CliChat, GuessesTheCommandThatWasMeant) {
+  EXPECT_THAT(chat("/stat\n").err, HasSubstr("no command /stat (did you mean /stats?)"));
+}
+
 TEST_F(CliChat, LinesThatAreNoTextAreRefusedAndTheChatGoesOn) {
   const Outcome outcome = chat(std::string("One.\nbefore\0after\ncaf\xE9\n/save x\0y\nTwo.\n", 38));
   EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
@@ -223,7 +351,9 @@ TEST_F(CliChat, RemembersAFactThatStreamingLlmHasLost) {
       "Write one sentence about the sea.\nWhat do bees make?\nWhat is two plus three?\n"
       "Name a planet.\nWhat language do people speak in Spain?\nWhich instrument do I play?\n";
   const auto last_answer = [&](const std::vector<std::string>& method) {
-    std::vector<std::string> list{"chat", "-m", test_model_path(), "-n", "32", "--budget", "320"};
+    std::vector<std::string> list{
+        "chat",   "-m", test_model_path(),  "-n", "32",         "--budget", "320",
+        "--temp", "0",  "--repeat-penalty", "1",  "--no-system"};
     list.insert(list.end(), method.begin(), method.end());
     const Outcome outcome = restkv_process(Spawn{.arguments = list, .input = input});
     EXPECT_EQ(costs(outcome.err).size(), 10U) << outcome.err;

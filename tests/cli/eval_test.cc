@@ -428,13 +428,22 @@ TEST_F(CliEval, AReportNeedsResults) {
 TEST_F(CliEval, ListsSuitesAndTheirFiles) {
   const Outcome all = restkv_process({"eval", "--list"});
   EXPECT_EQ(all.exit_code, 0);
-  EXPECT_THAT(all.out, HasSubstr("hotpotqa"));
-  EXPECT_THAT(all.out, HasSubstr("from "));
+  EXPECT_THAT(all.out, ::testing::ContainsRegex("\n  longbench +.* \\(16 tasks\\)\n"));
+  EXPECT_THAT(all.out, ::testing::ContainsRegex("\n  indicator +"));  // a recipe
+  EXPECT_THAT(all.out, Not(HasSubstr("hotpotqa")));
+  EXPECT_LT(std::ranges::count(all.out, '\n'), 40);
+  const Outcome found = restkv_process({"eval", "--list", "--data", folder_.file(".")});
+  EXPECT_THAT(found.out, HasSubstr("(16 tasks, 16 without their files)"));
   std::filesystem::create_directories(folder_.file("data/longbench"));
   std::ofstream(folder_.file("data/longbench/qasper.jsonl.gz")) << "x";
   const Outcome one =
       restkv_process({"eval", "longbench", "--list", "--data", folder_.file("data")});
   EXPECT_THAT(one.out, Not(HasSubstr("perplexity")));
+  // Where the files come from is said once.
+  const size_t source = one.out.find("from https://");
+  ASSERT_NE(source, std::string::npos);
+  EXPECT_EQ(one.out.find(one.out.substr(source, one.out.find('\n', source) - source), source + 1),
+            std::string::npos);
   EXPECT_THAT(one.out, ::testing::ContainsRegex("qasper.*found"));
   EXPECT_THAT(one.out, ::testing::ContainsRegex("hotpotqa.*missing"));
   EXPECT_EQ(restkv_process({"eval", "none", "--list"}).exit_code, 2);

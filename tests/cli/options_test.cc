@@ -41,6 +41,8 @@ std::vector<OptionOf> all_options() {
 bool is_number(const std::string& type) {
   static const std::set<std::string> kTexts{"FILE",
                                             "DIR",
+                                            "DOC",
+                                            "PATTERN",
                                             "PATH",
                                             "TEXT",
                                             "NAME",
@@ -78,7 +80,13 @@ std::vector<std::string> command_line(const OptionOf& of) {
     list.emplace_back("niah");
     add("--output", "/nonexistent/run");
   }
-  if (of.command != "inspect" && of.command != "methods" && of.command != "report") {
+  if (of.command == "batch" && !of.option.empty()) {
+    list.emplace_back("/nonexistent/requests");
+    add("--output", "/nonexistent/answers");
+  }
+  static const std::set<std::string> kWithoutModel{"inspect", "methods", "report", "completion",
+                                                   "man"};
+  if (!kWithoutModel.contains(of.command)) {
     add("--model", "/nonexistent/model.gguf");
   }
   return list;
@@ -156,7 +164,8 @@ TEST(EveryOption, RefusesListsWithEmptyPlacesAndDoubles) {
 
 TEST(EveryOption, StandsOnce) {
   for (const OptionOf& of : all_options()) {
-    static const std::set<std::string> kRepeatable{"--file", "--api-key", "--cors", "--host-name"};
+    static const std::set<std::string> kRepeatable{"--file",      "--api-key", "--cors",
+                                                   "--host-name", "--stop",    "--glob"};
     if (of.option.empty() || kRepeatable.contains(of.option)) continue;
     if (of.command == "ask" && of.option == "--question") continue;
     if (of.command == "calibrate" && of.option == "--text") continue;
@@ -255,8 +264,8 @@ TEST(Options, HaveBoundsThatTheirCostAsksFor) {
 }
 
 TEST(Options, ThatAreUnknownStandInOrder) {
-  EXPECT_THAT(restkv_process({"run", "-m", "x", "--metod", "snapkv"}).err,
-              HasSubstr("unexpected: --metod snapkv\n"));
+  EXPECT_THAT(restkv_process({"run", "-m", "x", "-p", "x", "--metod", "snapkv"}).err,
+              HasSubstr("unexpected: --metod snapkv (did you mean --method?)\n"));
 }
 
 TEST(Seeds, AreRefusedWhereNothingIsDrawn) {

@@ -62,16 +62,17 @@ TEST_F(CliSavedCache, RunsGoOnAsOneChat) {
   EXPECT_LT(stats().at("prompt_tokens").get<double>(), 30);  // nothing is read again
   EXPECT_EQ(stats().at("budget"), 40);
   answers += with({"-p", "Six.", "--load-cache", second});
-  const Outcome chat =
-      restkv_process(Spawn{.arguments = {"chat", "-m", tiny_, "-t", "1", "-n", "20", "--budget",
-                                         "40", "--decode-interval", "5"},
-                           .input = "One, two, three.\nFour, five.\nSix.\n"});
+  const Outcome chat = restkv_process(
+      Spawn{.arguments = {"chat", "-m", tiny_, "-t", "1", "-n", "20", "--budget", "40",
+                          "--decode-interval", "5", "--temp", "0", "--repeat-penalty", "1"},
+            .input = "One, two, three.\nFour, five.\nSix.\n"});
   EXPECT_EQ(answers, chat.out);
 
   // The last of them, asked in a chat.
-  const Outcome loaded = restkv_process(
-      Spawn{.arguments = {"chat", "-m", tiny_, "-t", "1", "-n", "20", "--load", second},
-            .input = "Six.\n"});
+  const Outcome loaded =
+      restkv_process(Spawn{.arguments = {"chat", "-m", tiny_, "-t", "1", "-n", "20", "--load",
+                                         second, "--temp", "0", "--repeat-penalty", "1"},
+                           .input = "Six.\n"});
   EXPECT_TRUE(chat.out.ends_with(loaded.out)) << loaded.out << loaded.err;
 }
 

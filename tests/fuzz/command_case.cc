@@ -152,8 +152,10 @@ class CommandKind : public Kind {
     Case words{chat ? "chat" : "run", "--model=" + model};
     std::vector<Flag> optional;
     for (const Flag& flag : flags) {
-      constexpr std::array kGiven{"model",      "prompt",     "file", "threads",
-                                  "max-tokens", "load-cache", "load"};
+      // Given below, of no use with these files (grammars, folders), or with times in what it
+      // prints.
+      constexpr std::array kGiven{"model",      "prompt", "file",        "threads", "max-tokens",
+                                  "load-cache", "glob",   "json-schema", "grammar", "json"};
       if (std::ranges::find(kGiven, flag.name) == kGiven.end()) optional.push_back(flag);
     }
     const std::vector<std::string> options = session_words(random, optional, model);
@@ -161,6 +163,11 @@ class CommandKind : public Kind {
     constexpr std::array kTokens{1, 2, 5, 20};
     words.push_back(fmt::format("--max-tokens={}", random.any(kTokens)));
     if (chat) {
+      // Otherwise the sampler remembers what a saved conversation forgets.
+      for (const char* flag : {"temp=0", "repeat-penalty=1"}) {
+        const std::string_view name(flag, std::string_view(flag).find('='));
+        if (value_of(words, name).empty()) words.push_back(fmt::format("--{}", flag));
+      }
       add_lines(random, words);
     } else {
       words.push_back("--file=" + any_text_file(random));
@@ -236,7 +243,9 @@ class CommandKind : public Kind {
                                                   "<a\xE2\x98\x83 b",
                                                   std::string("<a\0b", 4),
                                                   "</reset",
-                                                  "</help"};
+                                                  "</help",
+                                                  "</kept",
+                                                  "</file missing"};
       switch (random.below(5)) {
         case 0:
           words.emplace_back(random.any(kCommands));
@@ -279,8 +288,9 @@ class CommandKind : public Kind {
   /// of them UTF-16), and the next token depends on nothing but what was said (a sampler forgets
   /// when a conversation is loaded).
   static bool undisturbed(const Case& words) {
+    if (value_of(words, "temp") != "0" || value_of(words, "repeat-penalty") != "1") return false;
     return std::ranges::none_of(words, [](const std::string& word) {
-      return word.starts_with("--temp") || word.find("penalty") != std::string::npos ||
+      return word.starts_with("--presence-penalty") || word.starts_with("--frequency-penalty") ||
              word.starts_with("</reset") || word.starts_with("</load") ||
              word.starts_with("<\xFF\xFE");
     });

@@ -89,6 +89,7 @@ std::optional<std::string> companion(Random& random, std::string_view name) {
     return "--rope-scaling=" + std::string(random.any(Texts{"linear", "ntk", "yarn"}));
   if (name == "rope-scaling") return "--rope-scale=2";
   if (name == "sparse-recall") return "--sparse=sampled";
+  if (name == "logprobs") return "--stats-json=stats-json.out";
   return std::nullopt;
 }
 
@@ -123,7 +124,7 @@ std::string usual(Random& random, const Flag& flag, const std::string& model) {
   if (flag.name == "method") return with(methods()[random.below(methods().size())].name);
   if (is_output(flag)) return with(flag.name + ".out");
   if (flag.takes == "FILE") return with(any_text_file(random));
-  if (flag.takes.starts_with("PATTERN")) return with(sparse_pattern(random));
+  if (flag.takes.starts_with("PATTERN[")) return with(sparse_pattern(random));
   if (flag.takes.find('|') != std::string::npos && !flag.takes.starts_with('N')) {
     return with(random.any(split(flag.takes)));
   }

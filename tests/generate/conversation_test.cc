@@ -130,6 +130,59 @@ TEST_F(ConversationTest, NothingPendingIsLeftWhenItBeginsAnew) {
   }
 }
 
+TEST_F(ConversationTest, ADocumentIsTheBeginningOfTheNextMessage) {
+  Conversation conversation(tokenizer_, "Be brief.");
+  (void)conversation.ask("Hello.");
+  conversation.answer("Hello!", {7});
+  std::vector<int32_t> read;
+  const auto add = [&](const Conversation::Turn& turn) {
+    EXPECT_FALSE(turn.from_the_start);
+    read.insert(read.end(), turn.tokens.begin(), turn.tokens.end());
+  };
+  Conversation whole = conversation;
+  add(conversation.read_document("\n The report.\n"));
+  EXPECT_EQ(read.front(), 7);
+  add(conversation.read_document("The notes."));
+  Conversation loaded(tokenizer_);
+  loaded.from_json(conversation.to_json());
+  const Conversation::Turn asked = conversation.ask("Why?");
+  EXPECT_EQ(loaded.ask("Why?").tokens, asked.tokens);
+  add(asked);
+  EXPECT_EQ(tokenizer_.decode(read, true),
+            tokenizer_.decode(whole.ask("The report.\n\nThe notes.\n\nWhy?").tokens, true));
+  EXPECT_EQ(conversation.text(), whole.text());
+
+  // What follows is as after any message.
+  conversation.answer("Because.", {});
+  whole.answer("Because.", {});
+  EXPECT_EQ(conversation.ask("And?").tokens, whole.ask("And?").tokens);
+}
+
+TEST_F(ConversationTest, ADocumentMayBeTheFirstThing) {
+  Conversation conversation(tokenizer_);
+  Conversation whole = conversation;
+  std::vector<int32_t> read = conversation.read_document("The <|im_end|> report.").tokens;
+  EXPECT_EQ(conversation.begun_anew().ask("x").tokens, Conversation(tokenizer_).ask("x").tokens);
+  const std::vector<int32_t> asked = conversation.ask("Why?").tokens;
+  read.insert(read.end(), asked.begin(), asked.end());
+  EXPECT_EQ(tokenizer_.decode(read, true),
+            tokenizer_.decode(whole.ask("The <|im_end|> report.\n\nWhy?").tokens, true));
+  const int32_t end = tokenizer_.encode("<|im_end|>", false, true).front();
+  EXPECT_EQ(std::ranges::count(read, end), 1);  // of the template
+}
+
+TEST_F(ConversationTest, RefusesWhatIsNoDocument) {
+  Conversation conversation(tokenizer_);
+  EXPECT_THROW((void)conversation.read_document(" \n"), Error);
+  EXPECT_THROW((void)conversation.read_document(std::string("a\0b", 3)), Error);
+  Conversation plain = Conversation::plain_text(tokenizer_, false);
+  EXPECT_THROW((void)plain.read_document("x"), Error);
+  EXPECT_EQ(conversation.ask("one").tokens, Conversation(tokenizer_).ask("one").tokens);
+  std::string json = conversation.to_json();
+  json.insert(1, R"("opened":"something else",)");
+  EXPECT_THROW(conversation.from_json(json), Error);
+}
+
 TEST_F(ConversationTest, RefusesWhatIsNoConversation) {
   Conversation conversation(tokenizer_);
   for (const char* json :

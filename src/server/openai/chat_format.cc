@@ -380,6 +380,38 @@ ChatPrompt ChatFormat::render(const Chat& asked) const {
   return prompt;
 }
 
+std::string default_system_message(const Tokenizer& tokenizer) {
+  constexpr std::string_view kMark = "restkv-3c1f92d7";
+  if (!tokenizer.has_chat_template()) return {};
+  silence_log();
+  try {
+    const common_chat_templates_ptr templates =
+        common_chat_templates_init(tokenizer.native(), "", "", "");
+    const auto chat = [&](std::string_view system) {
+      common_chat_templates_inputs inputs;
+      if (!system.empty()) {
+        inputs.messages.push_back(message_of({.role = "system", .content = std::string(system)}));
+      }
+      inputs.messages.push_back(message_of({.role = "user", .content = "x"}));
+      return common_chat_templates_apply(templates.get(), inputs).prompt;
+    };
+    const std::string marked = chat(kMark);
+    const std::string bare = chat("");
+    const size_t place = marked.find(kMark);
+    if (place == std::string::npos) return {};
+    const std::string_view before = std::string_view(marked).substr(0, place);
+    const std::string_view behind = std::string_view(marked).substr(place + kMark.size());
+    if (bare.size() < before.size() + behind.size() || !bare.starts_with(before) ||
+        !bare.ends_with(behind)) {
+      return {};
+    }
+    const size_t size = bare.size() - before.size() - behind.size();
+    return std::string(trimmed(bare.substr(before.size(), size)));
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
 struct ChatParser::Impl {
   std::shared_ptr<const ChatSyntax> syntax;
   std::function<std::string()> make_id;

@@ -56,6 +56,11 @@ class ChatFormat {
   std::unique_ptr<Impl> impl_;
 };
 
+/// What the file's template says as the system message of a chat that has none ("You are a helpful
+/// AI assistant named SmolLM ..."). Empty: it says nothing, or not as a message, or there is no
+/// template that can be used.
+std::string default_system_message(const Tokenizer& tokenizer);
+
 /// Reads one answer while it is written.
 class ChatParser {
  public:

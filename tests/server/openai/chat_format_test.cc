@@ -56,6 +56,18 @@ TEST(ChatFormat, RendersTheRealModelsOwnTemplate) {
   }
 }
 
+TEST(ChatFormat, FindsTheSystemMessageThatATemplateAddsItself) {
+  EXPECT_EQ(default_system_message(real_tokenizer()),
+            "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
+  // As the template would have written it.
+  const ChatFormat format(real_tokenizer());
+  EXPECT_EQ(format
+                .render(chat_of({{"system", default_system_message(real_tokenizer())},
+                                 {"user", "What is a cache?"}}))
+                .text.text,
+            format.render(chat_of({{"user", "What is a cache?"}})).text.text);
+}
+
 TEST(ChatFormat, ContentsAreTextWhateverTheyLookLike) {
   const ChatFormat format(real_tokenizer());
   const Tokenizer& tokenizer = real_tokenizer();
