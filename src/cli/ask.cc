@@ -18,6 +18,7 @@
 #include "cli/answer_file.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
@@ -201,6 +202,7 @@ void print_pair(const Question& question, const GenerationResult& answer) {
 }
 
 int ask(const AskFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   CommandFiles files;
   files.reads("--model", flags.model);
@@ -213,8 +215,9 @@ int ask(const AskFlags& flags) {
   const std::vector<Question> questions = questions_of(flags);
   const std::string text = read_documents(flags.documents);
 
-  const Model model(flags.model, flags.session.model());
-  const Tokenizer tokenizer(flags.model);
+  const std::string path = model_file(flags.model);
+  const Model model(path, flags.session.model());
+  const Tokenizer tokenizer(path);
   if (!flags.system.empty() && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--system needs a chat template, which this model does not have");
@@ -292,7 +295,7 @@ int ask(const AskFlags& flags) {
 
 std::function<int()> declare_ask(ArgumentParser& parser) {
   auto flags = std::make_shared<AskFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model);
   parser
       .add_repeated("document", flags->documents,
                     "files that the questions are about, read once, one after the other", "DOC")

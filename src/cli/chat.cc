@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/run_stats.h"
@@ -51,12 +52,13 @@ struct ChatFlags {
 
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const SamplingOptions& sampling, const SessionOptions& session)
+  Chat(const ChatFlags& flags, const std::string& path, const SamplingOptions& sampling,
+       const SessionOptions& session)
       : flags_(flags),
         sampling_(sampling),
-        model_(flags.model, flags.session.model()),
+        model_(path, flags.session.model()),
         engine_(model_),
-        tokenizer_(flags.model),
+        tokenizer_(path),
         conversation_(tokenizer_, to_utf8(flags.system, "--system"), flags.parse_special),
         session_(engine_, with_repeat_prompt(session)) {
     if (!tokenizer_.has_chat_template()) {
@@ -277,6 +279,7 @@ class Chat {
 };
 
 int chat(const ChatFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   const SamplingOptions sampling = flags.sampling.resolve();
   SessionOptions session;  // a loaded conversation has its own
@@ -285,14 +288,14 @@ int chat(const ChatFlags& flags) {
   } else {
     flags.session.check_for_loading();
   }
-  return Chat(flags, sampling, session).run() ? kSuccess : kFailure;
+  return Chat(flags, model_file(flags.model), sampling, session).run() ? kSuccess : kFailure;
 }
 
 }  // namespace
 
 std::function<int()> declare_chat(ArgumentParser& parser) {
   auto flags = std::make_shared<ChatFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model);
   parser.add("--system", flags->system, "system message", "TEXT");
   parser.add_flag("--parse-special", flags->parse_special,
                   "control tokens typed into a message (<|im_end|>) are control tokens, not text");

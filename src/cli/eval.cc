@@ -17,6 +17,7 @@
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/compression_flags.h"
+#include "cli/model_argument.h"
 #include "cli/model_flags.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
@@ -227,6 +228,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                   fmt::format("{} is missing\nrestkv eval --help shows what is expected.", flag));
     }
   }
+  require_model(flags.model);
   refuse_standard_output("--output", flags.output);
   const eval::Suite& suite = eval::find_suite(flags.suite);
   refuse_ignored_options(flags, suite);
@@ -246,9 +248,10 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
   model_options.attention = find_attention_precision(flags.attention);
-  const Model model(flags.model, model_options);
+  const std::string path = model_file(flags.model);
+  const Model model(path, model_options);
   for (const eval::Cell& cell : run.cells) validate(cell.options, model.config().cache_shape());
-  const Tokenizer tokenizer(flags.model);
+  const Tokenizer tokenizer(path);
   if (flags.chat && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
   }
@@ -392,7 +395,7 @@ std::function<int()> declare_eval(ArgumentParser& parser) {
              "a ready run by name, or your own from a file; options given here win over its "
              "own",
              "NAME|FILE.json");
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE");
+  declare_model(parser, flags->model);
   parser.add("-o,--output", flags->output,
              "folder of the run; started again, a run goes on where it ended", "DIR");
   parser.add("--data", flags->data, "folder (or file) of the benchmark's data", "DIR");

@@ -6,7 +6,9 @@
 
 #include "base/system.h"
 #include "cli/command.h"
+#include "cli/model_argument.h"
 #include "cli/process.h"
+#include "model/split_name.h"
 #include "restkv/model.h"
 
 namespace restkv::cli {
@@ -19,6 +21,9 @@ std::string describe(const Model& model) {
     text += fmt::format("{:<20} {}\n", name, value);
   };
   row("file", fmt::format("{} ({})", model.path(), human_bytes(static_cast<double>(c.file_bytes))));
+  if (const size_t parts = model_files(model.path()).size(); parts > 1) {
+    row("parts", fmt::format("{}, found by their names", parts));
+  }
   if (!c.name.empty()) row("name", c.name);
   row("architecture", fmt::format("{}, weights {}", c.architecture, c.weight_types));
   row("layers", fmt::format("{}", c.layers));
@@ -50,10 +55,10 @@ std::string describe(const Model& model) {
 
 std::function<int()> declare_inspect(ArgumentParser& parser) {
   auto path = std::make_shared<std::string>();
-  parser.add("model", *path, "GGUF model file", "FILE").required();
+  declare_model(parser, *path, "model");
   parser.set_footer("Example:\n  restkv inspect model.gguf");
   return [path] {
-    print(describe(Model(*path)));
+    print(describe(Model(model_file(*path))));
     return kSuccess;
   };
 }

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/model_argument.h"
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/prompt_sources.h"
@@ -104,6 +105,7 @@ void tell_what_was_dropped(const Session& session, const ModelConfig& config) {
 }
 
 void run_model(const RunFlags& flags, RunStats& stats) {
+  require_model(flags.model);
   check_flags(flags);
   check_files(flags);
   const SamplingOptions sampling = flags.sampling.resolve();
@@ -119,10 +121,11 @@ void run_model(const RunFlags& flags, RunStats& stats) {
   }
   const std::string prompt = flags.prompt.read();
 
+  const std::string path = model_file(flags.model);
   const Stopwatch loading;
-  const Model model(flags.model, flags.session.model());
+  const Model model(path, flags.session.model());
   const Engine engine(model);
-  const Tokenizer tokenizer(flags.model);
+  const Tokenizer tokenizer(path);
   Sampler sampler(sampling, model.config().vocabulary);
   stats.load_seconds = loading.seconds();
   stats.layers = model.config().layers;
@@ -208,7 +211,7 @@ int run(const RunFlags& flags) {
 
 std::function<int()> declare_run(ArgumentParser& parser) {
   auto flags = std::make_shared<RunFlags>();
-  parser.add("-m,--model", flags->model, "GGUF model file", "FILE").required();
+  declare_model(parser, flags->model);
   flags->prompt.declare(parser);
   parser.add("--system", flags->system, "system message of the chat template", "TEXT");
   parser.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");

@@ -15,8 +15,8 @@ namespace {
 using ::testing::ContainsRegex;
 
 TEST(CliHelp, EveryCommandHasUsageAndExamples) {
-  const std::vector<std::vector<std::string>> commands{{},          {"run"},  {"inspect"},
-                                                       {"methods"}, {"demo"}, {"bench"}};
+  const std::vector<std::vector<std::string>> commands{
+      {}, {"run"}, {"inspect"}, {"methods"}, {"demo"}, {"bench"}, {"models"}};
   for (std::vector<std::string> arguments : commands) {
     arguments.emplace_back("--help");
     const Outcome help = restkv_process(arguments);
@@ -53,13 +53,13 @@ TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   const Outcome none = restkv_process(std::vector<std::string>{});
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_EQ(none.out, "");
-  EXPECT_THAT(none.err, HasSubstr("commands are run, ask, chat, serve, inspect, methods, demo, "
-                                  "eval, report, calibrate, bench\n"));
+  EXPECT_THAT(none.err, HasSubstr("commands are run, ask, chat, serve, inspect, models, methods, "
+                                  "demo, eval, report, calibrate, bench\n"));
   const Outcome unknown = restkv_process({"frobnicate"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err,
-              HasSubstr("frobnicate; commands are run, ask, chat, serve, inspect, methods, "
-                        "demo, eval, report, calibrate, bench\n"));
+              HasSubstr("frobnicate; commands are run, ask, chat, serve, inspect, models, "
+                        "methods, demo, eval, report, calibrate, bench\n"));
 }
 
 TEST(CliUsage, NamesUnknownAndMissingOptions) {

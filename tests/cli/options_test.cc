@@ -40,6 +40,8 @@ std::vector<OptionOf> all_options() {
 /// is tested by itself.
 bool is_number(const std::string& type) {
   static const std::set<std::string> kTexts{"FILE",
+                                            "MODEL",
+                                            "NAME...",
                                             "DIR",
                                             "PATH",
                                             "TEXT",
@@ -78,7 +80,8 @@ std::vector<std::string> command_line(const OptionOf& of) {
     list.emplace_back("niah");
     add("--output", "/nonexistent/run");
   }
-  if (of.command != "inspect" && of.command != "methods" && of.command != "report") {
+  static const std::set<std::string> kWithout{"inspect", "methods", "models", "report"};
+  if (!kWithout.contains(of.command)) {
     add("--model", "/nonexistent/model.gguf");
   }
   return list;
