@@ -207,6 +207,7 @@ void print_pair(const Question& question, const GenerationResult& answer) {
 }
 
 int ask(const AskFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   CommandFiles files;
   files.reads("--model", flags.model);
@@ -220,8 +221,9 @@ int ask(const AskFlags& flags) {
   const std::vector<Question> questions = questions_of(flags);
   const std::string text = read_documents(documents);
 
-  const Model model(flags.model, flags.session.model());
-  const Tokenizer tokenizer(flags.model);
+  const std::string path = model_file(flags.model);
+  const Model model(path, flags.session.model());
+  const Tokenizer tokenizer(path);
   const std::string system = flags.system.message(tokenizer);
   const DocumentPrompt prompt(tokenizer, system);
   const std::vector<int32_t> tokens = prompt.document(text);
@@ -296,7 +298,7 @@ int ask(const AskFlags& flags) {
 
 std::function<int()> declare_ask(ArgumentParser& parser) {
   auto flags = std::make_shared<AskFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser
       .add_repeated("document", flags->documents,
                     "files that the questions are about, read once, one after the other", "DOC")

@@ -57,7 +57,7 @@ struct BatchFlags {
 
 server::ServiceOptions service_options(const BatchFlags& flags) {
   server::ServiceOptions options;
-  options.model_path = flags.model;
+  options.model_path = model_file(flags.model);
   options.model = flags.session.model();
   options.version = "restkv " RESTKV_VERSION;
   options.fixed_seed = flags.seed->given();
@@ -210,6 +210,7 @@ void check_urls(const server::LocalClient& client, const std::vector<BatchReques
 }
 
 int batch(const BatchFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   CommandFiles files;
   files.reads("--model", flags.model);
@@ -276,7 +277,7 @@ int batch(const BatchFlags& flags) {
 
 std::function<int()> declare_batch(ArgumentParser& parser) {
   auto flags = std::make_shared<BatchFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser
       .add("requests", flags->input,
            "JSON Lines with custom_id, url (/v1/chat/completions, ...) and body of each request",

@@ -142,7 +142,7 @@ void check_files(const BenchFlags& flags, const MethodList& methods) {
 }
 
 bench::SweepPlan make_plan(const BenchFlags& flags) {
-  if (flags.model.empty()) refuse("--model is required");
+  require_model(flags.model);
   const MethodList methods = parse_methods(flags);
   if (flags.budgets != BenchFlags{}.budgets) require_use_for_budget(flags.methods);
   check_files(flags, methods);
@@ -167,7 +167,7 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
   if (flags.synthetic && flags.model_flags.precision_given()) {
     refuse("--linear and --attention are about reading prompts, which --synthetic does not");
   }
-  bench::SweepPlan plan{.model = flags.model,
+  bench::SweepPlan plan{.model = {},
                         .model_options = flags.model_flags.resolve(),
                         .prompt = {},
                         .cases = bench::make_cases(flags.lengths, methods, flags.budgets, kv_types,
@@ -176,13 +176,14 @@ bench::SweepPlan make_plan(const BenchFlags& flags) {
                         .runs = flags.runs,
                         .synthetic = flags.synthetic,
                         .sparse_recall = flags.sparse_recall};
-  const ModelConfig config = Model(flags.model, plan.model_options).config();
+  plan.model = model_file(flags.model);
+  const ModelConfig config = Model(plan.model, plan.model_options).config();
   // A synthetic cache is followed by one more token that is not timed.
   bench::require_context(flags.lengths, flags.decode + (flags.synthetic ? 1 : 0), config);
   for (const bench::Case& c : plan.cases) validate(c.compression, config.cache_shape());
   require_memory(plan.cases, config);
   // Only the token ids stay in memory: see run_again.
-  plan.prompt = bench::make_prompt(Tokenizer(flags.model), flags.text, flags.seed,
+  plan.prompt = bench::make_prompt(Tokenizer(plan.model), flags.text, flags.seed,
                                    *std::ranges::max_element(flags.lengths));
   return plan;
 }

@@ -171,6 +171,7 @@ void learn(Calibrator& calibrator, const Pieces& pieces, uint64_t plan, const st
 }
 
 int calibrate(const CalibrateFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   refuse_standard_output("--output", flags.output);
   const std::string state = flags.output + ".sums";
@@ -181,8 +182,10 @@ int calibrate(const CalibrateFlags& flags) {
   named.writes("--output", flags.output);
   named.writes("the sums of --output", state);
 
-  const Model model(flags.model, flags.model_flags.resolve());
-  const Tokenizer tokenizer(flags.model);
+  const ModelOptions model_options = flags.model_flags.resolve();
+  const std::string path = model_file(flags.model);
+  const Model model(path, model_options);
+  const Tokenizer tokenizer(path);
   RepeatPrompt words = repeat_prompt(tokenizer);
   // Without a chat template a prompt begins with the model's first token, if it has one.
   if (words.prefix.empty()) words.prefix = tokenizer.encode("", true, false);
@@ -215,7 +218,7 @@ int calibrate(const CalibrateFlags& flags) {
 
 std::function<int()> declare_calibrate(ArgumentParser& parser) {
   auto flags = std::make_shared<CalibrateFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser
       .add_repeated("--text", flags->texts,
                     "a text, HTML or PDF file, or a folder of them; may be given several times",

@@ -108,13 +108,13 @@ std::optional<SessionOptions> document_options(const ChatFlags& flags) {
 
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const SamplingOptions& sampling, const SessionOptions& session,
-       std::optional<SessionOptions> of_documents)
+  Chat(const ChatFlags& flags, const std::string& path, const SamplingOptions& sampling,
+       const SessionOptions& session, std::optional<SessionOptions> of_documents)
       : flags_(flags),
         sampling_(sampling),
-        model_(flags.model, flags.session.model()),
+        model_(path, flags.session.model()),
         engine_(model_),
-        tokenizer_(flags.model),
+        tokenizer_(path),
         conversation_(tokenizer_,
                       flags.load.empty() ? flags.system.message(tokenizer_) : std::string(),
                       flags.parse_special),
@@ -530,6 +530,7 @@ class Chat {
 };
 
 int chat(ChatFlags& flags) {
+  require_model(flags.model);
   use_threads(flags.threads);
   flags.answer.read();
   if (flags.answer.limit() == 0) {
@@ -547,7 +548,7 @@ int chat(ChatFlags& flags) {
   } else {
     flags.session.check_for_loading();
   }
-  Chat chat(flags, sampling, session, std::move(of_documents));
+  Chat chat(flags, model_file(flags.model), sampling, session, std::move(of_documents));
   chat.begin(files);
   return chat.run() ? kSuccess : kFailure;
 }
@@ -556,7 +557,7 @@ int chat(ChatFlags& flags) {
 
 std::function<int()> declare_chat(ArgumentParser& parser) {
   auto flags = std::make_shared<ChatFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser.add_repeated("-f,--file", flags->files,
                       "document to talk about, read at the beginning; may be given several times",
                       "FILE");

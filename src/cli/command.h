@@ -32,6 +32,7 @@ std::function<int()> declare_ask(ArgumentParser& parser);
 std::function<int()> declare_chat(ArgumentParser& parser);
 std::function<int()> declare_serve(ArgumentParser& parser);
 std::function<int()> declare_inspect(ArgumentParser& parser);
+std::function<int()> declare_models(ArgumentParser& parser);
 std::function<int()> declare_methods(ArgumentParser& parser);
 std::function<int()> declare_demo(ArgumentParser& parser);
 std::function<int()> declare_eval(ArgumentParser& parser);

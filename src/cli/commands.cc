@@ -16,6 +16,8 @@ std::span<const Command> commands() {
               declare_serve},
       Command{"inspect", "Show a model's architecture and what budgets would cost",
               declare_inspect},
+      Command{"models", "List, fetch and remove models that have names: hf:owner/repository",
+              declare_models},
       Command{"methods", "List compression methods, their options, defaults and papers",
               declare_methods},
       Command{"demo", "Compare methods at finding a needle in a haystack, with pictures",

@@ -25,6 +25,7 @@
 #include "cli/signals.h"
 #include "eval/needle.h"
 #include "eval/notices.h"
+#include "model/split_name.h"
 #include "report/needle_report.h"
 #include "restkv/budget.h"
 #include "restkv/conversation.h"
@@ -160,21 +161,22 @@ std::string command_of(const DemoFlags& flags, const std::string& model_file) {
 }
 
 eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>& methods) {
-  const Model model(flags.model);
+  const std::string path = model_file(flags.model);
+  const Model model(path);
   if (flags.tokens > model.config().context_length) {  // before the prompt is invented
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("--tokens {} is too long: the model's context holds {}", flags.tokens,
                             model.config().context_length));
   }
-  const Tokenizer tokenizer(flags.model);
+  const Tokenizer tokenizer(path);
   Engine engine(model);
   const std::string essay =
       flags.essay.empty() ? std::string() : to_utf8(read_file(flags.essay), flags.essay);
 
   eval::NeedleReport report;
   // Files say more than their metadata, which often name a training run.
-  const std::filesystem::path file = std::filesystem::canonical(flags.model);
-  report.model = file.stem().string();
+  const std::filesystem::path file = std::filesystem::canonical(path);
+  report.model = model_file_name(file.string());
   report.machine = machine_description();
   report.version = RESTKV_VERSION;
   report.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
@@ -280,6 +282,7 @@ eval::NeedleReport compare(const DemoFlags& flags, const std::vector<MethodSpec>
 }
 
 int demo(const DemoFlags& flags) {
+  require_model(flags.model);
   refuse_standard_output("--output", flags.output);
   use_threads(flags.threads);
   const bool essay = eval::haystack_from_name(flags.haystack) == eval::Haystack::kEssay;
@@ -318,7 +321,7 @@ int demo(const DemoFlags& flags) {
 
 std::function<int()> declare_demo(ArgumentParser& parser) {
   auto flags = std::make_shared<DemoFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser.add("-o,--output", flags->output, "folder for the report", "DIR");
   parser.add("--haystack", flags->haystack, "noise, stories or essay", "KIND");
   parser.add("--essay", flags->essay, "text file for --haystack essay", "FILE");

@@ -251,6 +251,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                   fmt::format("{} is missing\nrestkv eval --help shows what is expected.", flag));
     }
   }
+  require_model(flags.model);
   refuse_standard_output("--output", flags.output);
   const eval::Suite& suite = eval::find_suite(flags.suite);
   refuse_ignored_options(flags, suite);
@@ -270,9 +271,10 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   ModelOptions model_options;
   model_options.linear = find_linear_precision(flags.linear);
   model_options.attention = find_attention_precision(flags.attention);
-  const Model model(flags.model, model_options);
+  const std::string path = model_file(flags.model);
+  const Model model(path, model_options);
   for (const eval::Cell& cell : run.cells) validate(cell.options, model.config().cache_shape());
-  const Tokenizer tokenizer(flags.model);
+  const Tokenizer tokenizer(path);
   if (flags.chat && !tokenizer.has_chat_template()) {
     throw Error(ErrorCode::kInvalidArgument, "--chat: this model has no chat template");
   }
@@ -336,7 +338,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
       {{"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
        {"machine", machine_description()},
        // A link's target: files of models are often linked under a short name.
-       {"model", fs::canonical(flags.model).filename().string()}});
+       {"model", fs::canonical(path).filename().string()}});
   catch_interrupts();
   Progress progress(stderr, fmt::format("eval {}", flags.suite));
   const eval::RunHooks hooks{

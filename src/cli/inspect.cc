@@ -10,8 +10,10 @@
 #include "base/system.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/model_argument.h"
 #include "cli/process.h"
 #include "engine/snapshot.h"
+#include "model/split_name.h"
 #include "restkv/budget.h"
 #include "restkv/compression_options.h"
 #include "restkv/model.h"
@@ -26,6 +28,9 @@ std::string describe(const Model& model) {
     text += fmt::format("{:<20} {}\n", name, value);
   };
   row("file", fmt::format("{} ({})", model.path(), human_bytes(static_cast<double>(c.file_bytes))));
+  if (const size_t parts = model_files(model.path()).size(); parts > 1) {
+    row("parts", fmt::format("{}, found by their names", parts));
+  }
   if (!c.name.empty()) row("name", c.name);
   row("architecture", fmt::format("{}, weights {}", c.architecture, c.weight_types));
   row("layers", fmt::format("{}", c.layers));
@@ -97,13 +102,13 @@ std::string describe_snapshot(const std::string& path) {
 
 std::function<int()> declare_inspect(ArgumentParser& parser) {
   auto path = std::make_shared<std::string>();
-  parser.add("-m,--model,model", *path, "GGUF model file, or a saved session", "FILE").required();
+  declare_model(parser, *path, "-m,--model,model");
   parser.set_footer(
       "Examples:\n"
       "  restkv inspect model.gguf\n"
       "  restkv inspect report.rkv   # what --save-cache wrote");
   return [path] {
-    print(is_snapshot(*path) ? describe_snapshot(*path) : describe(Model(*path)));
+    print(is_snapshot(*path) ? describe_snapshot(*path) : describe(Model(model_file(*path))));
     return kSuccess;
   };
 }

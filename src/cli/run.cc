@@ -131,6 +131,7 @@ Json logprobs_json(const GenerationResult& result, const Tokenizer& tokenizer) {
 }
 
 void run_model(RunFlags& flags, RunStats& stats) {
+  require_model(flags.model);
   check_flags(flags);
   flags.prompt.find_files();
   check_files(flags);
@@ -151,10 +152,11 @@ void run_model(RunFlags& flags, RunStats& stats) {
   }
   const std::string prompt = flags.prompt.read();
 
+  const std::string path = model_file(flags.model);
   const Stopwatch loading;
-  const Model model(flags.model, flags.session.model());
+  const Model model(path, flags.session.model());
   const Engine engine(model);
-  const Tokenizer tokenizer(flags.model);
+  const Tokenizer tokenizer(path);
   Sampler sampler(sampling, model.config().vocabulary);
   stats.load_seconds = loading.seconds();
   stats.model_name = model.config().name;
@@ -256,7 +258,7 @@ int run(RunFlags& flags) {
 
 std::function<int()> declare_run(ArgumentParser& parser) {
   auto flags = std::make_shared<RunFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   flags->prompt.declare(parser);
   flags->system.declare(parser);
   parser.add_flag("--raw", flags->raw, "feed the prompt as it is, without the chat template");

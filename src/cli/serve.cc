@@ -127,7 +127,6 @@ server::AskedSession document_session(const ServeFlags& flags, const SessionOpti
 
 ServiceOptions service_options(const ServeFlags& flags) {
   ServiceOptions options;
-  options.model_path = flags.model;
   options.alias = flags.alias;
   options.model = flags.session.model();
   options.version = "restkv " RESTKV_VERSION;
@@ -214,12 +213,13 @@ void greet(const HttpServer& http, const Service& service, const ServeFlags& fla
 }
 
 int serve(const ServeFlags& flags) {
+  require_model(flags.model);
   const Stopwatch watch;
   CommandFiles files;
   files.reads("--model", flags.model);
   files.reads("--api-key-file", flags.api_key_file);
   const std::chrono::milliseconds grace(parse_duration(flags.grace, "--grace"));
-  const ServiceOptions options = service_options(flags);
+  ServiceOptions options = service_options(flags);
   server::ServerOptions http = http_options(flags);
   use_threads(flags.threads);
   allow_files(flags.connections);
@@ -230,6 +230,7 @@ int serve(const ServeFlags& flags) {
            " may use this server; give it a key with --api-key-file FILE");
   }
 
+  options.model_path = model_file(flags.model);
   server::ServiceSlot slot;
   server::Workers workers(kWorkers), uploads(kUploadWorkers);
   // Listens before the model is loaded, so that clients are told to wait.
@@ -252,7 +253,7 @@ int serve(const ServeFlags& flags) {
 
 std::function<int()> declare_serve(ArgumentParser& parser) {
   auto flags = std::make_shared<ServeFlags>();
-  declare_model(parser, flags->model).required();
+  declare_model(parser, flags->model);
   parser.add("--alias", flags->alias, "what clients call the model (default: the file's name)",
              "NAME");
   parser.add("-t,--threads", flags->threads, "threads; 0 is one per processor", "N");

@@ -11,13 +11,14 @@
 
 #include "base/caught_error.h"
 #include "base/find_named.h"
+#include "base/sha256.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
 #include "engine/kept_tokens.h"
 #include "eval/answer.h"
 #include "eval/multi_turn.h"
 #include "eval/results.h"
-#include "eval/sha256.h"
+#include "model/split_name.h"
 #include "restkv/compression_options.h"
 #include "restkv/conversation.h"
 #include "restkv/error.h"
@@ -443,7 +444,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
         {"architecture", model.config().architecture},
         {"weights", model.config().weight_types},
         {"context", model.config().context_length},
-        {"sha256", sha256_of_file(model.path())}}},
+        {"sha256", sha256_of_files(model_files(model.path()))}}},
       {"limit", options.limit},
       {"lengths", options.lengths},
       {"seed", options.seed},

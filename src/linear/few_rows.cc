@@ -111,6 +111,8 @@ HWY_INLINE size_t DotStrip(const Matrix<const float>& x, size_t row, const float
 
 void DequantizeRow(const Weight& weight, size_t r, float* out) {
   UnpackRow(weight.type, weight.row(r), weight.cols, out);
+  if (weight.scale == 1) return;
+  for (size_t i = 0; i < weight.cols; ++i) out[i] *= weight.scale;
 }
 
 void MultiplyUnpacked(const Matrix<const float>& x, const Weight& weight, size_t begin, size_t end,

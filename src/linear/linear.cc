@@ -98,6 +98,10 @@ void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t beg
       dot(n, y.row(i) + (r - begin), 0, row, 0, input, 0, 1);
     }
   }
+  if (weight.scale == 1) return;
+  for (size_t i = 0; i < y.rows; ++i) {
+    for (size_t r = 0; r < end - begin; ++r) y.row(i)[r] *= weight.scale;
+  }
 }
 
 /// Number of rows of x from which on unpacking each stored row once for all of them is faster than

@@ -22,6 +22,7 @@ struct Weight {
   /// The bytes belong to a mapped file: their memory can be released and is read again when
   /// touched.
   bool in_file = false;
+  float scale = 1;  ///< All numbers are multiplied by it. For types that are not packed (NVFP4).
 
   [[nodiscard]] size_t row_bytes() const { return ggml_row_size(type, static_cast<int64_t>(cols)); }
   [[nodiscard]] const void* row(size_t r) const {

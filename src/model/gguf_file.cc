@@ -5,14 +5,24 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
+#include <system_error>
+#include <utility>
 
 #include "base/text.h"
 #include "model/ggml_log.h"
+#include "model/split_name.h"
 #include "restkv/error.h"
 
 namespace restkv {
 namespace {
+
+constexpr std::string_view kSplitKeys = "split.";
+constexpr const char* kNumberKey = "split.no";  // from 0 on
+constexpr const char* kCountKey = "split.count";
+constexpr const char* kTensorsKey = "split.tensors.count";  // of all parts
+constexpr std::string_view kAlignmentKey = "general.alignment";
 
 template <class T>
 double load_number(std::string_view bytes) {
@@ -63,23 +73,115 @@ void GgufFile::fail(const std::string& what) const {
   throw Error(ErrorCode::kInput, fmt::format("{}: {}", path_, what));
 }
 
-GgufFile::GgufFile(const std::string& path) : path_(checked(path)), file_(path, "model") {
-  if (!bytes().starts_with(GGUF_MAGIC)) {
+GgufFile::GgufFile(const std::string& path) : GgufFile(path, Alone{}) {
+  if (find_integer(kCountKey).value_or(1) > 1) join_parts();
+  capture_ggml_log();  // also makes ggml ready to convert half-precision numbers
+}
+
+GgufFile::GgufFile(const std::string& path, Alone /*alone*/) : path_(checked(path)) {
+  files_.emplace_back(path, "model");
+  const std::string_view bytes = files_.front().bytes();
+  if (!bytes.starts_with(GGUF_MAGIC)) {
     fail("does not begin with the letters GGUF; expected a GGUF model");
   }
-  index_ = index_gguf(bytes(), [&](const std::string& what) {
+  index_ = index_gguf(bytes, [&](const std::string& what) {
     fail(fmt::format("is damaged or incomplete ({} bytes): {}. Download or convert it again",
-                     bytes().size(), what));
+                     bytes.size(), what));
   });
-  const int64_t parts = find_integer("split.count").value_or(1);
-  if (parts > 1) {
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("{}: is one of {} parts of a model ('split.count'); merge them into one "
-                    "file with llama-gguf-split --merge",
-                    path, parts));
+}
+
+std::vector<std::string> GgufFile::part_paths(size_t count) const {
+  const auto number = static_cast<size_t>(find_integer(kNumberKey).value_or(0)) + 1;
+  const std::optional<SplitName> name = parse_split_name(path_);
+  if (!name || name->count != count || name->number != number) {
+    fail(
+        fmt::format("is part {} of {} of a model ('{}', '{}'), but its name does not end with "
+                    "{}, and the other parts are found by their names. Rename all parts so, or "
+                    "join them with llama-gguf-split --merge",
+                    number, count, kNumberKey, kCountKey,
+                    split_path({.stem = {}, .number = number, .count = count}, number)));
   }
-  capture_ggml_log();  // also makes ggml ready to convert half-precision numbers
+  if (number != 1) {
+    fail(fmt::format("is part {} of {} of a model; open it by its first part, {}", number, count,
+                     split_path(*name, 1)));
+  }
+  std::vector<std::string> paths;
+  std::vector<std::string> missing;
+  for (size_t i = 1; i <= count; ++i) {
+    paths.push_back(split_path(*name, i));
+    std::error_code ignored;
+    if (!std::filesystem::exists(paths.back(), ignored)) missing.push_back(paths.back());
+  }
+  if (!missing.empty()) {
+    fail(
+        fmt::format("is the first of {} parts of a model; {} missing: {}{}. Put all parts into "
+                    "one folder",
+                    count, missing.size() == 1 ? "one is" : fmt::format("{} are", missing.size()),
+                    missing.front(), missing.size() > 1 ? ", ..." : ""));
+  }
+  return paths;
+}
+
+void GgufFile::require_part_of(const GgufFile& first, size_t number, size_t count) const {
+  const auto check = [&](const char* key, size_t expected) {
+    const auto found = find_integer(key);
+    if (found && static_cast<size_t>(*found) == expected) return;
+    fail(
+        fmt::format("'{}' is {}; expected {}, as {} and its name say: it is a part of another "
+                    "model, or damaged. Download it again",
+                    key, found ? std::to_string(*found) : "missing", expected, first.path_));
+  };
+  check(kNumberKey, number);
+  check(kCountKey, count);
+  // Usually a part has no other keys than these, and nothing else tells models apart.
+  for (const auto& [key, value] : index_.values) {
+    if (key.starts_with(kSplitKeys) || key == kAlignmentKey) continue;
+    const auto same = first.index_.values.find(key);
+    if (same != first.index_.values.end() && same->second.bytes == value.bytes) continue;
+    fail(fmt::format("'{}' is {} {}: the two are parts of different models. Download them again",
+                     key, same == first.index_.values.end() ? "not in" : "another one in",
+                     first.path_));
+  }
+}
+
+void GgufFile::join_parts() {
+  const auto count = static_cast<size_t>(*find_integer(kCountKey));
+  const std::vector<std::string> paths = part_paths(count);
+  for (size_t i = 1; i < count; ++i) {
+    GgufFile part(paths[i], Alone{});
+    part.require_part_of(*this, i, count);
+    for (const auto& [name, tensor] : part.index_.tensors) {
+      const auto [place, is_new] = index_.tensors.emplace(name, tensor);
+      if (!is_new) {
+        part.fail(
+            fmt::format("has the tensor '{}', which is in {}, too: they are parts of "
+                        "different models. Download them again",
+                        name, paths[place->second.part]));
+      }
+      place->second.part = i;
+    }
+    files_.push_back(std::move(part.files_.front()));
+  }
+  const auto tensors = find_integer(kTensorsKey);
+  if (!tensors) fail(fmt::format("has no '{}'. Split the model again", kTensorsKey));
+  if (static_cast<size_t>(*tensors) != index_.tensors.size()) {
+    fail(
+        fmt::format("'{}' is {}, but its {} parts have {} tensors: they are parts of different "
+                    "models, or damaged. Download them again",
+                    kTensorsKey, *tensors, count, index_.tensors.size()));
+  }
+}
+
+std::vector<std::string_view> GgufFile::parts() const {
+  std::vector<std::string_view> parts;
+  for (const MappedFile& file : files_) parts.push_back(file.bytes());
+  return parts;
+}
+
+size_t GgufFile::size() const {
+  size_t bytes = 0;
+  for (const MappedFile& file : files_) bytes += file.bytes().size();
+  return bytes;
 }
 
 const GgufValue* GgufFile::find(const std::string& key) const {
@@ -190,7 +292,7 @@ Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
                      ggml_type_name(tensor.type)));
   }
-  return {bytes().data() + tensor.offset, tensor.type, rows, cols, true};
+  return {files_[tensor.part].bytes().data() + tensor.offset, tensor.type, rows, cols, true};
 }
 
 }  // namespace restkv

@@ -15,12 +15,20 @@ namespace restkv {
 
 /// A GGUF file, memory-mapped: typed metadata and bounds-checked tensors. Every failure throws
 /// `Error` (kInput) that names the file and the key or tensor.
+///
+/// A model may be split into several files with names as in `SplitName`: the first one, by which it
+/// is opened, has the metadata, and all have tensors. As libllama does, this goes by the keys
+/// `split.no`, `split.count` and `split.tensors.count`.
 class GgufFile {
  public:
+  /// Opens the file and, if it is the first part of a split model, all other parts.
   explicit GgufFile(const std::string& path);
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string_view bytes() const { return file_.bytes(); }
+  /// Bytes of the file; of a split model, those of each part.
+  [[nodiscard]] std::vector<std::string_view> parts() const;
+  /// Bytes of all parts.
+  [[nodiscard]] size_t size() const;
   [[nodiscard]] const GgufIndex& index() const { return index_; }
 
   [[nodiscard]] std::optional<std::string> find_string(const std::string& key) const;
@@ -46,10 +54,19 @@ class GgufFile {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
+  struct Alone {};
+  /// The file by itself, also if it is a part.
+  GgufFile(const std::string& path, Alone alone);
+  /// Adds the tensors of all other parts.
+  void join_parts();
+  /// The names of all parts, which must be there.
+  [[nodiscard]] std::vector<std::string> part_paths(size_t count) const;
+  /// Refuses a part that does not belong behind the `number` parts of `first`.
+  void require_part_of(const GgufFile& first, size_t number, size_t count) const;
   [[nodiscard]] const GgufValue* find(const std::string& key) const;
 
   std::string path_;
-  MappedFile file_;
+  std::vector<MappedFile> files_;  // one for each part
   GgufIndex index_;
 };
 

@@ -28,9 +28,10 @@ struct GgufTensor {
   std::array<uint64_t, GGML_MAX_DIMS> shape{};  ///< Innermost extent first, padded with 1.
   uint64_t offset = 0;                          ///< Of its first byte in the file.
   uint64_t size = 0;                            ///< In bytes.
+  size_t part = 0;                              ///< Which file of a split model.
 };
 
-/// Contents of a GGUF file. The views point into the file.
+/// Contents of a GGUF file, or of all files of a split model. The views point into the files.
 struct GgufIndex {
   std::map<std::string_view, GgufValue> values;
   std::map<std::string_view, GgufTensor> tensors;

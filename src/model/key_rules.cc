@@ -45,7 +45,9 @@ constexpr std::array kRules{
     read("general.architecture", "a supported one, spelt as in usage.md"),
     read("general.type", "`model`, where the file says it; an adapter is refused"),
     read("general.alignment", "a power of two from 8 on; 32 without it"),
-    read("split.count", "a file in several parts is refused: merge them", 0, 1),
+    read("split.count", "files of the model; their names end with -00001-of-00003.gguf", 0, 65535),
+    read("split.no", "from 0 on: which of them it is; the model is opened by the first"),
+    read("split.tensors.count", "tensors of all files together"),
     // ---- Sizes
     read(".block_count", "layers; a tensor of a further layer is refused", 1, kMaxLayers),
     read(".context_length", "tokens", 1, kMaxContext),
@@ -123,7 +125,6 @@ constexpr std::array kRules{
     ignored("general.*", kAbout),
     ignored("general.sampling.*", "defaults of llama.cpp's programs; restkv's are its options"),
     ignored("general.tensor_extra.*", "how far libllama may round activations"),
-    ignored("split.*", kAbout),
     ignored("tokenizer.*", kVocabulary),
     ignored("adapter.*", "of adapters, whose `general.type` is refused"),
     ignored(".tensor_data_layout", kAbout),

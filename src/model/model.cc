@@ -128,7 +128,7 @@ Model::Model(const std::string& path, const ModelOptions& options)
       std::all_of(w.layers.begin(), w.layers.end(), can_be_packed)) {
     w.prefill_gemm_min_rows = kInt8GemmMinRows;
   }
-  config_.fingerprint = fingerprint(description(), file.bytes());
+  config_.fingerprint = fingerprint(description(), file.parts());
 }
 
 Model::~Model() = default;

@@ -1,12 +1,14 @@
 #include "model/model_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "model/metadata.h"
+#include "model/missing_features.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -149,11 +151,17 @@ const Architecture& read_architecture(const GgufFile& file) {
                             "encoders are not supported",
                             file.path(), type));
   }
+  const std::string name = file.string("general.architecture");
   try {
-    return find_architecture(file.string("general.architecture"));
+    return find_architecture(name);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kUnsupported) throw;
-    throw Error(e.code(), fmt::format("{}: {}", file.path(), e.what()));
+    const std::vector<std::string> missing = missing_features(file, name);
+    throw Error(e.code(),
+                fmt::format("{}: {}. {}", file.path(), e.what(),
+                            missing.empty()
+                                ? "Nothing in the file shows what it needs besides"
+                                : fmt::format("This model needs {}", fmt::join(missing, ", "))));
   }
 }
 
@@ -161,7 +169,7 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
   ModelConfig c;
   c.architecture = architecture.name;
   c.name = file.find_string("general.name").value_or("");
-  c.file_bytes = file.bytes().size();
+  c.file_bytes = file.size();
   const Metadata metadata(file, architecture.name);
   read_sizes(file, metadata, c);
   read_scales(metadata, architecture, c);

@@ -50,11 +50,17 @@ Weight WeightReader::table(const std::string& name, size_t rows, size_t cols) {
   return read(name, rows, cols);
 }
 
+float WeightReader::scale(const std::string& name, ggml_type type) {
+  const std::string tensor = name + ".scale";
+  return type == GGML_TYPE_NVFP4 && has(tensor) ? vector(tensor, 1).front() : 1;
+}
+
 std::vector<Weight> WeightReader::matrices(std::span<const std::string> names,
                                            std::span<const size_t> rows, size_t cols) {
   std::vector<Weight> parts;
   for (size_t i = 0; i < names.size(); ++i) {
     parts.push_back(read(names[i] + ".weight", rows[i], cols));
+    parts.back().scale = scale(names[i], parts.back().type);
     types_.insert(ggml_type_name(parts.back().type));
   }
   return parts;

@@ -50,6 +50,9 @@ class WeightReader {
 
  private:
   Weight read(const std::string& name, size_t rows, size_t cols);
+  /// The tensor `name` + ".scale" of a matrix in NVFP4, whose own scales reach up to 448 only; 1
+  /// without it. Those of other types, which no converter writes, stay unread.
+  float scale(const std::string& name, ggml_type type);
   std::vector<Weight> matrices(std::span<const std::string> names, std::span<const size_t> rows,
                                size_t cols);
   std::vector<float> biases(std::span<const std::string> names, std::span<const size_t> rows);

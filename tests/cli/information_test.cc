@@ -18,8 +18,8 @@ namespace {
 using ::testing::ContainsRegex;
 
 TEST(CliHelp, EveryCommandHasUsageAndExamples) {
-  const std::vector<std::vector<std::string>> commands{{},          {"run"},  {"inspect"},
-                                                       {"methods"}, {"demo"}, {"bench"}};
+  const std::vector<std::vector<std::string>> commands{
+      {}, {"run"}, {"inspect"}, {"methods"}, {"demo"}, {"bench"}, {"models"}};
   for (std::vector<std::string> arguments : commands) {
     arguments.emplace_back("--help");
     const Outcome help = restkv_process(arguments);
@@ -71,7 +71,7 @@ TEST(CliVersion, IsOneLine) {
 
 TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   const std::string commands =
-      "commands are run, ask, batch, chat, serve, inspect, methods, demo, eval, report, calibrate, "
+      "commands are run, ask, batch, chat, serve, inspect, models, methods, demo, eval, report, calibrate, "
       "bench, completion, man\n";
   const Outcome none = restkv_process(std::vector<std::string>{});
   EXPECT_EQ(none.exit_code, 2);

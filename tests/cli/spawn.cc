@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <stdexcept>
+#include <string_view>
 
 #include "base/descriptor.h"
 
@@ -40,6 +41,16 @@ void drain(Descriptor& end, std::string& text) {
   }
 }
 
+std::vector<std::string> environment_of(const Spawn& spawn) {
+  std::vector<std::string> variables = spawn.environment;
+  for (char** each = environ; *each != nullptr; ++each) {
+    const std::string_view variable = *each;
+    const bool is_setting = variable.starts_with("RESTKV_MODEL") || variable.starts_with("HF_");
+    if (!is_setting) variables.emplace_back(variable);
+  }
+  return variables;
+}
+
 pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -67,8 +78,12 @@ pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
+  std::vector<std::string> environment = environment_of(spawn);
+  std::vector<char*> envp;
+  for (std::string& variable : environment) envp.push_back(variable.data());
+  envp.push_back(nullptr);
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), environ);
+  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), envp.data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw std::runtime_error("cannot start " + restkv_program());

@@ -18,6 +18,9 @@ struct Outcome {
 /// How to start the `restkv` that this build made.
 struct Spawn {
   std::vector<std::string> arguments;
+  /// "NAME=value" each. Settings of restkv and of hubs that these tests were started with are left
+  /// out.
+  std::vector<std::string> environment = {};
   std::string input = {};        ///< Fed to standard input through a pipe.
   bool keep_input_open = false;  ///< Do not close that pipe after `input`.
   std::string stdout_path =

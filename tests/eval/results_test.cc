@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "eval/sha256.h"
+#include "base/sha256.h"
 #include "restkv/error.h"
 #include "support/refusal.h"
 #include "support/tiny_model.h"
@@ -318,6 +318,11 @@ TEST_F(ResultsTest, HashesFiles) {
   std::ofstream(path_, std::ios::binary) << std::string(1'000'000, 'a');  // B.3
   EXPECT_EQ(sha256_of_file(path_),
             "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  append_text(folder_.file("a"), "a");
+  append_text(folder_.file("bc"), "bc");
+  const std::vector<std::string> pieces{folder_.file("a"), folder_.file("bc")};
+  EXPECT_EQ(sha256_of_files(pieces),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_THAT(refusal(ErrorCode::kInput, [&] { sha256_of_file(folder_.file("absent")); }),
               HasSubstr("cannot read " + folder_.file("absent")));
   EXPECT_THAT(refusal(ErrorCode::kInput,

@@ -18,6 +18,7 @@
 
 #include "base/file.h"
 #include "base/threads.h"
+#include "make_model/random_model.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -405,12 +406,10 @@ TEST(MultiplyDense, SurvivesSignals) {
 }
 
 TEST(IsSupported, KnowsWhatModelsUse) {
-  for (const ggml_type type :
-       {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
-        GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
-        GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS}) {
+  for (const ggml_type type : weight_types()) {
     EXPECT_TRUE(is_supported(type)) << ggml_type_name(type);
   }
+  EXPECT_GE(weight_types().size(), 26U);
   for (const ggml_type type : {GGML_TYPE_I32, GGML_TYPE_F64, GGML_TYPE_COUNT}) {
     EXPECT_FALSE(is_supported(type)) << type;
   }

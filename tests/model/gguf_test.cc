@@ -149,8 +149,10 @@ TEST_F(Gguf, SaysWhereAFileEnds) {
                   "tensor 'blk.0.ffn_down.weight' ends at byte " + std::to_string(whole.size()));
 }
 
-TEST_F(Gguf, RefusesOnePartOfSeveral) {
-  expect_contains(error_with_integer("split.count", 3), "one of 3 parts of a model");
+TEST_F(Gguf, RefusesAPartWhoseNameDoesNotTell) {
+  expect_contains(error_with_integer("split.count", 3),
+                  "is part 1 of 3 of a model ('split.no', 'split.count'), but its name does not "
+                  "end with -00001-of-00003.gguf");
   EXPECT_EQ(error_with_integer("split.count", 1), "");
 }
 
@@ -201,6 +203,40 @@ TEST_F(Gguf, RefusesUnknownArchitectures) {
   const std::string error = error_of(model);
   expect_contains(error, "'mamba' is not supported");
   expect_contains(error, "llama");
+  expect_contains(error, "Nothing in the file shows what it needs besides");
+}
+
+TEST_F(Gguf, SaysWhatAnUnknownArchitectureNeeds) {
+  const auto error = [&](const char* architecture, const std::function<void(gguf_context*)>& edit,
+                         const char* tensor = nullptr) {
+    TinyModel model = smallest_model();
+    model.edit_metadata = [&](gguf_context* gguf) {
+      gguf_set_val_str(gguf, "general.architecture", architecture);
+      edit(gguf);
+    };
+    if (tensor != nullptr) {
+      model.edit_tensor = [&](TinyTensor& each) {
+        if (each.name == "blk.0.ffn_gate.weight") each.name = tensor;
+        return true;
+      };
+    }
+    return error_of(model);
+  };
+  const auto none = [](gguf_context*) {};
+  expect_contains(error("newmoe",
+                        [](gguf_context* gguf) {
+                          gguf_set_val_u32(gguf, "newmoe.expert_count", 8);
+                          gguf_set_val_u32(gguf, "newmoe.ssm.state_size", 16);
+                          gguf_set_val_u32(gguf, "newmoe.nextn_predict_layers", 0);
+                        }),
+                  "This model needs mixtures of experts, a recurrent state (state space, gated "
+                  "DeltaNet)");
+  expect_contains(error("newgpt", none, "blk.0.attn_sinks.weight"),
+                  "This model needs attention sinks (a learned logit for each head)");
+  expect_contains(error("smollm3", none), "This model needs layers without rotary positions");
+  const std::string text = error(
+      "newhead", [](gguf_context* gguf) { gguf_set_val_str(gguf, "newhead.ssm.kind", "text"); });
+  expect_contains(text, "This model needs a recurrent state");
 }
 
 TEST_F(Gguf, RefusesFeaturesItCannotRun) {

@@ -17,7 +17,9 @@
 #include <tuple>
 #include <vector>
 
+#include "base/file.h"
 #include "make_model/presets.h"
+#include "support/raw_gguf.h"
 
 namespace restkv {
 namespace {
@@ -45,9 +47,13 @@ RandomModel dequantised(RandomModel model) {
     if (tensor.rows == 1) return true;  // norms, biases, factors
     const auto cols = static_cast<int64_t>(tensor.cols);
     std::vector<char> row(ggml_row_size(type, cols));
+    // As RandomModel::write: all columns matter alike to types that ask which do.
+    const std::vector<float> importance(ggml_quantize_requires_imatrix(type) ? tensor.cols : 0,
+                                        1.0F);
     for (size_t r = 0; r < tensor.rows; ++r) {
       float* values = tensor.values.data() + r * tensor.cols;
-      ggml_quantize_chunk(type, values, row.data(), 0, 1, cols, nullptr);
+      ggml_quantize_chunk(type, values, row.data(), 0, 1, cols,
+                          importance.empty() ? nullptr : importance.data());
       ggml_get_type_traits(type)->to_float(row.data(), values, cols);
     }
     return true;
@@ -106,6 +112,59 @@ INSTANTIATE_TEST_SUITE_P(Parity, FamilyParity,
                            return parity_test_name(std::get<0>(test.param).substr(5) + "_" +
                                                    ggml_type_name(std::get<1>(test.param)));
                          });
+
+/// All that files may hold besides: through ggml's dot products, or packed.
+std::vector<ggml_type> other_types() {
+  std::vector<ggml_type> types = weight_types();
+  std::erase_if(types, [](ggml_type type) {
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_Q4_0 ||
+           type == GGML_TYPE_Q4_K || type == GGML_TYPE_Q6_K || type == GGML_TYPE_Q8_0;
+  });
+  return types;
+}
+
+class TypeParity : public ::testing::TestWithParam<ggml_type> {};
+
+TEST_P(TypeParity, EqualsLibllama) {
+  ParityCase c = parity_case("tiny-llama");
+  c.model.type = GetParam();
+  c.model.layers = 1;  // it takes ggml long to make some types
+  check_quantised(c);
+}
+
+INSTANTIATE_TEST_SUITE_P(Parity, TypeParity, ::testing::ValuesIn(other_types()),
+                         [](const auto& test) {
+                           return parity_test_name(ggml_type_name(test.param));
+                         });
+
+/// NVFP4 has a scale for each matrix besides those of its blocks.
+TEST(Nvfp4Parity, MatricesHaveScales) {
+  ParityCase c = parity_case("tiny-llama");
+  c.model.type = GGML_TYPE_NVFP4;
+  const TemporaryFolder folder;
+  const ParityFiles files(c, folder);
+  testing::RawGguf gguf = testing::RawGguf::parse(read_file(files.ours));
+  std::vector<std::string> matrices;
+  for (const testing::RawGguf::Tensor& tensor : gguf.tensors) {
+    if (tensor.name.starts_with("blk.") && tensor.shape.size() == 2) {
+      matrices.push_back(tensor.name.substr(0, tensor.name.rfind('.')));
+    }
+  }
+  ASSERT_EQ(matrices.size(), 7 * c.model.layers);
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    gguf.add_floats(matrices[i] + ".scale", {0.6F + 0.1F * static_cast<float>(i % 8)});
+  }
+  const std::string scaled = folder.file("scaled");
+  write_file_atomically(scaled, gguf.bytes());
+  const std::vector<int32_t> tokens = parity_tokens();
+  const Logits theirs = libllama_logits(scaled, tokens);
+  const Parity ours = compare(theirs, restkv_logits(scaled, tokens));
+  std::printf("| llama, scales of matrices | nvfp4 | %.1e | %.1e | | |\n", ours.prompt.mean_kl(),
+              ours.decoding.mean_kl());
+  EXPECT_LE(ours.prompt.mean_kl(), 0.01);
+  EXPECT_LE(ours.decoding.mean_kl(), 0.01);
+  EXPECT_GT(compare(theirs, libllama_logits(files.theirs, tokens)).all_kl(), 0.05);
+}
 
 // --- What else files have, in float32 ------------------------------------------------------------
 

@@ -33,11 +33,11 @@ std::optional<std::string> known_model(const char* variable, const char* usual_p
 }  // namespace
 
 std::string test_model_path() {
-  const auto path =
-      known_model("RESTKV_MODEL", RESTKV_TEST_MODEL, 98362432, "SmolLM2-135M-Instruct in Q4_1");
+  const auto path = known_model("RESTKV_TEST_MODEL", RESTKV_TEST_MODEL, 98362432,
+                                "SmolLM2-135M-Instruct in Q4_1");
   if (path) return *path;
   throw std::runtime_error("the test model " RESTKV_TEST_MODEL
-                           " is missing; run script/bootstrap or set RESTKV_MODEL");
+                           " is missing; run script/bootstrap or set RESTKV_TEST_MODEL");
 }
 
 std::optional<std::string> gemma_path() {

@@ -12,8 +12,8 @@ using TinyModel = RandomModel;
 using TinyTensor = RandomTensor;
 
 /// The real model of the tests (SmolLM2-135M-Instruct, Q4_1): the environment variable
-/// RESTKV_MODEL, or the path used by script/bootstrap. Throws std::runtime_error if it is missing
-/// or another model, because the tests expect this one's tokens and answers.
+/// RESTKV_TEST_MODEL, or the path used by script/bootstrap. Throws std::runtime_error if it is
+/// missing or another model, because the tests expect this one's tokens and answers.
 std::string test_model_path();
 
 /// Gemma 3 270M (base): the environment variable RESTKV_GEMMA, or the path used by

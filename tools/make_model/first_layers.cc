@@ -23,6 +23,7 @@ using GgmlContext = std::unique_ptr<ggml_context, decltype(&ggml_free)>;
 
 constexpr const char* kArchitecture = "general.architecture";
 constexpr const char* kName = "general.name";
+constexpr const char* kParts = "split.count";
 
 [[noreturn]] void refuse(const std::string& source, const std::string& why) {
   throw Error(ErrorCode::kInput, fmt::format("cannot take layers from {}: {}", source, why));
@@ -69,6 +70,9 @@ void write_first_layers(const std::string& source, size_t layers, const std::str
   const int64_t count = gguf_find_key(gguf.get(), count_key.c_str());
   if (count < 0 || gguf_get_kv_type(gguf.get(), count) != GGUF_TYPE_UINT32) {
     refuse(source, fmt::format("it has no '{}'", count_key));
+  }
+  if (gguf_find_key(gguf.get(), kParts) >= 0) {
+    refuse(source, "it is a part of a split model; join the parts with llama-gguf-split --merge");
   }
   const size_t all = gguf_get_val_u32(gguf.get(), count);
   if (layers < 1 || layers > all) {

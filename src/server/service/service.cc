@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <llama.h>
 
-#include <filesystem>
 #include <utility>
 
+#include "model/split_name.h"
 #include "restkv/error.h"
 #include "server/http/http_error.h"
 
@@ -14,7 +14,7 @@ namespace {
 
 ServiceOptions filled_in(ServiceOptions options) {
   if (options.alias.empty()) {
-    options.alias = std::filesystem::path(options.model_path).stem().string();
+    options.alias = model_file_name(options.model_path);
   }
   options.limits.session = {options.scheduler.session};
   return options;
@@ -26,7 +26,7 @@ ModelCard card_of(const ServiceOptions& options, const Model& model, const Token
           .context = model.config().context_length,
           .vocabulary = tokenizer.vocabulary(),
           .layers = model.config().layers,
-          .bytes = std::filesystem::file_size(options.model_path)};
+          .bytes = model.config().file_bytes};
 }
 
 /// "<|im_end|>"; empty if the vocabulary has no such token.

@@ -18,7 +18,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("RESTKV_PROGRAM", str(ROOT / "build/release/src/cli/restkv"))
-MODEL = os.environ.get("RESTKV_MODEL", str(ROOT / "build/venv/model.gguf"))
+MODEL = os.environ.get("RESTKV_TEST_MODEL", str(ROOT / "build/venv/model.gguf"))
 MAKE_MODEL = os.environ.get("RESTKV_MAKE_MODEL", str(ROOT / "build/release/tools/make_model/make-model"))
 
 # What a proxy of the user's would do to requests to this machine is not the question here.
