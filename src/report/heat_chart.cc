@@ -247,7 +247,8 @@ std::string heat_html_style() {
 .heat{{width:auto;margin:.2rem 0}}.heat caption{{position:static;width:auto;height:auto;clip-path:none;
 text-align:left;font-weight:600;padding:.2rem 0}}
 .heat th{{border:0;font-weight:400;padding:.1rem .5rem .1rem 0}}
-.heat tbody th{{white-space:normal;overflow-wrap:break-word;text-align:left;min-width:6rem;max-width:12rem}}
+.heat tbody th{{white-space:normal;overflow-wrap:break-word;text-align:left;max-width:12rem}}
+.words tbody th{{min-width:6rem}}
 .heat thead th{{text-align:center;padding:.1rem .2rem;font-size:.8rem;color:var(--muted)}}
 .heat td{{padding:0;border:2px solid var(--page);text-align:center;width:2.3rem;min-width:2.15rem}}
 .heat td.sum{{min-width:2.6rem;color:var(--muted)}}
@@ -297,8 +298,8 @@ std::string heat_html(const HeatChart& chart, std::string_view name) {
   for (const HeatPanel& panel : chart.panels) {
     text += fmt::format(
         "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\">"
-        "<table class=\"heat\"><caption>{0}</caption>\n<thead><tr><td></td>",
-        escape(panel.name));
+        "<table class=\"heat{1}\"><caption>{0}</caption>\n<thead><tr><td></td>",
+        escape(panel.name), chart.turned ? " words" : "");
     if (chart.turned) {
       for (const std::string& row : chart.rows) heading("col", row);
       text += "<td></td></tr></thead>\n<tbody>\n";

@@ -83,7 +83,7 @@ std::string magnified_html(const NeedleReport& report) {
     }
     text += fmt::format("</p>\n<p>{}</p></div>\n", escape(needle.text()));
   }
-  return text.empty() ? "" : "<div class=\"grid\">\n" + text + "</div>\n";
+  return text.empty() ? "" : "<div class=\"pair\">\n" + text + "</div>\n";
 }
 
 }  // namespace restkv::eval

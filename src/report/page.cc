@@ -26,7 +26,7 @@ figcaption,.muted{color:var(--muted)}figcaption{font-size:.9rem}figure{margin:1r
 .verdict{font-size:1.08rem}.verdict li{margin:.3rem 0}
 .split{display:grid;grid-template-columns:minmax(0,1fr);gap:0 2.5rem}
 @media(min-width:860px){.split{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:0 2.5rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:0 2.5rem}
 nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;margin:.6rem 0}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}

@@ -107,7 +107,7 @@ std::vector<Part> parts_of(const RunReport& report, std::span<const Picture> ima
       pictures += figure_html(image.svg, image.caption);
     }
   }
-  if (!pictures.empty()) pictures = "<div class=\"grid\">" + pictures + "</div>\n";
+  if (!pictures.empty()) pictures = "<div class=\"pair\">" + pictures + "</div>\n";
   for (const Picture& image : images) {
     if (!image.html.empty()) {
       pictures += fmt::format("<h4>{}</h4>\n{}", escape(image.caption), image.html);

@@ -11,10 +11,14 @@
 #include <filesystem>
 #include <limits>
 #include <map>
+#include <regex>
+#include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "report/chart_style.h"
 #include "report/markup.h"
 #include "report/report_tables.h"
 #include "restkv/error.h"
@@ -572,6 +576,28 @@ TEST(Report, PicturesAreWellFormed) {
   EXPECT_THAT(pictures(report, "p")[2].html, HasSubstr("<caption>restkv@64</caption>"));
   EXPECT_EQ(markup_error(pictures(report, "p")[2].html), "");
   EXPECT_THAT(pictures(report_of(empty_run()), "p"), IsEmpty());
+}
+
+/// The rules of a picture are those of the whole page that it stands in.
+TEST(Report, PagesAndPicturesShareNoClasses) {
+  const std::vector<RunReport> reports{report_of(with_lengths())};
+  std::string html = page(reports, std::vector<std::vector<Picture>>{pictures(reports[0], "p")});
+  for (size_t at = 0; (at = html.find("<svg")) != std::string::npos;) {
+    html.erase(at, html.find("</svg>", at) - at);
+  }
+  const std::string style(kChartStyle);
+  std::set<std::string> of_pictures;
+  const std::regex rule("\\.([a-z][a-z0-9-]*)\\{");
+  for (std::sregex_iterator it(style.begin(), style.end(), rule), end; it != end; ++it) {
+    of_pictures.insert((*it)[1]);
+  }
+  of_pictures.erase("muted");  // the same colour in both
+  EXPECT_THAT(of_pictures, ::testing::Contains("grid"));
+  const std::regex classes("class=\"([^\"]*)\"");
+  for (std::sregex_iterator it(html.begin(), html.end(), classes), end; it != end; ++it) {
+    std::istringstream names((*it)[1]);
+    for (std::string name; names >> name;) EXPECT_FALSE(of_pictures.contains(name)) << name;
+  }
 }
 
 TEST(Report, LongNamesHaveRoomAboveTheirHeatMaps) {

@@ -121,9 +121,11 @@ def test_blocks(source, restkv, scratch, model, *make):
         blocks = blocks_of(source / page)
         if len(blocks) < 3:
             wrong.append(f"{page} has {len(blocks)} blocks: the test is blind")
-        done = subprocess.run(["bash", "-euo", "pipefail", "-x"], input="\n".join(blocks), cwd=folder, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-        if done.returncode != 0:
+        commands = folder / "blocks.sh"
+        commands.write_text("\n".join(blocks) + "\necho all blocks ran\n")
+        done = subprocess.run(["bash", "-euo", "pipefail", "-x", commands], cwd=folder, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        if done.returncode != 0 or not done.stdout.rstrip().endswith("all blocks ran"):
             wrong.append(f"a command of {page} failed:\n{done.stdout[-3000:]}")
         print(done.stdout)
     return wrong
