@@ -25,6 +25,10 @@ struct AttentionOptions {
   /// Added to the logits of a key, after the soft cap: [kv_heads, >= keys seen]. Empty: nothing.
   /// `decode_attention` reads those of `CachedHead` instead.
   Matrix<const float> bias = {};
+  /// A column of the softmax without a value for each query head, as its logit, [query_heads]
+  /// (gpt-oss): it takes a part of the weights and counts in `lse`. Empty: none. `attention_sums`
+  /// finds it in the denominators.
+  std::span<const float> sink_logits = {};
 };
 
 /// Rows and columns of a tile of `TileMask`.
@@ -46,8 +50,8 @@ using TileMask = Heads<const uint8_t>;
 /// With `AttentionPrecision::kBf16` the error of a logit is about 2^-9 sum over c of |q_c k_c|
 /// times the scale; weights and values have a relative error of 2^-9. `lse` [query_heads, m], if
 /// given, receives the logarithm of each row's softmax denominator: log(sum over j of exp(z_j)) of
-/// the logits z. With a `mask`, softmax and denominator cover the keys of kept tiles only. A mask
-/// that keeps all tiles changes no bit of the result. A mask needs `causal`.
+/// the logits z, the sink's included. With a `mask`, softmax and denominator cover the keys of kept
+/// tiles only. A mask that keeps all tiles changes no bit of the result. A mask needs `causal`.
 ///
 /// A block may be computed in parts of any rows: with the same `keys_end` no bit is different.
 ///

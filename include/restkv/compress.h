@@ -177,6 +177,7 @@ struct BlockObservation {
   float scale = 0.0F;  ///< As in `LayerObservation`; so are the following.
   float softcap = 0.0F;
   AttentionPrecision precision = AttentionPrecision::kF32;
+  std::span<const float> sink_logits = {};
   const OutputFactor* output = nullptr;
   size_t layer = 0;
   size_t first_query_head = 0;
@@ -223,6 +224,8 @@ struct LayerObservation {
   std::span<const MeanRotation> rotations = {};
   float scale = 0.0F;    ///< Softmax scale; 0 means 1/sqrt(d).
   float softcap = 0.0F;  ///< Logit soft cap (Gemma 2); 0 means none.
+  /// As in `AttentionOptions`, [query_heads]: columns of the softmax that are never evicted.
+  std::span<const float> sink_logits = {};
   /// Precision of products with keys and W_O where the observation window scores positions. Softmax
   /// and sums are in float32.
   AttentionPrecision precision = AttentionPrecision::kF32;

@@ -29,6 +29,16 @@ struct RopeConfig {
   double magnitude = 1;         ///< cos and sin are multiplied by this.
 };
 
+/// A mixture of experts in place of the feed-forward network of every layer.
+struct ExpertsConfig {
+  size_t count = 0;         ///< Experts of a layer; 0: the networks are dense.
+  size_t used = 0;          ///< Experts that compute a token.
+  size_t width = 0;         ///< Hidden channels of an expert.
+  size_t shared_width = 0;  ///< Those of the expert that computes all tokens; 0: there is none.
+  bool normalised = false;  ///< Weights are a softmax over the chosen experts, otherwise over all.
+  float scale = 1;          ///< Weights are multiplied by this.
+};
+
 /// Sizes and constants of a model, read from its GGUF metadata.
 struct ModelConfig {
   std::string architecture;
@@ -39,23 +49,33 @@ struct ModelConfig {
   size_t kv_heads = 0;
   size_t key_dim = 0;    ///< Per head.
   size_t value_dim = 0;  ///< Per head.
-  size_t ffn_width = 0;
+  size_t ffn_width = 0;  ///< Hidden channels of the network that computes all tokens; 0: none.
+  ExpertsConfig experts;
   size_t vocabulary = 0;
   size_t context_length = 0;  ///< Context in tokens, RoPE scaling included.
   float norm_epsilon = 0;
   float embedding_scale = 1;    ///< Embeddings are multiplied by this.
+  float residual_scale = 1;     ///< What a layer adds to the hidden state is multiplied by this.
+  float logit_divisor = 1;      ///< The logits of the vocabulary are divided by this.
   float attention_scale = 0;    ///< Softmax scale.
   float attention_softcap = 0;  ///< c in c * tanh(logit / c) of the attention; 0: none.
   float final_softcap = 0;      ///< The same for the logits of the vocabulary.
   RopeConfig rope;
-  RopeConfig window_rope;       ///< Of layers with a sliding window.
+  RopeConfig window_rope;   ///< Of layers with a sliding window.
+  size_t still_period = 0;  ///< Every so many layers one has no rotary embedding; 0: all have one.
   std::vector<size_t> windows;  ///< [layers]: positions a layer sees; 0: all before it.
   size_t file_bytes = 0;
-  std::string weight_types;  ///< For instance "Q4_1, F32".
+  std::string weight_types;   ///< For instance "Q4_1, F32".
+  size_t weights = 0;         ///< Numbers in all tensors.
+  size_t active_weights = 0;  ///< Of these, those in experts that a token does not use left out.
   /// Tells models apart whose sessions and calibrations cannot be exchanged: a hash of the
   /// description and of parts of the file, the same for any copy of it.
   uint64_t fingerprint = 0;
 
+  /// Whether a layer has a rotary embedding.
+  [[nodiscard]] bool rotates(size_t layer) const {
+    return still_period == 0 || (layer + 1) % still_period != 0;
+  }
   /// Number of layers that see the whole context and whose cache is compressed. The others keep
   /// their sliding window only.
   [[nodiscard]] size_t global_layers() const;

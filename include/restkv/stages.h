@@ -181,6 +181,7 @@ struct RefitTargets {
   std::vector<int32_t> positions;
   float scale = 0.0F;  ///< As in `LayerObservation`.
   float softcap = 0.0F;
+  std::vector<float> sink_logits;  ///< [query_heads], or empty.
 };
 
 /// The targets of a layer before it is cut. The reference queries are, as the option `refit` says,

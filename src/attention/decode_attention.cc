@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 
+#include "attention/mask.h"
 #include "attention/softmax_scale.h"
 #include "base/prefetch.h"
 #include "base/threads.h"
@@ -57,6 +58,7 @@ struct Problem {
   size_t group;  // query heads per cache head
   KvLayout layout;
   float scale, softcap;
+  std::span<const float> sink_logits;  // [query heads] or empty
   Matrix<float> weights;  // [query heads, rows] or empty; logits until the parts are merged
 };
 
@@ -475,11 +477,13 @@ void MergeParts(std::span<const Part> parts, const CachedHead& head, const Probl
                 const Matrix<float>& out) {
   const size_t value_dim = problem.layout.value_dim;
   for (size_t h = 0; h < problem.group; ++h) {
-    float maximum = kNoMaximum;
+    const size_t query_head = parts[0].head * problem.group + h;
+    const bool has_sink = !problem.sink_logits.empty();
+    float maximum = has_sink ? problem.sink_logits[query_head] : kNoMaximum;
     for (const Part& part : parts) maximum = std::max(maximum, part.maximum[h]);
-    float* HWY_RESTRICT target = out.row(parts[0].head * problem.group + h);
+    float* HWY_RESTRICT target = out.row(query_head);
     std::fill_n(target, value_dim, 0.0F);
-    float total = 0.0F;
+    float total = has_sink ? std::exp(problem.sink_logits[query_head] - maximum) : 0.0F;
     for (const Part& part : parts) {
       const float factor = std::exp(part.maximum[h] - maximum);
       float sum = 0.0F;
@@ -491,19 +495,20 @@ void MergeParts(std::span<const Part> parts, const CachedHead& head, const Probl
     const float inverse = total > 0 ? 1.0F / total : 0.0F;
     for (size_t c = 0; c < value_dim; ++c) target[c] *= inverse;
     if (problem.weights.data == nullptr) continue;
-    float* weights = problem.weights.row(parts[0].head * problem.group + h);
+    float* weights = problem.weights.row(query_head);
     ExpRow({weights, head.count}, maximum, inverse);
   }
 }
 
 void DecodeAttention(const Matrix<const float>& queries, std::span<const CachedHead> heads,
-                     float scale, float softcap, const Matrix<float>& out,
+                     float scale, const AttentionOptions& options, const Matrix<float>& out,
                      const Matrix<float>& weights) {
   const Problem problem{.queries = queries,
                         .group = queries.rows / heads.size(),
                         .layout = {heads[0].type, queries.cols, out.cols},
                         .scale = scale,
-                        .softcap = softcap,
+                        .softcap = options.softcap,
+                        .sink_logits = options.sink_logits,
                         .weights = weights};
   const size_t group = problem.group;
   const KvLayout floats{KvType::kF32, queries.cols, out.cols};
@@ -597,8 +602,9 @@ void decode_attention(Matrix<const float> queries, std::span<const CachedHead> h
                             "and {} rows",
                             weights.rows, weights.cols, queries.rows, head.count));
   }
+  check_sinks("decode_attention", options, queries.rows);
   const float scale = softmax_scale(options.scale, queries.cols);
-  HWY_DYNAMIC_DISPATCH(DecodeAttention)(queries, heads, scale, options.softcap, out, weights);
+  HWY_DYNAMIC_DISPATCH(DecodeAttention)(queries, heads, scale, options, out, weights);
 }
 
 }  // namespace restkv

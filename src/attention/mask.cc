@@ -30,4 +30,12 @@ void check_bias(std::string_view function, const AttentionOptions& options, size
                           function, bias.rows, bias.cols, heads, keys));
 }
 
+void check_sinks(std::string_view function, const AttentionOptions& options, size_t query_heads) {
+  const size_t sinks = options.sink_logits.size();
+  if (sinks == 0 || sinks == query_heads) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{}: there are sinks of {} query heads, but {} query heads", function,
+                          sinks, query_heads));
+}
+
 }  // namespace restkv

@@ -17,4 +17,8 @@ void check_mask(std::string_view function, const TileMask& mask, size_t heads, s
 void check_bias(std::string_view function, const AttentionOptions& options, size_t heads,
                 size_t keys);
 
+/// Throws `Error` (kInvalidArgument), naming `function`, unless the options have no sinks or one
+/// for each of the query heads.
+void check_sinks(std::string_view function, const AttentionOptions& options, size_t query_heads);
+
 }  // namespace restkv

@@ -168,6 +168,16 @@ void PrefillTile(const Heads<const float>& queries, const Heads<const float>& ke
   std::fill(scratch.out.begin(), scratch.out.end(), 0.0F);
   std::fill(scratch.sum.begin(), scratch.sum.end(), 0.0F);
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), kNoMaximum);
+  if (!options.sink_logits.empty()) {
+    // A sink is what the row has met before its first key.
+    for (size_t s = 0; s < spans.size(); ++s) {
+      for (size_t i = 0; i < spans[s].rows; ++i) {
+        const size_t row = s * padded_rows + i;
+        scratch.maximum[row] = options.sink_logits[spans[s].head + i % share] * kLog2E;
+        scratch.sum[row * kLanes] = 1.0F;
+      }
+    }
+  }
 
   const size_t window = options.causal ? options.sliding_window : 0;
   const size_t first_position = options.causal ? first + begin : keys.rows - 1;
@@ -349,6 +359,7 @@ void prefill_attention(Heads<const float> queries, Heads<const float> keys,
             lse.rows, lse.cols));
   }
   check_bias("prefill_attention", options, keys.heads, keys_seen);
+  check_sinks("prefill_attention", options, queries.heads);
   require_support(options.precision);
   check_mask("prefill_attention", mask, queries.heads, queries.rows, first, options);
   const float scale = softmax_scale(options.scale, keys.dim);

@@ -17,6 +17,17 @@ size_t bytes(const Linear& linear) {
   return total;
 }
 
+/// Multiplications and additions of the feed-forward network for one token.
+double feed_forward_flops(const LayerWeights& layer, const ExpertsConfig& experts) {
+  double total = flops(layer.gate_up) + flops(layer.down);
+  if (layer.experts) {
+    total += flops(layer.experts->router) +
+             static_cast<double>(experts.used) *
+                 (flops(layer.experts->gate_up.front()) + flops(layer.experts->down.front()));
+  }
+  return total;
+}
+
 /// Pairs of a query and a key it sees, over queries [first, end).
 double visible_pairs(size_t first, size_t end, size_t window) {
   const auto up_to = [&](size_t n) {
@@ -37,8 +48,8 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
     const bool all_rows = l + 1 < c.layers || (c.windows[l] == 0 && needs_attention_sums(options));
     const size_t outputs = all_rows ? tokens : 1;
     total += flops(layer.qkv) * static_cast<double>(tokens);
-    total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) *
-             static_cast<double>(outputs);
+    total +=
+        (flops(layer.output) + feed_forward_flops(layer, c.experts)) * static_cast<double>(outputs);
     total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
              visible_pairs(tokens - outputs, tokens, c.windows[l]) *
              (c.windows[l] == 0 ? density : 1);
@@ -61,7 +72,7 @@ double repeat_flops(const Model& model, size_t tokens, std::span<const RepeatFee
       total += flops(layer.qkv) * fed;
       const bool narrow = feed.narrow && c.windows[l] == 0;
       if (l < last || narrow) {
-        total += (flops(layer.output) + flops(layer.gate_up) + flops(layer.down)) * fed;
+        total += (flops(layer.output) + feed_forward_flops(layer, c.experts)) * fed;
         total += 2.0 * static_cast<double>(c.query_heads * (c.key_dim + c.value_dim)) *
                  (narrow ? fed * (static_cast<double>(kMaskTile) + repeated) + fed * (fed + 1) / 2
                          : visible_pairs(tokens, tokens + feed.tokens.size(), c.windows[l]));
@@ -80,6 +91,9 @@ size_t weight_bytes(const Model& model) {
   size_t total = bytes(model.weights().lm_head) + model.weights().token_embedding.row_bytes();
   for (const LayerWeights& layer : model.weights().layers) {
     for_each_linear(layer, [&](const Linear& matrix) { total += bytes(matrix); });
+    if (!layer.experts) continue;
+    total += model.config().experts.used *
+             (bytes(layer.experts->gate_up.front()) + bytes(layer.experts->down.front()));
   }
   return total;
 }

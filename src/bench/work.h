@@ -19,8 +19,8 @@ double prefill_flops(const Model& model, size_t tokens, const CompressionOptions
 /// The same of the chunks that are repeated behind it.
 double repeat_flops(const Model& model, size_t tokens, std::span<const RepeatFeed> feeds);
 
-/// Bytes of the weights that a decoded token reads: all matrices, and one row of the embedding
-/// table.
+/// Bytes of the weights that a decoded token reads: all matrices but those of experts that it does
+/// not use, and one row of the embedding table.
 size_t weight_bytes(const Model& model);
 
 }  // namespace restkv::bench

@@ -93,7 +93,9 @@ class CalibrationSink : public LayerSink {
     for (size_t i = 0; i < inputs.rows; ++i) {
       std::ranges::copy(inputs.row_span(i), &inputs_[(first + i) * inputs.cols]);
     }
-    sums(layer).queries.add(unrotated(queries, rope_, first, unrotated_), rope_.at(0));
+    const Heads<const float> plain =
+        model_.config().rotates(layer) ? unrotated(queries, rope_, first, unrotated_) : queries;
+    sums(layer).queries.add(plain, rope_.at(0));
   }
 
   void take(size_t layer, LayerKv& kv, LayerObserver& observer) override {

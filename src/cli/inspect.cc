@@ -21,6 +21,11 @@
 namespace restkv::cli {
 namespace {
 
+std::string in_billions(size_t count) {
+  const double billions = static_cast<double>(count) * 1e-9;
+  return fmt::format("{:.{}f} G", billions, billions < 1 ? 3 : 1);
+}
+
 std::string describe(const Model& model) {
   const ModelConfig& c = model.config();
   std::string text;
@@ -33,8 +38,19 @@ std::string describe(const Model& model) {
   }
   if (!c.name.empty()) row("name", c.name);
   row("architecture", fmt::format("{}, weights {}", c.architecture, c.weight_types));
+  row("parameters",
+      in_billions(c.weights) + (c.experts.count > 0 ? fmt::format(", of which a token uses {}",
+                                                                  in_billions(c.active_weights))
+                                                    : ""));
   row("layers", fmt::format("{}", c.layers));
-  row("width", fmt::format("{} (feed-forward {})", c.width, c.ffn_width));
+  if (c.experts.count == 0) {
+    row("width", fmt::format("{} (feed-forward {})", c.width, c.ffn_width));
+  } else {
+    row("width", fmt::format("{} (experts {}{})", c.width, c.experts.width,
+                             c.ffn_width > 0 ? fmt::format(", shared {}", c.ffn_width) : ""));
+    row("experts", fmt::format("{} in every layer, {} for each token{}", c.experts.count,
+                               c.experts.used, c.ffn_width > 0 ? " besides a shared one" : ""));
+  }
   row("heads", fmt::format("{} query, {} KV ({}), {} channels each", c.query_heads, c.kv_heads,
                            c.query_heads == c.kv_heads ? "MHA" : "GQA", c.key_dim));
   row("vocabulary", fmt::format("{} tokens", c.vocabulary));

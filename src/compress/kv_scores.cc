@@ -100,10 +100,11 @@ void check_blocks(const CompressionOptions& options) {
   }
 }
 
-void softmax(std::span<float> logits) {
+void softmax(std::span<float> logits, std::optional<float> sink) {
   if (logits.empty()) return;
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0.0;
+  float largest = *std::max_element(logits.begin(), logits.end());
+  if (sink) largest = std::max(largest, *sink);
+  double sum = sink ? double{std::exp(*sink - largest)} : 0.0;
   for (float& x : logits) {
     x = std::exp(x - largest);
     sum += double{x};

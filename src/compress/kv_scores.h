@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 
 #include "base/threads.h"
@@ -32,8 +33,8 @@ LayerScores score_keys_and_values(const LayerObservation& layer, const Compressi
 /// not 0.
 void check_blocks(const CompressionOptions& options);
 
-/// Turns logits into softmax weights, in place.
-void softmax(std::span<float> logits);
+/// Turns logits into softmax weights, in place. The logit of a sink takes its part of them.
+void softmax(std::span<float> logits, std::optional<float> sink = std::nullopt);
 
 /// Throws `Error` (kInvalidArgument) unless 0 <= protected tokens < budget; `what` names them.
 void check_protected(const CompressionOptions& options, const char* what, int count);

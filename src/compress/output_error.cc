@@ -62,10 +62,14 @@ HWY_EXPORT(ProjectedBlock);
 constexpr size_t kChannels = 48;
 
 /// Attention of the last `queries.rows` positions of a part to all rows up to them.
-void attend(const LayerObservation& layer, Heads<const float> queries, Heads<const float> keys,
-            Heads<const float> values, Heads<float> out) {
-  prefill_attention(queries, keys, values, keys.rows - queries.rows,
-                    {.scale = layer.scale, .softcap = layer.softcap}, out);
+/// `first` is the first of the part's query heads that attend.
+void attend(const LayerObservation& layer, size_t first, Heads<const float> queries,
+            Heads<const float> keys, Heads<const float> values, Heads<float> out) {
+  AttentionOptions options{.scale = layer.scale, .softcap = layer.softcap};
+  if (!layer.sink_logits.empty()) {
+    options.sink_logits = layer.sink_logits.subspan(first, queries.heads);
+  }
+  prefill_attention(queries, keys, values, keys.rows - queries.rows, options, out);
 }
 
 Heads<const float> last_queries(const LayerObservation& layer, size_t rows) {
@@ -96,7 +100,7 @@ OutputError::OutputError(std::span<const LayerObservation> heads, size_t window)
   if (rows_ == 0) return;
   float* out = outputs_.data();
   for (const LayerObservation& part : heads) {
-    attend(part, last_queries(part, rows_), part.keys, part.values,
+    attend(part, 0, last_queries(part, rows_), part.keys, part.values,
            {out, part.queries.heads, rows_, dim});
     out += part.queries.heads * rows_ * dim;
   }
@@ -128,7 +132,8 @@ double OutputError::of(const Selection& kept) const {
     thread_local AlignedVector<float> keys, values;
     const CacheHead& head = cache_heads[h];
     const LayerObservation& part = *head.part;
-    attend(part, last_queries(part, rows_).slice_heads(head.first_query, head.queries),
+    attend(part, head.first_query,
+           last_queries(part, rows_).slice_heads(head.first_query, head.queries),
            gathered(part.keys.head(head.kv_head), kept.keep[h], keys),
            gathered(part.values.head(head.kv_head), kept.keep[h], values),
            {head.out, head.queries, rows_, dim});

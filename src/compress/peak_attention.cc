@@ -38,6 +38,7 @@ struct PeakTask {
   Heads<const float> queries;
   std::array<KeyColumns, 3> columns;  ///< Sinks, range, own keys.
   float scale, softcap;
+  std::span<const float> sink_logits;  ///< [query_heads] or empty.
   AttentionPrecision precision;
   std::span<const float> factors;  ///< [m], or empty.
   Matrix<const float> lse;         ///< [query_heads, m] of all columns, or empty.
@@ -159,6 +160,11 @@ bool PeakAttentionIn(const PeakTask& t) {
           top = HWY_MAX(top, tops[at(number)]);
         }
         double total = 0;
+        if (!t.sink_logits.empty()) {
+          const float sink = t.sink_logits[head] * kLog2E;
+          top = HWY_MAX(top, sink);
+          total = std::exp2(double{sink} - double{top});
+        }
         for (size_t number = 0; number < tiles.size(); ++number) {
           if (sums[at(number)] > 0) {
             total += double{sums[at(number)]} * std::exp2(double{tops[at(number)]} - double{top});
@@ -236,6 +242,7 @@ void add_peak_attention(const BlockObservation& block, size_t sinks, std::span<c
                    {.keys = block.own_keys, .causal = true}}},
       .scale = softmax_scale(block.scale, block.keys.dim),
       .softcap = block.softcap,
+      .sink_logits = block.sink_logits,
       .precision = block.precision,
       .factors = factors,
       .lse = block.lse,

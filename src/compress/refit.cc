@@ -127,12 +127,13 @@ std::vector<double> fit_weights(const DoubleMatrix& e, std::span<const double> m
   return weights;
 }
 
-/// Softmax over the rows: e times their weights, divided by the sum. A query that sees no row has
-/// zeros.
-DoubleMatrix attention(DoubleMatrix e, std::span<const double> weights) {
+/// Softmax over the rows: e times their weights, divided by the sum and the sink's part. A query
+/// that sees no row has zeros.
+DoubleMatrix attention(DoubleMatrix e, std::span<const double> weights,
+                       std::span<const double> sink_mass) {
   for (size_t i = 0; i < e.rows(); ++i) {
     double* row = e.row(i);
-    double sum = 0.0;
+    double sum = sink_mass[i];
     for (size_t j = 0; j < e.cols(); ++j) sum += row[j] *= weights[j];
     for (size_t j = 0; j < e.cols(); ++j) row[j] = sum > 0 ? row[j] / sum : 0.0;
   }
@@ -176,10 +177,11 @@ struct Candidate {
 };
 
 /// Values are fitted for biases as they are stored, in float32.
-Candidate fitted(const DoubleMatrix& e, std::vector<double> weights, const DoubleMatrix& before,
+Candidate fitted(const DoubleMatrix& e, std::vector<double> weights,
+                 std::span<const double> sink_mass, const DoubleMatrix& before,
                  const DoubleMatrix& outputs, const FitSettings& settings) {
   for (double& w : weights) w = std::exp(double{static_cast<float>(std::log(w))});
-  const DoubleMatrix x = attention(e, weights);
+  const DoubleMatrix x = attention(e, weights, sink_mass);
   Candidate result{std::move(weights), before};
   if (settings.fit_values) result.values = fit_values(x, before, outputs, settings);
   result.squared_error = square_norm(errors(x, result.values, outputs));
@@ -210,13 +212,17 @@ RefittedRows fit_rows(const FitTargets& targets, const FitRows& rows, const FitS
   const DoubleMatrix e = exponentials(targets, rows, offsets);
   const DoubleMatrix outputs(targets.outputs);
   const DoubleMatrix before(rows.values);
-  std::vector<double> old_weights(t, 1.0), mass(r);
+  std::vector<double> old_weights(t, 1.0), mass(r), sink_mass(r, 0.0);
   for (size_t j = 0; j < rows.bias.size(); ++j) old_weights[j] = std::exp(double{rows.bias[j]});
-  for (size_t i = 0; i < r; ++i) mass[i] = std::exp(targets.lse[i] - offsets[i]);
+  for (size_t i = 0; i < r; ++i) {
+    if (!targets.sink_logits.empty()) sink_mass[i] = std::exp(targets.sink_logits[i] - offsets[i]);
+    mass[i] = std::max(0.0, std::exp(targets.lse[i] - offsets[i]) - sink_mass[i]);
+  }
 
   RefittedRows fit;
   fit.squared_outputs = square_norm(outputs);
-  fit.squared_error_before = square_norm(errors(attention(e, old_weights), before, outputs));
+  fit.squared_error_before =
+      square_norm(errors(attention(e, old_weights, sink_mass), before, outputs));
   std::vector<double> weights = old_weights;
   if (settings.fit_bias) {
     weights = fit_weights(e, mass, old_weights, settings);
@@ -224,10 +230,10 @@ RefittedRows fit_rows(const FitTargets& targets, const FitRows& rows, const FitS
       weights = old_weights;
     }
   }
-  Candidate best = fitted(e, std::move(weights), before, outputs, settings);
+  Candidate best = fitted(e, std::move(weights), sink_mass, before, outputs, settings);
   // Values alone never make the error larger, but biases may.
   if (settings.guarded && best.squared_error > fit.squared_error_before) {
-    best = fitted(e, old_weights, before, outputs, settings);
+    best = fitted(e, old_weights, sink_mass, before, outputs, settings);
   }
   // Least squares that hardly determine the values make huge ones, which most caches cannot hold.
   if (settings.guarded && largest(best.values) > kLargestValue) {
@@ -283,6 +289,7 @@ RefitTargets refit_targets(const LayerObservation& layer, const CompressionOptio
   targets.value_dim = layer.values.dim;
   targets.scale = layer.scale;
   targets.softcap = layer.softcap;
+  targets.sink_logits.assign(layer.sink_logits.begin(), layer.sink_logits.end());
   targets.queries = packed(queries);
   targets.lse.resize(queries.heads * queries.rows);
   targets.outputs.resize(queries.heads * queries.rows * layer.values.dim);
@@ -300,11 +307,14 @@ RefitTargets refit_targets(const LayerObservation& layer, const CompressionOptio
     throw_not_finite(layer, h, 1, window ? queries.rows : 0);
   }
   // In float32: errors of 8 bits would be fitted, too.
-  prefill_attention(
-      queries, layer.keys, layer.values, window ? n - queries.rows : 0,
-      {.scale = layer.scale, .softcap = layer.softcap, .causal = window, .bias = layer.bias},
-      {targets.outputs.data(), queries.heads, queries.rows, layer.values.dim},
-      {targets.lse.data(), queries.heads, queries.rows});
+  prefill_attention(queries, layer.keys, layer.values, window ? n - queries.rows : 0,
+                    {.scale = layer.scale,
+                     .softcap = layer.softcap,
+                     .causal = window,
+                     .bias = layer.bias,
+                     .sink_logits = layer.sink_logits},
+                    {targets.outputs.data(), queries.heads, queries.rows, layer.values.dim},
+                    {targets.lse.data(), queries.heads, queries.rows});
   return targets;
 }
 
@@ -328,6 +338,10 @@ RefittedRows refit_rows(const RefitTargets& targets, size_t first, size_t heads,
   const size_t at = first * targets.count;
   const auto first_lse = targets.lse.begin() + static_cast<ptrdiff_t>(at);
   const std::vector<double> lse(first_lse, first_lse + static_cast<ptrdiff_t>(r));
+  std::vector<double> sinks;
+  for (size_t i = 0; i < r && !targets.sink_logits.empty(); ++i) {
+    sinks.push_back(targets.sink_logits.at(first + i / targets.count));
+  }
   std::vector<size_t> visible;
   for (size_t i = 0; i < r && !targets.positions.empty(); ++i) {
     const auto end = std::ranges::upper_bound(rows.positions, targets.positions[i % targets.count]);
@@ -337,7 +351,8 @@ RefittedRows refit_rows(const RefitTargets& targets, size_t first, size_t heads,
                    .lse = lse,
                    .outputs = {&targets.outputs[at * targets.value_dim], r, targets.value_dim},
                    .scale = targets.scale,
-                   .softcap = targets.softcap},
+                   .softcap = targets.softcap,
+                   .sink_logits = sinks},
                   {.keys = rows.keys, .values = rows.values, .bias = rows.bias, .visible = visible},
                   {.bias_ridge = options.refit_ridge, .value_ridge = options.refit_ridge});
 }

@@ -20,6 +20,8 @@ struct FitTargets {
   Matrix<const float> outputs;  ///< [r, dv]
   float scale = 0.0F;           ///< Of the softmax; 0 means 1/sqrt(d).
   float softcap = 0.0F;
+  /// [r], or empty: the logit of a column that no row stands for. It is a part of `lse`.
+  std::span<const double> sink_logits = {};
 };
 
 /// Rows that are kept, in any order.
@@ -32,8 +34,8 @@ struct FitRows {
 };
 
 /// How they are fitted. B = exp(bias) are weights of the rows. With E_ij = exp(z_ij - offset_i),
-/// the exponentials of the logits without biases, B solves E B = exp(lse - offset), and the values
-/// C solve softmax(z + log B) C = outputs, both by least squares.
+/// the exponentials of the logits without biases, B solves E B = exp(lse - offset), less the sink's
+/// part, and the values C solve softmax(z + log B) C = outputs, both by least squares.
 struct FitSettings {
   bool fit_bias = true;
   bool fit_values = true;

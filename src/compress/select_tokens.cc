@@ -70,6 +70,10 @@ void check_queries(const LayerObservation& layer, const CompressionOptions& opti
     refuse(fmt::format("{} query rows are too few: method {} observes the last {}",
                        layer.queries.rows, options.method, observed));
   }
+  if (!layer.sink_logits.empty() && layer.sink_logits.size() != layer.queries.heads) {
+    refuse(fmt::format("there are {} sink logits, but queries are {}: there is one for each head",
+                       layer.sink_logits.size(), shape(layer.queries)));
+  }
   if (layer.lse.data != nullptr &&
       (layer.lse.rows != layer.queries.heads || layer.lse.cols != layer.queries.rows)) {
     refuse(fmt::format("lse are [{}, {}], but queries are {}: there is one for each query",

@@ -34,6 +34,7 @@ struct WindowTask {
   Matrix<const float> bias;    ///< [kv_heads, n] or empty.
   Matrix<const float> lse;
   float scale, softcap;
+  std::span<const float> sink_logits;  ///< [query_heads] or empty.
   AttentionPrecision precision;
   std::span<const RowCombination> combinations;
   Matrix<float> weights;  ///< [query_heads * window, n], with room for whole tiles.
@@ -123,6 +124,11 @@ bool WindowLse(const WindowTask& t, const std::vector<Operands>& queries, Matrix
       float top = maxima[at(0)];
       for (size_t tile = 1; tile < tiles; ++tile) top = std::max(top, maxima[at(tile)]);
       double total = 0;
+      if (!t.sink_logits.empty()) {
+        const float sink = t.sink_logits[(kv_head * rows + i) / window] * kLog2E;
+        top = std::max(top, sink);
+        total = std::exp2(double{sink} - double{top});
+      }
       for (size_t tile = 0; tile < tiles; ++tile) {
         if (sums[at(tile)] > 0) {
           total += double{sums[at(tile)]} * std::exp2(double{maxima[at(tile)]} - double{top});
@@ -317,6 +323,9 @@ void attend_window(const LayerObservation& layer, size_t first, size_t heads, si
       .lse = {},
       .scale = softmax_scale(layer.scale, layer.keys.dim),
       .softcap = layer.softcap,
+      .sink_logits = layer.sink_logits.empty()
+                         ? layer.sink_logits
+                         : layer.sink_logits.subspan(first * group, heads * group),
       .precision = layer.precision,
       .combinations = combinations,
       .weights = weights,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/weights.h"
+
 namespace restkv {
 
 AttentionOptions attention_options(const Model& model, size_t layer) {
@@ -10,7 +12,8 @@ AttentionOptions attention_options(const Model& model, size_t layer) {
   return {.scale = c.attention_scale,
           .softcap = c.attention_softcap,
           .sliding_window = c.windows[layer],
-          .precision = model.attention_precision()};
+          .precision = model.attention_precision(),
+          .sink_logits = model.weights().layers[layer].sink_logits};
 }
 
 void check_length(const ModelConfig& c, size_t position, size_t n) {

@@ -4,6 +4,7 @@
 
 #include "engine/checks.h"
 #include "engine/evict.h"
+#include "model/weights.h"
 #include "restkv/attention.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
@@ -75,7 +76,9 @@ Matrix<const float> decode_rows(const Model& model, Workspace& workspace,
         const Matrix<float> weights =
             observer != nullptr ? observer->weights(layer, heads) : Matrix<float>();
         decode_attention(across_heads(q, r), heads,
-                         {.scale = c.attention_scale, .softcap = c.attention_softcap},
+                         {.scale = c.attention_scale,
+                          .softcap = c.attention_softcap,
+                          .sink_logits = model.weights().layers[layer].sink_logits},
                          across_heads(out, r), weights);
         if (observer != nullptr) observer->add_weights(layer, heads, weights);
       };

@@ -117,7 +117,7 @@ class RequestSink : public LayerSink {
     LayerObservation observation = observer.observation(i, layer);
     observation.keys = kv.keys();
     observation.values = kv.values();
-    observation.unrotated_keys = observer.unrotated_keys(i, kv);
+    observation.unrotated_keys = observer.unrotated_keys(i, layer, kv);
     observation.precision = model_.attention_precision();
     return observation;
   }

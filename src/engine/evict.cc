@@ -33,6 +33,7 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
   result.lse = {};  // they cover padding, too
   result.outputs = {};
   result.first_query_head = first;
+  if (!layer.sink_logits.empty()) result.sink_logits = layer.sink_logits.subspan(first, heads);
   if (layer.attention_sums.data != nullptr) {
     const auto sums = layer.attention_sums.slice(first, heads);
     result.attention_sums = {sums.data + part.padding, heads, rows, sums.stride};
@@ -51,10 +52,11 @@ LayerObservation part_of(const LayerObservation& layer, const LayerKv::Part& par
 }
 
 /// Renumbers the kept rows so that the last one has position `end` - 1, and rotates their keys to
-/// the new positions. Returns the positions in the form of `LayerKv::positions`.
-std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position, LayerKv& kv,
+/// the new positions by `rope`; null: keys know nothing of positions. Returns the positions in the
+/// form of `LayerKv::positions`.
+std::vector<std::vector<int32_t>> compact(RopeTable* rope, size_t next_position, LayerKv& kv,
                                           const Selection& kept, size_t end) {
-  rope.grow(next_position);
+  if (rope != nullptr) rope->grow(next_position);
   std::vector<std::vector<int32_t>> positions = kv.positions();
   for (size_t h = 0; h < positions.size(); ++h) {
     const std::vector<int32_t>& keep = kept.keep[h];
@@ -62,7 +64,10 @@ std::vector<std::vector<int32_t>> compact(RopeTable& rope, size_t next_position,
       const auto row = static_cast<size_t>(keep[i]);
       int32_t& position = positions[h][row];
       const size_t moved = end - keep.size() + i;  // `begin_sequence` ensures keep.size() <= end
-      rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim}, static_cast<size_t>(position), moved);
+      if (rope != nullptr) {
+        rope->move({kv.keys().row(h, row), 1, 1, kv.keys().dim}, static_cast<size_t>(position),
+                   moved);
+      }
       position = static_cast<int32_t>(moved);
     }
   }
@@ -113,7 +118,7 @@ std::vector<LayerObservation> observe(const Model& model, Sequence& sequence, si
   whole.keys = kv.keys();
   whole.values = kv.values();
   whole.bias = kv.bias();
-  whole.unrotated_keys = observer.unrotated_keys(0, kv);
+  whole.unrotated_keys = observer.unrotated_keys(0, layer, kv);
   whole.precision = model.attention_precision();
   whole.tokens = sequence.cached_tokens + added;
   whole.settled = settled(sequence, added, kv);
@@ -156,9 +161,10 @@ void keep_layer(const Model& model, Workspace& workspace, Sequence& sequence,
   const Selection kept = choose(sequence, cuts, layer, kv, parts);
   const size_t next = cache.next_position + added;
   cache.gather(layer, kv.keys(), kv.values(), kept,
-               sequence.options.compact_positions ? compact(workspace.rope_of(0), next, kv, kept,
-                                                            static_cast<size_t>(options.budget))
-                                                  : kv.positions(),
+               sequence.options.compact_positions
+                   ? compact(c.rotates(layer) ? &workspace.rope_of(0) : nullptr, next, kv, kept,
+                             static_cast<size_t>(options.budget))
+                   : kv.positions(),
                cuts.come_again() || refits.needed(), kv.bias());
   if (refits.needed()) refits.take(cache, layer, kept.keep.size(), kv, parts, next);
 }
@@ -261,6 +267,7 @@ void renumber_windows(const Model& model, Workspace& workspace, Sequence& sequen
     RopeTable& rope = workspace.rope_of(window);
     for (size_t h = 0; h < kv.heads(); ++h) {
       for (size_t row = 0; row < kv.rows(); ++row) {
+        if (!c.rotates(layer)) continue;
         rope.move({kv.keys().row(h, row), 1, 1, kv.keys().dim},
                   static_cast<size_t>(kv.positions()[h][row]), row);
       }

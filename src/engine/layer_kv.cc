@@ -85,6 +85,9 @@ void LayerKv::attend(Heads<const float> queries, size_t first, size_t end, Atten
     const size_t count = part.heads * group;
     AttentionOptions biased = options;
     biased.bias = visible_bias(part);
+    if (!options.sink_logits.empty()) {
+      biased.sink_logits = options.sink_logits.subspan(begin, count);
+    }
     prefill_attention(queries.slice_heads(begin, count), visible(part, keys()),
                       visible(part, values()), prefix_ - part.padding + first, biased,
                       out.slice_heads(begin, count),

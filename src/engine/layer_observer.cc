@@ -45,6 +45,14 @@ LayerObserver::LayerObserver(const Model& model, std::vector<const CompressionOp
                                    rope.mean(position + n, future_positions(options))});
     }
   }
+  size_t most = 1;
+  for (const std::vector<MeanRotation>& rotations : rotations_) {
+    most = std::max(most, rotations.size());
+  }
+  MeanRotation none = rope.at(0);
+  std::ranges::fill(none.cosine, 1.0F);
+  std::ranges::fill(none.sine, 0.0F);
+  if (model.config().still_period > 0) still_.assign(most, none);
 }
 
 void LayerObserver::begin_layer(size_t rows, size_t prefix, LayerState* memory) {
@@ -132,7 +140,7 @@ void LayerObserver::add(Heads<const float> queries, Heads<const float> outputs, 
                      {rows.data + part.padding, heads, visible, rows.stride}, part.mask);
     }
   }
-  if (!query_statistics_.empty()) add_query_statistics(queries, first);
+  if (!query_statistics_.empty()) add_query_statistics(queries, first, layer);
   if (watches(WatchedTokens::kContext)) {
     const size_t begin = prefix_ + first;
     show(WatchedTokens::kContext,
@@ -214,6 +222,8 @@ void LayerObserver::show(WatchedTokens tokens, const BlockObservation& block, La
       own.end -= part.padding;
       own.scale = c.attention_scale;
       own.softcap = c.attention_softcap;
+      const std::span<const float> sinks = model_.weights().layers[block.layer].sink_logits;
+      if (!sinks.empty()) own.sink_logits = sinks.subspan(head, heads);
       own.precision = model_.attention_precision();
       own.first_query_head = head;
       own.query_heads = c.query_heads;
@@ -244,8 +254,10 @@ void LayerObserver::LastRows::add(Heads<const float> block, size_t end) {
   count_ = begin == first_ + count_ ? end - first_ : 0;
 }
 
-void LayerObserver::add_query_statistics(Heads<const float> queries, size_t first) {
-  const Heads<const float> rows = unrotated(queries, *rope_, position_ + first, unrotated_);
+void LayerObserver::add_query_statistics(Heads<const float> queries, size_t first, size_t layer) {
+  const Heads<const float> rows = model_.config().rotates(layer)
+                                      ? unrotated(queries, *rope_, position_ + first, unrotated_)
+                                      : queries;
   for (size_t i = 0; i < query_statistics_.size(); ++i) {
     const size_t skipped = query_statistics_[i].skipped;
     const size_t skip = std::min(rows.rows, skipped - std::min(skipped, position_ + first));
@@ -253,9 +265,10 @@ void LayerObserver::add_query_statistics(Heads<const float> queries, size_t firs
   }
 }
 
-Heads<const float> LayerObserver::unrotated_keys(size_t i, LayerKv& kv) {
+Heads<const float> LayerObserver::unrotated_keys(size_t i, size_t layer, LayerKv& kv) {
   if (!needs_unrotated_keys(*requests_[i])) return {};
   const Heads<float> keys = kv.keys();
+  if (!model_.config().rotates(layer)) return keys;
   unrotated_keys_.assign(keys.data, keys.data + keys.heads * keys.rows * keys.dim);
   const Heads<float> plain(unrotated_keys_.data(), keys.heads, keys.rows, keys.dim);
   for (size_t h = 0; h < keys.heads; ++h) {
@@ -284,10 +297,13 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   }
   result.scale = c.attention_scale;
   result.softcap = c.attention_softcap;
+  result.sink_logits = model_.weights().layers[layer].sink_logits;
   // Allocations distribute the budget over layers without a sliding window.
   result.layer = c.global_layers_before(layer);
   result.layers = c.global_layers();
   result.rotations = rotations_[i];
+  const bool still = !c.rotates(layer);
+  if (still) result.rotations = std::span(still_).first(rotations_[i].size());
   for (const RepeatQueries& queries : repeat_queries_) {
     if (queries.request == i) result.repeat_queries = queries.rows.slice_rows(0, queries.count);
   }
@@ -298,7 +314,7 @@ LayerObservation LayerObserver::observation(size_t i, size_t layer) {
   for (size_t m = 0; m < query_statistics_.size(); ++m) {
     if (query_statistics_[m].request != i) continue;
     result.query_statistics = &memory_->statistics[m];
-    result.future_rotation = &query_statistics_[m].rotation;
+    result.future_rotation = still ? &still_.front() : &query_statistics_[m].rotation;
   }
   // No need to factorise W_O for a prompt that is kept whole.
   if (!remember_ && keeps_whole(options, n_)) return result;

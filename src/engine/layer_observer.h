@@ -63,7 +63,7 @@ class LayerObserver {
   [[nodiscard]] LayerObservation observation(size_t i, size_t layer);
   /// The keys of `kv` before rotary embedding, if the method of request `i` reads them; else an
   /// empty view. Valid until the next call.
-  [[nodiscard]] Heads<const float> unrotated_keys(size_t i, LayerKv& kv);
+  [[nodiscard]] Heads<const float> unrotated_keys(size_t i, size_t layer, LayerKv& kv);
 
  private:
   /// Results of attention for the last new tokens, collected from blocks.
@@ -113,7 +113,7 @@ class LayerObserver {
   /// Shows a block to the methods that watch such tokens, for each part of the heads. Its rows,
   /// and those of its keys, begin with the padding.
   void show(WatchedTokens tokens, const BlockObservation& block, LayerKv& kv);
-  void add_query_statistics(Heads<const float> queries, size_t first);
+  void add_query_statistics(Heads<const float> queries, size_t first, size_t layer);
 
   const Model& model_;
   std::vector<const CompressionOptions*> requests_;
@@ -138,6 +138,8 @@ class LayerObserver {
   AlignedVector<float> unrotated_keys_;
   std::vector<ObservedQueries> query_statistics_;
   std::vector<std::vector<MeanRotation>> rotations_;  ///< Of positions to come, for each request.
+  /// The same of layers without rotary embedding, as many as a request may need.
+  std::vector<MeanRotation> still_;
   std::vector<Watch> watches_;
   std::vector<RepeatQueries> repeat_queries_;
   size_t fed_tokens_ = 0;  ///< Of all feeds.

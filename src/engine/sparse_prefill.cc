@@ -152,8 +152,13 @@ void SparsePrefill::measure(Heads<const float> queries, LayerKv& kv, size_t firs
     for (size_t h = 0; h < heads; ++h) {
       SparseReport::Head& head = entry(begin + h);
       for (size_t i = 0; i < rows.size(); ++i) {
-        const double share = std::min(
-            1.0, std::exp(double{lse.row(begin + h)[rows[i]]} - exact[h * rows.size() + i]));
+        const double all = exact[h * rows.size() + i];
+        double share = std::exp(double{lse.row(begin + h)[rows[i]]} - all);
+        // Recall is about keys, and the sink is not one of them.
+        if (!attention_.sink_logits.empty()) {
+          share -= std::exp(double{attention_.sink_logits[begin + h]} - all);
+        }
+        share = std::clamp(share, 0.0, 1.0);
         ++head.sampled;
         head.recall_sum += share;
         head.lowest_recall = std::min(head.lowest_recall, share);
@@ -168,6 +173,8 @@ AlignedVector<float> SparsePrefill::exact_lse(Heads<const float> queries,
   const size_t heads = queries.heads;
   AlignedVector<float> lse(heads * rows.size());
   AlignedVector<float> out(heads * rows.size() * values.dim);  // unused
+  AttentionOptions options = attention_;
+  options.sink_logits = {};
   // All queries see the keys before the block, so one call covers them.
   if (first > 0) {
     AlignedVector<float> sampled(heads * rows.size() * queries.dim);
@@ -177,7 +184,7 @@ AlignedVector<float> SparsePrefill::exact_lse(Heads<const float> queries,
                     sampled.data() + (h * rows.size() + i) * queries.dim);
       }
     }
-    AttentionOptions all = attention_;
+    AttentionOptions all = options;
     all.causal = false;
     prefill_attention({sampled.data(), heads, rows.size(), queries.dim}, keys.slice_rows(0, first),
                       values.slice_rows(0, first), 0, all,
@@ -188,7 +195,7 @@ AlignedVector<float> SparsePrefill::exact_lse(Heads<const float> queries,
   const size_t block = keys.rows - first;
   for (size_t i = 0; i < rows.size(); ++i) {
     prefill_attention(queries.slice_rows(rows[i], 1), keys.slice_rows(first, block),
-                      values.slice_rows(first, block), rows[i], attention_,
+                      values.slice_rows(first, block), rows[i], options,
                       {out.data(), heads, 1, values.dim}, {within.data(), heads, 1});
     for (size_t h = 0; h < heads; ++h) {
       float& sum = lse[h * rows.size() + i];

@@ -54,7 +54,8 @@ void TokenObserver::add_query(size_t layer, Heads<const float> query) {
   }
   if (query_statistics_) {
     if (memory.statistics.empty()) memory.statistics.emplace_back(query.heads, query.dim);
-    memory.statistics[0].add(unrotated(query, rope_, position_, memory_.unrotated));
+    memory.statistics[0].add(
+        config_.rotates(layer) ? unrotated(query, rope_, position_, memory_.unrotated) : query);
   }
 }
 

@@ -70,7 +70,7 @@ class PartnerInputs {
   }
   [[nodiscard]] const QuantizedRows& rounded() const { return rounded_; }
 
-  std::vector<PartProduct> products;  ///< One for each part.
+  std::vector<PartProduct> products;  ///< One for each part of each weight.
 
  private:
   Matrix<const float> x_;
@@ -81,10 +81,11 @@ class PartnerInputs {
   bool first_sums_done_ = false;
 };
 
-/// Rows [begin, end) of a stored weight times x, by ggml's dot products. A dot product takes some
-/// hundred cycles, so everything else is computed outside of the loop.
-void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t begin, size_t end,
-                   Matrix<float> y) {
+/// Rows [begin, end) of a stored weight times the rows of x from `first` on, by ggml's dot
+/// products. A dot product takes some hundred cycles, so everything else is computed outside of the
+/// loop.
+void multiply_dots(const PartnerInputs& inputs, size_t first, const Weight& weight, size_t begin,
+                   size_t end, Matrix<float> y) {
   const ggml_type_traits_cpu& traits = *ggml_get_type_traits_cpu(weight.type);
   const auto dot = traits.vec_dot;
   const int n = static_cast<int>(weight.cols);
@@ -93,7 +94,7 @@ void multiply_dots(const PartnerInputs& inputs, const Weight& weight, size_t beg
   const auto* row = static_cast<const char*>(weight.row(begin));
   for (size_t r = begin; r < end; ++r, row += weight_bytes) {
     prefetch(row + kWeightsAhead, weight_bytes);
-    const char* input = inputs.rows(traits.vec_dot_type);
+    const char* input = inputs.rows(traits.vec_dot_type) + first * input_bytes;
     for (size_t i = 0; i < y.rows; ++i, input += input_bytes) {
       dot(n, y.row(i) + (r - begin), 0, row, 0, input, 0, 1);
     }
@@ -118,6 +119,7 @@ size_t unpack_from_rows(ggml_type type) {
       return 5;
     case GGML_TYPE_Q4_K:
     case GGML_TYPE_Q6_K:
+    case GGML_TYPE_MXFP4:
       return 6;
     default:
       return 16;  // ggml's plain conversion
@@ -193,48 +195,69 @@ void Linear::release_file() const {
 }
 
 void Linear::multiply_stored(Matrix<const float> x, Matrix<float> y, StoredProduct how) const {
+  const RowsOfLinear all{.linear = this, .first = 0, .count = x.rows};
+  multiply_each_stored({&all, 1}, x, y, how);
+}
+
+void Linear::multiply_each_stored(std::span<const RowsOfLinear> products, Matrix<const float> x,
+                                  Matrix<float> y, StoredProduct how) {
   thread_local PartnerInputs inputs;  // reused between calls
   inputs.begin(x);
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    const bool many = x.rows >= unpack_from_rows(parts_[i].type);
-    PartProduct product;
-    product.unpacks = how == StoredProduct::kUnpacked || (how == StoredProduct::kFastest && many);
-    if (!product.unpacks) product.packed = packed(i);
-    if (how == StoredProduct::kFastestRounded) product.unpacks = many && product.packed == nullptr;
-    if (product.packed != nullptr) {
-      inputs.round(*product.packed);
-    } else if (!product.unpacks) {
-      inputs.convert(parts_[i].type);
+  size_t all_rows = 0;
+  for (const auto& [linear, first, count] : products) {
+    all_rows += linear->rows_;
+    for (size_t i = 0; i < linear->parts_.size(); ++i) {
+      const ggml_type type = linear->parts_[i].type;
+      const bool many = count >= unpack_from_rows(type);
+      PartProduct product;
+      product.unpacks = how == StoredProduct::kUnpacked || (how == StoredProduct::kFastest && many);
+      if (!product.unpacks) product.packed = linear->packed(i);
+      if (how == StoredProduct::kFastestRounded) {
+        product.unpacks = many && product.packed == nullptr;
+      }
+      if (product.packed != nullptr) {
+        inputs.round(*product.packed);
+      } else if (!product.unpacks) {
+        inputs.convert(type);
+      }
+      inputs.products.push_back(product);
     }
-    inputs.products.push_back(product);
   }
   // Chunks are whole panels within one part. They are small, so that no thread waits long for the
   // last one.
-  const size_t share = rows_ / (static_cast<size_t>(num_threads()) * 8);
+  const size_t share = all_rows / (static_cast<size_t>(num_threads()) * 8);
   const size_t chunk =
       std::clamp<size_t>(share, 32, 1024) / PackedWeight::kPanel * PackedWeight::kPanel;
   const auto chunks = [chunk](const Weight& part) { return (part.rows + chunk - 1) / chunk; };
   size_t tasks = 0;
-  for (const Weight& part : parts_) tasks += chunks(part);
+  for (const RowsOfLinear& product : products) {
+    for (const Weight& part : product.linear->parts_) tasks += chunks(part);
+  }
   const PartnerInputs& shared = inputs;  // tasks would see their own thread_locals
   const auto multiply_chunk = [&](size_t task, size_t) {
+    const RowsOfLinear* rows = products.data();
+    const PartProduct* product = shared.products.data();
     size_t i = 0;
     size_t output = 0;
-    for (; task >= chunks(parts_[i]); ++i) {
-      task -= chunks(parts_[i]);
-      output += parts_[i].rows;
+    while (task >= chunks(rows->linear->parts_[i])) {
+      task -= chunks(rows->linear->parts_[i]);
+      output += rows->linear->parts_[i].rows;
+      ++product;
+      if (++i < rows->linear->parts_.size()) continue;
+      ++rows;
+      i = output = 0;
     }
-    const Weight& part = parts_[i];
+    const Weight& part = rows->linear->parts_[i];
     const size_t begin = task * chunk;
     const size_t end = std::min(part.rows, begin + chunk);
-    const Matrix<float> columns(y.data + output + begin, y.rows, end - begin, y.stride);
-    const PartProduct product = shared.products[i];
-    if (product.unpacks) {
-      multiply_unpacked(x, part, begin, end, columns);
-    } else if (product.packed != nullptr) {
-      product.packed->multiply(shared.rounded(), begin, end, columns);
+    const Matrix<float> columns(y.row(rows->first) + output + begin, rows->count, end - begin,
+                                y.stride);
+    if (product->unpacks) {
+      multiply_unpacked(x.slice(rows->first, rows->count), part, begin, end, columns);
+    } else if (product->packed != nullptr) {
+      product->packed->multiply(shared.rounded().view().from(rows->first), begin, end, columns);
     } else {
-      multiply_dots(shared, part, begin, end, columns);
+      multiply_dots(shared, rows->first, part, begin, end, columns);
     }
   };
   parallel_for(tasks, multiply_chunk, Sharing::kRuns);

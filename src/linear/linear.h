@@ -49,7 +49,15 @@ enum class StoredProduct {
   kUnpacked,  ///< A few weight rows at a time become float32 in the cache, for all rows of x.
 };
 
+class Linear;
 class PackedWeight;
+
+/// Rows [first, first + count) of x, which are multiplied with a weight of their own.
+struct RowsOfLinear {
+  const Linear* linear = nullptr;
+  size_t first = 0;
+  size_t count = 0;
+};
 
 /// y = x W^T for weights stacked along their outputs (Q, K and V; gate and up), so that one product
 /// computes them together. The weights must have equal `cols` and may differ in type.
@@ -82,6 +90,11 @@ class Linear {
   /// there is memory for them: see PackedWeight.
   void multiply_stored(Matrix<const float> x, Matrix<float> y,
                        StoredProduct how = StoredProduct::kFastest) const;
+
+  /// The same for several weights of equal shape, each with rows of x of its own. All products are
+  /// one parallel loop, so that a few rows for each of many weights keep all threads busy.
+  static void multiply_each_stored(std::span<const RowsOfLinear> products, Matrix<const float> x,
+                                   Matrix<float> y, StoredProduct how);
 
  private:
   /// Copies of the parts that can be packed, made on first use.

@@ -197,10 +197,10 @@ bool PackedWeight::needs_first_sums() const {
   return needs;
 }
 
-void PackedWeight::multiply(const QuantizedRows& x, size_t begin, size_t end,
+void PackedWeight::multiply(const QuantizedRows::View& x, size_t begin, size_t end,
                             Matrix<float> y) const {
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (type_, has_int8_dot(), panels_.data() + begin / kPanel * panel_bytes_, x.view(),
+  (type_, has_int8_dot(), panels_.data() + begin / kPanel * panel_bytes_, x,
    {y.data, y.rows, end - begin, y.stride});
 }
 

@@ -28,7 +28,7 @@ class PackedWeight {
   /// y [n, end - begin] = rounded x [n, cols] times rows [begin, end) of the weight. `begin` is a
   /// multiple of kPanel, and so is `end` unless it is the number of rows. A row of y depends only
   /// on its row of x. Serial; meant for the tasks of a `parallel_for`.
-  void multiply(const QuantizedRows& x, size_t begin, size_t end, Matrix<float> y) const;
+  void multiply(const QuantizedRows::View& x, size_t begin, size_t end, Matrix<float> y) const;
 
  private:
   ggml_type type_;

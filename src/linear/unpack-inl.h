@@ -145,6 +145,34 @@ HWY_INLINE void UnpackQ6K(const uint8_t* HWY_RESTRICT block, size_t cols, float*
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR  // which has no vectors of 16 bytes
+/// Blocks of 32: an exponent, and 4 bits that stand for a number of E2M1, those of the first 16 in
+/// the lower halves of the bytes (OCP Microscaling Formats, MXFP4).
+HWY_INLINE void UnpackMxfp4(const uint8_t* HWY_RESTRICT block, size_t cols,
+                            float* HWY_RESTRICT out) {
+  const hn::Full128<uint8_t> d;
+  // Twice the numbers, so that they are whole.
+  HWY_ALIGN static constexpr int8_t kNumbers[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                    0, -1, -2, -3, -4, -6, -8, -12};
+  const auto numbers = hn::Load(d, reinterpret_cast<const uint8_t*>(kNumbers));
+  HWY_ALIGN uint8_t quants[32];
+  for (size_t c = 0; c < cols; c += 32, block += 17) {
+    const auto bytes = hn::LoadU(d, block + 1);
+    hn::Store(hn::TableLookupBytes(numbers, hn::And(bytes, hn::Set(d, uint8_t{15}))), d, quants);
+    hn::Store(hn::TableLookupBytes(numbers, hn::ShiftRight<4>(bytes)), d, quants + 16);
+    // 2^(exponent - 128), the least two of which are subnormal.
+    const uint32_t exponent = block[0];
+    const uint32_t bits = exponent < 2 ? 0x200000U << exponent : (exponent - 1) << 23U;
+    float scale;
+    std::memcpy(&scale, &bits, sizeof(scale));
+    const auto* signed_quants = reinterpret_cast<const int8_t*>(quants);
+    UnpackQuants(
+        32, scale, 0, 0.0F, [&](size_t i) HWY_ATTR { return LoadBytes(signed_quants + i); },
+        out + c);
+  }
+}
+#endif
+
 HWY_INLINE void UnpackHalves(const uint8_t* HWY_RESTRICT row, size_t cols,
                              float* HWY_RESTRICT out) {
   const UnpackTag d;
@@ -176,6 +204,10 @@ HWY_INLINE void UnpackRow(ggml_type type, const void* row, size_t cols, float* H
       return UnpackQ4K(bytes, cols, out);
     case GGML_TYPE_Q6_K:
       return UnpackQ6K(bytes, cols, out);
+#if HWY_TARGET != HWY_SCALAR
+    case GGML_TYPE_MXFP4:
+      return UnpackMxfp4(bytes, cols, out);
+#endif
     default:
       ggml_get_type_traits(type)->to_float(row, out, static_cast<int64_t>(cols));
   }

@@ -15,6 +15,18 @@ Heads<float> as_heads(Matrix<float> rows, size_t begin, size_t heads, size_t dim
   return {rows.data + begin, heads, rows.rows, dim, dim, rows.stride};
 }
 
+/// Norms every head, or all heads of a row together if the weight is as long as them. Without a
+/// weight nothing changes.
+void norm_heads(Heads<float> x, std::span<const float> weight, float epsilon) {
+  if (weight.empty()) return;
+  if (weight.size() == x.dim) {
+    rms_norm_heads(x, weight, epsilon);
+  } else {
+    const Matrix<float> rows(x.data, x.rows, x.heads * x.dim, x.row_stride);
+    rms_norm(rows, weight, epsilon, rows);
+  }
+}
+
 /// Heads [begin, begin + count) of queries and keys, which are consecutive in the output of the
 /// layer's first product.
 Heads<float> project_some(const LayerPass& pass, std::span<const size_t> positions,
@@ -30,8 +42,8 @@ Heads<float> project_some(const LayerPass& pass, std::span<const size_t> positio
     add_bias(rows, w.qkv.bias().subspan(begin * c.key_dim, rows.cols));
   }
   const auto heads = as_heads(rows, 0, count, c.key_dim);
-  if (!head_norm.empty()) rms_norm_heads(heads, head_norm, c.norm_epsilon);
-  pass.rope.rotate(heads, positions);
+  norm_heads(heads, head_norm, c.norm_epsilon);
+  if (c.rotates(pass.layer)) pass.rope.rotate(heads, positions);
   return heads;
 }
 
@@ -40,8 +52,11 @@ Heads<float> project_some(const LayerPass& pass, std::span<const size_t> positio
 void PrefillWeights::make(const LayerWeights& layer, LinearPrecision precision) {
   qkv.convert(layer.qkv, precision);
   output.convert(layer.output, precision);
-  gate_up.convert(layer.gate_up, precision);
-  down.convert(layer.down, precision);
+  if (layer.gate_up.rows() > 0) {
+    gate_up.convert(layer.gate_up, precision);
+    down.convert(layer.down, precision);
+  }
+  if (layer.experts) router.convert(layer.experts->router, LinearPrecision::kF32);
 }
 
 void check_tokens(const Model& model, std::span<const int32_t> tokens) {
@@ -76,12 +91,12 @@ Projections project(const LayerPass& pass, std::span<const size_t> positions,
       .keys = as_heads(qkv, c.query_heads * c.key_dim, c.kv_heads, c.key_dim),
       .values = as_heads(qkv, (c.query_heads + c.kv_heads) * c.key_dim, c.kv_heads, c.value_dim),
   };
-  if (!w.query_norm.empty()) {
-    rms_norm_heads(to.queries, w.query_norm, c.norm_epsilon);
-    rms_norm_heads(to.keys, w.key_norm, c.norm_epsilon);
+  norm_heads(to.queries, w.query_norm, c.norm_epsilon);
+  norm_heads(to.keys, w.key_norm, c.norm_epsilon);
+  if (c.rotates(pass.layer)) {
+    pass.rope.rotate(to.queries, positions);
+    pass.rope.rotate(to.keys, positions);
   }
-  pass.rope.rotate(to.queries, positions);
-  pass.rope.rotate(to.keys, positions);
   return to;
 }
 
@@ -101,6 +116,7 @@ void add_attention(const LayerPass& pass, Matrix<float> x) {
   if (!w.attention_post_norm.empty()) {
     rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
   }
+  if (c.residual_scale != 1) scale(projected, c.residual_scale);
   add(x, projected);
 }
 
@@ -146,6 +162,7 @@ void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Ma
     }
   }
   if (!table.bias().empty()) add_bias(logits, table.bias());
+  if (c.logit_divisor != 1) scale(logits, 1 / c.logit_divisor);
   if (c.final_softcap > 0) softcap(logits, c.final_softcap);
 }
 

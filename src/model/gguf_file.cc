@@ -280,19 +280,20 @@ std::string GgufFile::string(const std::string& key) const {
 
 bool GgufFile::has_tensor(const std::string& name) const { return index_.tensors.contains(name); }
 
-Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols) const {
+Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols, size_t count) const {
   const auto found = index_.tensors.find(name);
   if (found == index_.tensors.end()) fail(fmt::format("has no tensor '{}'", name));
   const GgufTensor& tensor = found->second;
-  if (tensor.shape != std::array<uint64_t, GGML_MAX_DIMS>{cols, rows, 1, 1}) {
-    fail(fmt::format("tensor '{}' is {}; its metadata ask for {} x {}", name,
-                     fmt::join(tensor.shape, " x "), cols, rows));
+  if (tensor.shape != std::array<uint64_t, GGML_MAX_DIMS>{cols, rows, count, 1}) {
+    fail(fmt::format("tensor '{}' is {}; its metadata ask for {} x {}{}", name,
+                     fmt::join(tensor.shape, " x "), cols, rows,
+                     count > 1 ? fmt::format(" x {}", count) : ""));
   }
   if (!is_supported(tensor.type)) {
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
                      ggml_type_name(tensor.type)));
   }
-  return {files_[tensor.part].bytes().data() + tensor.offset, tensor.type, rows, cols, true};
+  return {files_[tensor.part].bytes().data() + tensor.offset, tensor.type, rows * count, cols, true};
 }
 
 }  // namespace restkv

@@ -49,7 +49,9 @@ class GgufFile {
 
   [[nodiscard]] bool has_tensor(const std::string& name) const;
   /// A matrix of exactly `rows` x `cols`; a vector is a matrix of one row.
-  [[nodiscard]] Weight tensor(const std::string& name, size_t rows, size_t cols) const;
+  /// With `count` the tensor has three dimensions, and the matrices follow one another.
+  [[nodiscard]] Weight tensor(const std::string& name, size_t rows, size_t cols,
+                              size_t count = 1) const;
 
   [[noreturn]] void fail(const std::string& what) const;
 

@@ -8,6 +8,7 @@ namespace {
 constexpr double kMaxLayers = 4096;
 constexpr double kMaxHeads = 4096;
 constexpr double kMaxHeadDim = 4096;
+constexpr double kMaxExperts = 4096;
 constexpr double kMaxWidth = 1U << 20U;
 constexpr double kMaxContext = 1U << 30U;
 constexpr double kMaxInteger = 0x7FFFFFFF;
@@ -35,7 +36,7 @@ constexpr KeyRule ignored(std::string_view key, std::string_view note) {
 constexpr std::string_view kAbout = "about the file";
 constexpr std::string_view kVocabulary = "libllama reads them: its vocabulary makes the tokens";
 constexpr std::string_view kAfterwards = "for embeddings and rankings, made after the last layer";
-constexpr std::string_view kExperts = "of experts, whose `expert_count` is refused";
+constexpr std::string_view kExperts = "of experts in other architectures";
 constexpr std::string_view kOther =
     "of other architectures, whose tensors are refused here and by libllama";
 
@@ -53,6 +54,17 @@ constexpr std::array kRules{
     read(".context_length", "tokens", 1, kMaxContext),
     read(".embedding_length", "width", 1, kMaxWidth),
     read(".feed_forward_length", "or a list with an equal entry for every layer", 1, kMaxWidth),
+    read(".expert_count", "experts of a layer, 0: none; read in the families with experts", 0,
+         kMaxExperts),
+    read(".expert_used_count", "those of a token; or a list with an equal entry for every layer", 0,
+         kMaxExperts),
+    read(".expert_feed_forward_length",
+         "read in `qwen2moe`, `qwen3moe` and `gpt-oss`; `feed_forward_length` in others", 1,
+         kMaxWidth),
+    read(".expert_shared_feed_forward_length",
+         "of the expert that computes all tokens, 0: none; read in `qwen2moe` "
+         "(`feed_forward_length` without it) and `granitemoe`",
+         0, kMaxWidth),
     read(".attention.head_count", "or a list with an equal entry for every layer", 1, kMaxHeads),
     read(".attention.head_count_kv", "likewise; `head_count` without it", 1, kMaxHeads),
     read(".attention.key_length", "`embedding_length` / `head_count` without it", 1, kMaxHeadDim),
@@ -63,22 +75,37 @@ constexpr std::array kRules{
     read(".vocab_size", "where the file has no vocabulary", 1, 1U << 24U),
     // ---- Scales
     read(".attention.layer_norm_rms_epsilon", "added to mean squares; must be there", 1e-12, 0.1),
-    read_or_zero(".attention.scale",
-                 "of the softmax; 1 / sqrt(key_length) without it. libllama reads it in `granite`, "
-                 "none of these",
-                 1e-5, 100),
+    read_or_zero(
+        ".attention.scale",
+        "of the softmax; 1 / sqrt(key_length) without it. Of these families, libllama reads "
+        "it in `granite*` only",
+        1e-5, 100),
     read_or_zero(".attn_logit_softcapping",
                  "50 without it in `gemma2`. libllama reads it in `gemma2` only", 1, 1e5),
     read_or_zero(".final_logit_softcapping",
                  "30 without it in `gemma2`. libllama reads it in `gemma2` and `gemma3` only", 1,
                  1e5),
+    read_or_zero(".embedding_scale", "embeddings are multiplied by it; in `granite*` only", 1e-5,
+                 1e5),
+    read_or_zero(".residual_scale", "what a layer adds is multiplied by it; in `granite*` only",
+                 1e-5, 1e5),
+    read_or_zero(".logit_scale",
+                 "logits are divided by it; in `granite*` only, where it must be there", 1e-5, 1e5),
+    read_or_zero(
+        ".expert_weights_scale",
+        "the weights of experts are multiplied by it. libllama reads it in other families only",
+        1e-5, 1e5),
+    read(".expert_weights_norm",
+         "whether the weights of a token's experts add up to 1, which every "
+         "family has fixed"),
     // ---- Windows
     read(".attention.sliding_window",
-         "tokens, 0: none; read in `llama`, `gemma2` (4096 without it) and `gemma3`", 0,
-         kMaxInteger),
+         "tokens, 0: none; read in `llama`, `gemma2` (4096 without it), `gemma3`, `gpt-oss` and "
+         "`olmo2`",
+         0, kMaxInteger),
     read(".attention.sliding_window_pattern",
          "n: every n-th layer has no window (0: all have one); or a list of flags. Without it 2 in "
-         "`gemma2`, 6 in `gemma3`, 0 in `llama`",
+         "`gemma2` and `gpt-oss`, 4 in `olmo2`, 6 in `gemma3`, 0 in `llama`",
          0, kMaxInteger),
     // ---- RoPE
     read(".rope.dimension_count", "even, at most `key_length`, which it is without it", 2,
@@ -100,14 +127,16 @@ constexpr std::array kRules{
     read(".rope.scaling.yarn_beta_slow", "1 without it. Likewise", 0.01, 1e4),
     read(".rope.scaling.yarn_attn_factor", "1, or the factor that YaRN has anyway", 0.01, 100),
     // ---- Other computations
-    fixed(".expert_count", "mixture-of-experts models", 0),
+    fixed(".expert_gating_func", "experts that are not chosen by a softmax", 0, 1),
+    fixed(".expert_group_count", "groups of experts", 0, 1),
+    fixed(".leading_dense_block_count", "layers with and without experts", 0),
+    fixed(".interleave_moe_layer_step", "layers with and without experts", 0, 1),
+    fixed(".moe_every_n_layers", "layers with and without experts", 0, 1),
+    fixed(".router_logit_softcapping", "soft caps of routers", 0),
     fixed(".nextn_predict_layers", "layers that predict further tokens", 0),
     fixed(".num_loops", "layers that are run several times", 0, 1),
     fixed(".use_parallel_residual", "attention and feed-forward network side by side", 0),
     fixed(".swin_norm", "norms in another place", 0),
-    fixed(".embedding_scale", "scaled embeddings", 0, 1),
-    fixed(".residual_scale", "scaled residuals", 0, 1),
-    fixed(".logit_scale", "scaled logits", 0, 1),
     fixed(".attention.causal", "attention to later tokens", 1),
     fixed(".attention.max_alibi_bias", "ALiBi", 0),
     fixed(".attention.clamp_kqv", "clamped queries, keys and values", 0),
@@ -128,7 +157,7 @@ constexpr std::array kRules{
     ignored("tokenizer.*", kVocabulary),
     ignored("adapter.*", "of adapters, whose `general.type` is refused"),
     ignored(".tensor_data_layout", kAbout),
-    ignored(".rope.scaling.finetuned", "libllama only prints it"),
+    read(".rope.scaling.finetuned", "in `granite*`: whether there is RoPE, which there must be"),
     ignored(".hidden_activation", "every family has its own"),
     ignored(".attention.layer_norm_epsilon", "these families have RMS norms"),
     ignored(".attention.group_norm_*", "these families have RMS norms"),
@@ -139,10 +168,7 @@ constexpr std::array kRules{
     ignored(".dense_3_feat_*", kAfterwards),
     ignored(".expert_*", kExperts),
     ignored(".experts_per_group", kExperts),
-    ignored(".interleave_moe_layer_step", kExperts),
-    ignored(".leading_dense_block_count", kExperts),
     ignored(".moe_*", kExperts),
-    ignored(".router_logit_softcapping", kExperts),
     ignored(".swiglu_clamp_*", kExperts),
     ignored(".activation.*", kOther),
     ignored(".adapters.*", kOther),

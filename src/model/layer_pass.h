@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "linear/prompt_weight.h"
 #include "model/communicator.h"
 #include "model/ops.h"
+#include "model/router.h"
 #include "model/weights.h"
 #include "restkv/aligned.h"
 #include "restkv/model.h"
@@ -14,8 +16,9 @@
 namespace restkv {
 
 /// One layer's matrices in the precision of prompts, converted once per prompt for all its tokens.
+/// The router is always in float32: a rounded one would choose other experts.
 struct PrefillWeights {
-  PromptWeight qkv, output, gate_up, down;
+  PromptWeight qkv, output, gate_up, down, router;
 
   void make(const LayerWeights& layer, LinearPrecision precision);
 };
@@ -23,6 +26,12 @@ struct PrefillWeights {
 /// Activations of one block of tokens.
 struct Activations {
   AlignedVector<float> normed, qkv, attended, projected, gate_up;
+
+  // Of experts:
+  AlignedVector<float> router_logits, expert_input, expert_gate_up, expert_output;
+  Routing routing;
+  std::vector<RowsOfLinear> expert_rows;
+  PromptWeight converted_expert;  ///< One of its matrices, for those with many rows.
 };
 
 /// Room for [rows, cols] in `storage`, whose memory is reused between calls.

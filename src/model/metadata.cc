@@ -48,6 +48,13 @@ void Metadata::refuse(std::string_view suffix, const std::string& value,
   file_.fail(fmt::format("'{}' is {}; expected {}. {}", key(suffix), value, expected, kRemedy));
 }
 
+void Metadata::refuse_as_unsupported(std::string_view suffix, const std::string& value,
+                                     const std::string& expected, std::string_view what) const {
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: '{}' is {}; expected {}: {} cannot be computed. Take another model",
+                          file_.path(), key(suffix), value, expected, what));
+}
+
 void Metadata::check_limits(const KeyRule& rule) const {
   const auto values = file_.find_numbers(key(rule.key));
   if (!values) return;
@@ -66,10 +73,7 @@ void Metadata::check_fixed(const KeyRule& rule) const {
     if (value == rule.least || value == rule.most) continue;
     std::string expected = text_of(rule.least);
     if (rule.most != rule.least) expected += " or " + text_of(rule.most);
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("{}: '{}' is {}; expected {}: {} cannot be computed. Take another model",
-                    file_.path(), key(rule.key), text_of(value), expected, rule.note));
+    refuse_as_unsupported(rule.key, text_of(value), expected, rule.note);
   }
 }
 
@@ -129,6 +133,12 @@ double Metadata::number(std::string_view suffix) const {
 
 double Metadata::number(std::string_view suffix, double fallback) const {
   return find_number(suffix).value_or(fallback);
+}
+
+std::optional<bool> Metadata::find_flag(std::string_view suffix) const {
+  const auto values = file_.find_numbers(key(suffix));
+  if (!values || values->empty()) return std::nullopt;
+  return values->front() != 0;
 }
 
 double Metadata::number_unless_zero(std::string_view suffix, double fallback) const {

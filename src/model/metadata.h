@@ -62,10 +62,16 @@ class Metadata {
   [[nodiscard]] double number(std::string_view suffix, double fallback) const;
   /// The number, or `fallback` if the key is missing or 0, which means "none".
   [[nodiscard]] double number_unless_zero(std::string_view suffix, double fallback) const;
+  /// A boolean, or a number that is not 0.
+  [[nodiscard]] std::optional<bool> find_flag(std::string_view suffix) const;
 
   /// "'llama.rope.freq_base' is 0; expected 10 to 1000000000000."
   [[noreturn]] void refuse(std::string_view suffix, const std::string& value,
                            const std::string& expected) const;
+  /// The same (kUnsupported) for a value that asks for `what`, which the family's forward pass
+  /// lacks.
+  [[noreturn]] void refuse_as_unsupported(std::string_view suffix, const std::string& value,
+                                          const std::string& expected, std::string_view what) const;
 
  private:
   void check_limits(const KeyRule& rule) const;

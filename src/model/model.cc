@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -19,29 +20,66 @@
 namespace restkv {
 namespace {
 
+/// The networks of a layer's experts.
+ExpertWeights read_experts(WeightReader& reader, const ModelConfig& c,
+                           const Architecture& architecture,
+                           const std::function<std::string(const char*)>& name) {
+  const ExpertsConfig& e = c.experts;
+  if (!reader.has(name("ffn_down_exps") + ".weight") &&
+      reader.has(name("ffn_down.0") + ".weight")) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: has a tensor for each expert ('{}'), as files of early 2024; "
+                            "convert the model again, or download a newer file",
+                            reader.file().path(), name("ffn_down.0.weight")));
+  }
+  ExpertWeights experts;
+  experts.router = reader.finite_linear(name("ffn_gate_inp"), e.count, c.width);
+  const std::string fused = name("ffn_gate_up_exps");
+  experts.gate_up =
+      reader.has(fused + ".weight")
+          ? reader.experts(std::array{fused}, std::array{2 * e.width}, c.width, e.count)
+          : reader.experts(std::array{name("ffn_gate_exps"), name("ffn_up_exps")},
+                           std::array{e.width, e.width}, c.width, e.count);
+  experts.down =
+      reader.experts(std::array{name("ffn_down_exps")}, std::array{c.width}, e.width, e.count);
+  if (architecture.shared_expert == SharedExpert::kGated) {
+    experts.shared_gate = reader.norm(name("ffn_gate_inp_shexp"), c.width);
+  }
+  return experts;
+}
+
 void read_layer(WeightReader& reader, const ModelConfig& c, const Architecture& architecture,
                 size_t index, LayerWeights& layer) {
   const auto name = [&](const char* part) { return fmt::format("blk.{}.{}", index, part); };
-  layer.attention_norm = reader.norm(name("attn_norm"), c.width);
+  if (architecture.pre_norms) layer.attention_norm = reader.norm(name("attn_norm"), c.width);
   layer.qkv = reader.fused_or_parts(
       name("attn_qkv"), std::array{name("attn_q"), name("attn_k"), name("attn_v")},
       std::array{c.query_heads * c.key_dim, c.kv_heads * c.key_dim, c.kv_heads * c.value_dim},
       c.width);
-  if (architecture.qk_norms) {
-    layer.query_norm = reader.norm(name("attn_q_norm"), c.key_dim);
-    layer.key_norm = reader.norm(name("attn_k_norm"), c.key_dim);
+  if (architecture.qk_norms != QkNorms::kNone) {
+    const bool rows = architecture.qk_norms == QkNorms::kRows;
+    layer.query_norm =
+        reader.norm(name("attn_q_norm"), rows ? c.query_heads * c.key_dim : c.key_dim);
+    layer.key_norm = reader.norm(name("attn_k_norm"), rows ? c.kv_heads * c.key_dim : c.key_dim);
   }
   layer.output = reader.linear(name("attn_output"), c.width, c.query_heads * c.value_dim);
-  layer.ffn_norm = reader.norm(name("ffn_norm"), c.width);
+  if (architecture.sinks) layer.sink_logits = reader.norm(name("attn_sinks"), c.query_heads);
+  if (architecture.pre_norms) {
+    layer.ffn_norm = reader.norm(name(architecture.ffn_norm.data()), c.width);
+  }
   if (architecture.post_norms) {
     layer.attention_post_norm = reader.norm(name("post_attention_norm"), c.width);
     layer.ffn_post_norm = reader.norm(name("post_ffw_norm"), c.width);
   }
-  layer.gate_up = architecture.fused_gate
-                      ? reader.linear(name("ffn_up"), 2 * c.ffn_width, c.width)
-                      : reader.linear(std::array{name("ffn_gate"), name("ffn_up")},
-                                      std::array{c.ffn_width, c.ffn_width}, c.width);
-  layer.down = reader.linear(name("ffn_down"), c.width, c.ffn_width);
+  if (c.experts.count > 0) layer.experts = read_experts(reader, c, architecture, name);
+  if (c.ffn_width == 0) return;
+  const std::string suffix = c.experts.count > 0 ? "_shexp" : "";
+  layer.gate_up =
+      architecture.fused_gate
+          ? reader.linear(name("ffn_up"), 2 * c.ffn_width, c.width)
+          : reader.linear(std::array{name("ffn_gate") + suffix, name("ffn_up") + suffix},
+                          std::array{c.ffn_width, c.ffn_width}, c.width);
+  layer.down = reader.linear(name("ffn_down") + suffix, c.width, c.ffn_width);
 }
 
 /// Divisors of the RoPE frequencies (Llama 3.1, LongRoPE), or none.
@@ -69,7 +107,15 @@ std::vector<float> read_rope_factors(WeightReader& reader, const ModelConfig& c)
 
 bool can_be_packed(const LayerWeights& layer) {
   bool all = true;
-  for_each_linear(layer, [&](const Linear& matrix) { all = all && matrix.can_be_packed(); });
+  const auto check = [&](const Linear& matrix) { all = all && matrix.can_be_packed(); };
+  for (const Linear LayerWeights::*matrix :
+       {&LayerWeights::qkv, &LayerWeights::output, &LayerWeights::gate_up, &LayerWeights::down}) {
+    check(layer.*matrix);
+  }
+  if (layer.experts) {
+    check(layer.experts->gate_up.front());
+    check(layer.experts->down.front());
+  }
   return all;
 }
 
@@ -124,6 +170,9 @@ Model::Model(const std::string& path, const ModelOptions& options)
   }
   reader.refuse_what_was_not_read(c.architecture, c.layers);
   config_.weight_types = reader.types();
+  config_.weights = reader.weights();
+  config_.active_weights =
+      c.weights - 3 * c.layers * (c.experts.count - c.experts.used) * c.experts.width * c.width;
   if (w.linear == LinearPrecision::kInt8 &&
       std::all_of(w.layers.begin(), w.layers.end(), can_be_packed)) {
     w.prefill_gemm_min_rows = kInt8GemmMinRows;
@@ -141,11 +190,15 @@ std::string Model::description() const {
     return fmt::format("RoPE {} x {} {} {}", r.base, r.factor,
                        r.scaling == RopeConfig::Scaling::kYarn ? "yarn" : "linear", r.magnitude);
   };
+  std::string experts;
+  if (c.experts.count > 0) {
+    experts = fmt::format("{} of {} experts, ", c.experts.used, c.experts.count);
+  }
   return fmt::format(
       "{} \"{}\", {} layers, {} query heads, {} KV heads of {} and {}, {} tokens, "
-      "{}, {}, {} bytes",
+      "{}{}, {}, {} bytes",
       c.architecture, c.name, c.layers, c.query_heads, c.kv_heads, c.key_dim, c.value_dim,
-      c.vocabulary, rope(c.rope), rope(c.window_rope), c.file_bytes);
+      c.vocabulary, experts, rope(c.rope), rope(c.window_rope), c.file_bytes);
 }
 
 LinearPrecision Model::linear_precision() const { return weights_->linear; }

@@ -44,11 +44,69 @@ void read_sizes(const GgufFile& file, const Metadata& metadata, ModelConfig& c) 
   }
 }
 
+void read_experts(const Metadata& metadata, const Architecture& architecture, ModelConfig& c) {
+  constexpr const char* kCount = ".expert_count";
+  constexpr const char* kUsed = ".expert_used_count";
+  ExpertsConfig& experts = c.experts;
+  experts.count = metadata.integer(kCount, 0);
+  experts.used = metadata.find_for_all_layers(kUsed, c.layers).value_or(0);
+  if (experts.count > 0 && architecture.experts == Experts::kNone) {
+    metadata.refuse_as_unsupported(kCount, fmt::format("{}", experts.count), "0",
+                                   "mixtures of experts in models of this family");
+  }
+  const bool needed = architecture.experts == Experts::kAlways;
+  if (experts.count == 0 && needed) metadata.refuse(kCount, "0", "the number of experts");
+  const size_t least = experts.count > 0 ? 1 : 0;
+  if (experts.used < least || experts.used > experts.count) {
+    metadata.refuse(
+        kUsed, fmt::format("{}", experts.used),
+        fmt::format("{} to {}, which is '{}'", least, experts.count, metadata.key(kCount)));
+  }
+  if (experts.count == 0) return;
+  experts.normalised = architecture.normalised_experts;
+  if (const auto normalised = metadata.find_flag(".expert_weights_norm");
+      normalised && *normalised != experts.normalised) {
+    metadata.refuse_as_unsupported(".expert_weights_norm", *normalised ? "true" : "false",
+                                   experts.normalised ? "true" : "false",
+                                   "experts that are weighed in another way");
+  }
+  experts.scale = static_cast<float>(metadata.number_unless_zero(".expert_weights_scale", 1.0));
+  constexpr const char* kSharedWidth = ".expert_shared_feed_forward_length";
+  if (architecture.shared_expert != SharedExpert::kNone) {
+    const size_t usual = architecture.shared_expert == SharedExpert::kGated ? c.ffn_width : 0;
+    experts.shared_width = metadata.integer(kSharedWidth, usual);
+  }
+  experts.width =
+      architecture.own_expert_width ? metadata.integer(".expert_feed_forward_length") : c.ffn_width;
+  c.ffn_width = experts.shared_width;
+}
+
+/// Numbers that embeddings, residuals and logits are multiplied with or divided by.
+void read_multipliers(const Metadata& metadata, const Architecture& architecture, ModelConfig& c) {
+  const auto read = [&](const char* suffix, const char* what) {
+    const double value = metadata.number_unless_zero(suffix, 1.0);
+    if (value != 1 && !architecture.multipliers) {
+      metadata.refuse_as_unsupported(suffix, fmt::format("{}", static_cast<float>(value)), "0 or 1",
+                                     what);
+    }
+    return static_cast<float>(value);
+  };
+  if (architecture.multipliers) (void)metadata.number(".logit_scale");  // must be there
+  c.logit_divisor = read(".logit_scale", "scaled logits");
+  c.residual_scale = read(".residual_scale", "scaled residuals");
+  c.embedding_scale *= read(".embedding_scale", "scaled embeddings");
+  if (architecture.multipliers && !metadata.find_flag(".rope.scaling.finetuned").value_or(true)) {
+    metadata.refuse_as_unsupported(".rope.scaling.finetuned", "false", "true",
+                                   "layers without RoPE");
+  }
+}
+
 void read_scales(const Metadata& metadata, const Architecture& architecture, ModelConfig& c) {
   c.norm_epsilon = static_cast<float>(metadata.number(".attention.layer_norm_rms_epsilon"));
   if (architecture.scaled_embedding) {
     c.embedding_scale = std::sqrt(static_cast<float>(c.width));
   }
+  read_multipliers(metadata, architecture, c);
   const size_t scaled_by =
       c.layers == architecture.scale_by_width_layers ? c.width / c.query_heads : c.key_dim;
   c.attention_scale = static_cast<float>(metadata.number_unless_zero(
@@ -89,6 +147,7 @@ RopeConfig::Scaling read_scaling(const GgufFile& file, const std::string& key,
 void read_rope(const GgufFile& file, const Metadata& metadata, const Architecture& architecture,
                ModelConfig& c) {
   RopeConfig& rope = c.rope;
+  c.still_period = architecture.still_period;
   constexpr const char* kDimension = ".rope.dimension_count";
   rope.dim = metadata.integer(kDimension, c.key_dim);
   if (rope.dim % 2 != 0 || rope.dim > c.key_dim) {
@@ -124,6 +183,7 @@ void read_rope(const GgufFile& file, const Metadata& metadata, const Architectur
     c.window_rope = {
         .dim = rope.dim, .base = architecture.window_rope_base, .magnitude = magnitude};
   }
+  if (architecture.plain_window_rope) c.window_rope = {.dim = rope.dim, .base = rope.base};
   c.window_rope.base = metadata.number(".rope.freq_base_swa", c.window_rope.base);
 }
 
@@ -172,6 +232,7 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
   c.file_bytes = file.size();
   const Metadata metadata(file, architecture.name);
   read_sizes(file, metadata, c);
+  read_experts(metadata, architecture, c);
   read_scales(metadata, architecture, c);
   read_windows(metadata, architecture, c);
   read_rope(file, metadata, architecture, c);
@@ -182,8 +243,9 @@ ModelConfig read_config(const GgufFile& file, const Architecture& architecture) 
 void stretch_context(const GgufFile& file, const Architecture& architecture,
                      const ModelOptions& options, ModelConfig& c) {
   RopeConfig& rope = c.rope;
-  const bool own_window_rope =
-      architecture.window_rope_base > 0 || file.find_number(c.architecture + ".rope.freq_base_swa");
+  const bool own_window_rope = architecture.window_rope_base > 0 ||
+                               architecture.plain_window_rope ||
+                               file.find_number(c.architecture + ".rope.freq_base_swa");
   const double factor = options.rope_factor;
   const auto refuse = [](const std::string& what) {
     throw Error(ErrorCode::kInvalidArgument, what);

@@ -53,6 +53,12 @@ void ScaleRow(float* x, float factor, size_t count) {
   });
 }
 
+void AddScaledRow(const float* x, float factor, size_t count, float* y) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, x + i), hn::Set(d, factor), hn::LoadU(d, y + i)), d, y + i);
+  });
+}
+
 void SoftcapRow(float* x, float cap, size_t count) {
   ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
     const auto c = hn::Set(d, cap);
@@ -78,6 +84,24 @@ void SiluMultiplyRow(float* gate, const float* up, size_t count) {
     const auto e = Exp(d, hn::Neg(g));
     const auto silu = hn::Div(g, hn::Add(hn::Set(d, 1.0F), e));
     hn::StoreU(hn::Mul(silu, hn::LoadU(d, up + i)), d, gate + i);
+  });
+}
+
+/// x within two bounds, or NaN: `Min` and `Max` may lose that.
+template <class D>
+HWY_INLINE hn::Vec<D> ClampOrNan(D d, hn::Vec<D> x, float least, float most) {
+  x = hn::IfThenElse(hn::Lt(x, hn::Set(d, least)), hn::Set(d, least), x);
+  return hn::IfThenElse(hn::Gt(x, hn::Set(d, most)), hn::Set(d, most), x);
+}
+
+/// Within the bounds nothing overflows: sigmoid(1.702 g) of g below -50 is 0 to float precision.
+void ClampedSiluMultiplyRow(float* gate, const float* up, size_t count) {
+  ForEachVector(count, [&](auto d, size_t i) HWY_ATTR {
+    const auto g = ClampOrNan(d, hn::LoadU(d, gate + i), -50.0F, 7.0F);
+    const auto u = ClampOrNan(d, hn::LoadU(d, up + i), -7.0F, 7.0F);
+    const auto e = Exp(d, hn::Mul(hn::Set(d, -1.702F), g));
+    const auto silu = hn::Div(g, hn::Add(hn::Set(d, 1.0F), e));
+    hn::StoreU(hn::MulAdd(silu, u, silu), d, gate + i);
   });
 }
 
@@ -130,9 +154,11 @@ namespace restkv {
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(ScaleRow);
+HWY_EXPORT(AddScaledRow);
 HWY_EXPORT(SoftcapRow);
 HWY_EXPORT(SiluMultiplyRow);
 HWY_EXPORT(GeluMultiplyRow);
+HWY_EXPORT(ClampedSiluMultiplyRow);
 HWY_EXPORT(RotateHalves);
 HWY_EXPORT(RotateNeighbours);
 
@@ -152,6 +178,10 @@ void for_each_row(size_t rows, FunctionRef<void(size_t)> body) {
 void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
               Matrix<float> y) {
   for_each_row(x.rows, [&](size_t r) {
+    if (weight.empty()) {
+      std::copy_n(x.row(r), x.cols, y.row(r));
+      return;
+    }
     HWY_DYNAMIC_DISPATCH(RmsNormRow)(x.row(r), weight.data(), x.cols, epsilon, y.row(r));
   });
 }
@@ -186,10 +216,40 @@ void gate_multiply(Matrix<float> gate_up, Activation activation) {
   const size_t width = gate_up.cols / 2;
   for_each_row(gate_up.rows, [&](size_t r) {
     float* gate = gate_up.row(r);
-    if (activation == Activation::kGelu) {
-      HWY_DYNAMIC_DISPATCH(GeluMultiplyRow)(gate, gate + width, width);
-    } else {
-      HWY_DYNAMIC_DISPATCH(SiluMultiplyRow)(gate, gate + width, width);
+    switch (activation) {
+      case Activation::kGelu:
+        return HWY_DYNAMIC_DISPATCH(GeluMultiplyRow)(gate, gate + width, width);
+      case Activation::kClampedSilu:
+        return HWY_DYNAMIC_DISPATCH(ClampedSiluMultiplyRow)(gate, gate + width, width);
+      case Activation::kSilu:
+        return HWY_DYNAMIC_DISPATCH(SiluMultiplyRow)(gate, gate + width, width);
+    }
+  });
+}
+
+void gate_rows(Matrix<const float> x, std::span<const float> weight, Matrix<float> y) {
+  for_each_row(x.rows, [&](size_t r) {
+    double dot = 0;
+    for (size_t i = 0; i < x.cols; ++i) dot += double{x.row(r)[i]} * double{weight[i]};
+    HWY_DYNAMIC_DISPATCH(ScaleRow)
+    (y.row(r), static_cast<float>(1 / (1 + std::exp(-dot))), y.cols);
+  });
+}
+
+void gather_rows(Matrix<const float> x, std::span<const Routing::Row> rows, Matrix<float> y) {
+  for_each_row(rows.size(), [&](size_t i) { std::copy_n(x.row(rows[i].row), x.cols, y.row(i)); });
+}
+
+void add_weighed_rows(Matrix<const float> x, std::span<const Routing::Row> rows, Matrix<float> y) {
+  // Rows of y may occur several times, so tasks are ranges of columns.
+  constexpr size_t kNumbersPerTask = 16384;
+  const size_t columns = std::max<size_t>(64, kNumbersPerTask / std::max<size_t>(1, rows.size()));
+  parallel_for((y.cols + columns - 1) / columns, [&](size_t task, size_t) {
+    const size_t begin = task * columns;
+    const size_t count = std::min(columns, y.cols - begin);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      HWY_DYNAMIC_DISPATCH(AddScaledRow)
+      (x.row(i) + begin, rows[i].weight, count, y.row(rows[i].row) + begin);
     }
   });
 }

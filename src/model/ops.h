@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/architecture.h"
+#include "model/router.h"
 #include "restkv/model.h"
 #include "restkv/query_statistics.h"
 #include "restkv/views.h"
@@ -12,7 +13,8 @@
 /// The element-wise operations between the matrix products of a transformer, on all threads.
 namespace restkv {
 
-/// y[i] = x[i] / rms(x[i]) * weight for every row i; rms(x) = sqrt(mean(x^2) + epsilon).
+/// y[i] = x[i] / rms(x[i]) * weight for every row i; rms(x) = sqrt(mean(x^2) + epsilon). Without a
+/// weight y = x.
 void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon, Matrix<float> y);
 
 /// x += y.
@@ -33,6 +35,14 @@ void softcap(Matrix<float> x, float cap);
 /// gate = activation(gate) * up, for rows of [gate | up], each half as wide (Shazeer 2020). The
 /// result fills the first half of each row.
 void gate_multiply(Matrix<float> gate_up, Activation activation);
+
+/// y[i] *= sigmoid(x[i] . weight) for every row i.
+void gate_rows(Matrix<const float> x, std::span<const float> weight, Matrix<float> y);
+
+/// y[i] = row `rows[i].row` of x.
+void gather_rows(Matrix<const float> x, std::span<const Routing::Row> rows, Matrix<float> y);
+/// Row `rows[i].row` of y += `rows[i].weight` * x[i], in the order of i.
+void add_weighed_rows(Matrix<const float> x, std::span<const Routing::Row> rows, Matrix<float> y);
 
 /// Positions first, first + 1, ...
 std::vector<size_t> consecutive(size_t first, size_t count);

@@ -10,7 +10,9 @@
 #include <numeric>
 #include <optional>
 #include <string_view>
+#include <utility>
 
+#include "linear/tiles.h"
 #include "restkv/error.h"
 
 namespace restkv {
@@ -32,9 +34,18 @@ std::optional<size_t> layer_of(std::string_view tensor) {
 
 }  // namespace
 
-Weight WeightReader::read(const std::string& name, size_t rows, size_t cols) {
-  read_.insert(name);
-  return file_.tensor(name, rows, cols);
+Weight WeightReader::read(const std::string& name, size_t rows, size_t cols, size_t count) {
+  if (read_.insert(name).second) weights_ += rows * cols * count;
+  return file_.tensor(name, rows, cols, count);
+}
+
+void WeightReader::require_finite(const Weight& weight, const std::string& name) const {
+  for_each_row(weight.rows, [&](size_t r) {
+    std::vector<float> row(weight.cols);
+    dequantize_row(weight, r, row.data());
+    if (std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); })) return;
+    file_.fail(fmt::format("tensor '{}' holds NaN or infinity", name));
+  });
 }
 
 std::vector<float> WeightReader::vector(const std::string& name, size_t size) {
@@ -83,6 +94,40 @@ std::vector<float> WeightReader::biases(std::span<const std::string> names,
 Linear WeightReader::linear(std::span<const std::string> names, std::span<const size_t> rows,
                             size_t cols) {
   return Linear(matrices(names, rows, cols), biases(names, rows));
+}
+
+Linear WeightReader::finite_linear(const std::string& name, size_t rows, size_t cols) {
+  Linear matrix = linear(name, rows, cols);
+  require_finite(matrix.parts().front(), name + ".weight");
+  return matrix;
+}
+
+std::vector<Linear> WeightReader::experts(std::span<const std::string> names,
+                                          std::span<const size_t> rows, size_t cols, size_t count) {
+  std::vector<std::vector<Weight>> parts(count);
+  std::vector<std::vector<float>> biases(count);
+  size_t before = 0;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const Weight all = read(names[i] + ".weight", rows[i], cols, count);
+    types_.insert(ggml_type_name(all.type));
+    const std::string bias_name = names[i] + ".bias";
+    const bool has_bias = has(bias_name);
+    const Weight all_biases = has_bias ? read(bias_name, count, rows[i]) : Weight();
+    if (has_bias) require_finite(all_biases, bias_name);
+    for (size_t e = 0; e < count; ++e) {
+      parts[e].push_back({all.row(e * rows[i]), all.type, rows[i], cols, all.in_file});
+      if (!has_bias) continue;
+      biases[e].resize(sum(rows));
+      dequantize_row(all_biases, e, biases[e].data() + before);
+    }
+    before += rows[i];
+  }
+  std::vector<Linear> matrices;
+  matrices.reserve(count);
+  for (size_t e = 0; e < count; ++e) {
+    matrices.emplace_back(std::move(parts[e]), std::move(biases[e]));
+  }
+  return matrices;
 }
 
 Linear WeightReader::fused_or_parts(const std::string& fused, std::span<const std::string> names,

@@ -36,6 +36,12 @@ class WeightReader {
   Linear linear(const std::string& name, size_t rows, size_t cols) {
     return linear({&name, 1}, {&rows, 1}, cols);
   }
+  /// A matrix whose numbers must be finite.
+  Linear finite_linear(const std::string& name, size_t rows, size_t cols);
+  /// The matrices of `count` experts. Each is a slice of the tensors `names` + ".weight" [count,
+  /// rows, cols], stacked, with biases [count, rows] if the file has them.
+  std::vector<Linear> experts(std::span<const std::string> names, std::span<const size_t> rows,
+                              size_t cols, size_t count);
   /// The fused tensor if the file has it, otherwise the parts. A fused tensor may have biases of
   /// the parts.
   Linear fused_or_parts(const std::string& fused, std::span<const std::string> names,
@@ -44,15 +50,19 @@ class WeightReader {
   /// Types of the matrices read so far: "Q4_1, F32".
   [[nodiscard]] std::string types() const;
 
+  /// Numbers in the tensors read so far.
+  [[nodiscard]] size_t weights() const { return weights_; }
+
   /// Throws `Error` if the file has unread tensors that change logits: without them the result
   /// would be that of another model.
   void refuse_what_was_not_read(const std::string& architecture, size_t layers) const;
 
  private:
-  Weight read(const std::string& name, size_t rows, size_t cols);
+  Weight read(const std::string& name, size_t rows, size_t cols, size_t count = 1);
   /// The tensor `name` + ".scale" of a matrix in NVFP4, whose own scales reach up to 448 only; 1
   /// without it. Those of other types, which no converter writes, stay unread.
   float scale(const std::string& name, ggml_type type);
+  void require_finite(const Weight& weight, const std::string& name) const;
   std::vector<Weight> matrices(std::span<const std::string> names, std::span<const size_t> rows,
                                size_t cols);
   std::vector<float> biases(std::span<const std::string> names, std::span<const size_t> rows);
@@ -61,6 +71,7 @@ class WeightReader {
   const GgufFile& file_;
   std::set<std::string> read_;   // names
   std::set<std::string> types_;  // of matrices
+  size_t weights_ = 0;
 };
 
 }  // namespace restkv

@@ -45,7 +45,7 @@ Result reference(const Prompt& p, const AttentionOptions& options) {
   for (size_t h = 0; h < p.heads; ++h) {
     for (size_t i = 0; i < p.n; ++i) {
       std::vector<double> logits(p.n, -INFINITY);
-      double sum = 0;
+      double sum = options.sink_logits.empty() ? 0 : std::exp(double{options.sink_logits[h]});
       for (size_t j = 0; j < p.n; ++j) {
         if (options.causal && j > i) continue;
         if (options.causal && options.sliding_window > 0 && j + options.sliding_window <= i) {
@@ -116,6 +116,12 @@ TEST(AttentionSums, OptionsOfTheLogits) {
   for (const size_t window : {1, 10, 64, 70, 150, 1000}) {
     check({2, 1, 200, 32}, {.sliding_window = window}, 48);
   }
+}
+
+TEST(AttentionSums, LeaveOutWhatSinksGet) {
+  const std::vector<float> sinks{2, -1, 5, 0};
+  check({4, 2, 200, 32}, {.sink_logits = sinks}, 64);
+  check({4, 2, 131, 32}, {.softcap = 2.0F, .causal = false, .sink_logits = sinks}, 512);
 }
 
 TEST(AttentionSums, BiasesOfTheLogits) {

@@ -90,6 +90,7 @@ struct Token {
   [[nodiscard]] Expected expect_weights(AttentionOptions options, size_t r) const {
     const size_t h = r / group_;
     options.bias = bias(h);
+    if (!options.sink_logits.empty()) options.sink_logits = options.sink_logits.subspan(r, 1);
     const size_t count = cache_.heads(0)[h].count;
     std::vector<float> keys(count * dim_), values(count * value_dim_), identity(count * count);
     cache_.read(0, h, {keys.data(), count, dim_}, {values.data(), count, value_dim_});
@@ -111,7 +112,11 @@ struct Token {
       const Matrix<float> value_rows(values.data(), count, value_dim_);
       cache_.read(0, h, key_rows, value_rows);
       for (size_t g = 0; g < group_; ++g) {
-        expect_attention(queries_.data() + (h * group_ + g) * dim_, key_rows, value_rows, options,
+        AttentionOptions of_head = options;
+        if (!options.sink_logits.empty()) {
+          of_head.sink_logits = options.sink_logits.subspan(h * group_ + g, 1);
+        }
+        expect_attention(queries_.data() + (h * group_ + g) * dim_, key_rows, value_rows, of_head,
                          expected);
       }
     }
@@ -208,6 +213,32 @@ TEST(DecodeAttention, BiasesAreAddedToLogits) {
       if (i % 9 == 0) compare(token, {}, name + ", further rows", 4.0);
     }
     EXPECT_EQ(token.cache().bias(0, 0).back(), 0.0F);
+  }
+}
+
+/// The sinks of every query head, from ones that nobody sees to ones that hide most.
+std::vector<float> some_sinks(size_t query_heads) {
+  std::vector<float> sinks(query_heads);
+  for (size_t h = 0; h < query_heads; ++h) sinks[h] = static_cast<float>(h * 7 % 23) - 10.0F;
+  return sinks;
+}
+
+TEST(DecodeAttention, SinksTakeTheirPartOfTheWeights) {
+  for (const size_t group : {1, 3, 6}) {
+    const std::vector<float> sinks = some_sinks(kRagged.size() * group);
+    check({kRagged, group, 40, 24}, {.sink_logits = sinks}, "sinks");
+    check({kRagged, group, 40, 24}, {.softcap = 5, .sink_logits = sinks}, "sinks, soft cap");
+  }
+  const Token token({40, 7}, 2, 32, 24);
+  EXPECT_THROW(token.run({.sink_logits = some_sinks(3)}), Error);
+  const std::vector<float> sinks = some_sinks(4);
+  const AttentionOptions options{.sink_logits = sinks};
+  const auto weights = token.weights(options, 50);
+  for (size_t r = 0; r < token.rows(); ++r) {
+    const Expected expected = token.expect_weights(options, r);
+    for (size_t j = 0; j < weights[r].size(); ++j) {
+      ASSERT_NEAR(weights[r][j], expected.values[j], 1e-5) << r;
+    }
   }
 }
 

@@ -138,6 +138,25 @@ TEST(PrefillAttention, BiasesAreAddedToLogits) {
   }
 }
 
+TEST(PrefillAttention, SinksTakeTheirPartOfTheWeights) {
+  const std::vector<float> sinks{0.0F, 3.0F, -40.0F, 12.0F, 1.5F, -2.0F};
+  for (const size_t n : {1, 5, 63, 64, 65, 200}) {
+    check({.query_heads = 6, .kv_heads = 2, .n = n}, {.sink_logits = sinks}, {50, 7});
+    check({.query_heads = 6, .kv_heads = 3, .n = n, .token_major = false},
+          {.softcap = 10, .sink_logits = sinks});
+    check({.query_heads = 6, .kv_heads = 2, .n = n}, {.sliding_window = 40, .sink_logits = sinks});
+  }
+  // Sinks that outweigh everything, and sinks that nobody sees.
+  check({.n = 90}, {.sink_logits = std::vector<float>{1e4F, -1e4F}});
+}
+
+TEST(PrefillAttention, RefusesSinksThatDoNotFit) {
+  Prompt p{.n = 10};
+  p.fill_randomly();
+  EXPECT_THROW(run(p, {.sink_logits = std::vector<float>(1)}, {10}), Error);
+  EXPECT_THROW(run(p, {.sink_logits = std::vector<float>(3)}, {10}), Error);
+}
+
 TEST(PrefillAttention, RefusesBiasesThatDoNotFit) {
   Prompt p{.query_heads = 2, .kv_heads = 2, .n = 10};
   p.fill_randomly();

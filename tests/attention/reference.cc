@@ -51,8 +51,13 @@ void expect_attention(const float* query, Matrix<const float> visible_keys,
   }
   if (cap > 0) logit_error = std::min(logit_error, 2 * cap) + 3e-7 * cap;
 
-  const double largest = rows == 0 ? 0 : *std::max_element(weights.begin(), weights.end());
+  double largest = rows == 0 ? 0 : *std::max_element(weights.begin(), weights.end());
   double total = 0;
+  if (!options.sink_logits.empty()) {
+    const double sink = options.sink_logits.front();
+    largest = std::max(largest, sink);
+    total = std::exp(sink - largest);
+  }
   for (double& w : weights) {
     w = std::exp(w - largest);
     total += w;
@@ -86,6 +91,7 @@ Expected causal_attention(Heads<const float> queries, Heads<const float> keys,
         of_head.bias = options.bias.slice(h / group, 1);
         of_head.bias.data += begin;
       }
+      if (!options.sink_logits.empty()) of_head.sink_logits = options.sink_logits.subspan(h, 1);
       expect_attention(queries.row(h, i), keys.head(h / group).slice(begin, end - begin),
                        values.head(h / group).slice(begin, end - begin), of_head, expected);
     }

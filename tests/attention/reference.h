@@ -23,7 +23,8 @@ struct Expected {
 };
 
 /// Attention of one query over `visible` rows, in float64 and in the order of the formula. The
-/// first row of `options.bias`, if given, has the biases of the rows.
+/// first row of `options.bias`, if given, has the biases of the rows, and the first of
+/// `options.sink_logits` is the query's.
 ///
 /// Appends a row to `expected`. Its tolerance: roundings rarely agree, so a float32 logit
 /// sum_c q_c k_c is off by less than 2^-24 sum_c |q_c k_c|; a logit off by e changes its weight by

@@ -50,6 +50,12 @@ std::vector<double> slow_output(const LayerObservation& layer, size_t query_head
   }
   std::vector<double> output(layer.values.dim);
   double sum = 0;
+  if (!layer.sink_logits.empty()) {
+    const double sink = layer.sink_logits[query_head];
+    const double rescaled = std::max(top, sink);
+    sum = std::exp(sink - rescaled);
+    top = rescaled;
+  }
   for (size_t i = 0; i < kept.size(); ++i) {
     const double weight = std::exp(logits[i] - top);
     sum += weight;
@@ -137,6 +143,8 @@ TEST(OutputErrorTest, IsThatOfItsDefinition) {
       Layer layer(6, 2, 90, 7);
       layer.view.softcap = softcap;
       layer.view.scale = 0.3F;
+      const std::vector<float> sinks{1, -3, 2, 0, 4, -1};
+      if (softcap > 0) layer.view.sink_logits = sinks;
       Selection kept;
       for (size_t h = 0; h < 2 * repeat; ++h) kept.keep.push_back(some_rows(90, rng));
       const OutputError error({&layer.view, 1}, kWindow);

@@ -32,6 +32,10 @@ Rows window_weights(const LayerObservation& layer, size_t head, size_t window) {
       largest = std::max(largest, logit);
     }
     double sum = 0.0;
+    if (!layer.sink_logits.empty()) {
+      largest = std::max(largest, double{layer.sink_logits[head]});
+      sum = std::exp(layer.sink_logits[head] - largest);
+    }
     for (size_t j = 0; j <= n - window + r; ++j) {
       weights[r][j] = std::exp(weights[r][j] - largest);
       sum += weights[r][j];

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "restkv/attention.h"
 #include "restkv/compress.h"
+#include "restkv/error.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -198,6 +200,35 @@ TEST(ReferenceTest, ScaleAndSoftcap) {
   compare(layer.view, layer.output_projection, small_options(8, 30));
   layer.view.softcap = 3.0F;
   compare(layer.view, layer.output_projection, small_options(8, 30));
+}
+
+/// A column without a value takes a part of all weights. What errors are relative to is no longer
+/// an average of values.
+TEST(ReferenceTest, Sinks) {
+  const std::vector<float> sinks{4, -1, 7, 2};
+  for (const size_t kv_heads : {2, 4}) {
+    RandomLayer layer(4, kv_heads, 100, 64, 8, 80, 17);
+    layer.view.sink_logits = sinks;
+    for (const std::string order : {"after", "before"}) {
+      CompressionOptions options = small_options(8, 30);
+      options.own["order"] = order;
+      compare(layer.view, layer.output_projection, options);
+    }
+    for (const std::string indicator : {"attention", "attention-value"}) {
+      CompressionOptions options = small_options(8, 30);
+      options.own["indicator"] = indicator;
+      compare(layer.view, layer.output_projection, options);
+    }
+    // The engine's denominators and outputs have met the sinks already.
+    std::vector<float> lse(4 * 8), outputs(4 * 8 * 64);
+    prefill_attention(layer.view.queries, layer.view.keys, layer.view.values, 92,
+                      {.sink_logits = sinks}, {outputs.data(), 4, 8, 64}, {lse.data(), 4, 8});
+    layer.view.lse = {lse.data(), 4, 8};
+    layer.view.outputs = {outputs.data(), 4, 8, 64};
+    compare(layer.view, layer.output_projection, small_options(8, 30));
+    layer.view.sink_logits = layer.view.sink_logits.first(3);
+    EXPECT_THROW((void)select_tokens(layer.view, small_options(8, 30)), Error);
+  }
 }
 
 TEST(ReferenceTest, SharpAttention) {

@@ -76,7 +76,8 @@ struct KeptHead {
 std::vector<double> weights(const KeptHead& head, size_t g, size_t i, const KeptRows& rows,
                             double* sum = nullptr) {
   std::vector<double> result(rows.keys.rows, 0.0);
-  double total = 0;
+  const std::span<const float> sinks = head.layer.view.sink_logits;
+  double total = sinks.empty() ? 0 : std::exp(double{sinks[g]});
   for (size_t j = 0; j < result.size(); ++j) {
     if (rows.positions[j] > static_cast<int32_t>(kLength - kWindow + i)) continue;
     double z = 0;
@@ -122,8 +123,11 @@ struct AllRows {
   KeptRows rows;
 };
 
+constexpr float kSinks[kGroup] = {2, 6, -1};
+
 TEST(RefitTest, TargetsAreTheAttentionOfTheWindow) {
-  const KeptHead head(1, 40);
+  KeptHead head(1, 40);
+  head.layer.view.sink_logits = kSinks;
   const AllRows all(head);
   const RefitTargets targets = refit_targets(head.layer.view, refitting(Refit::kWindow));
   ASSERT_EQ(targets.count, kWindow);
@@ -165,6 +169,7 @@ TEST(RefitTest, TheOutputErrorNeverRises) {
         if (seed % 3 == 0) {
           for (size_t j = 0; j < budget; ++j) head.bias.push_back(0.1F * static_cast<float>(j % 5));
         }
+        if (seed % 4 == 1) head.layer.view.sink_logits = kSinks;
         const AllRows all(head);
         const CompressionOptions options = refitting(Refit::kWindow, ridge);
         const RefitTargets targets = refit_targets(head.layer.view, options);

@@ -32,8 +32,10 @@ constexpr size_t kFed = 90;   // 20 of them before the block
 constexpr size_t kRows = 70;  // of the block
 constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
 
+constexpr float kSinks[6] = {1, -4, 3, 0, 2, -1};
+
 /// A block of a feed behind a context, and its attention. With a soft cap, rows of the context have
-/// biases.
+/// biases, and query heads have sinks.
 struct Block {
   explicit Block(float softcap)
       : layer(6, 2, kContext + kFed, 24, kRows, 40, 3),
@@ -56,10 +58,14 @@ struct Block {
             .end = 191,
             .softcap = softcap,
             .output = &layer.factor};
-    if (softcap > 0) view.bias = bias;
+    if (softcap > 0) {
+      view.bias = bias;
+      view.sink_logits = kSinks;
+    }
     const Heads<float> out(outputs.data(), 6, kRows, 24);
     prefill_attention(view.queries, layer.view.keys, layer.view.values, kContext + kFed - kRows,
-                      {.softcap = softcap, .bias = view.bias}, out, {lse.data(), 6, kRows});
+                      {.softcap = softcap, .bias = view.bias, .sink_logits = view.sink_logits}, out,
+                      {lse.data(), 6, kRows});
   }
 
   /// Logit of a query and a row of the context or, behind it, of the fed tokens.
@@ -72,6 +78,10 @@ struct Block {
     if (view.softcap == 0) return z;
     return view.softcap * std::tanh(z / view.softcap) +
            double{biases[h / 3 * (kContext + kFed) + row]};
+  }
+  /// What the sink of a query head adds to denominators.
+  [[nodiscard]] double sink(size_t h) const {
+    return view.sink_logits.empty() ? 0 : std::exp(double{view.sink_logits[h]});
   }
   /// Rows that query t sees.
   [[nodiscard]] size_t seen(size_t t) const { return kContext + kFed - kRows + t + 1; }
@@ -125,7 +135,7 @@ TEST_P(RepeatScoresTest, PeaksOfAttentionOverSinksChunkAndFedTokens) {
     std::vector<std::vector<double>> expected(6, std::vector<double>(131, 0.0));
     for (size_t h = 0; h < 6; ++h) {
       for (size_t t = 0; t < kRows; ++t) {
-        double sum = 0;
+        double sum = block.sink(h);
         for (size_t row = 0; row < block.seen(t); ++row) {
           const bool takes_part = narrow || row < 4 || (row >= 60 && row < 191) || row >= kContext;
           if (takes_part) sum += std::exp(block.logit(h, t, row));
@@ -156,7 +166,7 @@ TEST_P(RepeatScoresTest, PeaksOfReconstructionErrors) {
     std::vector<std::vector<double>> expected(6, std::vector<double>(131, 0.0));
     for (size_t h = 0; h < 6; ++h) {
       for (size_t t = 0; t < kRows; ++t) {
-        double sum = 0;
+        double sum = block.sink(h);
         std::vector<double> o(24, 0.0);
         for (size_t row = 0; row < block.seen(t); ++row) {
           const double weight = std::exp(block.logit(h, t, row));

@@ -260,8 +260,8 @@ TEST_F(LayerObserverTest, HandsOnTheKeysBeforeRotaryEmbedding) {
   const std::vector<CompressionOptions> requests = {request_for("snapkv", 40),
                                                     request_for("leverage", 40)};
   LayerObserver observer(*model_, pointers(requests), 10, *rope_, 300, true);
-  EXPECT_EQ(observer.unrotated_keys(0, kv).data, nullptr);
-  const Heads<const float> keys = observer.unrotated_keys(1, kv);
+  EXPECT_EQ(observer.unrotated_keys(0, 0, kv).data, nullptr);
+  const Heads<const float> keys = observer.unrotated_keys(1, 0, kv);
   ASSERT_EQ(keys.rows, kv.rows());
   for (size_t h = 0; h < c.kv_heads; ++h) {
     const size_t held = positions[h % 2].size();

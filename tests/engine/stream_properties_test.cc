@@ -36,7 +36,9 @@ class StreamTest : public ::testing::Test {
     tiny.layers = 3;
     tiny.context = kContext;
     tiny.ffn_width = 64;
+    tiny.experts = 5;
     all_see_everything_.emplace(write(tiny));
+    tiny.experts = 0;
     tiny.window = kSlidingWindow;
     all_have_windows_.emplace(write(tiny));
     tiny.architecture = "gemma3";

@@ -38,7 +38,9 @@ class TokenAllocationTest : public ::testing::Test {
   TokenAllocationTest() {
     // One thread: with more it depends on luck when each of them has its first task.
     set_num_threads(1);
-    testing::TinyModel().write(folder_.file("tiny.gguf"));
+    testing::TinyModel tiny;
+    tiny.experts = 4;
+    tiny.write(folder_.file("tiny.gguf"));
     model_.emplace(folder_.file("tiny.gguf"));
   }
 

@@ -331,6 +331,44 @@ TEST_F(LinearPartsTest, RowsDoNotDependOnEachOther) {
   }
 }
 
+/// One loop over many weights does what a call for each does, bit by bit.
+TEST_F(LinearPartsTest, SeveralWeightsAtOnce) {
+  constexpr size_t kMatrices = 5;
+  std::vector<StoredWeight> halves;
+  for (const ggml_type type : {GGML_TYPE_Q4_K, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_F32,
+                               GGML_TYPE_Q6_K, GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL}) {
+    halves.emplace_back(type, 45, kCols);
+  }
+  std::vector<Linear> matrices;
+  for (size_t i = 0; i < kMatrices; ++i) {
+    matrices.emplace_back(std::vector{halves[i].view(), halves[i + 2].view()});
+  }
+  const std::vector<size_t> counts{1, 0, 9, 3, 20};
+  std::vector<RowsOfLinear> products;
+  size_t rows = 1;  // the first row of x belongs to nobody
+  for (size_t i = 0; i < kMatrices; ++i) {
+    if (counts[i] > 0) products.push_back({&matrices[i], rows, counts[i]});
+    rows += counts[i];
+  }
+  const auto x = normal_floats(rows * kCols, 8);
+  const size_t outputs = matrices[0].rows();
+  const Matrix<const float> input(x.data(), rows, kCols);
+  for (const auto how : {StoredProduct::kFastest, StoredProduct::kFastestRounded,
+                         StoredProduct::kRounded, StoredProduct::kUnpacked}) {
+    std::vector<float> y(rows * outputs, -77.0F);
+    Linear::multiply_each_stored(products, input, {y.data(), rows, outputs}, how);
+    EXPECT_TRUE(std::all_of(y.begin(), y.begin() + std::ptrdiff_t(outputs),
+                            [](float v) { return v == -77.0F; }));
+    for (const auto& [linear, first, count] : products) {
+      std::vector<float> alone(count * outputs);
+      linear->multiply_stored(input.slice(first, count), {alone.data(), count, outputs}, how);
+      EXPECT_TRUE(
+          std::equal(alone.begin(), alone.end(), y.begin() + std::ptrdiff_t(first * outputs)))
+          << first;
+    }
+  }
+}
+
 TEST_F(LinearPartsTest, FloatWeightsAreUsedWhereTheyLie) {
   const StoredWeight weight(GGML_TYPE_F32, 3, kCols);
   AlignedVector<float> storage;

@@ -98,7 +98,7 @@ std::vector<float> multiply(const Weight& weight, size_t begin, size_t end,
   rounded.round({x.data(), x_rows, weight.cols});
   if (packed.needs_first_sums()) rounded.add_first_sums();
   std::vector<float> y(x_rows * (end - begin));
-  packed.multiply(rounded, begin, end, {y.data(), x_rows, end - begin});
+  packed.multiply(rounded.view(), begin, end, {y.data(), x_rows, end - begin});
   return y;
 }
 

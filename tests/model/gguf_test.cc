@@ -240,7 +240,7 @@ TEST_F(Gguf, SaysWhatAnUnknownArchitectureNeeds) {
 }
 
 TEST_F(Gguf, RefusesFeaturesItCannotRun) {
-  expect_contains(error_with_integer("llama.expert_count", 8), "mixture-of-experts");
+  expect_contains(error_with_integer("llama.expert_group_count", 8), "groups of experts");
   TinyModel model = smallest_model();
   model.edit_metadata = [](gguf_context* gguf) {
     gguf_set_val_str(gguf, "llama.rope.scaling.type", "dynamic");

@@ -211,6 +211,7 @@ TEST_F(BrokenRules, MessagesSayWhatWasExpected) {
   expect(".final_logit_softcapping", 1e30F, "is 1e+30; expected 1 to 100000");
   expect(".attention.layer_norm_rms_epsilon", 0, "is 0; expected 1e-12 to 0.1");
   expect(".logit_scale", 0.5F, "is 0.5; expected 0 or 1: scaled logits cannot be computed");
+  expect(".rope.scaling.yarn_ext_factor", 0.5F, "is 0.5; expected -1 or 1: a part of YaRN cannot");
   expect(".rope.scaling.yarn_attn_factor", 1.5F, "is 1.5; expected 1. Convert");
   expect(".attention.key_length_swa", 16, "is 16; expected 8, as in the layers without windows");
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -82,6 +83,19 @@ void stretch_by_yarn(RawGguf& g, const std::string& architecture) {
   g.set_string(architecture + ".rope.scaling.type", "yarn");
   g.set_float(architecture + ".rope.scaling.factor", 4);
   set_integer(g, architecture + ".rope.scaling.original_context_length", 128);
+}
+
+/// libllama reads no scale of the weights of experts in these families: scales their outputs.
+void scale_experts(RawGguf& g, float factor) {
+  for (const RawGguf::Tensor& tensor : g.tensors) {
+    if (tensor.name.find("ffn_down_exps") == std::string::npos) continue;
+    size_t count = 1;
+    for (const uint64_t extent : tensor.shape) count *= extent;
+    std::vector<float> values(count);
+    std::memcpy(values.data(), &g.data[tensor.offset], count * sizeof(float));
+    for (float& x : values) x *= factor;
+    std::memcpy(&g.data[tensor.offset], values.data(), count * sizeof(float));
+  }
 }
 
 std::vector<KeyCase> cases() {
@@ -223,6 +237,69 @@ std::vector<KeyCase> cases() {
                  "tiny-gemma3",
                  [](RawGguf& g) { g.set_float("gemma3.final_logit_softcapping", 4); },
                  {".final_logit_softcapping"}});
+  all.push_back({"multipliers, granite",
+                 "tiny-granite",
+                 [](RawGguf& g) {
+                   g.set_float("granite.embedding_scale", 2);
+                   g.set_float("granite.residual_scale", 0.5F);
+                   g.set_float("granite.logit_scale", 4);
+                   g.set_float("granite.attention.scale", 0.3F);
+                 },
+                 {".embedding_scale", ".residual_scale", ".logit_scale", ".attention.scale"}});
+  all.push_back({"multipliers of 0, granitemoe",
+                 "tiny-granitemoe",
+                 [](RawGguf& g) {
+                   g.set_float("granitemoe.embedding_scale", 0);
+                   g.set_float("granitemoe.residual_scale", 0);
+                   g.set_float("granitemoe.attention.scale", 0);
+                   g.set_number("granitemoe.rope.scaling.finetuned", GGUF_TYPE_BOOL, 1);
+                 },
+                 {".embedding_scale", ".residual_scale", ".rope.scaling.finetuned"}});
+  // ---- Experts
+  all.push_back({"more experts for a token",
+                 "tiny-mixtral",
+                 [](RawGguf& g) { set_integer(g, "llama.expert_used_count", 5); },
+                 {".expert_used_count"}});
+  all.push_back({"one expert for a token",
+                 "tiny-olmoe",
+                 [](RawGguf& g) { set_integer(g, "olmoe.expert_used_count", 1); },
+                 {".expert_used_count"}});
+  all.push_back({"fewer and wider experts",
+                 "tiny-qwen3moe",
+                 {},
+                 {".expert_count", ".expert_feed_forward_length"},
+                 true,
+                 {},
+                 [](RandomModel& m) {
+                   m.experts = 5;
+                   m.expert_width = 512;
+                 }});
+  all.push_back({"width of the shared expert",
+                 "tiny-granitemoe",
+                 {},
+                 {".expert_shared_feed_forward_length"},
+                 true,
+                 {},
+                 [](RandomModel& m) { m.shared_expert_width = 512; }});
+  all.push_back({"no shared expert",
+                 "tiny-granitemoe",
+                 {},
+                 {".expert_shared_feed_forward_length"},
+                 true,
+                 {},
+                 [](RandomModel& m) { m.shared_expert_width = 0; }});
+  all.push_back({"scaled weights of experts",
+                 "tiny-qwen3moe",
+                 [](RawGguf& g) { g.set_float("qwen3moe.expert_weights_scale", 0.25F); },
+                 {".expert_weights_scale"},
+                 true,
+                 [](RawGguf& g) { scale_experts(g, 0.25F); }});
+  all.push_back(
+      {"weights of experts add up to 1",
+       "tiny-qwen3moe",
+       [](RawGguf& g) { g.set_number("qwen3moe.expert_weights_norm", GGUF_TYPE_BOOL, 1); },
+       {".expert_weights_norm"},
+       false});
   // ---- Windows
   all.push_back({"window, gemma2",
                  "tiny-gemma2",

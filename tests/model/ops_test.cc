@@ -170,6 +170,78 @@ TEST_P(OpsTest, GeluMultiply) {
   for (size_t i = 0; i < gates.size(); ++i) EXPECT_EQ(x.now(0, i), std::max(gates[i], 0.0F));
 }
 
+TEST_P(OpsTest, ClampedSiluMultiply) {
+  const auto expected = [](double g, double u) {
+    const double gate = std::min(g, 7.0);
+    return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(u, -7.0, 7.0) + 1);
+  };
+  for (const size_t width : kWidths) {
+    Rows x(35, 2 * width, 5);
+    gate_multiply(x.view(), Activation::kClampedSilu);
+    for (size_t r = 0; r < 35; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        const double g = x.before(r, c);
+        const double y = expected(g, x.before(r, width + c));
+        ASSERT_NEAR(x.now(r, c), y, std::abs(y) * (2e-6 + 4e-7 * std::abs(g)) + 1e-6) << g;
+      }
+    }
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> gates = {0.0F, 7.0F, 1e30F, infinity, -60.0F, -1e30F, -infinity, nan};
+  Rows x(1, 2 * gates.size());
+  for (size_t i = 0; i < gates.size(); ++i) {
+    x.set(0, i, gates[i]);
+    x.set(0, gates.size() + i, 100.0F);
+  }
+  gate_multiply(x.view(), Activation::kClampedSilu);
+  for (size_t i = 0; i + 1 < gates.size(); ++i) {
+    EXPECT_NEAR(x.now(0, i), gates[i] > 0 ? expected(7, 100) : 0, 1e-4) << gates[i];
+  }
+  EXPECT_TRUE(std::isnan(x.now(0, gates.size() - 1)));
+}
+
+/// Rows are weighed and added where they belong, also several to one.
+TEST_P(OpsTest, GatherAndAddWeighedRows) {
+  for (const size_t width : kWidths) {
+    Rows x(9, width);
+    Rows gathered(5, width);
+    Rows sums(9, width);
+    const std::vector<Routing::Row> rows{{3, 0.5F}, {3, -2.0F}, {0, 1.0F}, {8, 0.25F}, {3, 3.0F}};
+    gather_rows(x.view(), rows, gathered.view());
+    add_weighed_rows(gathered.view(), rows, sums.view());
+    for (size_t c = 0; c < width; ++c) {
+      for (size_t i = 0; i < rows.size(); ++i) {
+        ASSERT_EQ(gathered.now(i, c), x.before(rows[i].row, c));
+      }
+      for (size_t r = 0; r < 9; ++r) {
+        double expected = sums.before(r, c);
+        for (const Routing::Row& row : rows) {
+          if (row.row == r) expected += double{row.weight} * x.before(r, c);
+        }
+        ASSERT_NEAR(sums.now(r, c), expected, 1e-5) << r;
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, GateRows) {
+  for (const size_t width : kWidths) {
+    Rows x(35, width);
+    Rows y(35, width);
+    std::vector<float> weight(width);
+    for (size_t c = 0; c < width; ++c) weight[c] = static_cast<float>(c % 5) / 8 - 0.2F;
+    gate_rows(x.view(), weight, y.view());
+    for (size_t r = 0; r < 35; ++r) {
+      double dot = 0;
+      for (size_t c = 0; c < width; ++c) dot += double{weight[c]} * x.before(r, c);
+      for (size_t c = 0; c < width; ++c) {
+        ASSERT_NEAR(y.now(r, c), y.before(r, c) / (1 + std::exp(-dot)), 1e-5);
+      }
+    }
+  }
+}
+
 TEST_P(OpsTest, ScaleSoftcapAndBias) {
   for (const size_t width : kWidths) {
     Rows scaled(35, width, 3);

@@ -44,7 +44,11 @@ RandomModel dequantised(RandomModel model) {
   const ggml_type type = model.type;
   model.type = GGML_TYPE_F32;
   model.edit_tensor = [type](RandomTensor& tensor) {
-    if (tensor.rows == 1) return true;  // norms, biases, factors
+    // Norms, biases, factors and routers.
+    if (tensor.rows == 1 || tensor.name.ends_with(".bias") ||
+        tensor.name.find("ffn_gate_inp") != std::string::npos) {
+      return true;
+    }
     const auto cols = static_cast<int64_t>(tensor.cols);
     std::vector<char> row(ggml_row_size(type, cols));
     // As RandomModel::write: all columns matter alike to types that ask which do.
@@ -74,11 +78,19 @@ void check_quantised(const ParityCase& c) {
               ggml_type_name(c.model.type), ours.prompt.mean_kl(), ours.decoding.mean_kl(),
               exact.prompt.mean_kl(), exact.decoding.mean_kl());
   EXPECT_LE(ours.prompt.mean_kl(), 0.01);
-  EXPECT_LE(ours.decoding.mean_kl(), 0.01);
   EXPECT_LE(ours.all_kl(), 1.5 * exact.all_kl());
   // Decoding rounds activations as libllama does, but other activations: its prompt was computed
   // with rounding, too. Two independent errors are twice as far apart as one is from none.
-  EXPECT_LE(ours.decoding.mean_kl(), 2.0 * exact.decoding.mean_kl());
+  if (c.model.experts == 0) {
+    EXPECT_LE(ours.decoding.mean_kl(), 0.01);
+    EXPECT_LE(ours.decoding.mean_kl(), 2.0 * exact.decoding.mean_kl());
+  } else {
+    // Where two experts are nearly as likely, any rounding may choose the other one. The mean of 50
+    // tokens is that of the few for which it does.
+    EXPECT_LE(ours.decoding.mean_kl(), 0.03);
+    EXPECT_LE(ours.decoding.median_kl(), 0.01);
+    EXPECT_LE(ours.decoding.median_kl(), 2.0 * exact.decoding.median_kl());
+  }
 }
 
 // --- Every family in every kind of weights -------------------------------------------------------
@@ -165,6 +177,9 @@ TEST(Nvfp4Parity, MatricesHaveScales) {
   EXPECT_LE(ours.decoding.mean_kl(), 0.01);
   EXPECT_GT(compare(theirs, libllama_logits(files.theirs, tokens)).all_kl(), 0.05);
 }
+// What gpt-oss is published in.
+INSTANTIATE_TEST_SUITE_P(Mxfp4, FamilyParity,
+                         ::testing::Values(std::tuple("tiny-gpt-oss", GGML_TYPE_MXFP4)));
 
 // --- What else files have, in float32 ------------------------------------------------------------
 
@@ -210,6 +225,16 @@ void write_with_padded_values(const RandomModel& model, const std::string& path)
   padded.write(path);
 }
 
+/// Pairs of experts that every token likes as much as each other, but that are not alike.
+bool tie_experts(RandomTensor& tensor) {
+  if (tensor.name.find("ffn_gate_inp.") == std::string::npos) return true;
+  for (size_t e = 1; e < tensor.rows; e += 2) {
+    std::copy_n(&tensor.values[(e - 1) * tensor.cols], tensor.cols,
+                &tensor.values[e * tensor.cols]);
+  }
+  return true;
+}
+
 std::vector<ParityCase> variants() {
   std::vector<ParityCase> cases;
   const auto add = [&](const std::string& preset, const std::string& what, const auto& change) {
@@ -243,6 +268,25 @@ std::vector<ParityCase> variants() {
     m.rope_original_context = 128;
   });
   add("tiny-qwen3", "untied", [](RandomModel& m) { m.tied = false; });
+  add("tiny-qwen3moe", "all experts", [](RandomModel& m) { m.experts_used = m.experts; });
+  add("tiny-qwen3moe", "one of 40 experts", [](RandomModel& m) {
+    m.experts = 40;
+    m.experts_used = 1;
+  });
+  add("tiny-qwen2moe", "tied experts", [](RandomModel& m) {
+    m.experts_used = 3;
+    m.edit_tensor = tie_experts;
+  });
+  add("tiny-granitemoe", "no shared expert, untied", [](RandomModel& m) {
+    m.shared_expert_width = 0;
+    m.tied = false;
+  });
+  // A family that computes what another does.
+  add("tiny-llama", "as internlm2", [](RandomModel& m) { m.architecture = "internlm2"; });
+  add("tiny-olmo2", "no window", [](RandomModel& m) {
+    m.layers = 2;
+    m.window = 0;
+  });
   add("tiny-gemma", "heads of 256", [](RandomModel& m) { m.head_dim = 256; });
   // libllama knows the 27B sizes, whose softmax has another scale, by their number of layers.
   add("tiny-gemma2", "46 layers", [](RandomModel& m) {

@@ -16,14 +16,24 @@ double log_sum_exp(std::span<const float> logits) {
 void Divergence::add(std::span<const float> reference, std::span<const float> other) {
   const double p_total = log_sum_exp(reference);
   const double q_total = log_sum_exp(other);
+  double sum = 0;
   for (size_t i = 0; i < reference.size(); ++i) {
     const double p = reference[i] - p_total;
     const double q = other[i] - q_total;
-    kl_sum += std::exp(p) * (p - q);
+    sum += std::exp(p) * (p - q);
     max_difference =
         std::max(max_difference, std::abs(static_cast<double>(reference[i]) - other[i]));
   }
+  kl_sum += sum;
+  kl.push_back(sum);
   ++rows;
+}
+
+double Divergence::median_kl() const {
+  std::vector<double> sorted = kl;
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return *middle;
 }
 
 }  // namespace restkv::testing

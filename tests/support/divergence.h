@@ -1,6 +1,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 namespace restkv::testing {
 
@@ -12,9 +13,11 @@ struct Divergence {
   double max_difference = 0;
   double kl_sum = 0;  ///< KL(softmax(reference) || softmax(other)), summed over rows.
   int rows = 0;
+  std::vector<double> kl = {};  ///< Of each row.
 
   void add(std::span<const float> reference, std::span<const float> other);
   [[nodiscard]] double mean_kl() const { return kl_sum / rows; }
+  [[nodiscard]] double median_kl() const;
 };
 
 }  // namespace restkv::testing

@@ -55,8 +55,14 @@ std::vector<int32_t> tokens(size_t count) {
 RandomModel shortened(RandomModel model) {
   model.vocabulary = 1024;
   if (model.width > 256) {
-    model.layers = model.architecture == "gemma3" ? 6 : model.architecture == "gemma2" ? 2 : 1;
+    const bool alternates = model.architecture == "gemma2" || model.architecture == "gpt-oss";
+    model.layers = model.architecture == "gemma3" ? 6 : alternates ? 2 : 1;
     model.ffn_width = 1024;
+    if (model.experts != 0) {
+      model.experts = 8;
+      model.experts_used = 2;
+      model.expert_width = model.expert_width != 0 ? 512 : 0;
+    }
     model.type = GGML_TYPE_Q4_0;
   }
   return model;

@@ -76,6 +76,20 @@ const std::vector<Preset>& published() {
         .context = 32768,
         .rope_base = 1000000,
         .vocabulary = 32768}},
+      {"Mixtral-8x7B",
+       "GQA, 2 of 8 experts",
+       {.architecture = "llama",
+        .layers = 32,
+        .width = 4096,
+        .query_heads = 32,
+        .kv_heads = 8,
+        .head_dim = 128,
+        .ffn_width = 14336,
+        .experts = 8,
+        .experts_used = 2,
+        .context = 32768,
+        .rope_base = 1000000,
+        .vocabulary = 32000}},
       {"SmolLM2-135M",
        "GQA, tied",
        {.architecture = "llama",
@@ -126,6 +140,54 @@ const std::vector<Preset>& published() {
         .norm_epsilon = 1e-6,
         .rope_base = 1000000,
         .vocabulary = 151936}},
+      {"Qwen3-30B-A3B",
+       "GQA, q/k norms, 8 of 128 experts",
+       {.architecture = "qwen3moe",
+        .layers = 48,
+        .width = 2048,
+        .query_heads = 32,
+        .kv_heads = 4,
+        .head_dim = 128,
+        .ffn_width = 6144,
+        .experts = 128,
+        .experts_used = 8,
+        .expert_width = 768,
+        .context = 40960,
+        .norm_epsilon = 1e-6,
+        .rope_base = 1000000,
+        .vocabulary = 151936}},
+      {"gpt-oss-20b",
+       "GQA, sinks, every second layer has a window, 4 of 32 experts",
+       {.architecture = "gpt-oss",
+        .layers = 24,
+        .width = 2880,
+        .query_heads = 64,
+        .kv_heads = 8,
+        .head_dim = 64,
+        .ffn_width = 2880,
+        .experts = 32,
+        .experts_used = 4,
+        .expert_width = 2880,
+        .context = 131072,
+        .rope_base = 150000,
+        .rope_scaling = "yarn",
+        .rope_factor = 32,
+        .rope_original_context = 4096,
+        .window = 128,
+        .vocabulary = 201088}},
+      {"OLMoE-1B-7B",
+       "MHA, q/k norms, 8 of 64 experts",
+       {.architecture = "olmoe",
+        .layers = 16,
+        .width = 2048,
+        .query_heads = 16,
+        .kv_heads = 16,
+        .head_dim = 128,
+        .ffn_width = 1024,
+        .experts = 64,
+        .experts_used = 8,
+        .context = 4096,
+        .vocabulary = 50304}},
       {"Gemma-7B",
        "MHA, heads wider than the model, tied",
        {.architecture = "gemma",
@@ -229,6 +291,77 @@ std::vector<Preset> all_presets() {
   model.head_dim = 128;
   model.tied = true;
   add("tiny-qwen3", "GQA, q/k norms, heads wider than the model, tied", model);
+
+  const auto with_experts = [](std::string architecture) {
+    RandomModel sparse = tiny(std::move(architecture));
+    sparse.layers = 2;
+    sparse.ffn_width = 256;
+    sparse.experts = 8;
+    return sparse;
+  };
+  model = with_experts("llama");
+  add("tiny-mixtral", "GQA, 2 of 8 experts", model);
+
+  model = with_experts("qwen2moe");
+  model.rope_base = 1000000;
+  model.experts_used = 4;
+  model.expert_width = 256;
+  model.shared_expert_width = 512;
+  add("tiny-qwen2moe", "GQA, biases, 4 of 8 experts and a shared one", model);
+
+  model = with_experts("qwen3moe");
+  model.rope_base = 1000000;
+  model.experts = 16;
+  model.experts_used = 3;
+  model.expert_width = 256;
+  model.ffn_width = 512;
+  add("tiny-qwen3moe", "GQA, q/k norms, 3 of 16 experts", model);
+
+  model = with_experts("olmoe");
+  model.kv_heads = model.query_heads;
+  add("tiny-olmoe", "MHA, q/k norms of whole rows, 2 of 8 experts", model);
+
+  model = with_experts("gpt-oss");
+  model.layers = 4;
+  model.rope_base = 150000;
+  model.rope_scaling = "yarn";
+  model.rope_factor = 4;
+  model.rope_original_context = 128;
+  model.window = kTinyWindow;
+  model.experts_used = 3;
+  model.expert_width = 256;
+  add("tiny-gpt-oss", "GQA, sinks, biases, every second layer has a window, 3 of 8 experts", model);
+
+  model = tiny("smollm3");
+  model.layers = 5;
+  model.rope_base = 5000000;
+  model.tied = true;
+  add("tiny-smollm3", "GQA, every fourth layer has no rotary embedding, tied", model);
+
+  model = tiny("olmo2");
+  model.rope_base = 500000;
+  model.layers = 5;
+  model.window = kTinyWindow;
+  model.rope_scaling = "yarn";
+  model.rope_factor = 4;
+  model.rope_original_context = 128;
+  add("tiny-olmo2", "GQA, norms behind blocks only, three of four layers have a window", model);
+
+  model = tiny("granite");
+  model.layers = 2;
+  model.attention_scale = 0.1;
+  model.embedding_scale = 4;
+  model.residual_scale = 0.25;
+  model.logit_scale = 6;
+  model.tied = true;
+  add("tiny-granite", "GQA, multipliers, tied", model);
+
+  model.architecture = "granitemoe";
+  model.ffn_width = 256;
+  model.experts = 8;
+  model.experts_used = 3;
+  model.shared_expert_width = 256;
+  add("tiny-granitemoe", "GQA, multipliers, 3 of 8 experts and a shared one, tied", model);
 
   model = tiny("gemma");
   model.kv_heads = model.query_heads;

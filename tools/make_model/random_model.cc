@@ -58,6 +58,7 @@ struct Plan {
   double mean = 0;
   double deviation = 0;
   std::vector<float> given;
+  size_t matrices = 1;  // that the rows belong to
 
   void fill(uint64_t seed, size_t first_row, size_t count, float* out) const {
     if (!given.empty()) {
@@ -139,19 +140,26 @@ class Planner {
   // Of queries and keys; that of attention's logits is the square. With 2, a row over 300 tokens
   // weighs like one over 5.
   static constexpr double kQueryDeviation = std::numbers::sqrt2;
+  // Of the logits of experts: the likeliest few differ clearly from the others.
+  static constexpr double kRouterDeviation = 2;
+  static constexpr double kSinkLogit = 4;
   // What all layers together add to the residual stream, relative to the embedding.
   static constexpr double kLayersTogether = 1.5;
 
+  [[nodiscard]] bool has_biases() const { return family_.all_biases || model_.biases; }
   [[nodiscard]] static double inverse_root(size_t n) {
     return 1 / std::sqrt(static_cast<double>(n));
   }
   [[nodiscard]] double input_deviation() const {
-    return kLogitDeviation * inverse_root(model_.width);
+    const double divisor = model_.logit_scale != 0 ? model_.logit_scale : 1;
+    return divisor * kLogitDeviation * inverse_root(model_.width);
   }
   /// Of what attention or the feed-forward network of one layer adds to the residual stream.
   [[nodiscard]] double branch_deviation() const {
     const double input = family_.scaled_input ? kLogitDeviation : input_deviation();
-    return kLayersTogether * input * inverse_root(2 * model_.layers);
+    const double scaled = model_.embedding_scale != 0 ? input * model_.embedding_scale : input;
+    const double residual = model_.residual_scale != 0 ? model_.residual_scale : 1;
+    return kLayersTogether * scaled * inverse_root(2 * model_.layers) / residual;
   }
   /// Of the matrices that make it.
   [[nodiscard]] double output_deviation(size_t cols) const {
@@ -161,6 +169,11 @@ class Planner {
   void add(const std::string& name, size_t rows, size_t cols, ggml_type type, double mean,
            double deviation, std::vector<float> given = {}) {
     plans_.push_back({prefix_ + name, rows, cols, type, mean, deviation, std::move(given)});
+  }
+  /// A matrix for every expert.
+  void expert_matrices(const std::string& name, size_t rows, size_t cols, double deviation) {
+    matrix(name, model_.experts * rows, cols, deviation);
+    plans_.back().matrices = model_.experts;
   }
   void matrix(const std::string& name, size_t rows, size_t cols, double deviation) {
     add(name + ".weight", rows, cols, model_.type, 0, deviation);
@@ -195,7 +208,7 @@ class Planner {
     const size_t attended = model_.query_heads * sizes_.value_dim;
     const double query_deviation = kQueryDeviation * inverse_root(width);
 
-    norm("attn_norm", width);
+    if (!family_.no_pre_norms) norm("attn_norm", width);
     if (family_.fused) {
       matrix("attn_qkv", queries + keys + values, width, query_deviation);
     } else {
@@ -203,7 +216,7 @@ class Planner {
       matrix("attn_k", keys, width, query_deviation);
       matrix("attn_v", values, width, inverse_root(width));
     }
-    if (family_.qkv_bias || model_.biases) {
+    if (family_.qkv_bias || has_biases()) {
       bias("attn_q", queries);
       bias("attn_k", keys);
       bias("attn_v", values);
@@ -212,15 +225,53 @@ class Planner {
       norm("attn_q_norm", model_.head_dim, kQueryDeviation);
       norm("attn_k_norm", model_.head_dim, kQueryDeviation);
     }
+    if (family_.whole_qk_norm) {
+      norm("attn_q_norm", queries, kQueryDeviation);
+      norm("attn_k_norm", keys, kQueryDeviation);
+    }
     matrix("attn_output", width, attended, output_deviation(attended));
-    if (model_.biases) bias("attn_output", width);
+    if (has_biases()) bias("attn_output", width);
+    // As heavy as a few keys: weights that matter and leave some for the others.
+    if (family_.sinks) {
+      add("attn_sinks.weight", 1, model_.query_heads, GGML_TYPE_F32, kSinkLogit, 1);
+    }
     if (family_.post_norms) norm("post_attention_norm", width, branch_deviation());
+  }
+
+  /// Router and experts. The weights of a token's experts are about 1 / experts_used.
+  void experts() {
+    const size_t width = model_.width;
+    const size_t hidden = model_.expert_width != 0 ? model_.expert_width : model_.ffn_width;
+    add("ffn_gate_inp.weight", model_.experts, width, GGML_TYPE_F32, 0,
+        kRouterDeviation * inverse_root(width));
+    expert_matrices("ffn_gate_exps", hidden, width, inverse_root(width));
+    expert_matrices("ffn_up_exps", hidden, width, inverse_root(width));
+    expert_matrices("ffn_down_exps", width, hidden,
+                    output_deviation(hidden) * std::sqrt(static_cast<double>(model_.experts_used)));
+    if (has_biases()) {
+      bias("ffn_gate_inp", model_.experts);
+      for (const char* name : {"ffn_gate_exps", "ffn_up_exps"}) {
+        add(std::string(name) + ".bias", model_.experts, hidden, GGML_TYPE_F32, 0, 0.5);
+      }
+      add("ffn_down_exps.bias", model_.experts, width, GGML_TYPE_F32, 0, 0.1 * branch_deviation());
+    }
+    const size_t shared = model_.shared_expert_width;
+    if (shared == 0) return;
+    if (family_.gated_shared_expert) {
+      add("ffn_gate_inp_shexp.weight", 1, width, GGML_TYPE_F32, 0, inverse_root(width));
+    }
+    matrix("ffn_gate_shexp", shared, width, inverse_root(width));
+    matrix("ffn_up_shexp", shared, width, inverse_root(width));
+    matrix("ffn_down_shexp", width, shared, output_deviation(shared));
   }
 
   void feed_forward() {
     const size_t width = model_.width;
     const size_t hidden = model_.ffn_width;
-    norm("ffn_norm", width);
+    if (!family_.no_pre_norms) {
+      norm(family_.post_attention_norm ? "post_attention_norm" : "ffn_norm", width);
+    }
+    if (model_.experts > 0) return experts();
     if (family_.fused) {
       matrix("ffn_up", 2 * hidden, width, inverse_root(width));
     } else {
@@ -228,7 +279,7 @@ class Planner {
       matrix("ffn_up", hidden, width, inverse_root(width));
     }
     matrix("ffn_down", width, hidden, output_deviation(hidden));
-    if (model_.biases) {
+    if (has_biases()) {
       bias("ffn_gate", hidden);
       bias("ffn_up", hidden);
       bias("ffn_down", width);
@@ -271,7 +322,19 @@ void set_metadata(const RandomModel& model, const Sizes& sizes, gguf_context* gg
     integer("attention.value_length", sizes.value_dim);
   }
   number("attention.layer_norm_rms_epsilon", model.norm_epsilon);
-  if (model.architecture == "llama" || model.architecture == "phi3") {
+  if (model.experts != 0) {
+    integer("expert_count", model.experts);
+    integer("expert_used_count", model.experts_used);
+    if (family.own_expert_width) integer("expert_feed_forward_length", model.expert_width);
+    if (model.shared_expert_width != 0) {
+      integer("expert_shared_feed_forward_length", model.shared_expert_width);
+    }
+  }
+  if (model.attention_scale != 0) number("attention.scale", model.attention_scale);
+  if (model.embedding_scale != 0) number("embedding_scale", model.embedding_scale);
+  if (model.residual_scale != 0) number("residual_scale", model.residual_scale);
+  if (model.logit_scale != 0) number("logit_scale", model.logit_scale);
+  if (family.rope_keys) {
     integer("rope.dimension_count", sizes.rope_dim);
   }
   // Gemma 1 and 2 leave the base out, like all that have the usual one.
@@ -300,6 +363,9 @@ void set_metadata(const RandomModel& model, const Sizes& sizes, gguf_context* gg
 
 void check(const RandomModel& model, const std::vector<Plan>& plans) {
   const auto fail = [](const std::string& what) { throw Error(ErrorCode::kInvalidArgument, what); };
+  if (model.experts != 0 && model.experts_used > model.experts) {
+    fail(fmt::format("{} of {} experts cannot be used", model.experts_used, model.experts));
+  }
   const std::vector<ggml_type> types = weight_types();
   if (std::find(types.begin(), types.end(), model.type) == types.end()) {
     fail(fmt::format("weights cannot be written in the type {}", ggml_type_name(model.type)));
@@ -329,8 +395,11 @@ void add_tensors(const std::vector<Plan>& plans, gguf_context* gguf) {
   for (const Plan& plan : plans) {
     const auto rows = static_cast<int64_t>(plan.rows);
     const auto cols = static_cast<int64_t>(plan.cols);
-    ggml_tensor* tensor = rows == 1 ? ggml_new_tensor_1d(context.get(), plan.type, cols)
-                                    : ggml_new_tensor_2d(context.get(), plan.type, cols, rows);
+    const auto matrices = static_cast<int64_t>(plan.matrices);
+    ggml_tensor* tensor = rows == 1       ? ggml_new_tensor_1d(context.get(), plan.type, cols)
+                          : matrices == 1 ? ggml_new_tensor_2d(context.get(), plan.type, cols, rows)
+                                          : ggml_new_tensor_3d(context.get(), plan.type, cols,
+                                                               rows / matrices, matrices);
     ggml_set_name(tensor, plan.name.c_str());
     gguf_add_tensor(gguf, tensor);
   }
@@ -393,12 +462,12 @@ std::vector<Plan> edited(const std::vector<Plan>& plans, uint64_t seed,
                          const std::function<bool(RandomTensor&)>& edit) {
   std::vector<Plan> kept;
   for (const Plan& plan : plans) {
-    RandomTensor tensor{plan.name, plan.rows, plan.cols, {}};
+    RandomTensor tensor{plan.name, plan.rows, plan.cols, plan.matrices, {}};
     tensor.values.resize(plan.rows * plan.cols);
     plan.fill(seed, 0, plan.rows, tensor.values.data());
     if (!edit(tensor)) continue;
-    kept.push_back(
-        {tensor.name, tensor.rows, tensor.cols, plan.type, 0, 0, std::move(tensor.values)});
+    kept.push_back({tensor.name, tensor.rows, tensor.cols, plan.type, 0, 0,
+                    std::move(tensor.values), tensor.matrices});
   }
   return kept;
 }

@@ -22,11 +22,12 @@ struct RopeStretch {
 };
 
 /// One tensor before it is converted and written: `rows` x `cols` row-major values; a norm or a
-/// bias is one row.
+/// bias is one row. Of experts it has three dimensions: the rows belong to `matrices` matrices.
 struct RandomTensor {
   std::string name;
   size_t rows = 0;
   size_t cols = 0;
+  size_t matrices = 1;
   std::vector<float> values;
 };
 
@@ -50,6 +51,10 @@ struct RandomModel {
   size_t head_dim = 16;  ///< Of queries and keys.
   size_t value_dim = 0;  ///< 0: `head_dim`, the only choice that libllama runs.
   size_t ffn_width = 96;
+  size_t experts = 0;       ///< Of a layer; 0: none.
+  size_t experts_used = 2;  ///< Of a token.
+  size_t expert_width = 0;  ///< 0: `ffn_width`, the only choice of families without a key for it.
+  size_t shared_expert_width = 0;  ///< Of the expert that computes all tokens; 0: none.
   size_t context = 4096;
   double norm_epsilon = 1e-5;
 
@@ -68,6 +73,10 @@ struct RandomModel {
       0;  ///< Every so many layers one sees everything; 0: the family's default.
   double attention_softcap = 0;
   double final_softcap = 0;
+  double attention_scale = 0;  ///< Of the softmax; 0: 1 / sqrt(head_dim).
+  double embedding_scale = 0;  ///< Granite's; 0: not in the file.
+  double residual_scale = 0;   ///< Likewise.
+  double logit_scale = 0;      ///< Likewise.
 
   bool biases = false;             ///< Of all matrices in the layers, as some `llama` files have.
   ggml_type type = GGML_TYPE_F32;  ///< Of the matrices; norms and biases are always float32.

@@ -83,6 +83,7 @@ std::vector<float> peaks(const LayerObservation& layer, const RefitTargets& targ
        .end = candidates,
        .scale = layer.scale,
        .softcap = layer.softcap,
+       .sink_logits = layer.sink_logits,
        .layer = layer.layer,
        .first_query_head = layer.first_query_head},
       0, {}, {result.data(), targets.query_heads, n});

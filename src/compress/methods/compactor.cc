@@ -50,10 +50,11 @@ void check(const CompressionOptions& options) {
 
 /// Attention within one chunk, summed over its queries: sums [query_heads, rows]. A chunk shorter
 /// than `length` counts as filled up with tokens of zeros, as in the published code.
-void attend_chunk(Heads<const float> queries, Heads<const float> keys, float softcap, size_t length,
-                  Matrix<float> sums) {
+void attend_chunk(Heads<const float> queries, Heads<const float> keys,
+                  const BlockObservation& block, size_t length, Matrix<float> sums) {
   const size_t rows = keys.rows;
-  const AttentionOptions options{.scale = 1.0F, .softcap = softcap, .causal = false};
+  const AttentionOptions options{
+      .scale = 1.0F, .softcap = block.softcap, .causal = false, .sink_logits = block.sink_logits};
   AlignedVector<float> lse(queries.heads * rows);
   const Matrix<float> denominators(lse.data(), queries.heads, rows);
   // Nobody asks for outputs: values and outputs have no channels.
@@ -82,7 +83,7 @@ void watch(const BlockObservation& block, const CompressionOptions& options,
   for (; begin < end; begin += length) {
     const size_t rows = std::min(length, end - begin);
     attend_chunk(block.queries.slice_rows(begin - block.begin, rows),
-                 block.keys.slice_rows(begin, rows), block.softcap, length,
+                 block.keys.slice_rows(begin, rows), block, length,
                  {watched.data + begin, watched.rows, rows, watched.stride});
     for (size_t h = 0; h < watched.rows; ++h) {  // NaN would stand for what nobody has watched
       if (!all_finite({watched.row(h) + begin, 1, rows})) throw_not_finite(block);

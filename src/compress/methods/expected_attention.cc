@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "attention/softmax_scale.h"
@@ -68,7 +69,8 @@ void score_head(const LayerObservation& layer, const CompressionOptions& options
     if (layer.bias.data != nullptr) {
       for (size_t j = 0; j < tail.rows; ++j) logits[j] += layer.bias.row(kv_head)[sinks + j];
     }
-    softmax(logits);
+    softmax(logits,
+            layer.sink_logits.empty() ? std::nullopt : std::optional(layer.sink_logits[head]));
     for (size_t j = 0; j < tail.rows; ++j) out[j] += logits[j] / static_cast<float>(group);
   }
   if (own_switch(options, "use_value_norm")) {

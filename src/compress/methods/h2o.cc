@@ -24,8 +24,10 @@ AlignedVector<float> acausal_sums(const LayerObservation& layer, size_t window) 
   for (size_t first = 0; first < n;) {
     const bool causal = first >= n - window;
     const size_t rows = std::min(kBlock, (causal ? n : n - window) - first);
-    const AttentionOptions options{
-        .scale = layer.scale, .softcap = layer.softcap, .causal = causal};
+    const AttentionOptions options{.scale = layer.scale,
+                                   .softcap = layer.softcap,
+                                   .causal = causal,
+                                   .sink_logits = layer.sink_logits};
     const auto block = queries.slice_rows(first, rows);
     const Matrix<float> denominators(lse.data(), heads, rows);
     prefill_attention(block, layer.keys, layer.values, first, options,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "attention/softmax_scale.h"
@@ -42,6 +43,10 @@ std::vector<float> window_attention(const LayerObservation& layer, size_t kv_hea
   const float scale = softmax_scale(layer.scale, layer.keys.dim);
   const Matrix<const float> keys = layer.keys.head(kv_head).slice(0, past);
   std::vector<float> mean(past, 0.0F), largest(past), logits(past);
+  std::optional<float> sink;
+  if (!layer.sink_logits.empty()) {
+    sink = std::ranges::max(layer.sink_logits.subspan(kv_head * group, group));
+  }
   for (size_t r = layer.queries.rows - window; r < layer.queries.rows; ++r) {
     for (size_t g = 0; g < group; ++g) {
       dot_products(keys, {layer.queries.row(kv_head * group + g, r), keys.cols}, logits);
@@ -58,7 +63,7 @@ std::vector<float> window_attention(const LayerObservation& layer, size_t kv_hea
     if (layer.bias.data != nullptr) {
       for (size_t j = 0; j < past; ++j) largest[j] += layer.bias.row(kv_head)[j];
     }
-    softmax(largest);
+    softmax(largest, sink);
     for (size_t j = 0; j < past; ++j) mean[j] += largest[j] / static_cast<float>(window);
   }
   return mean;

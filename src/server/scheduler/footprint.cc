@@ -69,12 +69,13 @@ size_t state_bytes(const ModelConfig& c, const CompressionOptions& options, size
   return bytes;
 }
 
-/// One layer's matrices in the precision of prompts.
+/// One layer's matrices in the precision of prompts; of experts one matrix at a time.
 size_t converted_bytes(const Model& model) {
   size_t largest = 0;
   for (const LayerWeights& layer : model.weights().layers) {
     size_t weights = 0;
     for_each_linear(layer, [&](const Linear& linear) { weights += linear.rows() * linear.cols(); });
+    if (layer.experts) weights += layer.experts->gate_up.front().rows() * model.config().width;
     largest = std::max(largest, weights);
   }
   switch (model.linear_precision()) {
@@ -141,9 +142,18 @@ size_t reallocation_bytes(const ModelConfig& c, const SessionOptions& options, s
 size_t activations(const ModelConfig& c) {
   return 2 * c.width + (c.query_heads + c.kv_heads) * (c.key_dim + c.value_dim) + 2 * c.ffn_width;
 }
+/// Rows of experts that are computed together, for n tokens.
+size_t expert_bytes(const ModelConfig& c, size_t n) {
+  const ExpertsConfig& e = c.experts;
+  if (e.count == 0) return 0;
+  constexpr size_t kTogether = 128;
+  return n * (e.count + 4 * e.used) * kFloat + e.count * 4 * sizeof(size_t) +
+         std::min(n * e.used, std::max(n, kTogether)) * 2 * (c.width + e.width) * kFloat;
+}
 /// Of a block of a prompt of n tokens, which keeps them while it pauses.
 size_t block_bytes(const ModelConfig& c, size_t n) {
-  return std::min(n, kBlock) * activations(c) * kFloat;
+  const size_t rows = std::min(n, kBlock);
+  return rows * activations(c) * kFloat + expert_bytes(c, rows);
 }
 
 /// What kept rows shall stand for, in layers that are not final, and least squares of a head on
@@ -228,7 +238,7 @@ size_t engine_footprint(const Model& model) {
           c.context_length * (c.rope.dim + c.window_rope.dim) +
           4 * std::min(c.context_length, kKeptScores) * c.query_heads) *
              kFloat +
-         block_bytes(c, kBlock) + converted_bytes(model);
+         expert_bytes(c, Engine::kMaxBatch) + block_bytes(c, kBlock) + converted_bytes(model);
 }
 
 }  // namespace restkv::server

@@ -125,7 +125,9 @@ std::vector<Case> cases() {
   return all;
 }
 
-class FootprintTest : public ::testing::TestWithParam<bool> {
+enum class Kind { kPlain, kWindows, kExperts };
+
+class FootprintTest : public ::testing::TestWithParam<Kind> {
  protected:
   FootprintTest() {
     testing::TinyModel tiny;
@@ -134,7 +136,8 @@ class FootprintTest : public ::testing::TestWithParam<bool> {
     tiny.head_dim = 64;
     tiny.ffn_width = 512;
     tiny.type = GGML_TYPE_Q8_0;
-    if (GetParam()) {
+    if (GetParam() == Kind::kExperts) tiny.experts = 8;
+    if (GetParam() == Kind::kWindows) {
       tiny.architecture = "gemma3";
       tiny.window = 128;
       tiny.window_pattern = 2;
@@ -224,7 +227,8 @@ TEST_P(FootprintTest, IsWhatIsAllocatedAtMost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(WindowsOrNot, FootprintTest, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Kinds, FootprintTest,
+                         ::testing::Values(Kind::kPlain, Kind::kWindows, Kind::kExperts));
 
 }  // namespace
 }  // namespace restkv::server
