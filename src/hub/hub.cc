@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kMostListBytes = size_t{32} << 20U;  // of a page; usual ones have some KiB
 constexpr size_t kMostPages = 100;
 constexpr int kAttempts = 5;
+constexpr std::string_view kApi = "/api/models/";
 constexpr size_t kShownBytes = 200;  // of what a server says
 
 constexpr long kUnauthorised = 401;
@@ -105,11 +106,21 @@ void Hub::refuse(const HubName& name, const std::string& what, const HttpAnswer&
   throw Error(ErrorCode::kInput, message);
 }
 
+std::string Hub::next_page(const HubName& name, const std::string& address) const {
+  if (address.empty()) return {};
+  const size_t path = address.find(kApi);
+  if (path != std::string::npos) return options_.endpoint + address.substr(path);
+  throw Error(ErrorCode::kInput,
+              fmt::format("the list of files of {} from {} goes on at {:.200}, which is no such "
+                          "list. Check HF_ENDPOINT",
+                          name.place(), options_.endpoint, address));
+}
+
 std::vector<HubFile> Hub::list(const HubName& name) {
   const std::string what = "the list of files of " + name.place();
   std::vector<HubFile> files;
   std::string url =
-      fmt::format("{}/api/models/{}/tree/main?recursive=true", options_.endpoint, name.place());
+      fmt::format("{}{}{}/tree/main?recursive=true", options_.endpoint, kApi, name.place());
   for (size_t page = 0; !url.empty(); ++page) {
     const HttpAnswer answer = patiently([&] { return http_.get(url, kMostListBytes); });
     if (!is_good(answer)) refuse(name, what, answer);
@@ -120,8 +131,7 @@ std::vector<HubFile> Hub::list(const HubName& name) {
       throw Error(ErrorCode::kInput, fmt::format("{} from {} cannot be used: {}. Check HF_ENDPOINT",
                                                  what, options_.endpoint, e.what()));
     }
-    // The token goes where the list says; not to other hosts.
-    url = answer.next.starts_with(options_.endpoint + "/") ? answer.next : "";
+    url = next_page(name, answer.next);
   }
   return files;
 }

@@ -36,6 +36,8 @@ class Hub {
  private:
   /// Runs `ask` until it has an answer that is worth reading: four times more if not.
   HttpAnswer patiently(const std::function<HttpAnswer()>& ask) const;
+  /// Mirrors may name the hub that they copy; one stays where one began, with the token.
+  [[nodiscard]] std::string next_page(const HubName& name, const std::string& address) const;
   [[noreturn]] void refuse(const HubName& name, const std::string& what,
                            const HttpAnswer& answer) const;
 

@@ -195,9 +195,10 @@ void FakeHub::answer(int connection) {
       const std::lock_guard lock(mutex_);
       all = places_[place].size();
     }
-    const std::string next =
-        fmt::format("Link: <{}{}{}{}?recursive=true&cursor={}>; rel=\"next\"\r\n", endpoint(), kApi,
-                    place, kTree, first + behaviour.page);
+    // A mirror that does not change what it copies.
+    const std::string next = fmt::format(
+        "Link: <https://original.example{}{}{}?recursive=true&cursor={}>; rel=\"next\"\r\n", kApi,
+        place, kTree, first + behaviour.page);
     return send_answer(connection, "200 OK", body, first + behaviour.page < all ? next : "");
   }
   const size_t resolve = target.find(kResolve);
