@@ -191,10 +191,8 @@ DocumentId Scheduler::add_document(std::vector<int32_t> tokens,
     jobs.push_back(impl_->checked(std::move(request), true));
     Job& job = *jobs.front();
     job.label = label;
-    DocumentInfo info{.id = {},
-                      .tokens = job.request.prompt.size(),
-                      .session = job.options,
-                      .label = label};
+    DocumentInfo info{
+        .id = {}, .tokens = job.request.prompt.size(), .session = job.options, .label = label};
     const std::scoped_lock lock(impl_->inbox.mutex);
     DocumentId id = impl_->new_document();
     info.id = job.document = id;

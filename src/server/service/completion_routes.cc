@@ -48,11 +48,11 @@ void require_few_logprobs(const CompletionRequest& request,
   for (const std::vector<int32_t>& prompt : prompts) tokens += prompt.size();
   const size_t count = tokens * request.answer.n * (*likeliest + 1);
   if (count <= limits.echoed_logprobs) return;
-  refuse_field("logprobs", fmt::format("{} tokens of prompts, in {} choices each, with {} others "
-                                       "beside them would be {} log-probabilities; the limit is "
-                                       "{}. Send fewer prompts at a time",
-                                       tokens, request.answer.n, *likeliest, count,
-                                       limits.echoed_logprobs));
+  refuse_field("logprobs",
+               fmt::format("{} tokens of prompts, in {} choices each, with {} others "
+                           "beside them would be {} log-probabilities; the limit is "
+                           "{}. Send fewer prompts at a time",
+                           tokens, request.answer.n, *likeliest, count, limits.echoed_logprobs));
 }
 
 void answer_completion(Service& service, const HttpRequest& http, Responder responder) {
