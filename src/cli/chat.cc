@@ -181,13 +181,17 @@ class Chat {
     Session session;
     Conversation conversation;
     std::vector<int32_t> history;
+    std::optional<double> document_held;
     size_t turns = 0;
   };
-  [[nodiscard]] State state() const { return {session_.fork(), conversation_, history_, turns_}; }
+  [[nodiscard]] State state() const {
+    return {session_.fork(), conversation_, history_, document_held_, turns_};
+  }
   void go_back_to(State before) {
     session_ = std::move(before.session);
     conversation_ = std::move(before.conversation);
     history_ = std::move(before.history);
+    document_held_ = before.document_held;
     turns_ = before.turns;
   }
 
@@ -227,13 +231,16 @@ class Chat {
     return true;
   }
 
-  /// Appends what a turn has to say, or the whole conversation again. Returns the seconds.
-  double read(const Conversation::Turn& turn, const char* title) {
+  /// Appends what a turn has to say, or the whole conversation again. Behind a document, it and an
+  /// answer of so many tokens come on top of the budget. Returns the seconds.
+  double read(const Conversation::Turn& turn, const char* title, size_t answer_tokens = 0) {
     if (turn.from_the_start && session_.tokens() > 0) {
       say("(the chat template rewrites what was said: reading the whole conversation again)");
       session_ = Session(engine_, session_.options());
       history_.clear();
+      document_held_.reset();
     }
+    if (document_held_ && answer_tokens > 0) session_.reserve(turn.tokens.size() + answer_tokens);
     require_fit(session_, model_.config().context_length, turn.tokens.size(), 1);
     const double seconds = read_tokens(session_, turn.tokens, title);
     history_.insert(history_.end(), turn.tokens.begin(), turn.tokens.end());
@@ -244,8 +251,8 @@ class Chat {
     const double compressed_before = session_.compress_seconds();
     require_room(session_, model_.config(), tokenizer_, text);
     const Conversation::Turn turn = conversation_.ask(text);
-    const double read_seconds = read(turn, "reading");
     const size_t context = model_.config().context_length;
+    const double read_seconds = read(turn, "reading", flags_.answer.max_tokens(context));
     const size_t room = session_.room_after(0).value_or(0);
     const size_t most = std::min(flags_.answer.max_tokens(room), room);
     const size_t begun = session_.tokens();
@@ -260,7 +267,10 @@ class Chat {
     if (stopped && most == room) {
       say(fmt::format("(the answer ends where the model's context of {} does)", context));
     }
-    session_.compress();
+    if (!has_room_on_top()) {
+      session_.compress();
+      document_held_.reset();
+    }
     ++turns_;
     say(Tone::kAside,
         fmt::format(
@@ -271,6 +281,14 @@ class Chat {
             tokens_held(session_.cache(), model_.config()),
             human_bytes(static_cast<double>(session_.cache().kept_bytes())),
             stopped && most < room ? fmt::format("; stopped at --max-tokens {}", most) : ""));
+  }
+
+  /// What is said about a document does not take its place in the cache, until it is as much as the
+  /// budget.
+  [[nodiscard]] bool has_room_on_top() const {
+    if (!document_held_) return false;
+    const double on_top = tokens_held(session_.cache(), model_.config()) - *document_held_;
+    return on_top <= session_.options().compression.budget;
   }
 
   /// Goes over to the method for documents, which what was said before is read again for.
@@ -301,6 +319,7 @@ class Chat {
       require_room(session_, model_.config(), tokenizer_, text);
       const Conversation::Turn turn = conversation_.read_document(text);
       const double seconds = read(turn, fmt::format("reading {}", file.path).c_str());
+      document_held_ = tokens_held(session_.cache(), model_.config());
       say(fmt::format("{}: read {} tokens in {:.1f} s; {:.0f} of {} are kept per KV head ({})",
                       file.path, turn.tokens.size(), seconds,
                       tokens_held(session_.cache(), model_.config()), session_.tokens(),
@@ -435,6 +454,7 @@ class Chat {
     conversation_ = conversation_.begun_anew();
     sampler_.emplace(sampling_, model_.config().vocabulary);
     history_.clear();
+    document_held_.reset();
     last_.reset();
     turns_ = 0;
     say("everything is forgotten");
@@ -448,6 +468,7 @@ class Chat {
     }
     session_.set_budget(tokens);
     session_.compress();
+    document_held_.reset();
     last_.reset();  // it would bring the old budget back
     say(fmt::format("budget {}", budget_of(session_.options().compression).text()));
   }
@@ -465,6 +486,7 @@ class Chat {
     conversation_ = std::move(conversation);
     sampler_.emplace(sampling_, model_.config().vocabulary);
     find_history();
+    document_held_.reset();
     of_documents_.reset();  // it keeps the method that it was begun with
     last_.reset();
     flags_.sampling.tell_what_snapshots_lack();
@@ -522,7 +544,8 @@ class Chat {
   std::optional<Sampler> sampler_;
   MessageReader messages_;
   std::vector<int32_t> history_;  ///< The tokens that the session has read, if they are known.
-  std::optional<State> last_;     ///< Before the last message.
+  std::optional<double> document_held_;  ///< Tokens per KV head when a document had been read.
+  std::optional<State> last_;            ///< Before the last message.
   std::string last_message_;
   uint32_t retries_ = 0;
   size_t turns_ = 0;
@@ -578,7 +601,7 @@ std::function<int()> declare_chat(ArgumentParser& parser) {
       "Examples:\n"
       "  restkv chat -m model.gguf\n"
       "  restkv chat -m model.gguf -f report.txt --budget 1024\n"
-      "  printf 'My name is Ada.\\nWhat is my name?\\n' | restkv chat -m model.gguf\n"
+      "  printf 'What is the capital of France?\\nAnd of Italy?\\n' | restkv chat -m model.gguf\n"
       "/help, typed into the chat, lists its commands.\n"
       "Exit codes: 0 done, 1 a line that was piped in failed (or model, input or output), 2 wrong "
       "options.");

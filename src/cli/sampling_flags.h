@@ -7,8 +7,9 @@
 
 namespace restkv::cli {
 
-/// Small models repeat themselves in a conversation when the most likely token always wins.
-inline constexpr SamplingOptions kChatSampling{.temperature = 0.7F, .repeat_penalty = 1.1F};
+/// A small model whose most likely token always wins goes round in circles in longer answers; this
+/// keeps it from that.
+inline constexpr SamplingOptions kChatSampling{.repeat_penalty = 1.1F};
 
 /// `--temp`, `--top-k`, ...: how the next token is picked.
 class SamplingFlags {

@@ -207,6 +207,12 @@ TEST_F(CliChat, DocumentsAreReadBeforeTheQuestion) {
   EXPECT_THAT(between.err, HasSubstr("(reading the conversation again, by method kvzip)"));
   EXPECT_THAT(between.err, HasSubstr("kvzip (budget 64)"));
   EXPECT_EQ(costs(between.err).size(), 2U);
+  // What is said about it does not take its place, until it is as much.
+  std::vector<TurnCost> turns = costs(chat("1?\n2?\n3?\n4?\n5?\n", {"-f", file}).err);
+  ASSERT_EQ(turns.size(), 5U);
+  EXPECT_GT(turns[0].held, 64U + 20U);
+  EXPECT_LE(turns[1].held, 128U);
+  EXPECT_EQ(turns[4].held, 64U);
   // A method that was asked for stays.
   const Outcome asked = chat("/file " + file + "\nWhich?\n/stats\n", {"--method", "snapkv"});
   EXPECT_THAT(asked.err, HasSubstr("snapkv (budget 64)"));

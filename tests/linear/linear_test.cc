@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/threads.h"
 #include "make_model/random_model.h"
+#include "support/random_blocks.h"
 #include "support/simd.h"
 
 namespace restkv {
@@ -45,6 +46,12 @@ class StoredWeight {
  public:
   StoredWeight(ggml_type type, size_t rows, size_t cols)
       : type_(type), rows_(rows), cols_(cols), bytes_(rows * ggml_row_size(type, as_signed(cols))) {
+    if (testing::is_slow_to_make(type)) {
+      const std::string blocks =
+          testing::random_blocks(type, rows * cols, 1, static_cast<uint32_t>(type));
+      std::ranges::copy(blocks, bytes_.begin());
+      return;
+    }
     const auto source = normal_floats(rows * cols, static_cast<uint32_t>(type));
     const std::vector<float> importance(cols, 1.0F);  // some types need it
     ggml_quantize_chunk(type, source.data(), bytes_.data(), 0, as_signed(rows), as_signed(cols),
