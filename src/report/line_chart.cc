@@ -19,11 +19,11 @@ namespace {
 constexpr size_t kColours = 7;
 constexpr size_t kDashes = 4;
 
-constexpr double kWidth = 520;
+constexpr double kWidth = 460;
 constexpr double kMargin = 16;
 constexpr double kLeft = 58;
 constexpr double kPlotWidth = kWidth - kLeft - kMargin;
-constexpr double kPlotHeight = 280;
+constexpr double kPlotHeight = 260;
 constexpr double kTitleLine = 22;
 constexpr double kTextLine = 19;
 constexpr double kLegendLine = 22;

@@ -34,7 +34,7 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 no-repeat local,linear-gradient(270deg,var(--page) 40%,transparent) 100% 0/44px 100% no-repeat local,
 linear-gradient(90deg,var(--shade),transparent) 0 0/14px 100% no-repeat scroll,
 linear-gradient(270deg,var(--shade),transparent) 100% 0/14px 100% no-repeat scroll}
-svg{max-width:100%;height:auto;display:block}.large svg{max-width:none;min-width:700px;width:100%}
+svg{max-width:100%;height:auto;display:block}figure>svg{width:100%;max-width:560px}.large svg{max-width:none;min-width:700px;width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.75rem 0;font-size:.92rem;
 width:100%;max-width:64rem}
 caption,.unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}

@@ -68,6 +68,7 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   written.length = 4096;
   written.depth = 0.33;
   written.cut_from = 120;
+  written.prompt_end = "What \"is\" it?\n";
   written.seconds = 1.0 / 7;
   written.peak_bytes = 123456789;
   written.cells[0].answer.more_texts = {"second"};
@@ -95,6 +96,7 @@ TEST_F(ResultsTest, KeepsEverythingButNotFiniteNumbers) {
   EXPECT_EQ(read.length, 4096U);
   EXPECT_EQ(read.depth, 0.33);
   EXPECT_EQ(read.cut_from, 120U);
+  EXPECT_EQ(read.prompt_end, written.prompt_end);
   EXPECT_EQ(read.seconds, 1.0 / 7);
   EXPECT_EQ(read.peak_bytes, 123456789U);
   EXPECT_EQ(read.reference, written.reference);
