@@ -230,7 +230,12 @@ class Planner {
       norm("attn_k_norm", keys, kQueryDeviation);
     }
     matrix("attn_output", width, attended, output_deviation(attended));
-    if (has_biases()) bias("attn_output", width);
+    // What is added to the residual stream for every token must not outweigh the rest of it.
+    if (family_.all_biases) {
+      add("attn_output.bias", 1, width, GGML_TYPE_F32, 0, 0.1 * branch_deviation());
+    } else if (model_.biases) {
+      bias("attn_output", width);
+    }
     // As heavy as a few keys: weights that matter and leave some for the others.
     if (family_.sinks) {
       add("attn_sinks.weight", 1, model_.query_heads, GGML_TYPE_F32, kSinkLogit, 1);
