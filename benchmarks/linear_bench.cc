@@ -206,7 +206,9 @@ void one(ggml_type type, double memory) {
     restkv::QuantizedRows rounded;
     rounded.round({x.data(), 1, kSize});
     if (packed.needs_first_sums()) rounded.add_first_sums();
-    const double speed = rate([&] { packed.multiply(rounded.view(), 0, kRows, {y.data(), 1, kRows}); });
+    const double speed = rate([&] {
+      packed.multiply(rounded.view(), 0, kRows, {y.data(), 1, kRows});
+    });
     fmt::print(" {:>9.1f} {:>9.2f}", speed, speed / memory);
   }
   hwy::SetSupportedTargetsForTest(0);

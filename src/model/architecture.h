@@ -68,9 +68,9 @@ struct Architecture {
   size_t window = 0;               ///< Default if the file gives none; 0: no windows.
   size_t still_period = 0;         ///< See `ModelConfig::still_period`.
   bool plain_window_rope = false;  ///< RoPE of window layers is not stretched.
-  double window_rope_base = 0;   ///< RoPE base of window layers, unscaled; 0: as in other layers.
-  double attention_softcap = 0;  ///< Default if the file gives none.
-  double final_softcap = 0;      ///< Default if the file gives none.
+  double window_rope_base = 0;     ///< RoPE base of window layers, unscaled; 0: as in other layers.
+  double attention_softcap = 0;    ///< Default if the file gives none.
+  double final_softcap = 0;        ///< Default if the file gives none.
   /// Number of layers of the model size whose softmax scale is 1 / sqrt(C / heads) instead of
   /// 1 / sqrt(key_dim). Files do not state it.
   size_t scale_by_width_layers = 0;

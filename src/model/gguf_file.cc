@@ -293,7 +293,8 @@ Weight GgufFile::tensor(const std::string& name, size_t rows, size_t cols, size_
     fail(fmt::format("tensor '{}' has the type {}, which cannot be computed with", name,
                      ggml_type_name(tensor.type)));
   }
-  return {files_[tensor.part].bytes().data() + tensor.offset, tensor.type, rows * count, cols, true};
+  return {files_[tensor.part].bytes().data() + tensor.offset, tensor.type, rows * count, cols,
+          true};
 }
 
 }  // namespace restkv

@@ -13,7 +13,6 @@ struct Sign {
   std::string_view feature;
 };
 
-constexpr std::string_view kExperts = "mixtures of experts";
 constexpr std::string_view kState = "a recurrent state (state space, gated DeltaNet)";
 constexpr std::string_view kConvolutions = "short convolutions";
 constexpr std::string_view kLatent = "latent attention (MLA)";
@@ -24,7 +23,6 @@ constexpr std::string_view kAxes = "positions along several axes";
 
 /// Of keys that begin so and hold another number than 0, or anything else.
 constexpr std::array kKeys{
-    Sign{".expert_count", kExperts},
     Sign{".ssm.", kState},
     Sign{".wkv.", "a recurrent state (RWKV)"},
     Sign{".shortconv.", kConvolutions},
@@ -38,20 +36,14 @@ constexpr std::array kKeys{
     Sign{".nextn_predict_layers", "layers that predict further tokens"},
     Sign{".decoder_start_token_id", kEncoder},
     Sign{".pooling_type", kEncoder},
-    Sign{".logit_scale", "scaled logits"},
-    Sign{".residual_scale", "scaled residuals"},
-    Sign{".embedding_scale", "scaled embeddings"},
     Sign{".attention.temperature_length", "a softmax scale that depends on the position"},
 };
 
 constexpr std::array kTensors{
-    Sign{"ffn_gate_inp", kExperts},
-    Sign{"_exps", kExperts},
     Sign{"ssm_", kState},
     Sign{"time_mix_", "a recurrent state (RWKV)"},
     Sign{"shortconv", kConvolutions},
     Sign{"attn_kv_a_mqa", kLatent},
-    Sign{"attn_sinks", "attention sinks (a learned logit for each head)"},
     Sign{"attn_gate", "gates of attention outputs"},
     Sign{"position_embd", "learned positions"},
     Sign{"output_norm.bias", kLayerNorms},
@@ -63,15 +55,10 @@ constexpr std::array kTensors{
 
 /// What shows nowhere else.
 constexpr std::array kNames{
-    Sign{"smollm3", "layers without rotary positions"},
-    Sign{"llama4", "layers without rotary positions"},
-    Sign{"cohere2", "layers without rotary positions"},
     Sign{"command-r", kSides},
     Sign{"cohere2", kSides},
     Sign{"phi2", kSides},
     Sign{"falcon", kSides},
-    Sign{"olmo2", "norms behind the blocks alone"},
-    Sign{"exaone4", "norms behind the blocks alone"},
     Sign{"qwen2vl", kAxes},
     Sign{"qwen3vl", kAxes},
     Sign{"gemma4", "heads of different sizes in different layers"},

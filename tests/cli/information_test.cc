@@ -71,7 +71,8 @@ TEST(CliVersion, IsOneLine) {
 
 TEST(CliUsage, NamesTheCommandsIfNoneIsGivenOrKnown) {
   const std::string commands =
-      "commands are run, ask, batch, chat, serve, inspect, models, methods, demo, eval, report, calibrate, "
+      "commands are run, ask, batch, chat, serve, inspect, models, methods, demo, eval, report, "
+      "calibrate, "
       "bench, completion, man\n";
   const Outcome none = restkv_process(std::vector<std::string>{});
   EXPECT_EQ(none.exit_code, 2);

@@ -86,8 +86,8 @@ std::vector<std::string> command_line(const OptionOf& of) {
     list.emplace_back("/nonexistent/requests");
     add("--output", "/nonexistent/answers");
   }
-  static const std::set<std::string> kWithoutModel{"inspect",    "methods", "models",
-                                                   "report",     "completion", "man"};
+  static const std::set<std::string> kWithoutModel{"inspect", "methods",    "models",
+                                                   "report",  "completion", "man"};
   if (!kWithoutModel.contains(of.command)) {
     add("--model", "/nonexistent/model.gguf");
   }

@@ -229,11 +229,11 @@ TEST_F(Gguf, SaysWhatAnUnknownArchitectureNeeds) {
                           gguf_set_val_u32(gguf, "newmoe.ssm.state_size", 16);
                           gguf_set_val_u32(gguf, "newmoe.nextn_predict_layers", 0);
                         }),
-                  "This model needs mixtures of experts, a recurrent state (state space, gated "
-                  "DeltaNet)");
-  expect_contains(error("newgpt", none, "blk.0.attn_sinks.weight"),
-                  "This model needs attention sinks (a learned logit for each head)");
-  expect_contains(error("smollm3", none), "This model needs layers without rotary positions");
+                  "This model needs a recurrent state (state space, gated DeltaNet)");
+  expect_contains(error("newgpt", none, "blk.0.attn_gate.weight"),
+                  "This model needs gates of attention outputs");
+  expect_contains(error("phi2", none),
+                  "This model needs attention and feed-forward network side by side");
   const std::string text = error(
       "newhead", [](gguf_context* gguf) { gguf_set_val_str(gguf, "newhead.ssm.kind", "text"); });
   expect_contains(text, "This model needs a recurrent state");

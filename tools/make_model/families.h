@@ -18,8 +18,8 @@ struct Family {
   bool rope_keys = false;         ///< Files state the rotated channels even if they are all.
   bool own_expert_width = false;  ///< Files have a key for the width of experts.
   bool gated_shared_expert = false;
-  bool all_biases = false;  ///< Of all matrices in the layers, router and experts included.
-  bool sinks = false;       ///< `attn_sinks`: a logit for each query head.
+  bool all_biases = false;    ///< Of all matrices in the layers, router and experts included.
+  bool sinks = false;         ///< `attn_sinks`: a logit for each query head.
   bool no_pre_norms = false;  ///< No norms before attention and feed-forward network.
   bool post_attention_norm = false;  ///< Name of the norm before the feed-forward network.
 };
