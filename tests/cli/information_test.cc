@@ -291,7 +291,7 @@ TEST(CliMan, WritesAPageForEveryCommand) {
   };
   EXPECT_THAT(page("restkv"), StartsWith(".TH RESTKV 1"));
   const std::string run = page("restkv-run");
-  EXPECT_THAT(run, HasSubstr("\\fB\\-m\\fR, \\fB\\-\\-model\\fR \\fIFILE\\fR"));
+  EXPECT_THAT(run, HasSubstr("\\fB\\-m\\fR, \\fB\\-\\-model\\fR \\fIMODEL\\fR"));
   EXPECT_THAT(run, HasSubstr("(default: 1024)"));
   EXPECT_THAT(run, HasSubstr(".SH EXAMPLES\n.nf\nrestkv run"));
   for (const char* name : {"restkv-chat", "restkv-eval", "restkv-man"}) {
