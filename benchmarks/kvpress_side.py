@@ -5,8 +5,7 @@ Prints how long a prompt takes without compression, and how much longer with eac
 and the memory that the process used at most. kvpress computes in float32 on PyTorch; restkv in float32, too,
 and in its own default precision. The methods' settings are each side's defaults; both keep a quarter.
 
-It needs a Python with torch, transformers, gguf and kvpress 0.5.5:
-  python3 -m venv build/kvpress && build/kvpress/bin/pip install kvpress==0.5.5 transformers==5.2.0 gguf
+It needs a Python with torch, transformers 5.2.0, gguf and kvpress 0.5.5 in a virtual environment of its own (6 GB):
   build/kvpress/bin/python benchmarks/kvpress_side.py -m build/venv/model.gguf
 """
 

@@ -27,7 +27,7 @@ test_lock() {
         script .ci cmake src benchmarks tests/server docs README.md CMakeLists.txt CMakePresets.json
       # Documents and the server's greeting show how to ask a server with it.
       grep -rnE '\bcurl\b' script .ci cmake benchmarks CMakeLists.txt CMakePresets.json
-    } | grep -vE 'pip (install|download) --require-hashes|^script/bootstrap:[0-9]+:(python3-venv |curl  )'
+    } | grep -vE 'pip (install|download) --require-hashes|^script/bootstrap:[0-9]+:(python3-venv |curl  |libcurl4-openssl-dev )'
   )
   grep -q 'pip install --require-hashes --no-deps' script/python_packages.sh || fail 'the test is blind'
   grep -q -- '--no-build-isolation' script/python_packages.sh || fail 'builds fetch without hashes'
