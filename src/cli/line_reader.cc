@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <clocale>
 #include <cstdint>
 #include <cstdio>
@@ -32,7 +33,7 @@ constexpr const char* kPasteBegins = "\\e[200~";  // as libedit's bindings are w
 constexpr std::string_view kPasteEnds = "\x1b[201~";
 
 void append_utf8(std::string& text, wchar_t c) {
-  const auto code = static_cast<uint32_t>(c);
+  const auto code = std::bit_cast<uint32_t>(c);
   const auto rest = [&](unsigned shift) {
     text += static_cast<char>(0x80U | ((code >> shift) & 0x3FU));
   };

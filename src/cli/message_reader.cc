@@ -10,7 +10,7 @@
 namespace restkv::cli {
 namespace {
 
-constexpr std::string_view kQuotes = "\"\"\"";
+constexpr std::string_view kQuotes = R"(""")";
 constexpr const char* kFirst = "> ";
 constexpr const char* kMore = ". ";
 
@@ -38,8 +38,8 @@ std::optional<Message> MessageReader::next() {
     while (!text.ends_with(kQuotes)) {
       text += '\n';
       if (add_line(message, kMore)) continue;
-      message.fault = fmt::format(
-          "line {}: \"\"\" begins a message that nothing ends; end it with \"\"\"", begun);
+      message.fault =
+          fmt::format(R"(line {}: """ begins a message that nothing ends; end it with """)", begun);
       return message;
     }
     text.resize(text.size() - kQuotes.size());

@@ -23,7 +23,7 @@ bool is_visible(const std::string& text) {
 }  // namespace
 
 std::filesystem::path models_folder() {
-  if (const std::string folder = variable("RESTKV_MODELS"); !folder.empty()) return folder;
+  if (std::string folder = variable("RESTKV_MODELS"); !folder.empty()) return folder;
   // The standard says that relative paths here are to be ignored.
   if (const std::filesystem::path cache = variable("XDG_CACHE_HOME"); cache.is_absolute()) {
     return cache / "restkv" / "models";

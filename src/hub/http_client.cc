@@ -220,7 +220,7 @@ struct HttpClient::Impl {
   }
 };
 
-HttpClient::HttpClient(std::string token) : impl_(std::make_unique<Impl>()) {
+HttpClient::HttpClient(const std::string& token) : impl_(std::make_unique<Impl>()) {
   require_curl();
   impl_->curl.reset(curl_easy_init());
   if (!token.empty()) {

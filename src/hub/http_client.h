@@ -21,7 +21,7 @@ struct HttpAnswer {
 class HttpClient {
  public:
   /// `token`: sent to the host of each address, but to none that it redirects to; empty: none.
-  explicit HttpClient(std::string token);
+  explicit HttpClient(const std::string& token);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;

@@ -75,7 +75,7 @@ std::string magnified_html(const NeedleReport& report) {
     for (size_t i = 0; i < needle.keeping.size(); ++i) {
       const bool number = i >= needle.answer_begin && i < needle.answer_end;
       const std::string share = fmt::format("{:.0f}%", 100 * needle.share(i));
-      text += fmt::format("<span class=\"{} {}{}\" title=\"kept by {} of {} heads\">{}{}</span>",
+      text += fmt::format(R"(<span class="{} {}{}" title="kept by {} of {} heads">{}{}</span>)",
                           shade_class(needle.share(i)), text_class(needle.share(i)),
                           number ? " number" : "", needle.keeping[i], needle.heads,
                           escape(map.needle_pieces[i]),

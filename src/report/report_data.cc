@@ -491,7 +491,7 @@ class Summary {
       if (!lead.second) continue;
       lead.lead.mean = figure(lead.best.front()) - figure(*lead.second);
       if (!has_intervals(strata_)) continue;
-      const Bounds way = bounds(strata_, lead.best.front(), *lead.second);
+      const Bounds way = bounds(strata_, lead.best.front(), lead.second);
       lead.lead.bounds = sign > 0 ? way : Bounds{-way.high, -way.low};
     }
   }

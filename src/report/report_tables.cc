@@ -30,7 +30,7 @@ std::string figure_text(double figure, bool lower_is_better) {
 std::string difference_text(const std::optional<Difference>& difference, bool lower_is_better) {
   if (!difference) return "-";
   const int digits = decimals(lower_is_better);
-  const std::string mean = fmt::format("{:+.{}f}", difference->mean, digits);
+  std::string mean = fmt::format("{:+.{}f}", difference->mean, digits);
   if (!difference->bounds) return mean;
   return fmt::format("{} ({:+.{}f} to {:+.{}f})", mean, difference->bounds->low, digits,
                      difference->bounds->high, digits);
