@@ -262,7 +262,7 @@ TEST(Report, TheVerdictNamesTheBestOfEachBudget) {
 TEST(Report, LeadsOfWhatIsBetterIfLowerAreTurnedRound) {
   eval::Run run = many_samples();
   for (size_t t = 0; t < 2; ++t) run.settings["tasks"][t]["lower_is_better"] = true;
-  const ReportLead& lead = report_of(run).leads.at(0);
+  const ReportLead lead = report_of(run).leads.at(0);
   EXPECT_EQ(lead.best, std::vector<size_t>{1}) << "snapkv";
   EXPECT_EQ(lead.second, 2U);
   EXPECT_GT(lead.lead.mean, 0);
