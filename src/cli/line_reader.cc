@@ -16,6 +16,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "base/text.h"
 #include "cli/signals.h"
 #include "cli/standard_input.h"
@@ -141,6 +145,9 @@ LineReader::LineReader() {
   // A signal would end the process and leave the terminal without echo.
   el_set(line, EL_SETTY, "-d", "-isig", nullptr);
   el_set(line, EL_BIND, "^C", "em-kill-line", nullptr);
+#ifdef __SANITIZE_ADDRESS__
+  const __lsan::ScopedDisabler not_ours;  // libedit never frees the names of functions
+#endif
   el_set(line, EL_ADDFN, "restkv-paste", "Take what is pasted", Editor::paste);
   el_set(line, EL_BIND, kPasteBegins, "restkv-paste", nullptr);
   editor_ = std::move(editor);
