@@ -13,15 +13,6 @@
 namespace restkv::eval {
 namespace {
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (size_t i = 0; i < names.size(); ++i) {
-    text += i == 0 ? "" : i + 1 == names.size() ? " and " : ", ";
-    text += names[i];
-  }
-  return text;
-}
-
 /// "With 64 of 3,994 tokens kept (1.6%), restkv finds 5 of 5 needles, h2o 1, and snapkv none."
 std::string sentence(const NeedleSummary& summary, int budget) {
   std::map<size_t, std::vector<std::string>, std::greater<>> by_found;

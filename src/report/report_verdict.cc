@@ -17,16 +17,6 @@ std::string plural(size_t count, std::string_view noun) {
   return fmt::format("{} {}{}", grouped(count), noun, count == 1 ? "" : "s");
 }
 
-/// "a, b and c"
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (size_t i = 0; i < names.size(); ++i) {
-    text += i == 0 ? "" : i + 1 == names.size() ? " and " : ", ";
-    text += names[i];
-  }
-  return text;
-}
-
 std::string interval(const Bounds& bounds, int digits) {
   return fmt::format("95%: {:+.{}f} to {:+.{}f}", bounds.low, digits, bounds.high, digits);
 }
