@@ -3,34 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <string_view>
 #include <utility>
 
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/numbered_lines.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
 namespace {
-
-/// Calls `read` with each line that is not empty; what it throws gets the line's number.
-void for_each_line(std::string_view text, const std::string& path,
-                   const std::function<void(std::string_view line)>& read) {
-  size_t number = 0;
-  for (std::string_view rest = text; !rest.empty();) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = trimmed(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    ++number;
-    if (line.empty()) continue;
-    try {
-      read(line);
-    } catch (const Error& e) {
-      throw Error(ErrorCode::kInput, fmt::format("{}:{}: {}", path, number, e.what()));
-    }
-  }
-}
 
 BatchRequest request_of(std::string_view line) {
   const Json json = parse_json(line);
@@ -83,7 +65,7 @@ std::vector<BatchRequest> read_batch(const std::string& path) {
   const std::string content = to_utf8(read_file(path), path);
   std::vector<BatchRequest> requests;
   std::set<std::string> ids;
-  for_each_line(content, path, [&](std::string_view line) {
+  for_each_line(content, path, [&](std::string_view line, size_t) {
     BatchRequest request = request_of(line);
     if (!ids.insert(request.id).second) {
       throw Error(ErrorCode::kInput, fmt::format("the custom_id '{}' stands twice", request.id));
@@ -96,7 +78,7 @@ std::vector<BatchRequest> read_batch(const std::string& path) {
 
 std::set<std::string> answered_ids(std::string_view lines, const std::string& path) {
   std::set<std::string> ids;
-  for_each_line(lines, path, [&](std::string_view line) {
+  for_each_line(lines, path, [&](std::string_view line, size_t) {
     try {
       const Json answer = parse_json(line);
       (void)answer.at("response");

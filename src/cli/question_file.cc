@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/numbered_lines.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -52,25 +53,15 @@ std::vector<Question> read_questions(const std::string& path) {
   const bool records = trimmed(content).starts_with('{');
   std::vector<Question> questions;
   std::set<std::string> ids;
-  size_t number = 0;
-  for (std::string_view rest = content; !rest.empty();) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = trimmed(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    ++number;
-    if (line.empty()) continue;
-    try {
-      Question question = records ? from_record(parse_json(line), fmt::format("{}", number))
-                                  : Question{fmt::format("{}", number), std::string(line)};
-      if (trimmed(question.text).empty()) throw Error(ErrorCode::kInput, "the question is empty");
-      if (!ids.insert(question.id).second) {
-        throw Error(ErrorCode::kInput, fmt::format("the id '{}' stands twice", question.id));
-      }
-      questions.push_back(std::move(question));
-    } catch (const Error& e) {
-      throw Error(ErrorCode::kInput, fmt::format("{}:{}: {}", path, number, e.what()));
+  for_each_line(content, path, [&](std::string_view line, size_t number) {
+    Question question = records ? from_record(parse_json(line), fmt::format("{}", number))
+                                : Question{fmt::format("{}", number), std::string(line)};
+    if (trimmed(question.text).empty()) throw Error(ErrorCode::kInput, "the question is empty");
+    if (!ids.insert(question.id).second) {
+      throw Error(ErrorCode::kInput, fmt::format("the id '{}' stands twice", question.id));
     }
-  }
+    questions.push_back(std::move(question));
+  });
   if (questions.empty()) throw Error(ErrorCode::kInput, path + ": holds no question");
   return questions;
 }
