@@ -1,21 +1,22 @@
-# Installs the libraries, their headers, the command line and a CMake package with two components,
-# `core` (arrays only) and `restkv` (models too).
+# Installs the libraries, their headers, the command line and a CMake package with three components, `core` (arrays
+# only), `restkv` (models too) and `c` (the library for C, which needs nothing else), and `c` for pkg-config.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/restkv)
 
-install(TARGETS restkv_core EXPORT restkv-core ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS restkv_core EXPORT restkv-core ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(TARGETS restkv_c EXPORT restkv-c LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
 # CMake leaves libraries below the source folder (build/venv) out of the link path that it keeps.
-cmake_path(GET llama_LIBRARY PARENT_PATH llama_library_dir)
-set_target_properties(restkv_cli PROPERTIES INSTALL_RPATH ${llama_library_dir})
-install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+set_target_properties(restkv_cli restkv_c PROPERTIES INSTALL_RPATH ${RESTKV_LLAMA_RUNTIME_DIR})
+install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
+install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development FILES_MATCHING PATTERN "*.h")
+install(FILES include/restkv.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT runtime)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 
-foreach(component core restkv)
+foreach(component core restkv c)
   install(EXPORT restkv-${component} FILE restkv-${component}.cmake
-          NAMESPACE restkv:: DESTINATION ${package_dir})
+          NAMESPACE restkv:: DESTINATION ${package_dir} COMPONENT development)
 endforeach()
 
 configure_package_config_file(cmake/restkv-config.cmake.in restkv-config.cmake
@@ -23,4 +24,9 @@ configure_package_config_file(cmake/restkv-config.cmake.in restkv-config.cmake
 write_basic_package_version_file(restkv-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/restkv-config.cmake
               ${PROJECT_BINARY_DIR}/restkv-config-version.cmake
-        DESTINATION ${package_dir})
+        DESTINATION ${package_dir} COMPONENT development)
+
+# The file says where it lies relative to the rest, so that an installation may be moved.
+file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+configure_file(src/doors/restkv.pc.in restkv.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/restkv.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT runtime)
