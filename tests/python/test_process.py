@@ -137,3 +137,11 @@ def test_the_command_is_the_program() -> None:
         pytest.skip("RESTKV_PROGRAM is not set")
     assert subprocess.run([os.environ["RESTKV_PROGRAM"], "--version"], capture_output=True,
                           text=True).stdout.strip().endswith(restkv.__version__)
+
+
+def test_the_stub_is_that_of_the_module(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "restkv._restkv", "-o", tmp_path / "stub.pyi"],
+                   check=True)
+    current = Path(__file__).parents[2] / "python/restkv/_restkv.pyi"
+    assert (tmp_path / "stub.pyi").read_text() == current.read_text(), \
+        "renew it: python -m nanobind.stubgen -m restkv._restkv -o python/restkv/_restkv.pyi"
