@@ -86,7 +86,8 @@ restkv_status guarded(Function&& function) noexcept {
   throw Error(ErrorCode::kInvalidArgument, message);
 }
 
-void require(const void* pointer, const char* name) {
+template <class T>
+void require(const T* pointer, const char* name) {
   if (pointer == nullptr) refuse(fmt::format("{} is NULL", name));
 }
 

@@ -72,14 +72,14 @@ std::shared_ptr<ThreadPool> shared_threads() {
   return threads.pool;
 }
 
-void set_shared_threads(int number) {
-  auto pool = std::make_shared<ThreadPool>(number);
-  SharedThreads& threads = shared();
-  const std::scoped_lock lock(threads.mutex);
+void set_shared_threads(int threads) {
+  auto pool = std::make_shared<ThreadPool>(threads);
+  SharedThreads& all = shared();
+  const std::scoped_lock lock(all.mutex);
   const pid_t process = getpid();
-  if (threads.pool && threads.process != process) abandon(std::move(threads.pool));
-  threads.pool = std::move(pool);
-  threads.process = process;
+  if (all.pool && all.process != process) abandon(std::move(all.pool));
+  all.pool = std::move(pool);
+  all.process = process;
 }
 
 // ---- LoadedModel -------------------------------------------------------------------------------
