@@ -1,15 +1,15 @@
-# Installs the libraries, their headers, the command line and a CMake package with two components,
-# `core` (arrays only) and `restkv` (models too).
+# Installs the libraries, their headers, the command line and a CMake package with three components, `core` (arrays
+# only), `restkv` (models too) and `c` (the library for C, which needs nothing else), and `c` for pkg-config.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/restkv)
 
-install(TARGETS restkv_core EXPORT restkv-core ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS restkv_core EXPORT restkv-core ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(TARGETS restkv_c EXPORT restkv-c LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
 # CMake leaves libraries below the source folder (build/venv) out of the link path that it keeps.
-cmake_path(GET llama_LIBRARY PARENT_PATH llama_library_dir)
-set_target_properties(restkv_cli PROPERTIES INSTALL_RPATH ${llama_library_dir})
-install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+set_target_properties(restkv_cli restkv_c PROPERTIES INSTALL_RPATH ${RESTKV_LLAMA_RUNTIME_DIR})
+install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 # Manual pages and completions are what the program says of itself.
 foreach(made "man:${CMAKE_INSTALL_MANDIR}/man1"
              "bash:${CMAKE_INSTALL_DATADIR}/bash-completion/completions/restkv"
@@ -28,14 +28,15 @@ foreach(made "man:${CMAKE_INSTALL_MANDIR}/man1"
       file(MAKE_DIRECTORY \"\${folder}\")
       execute_process(COMMAND \"$<TARGET_FILE:restkv_cli>\" completion \"\${what}\"
         OUTPUT_FILE \"\${where}\" COMMAND_ERROR_IS_FATAL ANY)
-    endif()")
+    endif()" COMPONENT runtime)
 endforeach()
-install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY include/restkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development FILES_MATCHING PATTERN "*.h")
+install(FILES include/restkv.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT runtime)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 
-foreach(component core restkv)
+foreach(component core restkv c)
   install(EXPORT restkv-${component} FILE restkv-${component}.cmake
-          NAMESPACE restkv:: DESTINATION ${package_dir})
+          NAMESPACE restkv:: DESTINATION ${package_dir} COMPONENT development)
 endforeach()
 
 configure_package_config_file(cmake/restkv-config.cmake.in restkv-config.cmake
@@ -43,4 +44,9 @@ configure_package_config_file(cmake/restkv-config.cmake.in restkv-config.cmake
 write_basic_package_version_file(restkv-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/restkv-config.cmake
               ${PROJECT_BINARY_DIR}/restkv-config-version.cmake
-        DESTINATION ${package_dir})
+        DESTINATION ${package_dir} COMPONENT development)
+
+# The file says where it lies relative to the rest, so that an installation may be moved.
+file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+configure_file(src/doors/restkv.pc.in restkv.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/restkv.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT runtime)

@@ -35,6 +35,15 @@ install_group() {
   mv "$stamp.new" "$stamp"
 }
 
+# install_file <venv> <file>: a wheel that was built here, which the lock cannot know; what it needs is there already.
+install_file() {
+  local venv=$1 file=$2 list=$1/locked/file.new
+  printf './%s --hash=sha256:%s\n' "$file" "$(sha256sum "$file" | cut -d ' ' -f 1)" >"$list"
+  with_pip "$venv" wheel-install "installing $(basename "$file")" pip install --require-hashes --no-deps \
+    --force-reinstall --no-index -r "$list"
+  rm "$list"
+}
+
 # fetch_group <venv> <group> <title> <folder> [options of pip...]: puts the files of the packages
 # there instead of installing them.
 fetch_group() {

@@ -45,6 +45,20 @@ if(component STREQUAL "restkv")
   if(status EQUAL 0 OR NOT refusal MATCHES "cannot be read")
     message(FATAL_ERROR "examples/answer took a file that is not there: ${refusal}")
   endif()
+  # The library for C, as `cc` and pkg-config build with it.
+  find_program(pkg_config pkg-config REQUIRED)
+  file(GLOB_RECURSE pc ${scratch_dir}/prefix/*/restkv.pc)
+  cmake_path(GET pc PARENT_PATH pc_dir)
+  set(ENV{PKG_CONFIG_PATH} ${pc_dir})
+  execute_process(COMMAND ${pkg_config} --cflags --libs restkv OUTPUT_VARIABLE flags
+                  OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(flags)
+  find_program(cc NAMES cc gcc clang REQUIRED)
+  run(${cc} -std=c11 -Wall -Wextra -Wpedantic -Werror ${CMAKE_CURRENT_LIST_DIR}/../../examples/select.c ${flags}
+      -o ${scratch_dir}/select)
+  cmake_path(GET pc_dir PARENT_PATH lib_dir)
+  run(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${lib_dir} ${scratch_dir}/select)
+  run(${scratch_dir}/examples/ask ${model} ${scratch_dir}/note.txt "To which day was the meeting moved?")
   # The installed program finds the libraries that the build folder's one finds.
   run(${scratch_dir}/prefix/bin/restkv --version)
 endif()
