@@ -10,10 +10,11 @@ install(TARGETS restkv_c EXPORT restkv-c LIBRARY DESTINATION ${CMAKE_INSTALL_LIB
 # CMake leaves libraries below the source folder (build/venv) out of the link path that it keeps.
 set_target_properties(restkv_cli restkv_c PROPERTIES INSTALL_RPATH ${RESTKV_LLAMA_RUNTIME_DIR})
 install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
+set(RESTKV_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/site-functions CACHE STRING "Where zsh looks for completions")
 # Manual pages and completions are what the program says of itself.
 foreach(made "man:${CMAKE_INSTALL_MANDIR}/man1"
              "bash:${CMAKE_INSTALL_DATADIR}/bash-completion/completions/restkv"
-             "zsh:${CMAKE_INSTALL_DATADIR}/zsh/site-functions/_restkv"
+             "zsh:${RESTKV_ZSH_DIR}/_restkv"
              "fish:${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d/restkv.fish")
   string(REPLACE ":" ";" made "${made}")
   list(GET made 0 what)

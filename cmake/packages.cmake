@@ -1,15 +1,5 @@
 # What belongs to a system's package beside the program and the library for C, and how cpack makes one: script/deb.
 set(RESTKV_BUNDLED_LLAMA "" CACHE PATH "Folder with libllama's and ggml's libraries to install into lib/restkv; empty: none")
-set(RESTKV_MAN_PAGES "" CACHE PATH "Folder with man pages to install; empty: none")
-
-set(completions ${PROJECT_SOURCE_DIR}/packaging/completions)
-install(FILES ${completions}/restkv.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
-        RENAME restkv COMPONENT runtime)
-install(FILES ${completions}/_restkv DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions COMPONENT runtime)
-install(FILES ${completions}/restkv.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT runtime)
-if(RESTKV_MAN_PAGES)
-  install(DIRECTORY ${RESTKV_MAN_PAGES}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT runtime)
-endif()
 
 if(RESTKV_BUNDLED_LLAMA)
   install(DIRECTORY ${RESTKV_BUNDLED_LLAMA}/ DESTINATION lib/restkv COMPONENT runtime FILES_MATCHING PATTERN "*.so.*")

@@ -28,7 +28,7 @@ def tiny(tiny_path: Path) -> restkv.Model:
 
 @pytest.fixture(scope="session")
 def real_path() -> Path:
-    return Path(os.environ.get("RESTKV_MODEL", ROOT / "build/venv/model.gguf"))
+    return Path(os.environ.get("RESTKV_TEST_MODEL", ROOT / "build/venv/model.gguf"))
 
 
 def numbers(count: int, seed: int = 0) -> str:
