@@ -9,6 +9,20 @@ quiet=${quiet:-}
 logs=build/logs
 jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc 2>/dev/null || echo 2)}
 
+# RESTKV_PIECES names a folder that carries from machine to machine what a set-up compiled and fetched. It is no more
+# than the storage of ccache and of pip, which look at contents: what does not fit is made again.
+pip_cache=(--no-cache-dir)
+if [[ ${RESTKV_PIECES:-} ]]; then
+  if [[ $RESTKV_PIECES == *[[:space:]\|]* ]]; then
+    echo "error: RESTKV_PIECES='$RESTKV_PIECES': ccache takes no folder with spaces or '|' in its name" >&2
+    exit 1
+  fi
+  [[ $RESTKV_PIECES == /* ]] || RESTKV_PIECES=$OLDPWD/$RESTKV_PIECES # where the script was called
+  mkdir -p "$RESTKV_PIECES/pip" || exit 1
+  pip_cache=(--cache-dir "$RESTKV_PIECES/pip")
+  export RESTKV_PIECES CCACHE_REMOTE_STORAGE="file:$RESTKV_PIECES/ccache" CCACHE_RESHARE=1
+fi
+
 say() { [[ $quiet ]] || printf '%s\n' "$*" >&2; }
 
 die() {

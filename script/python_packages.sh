@@ -58,7 +58,7 @@ with_pip() {
   local venv=$1 log=$logs/$2.log title=$3
   shift 3
   # Builds take what is in the venv: pip's isolated ones would fetch packages without hashes.
-  run_step "$title" "$log" "$venv/bin/python" -m "$@" --no-build-isolation --no-cache-dir -v || {
+  run_step "$title" "$log" "$venv/bin/python" -m "$@" --no-build-isolation "${pip_cache[@]}" -v || {
     show_log "$log"
     die "$title failed; the whole output is in $log.
 $(pip_remedy "$log")

@@ -155,6 +155,14 @@ test_install() {
   ! fetch bare files || fail 'a package without a hash was fetched'
   expect_in 'Hashes are required' said
 
+  # A folder of pieces holds what was fetched, and may not have a name that ccache would take apart.
+  RESTKV_PIECES=$PWD/pieces fetch demo files || { fail 'a folder of pieces was refused'; cat said; }
+  [[ -d pieces/pip ]] || fail 'nothing was put into the folder of pieces'
+  [[ $(RESTKV_PIECES=pieces bash -c 'source script/common.sh; echo "$CCACHE_REMOTE_STORAGE"' script/x) == "file:$PWD/pieces/ccache" ]] ||
+    fail 'ccache does not know the folder of pieces'
+  ! RESTKV_PIECES="$PWD/two pieces" fetch demo files || fail 'a folder with a space was accepted'
+  expect_in 'RESTKV_PIECES' said
+
   # Again: without a network, an index or a word.
   mv index away
   install demo || fail 'what is there needs the index'
