@@ -7,6 +7,7 @@
 #include <cctype>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/text.h"
 #include "document/charset.h"
 #include "document/html_text.h"
@@ -18,13 +19,6 @@ namespace {
 
 /// Readers of PDF look for its mark in so many bytes, since mail and printers put theirs before it.
 constexpr size_t kPdfMarkWithin = 1024;
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
-}
 
 bool says_pdf(const Source& source) {
   return lower_case(source.name).ends_with(".pdf") ||

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/finite.h"
+#include "doors/refuse.h"
 #include "restkv/aligned.h"
 #include "restkv/attention.h"
 #include "restkv/error.h"
@@ -20,10 +21,6 @@ namespace {
 
 /// Rows that methods watch at a time, as in prompts.
 constexpr size_t kBlock = 512;
-
-[[noreturn]] void refuse(const std::string& message) {
-  throw Error(ErrorCode::kInvalidArgument, message);
-}
 
 /// A rotation that is averaged over positions [first, first + count).
 MeanRotation rotation_over(const Rotation& rotation, size_t first, size_t count) {

@@ -16,6 +16,7 @@
 
 #include "base/caught_error.h"
 #include "doors/array_layer.h"
+#include "doors/refuse.h"
 #include "doors/sequence.h"
 #include "doors/settings.h"
 #include "restkv.h"
@@ -25,6 +26,7 @@
 
 using restkv::Error;
 using restkv::ErrorCode;
+using restkv::doors::refuse;
 namespace doors = restkv::doors;
 
 struct restkv_model {
@@ -80,10 +82,6 @@ restkv_status guarded(Function&& function) noexcept {
       return RESTKV_OUT_OF_MEMORY;
     }
   }
-}
-
-[[noreturn]] void refuse(const std::string& message) {
-  throw Error(ErrorCode::kInvalidArgument, message);
 }
 
 template <class T>

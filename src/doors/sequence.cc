@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
+#include "doors/refuse.h"
 #include "engine/kept_tokens.h"
 #include "generate/batch.h"
 #include "generate/document_prompt.h"
@@ -19,10 +20,6 @@
 
 namespace restkv::doors {
 namespace {
-
-[[noreturn]] void refuse(const std::string& message) {
-  throw Error(ErrorCode::kInvalidArgument, message);
-}
 
 /// Pools of the process that this one was forked from: their threads are not here, so that nobody
 /// may wait for their end.

@@ -8,6 +8,7 @@
 
 #include "base/option_text.h"
 #include "base/parse_number.h"
+#include "doors/refuse.h"
 #include "restkv/compression_options.h"
 #include "restkv/error.h"
 #include "restkv/kv_cache.h"
@@ -15,10 +16,6 @@
 
 namespace restkv::doors {
 namespace {
-
-[[noreturn]] void refuse(const std::string& message) {
-  throw Error(ErrorCode::kInvalidArgument, message);
-}
 
 template <class Number>
 void set_number(std::string_view name, std::string_view value, Number& to) {

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <span>
 
+#include "base/ascii.h"
 #include "base/text.h"
 #include "restkv/error.h"
 
@@ -92,9 +92,7 @@ PromptTokens prompt_tokens(const Tokenizer& tokenizer, const Sample& sample,
 }
 
 size_t published_prompt_limit(std::string_view model_path) {
-  std::string path(model_path);
-  std::ranges::transform(path, path.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string path = lower_case(model_path);
   size_t limit = 0;  // of the last that fits; no file is named after two of these families
   const auto& limits = benchmark_prompts().at("limits").at("restkv_model_max_prompt_tokens");
   for (const auto& [name, tokens] : limits.items()) {

@@ -3,14 +3,13 @@
 #include <curl/curl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 #include <exception>
 #include <optional>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/text.h"
 #include "restkv/error.h"
 
@@ -24,13 +23,6 @@ constexpr size_t kMostErrorBytes = 4096;
 
 constexpr long kOk = 200;
 constexpr long kPartial = 206;
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::ranges::transform(out, out.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
 
 /// The host of an address: "127.0.0.1" of "http://127.0.0.1:8080/a".
 std::string_view host_of(std::string_view url) {
@@ -129,7 +121,7 @@ struct Transfer {
     }
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos) return;
-    const std::string name = lower(line.substr(0, colon));
+    const std::string name = lower_case(line.substr(0, colon));
     const std::string_view value = trimmed(line.substr(colon + 1));
     if (name == "link") answer.next = next_of(value);
     if (name == "content-range") range_first = first_of_range(value);

@@ -10,7 +10,6 @@ namespace restkv::hub {
 namespace {
 
 constexpr std::string_view kScheme = "hf:";
-constexpr std::string_view kGguf = ".gguf";
 constexpr size_t kMostNameBytes = 96;  // the hub's own limit
 constexpr size_t kMostPathBytes = 1024;
 constexpr size_t kMostPartBytes = 200;  // leaves room for what is added to names of files
@@ -32,7 +31,7 @@ std::string HubName::text() const {
   return fmt::format("{}{}{}{}", kScheme, place(), which.empty() ? "" : ":", which);
 }
 
-bool HubName::names_file() const { return which.ends_with(kGguf); }
+bool HubName::names_file() const { return which.ends_with(kModelEnding); }
 
 bool is_hub_name(std::string_view text) { return text.starts_with(kScheme); }
 

@@ -5,6 +5,9 @@
 
 namespace restkv::hub {
 
+/// How names of model files end.
+inline constexpr std::string_view kModelEnding = ".gguf";
+
 /// The name of a model at a hub: "hf:owner/repository", "hf:owner/repository:Q4_K_M" or
 /// "hf:owner/repository:folder/model.gguf".
 struct HubName {

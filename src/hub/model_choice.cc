@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/ascii.h"
 #include "model/split_name.h"
 #include "restkv/error.h"
 
@@ -22,15 +23,8 @@ namespace {
 constexpr std::array<std::string_view, 2> kUsual{"Q4_K_M", "Q8_0"};
 constexpr size_t kMostListed = 20;
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::ranges::transform(out, out.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
 bool is_model(const HubFile& file) {
-  const std::string name = lower(std::filesystem::path(file.path).filename().string());
+  const std::string name = lower_case(std::filesystem::path(file.path).filename().string());
   return name.ends_with(".gguf") && !name.starts_with("mmproj") && !name.starts_with("imatrix");
 }
 
@@ -71,8 +65,8 @@ Models that_match(const Models& models, const HubName& name) {
 }  // namespace
 
 bool has_word(std::string_view path, std::string_view word) {
-  const std::string text = lower(path);
-  const std::string wanted = lower(word);
+  const std::string text = lower_case(path);
+  const std::string wanted = lower_case(word);
   const auto continues = [&](size_t at) {
     return at < text.size() &&
            (std::isalnum(static_cast<unsigned char>(text[at])) != 0 || text[at] == '_');

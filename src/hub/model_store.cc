@@ -30,7 +30,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kListName = "files.json";
 constexpr const char* kLockName = ".lock";
-constexpr std::string_view kGguf = ".gguf";
 constexpr std::string_view kSum = ".sha256";
 constexpr std::string_view kPart = ".part";
 constexpr size_t kPartDigits = 12;
@@ -64,7 +63,7 @@ std::optional<std::string> file_of_part(const std::string& name) {
   const size_t added = 1 + kPartDigits + kPart.size();
   if (!name.ends_with(kPart) || name.size() <= added) return std::nullopt;
   std::string file = name.substr(0, name.size() - added);
-  return file.ends_with(kGguf) ? std::optional(std::move(file)) : std::nullopt;
+  return file.ends_with(kModelEnding) ? std::optional(std::move(file)) : std::nullopt;
 }
 
 /// The SHA-256 of a file that was checked when it came; none if it is not whole.
@@ -385,7 +384,7 @@ std::vector<StoredModel> ModelStore::list() const {
     const std::string file =
         each->path().lexically_relative(folder_ / repository.place()).generic_string();
     const size_t bytes = size_of(each->path());
-    if (file.ends_with(kGguf) && checked_sum(each->path())) {
+    if (file.ends_with(kModelEnding) && checked_sum(each->path())) {
       add(repository, file, bytes, true);
     } else if (const auto of = file_of_part(file)) {
       add(repository, *of, bytes, false);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/ascii.h"
 #include "restkv/error.h"
 #include "support/refusal.h"
 
@@ -148,6 +149,11 @@ TEST(Text, ZeroBytesAreRefused) {
   EXPECT_THAT(testing::refusal(ErrorCode::kInvalidArgument,
                                [] { require_no_zero_byte("te\0xt"s, "the message"); }),
               ::testing::HasSubstr("the message holds a zero byte at offset 2"));
+}
+
+TEST(Ascii, LowerCaseChangesNothingElse) {
+  EXPECT_EQ(lower_case("Model.GGUF @[`{ \xc3\x84"), "model.gguf @[`{ \xc3\x84");
+  EXPECT_EQ(lower_case(""), "");
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace restkv::server {
 namespace {
 
-HttpError bad(std::string_view reason) {
+HttpError bad_form(std::string_view reason) {
   return HttpError(400, fmt::format("the form is broken: {}", reason));
 }
 
@@ -44,7 +44,7 @@ std::string take_quoted(std::string_view& text) {
     if (escape) ++i;
     result += text[i];
   }
-  throw bad("a quotation mark is missing in its header");
+  throw bad_form("a quotation mark is missing in its header");
 }
 
 FieldValue parse_value(std::string_view text) {
@@ -60,12 +60,12 @@ FieldValue parse_value(std::string_view text) {
     text = trimmed(text.substr(1));  // the semicolon
     if (text.empty()) break;
     std::string name = take_until("=;");
-    if (!text.starts_with('=')) throw bad("a parameter in its header has no value");
+    if (!text.starts_with('=')) throw bad_form("a parameter in its header has no value");
     text = trimmed(text.substr(1));
     std::string value = text.starts_with('"') ? take_quoted(text) : take_until(";");
     text = trimmed(text);
-    if (!text.empty() && text[0] != ';') throw bad("a semicolon is missing in its header");
-    if (result.find(name) != nullptr) throw bad("a parameter stands twice in its header");
+    if (!text.empty() && text[0] != ';') throw bad_form("a semicolon is missing in its header");
+    if (result.find(name) != nullptr) throw bad_form("a parameter stands twice in its header");
     result.parameters.emplace_back(std::move(name), std::move(value));
   }
   return result;
@@ -78,7 +78,8 @@ Headers parse_headers(std::string_view text) {
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 2, text.size()));
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos || colon == 0) throw bad("a part's header has no name");
+    if (colon == std::string_view::npos || colon == 0)
+      throw bad_form("a part's header has no name");
     headers.add(std::string(line.substr(0, colon)), std::string(trimmed(line.substr(colon + 1))));
   }
   return headers;
@@ -92,7 +93,7 @@ void require_text(std::string_view text, const char* what, const MultipartLimits
   const bool control =
       std::ranges::any_of(text, [](char c) { return (c >= 0 && c < 0x20) || c == 0x7F; });
   if (control || replace_invalid_utf8(text) != text) {
-    throw bad(fmt::format("{} is no text", what));
+    throw bad_form(fmt::format("{} is no text", what));
   }
 }
 
@@ -106,12 +107,12 @@ FormPart parse_part(std::string_view header, std::string_view content,
   const FieldValue disposition = parse_value(headers.value("Content-Disposition"));
   const std::string* name = disposition.find("name");
   if (!same_but_case(disposition.value, "form-data") || name == nullptr) {
-    throw bad("a part has no \"Content-Disposition: form-data\" with a name");
+    throw bad_form("a part has no \"Content-Disposition: form-data\" with a name");
   }
   const std::string_view encoding = headers.value("Content-Transfer-Encoding");
   if (!encoding.empty() && !same_but_case(encoding, "binary") && !same_but_case(encoding, "8bit") &&
       !same_but_case(encoding, "7bit")) {
-    throw bad("a part has a Content-Transfer-Encoding, which forms do not have");
+    throw bad_form("a part has a Content-Transfer-Encoding, which forms do not have");
   }
   FormPart part;
   part.name = *name;
@@ -130,7 +131,7 @@ std::string boundary_of(std::string_view content_type) {
   }
   const std::string* boundary = type.find("boundary");
   if (boundary == nullptr || boundary->empty() || boundary->size() > 70) {
-    throw bad("its Content-Type has no boundary of 1 to 70 characters");
+    throw bad_form("its Content-Type has no boundary of 1 to 70 characters");
   }
   return *boundary;
 }
@@ -146,7 +147,7 @@ std::vector<FormPart> parse_multipart(std::string_view content_type, std::string
     body.remove_prefix(mark.size());
   } else {
     const size_t first = body.find(line_mark);
-    if (first == std::string_view::npos) throw bad("its boundary does not stand in it");
+    if (first == std::string_view::npos) throw bad_form("its boundary does not stand in it");
     body.remove_prefix(first + line_mark.size());
   }
   std::vector<FormPart> parts;
@@ -154,16 +155,16 @@ std::vector<FormPart> parse_multipart(std::string_view content_type, std::string
     if (body.starts_with("--")) return parts;
     const size_t padding = std::min(body.find_first_not_of(" \t"), body.size());
     body.remove_prefix(padding);
-    if (!body.starts_with("\r\n")) throw bad("there is something behind a boundary");
+    if (!body.starts_with("\r\n")) throw bad_form("there is something behind a boundary");
     if (parts.size() == limits.parts) {
       throw HttpError(413, fmt::format("the form has more than {} parts", limits.parts));
     }
     const size_t header_end = body.find("\r\n\r\n");
-    if (header_end == std::string_view::npos) throw bad("a part's header does not end");
+    if (header_end == std::string_view::npos) throw bad_form("a part's header does not end");
     const std::string_view header = body.substr(2, std::max<size_t>(header_end, 2) - 2);
     body.remove_prefix(header_end + 2);
     const size_t end = body.find(line_mark, 0);
-    if (end == std::string_view::npos) throw bad("it ends within a part");
+    if (end == std::string_view::npos) throw bad_form("it ends within a part");
     const std::string_view content = end < 2 ? std::string_view{} : body.substr(2, end - 2);
     parts.push_back(parse_part(header, content, limits));
     body.remove_prefix(end + line_mark.size());

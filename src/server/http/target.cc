@@ -9,7 +9,7 @@
 namespace restkv::server {
 namespace {
 
-HttpError bad(const std::string& reason) {
+HttpError bad_path(const std::string& reason) {
   return HttpError(400, "the request's path cannot be used: " + reason);
 }
 
@@ -31,13 +31,13 @@ std::string decoded(std::string_view text, bool plus_is_space) {
     } else {
       const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
       const int low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
-      if (high < 0 || low < 0) throw bad("\"%\" must be followed by two hexadecimal digits");
+      if (high < 0 || low < 0) throw bad_path("\"%\" must be followed by two hexadecimal digits");
       out += static_cast<char>(high * 16 + low);
       i += 2;
     }
   }
-  if (out.find('\0') != std::string::npos) throw bad("it holds a zero byte");
-  if (replace_invalid_utf8(out) != out) throw bad("it is not valid UTF-8");
+  if (out.find('\0') != std::string::npos) throw bad_path("it holds a zero byte");
+  if (replace_invalid_utf8(out) != out) throw bad_path("it is not valid UTF-8");
   return out;
 }
 
@@ -55,16 +55,16 @@ void split(std::string_view text, char separator, Use use) {
 }
 
 void add_segment(std::vector<std::string>& segments, std::string segment) {
-  if (std::ranges::any_of(segment, is_control)) throw bad("it holds a control character");
+  if (std::ranges::any_of(segment, is_control)) throw bad_path("it holds a control character");
   if (segment.empty() || segment == ".") return;
   if (segment == "..") {
-    if (segments.empty()) throw bad("\"..\" leads out of the root");
+    if (segments.empty()) throw bad_path("\"..\" leads out of the root");
     segments.pop_back();
     return;
   }
   if (segment.find('/') != std::string::npos) {
     split(segment, '/', [](std::string_view part) {
-      if (part == "." || part == "..") throw bad("a dot segment hides behind \"%2F\"");
+      if (part == "." || part == "..") throw bad_path("a dot segment hides behind \"%2F\"");
     });
   }
   segments.push_back(std::move(segment));
@@ -78,16 +78,16 @@ Target parse_target(std::string_view target) {
     result.path = "*";
     return result;
   }
-  if (target.find('#') != std::string_view::npos) throw bad("it holds a fragment (\"#\")");
+  if (target.find('#') != std::string_view::npos) throw bad_path("it holds a fragment (\"#\")");
   if (!target.starts_with('/')) {
     constexpr std::string_view kScheme = "http://";
     if (!same_but_case(target.substr(0, kScheme.size()), kScheme)) {
-      throw bad("it must begin with \"/\"");
+      throw bad_path("it must begin with \"/\"");
     }
     target.remove_prefix(kScheme.size());
     const size_t end = std::min(target.find_first_of("/?"), target.size());
     result.authority = target.substr(0, end);
-    if (result.authority.empty()) throw bad("the host is missing");
+    if (result.authority.empty()) throw bad_path("the host is missing");
     target.remove_prefix(end);
   }
   const size_t question = target.find('?');

@@ -17,7 +17,7 @@ namespace restkv::server {
 namespace {
 
 constexpr std::array<PartType, 1> kParts{{{"text", "text"}}};
-constexpr size_t kMostNameBytes = 512;
+constexpr size_t kMostUserBytes = 512;
 
 /// "messages" as those of a chat: results of tools are messages of their own.
 class MessageReader {
@@ -218,7 +218,7 @@ ChatRequest parse_anthropic_request(const Json& json, const RequestLimits& limit
   (void)body.required("max_tokens", "the most tokens that the answer may have");
   parse_max_tokens(body, {"max_tokens"}, 1, limits.default_max_tokens, limits, answer);
   if (const auto metadata = body.object("metadata")) {
-    if (auto user = metadata->text("user_id", kMostNameBytes)) answer.user = std::move(*user);
+    if (auto user = metadata->text("user_id", kMostUserBytes)) answer.user = std::move(*user);
   }
   return request;
 }

@@ -17,8 +17,8 @@
 namespace restkv::server {
 namespace {
 
-constexpr std::array<std::string_view, 4> kRoles{"system", "developer", "user", "assistant"};
-constexpr std::array<PartType, 4> kParts{
+constexpr std::array<std::string_view, 4> kItemRoles{"system", "developer", "user", "assistant"};
+constexpr std::array<PartType, 4> kItemParts{
     {{"input_text", "text"}, {"output_text", "text"}, {"text", "text"}, {"refusal", "refusal"}}};
 
 /// The list "input" as messages. An assistant's text and the calls after it are one message.
@@ -44,12 +44,13 @@ class InputReader {
 
  private:
   void read_message(const FieldReader& item) {
-    const std::string wanted = fmt::format("one of {}", fmt::join(kRoles, ", "));
+    const std::string wanted = fmt::format("one of {}", fmt::join(kItemRoles, ", "));
     (void)item.required("role", wanted);
     Message message{.role = *item.text("role")};
-    if (std::ranges::find(kRoles, message.role) == kRoles.end()) item.refuse("role", wanted);
+    if (std::ranges::find(kItemRoles, message.role) == kItemRoles.end())
+      item.refuse("role", wanted);
     (void)item.required("content", "a text or a list of parts");
-    message.content = parse_texts(item, "content", kParts);
+    message.content = parse_texts(item, "content", kItemParts);
     messages_.push_back(std::move(message));
   }
 
@@ -66,7 +67,7 @@ class InputReader {
   void read_output(const FieldReader& item) {
     (void)item.required("call_id", "the id of a call");
     (void)item.required("output", "a text or a list of parts");
-    Message message{.role = "tool", .content = parse_texts(item, "output", kParts)};
+    Message message{.role = "tool", .content = parse_texts(item, "output", kItemParts)};
     message.tool_call_id = *item.text("call_id");
     if (const auto found = names_.find(message.tool_call_id); found != names_.end()) {
       message.name = found->second;

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "base/ascii.h"
+
 namespace restkv::eval {
 namespace {
 
@@ -47,10 +49,9 @@ CodeFile longbench_file(std::string origin, std::string text) {
 
 void CodeFiles::add_solved(std::span<const CodeProblem> problems) {
   for (const CodeProblem& problem : problems) {
-    std::string name = problem.id;
+    std::string name = lower_case(problem.id);
     std::ranges::replace_if(
         name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
     add({name + ".py", problem.prompt + problem.solution, problem.id});
   }
 }
