@@ -3,18 +3,28 @@
 // of W_O for ReST-KV, once per model and layer. Products with weights are estimated from the
 // float32 rate, so shares of the prefill are given for f32 only.
 //
+// "during" is what a method does while a prompt passes the layer. Methods that let the model repeat
+// the prompt are left out: their cost is that of reading it again.
+//
 // Usage: compress_cost [threads] [longest prompt] [precision: f32, bf16, int8, or auto as prompts]
+//                      [methods, separated by commas]
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <limits>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/file.h"
 #include "base/threads.h"
 #include "bench/machine.h"
+#include "compress/calibration.h"
 #include "restkv/attention.h"
 #include "restkv/compress.h"
 #include "restkv/query_statistics.h"
@@ -23,6 +33,7 @@ namespace {
 
 using restkv::AlignedVector;
 using restkv::AttentionPrecision;
+using restkv::BlockObservation;
 using restkv::CompressionOptions;
 using restkv::Heads;
 using restkv::Matrix;
@@ -50,11 +61,13 @@ class Layer {
  public:
   Layer(const Shape& s, size_t n, AttentionPrecision precision)
       : n_(n),
+        width_(s.width),
         blocks_(static_cast<double>(n) / static_cast<double>(kBlock)),
         q_(random_floats(s.heads * kBlock * s.dim)),
         k_(random_floats(s.kv_heads * n * s.dim)),
         v_(random_floats(s.kv_heads * n * s.dim)),
         wo_(random_floats(s.width * s.heads * s.dim)),
+        inputs_(random_floats(kBlock * s.width)),
         out_(s.heads * kBlock * s.dim),
         lse_(s.heads * kBlock),
         sums_(s.heads * n, 1.0F),
@@ -102,6 +115,31 @@ class Layer {
     return best_of(
         3, [&] { (void)restkv::OutputFactor(view_.output_weights, queries_.heads, queries_.dim); });
   }
+  /// What a method does with every block while it passes the layer, for `view`.
+  double watch_seconds(const CompressionOptions& options) {
+    watched_.assign(queries_.heads * n_, std::numeric_limits<float>::quiet_NaN());
+    const Matrix<float> watched(watched_.data(), queries_.heads, n_);
+    view_.watched = watched;
+    const auto watch_all = [&] {
+      for (size_t begin = 0; begin < n_; begin += kBlock) {
+        const BlockObservation block{.queries = queries_,
+                                     .inputs = {inputs_.data(), kBlock, width_},
+                                     .own_keys = {},
+                                     .own_values = {},
+                                     .keys = view_.keys.slice_rows(0, begin + kBlock),
+                                     .values = view_.values.slice_rows(0, begin + kBlock),
+                                     .lse = lse(),
+                                     .outputs = out(),
+                                     .begin = begin,
+                                     .end = begin + kBlock,
+                                     .precision = view_.precision,
+                                     .output = &factor_,
+                                     .query_heads = queries_.heads};
+        restkv::find_method(options.method).watch(block, options, watched);
+      }
+    };
+    return best_of(3, watch_all);
+  }
   double query_statistics_seconds() {
     restkv::QueryStatistics statistics(queries_.heads, queries_.dim);
     return best_of(3, [&] { statistics.add(queries_); }) * blocks_;
@@ -112,9 +150,9 @@ class Layer {
   Heads<float> out() { return {out_.data(), queries_.heads, kBlock, queries_.dim}; }
   Matrix<float> lse() { return {lse_.data(), queries_.heads, kBlock}; }
 
-  size_t n_;
+  size_t n_, width_;
   double blocks_;
-  AlignedVector<float> q_, k_, v_, wo_, out_, lse_, sums_;
+  AlignedVector<float> q_, k_, v_, wo_, inputs_, out_, lse_, sums_, watched_;
   restkv::OutputFactor factor_;
   restkv::QueryStatistics statistics_;
   restkv::MeanRotation rotation_;
@@ -122,11 +160,39 @@ class Layer {
   restkv::LayerObservation view_;
 };
 
-std::vector<std::pair<std::string, CompressionOptions>> rows() {
+/// A file that maps a layer's inputs to scores by random numbers, as `kvzap` needs it.
+class RandomStatistics {
+ public:
+  explicit RandomStatistics(const Shape& shape)
+      : path_(std::filesystem::temp_directory_path() /
+              fmt::format("compress_cost-{}.stats", shape.name)) {
+    const AlignedVector<float> weights = random_floats(shape.kv_heads * shape.width);
+    restkv::Calibration calibration;
+    restkv::ScoreMap& map = calibration.scores.emplace_back();
+    map.width = shape.width;
+    map.weights.assign(weights.begin(), weights.end());
+    map.bias.resize(shape.kv_heads);
+    restkv::write_file_atomically(path_, restkv::calibration_text(calibration));
+  }
+  ~RandomStatistics() { std::filesystem::remove(path_); }
+  RandomStatistics(const RandomStatistics&) = delete;
+  RandomStatistics& operator=(const RandomStatistics&) = delete;
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::vector<std::pair<std::string, CompressionOptions>> rows(const std::string& statistics) {
   std::vector<std::pair<std::string, CompressionOptions>> list;
   for (const restkv::Method& method : restkv::methods()) {
-    if (method.name == "full" || method.needs_statistics) continue;
+    const bool repeats = watched_tokens(method.defaults) == restkv::WatchedTokens::kRepeat;
+    if (method.name == "full" || method.name == "triattention" || repeats) continue;
     list.emplace_back(method.name, method.defaults);
+    CompressionOptions& options = list.back().second;
+    if (method.needs_statistics) options.statistics = statistics;
+    if (options.allocation == "global")
+      options.allocation = "uniform";  // one layer is all there is
     if (method.name == "restkv") {
       list.emplace_back("restkv order=before", method.defaults);
       list.back().second.own["order"] = "before";
@@ -141,7 +207,10 @@ std::vector<std::pair<std::string, CompressionOptions>> rows() {
   return list;
 }
 
-void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision precision) {
+/// `wanted`: names between commas; empty: all.
+void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision precision,
+             std::string_view wanted) {
+  const RandomStatistics random_statistics(shape);
   Layer layer(shape, n, precision);
   const double attention = layer.attention_seconds();
   const double sums = layer.attention_sums_seconds();
@@ -161,10 +230,15 @@ void measure(const Shape& shape, size_t n, double gemm_rate, AttentionPrecision 
   CompressionOptions yardstick = restkv::default_options("snapkv");
   yardstick.budget = 1024;
   snapkv = time(yardstick);
-  for (auto& [name, options] : rows()) {
+  for (auto& [name, options] : rows(random_statistics.path())) {
+    const bool is_wanted =
+        fmt::format(",{},", wanted).find("," + options.method + ",") != std::string::npos;
+    if (!wanted.empty() && !is_wanted) continue;
     options.budget = 1024;
+    const bool watches = watched_tokens(options) != restkv::WatchedTokens::kNone;
     const double during = restkv::needs_attention_sums(options)     ? sums
                           : restkv::needs_query_statistics(options) ? statistics
+                          : watches                                 ? layer.watch_seconds(options)
                                                                     : 0.0;
     const double select = time(options);
     std::printf("%-24s %12.2f %12.2f %10.2f", name.c_str(), during * 1e3, select * 1e3,
@@ -187,7 +261,7 @@ int main(int argc, char** argv) {
               restkv::num_threads());
   for (const Shape& shape : kShapes) {
     for (const size_t n : {size_t{4096}, size_t{32768}, size_t{131072}}) {
-      if (n <= longest) measure(shape, n, gemm_rate, precision);
+      if (n <= longest) measure(shape, n, gemm_rate, precision, argc > 4 ? argv[4] : "");
     }
   }
 }

@@ -1,7 +1,9 @@
 // Compress the key/value cache of an engine of your own: arrays in, a small cache out.
 //
 // Shows every stage on one layer with made-up tensors (grouped-query attention, 8 query heads on 2
-// KV heads), once in one call and once step by step, and measures what the next token loses.
+// KV heads), once in one call and once step by step, and measures what the next token loses with
+// three methods. As in a text, neighbouring tokens are about the same thing, and the last tokens
+// ask for one of these.
 //
 //   cmake -S examples -B build/examples -DCMAKE_PREFIX_PATH=<where restkv is installed>
 //   cmake --build build/examples && build/examples/evict_tensors
@@ -25,6 +27,8 @@ constexpr size_t kKvHeads = 2;
 constexpr size_t kHeadDim = 32;
 constexpr size_t kWidth = kQueryHeads * kHeadDim;
 constexpr size_t kTokens = 2000;
+constexpr size_t kTopicTokens = 40;  // neighbours with the same topic
+constexpr size_t kAskedTopic = 17;   // of 50: tokens 680 to 719
 
 std::vector<float> normal_values(size_t count, float deviation, unsigned seed) {
   std::mt19937 random(seed);
@@ -32,6 +36,12 @@ std::vector<float> normal_values(size_t count, float deviation, unsigned seed) {
   std::vector<float> values(count);
   for (float& value : values) value = normal(random);
   return values;
+}
+
+/// Adds what stands at `from` in `source`, so many times, to `values` from `to` on.
+void add(std::vector<float>& values, size_t to, const std::vector<float>& source, size_t from,
+         float times) {
+  for (size_t c = 0; c < kHeadDim; ++c) values[to + c] += times * source[from + c];
 }
 
 /// Attention of one new token over the cache: [query_heads, head_dim].
@@ -63,10 +73,19 @@ int main() try {
   // What an engine has after the prompt went through a layer: the rotated queries of its last
   // tokens, its keys and values, and W_O (whose factors are made once per model).
   const size_t window = restkv::observed_queries(options);
-  const auto queries = normal_values(kQueryHeads * window * kHeadDim, 2.0F, 1);
-  const auto keys = normal_values(kKvHeads * kTokens * kHeadDim, 1.0F, 2);
-  const auto values = normal_values(kKvHeads * kTokens * kHeadDim, 1.0F, 3);
+  auto queries = normal_values(kQueryHeads * window * kHeadDim, 0.5F, 1);
+  auto keys = normal_values(kKvHeads * kTokens * kHeadDim, 0.5F, 2);
+  auto values = normal_values(kKvHeads * kTokens * kHeadDim, 0.5F, 3);
   const auto wo = normal_values(kWidth * kWidth, 0.1F, 4);
+  const auto topics = normal_values(kTokens / kTopicTokens * kHeadDim, 1.0F, 5);
+  for (size_t row = 0; row < kKvHeads * kTokens; ++row) {
+    const size_t topic = row % kTokens / kTopicTokens;
+    add(keys, row * kHeadDim, topics, topic * kHeadDim, 1.0F);
+    add(values, row * kHeadDim, topics, topic * kHeadDim, 1.0F);
+  }
+  for (size_t row = 0; row < kQueryHeads * window; ++row) {
+    add(queries, row * kHeadDim, topics, kAskedTopic * kHeadDim, 1.5F);
+  }
   const restkv::OutputFactor factor({wo.data(), kWidth, kWidth}, kQueryHeads, kHeadDim);
 
   restkv::LayerObservation layer;
@@ -106,8 +125,15 @@ int main() try {
   std::printf("cache %.0f KiB instead of %.0f KiB\n",
               static_cast<double>(small.kept_bytes()) / 1024.0,
               static_cast<double>(full.kept_bytes()) / 1024.0);
-  std::printf("the next token's attention output changes by %.1f%%\n",
-              100.0 * relative_error(attend(next, small), attend(next, full)));
+  // The same number of tokens by other methods.
+  for (const char* method : {"restkv", "streaming-llm", "random"}) {
+    restkv::CompressionOptions other = restkv::default_options(method);
+    other.budget = options.budget;
+    restkv::KvCache cache(1, kKvHeads, kHeadDim, kHeadDim);
+    cache.gather(0, layer.keys, layer.values, restkv::select_tokens(layer, other));
+    std::printf("%-14s the next token's attention output changes by %.1f%%\n", method,
+                100.0 * relative_error(attend(next, cache), attend(next, full)));
+  }
   return 0;
 } catch (const restkv::Error& error) {
   std::fprintf(stderr, "%s\n", error.what());

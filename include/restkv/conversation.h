@@ -45,6 +45,8 @@ class Conversation {
   /// kInvalidArgument (plain text, or an empty document), kUnsupported (the template does not
   /// repeat a message as it is). White space around the document is left out.
   [[nodiscard]] Turn read_document(const std::string& text);
+  /// Whether a document was read that nothing has been asked about yet.
+  [[nodiscard]] bool has_document() const { return !opened_.empty(); }
   /// Adds the model's answer to the last `ask`. `pending`: last tokens of the answer that were not
   /// appended to the cache. The next turn begins with them.
   void answer(std::string text, std::vector<int32_t> pending);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,7 +36,10 @@ void synchronise_folder(const std::string& path) {
 }  // namespace
 
 LineFile::LineFile(std::string path) : path_(std::move(path)) {
-  file_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  constexpr int kFlags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC;
+  file_ = Descriptor(::open(path_.c_str(), kFlags | O_EXCL, 0666));
+  is_new_ = static_cast<bool>(file_);
+  if (!file_) file_ = Descriptor(::open(path_.c_str(), kFlags, 0666));
   if (!file_) fail(path_, errno);
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -45,6 +49,11 @@ LineFile::LineFile(std::string path) : path_(std::move(path)) {
   }
   content_ = read_file(path_);
   synchronise_folder(path_);
+}
+
+LineFile::~LineFile() {
+  struct stat now {};
+  if (is_new_ && ::fstat(file_.get(), &now) == 0 && now.st_size == 0) ::unlink(path_.c_str());
 }
 
 std::string_view LineFile::lines() const {

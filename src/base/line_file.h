@@ -14,6 +14,10 @@ class LineFile {
   /// nothing. Throws `Error` naming the path: kIo if it cannot be opened, kInvalidArgument if
   /// another process has it.
   explicit LineFile(std::string path);
+  /// Removes a new file into which nothing was written.
+  ~LineFile();
+  LineFile(const LineFile&) = delete;
+  LineFile& operator=(const LineFile&) = delete;
 
   /// Whole lines, as they were when the file was opened.
   [[nodiscard]] std::string_view lines() const;
@@ -28,6 +32,7 @@ class LineFile {
 
  private:
   std::string path_;
+  bool is_new_ = false;
   Descriptor file_;
   std::string content_;
 };

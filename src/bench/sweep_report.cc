@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "report/line_chart.h"
+#include "report/table.h"
 
 namespace restkv::bench {
 namespace {
@@ -78,37 +79,61 @@ Json figures(const Sweep& sweep) {
 }
 
 std::string table(const Sweep& sweep) {
-  std::string text =
-      fmt::format("{:>8} {:<24} {:>7} {:>5} {:>3}", "tokens", "method", "budget", "kv", "thr");
-  if (!sweep.plan.synthetic) {
-    text += fmt::format(" {:<14} {:>7}", "sparse", "density");
-    if (sweep.plan.sparse_recall) text += fmt::format(" {:>7}", "recall");
-    text += fmt::format(" {:>10} {:>8} {:>8}", "prefill/s", "of sgemm", "compress");
-  }
-  text += fmt::format(" {:>9} {:>8} {:>10}", "decode/s", "of read", "cache MiB");
-  if (!sweep.plan.synthetic) text += fmt::format(" {:>9}", "peak MiB");
-  text += '\n';
-  for (const CaseResult& r : sweep.results) {
-    const Json f = figures_of(sweep, r);
-    const auto number = [&](const char* key) { return f.at(key).get<double>(); };
-    text += fmt::format("{:>8} {:<24} {:>7} {:>5} {:>3}", r.point.tokens, r.point.method,
-                        r.point.full() ? "-" : fmt::format("{}", r.point.compression.budget),
-                        kv_type_name(r.point.kv_type), r.point.threads);
-    if (!sweep.plan.synthetic) {
-      text += fmt::format(" {:<14} {:>6.1f}%", r.point.sparse, 100 * number("sparse_density"));
-      if (sweep.plan.sparse_recall) {
-        text += fmt::format(" {:>6.1f}%", 100 * number("sparse_recall"));
-      }
-      text += fmt::format(" {:>10.1f} {:>7.1f}% {:>7.2f}%", number("prefill_tokens_per_second"),
-                          100 * number("prefill_share_of_sgemm"),
-                          100 * number("compress_share_of_prefill"));
+  constexpr double kPercent = 0.01;
+  eval::Table table;
+  std::string common;  // settings of all rows
+  table.rows.resize(sweep.results.size());
+  const auto add = [&](const char* heading, const auto& cell) {
+    table.header.emplace_back(heading);
+    for (size_t i = 0; i < table.rows.size(); ++i) {
+      table.rows[i].push_back({.text = cell(sweep.results[i])});
     }
-    text += fmt::format(" {:>9.1f} {:>7.1f}% {:>10.1f}", number("decode_tokens_per_second"),
-                        100 * number("decode_share_of_read_bandwidth"), number("kv_bytes") / kMiB);
-    if (!sweep.plan.synthetic)
-      text += fmt::format(" {:>9.1f}", number("peak_resident_bytes") / kMiB);
-    text += '\n';
+  };
+  const auto figure = [&](const char* key, double unit, int digits) {
+    return [&sweep, key, unit, digits](const CaseResult& r) {
+      return fmt::format("{:.{}f}", figures_of(sweep, r).at(key).get<double>() / unit, digits);
+    };
+  };
+  // A column for what differs, and a note of what does not.
+  const auto add_setting = [&](const char* heading, const auto& cell) {
+    std::set<std::string> values;
+    for (const CaseResult& r : sweep.results) values.insert(cell(r));
+    if (values.size() > 1) {
+      add(heading, cell);
+    } else if (!values.empty()) {
+      common += fmt::format("{} {} {}", common.empty() ? "All:" : ",", heading, *values.begin());
+    }
+  };
+
+  add("tokens", [](const CaseResult& r) { return fmt::format("{}", r.point.tokens); });
+  add("method", [](const CaseResult& r) { return r.point.method; });
+  add("budget", [](const CaseResult& r) {
+    return r.point.full() ? "-" : fmt::format("{}", r.point.compression.budget);
+  });
+  add_setting("cache type",
+              [](const CaseResult& r) { return std::string(kv_type_name(r.point.kv_type)); });
+  add_setting("threads", [](const CaseResult& r) { return fmt::format("{}", r.point.threads); });
+  if (!sweep.plan.synthetic) {
+    add_setting("sparse", [](const CaseResult& r) { return r.point.sparse; });
   }
+  table.labels = table.header.size();
+  if (!sweep.plan.synthetic) {
+    if (std::ranges::any_of(sweep.results,
+                            [](const CaseResult& r) { return r.point.sparse != "dense"; })) {
+      add("density %", figure("sparse_density", kPercent, 1));
+    }
+    if (sweep.plan.sparse_recall) add("recall %", figure("sparse_recall", kPercent, 1));
+    add("read/s", figure("prefill_tokens_per_second", 1, 1));
+    const auto choosing = figure("compress_share_of_prefill", kPercent, 2);
+    add("choosing %", [&](const CaseResult& r) {  // the full cache is only copied
+      return r.point.full() ? std::string("-") : choosing(r);
+    });
+  }
+  add("written/s", figure("decode_tokens_per_second", 1, 1));
+  add("cache MiB", figure("kv_bytes", kMiB, 1));
+  if (!sweep.plan.synthetic) add("peak MiB", figure("peak_resident_bytes", kMiB, 1));
+  std::string text = eval::table_text(table);
+  if (!common.empty()) text += common + "\n";
   return text;
 }
 

@@ -13,7 +13,7 @@ namespace restkv::bench {
 /// machine's limits. Figures that were not measured are left out.
 Json figures(const Sweep& sweep);
 
-/// A table for terminals, with a line per case.
+/// A table for terminals, with a line per case. Shares of the machine's limits are left out.
 std::string table(const Sweep& sweep);
 /// A line per case, with a heading; the keys of `figures`.
 std::string csv(const Sweep& sweep);

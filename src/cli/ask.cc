@@ -18,6 +18,7 @@
 #include "cli/answer_file.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/compression_flags.h"
 #include "cli/folder_files.h"
 #include "cli/model_argument.h"
 #include "cli/output_file.h"
@@ -53,7 +54,7 @@ struct AskFlags {
   size_t parallel = 8;
   int threads = 0;
   SamplingFlags sampling{SamplingOptions{.temperature = 0}};
-  SessionFlags session{0, "kvzip", BudgetForm::kAny};
+  SessionFlags session{0, kMethodForLaterQuestions, BudgetForm::kAny};
 };
 
 /// What the run did, for the table at its end.

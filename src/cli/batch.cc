@@ -43,7 +43,6 @@ constexpr size_t kInterval = 256;
 /// A text that fewer requests share, or that is shorter, is not worth a copy of its own.
 constexpr size_t kLeastRequests = 3;
 constexpr size_t kLeastBytes = 2000;
-constexpr const char* kDocumentMethod = "kvzip";
 
 struct BatchFlags {
   std::string model, input, output, memory;
@@ -70,8 +69,8 @@ server::ServiceOptions service_options(const BatchFlags& flags) {
   options.scheduler.error_log = [](std::string_view message) { say(message); };
   options.document_session = {options.scheduler.session};
   SessionFlags of_documents = flags.session;
-  if (of_documents.prefer_method(kDocumentMethod)) {
-    options.document_session.options.compression = default_options(kDocumentMethod);
+  if (of_documents.prefer_method(kMethodForLaterQuestions)) {
+    options.document_session.options.compression = default_options(kMethodForLaterQuestions);
     options.document_session.options.compression.budget =
         options.scheduler.session.compression.budget;
   }

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/closest_name.h"
-#include "base/parse_number.h"
 #include "base/stopwatch.h"
 #include "base/system.h"
 #include "base/text.h"
@@ -32,6 +31,7 @@
 #include "cli/text_editor.h"
 #include "cli/turn.h"
 #include "engine/kept_tokens.h"
+#include "restkv/budget.h"
 #include "restkv/conversation.h"
 #include "restkv/engine.h"
 #include "restkv/error.h"
@@ -41,10 +41,6 @@
 
 namespace restkv::cli {
 namespace {
-
-/// Questions about a document come when it has been compressed: this method asks what the model
-/// needs to say all of it again.
-constexpr const char* kDocumentMethod = "kvzip";
 
 constexpr std::string_view kHelp =
     "Type what you want to say, or\n"
@@ -93,19 +89,6 @@ struct ChatFlags {
   SessionFlags session;
 };
 
-/// How a document is to be compressed; nothing if it is as everything else: a method was chosen, or
-/// the other options do not suit this one.
-std::optional<SessionOptions> document_options(const ChatFlags& flags) {
-  SessionFlags session = flags.session;
-  if (!session.prefer_method(kDocumentMethod)) return std::nullopt;
-  try {
-    return session.session();
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kInvalidArgument) throw;
-    return std::nullopt;
-  }
-}
-
 class Chat {
  public:
   Chat(const ChatFlags& flags, const std::string& path, const SamplingOptions& sampling,
@@ -130,12 +113,7 @@ class Chat {
       throw Error(ErrorCode::kInvalidArgument,
                   "--parse-special has no effect with --load-cache, which goes on as it was begun");
     }
-    if (flags.system.given()) {
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format("{} has no effect with --load-cache: the conversation has begun already",
-                      flags.system.name()));
-    }
+    flags.system.refuse_with_loaded();
     load(flags.load);
     flags.session.change(session_);
   }
@@ -461,12 +439,14 @@ class Chat {
   }
 
   void budget(std::string_view text) {
-    int tokens = 0;
-    if (!parse_number(text, tokens)) {
+    const Budget budget = parse_budget(text);
+    if (budget.share > 0 || budget.tolerance > 0) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("/budget is \"{}\"; expected {}", text, number_wanted<int>()));
+                  fmt::format("/budget is {}, but what was said has been cut already; give a "
+                              "number of tokens",
+                              budget.text()));
     }
-    session_.set_budget(tokens);
+    session_.set_budget(budget.tokens);
     session_.compress();
     document_held_.reset();
     last_.reset();  // it would bring the old budget back
@@ -487,6 +467,9 @@ class Chat {
     sampler_.emplace(sampling_, model_.config().vocabulary);
     find_history();
     document_held_.reset();
+    if (conversation_.has_document()) {
+      document_held_ = tokens_held(session_.cache(), model_.config());
+    }
     of_documents_.reset();  // it keeps the method that it was begun with
     last_.reset();
     flags_.sampling.tell_what_snapshots_lack();
@@ -567,7 +550,7 @@ int chat(ChatFlags& flags) {
   std::optional<SessionOptions> of_documents;
   if (flags.load.empty()) {
     session = flags.session.session();
-    of_documents = document_options(flags);
+    of_documents = flags.session.session_for_later_questions();
   } else {
     flags.session.check_for_loading();
   }

@@ -71,8 +71,9 @@ Values values_of(const Option& option) {
   if (!option.texts().empty()) return {.words = option.texts()};
   const std::string value = option.value_name();
   const auto holds = [&](std::string_view word) { return value.find(word) != std::string::npos; };
-  return {.words = words_of(value),
-          .files = holds("FILE") || holds("DIR") || holds("DOC") || holds("PATH")};
+  return {
+      .words = words_of(value),
+      .files = holds("FILE") || holds("DIR") || holds("DOC") || holds("PATH") || holds("MODEL")};
 }
 
 /// All of a command's options that the help shows, with `--help`.
@@ -249,8 +250,9 @@ std::string fish(const ArgumentParser& program) {
       "# fish completion for restkv: restkv completion fish | source\n"
       "complete -c restkv -f\n";
   for (const auto& [name, summary] : command_names(program)) {
-    text += fmt::format("complete -c restkv -n __fish_use_subcommand -a {} -d {}\n", name,
-                        quoted(summary));
+    for (const char* place : {"__fish_use_subcommand", "'__fish_seen_subcommand_from help'"}) {
+      text += fmt::format("complete -c restkv -n {} -a {} -d {}\n", place, name, quoted(summary));
+    }
   }
   for (const auto& command : program.commands()) {
     const Shown shown(*command);

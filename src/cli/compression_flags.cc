@@ -131,6 +131,10 @@ CompressionOptions CompressionFlags::resolve() const {
                             values_.at(kBudget)));
   }
   if (share() || chooses()) values.erase(kBudget);
+  if (const auto given = values.find(kBudget); given != values.end()) {
+    int number = 0;
+    if (!parse_number(given->second, number)) (void)parse_budget(given->second);  // says why
+  }
   CompressionOptions options = say_notices(with_options(method_, values, flag_name));
   if (!chooses()) {
     chosen_.refuse();

@@ -35,6 +35,10 @@ class ChosenBudgetFlags {
   int max_budget_ = 0;
 };
 
+/// The default of `--method` for texts that are compressed before anything is asked about them: it
+/// keeps what the model needs to say all of them again.
+inline constexpr const char* kMethodForLaterQuestions = "kvzip";
+
 /// `--method`, `--preset` and one flag per compression option (`--drift-scale` for `drift_scale`).
 /// What is not given has the value of the preset.
 class CompressionFlags {
@@ -48,6 +52,8 @@ class CompressionFlags {
   /// The method's defaults with the given flags applied. Throws `Error` (kInvalidArgument) also for
   /// a flag that the method would ignore.
   [[nodiscard]] CompressionOptions resolve() const;
+  /// Whether a compression option ("allocation") was given.
+  [[nodiscard]] bool gives(const std::string& option) const { return values_.contains(option); }
   /// `--budget`, if it was given as a number.
   [[nodiscard]] std::optional<int> budget() const;
   /// `--budget`, if it was given as a share: `resolve` leaves it out, since it does not know the

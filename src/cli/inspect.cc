@@ -109,6 +109,10 @@ std::string describe_snapshot(const std::string& path) {
     row("conversation", fmt::format("{} turn{}, the last: {}", questions, questions == 1 ? "" : "s",
                                     beginning(last)));
   }
+  const std::string opened = said.value("opened", "");
+  if (!opened.empty()) {
+    row("document", beginning(opened));
+  }
   return text +
          "\nGo on: restkv run -m MODEL --load-cache FILE -p TEXT, or restkv chat "
          "--load-cache FILE.\n";

@@ -73,7 +73,14 @@ void require_model(const std::string& model) {
                 "--model is required: a GGUF file, or a name like hf:owner/repository:Q4_K_M; "
                 "RESTKV_MODEL names the one of all commands");
   }
-  if (is_at_hub(model)) hub::parse_hub_name(model);
+  if (is_at_hub(model)) {
+    hub::parse_hub_name(model);
+  } else if (std::error_code error;
+             model == default_model() && !std::filesystem::exists(model, error)) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("{} is {}, and there is no such file; correct it, or give --model",
+                            kDefaultModel, model));
+  }
 }
 
 std::string model_file(const std::string& model) {

@@ -92,12 +92,7 @@ void check_flags(const RunFlags& flags) {
     refuse("--parse-special has no effect with --load-cache, which goes on as it was begun");
   }
   if (flags.raw) refuse("--raw has no effect with --load-cache, which goes on as it was begun");
-  if (flags.system.given()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} has no effect with --load-cache: the conversation has begun already",
-                    flags.system.name()));
-  }
+  flags.system.refuse_with_loaded();
 }
 
 void check_files(const RunFlags& flags) {
@@ -113,6 +108,15 @@ void check_files(const RunFlags& flags) {
   // After --save-cache: a snapshot may be replaced by the one that goes on from it.
   files.reads("--load-cache", flags.load_cache);
   files.writes("--stats-json", flags.stats_json);
+}
+
+/// With `-n 0` the prompt is read for questions that come later.
+bool only_reads(const RunFlags& flags) { return flags.answer.limit() == 0; }
+
+SessionOptions session_options(const RunFlags& flags) {
+  std::optional<SessionOptions> for_later;
+  if (only_reads(flags)) for_later = flags.session.session_for_later_questions();
+  return for_later ? *for_later : flags.session.session();
 }
 
 /// Nobody who does not know the default budget expects that most of a long prompt is forgotten.
@@ -141,7 +145,7 @@ void run_model(RunFlags& flags, RunStats& stats) {
   stats.sampling = sampling;
   std::optional<SessionOptions> options;  // of a loaded session: those it was made with
   if (flags.load_cache.empty()) {
-    options = flags.session.session();
+    options = session_options(flags);
   } else {
     flags.session.check_for_loading();
   }
@@ -174,6 +178,7 @@ void run_model(RunFlags& flags, RunStats& stats) {
   if (!options) {
     stats.cache_load_seconds = watch.seconds();
     flags.session.change(session);
+    if (flags.session.budget_given()) session.compress();
     flags.sampling.tell_what_snapshots_lack();
   }
   const CompressionOptions& compression = session.options().compression;
@@ -183,7 +188,10 @@ void run_model(RunFlags& flags, RunStats& stats) {
   stats.sparse_options = session.options().sparse;
 
   require_room(session, model.config(), tokenizer, prompt);
-  const Conversation::Turn turn = conversation.ask(prompt);
+  const bool about_document = conversation.has_document();
+  const Conversation::Turn turn = only_reads(flags) && !conversation.is_plain_text()
+                                      ? conversation.read_document(prompt)
+                                      : conversation.ask(prompt);
   if (turn.from_the_start && session.tokens() > 0) {
     notice("the chat template rewrites what was said: reading it all again");
     session = Session(engine, session.options());
@@ -196,12 +204,13 @@ void run_model(RunFlags& flags, RunStats& stats) {
   stats.prompt_tokens = turn.tokens.size();
   stats.kv_bytes_full = model.config().kv_bytes(stats.cached_tokens + stats.prompt_tokens);
   const size_t context = model.config().context_length;
+  // What is kept of a document stays as it is; the question and its answer come on top.
+  if (about_document && !only_reads(flags)) {
+    session.reserve(turn.tokens.size() + flags.answer.max_tokens(context));
+  }
   require_fit(session, context, turn.tokens.size(),
               flags.answer.unlimited() ? 1 : flags.answer.max_tokens(0));
   const size_t most = flags.answer.max_tokens(session.room_after(turn.tokens.size()).value_or(0));
-  std::unique_ptr<TokenConstraint> constraint;
-  GenerationOptions generation = flags.answer.options(tokenizer, most, constraint);
-  if (flags.logprobs > 0) generation.logprobs = flags.logprobs;
 
   catch_interrupts();
   const double compressed_before = session.compress_seconds();
@@ -213,23 +222,28 @@ void run_model(RunFlags& flags, RunStats& stats) {
   // A loaded cache has the budget that it was made with.
   if (options && !flags.session.budget_given()) tell_what_was_dropped(session, model.config());
 
-  const Answered answered = answer(session, model.config(), conversation, tokenizer, sampler,
-                                   std::move(generation), !flags.json);
-  const GenerationResult& result = answered.result;
-  stats.generated_tokens = result.tokens.size();
-  stats.decode_tokens_per_second = result.tokens_per_second();
-  stats.answer = result.text;
-  stats.cuts = answered.cuts;
+  if (most > 0) {
+    std::unique_ptr<TokenConstraint> constraint;
+    GenerationOptions generation = flags.answer.options(tokenizer, most, constraint);
+    if (flags.logprobs > 0) generation.logprobs = flags.logprobs;
+    const Answered answered = answer(session, model.config(), conversation, tokenizer, sampler,
+                                     std::move(generation), !flags.json);
+    const GenerationResult& result = answered.result;
+    stats.generated_tokens = result.tokens.size();
+    stats.decode_tokens_per_second = result.tokens_per_second();
+    stats.answer = result.text;
+    stats.cuts = answered.cuts;
+    if (flags.logprobs > 0) stats.logprobs = logprobs_json(result, tokenizer);
+    stats.finish_reason = finish_reason_name(result.finish_reason);
+    if (!interrupted() && result.finish_reason == FinishReason::kLength) {
+      notice(flags.answer.unlimited()
+                 ? fmt::format("stopped where the model's context of {} ends", context)
+                 : fmt::format("stopped at --max-tokens {}", most));
+    }
+  }
   stats.kept_at_end = tokens_held(session.cache(), model.config());
   stats.kv_bytes_at_end = session.cache().kept_bytes();
-  if (flags.logprobs > 0) stats.logprobs = logprobs_json(result, tokenizer);
-  if (most > 0) stats.finish_reason = finish_reason_name(result.finish_reason);
   if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
-  if (most > 0 && result.finish_reason == FinishReason::kLength) {
-    notice(flags.answer.unlimited()
-               ? fmt::format("stopped where the model's context of {} ends", context)
-               : fmt::format("stopped at --max-tokens {}", most));
-  }
   release_interrupts();  // what is written may be a pipe, whose reader one would wait for
   if (flags.save_cache.empty()) return;
   session.compress();  // as after every turn of a chat
@@ -296,6 +310,7 @@ std::function<int()> declare_run(ArgumentParser& parser) {
       "  restkv run -m model.gguf -p 'A city and its country.' --json-schema schema.json\n"
       "  restkv run -m model.gguf -f report.txt -n 0 --save-cache report.rkv\n"
       "  restkv run -m model.gguf --load-cache report.rkv -p 'Who wrote it?'\n"
+      "-n 0 reads for questions that come later: by the method kvzip unless --method is given.\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return run(*flags); };
 }

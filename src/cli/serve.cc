@@ -16,6 +16,7 @@
 #include "cli/byte_count.h"
 #include "cli/command.h"
 #include "cli/command_files.h"
+#include "cli/compression_flags.h"
 #include "cli/model_argument.h"
 #include "cli/process.h"
 #include "cli/sampling_flags.h"
@@ -57,7 +58,7 @@ struct ServeFlags {
   size_t connections = 1000;
   std::string log_format = "text";
   bool no_log = false;
-  std::string document_method = "kvzip", document_budget;
+  std::string document_method = kMethodForLaterQuestions, document_budget;
   SessionFlags session{kServeInterval, "restkv", BudgetForm::kNumber};
   SamplingFlags sampling{SamplingOptions{.temperature = 0.8F}};
   const Option* seed = nullptr;

@@ -81,6 +81,10 @@ SessionOptions SessionFlags::session() const {
   if (positions_ != "compact" && positions_ != "original") {
     refuse(fmt::format("--positions is '{}'; expected original or compact", positions_));
   }
+  // Some methods share their budget out over all heads unless they are told otherwise.
+  if (options.compact_positions && !compression_.gives("allocation")) {
+    options.compression.allocation = "uniform";
+  }
   if (options.compression.method == "full") {
     for (const Option* option : saved_) {
       const std::string name = option->name();
@@ -91,6 +95,17 @@ SessionOptions SessionFlags::session() const {
     }
   }
   return options;
+}
+
+std::optional<SessionOptions> SessionFlags::session_for_later_questions() const {
+  SessionFlags flags = *this;
+  if (!flags.prefer_method(kMethodForLaterQuestions)) return std::nullopt;
+  try {
+    return flags.session();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+    return std::nullopt;
+  }
 }
 
 void SessionFlags::check_for_loading() const {

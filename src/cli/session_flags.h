@@ -26,6 +26,9 @@ class SessionFlags {
   bool prefer_method(const std::string& method) { return compression_.prefer_method(method); }
   /// Throws `Error` (kInvalidArgument) on values and combinations that cannot work.
   [[nodiscard]] SessionOptions session() const;
+  /// The same by `kMethodForLaterQuestions`. Nothing: a method was given, or the other options do
+  /// not suit this one.
+  [[nodiscard]] std::optional<SessionOptions> session_for_later_questions() const;
   [[nodiscard]] ModelOptions model() const { return model_.resolve(); }
   [[nodiscard]] bool measures_recall() const { return sparse_recall_; }
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> files() const {

@@ -12,6 +12,7 @@
 #include "base/closest_name.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "cli/numbered_lines.h"
 #include "restkv/error.h"
 
 namespace restkv::cli {
@@ -65,25 +66,21 @@ std::vector<Setting> read_settings() {
   const std::string text = to_utf8(read_file(path), path);
   std::vector<Setting> settings;
   std::string command;
-  size_t number = 0;
-  for (std::string_view rest = text; !rest.empty();) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = trimmed(rest.substr(0, end));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    const std::string place = fmt::format("{}:{}", path, ++number);
-    if (line.empty() || line.starts_with('#')) continue;
+  for_each_line(text, path, [&](std::string_view line, size_t number) {
+    if (line.starts_with('#')) return;
     if (line.starts_with('[') && line.ends_with(']')) {
       command = trimmed(line.substr(1, line.size() - 2));
-      continue;
+      return;
     }
-    const size_t equals = line.find('=');
-    if (equals == std::string_view::npos) refuse(place, "is no setting; write OPTION = VALUE");
+    const size_t equals = std::min(line.find('='), line.size());
     std::string option(trimmed(line.substr(0, equals)));
     if (option.starts_with("--")) option.erase(0, 2);
-    const std::string value(trimmed(line.substr(equals + 1)));
-    if (option.empty() || value.empty()) refuse(place, "is no setting; write OPTION = VALUE");
-    settings.push_back({command, option, value, place});
-  }
+    const std::string value(trimmed(line.substr(std::min(equals + 1, line.size()))));
+    if (option.empty() || value.empty()) {
+      throw Error(ErrorCode::kInput, "is no setting; write OPTION = VALUE");
+    }
+    settings.push_back({command, option, value, fmt::format("{}:{}", path, number)});
+  });
   return settings;
 }
 

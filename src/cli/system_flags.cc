@@ -1,5 +1,7 @@
 #include "cli/system_flags.h"
 
+#include <fmt/format.h>
+
 #include "base/text.h"
 #include "restkv/error.h"
 #include "server/openai/chat_format.h"
@@ -10,6 +12,13 @@ void SystemFlags::declare(ArgumentParser& parser) {
   parser.add("--system", text_, "system message (default: what the file's chat template says)",
              "TEXT");
   parser.add_flag("--no-system", none_, "no system message, not even the template's own").rare();
+}
+
+void SystemFlags::refuse_with_loaded() const {
+  if (!given()) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{} has no effect with --load-cache: the conversation has begun already",
+                          name()));
 }
 
 std::string SystemFlags::message(const Tokenizer& tokenizer) const {

@@ -14,6 +14,8 @@ class SystemFlags {
   [[nodiscard]] bool given() const { return !text_.empty() || none_; }
   /// As it stands on the command line; for messages.
   [[nodiscard]] const char* name() const { return text_.empty() ? "--no-system" : "--system"; }
+  /// Throws `Error` (kInvalidArgument) if one was given: a loaded conversation has begun already.
+  void refuse_with_loaded() const;
   /// The text that was given, or else what the file's chat template says itself. Empty: nothing is
   /// said. Throws `Error`: kInvalidArgument (both are given, or the model has no template for it),
   /// kInput (the text is none).

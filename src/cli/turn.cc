@@ -47,7 +47,8 @@ void require_fit(const Session& session, size_t context, size_t prompt_tokens,
   const std::optional<size_t> room = session.room_after(prompt_tokens);
   if (room && *room >= answer_tokens) return;
   const SessionOptions& options = session.options();
-  std::string remedy = fmt::format("shorten the prompt, lower --max-tokens, or {}", kReadOtherwise);
+  std::string remedy = fmt::format("shorten the prompt, {}or {}",
+                                   answer_tokens > 1 ? "lower --max-tokens, " : "", kReadOtherwise);
   if (options.compact_positions && options.compression.method == "full") {
     remedy = "method full drops nothing to make room: choose another --method";
   } else if (options.compact_positions && !room) {

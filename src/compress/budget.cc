@@ -27,6 +27,16 @@ bool parse_chosen(std::string_view text, Budget& budget) {
   return parse_number(text.substr(colon + 1), budget.tokens) && budget.tokens > 0;
 }
 
+/// "1000 or 1024" for "1k": both are usual for tokens. Empty for anything else.
+std::string meanings_of_k(std::string_view text) {
+  constexpr int kMost = 1 << 20;
+  int count = 0;
+  if (!text.ends_with('k') && !text.ends_with('K')) return {};
+  text.remove_suffix(1);
+  if (!parse_number(text, count) || count < 1 || count > kMost) return {};
+  return fmt::format("{} or {}", count * 1000, count * 1024);
+}
+
 }  // namespace
 
 int Budget::of(size_t n) const {
@@ -62,6 +72,11 @@ Budget parse_budget(std::string_view text) {
     }
   } else if (parse_number(text, budget.tokens) && budget.tokens > 0) {
     return budget;
+  }
+  if (const std::string numbers = meanings_of_k(text); !numbers.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the budget is \"{}\", which may mean {} tokens; write the number",
+                            text, numbers));
   }
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("the budget is \"{}\"; expected a number of tokens (512), a share of "

@@ -71,7 +71,8 @@ struct Session::Impl {
           std::max(static_cast<size_t>(options.compression.budget), sequence.reserved);
       end = std::min(end, std::max(next, budget) + chunk(tokens));
     }
-    check_repeat_length(model.config(), end, longest_feed(tokens, repeated, *options.repeat));
+    const size_t longest = std::min(tokens, chunk(tokens));  // each chunk is repeated by itself
+    check_repeat_length(model.config(), end, longest_feed(longest, repeated, *options.repeat));
   }
 
   [[noreturn]] void refuse_length(size_t tokens) const {

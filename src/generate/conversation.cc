@@ -141,7 +141,7 @@ Conversation::Turn Conversation::read_document(const std::string& text) {
   };
   if (!opened_.empty()) {
     const std::string more = std::string(kBehindDocument) + document;
-    add(tokenizer_->encode(more, false, false));
+    add(tokenizer_->encode(more, false, parse_special_));
     opened_ += more;
     read_ += more;
     return turn;
@@ -156,7 +156,7 @@ Conversation::Turn Conversation::read_document(const std::string& text) {
   } else {
     add(tokenizer_->encode(before.part(*added), false));
   }
-  add(tokenizer_->encode(document, turn.tokens.empty(), false));
+  add(tokenizer_->encode(document, turn.tokens.empty(), parse_special_));
   read_ = before.text + document;
   opened_ = document;
   pending_.clear();

@@ -80,6 +80,25 @@ Measured measured(const RunReport& report, const ReportGroup& group, std::string
   return result;
 }
 
+/// Rows are methods at a budget.
+Table empty_table(std::string title, const std::vector<Measured>& columns) {
+  Table table{.title = std::move(title),
+              .note = {},
+              .labels = 2,
+              .header = {"budget", "method"},
+              .rows = {},
+              .grouped_by = 0};
+  for (const Measured& column : columns) table.header.push_back(column.header);
+  return table;
+}
+
+std::vector<TableCell>& add_row(Table& table, const ReportColumn& cell) {
+  auto& row = table.rows.emplace_back();
+  row.push_back({budget_name(cell.budget)});
+  row.push_back({cell.method});
+  return row;
+}
+
 /// The last row: how many samples the figures are from.
 void add_counts(const std::vector<Measured>& columns, Table& table) {
   auto& row = table.rows.emplace_back();
@@ -90,21 +109,13 @@ void add_counts(const std::vector<Measured>& columns, Table& table) {
 
 Table figure_table(const RunReport& report, std::string title,
                    const std::vector<Measured>& columns) {
-  Table table{.title = std::move(title),
-              .note = {},
-              .labels = 2,
-              .header = {"budget", "method"},
-              .rows = {},
-              .grouped_by = 0};
+  Table table = empty_table(std::move(title), columns);
   std::vector<std::vector<bool>> best;
   for (const Measured& column : columns) {
-    table.header.push_back(column.header);
     best.push_back(best_of_budgets(report.columns, column.figures, column.lower_is_better));
   }
   for (const size_t c : by_budget(report)) {
-    auto& row = table.rows.emplace_back();
-    row.push_back({budget_name(report.columns[c].budget)});
-    row.push_back({report.columns[c].method});
+    auto& row = add_row(table, report.columns[c]);
     for (size_t m = 0; m < columns.size(); ++m) {
       row.push_back({figure_text(columns[m].figures[c], columns[m].lower_is_better), best[m][c]});
     }
@@ -115,18 +126,10 @@ Table figure_table(const RunReport& report, std::string title,
 
 Table interval_table(const RunReport& report, std::string title,
                      const std::vector<Measured>& columns) {
-  Table table{.title = std::move(title),
-              .note = {},
-              .labels = 2,
-              .header = {"budget", "method"},
-              .rows = {},
-              .grouped_by = 0};
-  for (const Measured& column : columns) table.header.push_back(column.header);
+  Table table = empty_table(std::move(title), columns);
   for (const size_t c : by_budget(report)) {
     if (report.columns[c].budget == Budget()) continue;
-    auto& row = table.rows.emplace_back();
-    row.push_back({budget_name(report.columns[c].budget)});
-    row.push_back({report.columns[c].method});
+    auto& row = add_row(table, report.columns[c]);
     for (const Measured& column : columns) {
       const auto& difference = column.differences[c];
       row.push_back(

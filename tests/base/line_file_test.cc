@@ -46,6 +46,16 @@ TEST(LineFileTest, IsForOneProcessAtATime) {
               HasSubstr(path + " is being written by another process"));
 }
 
+TEST(LineFileTest, LeavesNothingBehindWhereNothingWasWritten) {
+  const testing::TemporaryFolder folder;
+  const std::string path = folder.file("lines");
+  { const LineFile file(path); }
+  EXPECT_FALSE(std::filesystem::exists(path));
+  std::ofstream(path).close();
+  { const LineFile file(path); }
+  EXPECT_TRUE(std::filesystem::exists(path)) << "it was there before";
+}
+
 TEST(LineFileTest, NamesAFileThatCannotBeWritten) {
   const testing::TemporaryFolder folder;
   const std::string path = folder.file("none/lines");

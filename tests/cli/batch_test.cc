@@ -1,4 +1,5 @@
 // `restkv batch`: files of requests, their answers, and texts that they share.
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -193,6 +194,10 @@ TEST_F(CliBatch, RefusesFilesThatAreNone) {
   EXPECT_THAT(refusal(R"({"custom_id": "a", "url": "/v1/nothing", "body": {}})"),
               HasSubstr("request 'a': there is no url /v1/nothing"));
   write(chat_line("a", "x"));
+  const Outcome absent = restkv_process({"batch", "/absent.gguf", input_, "-o", output_});
+  EXPECT_EQ(absent.exit_code, 1);
+  EXPECT_THAT(absent.err, HasSubstr("/absent.gguf: cannot open the model"));
+  EXPECT_FALSE(std::filesystem::exists(output_)) << "nothing is left behind";
   std::ofstream(output_) << "something else\n";
   EXPECT_THAT(batch().err, HasSubstr(output_ + ":1: is no answer of a batch"));
 }

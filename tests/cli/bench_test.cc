@@ -15,6 +15,9 @@
 namespace restkv {
 namespace {
 
+using ::testing::ContainsRegex;
+using ::testing::EndsWith;
+
 class CliBench : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -51,7 +54,13 @@ TEST_F(CliBench, MeasuresEveryCombination) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("nothing is evicted at budget 96 from 64 tokens"));
   EXPECT_THAT(outcome.out, HasSubstr("limits with 1 thread: sgemm "));
-  EXPECT_THAT(outcome.out, HasSubstr("snapkv:kernel=7"));
+  EXPECT_THAT(outcome.out,
+              HasSubstr("\ntokens  method           budget  cache type    read/s  choosing %"));
+  EXPECT_THAT(outcome.out, HasSubstr("\n200     full             -       f16 "));
+  EXPECT_THAT(outcome.out, HasSubstr("\n200     snapkv:kernel=7  96      q8 "));
+  EXPECT_THAT(outcome.out, EndsWith("\nAll: threads 1, sparse dense\n"));
+  // Where nothing is chosen, no time of it is shown.
+  EXPECT_THAT(outcome.out, ContainsRegex("full +- +f16 +[0-9.]+ +- "));
 
   const auto json = parse_json(read_file(folder_.file("b.json")));
   const auto& results = json.at("results");
@@ -167,7 +176,7 @@ TEST_F(CliBench, CtrlCKeepsWhatWasMeasured) {
       .interrupt_when = has_progress});
   EXPECT_EQ(outcome.exit_code, 130);
   EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
-  EXPECT_THAT(outcome.out, HasSubstr("64 full"));
+  EXPECT_THAT(outcome.out, HasSubstr("\n64      full "));
   EXPECT_THAT(read_file(folder_.file("b.csv")), HasSubstr("\n64,full,"));
 }
 

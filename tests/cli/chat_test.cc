@@ -115,14 +115,16 @@ TEST_F(CliChat, GoesOnFromASnapshotAsWithout) {
 TEST_F(CliChat, Commands) {
   const Outcome outcome = chat(
       "/help\nHello there, who are you and what do you do?\n/budget 40\n/stats\n/budget 3\n"
-      "/budget x\n/budget\n/nonsense\n/load /nowhere/at.all\n/save /nowhere/at.all\n/reset\n"
+      "/budget x\n/budget 25%\n/budget\n/nonsense\n/load /nowhere/at.all\n/save "
+      "/nowhere/at.all\n/reset\n"
       "/stats\n\n/quit\nnever read\n");
   EXPECT_EQ(outcome.exit_code, 1) << "lines failed: " << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("/budget N     keep"));
   EXPECT_THAT(outcome.err, HasSubstr("restkv (budget 40)"));
   EXPECT_THAT(outcome.err, HasSubstr("40 tokens per head"));
   EXPECT_THAT(outcome.err, HasSubstr("budget 3 leaves no room"));
-  EXPECT_THAT(outcome.err, HasSubstr("/budget is \"x\"; expected a whole number from"));
+  EXPECT_THAT(outcome.err, HasSubstr("the budget is \"x\"; expected a number of tokens"));
+  EXPECT_THAT(outcome.err, HasSubstr("/budget is 25%, but what was said has been cut already"));
   EXPECT_THAT(outcome.err, HasSubstr("/budget needs N"));
   EXPECT_THAT(outcome.err, HasSubstr("there is no command /nonsense"));
   EXPECT_THAT(outcome.err, HasSubstr("/nowhere/at.all: cannot open the snapshot"));

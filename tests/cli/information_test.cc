@@ -6,9 +6,11 @@
 #include <iterator>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/cli_test.h"
+#include "cli/terminal.h"
 #include "restkv/compression_options.h"
 #include "restkv/sparse.h"
 
@@ -262,6 +264,62 @@ TEST(CliCompletion, OffersCommandsOptionsAndNamesInBash) {
   EXPECT_THAT(offers({"restkv", "run", "--kv-type", "q"}), ElementsAre("q8", "q4"));
   EXPECT_THAT(offers({"restkv", "methods", "xatt"}), ElementsAre("xattention"));
   EXPECT_THAT(offers({"restkv", "help", "ins"}), ElementsAre("inspect"));
+}
+
+bool is_installed(const std::string& program) {
+  return std::system(("command -v " + program + " > /dev/null").c_str()) == 0;
+}
+
+// What the line has become after Tab.
+TEST(CliCompletion, OffersTheSameInZsh) {
+  if (!is_installed("zsh")) GTEST_SKIP() << "zsh is not installed";
+  const TemporaryFolder folder;
+  std::ofstream(folder.file("_restkv")) << restkv_process({"completion", "zsh"}).out;
+  std::ofstream(folder.file("model.gguf")) << "GGUF";
+  testing::Terminal zsh("zsh", {"-f", "-i"});
+  zsh.type("cd '" + folder.file("") + "'; autoload -Uz compinit; compinit -u -D; unsetopt beep; " +
+           "source ./_restkv; restkv() { print -r -- \"typed <$*>\" }; print rea''dy\n");
+  zsh.wait_for("ready");
+  const auto expect = [&](const std::string& begun, const std::string& whole) {
+    zsh.type("restkv " + begun + "\t\n");
+    zsh.wait_for("typed <" + whole + ">");
+  };
+  expect("ch", "chat");
+  expect("run --max-t", "run --max-tokens");
+  expect("run --method snap", "run --method snapkv");
+  expect("run -m mod", "run -m model.gguf");
+  expect("inspect mod", "inspect model.gguf");
+  expect("eval ru", "eval ruler");
+  expect("help ins", "help inspect");
+}
+
+TEST(CliCompletion, OffersTheSameInFish) {
+  if (!is_installed("fish")) GTEST_SKIP() << "fish is not installed";
+  const TemporaryFolder folder;
+  const std::string script = folder.file("restkv.fish");
+  std::ofstream(script) << restkv_process({"completion", "fish"}).out;
+  std::ofstream(folder.file("model.gguf")) << "GGUF";
+  std::string command = "cd '" + folder.file("") + "'; source '" + script + "'";
+  const std::vector<std::pair<std::string, std::string>> lines{{"ch", "chat"},
+                                                               {"run --max-t", "--max-tokens"},
+                                                               {"run --method snap", "snapkv"},
+                                                               {"run -m mod", "model.gguf"},
+                                                               {"inspect mod", "model.gguf"},
+                                                               {"eval ru", "ruler"},
+                                                               {"help ins", "inspect"}};
+  std::string offered;
+  for (const auto& [begun, word] : lines) {
+    command += "; complete -C 'restkv " + begun + "'";
+    offered += word + "\n";
+  }
+  setenv("RESTKV_COMMAND", command.c_str(), 1);
+  const std::string out = folder.file("out");
+  // Without the descriptions, which follow a tab.
+  const std::string shell = "HOME='" + folder.file("") +
+                            "' fish --no-config -c \"$RESTKV_COMMAND\" | cut -f 1 > '" + out + "'";
+  EXPECT_EQ(std::system(shell.c_str()), 0);
+  std::ifstream file(out);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), offered);
 }
 
 TEST(CliCompletion, KnowsEveryOptionInEveryShell) {

@@ -99,21 +99,19 @@ TEST_F(CliModels, AreNamedAlikeInEveryCommand) {
   const std::string out = folder_.file("out");
   const std::string text = folder_.file("text.txt");
   write_file_atomically(text, "Some words.");
-  const std::vector<std::vector<std::string>> commands{{"run", "-p", "x"},
-                                                       {"ask", text, "-q", "x"},
-                                                       {"chat"},
-                                                       {"serve", "--port", "0"},
-                                                       {"inspect"},
-                                                       {"demo", "-o", out},
-                                                       {"eval", "niah", "-o", out},
-                                                       {"bench", "--lengths", "64"},
-                                                       {"calibrate", "--text", text, "-o", out}};
+  const std::vector<std::vector<std::string>> commands{
+      {"run", "-p", "x"},           {"ask", text, "-q", "x"},
+      {"batch", text, "-o", out},   {"chat"},
+      {"serve", "--port", "0"},     {"inspect"},
+      {"demo", "-o", out},          {"eval", "niah", "-o", out},
+      {"bench", "--lengths", "64"}, {"calibrate", "--text", text, "-o", out}};
   for (std::vector<std::string> command : commands) {
     EXPECT_EQ(run(command, "http://127.0.0.1:1").exit_code, 2) << command.front();
     // The default, whose file is not there.
     const Outcome absent = run(command, "http://127.0.0.1:1", {"RESTKV_MODEL=/absent.gguf"});
     EXPECT_EQ(absent.exit_code, 1) << command.front();
-    EXPECT_THAT(absent.err, HasSubstr("/absent.gguf: cannot open")) << command.front();
+    EXPECT_THAT(absent.err, HasSubstr("RESTKV_MODEL is /absent.gguf, and there is no such file"))
+        << command.front();
     const Outcome hub = run(command, "http://127.0.0.1:1", {"RESTKV_MODEL=hf:ada/tiny"});
     EXPECT_EQ(hub.exit_code, 1) << command.front();
     EXPECT_THAT(hub.err, HasSubstr("cannot reach http://127.0.0.1:1")) << command.front();

@@ -11,6 +11,8 @@
 namespace restkv {
 namespace {
 
+using ::testing::ContainsRegex;
+
 constexpr size_t kContext = 300;
 
 std::string words(size_t count) {
@@ -116,6 +118,26 @@ TEST_F(CliRefusals, AChatEndsWithTheContext) {
   EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("the answer ends where the model's context of 300 does"));
   EXPECT_THAT(outcome.err, HasSubstr("do not fit into the model's context of 300"));
+}
+
+TEST_F(CliRefusals, ADocumentLongerThanTheContext) {
+  const std::string book = folder_.file("book.txt");
+  std::ofstream(book) << words(900);
+  const std::string why =
+      "do not fit into the model's context of 300; shorten the prompt, or begin anew with "
+      "--rope-scaling";
+  expect_refused(chat("", {"-f", book}), why);
+  const Outcome between = chat("/file " + book + "\nHello.\n", {"-n", "4"});
+  EXPECT_EQ(between.exit_code, 1);
+  EXPECT_THAT(between.err, HasSubstr(why));
+  EXPECT_EQ(between.out, chat("Hello.\n", {"-n", "4"}).out) << "the chat goes on";
+  // What the refusal says helps.
+  const std::vector<std::string> in_pieces{"-f",       book, "--prefill",   "chunked",
+                                           "--chunk",  "60", "--positions", "compact",
+                                           "--budget", "60", "-n",          "4"};
+  const Outcome read = chat("Which?\n", in_pieces);
+  EXPECT_EQ(read.exit_code, 0) << read.err;
+  EXPECT_THAT(read.err, ContainsRegex(book + ": read 9[0-9][0-9] tokens.*60 of 9"));
 }
 
 // A session from a file knows no angles yet.

@@ -319,6 +319,17 @@ TEST_F(CliRun, ReadsTheFilesOfAFolder) {
   EXPECT_THAT(refusal(2, {"-p", "x", "--glob", "*.c"}), HasSubstr("--glob has no effect without"));
 }
 
+TEST_F(CliRun, ReportsAnAnswerThatAGrammarShapesAndAStopEnds) {
+  const std::vector<std::string> shaped{
+      "-p", "hello", "--json", "-n", "40", "--grammar", "root ::= \"yes, and no\""};
+  EXPECT_EQ(parse_json(answer(shaped)).at("answer"), "yes, and no");
+  std::vector<std::string> ended = shaped;
+  ended.insert(ended.end(), {"--stop", ", a", "--stop", "never"});
+  const Json json = parse_json(answer(ended));
+  EXPECT_EQ(json.at("answer"), "yes");
+  EXPECT_EQ(json.at("finish_reason"), "stop");
+}
+
 TEST_F(CliRun, AnswersEndWhereTheyAreToldTo) {
   const std::string whole = answer({"-n", "24", "-p", "hello"});
   const std::string stop = whole.substr(whole.size() / 2, 4);
@@ -659,9 +670,10 @@ TEST_F(CliRun, RefusesBadCompressionOptions) {
               HasSubstr("no method \"magic\"; known are restkv, snapkv, streaming-llm, h2o"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "32"}),
               HasSubstr("budget 32 leaves no room beside the observation window of 32"));
-  EXPECT_THAT(
-      refusal(2, {"-p", "x", "--budget", "many"}),
-      HasSubstr("budget is \"many\"; expected a whole number from -2147483648 to 2147483647"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "many"}),
+              HasSubstr("the budget is \"many\"; expected a number of tokens (512), a share"));
+  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "1k"}),
+              HasSubstr("\"1k\", which may mean 1000 or 1024 tokens; write the number"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--kernel", "4"}), HasSubstr("kernel is 4"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--preset", "paper", "--kernel", "6"}),
               HasSubstr("kernel is 6"));

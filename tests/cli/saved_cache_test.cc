@@ -105,6 +105,49 @@ TEST_F(CliSavedCache, ReadsOnceForManyQuestions) {
               HasSubstr("holds a text without turns"));
 }
 
+// What is kept is chosen as `ask` and `chat -f` do, since the question is not known.
+TEST_F(CliSavedCache, OnlyReadingIsForQuestionsThatComeLater) {
+  const std::string file = folder_.file("report.rkv");
+  const std::string report = folder_.file("report.txt");
+  {
+    std::ofstream out(report);
+    for (int i = 0; i < 100; ++i) out << "Item " << i * i % 97 << ". ";
+  }
+  const auto read = [&](const std::vector<std::string>& more = {}) {
+    std::vector<std::string> list{"-f", report, "-n", "0", "--budget", "64", "--save-cache", file};
+    list.insert(list.end(), more.begin(), more.end());
+    const Outcome outcome = run(list);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return restkv_process({"inspect", file}).out;
+  };
+  EXPECT_THAT(read({"--method", "snapkv"}), HasSubstr("snapkv (budget 64)"));
+  EXPECT_THAT(read({"--window", "20"}), HasSubstr("restkv (budget 64)")) << "kvzip has no window";
+  const std::string saved = read();
+  EXPECT_THAT(saved, HasSubstr("kvzip (budget 64)"));
+  EXPECT_THAT(saved, HasSubstr("document             Item 0. Item 1. Item 4."));
+  EXPECT_THAT(saved, HasSubstr(" 64 per KV head are kept"));
+
+  const std::vector<std::string> asking{"-p", "Which?", "--load-cache", file,
+                                        "-n", "12",     "--stats-json", folder_.file("stats.json")};
+  const Outcome answer = run(asking);
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
+  const double asked = stats().at("prompt_tokens").get<double>();
+  EXPECT_GE(stats().at("kept_at_end").get<double>(), 64 + asked) << "the document stays as it was";
+  const auto chat = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> list{
+        "chat", "-m", tiny_, "-t", "1", "-n", "12", "--temp", "0", "--repeat-penalty", "1"};
+    list.insert(list.end(), more.begin(), more.end());
+    return restkv_process(Spawn{.arguments = list, .input = "Which?\n"});
+  };
+  EXPECT_EQ(chat({"-f", report, "--budget", "64"}).out, answer.out);
+  EXPECT_EQ(chat({"--load-cache", file}).out, answer.out);
+  // A smaller budget is for the document, too.
+  std::vector<std::string> smaller = asking;
+  smaller.insert(smaller.end(), {"--budget", "48"});
+  EXPECT_EQ(run(smaller).exit_code, 0);
+  EXPECT_LE(stats().at("kept_at_end").get<double>(), 48 + asked + 12);
+}
+
 TEST_F(CliSavedCache, RefusesWhatCannotBeGoneOnFrom) {
   const std::string file = folder_.file("cache.rkv");
   const std::vector<std::string> saving{"-p",       "Hello.", "-n",           "3",

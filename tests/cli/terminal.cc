@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
+#include <utility>
 
 #include "cli/spawn.h"
 
@@ -39,7 +40,10 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 
 }  // namespace
 
-Terminal::Terminal(std::vector<std::string> arguments) {
+Terminal::Terminal(std::vector<std::string> arguments)
+    : Terminal(restkv_program(), std::move(arguments)) {}
+
+Terminal::Terminal(const std::string& program, std::vector<std::string> arguments) {
   fd_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
   std::array<char, 128> name{};
   if (fd_ < 0 || grantpt(fd_) != 0 || unlockpt(fd_) != 0 ||
@@ -56,13 +60,13 @@ Terminal::Terminal(std::vector<std::string> arguments) {
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
 
-  arguments.insert(arguments.begin(), restkv_program());
+  arguments.insert(arguments.begin(), program);
   std::vector<std::string> variables = environment();
-  const int error = posix_spawn(&pid_, arguments[0].c_str(), &actions, &attributes,
-                                pointers(arguments).data(), pointers(variables).data());
+  const int error = posix_spawnp(&pid_, program.c_str(), &actions, &attributes,
+                                 pointers(arguments).data(), pointers(variables).data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::runtime_error("cannot start " + restkv_program());
+  if (error != 0) throw std::runtime_error("cannot start " + program);
 }
 
 Terminal::~Terminal() {
@@ -107,7 +111,7 @@ int Terminal::wait() {
   const auto deadline = std::chrono::steady_clock::now() + kTimeLimit;
   while (read_some()) {
     if (std::chrono::steady_clock::now() > deadline) {
-      ADD_FAILURE() << "restkv did not end; it showed: " << shown_;
+      ADD_FAILURE() << "the program did not end; it showed: " << shown_;
       return -1;
     }
   }

@@ -13,6 +13,8 @@ namespace restkv::testing {
 class Terminal {
  public:
   explicit Terminal(std::vector<std::string> arguments);
+  /// Another program, which $PATH has.
+  Terminal(const std::string& program, std::vector<std::string> arguments);
   /// Ends the process if it still runs.
   ~Terminal();
   Terminal(const Terminal&) = delete;

@@ -54,12 +54,21 @@ TEST(BudgetTest, NumbersStandBeforeShares) {
   EXPECT_LT(parse_budget("6.25%"), parse_budget("50%"));
 }
 
+// For some 1,000 and for others 1,024.
+TEST(BudgetTest, DoesNotGuessWhatAThousandIs) {
+  for (const char* text : {"2k", "2K"}) {
+    const std::string message =
+        testing::refusal(ErrorCode::kInvalidArgument, [&] { parse_budget(text); });
+    EXPECT_NE(message.find("which may mean 2000 or 2048 tokens"), std::string::npos) << message;
+  }
+}
+
 TEST(BudgetTest, RefusesAllElse) {
   for (const char* text :
-       {"",         "%",      "0",        "-1",      "0%",        "101%",        "-5%",
-        "nan%",     "1e3x",   "12 %",     "5%%",     "1.5",       "99999999999", "auto:",
-        "auto:0",   "auto:1", "auto:nan", "auto0.1", "auto:0.1:", "auto:0.1:0",  "auto:0.1:5%",
-        "automatic"}) {
+       {"",          "%",      "0",        "-1",         "0%",        "101%",        "-5%",
+        "nan%",      "1e3x",   "12 %",     "5%%",        "1.5",       "99999999999", "auto:",
+        "auto:0",    "auto:1", "auto:nan", "auto0.1",    "auto:0.1:", "auto:0.1:0",  "auto:0.1:5%",
+        "automatic", "k",      "-1k",      "2000000000k"}) {
     const std::string message =
         testing::refusal(ErrorCode::kInvalidArgument, [&] { parse_budget(text); });
     EXPECT_NE(message.find('"' + std::string(text) + '"'), std::string::npos) << message;

@@ -31,7 +31,13 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/../../examples -B ${scratch_di
     -G ${generator} -D CMAKE_CXX_COMPILER=${compiler} -D WITH_MODELS=${with_models}
     -D CMAKE_PREFIX_PATH=${scratch_dir}/prefix ${without})
 run(${CMAKE_COMMAND} --build ${scratch_dir}/examples)
-run(${scratch_dir}/examples/evict_tensors)
+execute_process(COMMAND ${scratch_dir}/examples/evict_tensors OUTPUT_VARIABLE changes COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCH "restkv +the next token's attention output changes by ([0-9.]+)%" found "${changes}")
+set(by_restkv ${CMAKE_MATCH_1})
+string(REGEX MATCH "random +the next token's attention output changes by ([0-9.]+)%" found "${changes}")
+if(NOT by_restkv LESS 10 OR NOT CMAKE_MATCH_1 GREATER 20)
+  message(FATAL_ERROR "examples/evict_tensors says: ${changes}")
+endif()
 if(component STREQUAL "restkv")
   file(WRITE ${scratch_dir}/note.txt "The meeting was moved to Thursday, in room 12.")
   execute_process(COMMAND ${scratch_dir}/examples/answer ${model} ${scratch_dir}/note.txt

@@ -2,7 +2,8 @@
    documents_test.py blocks SOURCE RESTKV SCRATCH MODEL
    documents_test.py blocks SOURCE RESTKV SCRATCH --make MAKE_MODEL TOKENIZER
 
-links: every link and anchor in the Markdown files leads somewhere, and docs/README.md has all pages.
+links: every link and anchor in the Markdown files leads somewhere, docs/README.md has all pages, and
+CITATION.cff has the project's version.
 blocks: the shell blocks of README.md and docs/quickstart.md run from top to bottom, as a reader would
 type them. The scripts that set up and test are stubs here, and servers end when they listen. A block
 whose info string is not `sh` alone is not run. With --make the model is a tiny one with random weights,
@@ -71,6 +72,9 @@ def test_links(source):
     for page in sorted((source / "docs").glob("*.md")):
         if page.name != "README.md" and page.resolve() not in index:
             wrong.append(f"docs/README.md does not list {page.name}")
+    version = re.search(r"^project\(restkv VERSION (\S+)", (source / "CMakeLists.txt").read_text(), re.MULTILINE).group(1)
+    if f"\nversion: {version}\n" not in (source / "CITATION.cff").read_text():
+        wrong.append(f"CITATION.cff: the version is not {version}, as in CMakeLists.txt")
     if count < 50:
         wrong.append(f"only {count} links were found: the test is blind")
     return wrong

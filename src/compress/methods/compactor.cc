@@ -7,12 +7,11 @@
 #include <limits>
 #include <span>
 
+#include "compress/chunk_attention.h"
 #include "compress/finite.h"
 #include "compress/kv_scores.h"
 #include "compress/method.h"
 #include "compress/row_products.h"
-#include "restkv/aligned.h"
-#include "restkv/attention.h"
 #include "restkv/error.h"
 #include "restkv/stages.h"
 
@@ -48,47 +47,23 @@ void check(const CompressionOptions& options) {
   }
 }
 
-/// Attention within one chunk, summed over its queries: sums [query_heads, rows]. A chunk shorter
-/// than `length` counts as filled up with tokens of zeros, as in the published code.
-void attend_chunk(Heads<const float> queries, Heads<const float> keys,
-                  const BlockObservation& block, size_t length, Matrix<float> sums) {
-  const size_t rows = keys.rows;
-  const AttentionOptions options{
-      .scale = 1.0F, .softcap = block.softcap, .causal = false, .sink_logits = block.sink_logits};
-  AlignedVector<float> lse(queries.heads * rows);
-  const Matrix<float> denominators(lse.data(), queries.heads, rows);
-  // Nobody asks for outputs: values and outputs have no channels.
-  prefill_attention(queries, keys, {keys.data, keys.heads, rows, 0}, 0, options,
-                    {lse.data(), queries.heads, rows, 0}, denominators);
-  const auto missing = static_cast<float>(length - rows);
-  for (size_t h = 0; h < queries.heads; ++h) {
-    std::fill_n(sums.row(h), rows, missing / static_cast<float>(length));
-    if (missing == 0.0F) continue;
-    for (float& x : denominators.row_span(h)) {  // log(exp(x) + missing * exp(0))
-      const float largest = std::max(x, 0.0F);
-      x = largest + std::log(std::exp(x - largest) + missing * std::exp(-largest));
-    }
-  }
-  attention_sums(queries, keys, 0, options, denominators, sums);
-}
-
 /// Attention of each token within its chunk. Chunks begin behind the sinks and, in a longer prompt,
-/// anew with every block.
+/// anew with every block. As published there is no factor 1/sqrt(d): logits are large, and stay in
+/// float32 whatever the prompt's precision is.
 void watch(const BlockObservation& block, const CompressionOptions& options,
            Matrix<float> watched) {
-  const auto length = static_cast<size_t>(own_whole(options, "chunk_length"));
   const size_t n = watched.cols;
   const size_t end = std::min(block.end, n - std::min(n, recent_of(options)));
-  size_t begin = std::max(block.begin, static_cast<size_t>(options.sinks));
-  for (; begin < end; begin += length) {
-    const size_t rows = std::min(length, end - begin);
-    attend_chunk(block.queries.slice_rows(begin - block.begin, rows),
-                 block.keys.slice_rows(begin, rows), block, length,
-                 {watched.data + begin, watched.rows, rows, watched.stride});
-    for (size_t h = 0; h < watched.rows; ++h) {  // NaN would stand for what nobody has watched
-      if (!all_finite({watched.row(h) + begin, 1, rows})) throw_not_finite(block);
-    }
-  }
+  const size_t begin = std::max(block.begin, static_cast<size_t>(options.sinks));
+  if (begin >= end) return;
+  const bool finite =
+      chunk_attention_sums(block.queries.slice_rows(begin - block.begin, end - begin),
+                           block.keys.slice_rows(begin, end - begin),
+                           {.length = static_cast<size_t>(own_whole(options, "chunk_length")),
+                            .softcap = block.softcap,
+                            .sink_logits = block.sink_logits},
+                           {watched.data + begin, watched.rows, end - begin, watched.stride});
+  if (!finite) throw_not_finite(block);  // NaN would stand for what nobody has watched
 }
 
 /// Standardises the numbers that are not NaN, and replaces NaN by their mean, 0.
