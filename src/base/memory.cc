@@ -9,6 +9,10 @@
 
 #include "base/control_groups.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace restkv {
 namespace {
 
@@ -57,6 +61,12 @@ size_t available_memory(const std::string& root) {
                        statistics)});
   }
   return available;
+}
+
+void return_free_memory() {
+#ifdef __GLIBC__
+  (void)malloc_trim(0);
+#endif
 }
 
 }  // namespace restkv

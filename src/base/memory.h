@@ -10,4 +10,9 @@ namespace restkv {
 /// `root` is the folder of /proc and /sys.
 size_t available_memory(const std::string& root = "");
 
+/// Gives the system back what the allocator keeps of memory that was freed. Takes milliseconds, in
+/// which other threads may wait for memory: for moments when there is nothing to do, or when very
+/// much was freed. Does nothing with allocators that cannot be asked.
+void return_free_memory();
+
 }  // namespace restkv

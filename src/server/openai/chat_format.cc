@@ -152,6 +152,30 @@ struct ChatFormat::Impl {
   std::optional<ControlTokens> control;
   bool thinks = false;
   bool knows_tools = false;
+  /// That the template writes around a message of user or assistant, at least.
+  size_t turn_tokens = 0;
+
+  /// Tried, too: what two more turns add, without their contents ("x").
+  [[nodiscard]] size_t tried_turn_tokens() const {
+    const auto tokens_of = [&](size_t turns) {
+      common_chat_templates_inputs inputs;
+      for (size_t i = 0; i < turns; ++i) {
+        inputs.messages.push_back(
+            message_of({.role = i % 2 == 0 ? "user" : "assistant", .content = "x"}));
+      }
+      const std::string prompt = common_chat_templates_apply(templates.get(), inputs).prompt;
+      return tokenizer.encode(prompt, false, true).size();
+    };
+    try {
+      const size_t three = tokens_of(3);
+      const size_t five = tokens_of(5);
+      const size_t around = five >= three + 4 ? (five - three) / 2 - 1 : 0;
+      // White space of a content may become one token with what stands on either side of it.
+      return around == 0 ? 0 : std::max<size_t>(around, 3) - 2;
+    } catch (const std::exception&) {
+      return 0;
+    }
+  }
 
   /// Tried: what a template does not say it knows, libllama-common may know of it, and a template
   /// that describes tools may have no form for calls.
@@ -184,6 +208,7 @@ struct ChatFormat::Impl {
                               short_reason(e)));
     }
     knows_tools = tried_tools();
+    turn_tokens = tried_turn_tokens();
   }
 };
 
@@ -207,6 +232,15 @@ ChatFormat::~ChatFormat() = default;
 const std::string& ChatFormat::source() const { return impl_->source; }
 bool ChatFormat::thinks() const { return impl_->thinks; }
 bool ChatFormat::knows_tools() const { return impl_->knows_tools; }
+
+size_t ChatFormat::least_tokens(const Chat& chat) const {
+  size_t tokens = 0;
+  for (const Message& message : chat.messages) {
+    if (message.role == "user" || message.role == "assistant") tokens += impl_->turn_tokens;
+    tokens += impl_->tokenizer.least_tokens(message.content);
+  }
+  return tokens;
+}
 
 /// Templates write these in ways of their own, so that nobody can tell them from the template.
 void ChatFormat::Impl::refuse_control_beside_contents(const Chat& chat) const {

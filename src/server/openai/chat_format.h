@@ -44,6 +44,9 @@ class ChatFormat {
   /// refuses the messages, or if the schema, the grammar or a tool's parameters cannot be turned
   /// into a grammar (`param` says which).
   [[nodiscard]] ChatPrompt render(const Chat& asked) const;
+  /// What the prompt has at least, found without writing it: to write thousands of messages takes
+  /// seconds.
+  [[nodiscard]] size_t least_tokens(const Chat& chat) const;
 
   [[nodiscard]] const std::string& source() const;  ///< The template's text.
   /// Whether the template knows of reasoning.

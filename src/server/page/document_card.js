@@ -125,9 +125,10 @@ class DocumentCard {
       const size = tokens ? ` of ${document.tokens ? '' : 'about '}${count(tokens, 'token')}` : '';
       this.facts.textContent = `${Math.floor(100 * document.progress)}%${size} read${
           left === null ? '' : `, about ${durationText(left)} left`}.`;
-      if (tokens && document.method !== 'full') {
-        this.facts.textContent += document.budget < tokens ?
-            ` ${percentText(document.budget / tokens)} will be kept.` :
+      const cost = tokens ? costOf(document, tokens, this.limits) : null;
+      if (cost && document.method !== 'full') {
+        this.facts.textContent += cost.fraction < 1 ?
+            ` ${percentText(cost.fraction)} will be kept.` :
             ' All of it will be kept.';
       }
     }

@@ -32,7 +32,7 @@ class KeptPanel {
     return !this.root.hidden;
   }
 
-  // `source`: {kind: 'document' | 'sequence', id, name, method, budget}.
+  // `source`: {kind: 'document' | 'sequence', id, name, method, budget, kept}.
   async open(conversation, source, trigger) {
     this.trigger = trigger ?? this.trigger;
     this.root.hidden = false;
@@ -134,10 +134,11 @@ class KeptPanel {
       this.progress.hidden = false;
       this.progress.removeAttribute('value');
       this.say(`${methodName(method)} reads the document.`);
-      const choice = {
-        method,
-        budget: this.source.method === 'full' ? this.limits.budget : this.source.budget
-      };
+      // As much as the first reading has kept, if its budget is no number.
+      const {source} = this;
+      const ofFirst = Number.isFinite(source.budget) ? source.budget : source.kept;
+      const choice =
+          wishOf({method, budget: source.method === 'full' ? this.limits.budget : ofFirst});
       let state = await this.api.uploadDocument(stored.file, stored.name, choice, signal);
       const {id} = state;
       second = this.secondId = id === this.source.id ? null : id;

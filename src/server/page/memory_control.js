@@ -43,8 +43,25 @@ function estimatedTokens(file) {
   return isPlain ? Math.max(1, Math.round(file.size / kBytesPerToken)) : null;
 }
 
-// Budgets that the slider offers: steps of a third to a half, as far as the server allows.
-function budgetSteps(maximum, current) {
+// Tokens that a budget is of a text of `tokens`. The server's own may be a share of each document,
+// '25%', or what each layer chooses, 'auto': nobody knows how much that is before it is read.
+function budgetTokens(budget, tokens, limits) {
+  if (Number.isFinite(budget)) return budget;
+  const share = /^([\d.]+)%$/.exec(budget);
+  if (!share) return null;
+  return Math.min(Math.max(1, Math.floor(tokens * Number(share[1]) / 100)), limits.maxBudget);
+}
+
+// How a budget is said.
+function budgetText(budget) {
+  if (Number.isFinite(budget)) return `${count(budget)} tokens`;
+  return budget.endsWith('%') ? `${budget} of the text` : 'what each layer needs';
+}
+
+// Budgets that the slider offers: steps of a third to a half, as far as the server allows, and the
+// server's own.
+function budgetSteps(limits, current, tokens) {
+  const maximum = limits.maxBudget;
   const steps = new Set();
   for (let power = 64; power <= maximum; power *= 2) {
     steps.add(power);
@@ -52,12 +69,17 @@ function budgetSteps(maximum, current) {
   }
   steps.add(maximum);
   if (current && current <= maximum) steps.add(current);
-  return [...steps].sort((a, b) => a - b);
+  steps.add(limits.budget);
+  const size = (budget) => budgetTokens(budget, tokens, limits) ?? 0;
+  return [...steps].sort((a, b) => size(a) - size(b));
 }
 
-// What a choice keeps of `tokens`: {kept, bytes, fullBytes, fraction}.
-function costOf(choice, tokens, bytesPerToken) {
-  const kept = choice.method === 'full' ? tokens : Math.min(choice.budget, tokens);
+// What a choice keeps of `tokens`: {kept, bytes, fullBytes, fraction}; null if nobody knows.
+function costOf(choice, tokens, limits) {
+  const budget = choice.method === 'full' ? tokens : budgetTokens(choice.budget, tokens, limits);
+  if (budget === null) return null;
+  const kept = Math.min(budget, tokens);
+  const {bytesPerToken} = limits;
   return {
     kept,
     bytes: kept * bytesPerToken,
@@ -68,19 +90,32 @@ function costOf(choice, tokens, bytesPerToken) {
 
 // A choice as requests have it.
 function wishOf({method, budget}) {
-  if (method === 'full') return {method};
-  return method === kServersChoice ? {budget} : {method, budget};
+  const wish = method === kServersChoice ? {} : {method};
+  // Any other budget is the server's own: it need not be told.
+  if (method !== 'full' && Number.isFinite(budget)) wish.budget = budget;
+  return wish;
 }
 
-function sameChoice(a, b) {
-  return a.method === b.method && (a.method === 'full' || a.budget === b.budget);
+// Whether a document that was read is as this choice would have it. What a share has come to is a
+// number then.
+function sameChoice(choice, read, limits) {
+  if (choice.method !== read.method) return false;
+  return choice.method === 'full' || choice.budget === read.budget ||
+      budgetTokens(choice.budget, read.tokens, limits) === read.budget;
 }
 
 // `document` is null before there is one. `onchange(choice)` is called while the slider moves,
 // `onapply(choice)` when an existing document shall be read again.
 function memoryControl({limits, choice, document: read, onchange, onapply}) {
-  const current = {method: choice.method, budget: choice.budget};
-  const steps = budgetSteps(limits.maxBudget, current.budget);
+  const current = {
+    method: choice.method,
+    budget: Number.isFinite(choice.budget) ? choice.budget : limits.budget
+  };
+  const sizeOfText = () => read?.tokens || read?.estimate || 20 * kTokensPerPage;
+  // The server says of a document what its share has come to.
+  if (current.budget === budgetTokens(limits.budget, sizeOfText(), limits))
+    current.budget = limits.budget;
+  const steps = budgetSteps(limits, current.budget, sizeOfText());
   const slider = el('input', {
     type: 'range',
     id: 'budget',
@@ -89,10 +124,10 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
     step: '1',
     'aria-describedby': 'budget-estimate'
   });
-  const nearest = steps.reduce(
-      (best, step, i) =>
-          (Math.abs(step - current.budget) < Math.abs(steps[best] - current.budget) ? i : best),
-      0);
+  const away = (step) => Math.abs(step - current.budget);
+  const nearest = steps.includes(current.budget) ?
+      steps.indexOf(current.budget) :
+      steps.reduce((best, step, i) => (away(step) < away(steps[best]) ? i : best), 0);
   slider.value = String(nearest);
   current.budget = steps[nearest];
   const select = el('select', {id: 'method'}, [
@@ -120,9 +155,11 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
     const update = () => {
       const full = current.method === 'full';
       const exact = Boolean(read?.tokens) && read.status === 'ready';
-      const tokens = read?.tokens || read?.estimate || 20 * kTokensPerPage;
-      const applied = exact && sameChoice(current, read);
-      const cost = costOf(current, tokens, limits.bytesPerToken);
+      const tokens = sizeOfText();
+      const applied = exact && sameChoice(current, read, limits);
+      const known = costOf(current, tokens, limits);
+      const cost =
+          known ?? {kept: 0, bytes: 0, fullBytes: tokens * limits.bytesPerToken, fraction: 0};
       if (applied && read.kv_bytes) {
         cost.bytes = read.kv_bytes;
         cost.fullBytes = read.full_kv_bytes;
@@ -132,22 +169,25 @@ function memoryControl({limits, choice, document: read, onchange, onapply}) {
         cost.fraction = Math.min(1, read.kept / tokens);
       }
       slider.disabled = full;
-      shown.textContent = full ? 'everything' : `${count(current.budget)} tokens`;
+      shown.textContent = full ? 'everything' : budgetText(current.budget);
       const about = applied ? '' : 'about ';
       const whole = cost.fraction >= 1;
-      small.value.textContent = `${about}${bytesText(cost.bytes)}`;
+      const isOpen = !known && !applied;
+      small.value.textContent =
+          isOpen ? 'known when it is read' : `${about}${bytesText(cost.bytes)}`;
       everything.value.textContent = `${about}${bytesText(cost.fullBytes)}`;
       small.bar.style.setProperty('inline-size', `${Math.max(1, 100 * cost.fraction)}%`);
-      const part = whole ? 'All' : percentText(cost.fraction);
+      const part = isOpen ? 'As much as it takes' : whole ? 'All' : percentText(cost.fraction);
+      const grows = full || !Number.isFinite(current.budget);
       estimate.textContent = read?.tokens || read?.estimate ?
           `${part} of the document is kept.` :
           `${part} of a report of 20 pages is kept. ${
-              full ? 'A longer text needs more memory.' : 'A longer text needs no more memory.'}`;
+              grows ? 'A longer text needs more memory.' : 'A longer text needs no more memory.'}`;
       slider.setAttribute(
           'aria-valuetext', `${shown.textContent}, ${small.value.textContent}, ${part} kept`);
-      const known = kMethodNames[current.method];
+      const method = kMethodNames[current.method];
       explanation.textContent =
-          `${known ? `${known[0]}: ${known[1]}. ` : ''}A token is a word or a part of one.`;
+          `${method ? `${method[0]}: ${method[1]}. ` : ''}A token is a word or a part of one.`;
       if (apply) apply.disabled = Boolean(applied) || read.status !== 'ready';
     };
     slider.addEventListener('input', () => {

@@ -59,7 +59,7 @@ class Page {
       ...this.conversations.settings()
     };
     if (!this.limits.methods.includes(settings.method)) settings.method = kServersChoice;
-    settings.budget = Math.min(settings.budget, this.limits.maxBudget);
+    settings.budget = this.possibleBudget(settings.budget);
     this.settings = settings;
     this.buildParts();
     const wanted = this.conversations.all.get(window.location.hash.slice(1));
@@ -81,9 +81,9 @@ class Page {
             [own.method ?? 'restkv'];
         this.limits.method = own.method ?? this.limits.methods[0];
         this.limits.maxBudget = own.max_budget ?? context ?? 4096;
-        // A share of each document, or what layers choose, has no place on a slider.
-        const budget = [own.documents?.budget, own.budget].find(Number.isFinite);
-        this.limits.budget = Math.min(budget ?? 1024, this.limits.maxBudget);
+        const budget = own.documents?.budget ?? own.budget ?? 1024;
+        this.limits.budget =
+            Number.isFinite(budget) ? Math.min(budget, this.limits.maxBudget) : String(budget);
         this.limits.bytesPerToken = own.kv_bytes_per_token ?? 0;
         this.limits.readsPdf = own.documents?.kinds?.includes('pdf') ?? true;
         this.limits.model = props.model_alias || String(props.model_path ?? '').split('/').pop();
@@ -104,6 +104,11 @@ class Page {
         }
       }
     }
+  }
+
+  // A budget that was chosen once, perhaps when the server had other limits.
+  possibleBudget(budget) {
+    return Number.isFinite(budget) ? Math.min(budget, this.limits.maxBudget) : this.limits.budget;
   }
 
   // --- the frame ---
@@ -613,8 +618,8 @@ class Page {
   }
 
   documentSource() {
-    const {id, name, method, budget} = this.current.document;
-    return {kind: 'document', id, name, method, budget};
+    const {id, name, method, budget, kept} = this.current.document;
+    return {kind: 'document', id, name, method, budget, kept};
   }
 
   showKept(source, trigger) {

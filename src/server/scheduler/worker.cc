@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <utility>
 
+#include "base/memory.h"
 #include "base/stopwatch.h"
 #include "base/system.h"
 #include "server/scheduler/prompt_order.h"
@@ -18,6 +20,8 @@ namespace {
 constexpr double kPublishSeconds = 0.05;
 /// Listeners hear of so much of a prompt at a time.
 constexpr double kProgressStep = 0.01;
+/// After so long without work, what earlier requests have left of memory goes back to the system.
+constexpr std::chrono::seconds kIdle{1};
 /// Weight of what was measured last.
 constexpr double kNewest = 0.3;
 
@@ -105,6 +109,11 @@ bool Worker::take_in() {
     if (waits && stop_at_) {
       inbox_.changed.wait_until(lock, *stop_at_, something_to_do);
     } else {
+      if (!inbox_.changed.wait_for(lock, kIdle, something_to_do)) {
+        lock.unlock();
+        return_free_memory();
+        lock.lock();
+      }
       inbox_.changed.wait(lock, something_to_do);
     }
     submitted.swap(inbox_.submitted);

@@ -31,9 +31,7 @@ struct TokenizedChat {
 
 TokenizedChat tokenized(const Service& service, const Chat& chat, const AnswerOptions& answer) {
   const ChatFormat& format = service.chat();
-  for (const Message& message : chat.messages) {
-    require_context(service, message.content, answer, "messages");
-  }
+  require_least_context(service, format.least_tokens(chat), answer, "messages");
   if (!answer.document) {
     ChatPrompt prompt = format.render(chat);
     std::vector<int32_t> tokens = service.tokenizer.encode(prompt.text, true);
@@ -128,7 +126,9 @@ void add_chat_routes(RouteAdder& routes) {
               [](Service& service, const HttpRequest& http, Responder responder) {
                 const Json body = parse_body(http.body);
                 const Chat chat = parse_chat(FieldReader(body), service.options.limits);
-                const std::string text = service.chat().render(chat).text.text;
+                const ChatFormat& format = service.chat();
+                require_least_context(service, format.least_tokens(chat), {}, "messages");
+                const std::string text = format.render(chat).text.text;
                 responder.send_json(200, Json::object({{"prompt", text}}).dump());
               });
 }

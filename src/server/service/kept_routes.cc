@@ -24,37 +24,41 @@ Json kept_json(const KeptTokens& kept, const Tokenizer& tokenizer) {
                        {"kept", std::move(counts)}});
 }
 
-/// Called on the engine thread. The text of a long document takes a moment there, between two
-/// steps.
-HearsKept answer_with(const Service& service, Responder responder, const char* if_none) {
-  return [&service, responder = std::move(responder),
+/// What was counted on the engine thread becomes text on another: a long document has megabytes of
+/// it, for which nobody's answer should wait.
+HearsKept answer_with(const Tokenizer& tokenizer, const Workers::Later& later, Responder responder,
+                      const char* if_none) {
+  return [&tokenizer, later, responder = std::move(responder),
           if_none](std::optional<KeptTokens> kept) mutable {
     if (!kept) return responder.send_error(HttpError(404, if_none));
-    responder.send_json(200, kept_json(*kept, service.tokenizer).dump());
+    later(std::move(responder), [&tokenizer, kept = *std::move(kept)](Responder& answer) {
+      answer.send_json(200, kept_json(kept, tokenizer).dump());
+    });
   };
-}
-
-void kept_of_document(Service& service, const HttpRequest& http, Responder responder) {
-  service.scheduler.kept(http.parameter("id"),
-                         answer_with(service, std::move(responder),
-                                     "there is no document of this id that has been read; GET "
-                                     "/v1/documents lists them"));
-}
-
-void kept_of_answer(Service& service, const HttpRequest& http, Responder responder) {
-  const auto request = service.ids.find(http.parameter("id"));
-  constexpr const char* kNone =
-      "there is no answer of this id in memory; sequences leave it when others need the room or "
-      "go on with them";
-  if (!request) throw HttpError(404, kNone);
-  service.scheduler.kept(*request, 0, answer_with(service, std::move(responder), kNone));
 }
 
 }  // namespace
 
 void add_kept_routes(RouteAdder& routes) {
-  routes.get("/v1/documents/{id}/kept", kept_of_document);
-  routes.get("/v1/sequences/{id}/kept", kept_of_answer);
+  routes.get("/v1/documents/{id}/kept", [later = routes.later()](Service& service,
+                                                                 const HttpRequest& http,
+                                                                 Responder responder) {
+    service.scheduler.kept(http.parameter("id"),
+                           answer_with(service.tokenizer, later, std::move(responder),
+                                       "there is no document of this id that has been read; GET "
+                                       "/v1/documents lists them"));
+  });
+  routes.get("/v1/sequences/{id}/kept", [later = routes.later()](Service& service,
+                                                                 const HttpRequest& http,
+                                                                 Responder responder) {
+    constexpr const char* kNone =
+        "there is no answer of this id in memory; sequences leave it when others need the room or "
+        "go on with them";
+    const auto request = service.ids.find(http.parameter("id"));
+    if (!request) throw HttpError(404, kNone);
+    service.scheduler.kept(*request, 0,
+                           answer_with(service.tokenizer, later, std::move(responder), kNone));
+  });
 }
 
 }  // namespace restkv::server

@@ -67,6 +67,12 @@ std::string metrics_text(const SchedulerStatus& s) {
   m.counter("decode_seconds_total", "Seconds spent on answers.", s.decode_seconds);
   m.counter("compress_seconds_total", "Seconds of these spent on cutting caches.",
             s.compress_seconds);
+  m.gauge("disk_files", "Files in the folder for caches.", of(s.disk.files));
+  m.gauge("disk_bytes", "Bytes of these files.", of(s.disk.bytes));
+  m.counter("disk_saved_total", "Sequences and documents written.", of(s.disk.saved));
+  m.counter("disk_hits_total", "Sequences read again.", of(s.disk.hits));
+  m.counter("disk_dropped_total", "Sequences and documents that could not be written.",
+            of(s.disk.dropped));
   return std::move(m).text();
 }
 

@@ -37,10 +37,14 @@ void require_context(const Service& service, size_t tokens, const AnswerOptions&
   require_room(service, tokens, fmt::to_string(tokens), answer, param);
 }
 
+void require_least_context(const Service& service, size_t least, const AnswerOptions& answer,
+                           const char* param) {
+  require_room(service, least, fmt::format("at least {}", least), answer, param);
+}
+
 void require_context(const Service& service, std::string_view text, const AnswerOptions& answer,
                      const char* param) {
-  const size_t least = service.tokenizer.least_tokens(text);
-  require_room(service, least, fmt::format("at least {}", least), answer, param);
+  require_least_context(service, service.tokenizer.least_tokens(text), answer, param);
 }
 
 Request request_of(const Service& service, const AnswerOptions& answer,

@@ -19,6 +19,9 @@ namespace restkv::server {
 /// for an answer.
 void require_context(const Service& service, size_t tokens, const AnswerOptions& answer,
                      const char* param);
+/// The same for a prompt of `least` tokens or more.
+void require_least_context(const Service& service, size_t least, const AnswerOptions& answer,
+                           const char* param);
 /// The same for a text that cannot fit, before the time is spent to encode it.
 void require_context(const Service& service, std::string_view text, const AnswerOptions& answer,
                      const char* param);

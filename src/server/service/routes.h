@@ -43,6 +43,7 @@ class RouteAdder {
   void post(std::string_view pattern, ServiceHandler handler) {
     add("POST", pattern, std::move(handler));
   }
+  [[nodiscard]] Workers::Later later() { return workers_.later(error_log_); }
 
  private:
   Router& router_;

@@ -1,6 +1,6 @@
 """Clients that vanish, stall, lie and babble, and many that behave, all at the same time.
 
-  load_test.py           a sample, half a minute at most
+  load_test.py           a sample, some seconds
   load_test.py --long    10 minutes, at least 10,000 requests, 1,000 connections, 64 running streams
 
 Each request gets a proper answer. Afterwards the server has no more open files, threads and memory
@@ -19,7 +19,7 @@ import unittest
 from server import MAKE_MODEL, Server, scratch
 
 LONG = "--long" in sys.argv
-SECONDS = 600 if LONG else 8  # of load after the first part
+SECONDS = 600 if LONG else 4  # of load after the first part
 LEAST_REQUESTS = 10_000 if LONG else 200
 CONNECTIONS = 1000 if LONG else 150
 STREAMS = 64 if LONG else 16

@@ -21,6 +21,7 @@ CLIENTS = 24 if LONG else 12
 MEMORY = (1024 if LONG else 160) << 20
 # Of connections, requests that are being parsed, and what the allocator keeps between its blocks.
 BESIDE = (64 if LONG else 24) << 20
+BODY_ROOM = 24 << 20  # that large bodies may leave behind
 LONGEST = 5500 if LONG else 5000  # words of a prompt
 WORDS = ("harbour ship timber paper wine winter bridge letter stone garden river candle ledger captain market "
          "cellar window lantern copper anchor").split()
@@ -183,6 +184,41 @@ class MemoryTest(unittest.TestCase):
         self.assertGreater(peak - at_first, MEMORY / 3, "hardly anything was held")
         self.assertLess(peak - at_first, MEMORY + BESIDE)
         self.assertLessEqual(metrics["restkv_memory_used_bytes"], MEMORY)
+
+    def test_what_large_bodies_leave_goes_back(self):
+        server = Server("--no-log", model=first_layers())
+        try:
+            server.json("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 1})
+            server.wait_until_idle()
+            before = resident(server.pid)
+            watch = Watch(server.pid)
+            watch.start()
+            message = {"role": "user", "content": "x" * 64}
+            body = json.dumps({"messages": [message] * 300_000}).encode()
+
+            refused = []
+
+            def send():
+                status, _, text = server.request("POST", "/v1/chat/completions", body)
+                refused.append((status, "300000 items" in text))
+            together = [threading.Thread(target=send) for _ in range(4)]
+            for thread in together:
+                thread.start()
+            for thread in together:
+                thread.join()
+            self.assertEqual(refused, [(400, True)] * 4)
+            end = time.monotonic() + 10
+            while (left := resident(server.pid) - before) > BODY_ROOM and time.monotonic() < end:
+                time.sleep(0.05)
+            peak = watch.stop() - before
+            print(f"4 bodies of {len(body) >> 20} MiB: {peak >> 20} MiB more at most, {left >> 20} at last",
+                  flush=True)
+            self.assertGreater(peak, len(body), "the bodies were never there")
+            self.assertLess(left, BODY_ROOM)
+        except BaseException:
+            server.process.kill()
+            raise
+        self.assertEqual(server.stop(), 0)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,16 @@ def scratch():
 @functools.cache
 def first_layers():
     """The first 4 of the model's 30 layers: the same tokens and template, nonsense several times as
-    fast."""
-    path = scratch() / "model.gguf"
-    subprocess.run([MAKE_MODEL, MODEL, str(path), "--layers", "4"], check=True, capture_output=True)
+    fast. Made once for all programs of a build."""
+    path = pathlib.Path(MAKE_MODEL).parent / "first_layers" / "model.gguf"
+    newest = max(os.path.getmtime(file) for file in (MODEL, MAKE_MODEL))
+    if not path.exists() or path.stat().st_mtime < newest:
+        path.parent.mkdir(exist_ok=True)
+        made = scratch() / "model.gguf"
+        subprocess.run([MAKE_MODEL, MODEL, str(made), "--layers", "4"], check=True, capture_output=True)
+        own = path.with_name(f"{os.getpid()}.gguf")  # another program may be at it, too
+        shutil.copyfile(made, own)
+        os.replace(own, path)
     return str(path)
 
 
@@ -151,21 +158,28 @@ class Server:
         raise AssertionError(f"still busy after {seconds} s: {metrics}")
 
 
+@functools.cache
+def shared_server(*arguments, model):
+    """One for all who want the same, until the end of the module; it must end with exit code 0."""
+    server = Server(*arguments, model=model)
+
+    def end():
+        code = server.stop()
+        if code != 0:
+            raise AssertionError(f"the server ended with {code}:\n" + "\n".join(server.log))
+    unittest.addModuleCleanup(end)
+    return server
+
+
 class ServerTest(unittest.TestCase):
-    """One server for all tests of a class; it must end with exit code 0."""
+    """Classes with the same arguments and model have one server."""
 
     arguments = ()
     model = staticmethod(first_layers)
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--no-log", *cls.arguments, model=cls.model())
-
-    @classmethod
-    def tearDownClass(cls):
-        code = cls.server.stop()
-        if code != 0:
-            raise AssertionError(f"the server ended with {code}:\n" + "\n".join(cls.server.log))
+        cls.server = shared_server("--no-log", *cls.arguments, model=cls.model())
 
     def needs_route(self, method, path):
         if not self.server.has(method, path):

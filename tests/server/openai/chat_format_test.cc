@@ -23,6 +23,10 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
+size_t tokens_of(const std::string& prompt) {
+  return real_tokenizer().encode(prompt, false, true).size();
+}
+
 TEST(ChatFormat, RendersEveryTemplateAsJinjaDoes) {
   const Json data = read_json(RESTKV_TEST_DATA_DIR "/chat_templates/chat_templates.json");
   size_t compared = 0;
@@ -37,11 +41,26 @@ TEST(ChatFormat, RendersEveryTemplateAsJinjaDoes) {
       for (const Json& m : data.at("conversations").at(conversation)) {
         messages.push_back({m.at("role").text(), m.at("content").text()});
       }
-      EXPECT_EQ(format.render(chat_of(messages)).text.text, rendered.text());
+      const Chat chat = chat_of(messages);
+      EXPECT_EQ(format.render(chat).text.text, rendered.text());
+      EXPECT_LE(format.least_tokens(chat), tokens_of(rendered.text()));
       ++compared;
     }
   }
   EXPECT_EQ(compared, 32U);
+}
+
+TEST(ChatFormat, KnowsWhatManyTurnsTakeAtLeast) {
+  const ChatFormat format(real_tokenizer());
+  for (const char* content : {"", "x", "\n", "\n\nhello\n", "  a word or two  "}) {
+    std::vector<ChatMessage> messages;
+    for (size_t i = 0; i < 99; ++i) {
+      messages.push_back({i % 2 == 0 ? "user" : "assistant", content});
+    }
+    const Chat chat = chat_of(messages);
+    EXPECT_LE(format.least_tokens(chat), tokens_of(format.render(chat).text.text)) << content;
+    EXPECT_GE(format.least_tokens(chat), 3 * messages.size()) << content;
+  }
 }
 
 TEST(ChatFormat, RendersTheRealModelsOwnTemplate) {

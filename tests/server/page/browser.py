@@ -173,24 +173,28 @@ class Browser:
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0])?.textContent ?? '';", selector)
 
+    def buttons(self, words, within):
+        """Those that are shown and seem to be called so; the browser's own word costs a call for each."""
+        return self.run(
+            """return [...document.querySelectorAll(arguments[0] + ' button')].filter((node) => node.getClientRects().length &&
+                           (node.getAttribute('aria-label') ?? node.textContent).trim() === arguments[1]);""",
+            within,
+            words,
+        )
+
     def button(self, words, within="body"):
-        for _ in range(20):
-            for node in self.all(f"{within} button"):
+        for _ in range(40):
+            for node in self.buttons(words, within):
                 try:
                     if node.is_displayed() and node.accessible_name == words:
                         return node
                 except StaleElementReferenceException:
                     continue
-            time.sleep(0.05)
+            time.sleep(0.03)
         raise AssertionError(f"there is no button '{words}' in {within}")
 
     def has_button(self, words, within="body"):
-        return self.run(
-            """return [...document.querySelectorAll(arguments[0] + ' button')].some((node) => node.getClientRects().length &&
-                           (node.getAttribute('aria-label') ?? node.textContent) === arguments[1]);""",
-            within,
-            words,
-        )
+        return bool(self.buttons(words, within))
 
     def click(self, words, within="body"):
         """Where the button is when it has stopped moving: panels slide, and texts that arrive push others away.
@@ -199,7 +203,7 @@ class Browser:
             node = self.button(words, within)
             try:
                 if self.rests(node):
-                    ActionChains(self.driver).move_to_element(node).click().perform()
+                    self.actions().move_to_element(node).click().perform()
                     return
             except (StaleElementReferenceException, JavascriptException):
                 continue
@@ -224,8 +228,22 @@ class Browser:
             node,
         )
 
+    def actions(self):
+        """Of the pointer and the keys. The pointer jumps: otherwise it takes a quarter of a second for each way."""
+        return ActionChains(self.driver, duration=0)
+
     def keys(self, *keys):
-        ActionChains(self.driver).send_keys(*keys).perform()
+        self.actions().send_keys(*keys).perform()
+
+    def wait_for_rest(self):
+        """Until nothing slides and no colour changes."""
+        self.wait(
+            lambda: self.run(
+                """const ends = (one) => one.effect.getTiming().iterations !== Infinity;
+                   return !document.getAnimations().some((one) => one.playState === 'running' && ends(one));"""
+            ),
+            "animations end",
+        )
 
     def focused(self):
         return self.run(

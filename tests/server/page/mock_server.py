@@ -2,9 +2,10 @@
 """A stand-in for `restkv serve` whose answers are known and whose failures come on demand.
 
 It lets the tests of the page see slow streams, full queues, lost documents and broken answers, which
-a real server shows rarely. The words of a question choose the answer: see `Answer`.
+a real server shows rarely. The words of a question choose the answer: see `Answer`. A document with
+"slow" in its name takes a second.
 
-  mock_server.py [--port N] [--key KEY] [--read-seconds S] [--loading-seconds S]
+  mock_server.py [--port N] [--key KEY] [--document-budget N|P%] [--loading-seconds S] [--no-pdf]
 
 The first line of the output is the address.
 """
@@ -104,16 +105,23 @@ def kept_counts(tokens, method, budget):
     return [round(min(pairs, weight * scale)) for weight in weights]
 
 
+def budget_of(budget, tokens):
+    """Tokens; a share of the document comes as "25%"."""
+    if isinstance(budget, str):
+        return max(1, int(tokens * float(budget.rstrip("%")) / 100))
+    return int(budget)
+
+
 class Document:
-    def __init__(self, number, name, text, options, seconds):
+    def __init__(self, number, name, text, options, own_budget):
         self.id = f"doc-{number}"
         self.name = name
         self.text = text
         self.method = options.get("method", "kvzip")
-        self.budget = int(options.get("budget", 1024))
         self.tokens = tokens_of(text)
-        self.began = time.monotonic() + min(0.4, seconds / 4)
-        self.seconds = seconds
+        self.budget = budget_of(options.get("budget", own_budget), len(self.tokens))
+        self.seconds = 1.2 if "slow" in name else 0.1
+        self.began = time.monotonic() + self.seconds / 4
         self.fails = "unreadable" in name
 
     def state(self):
@@ -158,7 +166,7 @@ class Answer:
     """What a question gets. The last question of the messages decides by its words."""
 
     def __init__(self, question):
-        self.delay = 0.012
+        self.delay = 0.003
         self.reasoning = ""
         self.breaks_after = self.errs_after = None
         if "slow" in question:
@@ -183,6 +191,8 @@ class Answer:
 class State:
     def __init__(self, arguments):
         self.arguments = arguments
+        own = arguments.document_budget
+        self.own_budget = int(own) if own.isdigit() else own
         self.documents = {}
         self.sequences = {}
         self.numbers = 0
@@ -283,7 +293,7 @@ class Handler(BaseHTTPRequestHandler):
                         "methods": METHODS,
                         "documents": {
                             "method": "kvzip",
-                            "budget": 1024,
+                            "budget": self.state.own_budget,
                             "kinds": ["text", "html"] + ([] if self.state.arguments.no_pdf else ["pdf"]),
                         },
                         "kv_bytes_per_token": BYTES_PER_TOKEN,
@@ -374,8 +384,7 @@ class Handler(BaseHTTPRequestHandler):
             )
             return
         number = self.state.number()
-        # A comparison need not take long again.
-        document = Document(number, name, text, options, self.state.arguments.read_seconds)
+        document = Document(number, name, text, options, self.state.own_budget)
         self.state.documents[document.id] = document
         self.send_json(document.state(), 202)
 
@@ -485,7 +494,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key", default="")
-    parser.add_argument("--read-seconds", type=float, default=1.5)
+    parser.add_argument("--document-budget", default="1024")
     parser.add_argument("--loading-seconds", type=float, default=0)
     parser.add_argument("--no-pdf", action="store_true")
     arguments = parser.parse_args()

@@ -22,7 +22,6 @@ import unittest
 import urllib.error
 import urllib.request
 
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from browser import Browser
@@ -203,7 +202,7 @@ class PageTest(unittest.TestCase):
 class Documents(PageTest):
     def test_upload_shows_progress_and_result(self):
         self.start()
-        self.upload(wait=False)
+        self.upload(name="slow report.md", wait=False)
         self.page.wait(lambda: self.page.has("#document progress"), "a progress bar")
         seen = set()
         for _ in range(2000):
@@ -227,12 +226,12 @@ class Documents(PageTest):
         self.assertIn(f"{state['tokens']:,} tokens", facts)
         self.assertIn("128 kept", facts)
         self.assertEqual(self.documents()[-1]["restkv"]["budget"], 128)
-        self.assertEqual(self.page.text("#title"), "report.md")
+        self.assertEqual(self.page.text("#title"), "slow report.md")
 
     def test_cancel_deletes_the_document(self):
         self.start()
         before = len(self.documents())
-        self.upload(report(120), wait=False)
+        self.upload(report(120), "slow report.md", wait=False)
         self.page.wait(
             lambda: self.page.has_button("Cancel", "#document") and len(self.documents()) > before,
             "the reading begins",
@@ -408,7 +407,7 @@ class Answers(PageTest):
         self.wait_for_answer()
         self.assertEqual(len(self.page.all("#messages > li")), 4)
         first = self.page.one("#messages > .question")
-        ActionChains(self.page.driver).move_to_element(first).perform()
+        self.page.actions().move_to_element(first).perform()
         self.page.click("Edit the question", "#messages > .question:first-child")
         self.page.wait(lambda: self.page.has("#messages textarea"), "a field")
         time.sleep(0.1)
@@ -430,7 +429,7 @@ class Answers(PageTest):
 
     def test_question_waits_for_the_document(self):
         self.start()
-        self.upload(report(60), wait=False)
+        self.upload(report(60), "slow report.md", wait=False)
         self.page.wait(lambda: self.page.has("#document progress"), "a progress bar")
         self.ask("What is it about?")
         self.assertTrue(self.answer().strip())
@@ -503,7 +502,7 @@ class Kept(PageTest):
         self.open()
         data = self.server.ask(f"/v1/documents/{self.document()['id']}/kept")
         pairs = data["layers"] * data["heads"]
-        ActionChains(self.page.driver).move_to_element(
+        self.page.actions().move_to_element(
             self.page.one(".kept-text span[data-token='5']")
         ).click().perform()
         self.page.wait(
@@ -843,14 +842,12 @@ class Access(PageTest):
                     self.page.click("Close", "#kept")
                     if width < 1100:
                         self.page.click("Conversations", "#topbar")
-                        time.sleep(0.3)
                     self.look("the list")
                     self.page.click("New conversation", "#sidebar")
-                    time.sleep(0.3)
                     self.look("the start")
 
     def look(self, what):
-        time.sleep(0.25)  # transitions of colours end
+        self.page.wait_for_rest()
         self.assertEqual(self.page.too_wide(), [], what)
         self.assertEqual(self.page.low_contrast(), [], what)
 
@@ -1056,7 +1053,7 @@ class Failures(PageTest):
         self.page.wait(lambda: "Energy costs" in self.answer(), "the answer")
 
     def test_key(self):
-        server = Server.mock("--key", "secret", "--read-seconds", "0.3")
+        server = Server.mock("--key", "secret")
         self.addCleanup(server.stop)
         self.expected_problems = ("401",)
         self.page.fresh(server.base)
@@ -1084,6 +1081,36 @@ class Failures(PageTest):
             self.page.run(
                 "return Object.values(localStorage).find((text) => text.includes('secret')) ?? null;"
             )
+        )
+
+    def test_operators_share_is_shown(self):
+        server = Server.mock("--document-budget", "25%")
+        self.addCleanup(server.stop)
+        self.page.fresh(server.base)
+        self.page.load()
+        slider = self.page.one("#budget")
+        self.assertIn("25% of the text", slider.get_attribute("aria-valuetext"))
+        self.assertIn("25% of a report of 20 pages", self.page.text("#budget-estimate"))
+        self.assertIn("A longer text needs more memory", self.page.text("#budget-estimate"))
+        self.upload()
+        asked = [body for _, path, body in server.ask("/mock/requests") if path == "/v1/documents"]
+        self.assertEqual(asked[-1]["restkv"], {}, "the server knows its own")
+        state = self.document()
+        self.assertEqual(state["kept"], state["tokens"] // 4)
+        self.page.click("Memory", "#document")
+        slider = self.page.one("#budget")
+        self.assertIn("25% of the text", slider.get_attribute("aria-valuetext"))
+        self.assertFalse(self.page.button("Read again with this", "#document").is_enabled())
+        self.assertNotIn("about", self.page.text("#document .cost dd:nth-of-type(1) .value"))
+        self.page.run("arguments[0].focus();", slider)
+        self.page.keys(Keys.ARROW_LEFT)  # its neighbours are less and more
+        less = int(re.match(r"([\d,]+) tokens", slider.get_attribute("aria-valuetext"))[1].replace(",", ""))
+        self.assertLess(less, state["kept"])
+        self.page.click("Read again with this", "#document")
+        self.page.wait(
+            lambda: (self.document() or {}).get("budget") == less
+            and self.document()["status"] == "ready",
+            "it is read again",
         )
 
     def test_server_without_pdftotext(self):
@@ -1125,7 +1152,7 @@ def main():
             arguments.base and arguments.base.rstrip("/"),
         )
     else:
-        server = Server.mock("--read-seconds", "1.2")
+        server = Server.mock()
     page = None
     try:
         PageTest.server = server

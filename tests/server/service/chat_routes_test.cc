@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/service/served_model.h"
@@ -51,6 +52,20 @@ TEST_F(ChatRoutes, AnswersWholeAndInPieces) {
   EXPECT_EQ(events.front()["choices"][size_t{0}]["delta"]["role"].text(), "assistant");
   EXPECT_EQ(events.back()["usage"]["completion_tokens"].get<int>(), 12);
   EXPECT_GT(events.back()["restkv"]["kv_bytes"].get<int>(), 0);
+}
+
+TEST_F(ChatRoutes, RefuseTooManyMessagesWithoutWritingThem) {
+  Json messages = Json::array();
+  for (size_t i = 0; i < 9'999; ++i) {
+    messages.push_back(
+        Json::object({{"role", i % 2 == 0 ? "user" : "assistant"}, {"content", "x"}}));
+  }
+  const Json body = Json::object({{"messages", std::move(messages)}});
+  for (const char* path :
+       {"/v1/chat/completions", "/v1/messages/count_tokens", "/apply-template"}) {
+    const Json refused = served_->post_json(path, body, 400);
+    EXPECT_NE(refused["error"]["message"].text().find("at least"), std::string::npos) << path;
+  }
 }
 
 TEST_F(ChatRoutes, SeveralAnswersAndSeeds) {
