@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/snapshot.h"
+#include "model/weights.h"
 
 namespace restkv {
 namespace {
@@ -84,6 +85,16 @@ class Follower {
 };
 
 }  // namespace
+
+bool leads(const Model& model) {
+  const Communicator& all = *model.weights().communicator;
+  return all.size() > 1 && all.rank() == 0;
+}
+
+void tell(const Model& model, const CallBytes& call) {
+  Communicator& all = *model.weights().communicator;
+  for (size_t rank = 1; rank < all.size(); ++rank) all.send(rank, call.bytes());
+}
 
 void follow(const Engine& engine) {
   Follower follower(engine);

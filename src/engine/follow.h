@@ -1,12 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
-#include <span>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.h"
-#include "model/weights.h"
 #include "restkv/engine.h"
 #include "restkv/session.h"
 
@@ -46,19 +44,18 @@ class CallBytes {
 };
 
 /// Whether this process tells others what it does with its sessions.
-inline bool leads(const Model& model) {
-  const Communicator& all = *model.weights().communicator;
-  return all.size() > 1 && all.rank() == 0;
-}
+bool leads(const Model& model);
+/// Sends a call to all other processes.
+void tell(const Model& model, const CallBytes& call);
 
-/// Tells all other processes of a call. `write` adds what follows its head.
+/// Tells all other processes of a call; a process that is alone tells nobody. `write` adds what
+/// follows the call's head.
 template <class Write>
 void lead(const Model& model, SessionCall call, uint64_t session, const Write& write) {
   if (!leads(model)) return;
   CallBytes message(call, session);
   write(*message);
-  Communicator& all = *model.weights().communicator;
-  for (size_t rank = 1; rank < all.size(); ++rank) all.send(rank, message.bytes());
+  tell(model, message);
 }
 inline void lead(const Model& model, SessionCall call, uint64_t session) {
   lead(model, call, session, [](ByteWriter&) {});

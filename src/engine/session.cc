@@ -17,6 +17,7 @@
 #include "engine/prefill.h"
 #include "engine/snapshot.h"
 #include "model/forward.h"
+#include "model/weights.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
 

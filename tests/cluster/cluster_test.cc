@@ -169,13 +169,13 @@ TEST_F(ClusterRun, EndsWhenAProcessDies) {
 }
 
 TEST_F(ClusterRun, CtrlCReachesAll) {
-  Spawn endless = with(2, endless());
+  Spawn spawn = with(2, endless());
   std::chrono::steady_clock::time_point pressed;
-  endless.interrupt_when = [&](const Outcome& said) {
+  spawn.interrupt_when = [&](const Outcome& said) {
     pressed = std::chrono::steady_clock::now();
     return said.out.size() > 10;
   };
-  const Outcome outcome = restkv_process(endless);
+  const Outcome outcome = restkv_process(spawn);
   EXPECT_NE(outcome.exit_code, 0);
   EXPECT_LT(std::chrono::steady_clock::now() - pressed, std::chrono::seconds(10));
 }
