@@ -47,7 +47,9 @@ class Cluster : public ::testing::Test {
                         std::to_string(processes), "sh", "-c", shell, "sh"},
             .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
                             // containers forbid it, which OpenMPI complains about at length
-                            "OMPI_MCA_btl_vader_single_copy_mechanism=none"}};
+                            "OMPI_MCA_btl_vader_single_copy_mechanism=none",
+                            // tests run beside others
+                            "OMPI_MCA_mpi_yield_when_idle=1"}};
   }
 };
 
