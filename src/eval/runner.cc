@@ -132,43 +132,45 @@ class Runner {
   RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
     // Opened first, so that two processes with the same shard do not both begin.
     file_.emplace(options_.folder / results_name(options_));
-    RunCount& count = count_;
-    std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
-    for (const SampleResult& result : read_results(options_.folder)) {
-      require_own(result, tasks);
-      done.emplace(std::pair(result.task, result.index), !result.error.empty());
-      count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
-      if (!result.checked) ++count.unchecked;
-    }
-    std::vector<Item>& left = left_;
     tasks_ = tasks;
-    size_t number = 0;
-    for (const auto& task : tasks) {
-      for (size_t i = 0; i < task->size(); ++i, ++number) {
-        if (number % options_.shards != options_.shard) continue;
-        ++count.samples;
-        const auto before = done.find(std::pair(task->name(), i));
-        if (before == done.end()) {
-          left.push_back({task.get(), i});
-        } else if (before->second) {
-          ++count.failed;
-        }
-      }
-    }
-    count.before = count.samples - left.size();
-    samples_ = left.size();
-    while (next_ < left.size()) {
-      const Item item = left[next_++];
+    find_what_is_left();
+    while (next_ < left_.size()) {
+      const Item item = left_[next_++];
       take(answered(item));
     }
     while (dismissed_ + 1 < all_.size()) {  // the others answer the last ones
       if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    return count;
+    return count_;
   }
 
  private:
+  void find_what_is_left() {
+    std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
+    for (const SampleResult& result : read_results(options_.folder)) {
+      require_own(result, tasks_);
+      done.emplace(std::pair(result.task, result.index), !result.error.empty());
+      count_.longest_prompt = std::max(count_.longest_prompt, result.prompt_tokens);
+      if (!result.checked) ++count_.unchecked;
+    }
+    size_t number = 0;
+    for (const auto& task : tasks_) {
+      for (size_t i = 0; i < task->size(); ++i, ++number) {
+        if (number % options_.shards != options_.shard) continue;
+        ++count_.samples;
+        const auto before = done.find(std::pair(task->name(), i));
+        if (before == done.end()) {
+          left_.push_back({task.get(), i});
+        } else if (before->second) {
+          ++count_.failed;
+        }
+      }
+    }
+    count_.before = count_.samples - left_.size();
+    samples_ = left_.size();
+  }
+
   void take(const SampleResult& result) {
     file_->append(result);
     if (!result.error.empty()) ++count_.failed;

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "cli/cli_test.h"
 #include "eval/results.h"
+#include "model/communicator.h"
 
 namespace restkv {
 namespace {
@@ -52,6 +53,28 @@ class Cluster : public ::testing::Test {
                             "OMPI_MCA_mpi_yield_when_idle=1"}};
   }
 };
+
+TEST(Share, CoversEverythingOnceByWholeUnits) {
+  for (const size_t count : {1, 3, 9, 64, 1537}) {
+    for (const size_t unit : {1, 32}) {
+      for (size_t ranks = 1; ranks <= 5; ++ranks) {
+        size_t end = 0;
+        size_t least = count;
+        size_t most = 0;
+        for (size_t rank = 0; rank < ranks; ++rank) {
+          const Range own = share(count, unit, rank, ranks);
+          EXPECT_EQ(own.begin, end);
+          EXPECT_TRUE(own.begin % unit == 0 || own.count == 0);
+          least = std::min(least, own.count);
+          most = std::max(most, own.count);
+          end = own.end();
+        }
+        EXPECT_EQ(end, count);
+        EXPECT_LT(most - least, 2 * unit) << count << " by " << unit << " for " << ranks;
+      }
+    }
+  }
+}
 
 class RanksOf : public Cluster, public ::testing::WithParamInterface<size_t> {};
 
