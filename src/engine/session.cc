@@ -327,7 +327,6 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
                             i));
   }
   std::vector<Sequence*> sequences;
-  std::vector<uint64_t> numbers;
   for (const Session* session : sessions) {
     Impl& impl = *session->impl_;
     if (impl.engine != sessions[0]->impl_->engine) {
@@ -339,11 +338,12 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
     impl.require_complete();
     if (!impl.position_after(1)) impl.refuse_length(1);
     sequences.push_back(&impl.sequence);
-    numbers.push_back(impl.number);
   }
   Engine::Impl& engine = *sessions[0]->impl_->engine;
   if (leads(engine.model)) {
     check_tokens(engine.model, tokens);
+    std::vector<uint64_t> numbers;
+    for (const Session* session : sessions) numbers.push_back(session->impl_->number);
     lead_tokens(engine.model, numbers, tokens);
   }
   const Engine::Impl::Lease workspace(engine);
