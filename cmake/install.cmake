@@ -9,6 +9,12 @@ install(TARGETS restkv EXPORT restkv-restkv ARCHIVE DESTINATION ${CMAKE_INSTALL_
 install(TARGETS restkv_c EXPORT restkv-c LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
 # CMake leaves libraries below the source folder (build/venv) out of the link path that it keeps.
 set_target_properties(restkv_cli restkv_c PROPERTIES INSTALL_RPATH ${RESTKV_LLAMA_RUNTIME_DIR})
+if(TARGET MPI::MPI_C)
+  set(module_dir ${CMAKE_INSTALL_LIBDIR}/restkv)
+  file(RELATIVE_PATH module_from_program /${CMAKE_INSTALL_BINDIR} /${module_dir})
+  set_property(TARGET restkv_cli APPEND PROPERTY INSTALL_RPATH "$ORIGIN/${module_from_program}")
+  install(TARGETS restkv_mpi LIBRARY DESTINATION ${module_dir} COMPONENT runtime)
+endif()
 install(TARGETS restkv_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 set(RESTKV_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/site-functions CACHE STRING "Where zsh looks for completions")
 # Manual pages and completions are what the program says of itself.

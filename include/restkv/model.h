@@ -89,6 +89,8 @@ struct ModelConfig {
   [[nodiscard]] size_t kv_bytes(size_t tokens) const { return kv_bytes(tokens, tokens); }
 };
 
+class Communicator;
+
 /// Settings of a model that its file does not decide.
 struct ModelOptions {
   /// "linear" (positions divided by the factor), "ntk" (a larger RoPE base, base * factor^(d / (d -
@@ -97,6 +99,9 @@ struct ModelOptions {
   double rope_factor = 1;  ///< Factor of the context length; above 1, at most 1024.
   LinearPrecision linear = LinearPrecision::kF32;
   AttentionPrecision attention = AttentionPrecision::kF32;
+  /// Processes that share the model: each computes some of the heads and channels, and the
+  /// configuration of a model counts its own. Null: this one has all. It must outlive the model.
+  Communicator* communicator = nullptr;
 };
 
 struct ModelWeights;

@@ -23,6 +23,7 @@
 #include "cli/process.h"
 #include "cli/recipe_flags.h"
 #include "cli/signals.h"
+#include "cluster/cluster.h"
 #include "eval/notices.h"
 #include "eval/recipe.h"
 #include "eval/results.h"
@@ -243,6 +244,14 @@ void check_lengths(const EvalFlags& flags, const eval::PromptOptions& prompt) {
   }
 }
 
+/// What must be the same in all processes that share a run.
+std::string identity_of(const Model& model, const eval::RunOptions& run, size_t samples) {
+  std::string cells;
+  for (const eval::Cell& cell : run.cells) cells += " " + cell.name;
+  return fmt::format("restkv " RESTKV_VERSION " with model {:016x}, {} samples and{}",
+                     model.config().fingerprint, samples, cells);
+}
+
 int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) {
   for (const auto& [flag, value] :
        {std::pair("SUITE", flags.suite), {"--model", flags.model}, {"--output", flags.output}}) {
@@ -256,10 +265,13 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   const eval::Suite& suite = eval::find_suite(flags.suite);
   refuse_ignored_options(flags, suite);
   check_data(flags, suite.takes_file);
-  require_writable_folder(flags.output);
-  use_threads(flags.threads);
+  Communicator& all = cluster();
+  const bool speaks = all.rank() == 0;
+  if (speaks) require_writable_folder(flags.output);
+  use_threads(flags.threads, all.neighbours());
   eval::RunOptions run;
   run.folder = flags.output;
+  run.others = &all;
   run.cells = grid(flags);
   set_shard(flags.shard, run);
   run.kv_type = find_kv_type(flags.kv_type);
@@ -290,7 +302,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                               : flags.max_prompt;
   run.prompt.context = model.config().context_length;
   run.prompt.choices_with_bos = flags.bos;
-  check_lengths(flags, run.prompt);
+  if (speaks) check_lengths(flags, run.prompt);
 
   eval::SuiteOptions options;
   options.tokenizer = &tokenizer;
@@ -310,7 +322,8 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   std::vector<eval::SkippedLine> skipped;
   const auto tasks = suite.open(options, skipped);
   for (const eval::SkippedLine& line : skipped) {
-    notice(fmt::format("{}:{}: left out: {}", line.file.string(), line.line, line.reason));
+    if (speaks)
+      notice(fmt::format("{}:{}: left out: {}", line.file.string(), line.line, line.reason));
   }
 
   std::vector<eval::TaskInfo> missing;
@@ -318,7 +331,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
   if (tasks.empty()) {
     throw Error(ErrorCode::kInput, eval::describe_missing_files(suite, missing));
   }
-  if (!missing.empty()) {
+  if (!missing.empty() && speaks) {
     notice(eval::describe_left_out(suite, missing));
   }
   size_t samples = 0;
@@ -330,6 +343,15 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
                     flags.shard, samples));
   }
 
+  meet(all, identity_of(model, run, samples), std::nullopt);
+  if (!speaks) {
+    catch_interrupts();
+    eval::RunHooks hooks;
+    hooks.interrupted = interrupted;
+    hooks.peak_bytes = peak_resident_bytes;
+    run_samples(tasks, model, tokenizer, run, hooks);
+    return kSuccess;
+  }
   Json settings = run_settings(suite, options, tasks, skipped, model, run, RESTKV_VERSION);
   if (recipe) settings["recipe"] = about(*recipe);
   for (const eval::TaskInfo& info : missing) settings["left_out"].push_back(info.name);
@@ -387,6 +409,7 @@ int evaluate(const EvalFlags& flags, const std::optional<eval::Recipe>& recipe) 
 
 /// Takes the values of the recipe, if one is asked for, where the command line gives none.
 int run_eval(EvalFlags& flags, ArgumentParser& parser) {
+  if (flags.list && cluster().rank() > 0) return kSuccess;  // one of them is enough
   if (flags.list) {
     for (const Option* option : parser.options()) {
       const std::string name = option->name();
@@ -496,7 +519,8 @@ std::function<int()> declare_eval(ArgumentParser& parser) {
       "  restkv eval --recipe indicator -m model.gguf -o runs/indicator\n"
       "  restkv eval ruler -m model.gguf --lengths 4096 --limit 20 -o runs/ruler\n"
       "  restkv eval longbench -m model.gguf --data benchmarks --method snapkv,restkv:kernel=21 "
-      "--budget 128,512 -o runs/longbench");
+      "--budget 128,512 -o runs/longbench\n"
+      "  mpirun -n 8 restkv eval ruler -m model.gguf -o runs/ruler");
   return [flags, &parser] { return run_eval(*flags, parser); };
 }
 

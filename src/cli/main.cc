@@ -1,14 +1,21 @@
+#include <fmt/format.h>
+
+#include <chrono>
 #include <functional>
 #include <map>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
+#include "base/caught_error.h"
 #include "cli/argument_parser.h"
 #include "cli/command.h"
 #include "cli/foreign_flags.h"
 #include "cli/process.h"
 #include "cli/settings_file.h"
+#include "cli/shared_model.h"
+#include "cluster/cluster.h"
 
 namespace restkv::cli {
 namespace {
@@ -21,6 +28,23 @@ std::vector<std::string> usual_words(std::vector<std::string> words) {
   words.erase(words.begin());
   words.emplace_back("--help");
   return words;
+}
+
+/// Runs a command as one of the processes that were started together.
+int run_with_others(std::string_view command, const std::function<int()>& action) {
+  Communicator& all = cluster();
+  try {
+    if (command != "run" && command != "eval") {
+      require_one_process(all, fmt::format("restkv {}", command));
+    }
+    return action();
+  } catch (...) {
+    if (all.rank() == 0) throw;
+    const Error error = caught_error();
+    // Rank 0, which most likely fails for the same reason, says so and ends all.
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    throw Error(error.code(), fmt::format("{}: {}", name_of_this_process(all), error.what()));
+  }
 }
 
 int run(int argc, char** argv) {
@@ -36,12 +60,13 @@ int run(int argc, char** argv) {
     print_page(*text);
     return kSuccess;
   }
-  return actions.at(parser.command())();
+  return run_with_others(parser.command(), actions.at(parser.command()));
 }
 
 }  // namespace
 }  // namespace restkv::cli
 
 int main(int argc, char** argv) {
-  return restkv::cli::run_main("restkv", [&] { return restkv::cli::run(argc, argv); });
+  return restkv::leave_cluster(
+      restkv::cli::run_main("restkv", [&] { return restkv::cli::run(argc, argv); }));
 }

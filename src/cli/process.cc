@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -142,7 +143,7 @@ int run_main(std::string_view name, const std::function<int()>& action) {
   return code;
 }
 
-void use_threads(int threads) {
+void use_threads(int threads, size_t processes) {
   const int processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (threads < 0) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -155,7 +156,14 @@ void use_threads(int threads) {
                        processors, usable_processors()));
     threads = 0;
   }
-  set_num_threads(threads == 0 ? usable_processors() : threads);
+  if (threads == 0) {
+    threads = usable_processors();
+    if (processes > 1) {  // which mpirun may have bound to processors of their own
+      const int of_machine = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+      threads = std::clamp(of_machine / static_cast<int>(processes), 1, threads);
+    }
+  }
+  set_num_threads(threads);
 }
 
 }  // namespace restkv::cli

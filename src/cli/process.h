@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -49,7 +50,8 @@ void notice(std::string_view text);
 int run_main(std::string_view name, const std::function<int()>& action);
 
 /// Sets the number of threads: 0 means one per processor; so does, with a notice, more than four
-/// per processor. Throws `Error` (kInvalidArgument) below 0.
-void use_threads(int threads);
+/// per processor. `processes` on this machine share its processors, unless each has its own.
+/// Throws `Error` (kInvalidArgument) below 0.
+void use_threads(int threads, size_t processes = 1);
 
 }  // namespace restkv::cli

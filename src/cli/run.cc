@@ -18,9 +18,11 @@
 #include "cli/run_stats.h"
 #include "cli/sampling_flags.h"
 #include "cli/session_flags.h"
+#include "cli/shared_model.h"
 #include "cli/signals.h"
 #include "cli/system_flags.h"
 #include "cli/turn.h"
+#include "cluster/cluster.h"
 #include "engine/kept_tokens.h"
 #include "engine/snapshot.h"
 #include "restkv/conversation.h"
@@ -135,8 +137,11 @@ Json logprobs_json(const GenerationResult& result, const Tokenizer& tokenizer) {
 }
 
 void run_model(RunFlags& flags, RunStats& stats) {
+  Communicator& all = cluster();
   require_model(flags.model);
   check_flags(flags);
+  if (!flags.save_cache.empty()) require_one_process(all, "--save-cache");
+  if (!flags.load_cache.empty()) require_one_process(all, "--load-cache");
   flags.prompt.find_files();
   check_files(flags);
   flags.answer.read();
@@ -158,7 +163,9 @@ void run_model(RunFlags& flags, RunStats& stats) {
 
   const std::string path = model_file(flags.model);
   const Stopwatch loading;
-  const Model model(path, flags.session.model());
+  const std::unique_ptr<Model> opened = open_model(all, path, flags.session.model());
+  const Model& model = *opened;
+  const Leading leading(model);
   const Engine engine(model);
   const Tokenizer tokenizer(path);
   Sampler sampler(sampling, model.config().vocabulary);
@@ -251,7 +258,9 @@ void run_model(RunFlags& flags, RunStats& stats) {
 }
 
 int run(RunFlags& flags) {
-  use_threads(flags.threads);
+  Communicator& all = cluster();
+  use_threads(flags.threads, all.neighbours());
+  if (all.rank() > 0) return follow_rank_0(all, flags.model, flags.session.model());
   RunStats stats;
   std::optional<Error> interruption;
   try {
@@ -260,6 +269,9 @@ int run(RunFlags& flags) {
     if (e.code() != ErrorCode::kInterrupted) throw;
     interruption = e;
     stats.interrupted = true;
+  }
+  if (all.size() > 1 && (flags.stats || flags.json || !flags.stats_json.empty())) {
+    notice(fmt::format("memory and cache are those of rank 0, one of {} processes", all.size()));
   }
   if (flags.stats) say("\n" + stats.text());
   if (flags.json) print_answer(stats.json());
@@ -310,6 +322,7 @@ std::function<int()> declare_run(ArgumentParser& parser) {
       "  restkv run -m model.gguf -p 'A city and its country.' --json-schema schema.json\n"
       "  restkv run -m model.gguf -f report.txt -n 0 --save-cache report.rkv\n"
       "  restkv run -m model.gguf --load-cache report.rkv -p 'Who wrote it?'\n"
+      "  mpirun -n 4 restkv run -m model.gguf -p 'Who are you?' < /dev/null\n"
       "-n 0 reads for questions that come later: by the method kvzip unless --method is given.\n"
       "Exit codes: 0 done, 1 input or output failed, 2 wrong options, 130 interrupted.");
   return [flags] { return run(*flags); };

@@ -1,11 +1,64 @@
 #include "engine/checks.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "model/weights.h"
 
 namespace restkv {
+namespace {
+
+/// Methods that choose what a KV head keeps by this head alone, and know heads by nothing else than
+/// their contents.
+constexpr std::array kSeparate{"restkv",
+                               "snapkv",
+                               "full",
+                               "streaming-llm",
+                               "knorm",
+                               "keydiff",
+                               "h2o",
+                               "lagkv",
+                               "rkv",
+                               "dropkv",
+                               "finch",
+                               "lacache",
+                               "kvzip",
+                               "kvzip-plus",
+                               "cur",
+                               "expected-attention",
+                               "observed-attention",
+                               "restkv-repeat",
+                               "attention-matching"};
+constexpr std::array kSeparateAllocations{"uniform", "pyramid"};
+
+}  // namespace
+
+void require_separate_heads(const Model& model, const CompressionOptions& options) {
+  const size_t ranks = model.weights().communicator->size();
+  if (ranks == 1) return;
+  const auto require = [ranks](bool separate, const std::string& what, const char* remedy) {
+    if (separate) return;
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("{} looks at all heads of a layer, which {} processes share; {}, or run "
+                    "it as one process",
+                    what, ranks, remedy));
+  };
+  require(std::ranges::count(kSeparate, options.method) > 0, "method " + options.method,
+          "choose another, such as restkv or snapkv");
+  require(std::ranges::count(kSeparateAllocations, options.allocation) > 0,
+          "allocation " + options.allocation, "use uniform or pyramid");
+  require(!chooses_budget(options), "a budget that chooses itself", "give a number of tokens");
+}
+
+void refuse_sparse_if_shared(const Model& model, const SparseOptions& options) {
+  if (model.weights().communicator->size() == 1 || options.pattern == "dense") return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("the sparse pattern {} is not for several processes that share a model "
+                          "yet; use dense, or run it as one process",
+                          options.pattern));
+}
 
 AttentionOptions attention_options(const Model& model, size_t layer) {
   const ModelConfig& c = model.config();

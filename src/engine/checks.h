@@ -11,6 +11,7 @@
 #include "restkv/kv_cache.h"
 #include "restkv/model.h"
 #include "restkv/repeat.h"
+#include "restkv/sparse.h"
 
 /// Checks and properties of layers shared by prompts and single tokens.
 namespace restkv {
@@ -28,6 +29,13 @@ void check_repeat_length(const ModelConfig& config, size_t end, size_t longest);
 /// one whose prefix fills the budget.
 void require_repeat_prompt(const CompressionOptions& options,
                            const std::optional<RepeatPrompt>& prompt);
+
+/// Throws `Error` (kUnsupported) if several processes share the model and what a head keeps depends
+/// on heads of others, or on files that count all heads.
+void require_separate_heads(const Model& model, const CompressionOptions& options);
+
+/// Throws `Error` (kUnsupported) if several processes share the model and prompts are to be sparse.
+void refuse_sparse_if_shared(const Model& model, const SparseOptions& options);
 
 /// Throws `Error` (kInvalidArgument) if a cache is null, lacks the model's layers, or
 /// occurs twice.

@@ -31,6 +31,7 @@ class RequestSink : public LayerSink {
     refits_.reserve(requests.size());
     for (CacheRequest& request : requests) {
       validate(request.options, c.cache_shape());
+      require_separate_heads(model, request.options);
       require_repeat_prompt(request.options, repeat);
       require_same_pass(request.options);
       cuts_.emplace_back(request.options);
@@ -188,7 +189,10 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 
 const Model& Engine::model() const { return impl_->model; }
 
-void Engine::set_sparse(const SparseOptions& options) { impl_->sparse.set(options); }
+void Engine::set_sparse(const SparseOptions& options) {
+  refuse_sparse_if_shared(impl_->model, options);
+  impl_->sparse.set(options);
+}
 
 const SparseReport& Engine::sparse_report() const { return impl_->sparse.report(); }
 

@@ -219,6 +219,7 @@ void begin_sequence(const Model& model, Sequence& sequence) {
   const ModelConfig& c = model.config();
   const CompressionOptions& options = sequence.options.compression;
   validate(options, c.cache_shape());
+  require_separate_heads(model, options);
   if (observed_queries(options) == kAllQueries) {
     throw Error(ErrorCode::kInvalidArgument,
                 "method " + options.method +

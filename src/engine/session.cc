@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,20 +13,57 @@
 #include "engine/decode.h"
 #include "engine/engine_impl.h"
 #include "engine/evict.h"
+#include "engine/follow.h"
 #include "engine/prefill.h"
 #include "engine/snapshot.h"
 #include "model/forward.h"
+#include "model/weights.h"
 #include "restkv/aligned.h"
 #include "restkv/error.h"
 
 namespace restkv {
+namespace {
+
+/// Sessions have numbers, by which the processes that share a model speak of them.
+std::atomic<uint64_t> g_sessions{0};
+
+void refuse_snapshot_if_shared(const Model& model, const std::string& path) {
+  if (model.weights().communicator->size() == 1) return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: several processes that share a model cannot save or load sessions "
+                          "yet; run it as one process",
+                          path));
+}
+
+}  // namespace
 
 struct Session::Impl {
-  Impl(std::shared_ptr<Engine::Impl> of, const SessionOptions& options)
-      : engine(std::move(of)), model(engine->model), sparse(model.config()) {
+  /// `of`: the session that the new one copies; null: none.
+  Impl(std::shared_ptr<Engine::Impl> in, const SessionOptions& options, const Impl* of = nullptr)
+      : engine(std::move(in)), model(engine->model), sparse(model.config()) {
+    refuse_sparse_if_shared(model, options.sparse);
     sequence.options = options;
     begin_sequence(model, sequence);
     sparse.set(options.sparse);
+    if (of == nullptr) {
+      lead(SessionCall::kBegin, [&](ByteWriter& out) { write_session_options(options, out); });
+    } else {
+      sequence = of->sequence;
+      lead(SessionCall::kCopy, [&](ByteWriter& out) { out.number(of->number); });
+    }
+  }
+  ~Impl() { lead_at_end(SessionCall::kEnd); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  /// Tells the other processes that share the model; see follow.h.
+  template <class... Write>
+  void lead(SessionCall call, const Write&... write) const {
+    restkv::lead(model, call, number, write...);
+  }
+  /// The same, unless an exception ends everything: nobody knows then where the others are.
+  void lead_at_end(SessionCall call) const noexcept {
+    if (std::uncaught_exceptions() == 0) lead(call);
   }
 
   /// Whether evictions renumber positions.
@@ -100,6 +139,7 @@ struct Session::Impl {
                 "on with a new session or an earlier fork");
   }
 
+  const uint64_t number = g_sessions++;
   std::shared_ptr<Engine::Impl> engine;
   const Model& model;
   Sequence sequence;
@@ -122,10 +162,16 @@ struct Session::Prompt::Impl {
         tokens(all.begin(), all.end()),
         chunk(of.chunk(all.size())),
         decodes(of.decodes(all.size())),
-        hears_logits(std::move(hears)) {}
+        hears_logits(std::move(hears)) {
+    session.lead(SessionCall::kPrompt, [&](ByteWriter& out) {
+      out.array(all);
+      out.number<uint8_t>(hears_logits ? 1 : 0);
+    });
+  }
   // Whose workspace it was last, nobody knows.
   ~Impl() {
     if (prefill) prefill->work_in(nullptr);
+    session.lead_at_end(SessionCall::kEndPrompt);
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -136,6 +182,8 @@ struct Session::Prompt::Impl {
     if (read == tokens.size()) return false;
     Sequence& sequence = session.sequence;
     if (!under_way) session.require_complete();
+    session.lead(SessionCall::kStep,
+                 [&](ByteWriter& out) { out.number(static_cast<uint8_t>(stride)); });
     if (decodes) {
       decode(session.model, workspace, tokens[0], sequence);
       read = 1;
@@ -226,11 +274,25 @@ Session::Prompt Session::begin(std::span<const int32_t> tokens, PromptLogits log
   return Prompt(std::make_unique<Prompt::Impl>(*impl_, tokens, std::move(logits)));
 }
 
+namespace {
+
+void lead_tokens(const Model& model, std::span<const uint64_t> sessions,
+                 std::span<const int32_t> tokens) {
+  lead(model, SessionCall::kTokens, 0, [&](ByteWriter& out) {
+    out.array(sessions);
+    out.array(tokens);
+  });
+}
+
+}  // namespace
+
 std::span<const float> Session::append(std::span<const int32_t> tokens,
                                        const ProgressCallback& progress) {
   if (impl_->decodes(tokens.size())) {  // allocates nothing
     impl_->require_complete();
     if (!impl_->position_after(1)) impl_->refuse_length(1);
+    check_tokens(impl_->model, tokens);
+    lead_tokens(impl_->model, {&impl_->number, 1}, tokens);
     const Engine::Impl::Lease workspace(*impl_->engine);
     decode(impl_->model, *workspace, tokens[0], impl_->sequence);
     return impl_->sequence.logits;
@@ -279,6 +341,12 @@ void Session::append_together(std::span<Session* const> sessions, std::span<cons
     sequences.push_back(&impl.sequence);
   }
   Engine::Impl& engine = *sessions[0]->impl_->engine;
+  if (leads(engine.model)) {
+    check_tokens(engine.model, tokens);
+    std::vector<uint64_t> numbers;
+    for (const Session* session : sessions) numbers.push_back(session->impl_->number);
+    lead_tokens(engine.model, numbers, tokens);
+  }
   const Engine::Impl::Lease workspace(engine);
   decode(engine.model, *workspace, tokens, sequences, failures);
 }
@@ -298,6 +366,7 @@ void Session::compress() {
   Sequence& sequence = impl_->sequence;
   impl_->require_complete();
   if (sequence.tokens == 0) return;
+  impl_->lead(SessionCall::kCompress);
   sequence.reserved = 0;
   const Engine::Impl::Lease workspace(*impl_->engine);
   evict(impl_->model, *workspace, sequence, sequence.options.compression.budget);
@@ -315,30 +384,32 @@ void Session::set_budget(int budget) {
   changed.budget = budget;
   validate(changed, impl_->model.config().cache_shape());
   require_repeat_prompt(changed, impl_->sequence.options.repeat);
+  impl_->lead(SessionCall::kBudget, [&](ByteWriter& out) { out.number<int32_t>(budget); });
   impl_->sequence.options.compression = std::move(changed);
 }
 
 void Session::reserve(size_t tokens) {
   impl_->require_complete();
+  impl_->lead(SessionCall::kReserve, [&](ByteWriter& out) { out.number<uint64_t>(tokens); });
   Sequence& sequence = impl_->sequence;
   sequence.reserved = sequence.filled() + std::min(tokens, kUnlimited - 1 - sequence.filled());
 }
 
 void Session::set_sparse(const SparseOptions& options) {
   impl_->require_complete();
+  refuse_sparse_if_shared(impl_->model, options);
   impl_->sparse.set(options);
   impl_->sequence.options.sparse = options;
 }
 
 Session Session::fork() const {
   impl_->require_complete();
-  auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
-  copy->sequence = impl_->sequence;
-  return Session(std::move(copy));
+  return Session(std::make_unique<Impl>(impl_->engine, impl_->sequence.options, impl_.get()));
 }
 
 size_t Session::reusable_tokens(size_t common, size_t total) const {
   const Sequence& sequence = impl_->sequence;
+  if (impl_->model.weights().communicator->size() > 1) return 0;
   const CompressionOptions& compression = sequence.options.compression;
   if (sequence.options.sparse.pattern != "dense" || needs_attention_sums(compression) ||
       needs_query_statistics(compression) || repeat_chunk(compression) > 0 ||
@@ -361,6 +432,11 @@ size_t Session::reusable_tokens(size_t common, size_t total) const {
 
 Session Session::fork_beginning(size_t tokens) const {
   impl_->require_complete();
+  if (impl_->model.weights().communicator->size() > 1) {
+    throw Error(ErrorCode::kUnsupported,
+                "several processes that share a model cannot begin a session with a part of "
+                "another one yet; read the text again");
+  }
   auto copy = std::make_unique<Impl>(impl_->engine, impl_->sequence.options);
   Sequence& sequence = copy->sequence;
   sequence.cache = impl_->sequence.cache.first_rows(tokens);
@@ -371,6 +447,7 @@ Session Session::fork_beginning(size_t tokens) const {
 
 void Session::save(const std::string& path, std::string_view note) const {
   impl_->require_complete();
+  refuse_snapshot_if_shared(impl_->model, path);
   if (impl_->sequence.tokens > 0 && impl_->sequence.logits.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: the session is the beginning of another one and has no logits; "
@@ -385,6 +462,7 @@ Session Session::load(const Model& model, const std::string& path, std::string* 
 }
 
 Session Session::load(const Engine& engine, const std::string& path, std::string* note) {
+  refuse_snapshot_if_shared(engine.model(), path);
   Snapshot snapshot = load_snapshot(engine.model(), path);
   std::unique_ptr<Impl> impl;
   try {

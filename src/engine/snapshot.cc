@@ -249,6 +249,17 @@ void require_same_model(const Model& model, const std::string& path, const Heade
 
 }  // namespace
 
+void write_session_options(const SessionOptions& options, ByteWriter& out) {
+  write_options(options, out);
+  write_repeat(options.repeat, out);
+}
+
+SessionOptions read_session_options(ByteReader& in) {
+  SessionOptions options = read_options(in);
+  options.repeat = read_repeat(in);
+  return options;
+}
+
 void require_replaceable_by_snapshot(const std::string& path) {
   require_no_zero_byte(path, "the path of the snapshot");
   const std::string begin = first_bytes(path, kMagic.size());

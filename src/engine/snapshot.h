@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bytes.h"
 #include "engine/sequence.h"
 #include "restkv/model.h"
 
@@ -22,6 +23,11 @@ struct SnapshotHead {
   size_t tokens = 0;       ///< That were read.
   size_t kept = 0;         ///< Cached tokens per head of a layer of average budget.
 };
+
+/// What a snapshot says of a session's options, the words of the repeat pass included, for other
+/// processes of the same version.
+void write_session_options(const SessionOptions& options, ByteWriter& out);
+SessionOptions read_session_options(ByteReader& in);
 
 /// Whether a file begins as a snapshot does.
 bool is_snapshot(const std::string& path);

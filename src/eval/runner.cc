@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <span>
+#include <thread>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/caught_error.h"
 #include "base/find_named.h"
 #include "base/sha256.h"
@@ -107,51 +110,106 @@ class Runner {
       : model_(model),
         tokenizer_(tokenizer),
         options_(options),
+        all_(options.others != nullptr ? *options.others : single_process()),
         hooks_(hooks),
         engine_(model),
-        answerer_(tokenizer, engine_, hooks.interrupted) {
+        answerer_(tokenizer, engine_, [this] { return interrupted(); }) {
     engine_.set_sparse(options.sparse);
+  }
+
+  /// What a process does that rank 0 hands samples to.
+  void help(std::span<const std::unique_ptr<Task>> tasks) {
+    all_.send(0, "");
+    while (true) {
+      const std::string bytes = all_.wait().bytes;
+      if (bytes.empty()) return;
+      ByteReader in("a sample of rank 0", bytes);
+      const auto task = in.number<uint64_t>();
+      all_.send(0, to_line(answered({tasks[task].get(), in.number<uint64_t>()})));
+    }
   }
 
   RunCount run(std::span<const std::unique_ptr<Task>> tasks) {
     // Opened first, so that two processes with the same shard do not both begin.
-    ResultsFile file(options_.folder / results_name(options_));
-    RunCount count;
-    std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
-    for (const SampleResult& result : read_results(options_.folder)) {
-      require_own(result, tasks);
-      done.emplace(std::pair(result.task, result.index), !result.error.empty());
-      count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
-      if (!result.checked) ++count.unchecked;
+    file_.emplace(options_.folder / results_name(options_));
+    tasks_ = tasks;
+    find_what_is_left();
+    while (next_ < left_.size()) {
+      const Item item = left_[next_++];
+      take(answered(item));
     }
-    std::vector<Item> left;
-    size_t number = 0;
-    for (const auto& task : tasks) {
-      for (size_t i = 0; i < task->size(); ++i, ++number) {
-        if (number % options_.shards != options_.shard) continue;
-        ++count.samples;
-        const auto before = done.find(std::pair(task->name(), i));
-        if (before == done.end()) {
-          left.push_back({task.get(), i});
-        } else if (before->second) {
-          ++count.failed;
-        }
-      }
+    while (dismissed_ + 1 < all_.size()) {  // the others answer the last ones
+      if (interrupted()) throw Error(ErrorCode::kInterrupted, "interrupted");
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    count.before = count.samples - left.size();
-    samples_ = left.size();
-    for (const Item& item : left) {
-      const SampleResult result = answered(item);
-      file.append(result);
-      if (!result.error.empty()) ++count.failed;
-      count.longest_prompt = std::max(count.longest_prompt, result.prompt_tokens);
-      ++finished_;
-    }
-    return count;
+    return count_;
   }
 
  private:
-  [[nodiscard]] bool interrupted() const { return hooks_.interrupted && hooks_.interrupted(); }
+  void find_what_is_left() {
+    std::map<std::pair<std::string, size_t>, bool> done;  // (task, index): did it fail?
+    for (const SampleResult& result : read_results(options_.folder)) {
+      require_own(result, tasks_);
+      done.emplace(std::pair(result.task, result.index), !result.error.empty());
+      count_.longest_prompt = std::max(count_.longest_prompt, result.prompt_tokens);
+      if (!result.checked) ++count_.unchecked;
+    }
+    size_t number = 0;
+    for (const auto& task : tasks_) {
+      for (size_t i = 0; i < task->size(); ++i, ++number) {
+        if (number % options_.shards != options_.shard) continue;
+        ++count_.samples;
+        const auto before = done.find(std::pair(task->name(), i));
+        if (before == done.end()) {
+          left_.push_back({task.get(), i});
+        } else if (before->second) {
+          ++count_.failed;
+        }
+      }
+    }
+    count_.before = count_.samples - left_.size();
+    samples_ = left_.size();
+  }
+
+  void take(const SampleResult& result) {
+    file_->append(result);
+    if (!result.error.empty()) ++count_.failed;
+    count_.longest_prompt = std::max(count_.longest_prompt, result.prompt_tokens);
+    ++finished_;
+  }
+
+  /// Takes the result that another process sends, if it has one yet, and gives it the next sample.
+  void hear(const Message& message) {
+    if (!message.bytes.empty()) {
+      try {
+        take(from_line(message.bytes));
+      } catch (const Error& e) {  // not one of the sample that is answered here meanwhile
+        throw Error(ErrorCode::kIo,
+                    fmt::format("a result of rank {} cannot be kept: {}", message.from, e.what()));
+      }
+    }
+    std::string sample;
+    if (next_ < left_.size()) {
+      const Item& item = left_[next_++];
+      const auto task = std::ranges::find(tasks_, item.task, &std::unique_ptr<Task>::get);
+      ByteWriter out([&](std::string_view part) { sample.append(part); });
+      out.number<uint64_t>(static_cast<uint64_t>(task - tasks_.begin()));
+      out.number<uint64_t>(item.index);
+    } else {
+      ++dismissed_;
+    }
+    all_.send(message.from, sample);
+  }
+
+  /// Asked often while a sample is answered: rank 0 serves the others meanwhile.
+  bool interrupted() {
+    while (file_) {
+      const std::optional<Message> message = all_.receive();
+      if (!message) break;
+      hear(*message);
+    }
+    return hooks_.interrupted && hooks_.interrupted();
+  }
 
   /// Shows that `part` of the current sample is done.
   void show(double part, const SampleResult& result) const {
@@ -213,7 +271,7 @@ class Runner {
   }
 
   /// Runs `work`, which encodes a text of at least this size.
-  void encode(size_t bytes, const std::function<void()>& work) const {
+  void encode(size_t bytes, const std::function<void()>& work) {
     constexpr size_t kLong = size_t{1} << 20U;  // takes about a second
     if (bytes < kLong || !hooks_.uninterruptible) return work();
     struct Scope {
@@ -393,11 +451,19 @@ class Runner {
   const Model& model_;
   const Tokenizer& tokenizer_;
   const RunOptions& options_;
+  Communicator& all_;
   const RunHooks& hooks_;
   Engine engine_;
   Answerer answerer_;
-  size_t samples_ = 0;   // unfinished ones at the start of this process
-  size_t finished_ = 0;  // of these
+  // Of rank 0, or of a process that is alone:
+  std::optional<ResultsFile> file_;
+  RunCount count_;
+  std::span<const std::unique_ptr<Task>> tasks_;
+  std::vector<Item> left_;  // samples without a result at the start
+  size_t next_ = 0;         // the first of them that nobody answers yet
+  size_t dismissed_ = 0;    // other processes that have nothing to do any more
+  size_t samples_ = 0;      // unfinished ones at the start of this process
+  size_t finished_ = 0;     // of these
 };
 
 }  // namespace
@@ -474,7 +540,10 @@ RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& 
   for (const Cell& cell : options.cells) {  // checked before minutes of work
     validate(cell.options_for(model.config().context_length), model.config().cache_shape());
   }
-  return Runner(model, tokenizer, options, hooks).run(tasks);
+  Runner runner(model, tokenizer, options, hooks);
+  if (options.others == nullptr || options.others->rank() == 0) return runner.run(tasks);
+  runner.help(tasks);
+  return {};
 }
 
 }  // namespace restkv::eval

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "eval/prompt_tokens.h"
 #include "eval/suite.h"
+#include "model/communicator.h"
 #include "restkv/budget.h"
 #include "restkv/compress.h"
 #include "restkv/engine.h"
@@ -63,6 +64,9 @@ struct RunOptions {
   QuestionTime question = QuestionTime::kBefore;
   size_t shard = 0;  ///< This process takes every `shards`-th sample, from this one on.
   size_t shards = 1;
+  /// Processes that share the samples, each with a model of its own. Rank 0 hands out one after
+  /// another, while it answers samples itself, and writes all results. Null: this one is alone.
+  Communicator* others = nullptr;
 };
 
 struct RunHooks {
@@ -96,6 +100,7 @@ Json run_settings(const Suite& suite, const SuiteOptions& options,
 /// sample that cannot be answered (for instance, too long) is recorded with its error, and the run
 /// continues. Throws `Error`: kInterrupted (the folder is complete up to that sample), kIo (written
 /// results are not lost), kInvalidArgument (options of a cell, or another process uses the folder).
+/// Of several processes all call it; those that are not rank 0 count nothing.
 RunCount run_samples(std::span<const std::unique_ptr<Task>> tasks, const Model& model,
                      const Tokenizer& tokenizer, const RunOptions& options, const RunHooks& hooks);
 

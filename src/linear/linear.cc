@@ -90,9 +90,10 @@ void multiply_dots(const PartnerInputs& inputs, size_t first, const Weight& weig
   const auto dot = traits.vec_dot;
   const int n = static_cast<int>(weight.cols);
   const size_t weight_bytes = weight.row_bytes();
+  const size_t weight_stride = weight.row_stride();
   const size_t input_bytes = inputs.row_bytes(traits.vec_dot_type);
   const auto* row = static_cast<const char*>(weight.row(begin));
-  for (size_t r = begin; r < end; ++r, row += weight_bytes) {
+  for (size_t r = begin; r < end; ++r, row += weight_stride) {
     prefetch(row + kWeightsAhead, weight_bytes);
     const char* input = inputs.rows(traits.vec_dot_type) + first * input_bytes;
     for (size_t i = 0; i < y.rows; ++i, input += input_bytes) {
@@ -155,7 +156,8 @@ void Linear::unpack(size_t r, float* out) const {
 
 Matrix<const float> Linear::dequantize(AlignedVector<float>& storage) const {
   if (parts_.size() == 1 && parts_[0].type == GGML_TYPE_F32) {
-    return {static_cast<const float*>(parts_[0].data), rows_, cols()};
+    return {static_cast<const float*>(parts_[0].data), rows_, cols(),
+            parts_[0].row_stride() / sizeof(float)};
   }
   storage.resize(rows_ * cols());
   for_each_row(rows_, [&](size_t r) { unpack(r, storage.data() + r * cols()); });
@@ -190,7 +192,7 @@ bool Linear::can_be_packed() const {
 void Linear::release_file() const {
   for (size_t i = 0; i < packed_->parts.size(); ++i) {
     if (!parts_[i].in_file || !packed_->parts[i]) continue;
-    release_pages(parts_[i].data, parts_[i].rows * parts_[i].row_bytes());
+    release_pages(parts_[i].data, parts_[i].span_bytes(parts_[i].rows));
   }
 }
 

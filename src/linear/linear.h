@@ -12,8 +12,8 @@
 
 namespace restkv {
 
-/// A view of a weight matrix of a GGUF file: `rows` output features of `cols` inputs. Each row is
-/// stored in blocks of a ggml type.
+/// A view of a weight matrix of a GGUF file, or of some of its rows or columns: `rows` output
+/// features of `cols` inputs. Each row is stored in blocks of a ggml type.
 struct Weight {
   const void* data = nullptr;
   ggml_type type = GGML_TYPE_F32;
@@ -22,11 +22,17 @@ struct Weight {
   /// The bytes belong to a mapped file: their memory can be released and is read again when
   /// touched.
   bool in_file = false;
-  float scale = 1;  ///< All numbers are multiplied by it. For types that are not packed (NVFP4).
+  float scale = 1;    ///< All numbers are multiplied by it. For types that are not packed (NVFP4).
+  size_t stride = 0;  ///< Bytes from row to row, of a view of columns; 0: rows follow one another.
 
   [[nodiscard]] size_t row_bytes() const { return ggml_row_size(type, static_cast<int64_t>(cols)); }
+  [[nodiscard]] size_t row_stride() const { return stride > 0 ? stride : row_bytes(); }
   [[nodiscard]] const void* row(size_t r) const {
-    return static_cast<const char*>(data) + r * row_bytes();
+    return static_cast<const char*>(data) + r * row_stride();
+  }
+  /// Bytes from the beginning of a row to the end of the last of `count` rows, at least one.
+  [[nodiscard]] size_t span_bytes(size_t count) const {
+    return (count - 1) * row_stride() + row_bytes();
   }
 };
 

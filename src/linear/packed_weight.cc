@@ -184,10 +184,10 @@ PackedWeight::PackedWeight(const Weight& weight) : type_(weight.type) {
     const size_t rows = std::min(last * kPanel, weight.rows) - first * kPanel;
     populate_pages(&panels_[first * panel_bytes_], (last - first) * panel_bytes_);
     for (size_t p = first; p < last; ++p) {
-      pack_panel(type_, static_cast<const uint8_t*>(weight.row(p * kPanel)), weight.row_bytes(),
+      pack_panel(type_, static_cast<const uint8_t*>(weight.row(p * kPanel)), weight.row_stride(),
                  std::min(kPanel, weight.rows - p * kPanel), blocks, &panels_[p * panel_bytes_]);
     }
-    if (large) release_pages(weight.row(first * kPanel), rows * weight.row_bytes());
+    if (large) release_pages(weight.row(first * kPanel), weight.span_bytes(rows));
   });
 }
 

@@ -36,7 +36,7 @@ void feed_forward(const LayerPass& pass, Matrix<float> x) {
     std::fill_n(projected.data, x.rows * c.width, 0.0F);
   }
   if (w.experts) add_experts(pass, normed, projected);
-  pass.communicator.all_reduce(projected);
+  pass.communicator().all_reduce(projected);
   if (!w.ffn_post_norm.empty()) rms_norm(projected, w.ffn_post_norm, c.norm_epsilon, projected);
   if (c.residual_scale != 1) scale(projected, c.residual_scale);
   add(x, projected);

@@ -112,7 +112,7 @@ void add_attention(const LayerPass& pass, Matrix<float> x) {
   const auto attended = room(pass.activations.attended, x.rows, c.query_heads * c.value_dim);
   const auto projected = room(pass.activations.projected, x.rows, c.width);
   pass.multiply(attended, &LayerWeights::output, &PrefillWeights::output, projected);
-  pass.communicator.all_reduce(projected);
+  pass.communicator().all_reduce(projected);
   if (!w.attention_post_norm.empty()) {
     rms_norm(projected, w.attention_post_norm, c.norm_epsilon, projected);
   }
@@ -147,8 +147,11 @@ void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Ma
   const Linear& table = model.weights().lm_head;
   const auto normed = room(activations.normed, x.rows, c.width);
   rms_norm(x, model.weights().output_norm, c.norm_epsilon, normed);
+  Communicator& all = *model.weights().communicator;
+  const Range rows = share(c.vocabulary, 1, all.rank(), all.size());
+  const Matrix<float> own(logits.data + rows.begin, logits.rows, rows.count, logits.stride);
   if (x.rows < kPrefillGemmMinRows) {
-    table.multiply_stored(normed, logits, stored);
+    table.multiply_stored(normed, own, stored);
   } else {
     // The table is by far the largest matrix, so it is converted in parts.
     constexpr size_t kPart = 4096;
@@ -158,10 +161,11 @@ void unembed(const Model& model, Matrix<const float> x, StoredProduct stored, Ma
       part.data = part.row(begin);
       part.rows = std::min(kPart, table.rows() - begin);
       multiply_dense(normed, Linear({part}).dequantize(dense),
-                     {logits.data + begin, logits.rows, part.rows, logits.stride});
+                     {own.data + begin, own.rows, part.rows, own.stride});
     }
   }
-  if (!table.bias().empty()) add_bias(logits, table.bias());
+  if (!table.bias().empty()) add_bias(own, table.bias());
+  all.gather_columns(logits);
   if (c.logit_divisor != 1) scale(logits, 1 / c.logit_divisor);
   if (c.final_softcap > 0) softcap(logits, c.final_softcap);
 }

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "linear/prompt_weight.h"
-#include "model/communicator.h"
 #include "model/ops.h"
 #include "model/router.h"
 #include "model/weights.h"
@@ -49,10 +48,10 @@ struct LayerPass {
   StoredProduct stored;
   RopeTable& rope;
   Activations& activations;
-  Communicator& communicator = single_process();
 
   [[nodiscard]] const ModelConfig& config() const { return model.config(); }
   [[nodiscard]] const LayerWeights& weights() const { return model.weights().layers[layer]; }
+  [[nodiscard]] Communicator& communicator() const { return *model.weights().communicator; }
 
   /// y [n, R] = x [n, C] times a matrix of the layer, plus its bias.
   void multiply(Matrix<const float> x, Linear LayerWeights::*matrix,

@@ -12,6 +12,7 @@
 #include "linear/linear_precision.h"
 #include "model/fingerprint.h"
 #include "model/model_config.h"
+#include "model/narrow.h"
 #include "model/weight_reader.h"
 #include "model/weights.h"
 #include "restkv/aligned.h"
@@ -178,6 +179,7 @@ Model::Model(const std::string& path, const ModelOptions& options)
     w.prefill_gemm_min_rows = kInt8GemmMinRows;
   }
   config_.fingerprint = fingerprint(description(), file.parts());
+  if (options.communicator != nullptr) narrow(w, config_, *options.communicator);
 }
 
 Model::~Model() = default;

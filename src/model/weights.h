@@ -7,6 +7,7 @@
 
 #include "linear/linear.h"
 #include "model/architecture.h"
+#include "model/communicator.h"
 #include "model/gguf_file.h"
 #include "restkv/compress.h"
 #include "restkv/model.h"
@@ -54,6 +55,7 @@ struct ModelWeights {
 
   GgufFile file;
   const Architecture* architecture = nullptr;
+  Communicator* communicator = &single_process();  // those who have the rest of narrowed weights
   LinearPrecision linear = LinearPrecision::kF32;  // of prompts
   AttentionPrecision attention = AttentionPrecision::kF32;
   size_t prefill_gemm_min_rows = kPrefillGemmMinRows;  // shortest prompt with converted weights

@@ -75,6 +75,7 @@ pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err
 
   std::vector<std::string> arguments = spawn.arguments;
   arguments.insert(arguments.begin(), restkv_program());
+  arguments.insert(arguments.begin(), spawn.through.begin(), spawn.through.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
@@ -83,10 +84,10 @@ pid_t start(const Spawn& spawn, const Pipe& in, const Pipe& out, const Pipe& err
   for (std::string& variable : environment) envp.push_back(variable.data());
   envp.push_back(nullptr);
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), envp.data());
+  const int error = posix_spawnp(&pid, argv[0], &actions, &attributes, argv.data(), envp.data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw std::runtime_error("cannot start " + restkv_program());
+  if (error != 0) throw std::runtime_error("cannot start " + arguments.front());
   return pid;
 }
 

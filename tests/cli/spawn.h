@@ -18,6 +18,9 @@ struct Outcome {
 /// How to start the `restkv` that this build made.
 struct Spawn {
   std::vector<std::string> arguments;
+  /// A program, found by its name, and its arguments, to which the path of `restkv` and its own are
+  /// added: {"mpirun", "-n", "2"}.
+  std::vector<std::string> through = {};
   /// "NAME=value" each. Settings of restkv and of hubs that these tests were started with are left
   /// out.
   std::vector<std::string> environment = {};

@@ -235,6 +235,40 @@ TEST_P(LinearTest, UnpacksOnEveryInstructionSet) {
   }
 }
 
+TEST_P(LinearTest, ColumnsAreAMatrixOfTheirOwn) {
+  const auto block = std::max<size_t>(32, static_cast<size_t>(ggml_blck_size(GetParam())));
+  const StoredWeight all(GetParam(), 37, 4 * block);
+  Weight columns = all.view();
+  columns.stride = columns.row_stride();
+  columns.data = static_cast<const char*>(columns.data) + columns.row_bytes() / 4;
+  columns.cols = 2 * block;
+  std::vector<char> bytes;
+  for (size_t r = 0; r < columns.rows; ++r) {
+    const auto* row = static_cast<const char*>(columns.row(r));
+    bytes.insert(bytes.end(), row, row + columns.row_bytes());
+  }
+  const Linear view({columns});
+  const Linear copy({Weight{bytes.data(), columns.type, columns.rows, columns.cols}});
+  for (const size_t x_rows : {1, 9}) {
+    const auto x = normal_floats(x_rows * columns.cols, 7);
+    const Matrix<const float> input(x.data(), x_rows, columns.cols);
+    std::vector<float> of_view(x_rows * columns.rows);
+    std::vector<float> of_copy(of_view.size());
+    const Matrix<float> y(of_view.data(), x_rows, columns.rows);
+    const Matrix<float> expected(of_copy.data(), x_rows, columns.rows);
+    for (const auto how :
+         {StoredProduct::kFastest, StoredProduct::kRounded, StoredProduct::kUnpacked}) {
+      view.multiply_stored(input, y, how);
+      copy.multiply_stored(input, expected, how);
+      ASSERT_EQ(of_view, of_copy) << static_cast<int>(how);
+    }
+    AlignedVector<float> storage;
+    multiply_dense(input, view.dequantize(storage), y);
+    multiply_dense(input, copy.dequantize(storage), expected);
+    ASSERT_EQ(of_view, of_copy) << "dense";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, LinearTest, ::testing::ValuesIn(supported_types()),
                          [](const auto& test) { return std::string(ggml_type_name(test.param)); });
 
