@@ -79,9 +79,9 @@ Budget parse_budget(std::string_view text) {
                             text, numbers));
   }
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("the budget is \"{}\"; expected a number of tokens (512), a share of "
-                          "the prompt above 0% and up to 100% (12.5%), or auto",
-                          text));
+              fmt::format("the budget is \"{}\"; expected a number of tokens (512) from 1 to {}, a "
+                          "share of the prompt above 0% and up to 100% (12.5%), or auto",
+                          text, std::numeric_limits<int>::max()));
 }
 
 Budget budget_of(const CompressionOptions& options) {

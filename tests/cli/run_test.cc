@@ -670,8 +670,10 @@ TEST_F(CliRun, RefusesBadCompressionOptions) {
               HasSubstr("no method \"magic\"; known are restkv, snapkv, streaming-llm, h2o"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "32"}),
               HasSubstr("budget 32 leaves no room beside the observation window of 32"));
-  EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "many"}),
-              HasSubstr("the budget is \"many\"; expected a number of tokens (512), a share"));
+  EXPECT_THAT(
+      refusal(2, {"-p", "x", "--budget", "many"}),
+      HasSubstr(
+          "the budget is \"many\"; expected a number of tokens (512) from 1 to 2147483647, a"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--budget", "1k"}),
               HasSubstr("\"1k\", which may mean 1000 or 1024 tokens; write the number"));
   EXPECT_THAT(refusal(2, {"-p", "x", "--kernel", "4"}), HasSubstr("kernel is 4"));
