@@ -14,6 +14,7 @@ docs/python.md has more.
 from . import _errors  # before the extension, which raises them
 from ._errors import ArgumentError, Error, FileError, InputError, InternalError, UnsupportedError
 from ._arrays import OutputFactor, select
+from ._methods import method
 from ._model import Answer, Conversation, Document, Model, Tokens
 from ._restkv import methods, set_threads, threads, version as __version__
 
@@ -23,4 +24,4 @@ for _class in (ArgumentError, Error, FileError, InputError, InternalError, Unsup
 del _class
 
 __all__ = ["Answer", "ArgumentError", "Conversation", "Document", "Error", "FileError", "InputError", "InternalError",
-           "Model", "OutputFactor", "Tokens", "UnsupportedError", "methods", "select", "set_threads", "threads"]
+           "Model", "OutputFactor", "Tokens", "UnsupportedError", "method", "methods", "select", "set_threads", "threads"]

@@ -10,12 +10,14 @@
 #include "arrays.h"
 #include "doors/sequence.h"
 #include "errors.h"
+#include "methods.h"
 #include "models.h"
 #include "restkv/compress.h"
 
 NB_MODULE(_restkv, m) {
   restkv::python::translate_errors();
   restkv::python::bind_arrays(m);
+  restkv::python::bind_methods(m);
   restkv::python::bind_models(m);
   m.attr("version") = RESTKV_PROJECT_VERSION;
   m.def("methods", [] {

@@ -112,8 +112,10 @@ void register_method(Method method) {
                        method.name));
   }
   for (const Method& known : methods()) {
-    if (known.name == method.name)
-      refuse(fmt::format("there is a method \"{}\" already", method.name));
+    if (same_name(known.name, method.name)) {
+      refuse(fmt::format("there is a method \"{}\" already; choose another name than \"{}\"",
+                         known.name, method.name));
+    }
   }
   if ((method.watch == nullptr) != (method.watched_tokens == nullptr)) {
     refuse(

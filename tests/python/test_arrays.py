@@ -44,7 +44,8 @@ class OnlyDlpack:
 def test_each_method_keeps_its_budget(arrays: dict[str, np.ndarray]) -> None:
     seen = 0
     for method in restkv.methods():
-        if method in ("full", "kvzip", "kvzip-plus", "restkv-repeat", "triattention", "kvzap"):
+        needs_more = ("full", "kvzip", "kvzip-plus", "restkv-repeat", "triattention", "kvzap")
+        if method in needs_more or method.startswith("test-"):  # of test_methods.py, if it ran before
             continue
         text = f"{method}:lag=32" if method == "lagkv" else method
         heads = restkv.select(**arrays, method=text, budget=64, frequencies=FREQUENCIES, layer=3, layers=8)

@@ -96,10 +96,13 @@ int main() {
   options.allocation = "ada";
   options.ada_normalize = false;  // these scores are no shares of anything
   ok = expect(restkv::select_tokens(layer, options).keep.at(0).size() == 5, "ada keeps others") && ok;
-  try {
-    restkv::register_method(method);
-    ok = expect(false, "a name can be taken twice");
-  } catch (const restkv::Error&) {
+  for (const char* name : {"value-norm", "Value-Norm"}) {
+    try {
+      method.name = name;
+      restkv::register_method(method);
+      ok = expect(false, "a name can be taken twice");
+    } catch (const restkv::Error&) {
+    }
   }
   // What it returns is looked at.
   method.name = "misshapen";
