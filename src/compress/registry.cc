@@ -113,7 +113,7 @@ void register_method(Method method) {
   }
   for (const Method& known : methods()) {
     if (same_name(known.name, method.name)) {
-      refuse(fmt::format("there is a method \"{}\" already; choose another name than \"{}\"",
+      refuse(fmt::format(R"(there is a method "{}" already; choose another name than "{}")",
                          known.name, method.name));
     }
   }
