@@ -100,8 +100,10 @@ class Press(_Base):
     def positions(self, module: Any, hidden_states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
                   kwargs: dict[str, Any]) -> torch.Tensor:
         """The kept positions, int64 [batch, kv_heads, kept], ascending."""
-        batch, _, n, _ = keys.shape
+        batch, heads, n, _ = keys.shape
         budget = self.kept(n)
+        if budget.isdigit() and int(budget) >= n:
+            return torch.arange(n, device=keys.device).expand(batch, heads, n)
         needs = _restkv.needs(self.method, budget, n)
         with torch.no_grad():
             queries = _queries(module, hidden_states, needs["queries"], kwargs["position_embeddings"])
