@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "cli/cli_test.h"
+#include "cli/eval_samples.h"
 #include "eval/results.h"
 
 namespace restkv {
@@ -21,18 +22,7 @@ class CliEval : public ::testing::Test {
  protected:
   CliEval() {
     chat_model().write(model_);
-    std::ofstream data(data_);
-    for (size_t i = 0; i < kSamples; ++i) {
-      std::string text;
-      for (size_t w = 0; w < 150 + 10 * i; ++w) text += fmt::format("{} ", (w * 7919 + i) % 997);
-      data << Json{{"id", fmt::format("s{}", i)},
-                   {"task", i % 2 == 0 ? "even" : "odd"},
-                   {"text", text},
-                   {"answers", {"1"}},
-                   {"max_new_tokens", 8}}
-                  .dump()
-           << '\n';
-    }
+    write_samples(data_, kSamples, 10);
   }
   [[nodiscard]] std::vector<std::string> arguments(
       const std::string& run, const std::vector<std::string>& more = {}) const {
@@ -53,21 +43,6 @@ class CliEval : public ::testing::Test {
     EXPECT_EQ(outcome.out, "");
     return outcome.err;
   }
-  /// All results of a run but times and memory, in the order of the samples.
-  static std::vector<std::string> results(const std::string& folder) {
-    std::vector<std::string> list;
-    for (const eval::SampleResult& result : eval::read_results(folder)) {
-      Json line = eval::to_json(result);
-      for (const char* key : {"seconds", "prefill_seconds", "peak_bytes"}) line.erase(key);
-      for (auto& cell : line["cells"]) {
-        for (const char* key : {"compress_seconds", "decode_seconds"}) cell.erase(key);
-      }
-      list.push_back(line.dump());
-    }
-    std::ranges::sort(list);
-    return list;
-  }
-
   static std::string text_of(const std::string& path) {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), {}};
@@ -82,24 +57,24 @@ class CliEval : public ::testing::Test {
 TEST_F(CliEval, AKilledRunGoesOnAndEndsTheSame) {
   const std::string whole = folder_.file("whole");
   run(whole);
-  const auto expected = results(whole);
+  const auto expected = results_of_run(whole);
   ASSERT_EQ(expected.size(), kSamples);
 
   // Killed three times, each time a few samples later.
   for (size_t killed = 0; killed < 3; ++killed) {
-    const size_t before = killed == 0 ? 0 : results(run_).size();
+    const size_t before = killed == 0 ? 0 : results_of_run(run_).size();
     const Outcome outcome = restkv_process(Spawn{
         .arguments = arguments(run_),
         .interrupt_when =
             [](const Outcome& so_far) { return so_far.err.find("sample 3/") != std::string::npos; },
         .interrupt_with = SIGKILL});
     EXPECT_EQ(outcome.signal, SIGKILL);
-    const size_t after = results(run_).size();
+    const size_t after = results_of_run(run_).size();
     EXPECT_GE(after, before + 2) << "two samples were finished";
     EXPECT_LT(after, kSamples);
   }
   run(run_);
-  EXPECT_EQ(results(run_), expected);
+  EXPECT_EQ(results_of_run(run_), expected);
   // Every sample has one line: none was run again after it was finished.
   std::ifstream file(run_ + "/results.jsonl");
   size_t lines = 0;
@@ -114,19 +89,19 @@ TEST_F(CliEval, CtrlCSavesWhatIsFinished) {
             }});
   EXPECT_EQ(outcome.exit_code, 130);
   EXPECT_THAT(outcome.err, HasSubstr("interrupted; what is finished is in " + run_));
-  EXPECT_GE(results(run_).size(), 2U);
-  EXPECT_LT(results(run_).size(), kSamples);
+  EXPECT_GE(results_of_run(run_).size(), 2U);
+  EXPECT_LT(results_of_run(run_).size(), kSamples);
   const Outcome rest = restkv_process(arguments(run_));
   EXPECT_EQ(rest.exit_code, 0) << rest.err;
   EXPECT_THAT(rest.out, HasSubstr("from before"));
-  EXPECT_EQ(results(run_).size(), kSamples);
+  EXPECT_EQ(results_of_run(run_).size(), kSamples);
 }
 
 TEST_F(CliEval, ShardsOfOneFolderOrOfSeveralMakeTheWhole) {
   const std::string whole = folder_.file("whole");
   run(whole);
   for (const char* shard : {"2/3", "1/3", "3/3"}) run(run_, {"--shard", shard});
-  EXPECT_EQ(results(run_), results(whole));
+  EXPECT_EQ(results_of_run(run_), results_of_run(whole));
   EXPECT_EQ(eval::read_results(run_ + "/results-2-of-3.jsonl").size(), kSamples / 3);
 }
 
@@ -156,7 +131,7 @@ TEST_F(CliEval, ReportsOnShardsAsOnTheWhole) {
 
 TEST_F(CliEval, OtherSettingsNeedAnotherFolder) {
   run(run_, {"--limit", "1"});
-  const auto before = results(run_);
+  const auto before = results_of_run(run_);
   const std::string message = refusal(2, run_, {"--limit", "2"});
   EXPECT_THAT(message, HasSubstr(run_ + " holds a run with other settings"));
   EXPECT_THAT(message, HasSubstr("limit: 1 there, 2 here"));
@@ -164,7 +139,7 @@ TEST_F(CliEval, OtherSettingsNeedAnotherFolder) {
               HasSubstr("max_prompt: 0 there, 100 here"));
   std::ofstream(data_, std::ios::app) << "\n";
   EXPECT_THAT(refusal(2, run_, {"--limit", "1"}), HasSubstr("sha256"));
-  EXPECT_EQ(results(run_), before);
+  EXPECT_EQ(results_of_run(run_), before);
 }
 
 TEST_F(CliEval, RefusesBeforeTheWorkBegins) {

@@ -11,9 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "cli/cli_test.h"
-#include "eval/results.h"
+#include "cli/eval_samples.h"
 #include "model/communicator.h"
 
 namespace restkv {
@@ -228,38 +227,12 @@ class ClusterEval : public Cluster {
 
   ClusterEval() {
     chat_model().write(model_);
-    std::ofstream data(data_);
-    for (size_t i = 0; i < kSamples; ++i) {
-      std::string text;
-      for (size_t w = 0; w < 150 + 20 * i; ++w) text += fmt::format("{} ", (w * 7919 + i) % 997);
-      data << Json{{"id", fmt::format("s{}", i)},
-                   {"task", i % 2 == 0 ? "even" : "odd"},
-                   {"text", text},
-                   {"answers", {"1"}},
-                   {"max_new_tokens", 8}}
-                  .dump()
-           << '\n';
-    }
+    write_samples(data_, kSamples, 20);
   }
   [[nodiscard]] std::vector<std::string> arguments(const std::string& run) const {
     return {"eval",   "prompts",  "-m", model_, "--data", data_, "--method",
             "snapkv", "--budget", "48", "-t",   "1",      "-o",  run};
   }
-  /// All results of a run but times and memory, in the order of the samples.
-  static std::vector<std::string> results(const std::string& folder) {
-    std::vector<std::string> list;
-    for (const eval::SampleResult& result : eval::read_results(folder)) {
-      Json line = eval::to_json(result);
-      for (const char* name : {"prefill_seconds", "seconds", "peak_bytes"}) line.erase(name);
-      for (Json& cell : line["cells"]) {
-        for (const char* name : {"compress_seconds", "decode_seconds"}) cell.erase(name);
-      }
-      list.push_back(line.dump());
-    }
-    std::ranges::sort(list);
-    return list;
-  }
-
   TemporaryFolder folder_;
   std::string model_ = folder_.file("model.gguf");
   std::string data_ = folder_.file("data.jsonl");
@@ -272,7 +245,7 @@ TEST_F(ClusterEval, SharesSamplesAndGoesOnWithOthers) {
   const Outcome outcome = restkv_process(with(3, arguments(shared)));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("9 samples in"));
-  EXPECT_EQ(results(shared), results(alone));
+  EXPECT_EQ(results_of_run(shared), results_of_run(alone));
   EXPECT_TRUE(std::filesystem::exists(shared + "/results.jsonl"));
 
   // Half of the lines are lost; two processes make them again.
@@ -284,7 +257,7 @@ TEST_F(ClusterEval, SharesSamplesAndGoesOnWithOthers) {
   const Outcome again = restkv_process(with(2, arguments(shared)));
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_THAT(again.out, HasSubstr("4 of them from before"));
-  EXPECT_EQ(results(shared), results(alone));
+  EXPECT_EQ(results_of_run(shared), results_of_run(alone));
 }
 
 }  // namespace
