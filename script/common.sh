@@ -18,7 +18,10 @@ if [[ ${RESTKV_PIECES:-} ]]; then
     exit 1
   fi
   [[ $RESTKV_PIECES == /* ]] || RESTKV_PIECES=$OLDPWD/$RESTKV_PIECES # where the script was called
-  mkdir -p "$RESTKV_PIECES/pip" || exit 1
+  mkdir -p "$RESTKV_PIECES/pip" || {
+    echo "error: RESTKV_PIECES='$RESTKV_PIECES' is no folder that can be written; name another one" >&2
+    exit 1
+  }
   pip_cache=(--cache-dir "$RESTKV_PIECES/pip")
   export RESTKV_PIECES CCACHE_REMOTE_STORAGE="file:$RESTKV_PIECES/ccache" CCACHE_RESHARE=1
 fi

@@ -160,6 +160,8 @@ test_install() {
   [[ -d pieces/pip ]] || fail 'nothing was put into the folder of pieces'
   [[ $(RESTKV_PIECES=pieces bash -c 'source script/common.sh; echo "$CCACHE_REMOTE_STORAGE"' script/x) == "file:$PWD/pieces/ccache" ]] ||
     fail 'ccache does not know the folder of pieces'
+  ! RESTKV_PIECES=/dev/null fetch demo files || fail 'a folder of pieces that cannot be was accepted'
+  expect_in "RESTKV_PIECES='/dev/null' is no folder" said
   ! RESTKV_PIECES="$PWD/two pieces" fetch demo files || fail 'a folder with a space was accepted'
   expect_in 'RESTKV_PIECES' said
 
